@@ -1,0 +1,1 @@
+"""prvr: partially relevant video retrieval."""

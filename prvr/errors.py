@@ -1,0 +1,61 @@
+"""What can go wrong, as one small tree.
+
+PrvrError            anything a user can mend; its text says what was wrong, with the value, and what to do next
+├── SettingError     a setting, an option or a name that does not exist or does not fit
+├── DataError        captions, features and splits that do not fit together, or broken feature values
+├── VideoError       a file that cannot be decoded
+├── ModelError       a checkpoint, an encoder or an index that is broken or belongs to another model
+└── MissingExtra     an optional dependency that is not installed
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class PrvrError(Exception):
+    """Anything a user can mend; the command line shows its text as one line."""
+
+
+class SettingError(PrvrError):
+    """A setting, an option or a name that does not exist or does not fit."""
+
+
+class DataError(PrvrError):
+    """Captions, features and splits that do not fit together, or broken feature values."""
+
+
+class VideoError(PrvrError):
+    """A file that cannot be decoded."""
+
+
+class ModelError(PrvrError):
+    """A checkpoint, an encoder or an index that is broken or belongs to another model."""
+
+
+class MissingExtra(PrvrError):
+    """An optional dependency that is not installed."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error line about an unknown name: the nearest known one, or all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+
+
+def require(module: str, *, extra: str) -> ModuleType:
+    """An optional module, imported where it is used.
+
+    Raises:
+        MissingExtra: the module is not installed; the text names the `pip install`.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as problem:
+        if problem.name is None or problem.name.split(".")[0] != module.split(".")[0]:
+            raise
+        raise MissingExtra(f"{module} is not installed; pip install 'prvr[{extra}]'") from problem

@@ -1,0 +1,226 @@
+"""Our own feature format: all rows in one memory-mapped file, beside a journal that says whose they are.
+
+    NAME/packed.json   columns, dtype, and what made the rows (`about`)
+    NAME/rows.bin      the rows, little-endian, one item after the other
+    NAME/items.jsonl   a line per item: id, offset and number of rows, and what is known of it (`info`)
+
+Rows reach the disk before their journal line does, so an item is there whole or not at all, whenever the
+writer dies. A later line about the same id replaces the earlier one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from prvr.errors import DataError
+
+DTYPES = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
+HEADER, ROWS, ITEMS = "packed.json", "rows.bin", "items.jsonl"
+
+
+class Packed(Mapping[str, np.ndarray]):
+    """Items of a packed folder, read through a memory map. `features[id]` is a read-only (rows, columns) view."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        header = _read_header(path)
+        self.columns: int = header["columns"]
+        self.dtype = DTYPES[header["dtype"]]
+        self.about: dict[str, Any] = header["about"]
+        self._items = _read_items(path)
+        self._rows: np.ndarray | None = None
+
+    def __getitem__(self, id: str) -> np.ndarray:
+        item = self._items[id]
+        offset, rows = item["offset"], item["rows"]
+        if self._rows is None or offset + rows > len(self._rows):
+            self._rows = self._mapped()
+        return self._rows[offset : offset + rows]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._items
+
+    def info(self, id: str) -> dict[str, Any]:
+        """What is known of an item beside its rows."""
+        info: dict[str, Any] = self._items[id]["info"]
+        return info
+
+    def refresh(self) -> None:
+        """Sees what a writer in another process has added or deleted since."""
+        self._items, self._rows = _read_items(self.path), None
+
+    def _mapped(self) -> np.ndarray:
+        count = (self.path / ROWS).stat().st_size // (self.columns * self.dtype.itemsize)
+        if count == 0:
+            return np.empty((0, self.columns), self.dtype)
+        return np.memmap(self.path / ROWS, self.dtype, "r", shape=(count, self.columns))
+
+
+class PackedWriter:
+    """The one writer of a packed folder; makes the folder if it is not there.
+
+    Use as a context manager. `features` reads what is there, items just appended included.
+
+    Raises:
+        DataError: the folder holds rows of another width or of another origin, or another process writes to it.
+    """
+
+    def __init__(self, path: Path, *, columns: int, about: Mapping[str, Any], dtype: str = "float32") -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(path)
+        try:
+            _make_or_match(path, {"columns": columns, "dtype": dtype, "about": dict(about)})
+            self.features = Packed(path)
+            self._rows, self._journal = _opened_at_last_whole_item(path, self.features)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def __enter__(self) -> PackedWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the folder back."""
+        for file in (self._rows, self._journal, self._lock):
+            file.close()
+
+    def append(self, id: str, rows: np.ndarray, info: Mapping[str, Any] | None = None) -> None:
+        """Adds an item, or replaces the one of that id.
+
+        Raises:
+            DataError: the rows have another width, are none, or hold NaN or infinite values.
+        """
+        features = self.features
+        if rows.ndim != 2 or rows.shape[1] != features.columns or len(rows) == 0:
+            raise DataError(f"rows of {id!r} have shape {rows.shape}; {self.path} holds (rows > 0, {features.columns})")
+        stored = np.ascontiguousarray(rows, features.dtype)
+        if not np.isfinite(stored).all():
+            raise DataError(f"features of {id!r} hold NaN or values beyond {features.dtype.name}; nothing was stored for it")
+        start = self._rows.seek(0, os.SEEK_END)
+        _write(self._rows, stored.tobytes(), undo_to=start)
+        offset = start // (features.columns * features.dtype.itemsize)
+        self._note({"id": id, "offset": offset, "rows": len(rows), "info": dict(info or {})})
+
+    def delete(self, id: str) -> None:
+        """Takes an item out; its rows stay as dead space until `compact`."""
+        if id in self.features:
+            self._note({"id": id, "deleted": True})
+
+    def _note(self, line: dict[str, Any]) -> None:
+        text = json.dumps(line, ensure_ascii=False) + "\n"
+        _write(self._journal, text.encode(), undo_to=self._journal.seek(0, os.SEEK_END))
+        _apply(self.features._items, line)
+
+
+def compact(path: Path) -> None:
+    """Rewrites a packed folder without its dead space; the old one stays until the new one is whole."""
+    old, fresh = Packed(path), path.with_name(path.name + ".compact")
+    shutil.rmtree(fresh, ignore_errors=True)
+    with PackedWriter(fresh, columns=old.columns, about=old.about, dtype=old.dtype.name) as writer:
+        for id, rows in old.items():
+            writer.append(id, rows, old.info(id))
+    retired = path.with_name(path.name + ".old")
+    path.rename(retired)
+    fresh.rename(path)
+    shutil.rmtree(retired)
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a folder is in this format."""
+    return (path / HEADER).is_file()
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    try:
+        header: dict[str, Any] = json.loads((path / HEADER).read_text())
+        if header["dtype"] in DTYPES and header["columns"] > 0:
+            return header
+    except FileNotFoundError:
+        raise DataError(f"no features in {path} ({HEADER} is missing); make them with: prvr extract") from None
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
+        pass
+    raise DataError(f"{path / HEADER} is broken; delete {path} and extract again")
+
+
+def _read_items(path: Path) -> dict[str, dict[str, Any]]:
+    items: dict[str, dict[str, Any]] = {}
+    if (path / ITEMS).exists():
+        for line in _whole_lines((path / ITEMS).read_bytes()):
+            try:
+                _apply(items, json.loads(line))
+            except (json.JSONDecodeError, KeyError, UnicodeDecodeError):
+                raise DataError(f"{path / ITEMS} has a broken line: {line[:60]!r}; delete {path} and make it again") from None
+    return items
+
+
+def _whole_lines(journal: bytes) -> list[bytes]:
+    # What follows the last newline is a line that a writer did not finish.
+    return journal[: journal.rfind(b"\n") + 1].splitlines()
+
+
+def _apply(items: dict[str, dict[str, Any]], line: dict[str, Any]) -> None:
+    if line.get("deleted"):
+        items.pop(line["id"], None)
+    else:
+        items[line["id"]] = {"offset": line["offset"], "rows": line["rows"], "info": line["info"]}
+
+
+def _locked(path: Path) -> IO[bytes]:
+    lock = open(path / "lock", "ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise DataError(f"another process is writing to {path}; wait for it to end") from None
+    return lock
+
+
+def _make_or_match(path: Path, wanted: dict[str, Any]) -> None:
+    if is_packed(path):
+        there = _read_header(path)
+        for key, value in wanted.items():
+            if there[key] != value:
+                raise DataError(f"{path} was made with {key} {there[key]}, not {value}; use another folder or delete this one")
+        return
+    temporary = path / (HEADER + ".part")
+    temporary.write_text(json.dumps(wanted, indent=1))
+    os.replace(temporary, path / HEADER)
+
+
+def _opened_at_last_whole_item(path: Path, features: Packed) -> tuple[IO[bytes], IO[bytes]]:
+    journal = open(path / ITEMS, "ab")
+    whole = sum(len(line) + 1 for line in _whole_lines((path / ITEMS).read_bytes()))
+    journal.truncate(whole)
+    rows = open(path / ROWS, "ab")
+    width = features.columns * features.dtype.itemsize
+    rows.truncate(rows.seek(0, os.SEEK_END) // width * width)
+    return rows, journal
+
+
+def _write(file: IO[bytes], data: bytes, *, undo_to: int) -> None:
+    # On a full disk a part of the data may have been written: take it back, so that the file stays whole.
+    try:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    except BaseException:
+        os.ftruncate(file.fileno(), undo_to)
+        raise
