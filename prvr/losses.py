@@ -1,0 +1,139 @@
+"""Losses as pure functions of scores, vectorised, without a host synchronisation.
+
+Q queries, V videos, F frames; `target` (Q,) is the video that a query describes, as its place in the batch. A video
+may have several queries; each term says what it makes of a video with none.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import relu
+
+LOWEST = -float("inf")
+
+
+def ownership(target: Int[Tensor, "Q"], videos: int) -> Bool[Tensor, "Q V"]:
+    """True where a query describes a video."""
+    return target[:, None] == torch.arange(videos, device=target.device)
+
+
+def hard_negative_videos(
+    scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, pool: int, generator: torch.Generator | None = None
+) -> Int[Tensor, "Q"]:
+    """For each query one wrong video, drawn uniformly from the `pool` that score highest (all, if there are fewer)."""
+    queries, videos = scores.shape
+    size = max(min(pool, videos - 1), 1)
+    wrong = scores.detach().masked_fill(ownership(target, videos), LOWEST)
+    hardest = wrong.topk(size, dim=1).indices
+    rank = torch.randint(size, (queries, 1), generator=generator, device=scores.device)
+    return hardest.gather(1, rank)[:, 0]
+
+
+def hardest_negative_queries(scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Int[Tensor, "V"]:
+    """For each video the query of another video that scores highest."""
+    return scores.detach().masked_fill(ownership(target, scores.shape[1]), LOWEST).argmax(0)
+
+
+def triplet(
+    scores: Float[Tensor, "Q V"],
+    target: Int[Tensor, "Q"],
+    *,
+    margin: float,
+    negative_videos: Int[Tensor, "Q"],
+    negative_queries: Int[Tensor, "V"],
+) -> Float[Tensor, ""]:
+    """Hinge between right and wrong, from text to video plus from video to text (spec/dl-dkd 2.5, trip).
+
+    mean_n [m + s(n, neg_n) - s(n, y_n)]_+  +  mean_v [m + s(neg_v, v) - mean_{n: y_n = v} s(n, v)]_+
+
+    A negative that is none (the query's own video, where a batch holds one video) costs nothing; the second mean
+    is over the videos that have a query.
+    """
+    own = ownership(target, scores.shape[1])
+    wrong = scores.masked_fill(own, LOWEST)
+    positive = scores.gather(1, target[:, None])[:, 0]
+    text_to_video = relu(margin + wrong.gather(1, negative_videos[:, None])[:, 0] - positive).mean()
+
+    captions = own.sum(0)
+    described = captions > 0
+    mean_positive = scores.masked_fill(~own, 0).sum(0) / captions.clamp(min=1)
+    hinge = relu(margin + wrong.gather(0, negative_queries[None])[0] - mean_positive)
+    return text_to_video + hinge.masked_fill(~described, 0).sum() / described.sum()
+
+
+def info_nce(dots: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Float[Tensor, ""]:
+    """Contrastive loss with one-hot targets in both directions, temperature 1 (spec/dl-dkd 2.5, nce hard).
+
+    mean_n [lse_v d(n, v) - d(n, y_n)]  +  mean_v [lse_n d(n, v) - lse_{n: y_n = v} d(n, v)]
+
+    A video without a query adds nothing, and counts in the second mean.
+    """
+    own = ownership(target, dots.shape[1])
+    described = own.any(0)
+    text_to_video = dots.logsumexp(1) - dots.gather(1, target[:, None])[:, 0]
+    # Where a column has no positive, all of it stands in: a difference of 0 with a gradient of 0.
+    video_to_text = dots.logsumexp(0) - dots.masked_fill(~own & described, LOWEST).logsumexp(0)
+    return text_to_video.mean() + video_to_text.mean()
+
+
+def soft_info_nce(
+    dots: Float[Tensor, "Q V"],
+    target: Int[Tensor, "Q"],
+    *,
+    relevance: Float[Tensor, "K Q V"],
+    mixing: float,
+    hard_fraction: float,
+    hard_queries: Bool[Tensor, "Q"],
+    hard_videos: Bool[Tensor, "V"],
+) -> Float[Tensor, ""]:
+    """Contrastive loss in which some rows and columns keep one-hot targets and the rest take soft ones.
+
+    With I one-hot and R the relevance (mean over K sources of its softmax), T = (1 - b) softmax_v(R) + b I for soft
+    queries and I for hard ones, W likewise with softmax_n for videos (spec/dl-dkd 2.5, nce soft):
+
+    t_n = lse_v d(n, .) sum_v T - sum_v T d        u_v = lse_n d(., v) - lse_n [log(W(n, v) + 1e-12) + d(n, v)]
+
+    The result is a (mean t + mean u over the hard) + (1 - a) (the same over the soft), where a part is 0 if it holds
+    no query or no video. u is not a cross-entropy: the weights stand inside the log-sum-exp, as in the released code.
+
+    Args:
+        relevance: similarities that the soft targets come from, one layer per source. Gradients flow through it.
+        mixing: b, the share of the one-hot target in a soft one, from 0 to 1.
+        hard_fraction: a, the weight of the hard part, from 0 to 1.
+        hard_queries, hard_videos: which rows and columns keep one-hot targets.
+    """
+    one_hot = ownership(target, dots.shape[1]).to(dots.dtype)
+    soft_rows = (1 - mixing) * relevance.softmax(2).mean(0) + mixing * one_hot
+    soft_columns = (1 - mixing) * relevance.softmax(1).mean(0) + mixing * one_hot
+    row_targets = torch.where(hard_queries[:, None], one_hot, soft_rows)
+    column_targets = torch.where(hard_videos[None], one_hot, soft_columns)
+
+    text_to_video = dots.logsumexp(1) * row_targets.sum(1) - (row_targets * dots).sum(1)
+    video_to_text = dots.logsumexp(0) - ((column_targets + 1e-12).log() + dots).logsumexp(0)
+
+    def part(queries: Tensor, videos: Tensor) -> Tensor:
+        both = queries.any() & videos.any()
+        return (_mean_where(queries, text_to_video) + _mean_where(videos, video_to_text)) * both
+
+    hard, soft = part(hard_queries, hard_videos), part(~hard_queries, ~hard_videos)
+    return hard_fraction * hard + (1 - hard_fraction) * soft
+
+
+def frame_kl(
+    student: Float[Tensor, "Q F"], teacher: Float[Tensor, "Q F"], mask: Bool[Tensor, "Q F"], *, temperature: float
+) -> Float[Tensor, ""]:
+    """KL divergence of the student's profile over a video's frames from the teacher's, summed over queries.
+
+    sum_n sum_f t log(t / p), p = softmax_f(student / temperature), t = softmax_f(teacher / temperature)
+    (spec/dl-dkd 2.5, KL). A sum and not a mean, as in the released code: its weight grows with the batch.
+    """
+    log_student = (student / temperature).masked_fill(~mask, LOWEST).log_softmax(-1)
+    log_teacher = (teacher / temperature).masked_fill(~mask, LOWEST).log_softmax(-1)
+    difference = torch.where(mask, log_teacher - log_student, 0)
+    return (log_teacher.exp() * difference).sum()
+
+
+def _mean_where(mask: Bool[Tensor, "N"], values: Float[Tensor, "N"]) -> Float[Tensor, ""]:
+    return values.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)

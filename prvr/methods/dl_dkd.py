@@ -1,0 +1,261 @@
+"""DL-DKD (Dong et al., ICCV 2023) and DL-DKD++ (2025): dual learning with dynamic knowledge distillation.
+
+The papers' words            our names
+---------------------------  ------------------------------------------------------------------------
+inheritance student branch   branch "inheritance": learns the teacher's frame profile, `losses.frame_kl`
+exploration student branch   branch "exploration": learns the task alone
+S_b(q, v), S                 `scores.video_scores` of cosines; `DlDkd.score`
+beta (DL-DKD, Eq. 9)         `exploration_weight`: S = (1 - beta) S_inheritance + beta S_exploration
+lambda, w(e)                 `distillation_weight`, `distillation_decay`
+tau                          `distillation_temperature`
+dynamic soft targets (++)    `soft_targets`, `losses.soft_info_nce`
+alpha(e) (++)                `hard_fraction`, `hard_fraction_decay`: the share that keeps one-hot targets
+beta(e) (++)                 `mixing`, `mixing_decay`: the one-hot share of a soft target
+released code: exp_*, A_*    the exploration branch; unprefixed, B_*: the inheritance branch
+
+Numbers follow the released code, quirks included, as spec/dl-dkd sets them down; docs/decisions/0002 lists them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from prvr import losses, scores
+from prvr.batch import Batch, Reading, TeacherBatch
+from prvr.errors import SettingError, nearest
+from prvr.layers import AttentivePooling, InputProjection, SequenceEncoder, initialise
+from prvr.methods.contract import Embeddings, Terms
+from prvr.schedules import DECAYS, SOFT_TARGET_DECAYS, soft_target_weight
+
+Branch = Literal["inheritance", "exploration"]
+
+
+@dataclass(frozen=True)
+class DlDkdConfig:
+    """Settings of both papers; the defaults are DL-DKD++ on TVR.
+
+    branches: both, or one alone.
+    shared_query_projection: exploration reads words through inheritance's projection (DL-DKD; not DL-DKD++).
+    distillation_weight, distillation_offset: the KL weighs weight * decay(epoch) + offset; 0 and 0 for no distillation.
+    soft_targets: DL-DKD++; without them the contrastive loss is that of DL-DKD.
+    soft_target_epochs: length of the linear and cosine decays of `hard_fraction` and `mixing`.
+    hard_part: which queries and videos keep one-hot targets: the first of the batch, as released, or random ones.
+    detach_self_targets: no gradient through exploration's own soft targets; the released code lets it flow.
+    teacher_temperature: divides the teacher's dot products before they become soft targets; 1 as released.
+    """
+
+    hidden: int = 384
+    heads: int = 4
+    max_frames: int = 128
+    max_words: int = 30
+    dropout: float = 0.2
+    input_dropout: float = 0.2
+    branches: tuple[Branch, ...] = ("inheritance", "exploration")
+    shared_query_projection: bool = False
+    exploration_weight: float = 0.3
+    margin: float = 0.1
+    negative_pool: int = 20
+    nce_weight: float = 0.04
+    distillation_weight: float = 0.1
+    distillation_offset: float = 0.0
+    distillation_decay: str = "exponential"
+    distillation_temperature: float = 0.2
+    soft_targets: bool = True
+    soft_target_epochs: int = 120
+    hard_fraction: float = 0.8
+    hard_fraction_decay: str = "sigmoid"
+    mixing: float = 0.8
+    mixing_decay: str = "sigmoid"
+    hard_part: Literal["first", "random"] = "first"
+    detach_self_targets: bool = False
+    teacher_temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.branches or set(self.branches) - {"inheritance", "exploration"}:
+            raise SettingError(f"branches are {self.branches}; take inheritance, exploration or both")
+        if self.distillation_decay not in DECAYS:
+            raise SettingError(f"unknown decay {self.distillation_decay!r}; {nearest(self.distillation_decay, DECAYS)}")
+        for decay in (self.hard_fraction_decay, self.mixing_decay):
+            if decay not in SOFT_TARGET_DECAYS:
+                raise SettingError(f"unknown decay {decay!r}; {nearest(decay, SOFT_TARGET_DECAYS)}")
+        if self.hidden % self.heads:
+            raise SettingError(f"hidden {self.hidden} is not a multiple of heads {self.heads}")
+
+    @property
+    def distils(self) -> bool:
+        """Whether training needs a teacher."""
+        weight = self.distillation_weight or self.distillation_offset
+        return "inheritance" in self.branches and bool(weight or self.soft_targets)
+
+
+class DlDkdBranch(nn.Module):
+    """One student branch: a vector per query, a vector per frame."""
+
+    def __init__(self, config: DlDkdConfig, *, frame_columns: int, word_columns: int, own_projection: bool) -> None:
+        super().__init__()
+        size = {"heads": config.heads, "input_dropout": config.input_dropout, "dropout": config.dropout}
+        self.word_projection = InputProjection(word_columns, config.hidden, config.input_dropout) if own_projection else None
+        self.words = SequenceEncoder(config.max_words, config.hidden, **size)
+        self.pooling = AttentivePooling(config.hidden)
+        self.frame_projection = InputProjection(frame_columns, config.hidden, config.input_dropout)
+        self.frames = SequenceEncoder(config.max_frames, config.hidden, **size)
+        self.mapping = nn.Linear(config.hidden, config.hidden)
+
+    def encode_queries(self, projected: Float[Tensor, "Q W D"], mask: Bool[Tensor, "Q W"]) -> Float[Tensor, "Q D"]:
+        """Words, already projected, to one vector per query."""
+        return self.pooling(self.words(projected, mask), mask)
+
+    def encode_videos(self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"]) -> Float[Tensor, "V F D"]:
+        """Frames to one vector each."""
+        return self.mapping(self.frames(self.frame_projection(frames), mask))
+
+
+class DlDkd(nn.Module):
+    """The student: S(q, v) = (1 - beta) max_f cos (inheritance) + beta max_f cos (exploration) (DL-DKD, Eq. 9)."""
+
+    def __init__(self, config: DlDkdConfig, *, frame_columns: int, word_columns: int) -> None:
+        super().__init__()
+        self.config = config
+        self.reading = Reading(config.max_frames, config.max_words, unit=True, text="words")
+        self.embedding_fields: tuple[str, ...] = config.branches
+        self.branches = nn.ModuleList(
+            DlDkdBranch(
+                config,
+                frame_columns=frame_columns,
+                word_columns=word_columns,
+                own_projection=place == 0 or not config.shared_query_projection,
+            )
+            for place in range(len(config.branches))
+        )
+        self.apply(initialise)
+
+    def encode_queries(self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]) -> Embeddings:
+        """One vector per query and branch."""
+        embeddings, projected = [], words
+        for branch in self._branches():
+            projected = branch.word_projection(words) if branch.word_projection is not None else projected
+            embeddings.append(branch.encode_queries(projected, mask))
+        return tuple(embeddings)
+
+    def encode_videos(self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"]) -> Embeddings:
+        """One vector per frame and branch."""
+        return tuple(branch.encode_videos(frames, mask) for branch in self._branches())
+
+    def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
+        """Weighted sum over branches of the best frame's cosine. Fused per video, never per frame."""
+        parts = zip(self._weights(), queries, videos, strict=True)
+        return torch.stack([w * scores.video_scores(scores.frame_cosines(q, v, mask)) for w, q, v in parts]).sum(0)
+
+    def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "F"]:
+        """Weighted sum over branches of each frame's cosine: the curve that moments are read from."""
+        mask = torch.ones(video[0].shape[:2], dtype=torch.bool, device=video[0].device)
+        parts = zip(self._weights(), query, video, strict=True)
+        return torch.stack([w * scores.frame_cosines(q, v, mask)[0, 0] for w, q, v in parts]).sum(0)
+
+    def _weights(self) -> list[float]:
+        if len(self.config.branches) == 1:
+            return [1.0]
+        of = {"inheritance": 1 - self.config.exploration_weight, "exploration": self.config.exploration_weight}
+        return [of[name] for name in self.config.branches]
+
+    def _branches(self) -> list[DlDkdBranch]:
+        return [branch for branch in self.branches if isinstance(branch, DlDkdBranch)]
+
+
+def objective(model: DlDkd, batch: Batch, epoch: int) -> Terms:
+    """Triplet and contrastive loss of each branch, and the KL from each teacher's frame profile (spec/dl-dkd 2.5).
+
+    L = sum_b [trip(c_b) + 0.04 nce(d_b)] + 0.1 w(epoch) KL, c_b the best cosine and d_b the best inner product.
+    Several teachers weigh the same: the KL and the soft targets are means over them.
+    """
+    config, mask = model.config, batch.frame_mask
+    queries = model.encode_queries(batch.words, batch.word_mask)
+    videos = model.encode_videos(batch.frames, mask)
+    soft = SoftTargets.at(config, epoch, batch) if config.soft_targets else None
+    terms: Terms = {}
+    for name, query, video in zip(config.branches, queries, videos, strict=True):
+        cosines = scores.frame_cosines(query, video, mask)
+        dots = scores.video_scores(scores.frame_dots(query, video, mask))
+        terms[f"{name}_triplet"] = _triplet(scores.video_scores(cosines), batch.target, config)
+        if soft is None:
+            nce = losses.info_nce(dots, batch.target)
+        else:
+            nce = soft.info_nce(dots, batch.target, relevance=_relevance(name, dots, batch, config))
+        terms[f"{name}_nce"] = config.nce_weight * nce
+        weight = _distillation(config, epoch)
+        if name == "inheritance" and weight and batch.teachers:
+            profile = scores.own_video(cosines, batch.target)
+            kl = [_frame_kl(profile, teacher, batch, config) for teacher in batch.teachers]
+            terms["distillation"] = weight * torch.stack(kl).mean()
+    return terms
+
+
+@dataclass(frozen=True)
+class SoftTargets:
+    """What is soft at an epoch, and for which queries and videos of a batch."""
+
+    mixing: float
+    hard_fraction: float
+    hard_queries: Bool[Tensor, "Q"]
+    hard_videos: Bool[Tensor, "V"]
+
+    @staticmethod
+    def at(config: DlDkdConfig, epoch: int, batch: Batch) -> SoftTargets:
+        """The targets' state at an epoch: floor(alpha Q) queries and floor(alpha V) videos stay hard."""
+        epochs = config.soft_target_epochs
+        share = soft_target_weight(config.hard_fraction_decay, epoch, initial=config.hard_fraction, floor=0.0, epochs=epochs)
+        floor = 0.5 if config.mixing >= 0.5 else 0.0
+        mixing = soft_target_weight(config.mixing_decay, epoch, initial=config.mixing, floor=floor, epochs=epochs)
+        hard = [_chosen(len(rows), share, config, batch.target.device) for rows in (batch.target, batch.frames)]
+        return SoftTargets(mixing, share, *hard)
+
+    def info_nce(self, dots: Tensor, target: Tensor, *, relevance: Tensor) -> Float[Tensor, ""]:
+        """`losses.soft_info_nce` with these targets."""
+        return losses.soft_info_nce(
+            dots,
+            target,
+            relevance=relevance,
+            mixing=self.mixing,
+            hard_fraction=self.hard_fraction,
+            hard_queries=self.hard_queries,
+            hard_videos=self.hard_videos,
+        )
+
+
+def _chosen(count: int, share: float, config: DlDkdConfig, device: torch.device) -> Bool[Tensor, "N"]:
+    # floor of the binary product: 0.29 * 100 is 28, as in the released code
+    place = torch.arange(count, device=device)
+    if config.hard_part == "random":
+        place = torch.randperm(count, device=device)
+    return place < int(share * count)
+
+
+def _triplet(video_scores: Tensor, target: Tensor, config: DlDkdConfig) -> Float[Tensor, ""]:
+    return losses.triplet(
+        video_scores,
+        target,
+        margin=config.margin,
+        negative_videos=losses.hard_negative_videos(video_scores, target, pool=config.negative_pool),
+        negative_queries=losses.hardest_negative_queries(video_scores, target),
+    )
+
+
+def _relevance(branch: Branch, dots: Tensor, batch: Batch, config: DlDkdConfig) -> Float[Tensor, "K Q V"]:
+    if branch == "inheritance":
+        teachers = [scores.video_scores(scores.frame_dots(t.queries, t.frames, batch.frame_mask)) for t in batch.teachers]
+        return torch.stack(teachers) / config.teacher_temperature
+    return (dots.detach() if config.detach_self_targets else dots)[None]
+
+
+def _distillation(config: DlDkdConfig, epoch: int) -> float:
+    return config.distillation_weight * DECAYS[config.distillation_decay](epoch) + config.distillation_offset
+
+
+def _frame_kl(profile: Tensor, teacher: TeacherBatch, batch: Batch, config: DlDkdConfig) -> Float[Tensor, ""]:
+    guide = scores.own_video(scores.frame_cosines(teacher.queries, teacher.frames, batch.frame_mask), batch.target)
+    return losses.frame_kl(profile, guide, batch.frame_mask[batch.target], temperature=config.distillation_temperature)

@@ -1,0 +1,98 @@
+"""BertAdam, the optimiser that this field inherited; it is not AdamW (spec/dl-dkd 2.7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class BertAdam(torch.optim.Optimizer):
+    """Adam without bias correction, each tensor clipped on its own, under linear warm-up and decay.
+
+    g = gradient scaled to norm <= 1 · m = 0.9 m + 0.1 g · v = 0.999 v + 0.001 g^2
+    p = p - lr_k (m / (sqrt(v) + 1e-6) + weight_decay p)
+
+    lr_k = lr x / warmup for x = k / total_steps below `warmup`, else lr max((1 - x) / (1 - warmup), 0); k counts the
+    steps of that tensor from 0, so the first step changes nothing. A tensor without gradient is skipped and does not
+    count.
+
+    Args:
+        parameters: tensors, or groups of them with a `weight_decay` of their own (see `decay_groups`).
+        total_steps: length of the schedule, or None for a constant rate.
+        clip: largest norm of one tensor's gradient, or None for no clipping.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor] | Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        total_steps: int | None,
+        warmup: float = 0.01,
+        weight_decay: float = 0.01,
+        clip: float | None = 1.0,
+    ) -> None:
+        defaults = {"lr": lr, "total_steps": total_steps, "warmup": warmup, "weight_decay": weight_decay, "clip": clip}
+        super().__init__(parameters, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update of every tensor that has a gradient."""
+        for group in self.param_groups:
+            for count, tensors in self._by_step_count(group).items():
+                self._update(tensors, group, learning_rate(count, **_schedule(group)))
+
+    def _by_step_count(self, group: dict[str, Any]) -> dict[int, list[Tensor]]:
+        groups: dict[int, list[Tensor]] = {}
+        for parameter in group["params"]:
+            if parameter.grad is None:
+                continue
+            state = self.state[parameter]
+            if not state:
+                state.update(step=0, mean=torch.zeros_like(parameter), square=torch.zeros_like(parameter))
+            groups.setdefault(state["step"], []).append(parameter)
+        return groups
+
+    def _update(self, parameters: list[Tensor], group: dict[str, Any], rate: float) -> None:
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if group["clip"] is not None:
+            norms = torch._foreach_norm(gradients)
+            scales = [(group["clip"] / (norm + 1e-6)).clamp(max=1.0) for norm in norms]
+            gradients = list(torch._foreach_mul(gradients, scales))
+        means = [self.state[p]["mean"] for p in parameters]
+        squares = [self.state[p]["square"] for p in parameters]
+        torch._foreach_lerp_(means, gradients, 0.1)
+        torch._foreach_mul_(squares, 0.999)
+        torch._foreach_addcmul_(squares, gradients, gradients, value=0.001)
+        roots = torch._foreach_sqrt(squares)
+        torch._foreach_add_(roots, 1e-6)
+        updates = torch._foreach_div(means, roots)
+        torch._foreach_add_(updates, parameters, alpha=group["weight_decay"])
+        torch._foreach_add_(parameters, updates, alpha=-rate)
+        for parameter in parameters:
+            self.state[parameter]["step"] += 1
+
+
+def decay_groups(parameters: Iterable[Tensor], *, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups in which matrices decay (position tables too), and biases and LayerNorm do not."""
+    parameters = list(parameters)
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def learning_rate(step: int, *, lr: float, total_steps: int | None, warmup: float) -> float:
+    """The rate of a step counted from 0: linear up over the share `warmup`, then linear down to 0 at the end."""
+    if total_steps is None:
+        return lr
+    done = step / total_steps
+    return lr * (done / warmup if done < warmup else max((1 - done) / (1 - warmup), 0.0))
+
+
+def _schedule(group: dict[str, Any]) -> dict[str, Any]:
+    return {name: group[name] for name in ("lr", "total_steps", "warmup")}
