@@ -1,1 +1,64 @@
-"""prvr: partially relevant video retrieval."""
+"""prvr: partially relevant video retrieval.
+
+A sentence in, the untrimmed video that holds the moment out, and where in it. The names below are the public ones; each
+is imported when it is first used, so that `import prvr` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prvr.checkpoint import Checkpoint as Checkpoint
+    from prvr.checkpoint import load as load_checkpoint
+    from prvr.datasets import Caption as Caption
+    from prvr.datasets import Dataset as Dataset
+    from prvr.datasets.folder import load as load_folder
+    from prvr.encoders import open_encoder as open_encoder
+    from prvr.errors import PrvrError as PrvrError
+    from prvr.evaluate import evaluate as evaluate
+    from prvr.extract import extract_folder as extract_folder
+    from prvr.features import FeatureSet as FeatureSet
+    from prvr.features import open_features as open_features
+    from prvr.folder_index import index_folder as index_folder
+    from prvr.folder_index import open_index as open_index
+    from prvr.folder_index import zero_shot as zero_shot
+    from prvr.presets import preset as preset
+    from prvr.search import Hit as Hit
+    from prvr.train import train as train
+
+__version__ = "0.1.0"
+
+_PLACES = {
+    "Caption": "prvr.datasets",
+    "Checkpoint": "prvr.checkpoint",
+    "Dataset": "prvr.datasets",
+    "FeatureSet": "prvr.features",
+    "Hit": "prvr.search",
+    "PrvrError": "prvr.errors",
+    "evaluate": "prvr.evaluate",
+    "extract_folder": "prvr.extract",
+    "index_folder": "prvr.folder_index",
+    "load_checkpoint": "prvr.checkpoint:load",
+    "load_folder": "prvr.datasets.folder:load",
+    "open_encoder": "prvr.encoders",
+    "open_features": "prvr.features",
+    "open_index": "prvr.folder_index",
+    "preset": "prvr.presets",
+    "train": "prvr.train",
+    "zero_shot": "prvr.folder_index",
+}
+
+__all__ = sorted(_PLACES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'prvr' has no attribute {name!r}")
+    module, _, original = _PLACES[name].partition(":")
+    return getattr(import_module(module), original or name)
+
+
+def __dir__() -> list[str]:
+    return __all__

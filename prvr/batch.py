@@ -13,17 +13,21 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from prvr.errors import DataError
+from prvr.features import FeatureSet, columns, place, rows_of
 
 
 @dataclass(frozen=True)
 class Reading:
     """How a model reads features.
 
+    frame_columns, text_columns: widths of its features.
     max_frames, max_words: longer videos are resampled, longer sentences cut; None for no limit.
     unit: rows are scaled to unit length.
     text: what a sentence is read as, a row per word or one row in the teacher's space.
     """
 
+    frame_columns: int
+    text_columns: int
     max_frames: int | None
     max_words: int | None
     unit: bool
@@ -48,7 +52,7 @@ class Batch(NamedTuple):
     frame_mask: Bool[Tensor, "V F"]
     words: Float[Tensor, "Q W C"]
     word_mask: Bool[Tensor, "Q W"]
-    target: Int[Tensor, "Q"]
+    target: Int[Tensor, Q]
     teachers: tuple[TeacherBatch, ...]
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Batch:
@@ -72,7 +76,38 @@ class Item(NamedTuple):
     teachers: list[tuple[Float32[np.ndarray, "F T"], Float32[np.ndarray, "Q T"]]]
 
 
-def segment_edges(rows: int, most: int) -> Int[np.ndarray, "edges"]:
+def check_widths(features: FeatureSet, reading: Reading) -> None:
+    """Sees that a model can read these features.
+
+    Raises:
+        DataError: they are wider or narrower than what it was built for.
+    """
+    for given, wanted in ((features.frames, reading.frame_columns), (features.text, reading.text_columns)):
+        if columns(given) != wanted:
+            raise DataError(
+                f"{place(given)} has {columns(given)} columns; this model reads {wanted}: it was made for another encoder"
+            )
+
+
+def video_item(video: str, captions: Sequence[str], features: FeatureSet, reading: Reading) -> Item:
+    """A video with its captions, by their ids, as the student reads them and as its teachers see them.
+
+    Raises:
+        DataError: a feature is missing or not a number.
+    """
+    views = [rows_of("video", video, teacher.frames) for teacher in features.teachers]
+    # With several teachers the first sets the student's grid, and the others follow it.
+    frames = read_frames(rows_of("video", video, features.frames), reading, teacher_rows=len(views[0]) if views else None)
+    teachers = []
+    for teacher, view in zip(features.teachers, views, strict=True):
+        sentences = [rows_of("caption", id, teacher.sentences) for id in captions]
+        on_grid = read_teacher(view, reading, student_rows=len(frames))
+        teachers.append((on_grid, np.concatenate(sentences).astype(np.float32)))
+    words = [read_words(rows_of("caption", id, features.text), reading) for id in captions]
+    return Item(frames, words, teachers)
+
+
+def segment_edges(rows: int, most: int) -> Int[np.ndarray, edges]:
     """Where the slots of a resampled sequence begin; the last edge is where the last slot ends.
 
     e_i = min(round(i rows / most), rows - 1), halves to even (spec/dl-dkd 2.2). The last edge is clipped to
@@ -118,18 +153,13 @@ def read_words(features: Shaped[np.ndarray, "L C"], reading: Reading) -> Float32
     return unit_rows(rows) if reading.unit else rows
 
 
-def read_teacher(
-    features: Shaped[np.ndarray, "L T"], reading: Reading, *, student_rows: int
-) -> Float32[np.ndarray, "F T"]:
-    """A video's frames as the teacher sees them, on the student's grid; not normalised.
-
-    Raises:
-        DataError: the teacher has fewer frames than the student's grid has places.
-    """
+def read_teacher(features: Shaped[np.ndarray, "L T"], reading: Reading, *, student_rows: int) -> Float32[np.ndarray, "F T"]:
+    """A video's frames as the teacher sees them, on the student's grid; not normalised."""
     # The released code breaks where the student has fewer frames than the teacher; we resample the teacher then.
     rows = resample(resample(features.astype(np.float32), reading.max_frames), student_rows)
-    if len(rows) != student_rows:
-        raise DataError(f"the teacher has {len(features)} frames where the student's grid has {student_rows}")
+    if len(rows) < student_rows:
+        # A further teacher with fewer frames than the first: each of its frames stands for several places.
+        rows = rows[np.arange(student_rows) * len(rows) // student_rows]
     return rows
 
 

@@ -40,7 +40,7 @@ class Retrieval:
         return asdict(self)
 
 
-def ranks(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"]) -> Int[np.ndarray, "Q"]:
+def ranks(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"]) -> Int[np.ndarray, Q]:
     """Rank of the best correct video of each query; of tied videos the wrong ones stand first (pessimistic).
 
     Raises:
@@ -63,13 +63,22 @@ def retrieval(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"]
     if not len(scores):
         raise DataError("there is no query to evaluate; the split has no captions")
     rank = ranks(scores, correct)
-    recalls = [recall_at(k, rank) for k in RECALLS]
+    r1, r5, r10, r100 = (recall_at(k, rank) for k in RECALLS)
     return Retrieval(
-        *recalls, sum(recalls), float(np.median(rank)), float(rank.mean()), float((1 / rank).mean()), *scores.shape
+        r1=r1,
+        r5=r5,
+        r10=r10,
+        r100=r100,
+        sumr=r1 + r5 + r10 + r100,
+        medr=float(np.median(rank)),
+        meanr=float(rank.mean()),
+        mrr=float((1 / rank).mean()),
+        queries=scores.shape[0],
+        videos=scores.shape[1],
     )
 
 
-def recall_at(k: int, rank: Int[np.ndarray, "Q"]) -> float:
+def recall_at(k: int, rank: Int[np.ndarray, Q]) -> float:
     """Share of queries, in percent, with rank <= k."""
     return float((rank <= k).mean() * 100)
 

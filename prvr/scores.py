@@ -5,9 +5,9 @@ Larger is better, always. Padded frames score -inf, so that no maximum and no so
 
 from __future__ import annotations
 
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import normalize
-from jaxtyping import Bool, Float
 
 
 def frame_cosines(

@@ -1,1 +1,108 @@
 """Frozen features on disk, as a mapping from an id to its rows: `features[id]` is (F, E), or (W, E) for words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from prvr.datasets import Dataset
+from prvr.errors import DataError
+from prvr.features.hdf5 import Hdf5Features
+from prvr.features.packed import Packed
+
+Features = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class TeacherFeatures:
+    """What one teacher says: frames (F, T) of each video and one row (1, T) of each caption, in one space."""
+
+    frames: Features
+    sentences: Features
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """What a student reads, and what it is taught with. `text` holds words, or sentences for a zero-shot model."""
+
+    frames: Features
+    text: Features
+    teachers: tuple[TeacherFeatures, ...] = ()
+
+
+def open_features(path: Path) -> Features:
+    """Features of a packed folder or of an HDF5 file.
+
+    Raises:
+        DataError: there are none, or they are broken.
+    """
+    if path.is_file() or path.suffix in (".h5", ".hdf5"):
+        return Hdf5Features(path)
+    return Packed(path)
+
+
+def columns(features: Features) -> int:
+    """Width of the features.
+
+    Raises:
+        DataError: they are empty.
+    """
+    if isinstance(features, Packed):
+        return features.columns
+    for id in features:
+        return int(features[id].shape[1])
+    raise DataError(f"{place(features)} holds no features")
+
+
+def rows_of(what: str, id: str, features: Features) -> np.ndarray:
+    """The rows of a video or a caption, seen to be there and to be numbers.
+
+    Raises:
+        DataError: there are none, or some are NaN or infinite.
+    """
+    if id not in features:
+        _present(what, [id], features)
+    rows = features[id]
+    if len(rows) == 0 or not np.isfinite(rows).all():
+        fault = "hold NaN or infinite values" if len(rows) else "are empty"
+        raise DataError(f"features of {what} {id!r} in {place(features)} {fault}; extract it again")
+    return rows
+
+
+def place(features: Features) -> str:
+    """Where features lie, for an error line."""
+    return str(features.path) if isinstance(features, Packed | Hdf5Features) else "the given features"
+
+
+def check(dataset: Dataset, features: FeatureSet) -> None:
+    """Sees that every video and caption of a split has its features, and that each teacher's two sides fit.
+
+    Raises:
+        DataError: something is missing; the text names the first, the number and the remedy.
+    """
+    captions = [caption.id for caption in dataset.captions]
+    described = dict.fromkeys(caption.video for caption in dataset.captions)
+    _present("video", dataset.video_ids, features.frames)
+    _present("caption", captions, features.text)
+    for teacher in features.teachers:
+        _present("video", described, teacher.frames)
+        _present("caption", captions, teacher.sentences)
+        widths = columns(teacher.frames), columns(teacher.sentences)
+        if widths[0] != widths[1]:
+            raise DataError(
+                f"teacher features have {widths[0]} columns, the teacher's queries {widths[1]}: "
+                f"they come from different encoders ({place(teacher.frames)}, {place(teacher.sentences)})"
+            )
+
+
+def _present(what: str, ids: Iterable[str], features: Features) -> None:
+    wanted = list(ids)
+    missing = [id for id in wanted if id not in features]
+    if missing:
+        raise DataError(
+            f"no features for {what} {missing[0]!r} in {place(features)} ({len(missing)} of {len(wanted)} are missing). "
+            "Extract them: prvr extract VIDEOS FEATURES --encoder NAME"
+        )

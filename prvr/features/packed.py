@@ -1,6 +1,6 @@
 """Our own feature format: all rows in one memory-mapped file, beside a journal that says whose they are.
 
-    NAME/packed.json   columns, dtype, and what made the rows (`about`)
+    NAME/packed.json   columns, dtype, what made the rows (`about`) and where that was opened from (`source`)
     NAME/rows.bin      the rows, little-endian, one item after the other
     NAME/items.jsonl   a line per item: id, offset and number of rows, and what is known of it (`info`)
 
@@ -14,7 +14,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +22,7 @@ import numpy as np
 
 from prvr.errors import DataError
 
-DTYPES = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
+DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 HEADER, ROWS, ITEMS = "packed.json", "rows.bin", "items.jsonl"
 
 
@@ -35,8 +35,9 @@ class Packed(Mapping[str, np.ndarray]):
         self.columns: int = header["columns"]
         self.dtype = DTYPES[header["dtype"]]
         self.about: dict[str, Any] = header["about"]
-        self._items = _read_items(path)
+        self.source: str = header.get("source", "")
         self._rows: np.ndarray | None = None
+        self.refresh()
 
     def __getitem__(self, id: str) -> np.ndarray:
         item = self._items[id]
@@ -62,29 +63,41 @@ class Packed(Mapping[str, np.ndarray]):
     def refresh(self) -> None:
         """Sees what a writer in another process has added or deleted since."""
         self._items, self._rows = _read_items(self.path), None
+        count = self._count()
+        lost = [id for id, item in self._items.items() if item["offset"] + item["rows"] > count]
+        if lost:
+            raise DataError(
+                f"{self.path / ROWS} is cut short: it lacks rows of {len(lost)} items, {lost[0]!r} first; "
+                f"delete {self.path} and make it again"
+            )
 
     def _mapped(self) -> np.ndarray:
-        count = (self.path / ROWS).stat().st_size // (self.columns * self.dtype.itemsize)
+        count = self._count()
         if count == 0:
             return np.empty((0, self.columns), self.dtype)
         return np.memmap(self.path / ROWS, self.dtype, "r", shape=(count, self.columns))
+
+    def _count(self) -> int:
+        rows = self.path / ROWS
+        return rows.stat().st_size // (self.columns * self.dtype.itemsize) if rows.exists() else 0
 
 
 class PackedWriter:
     """The one writer of a packed folder; makes the folder if it is not there.
 
-    Use as a context manager. `features` reads what is there, items just appended included.
+    Use as a context manager. `features` reads what is there, items just appended included. A folder goes on
+    only with the same `about`; `source` may change (the same encoder, moved) and the latest is remembered.
 
     Raises:
         DataError: the folder holds rows of another width or of another origin, or another process writes to it.
     """
 
-    def __init__(self, path: Path, *, columns: int, about: Mapping[str, Any], dtype: str = "float32") -> None:
+    def __init__(self, path: Path, *, columns: int, about: Mapping[str, Any], source: str = "", dtype: str = "float32") -> None:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(path)
         try:
-            _make_or_match(path, {"columns": columns, "dtype": dtype, "about": dict(about)})
+            _make_or_match(path, {"columns": columns, "dtype": dtype, "about": dict(about)}, source=source)
             self.features = Packed(path)
             self._rows, self._journal = _opened_at_last_whole_item(path, self.features)
         except BaseException:
@@ -108,38 +121,55 @@ class PackedWriter:
         Raises:
             DataError: the rows have another width, are none, or hold NaN or infinite values.
         """
-        features = self.features
-        if rows.ndim != 2 or rows.shape[1] != features.columns or len(rows) == 0:
-            raise DataError(f"rows of {id!r} have shape {rows.shape}; {self.path} holds (rows > 0, {features.columns})")
-        stored = np.ascontiguousarray(rows, features.dtype)
-        if not np.isfinite(stored).all():
-            raise DataError(f"features of {id!r} hold NaN or values beyond {features.dtype.name}; nothing was stored for it")
+        self.extend([(id, rows, info or {})])
+
+    def extend(self, items: Sequence[tuple[str, np.ndarray, Mapping[str, Any]]]) -> None:
+        """Adds or replaces several items (id, rows, info) with one wait for the disk; as `append`, all or none refused."""
+        width = self.features.columns * self.features.dtype.itemsize
+        stored = [self._checked(id, rows).tobytes() for id, rows, _ in items]
         start = self._rows.seek(0, os.SEEK_END)
-        _write(self._rows, stored.tobytes(), undo_to=start)
-        offset = start // (features.columns * features.dtype.itemsize)
-        self._note({"id": id, "offset": offset, "rows": len(rows), "info": dict(info or {})})
+        _write(self._rows, b"".join(stored), undo_to=start)
+        lines: list[dict[str, Any]] = []
+        for (id, rows, info), data in zip(items, stored, strict=True):
+            lines.append({"id": id, "offset": start // width, "rows": len(rows), "info": dict(info)})
+            start += len(data)
+        self._note(lines)
 
     def delete(self, id: str) -> None:
         """Takes an item out; its rows stay as dead space until `compact`."""
         if id in self.features:
-            self._note({"id": id, "deleted": True})
+            self._note([{"id": id, "deleted": True}])
 
-    def _note(self, line: dict[str, Any]) -> None:
-        text = json.dumps(line, ensure_ascii=False) + "\n"
-        _write(self._journal, text.encode(), undo_to=self._journal.seek(0, os.SEEK_END))
-        _apply(self.features._items, line)
+    def _checked(self, id: str, rows: np.ndarray) -> np.ndarray:
+        features = self.features
+        if rows.ndim != 2 or rows.shape[1] != features.columns or len(rows) == 0:
+            raise DataError(f"rows of {id!r} have shape {rows.shape}; {self.path} holds (rows > 0, {features.columns})")
+        with np.errstate(over="ignore"):
+            stored = np.ascontiguousarray(rows, features.dtype)
+        if not np.isfinite(stored).all():
+            raise DataError(f"features of {id!r} hold NaN or values beyond {features.dtype.name}; nothing was stored for it")
+        return stored
+
+    def _note(self, lines: list[dict[str, Any]]) -> None:
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        # surrogatepass: a file name that is not UTF-8 may be an id; json.loads reads it back the same way.
+        data = text.encode("utf-8", "surrogatepass")
+        _write(self._journal, data, undo_to=self._journal.seek(0, os.SEEK_END))
+        for line in lines:
+            _apply(self.features._items, line)
 
 
 def compact(path: Path) -> None:
     """Rewrites a packed folder without its dead space; the old one stays until the new one is whole."""
-    old, fresh = Packed(path), path.with_name(path.name + ".compact")
-    shutil.rmtree(fresh, ignore_errors=True)
-    with PackedWriter(fresh, columns=old.columns, about=old.about, dtype=old.dtype.name) as writer:
-        for id, rows in old.items():
-            writer.append(id, rows, old.info(id))
-    retired = path.with_name(path.name + ".old")
-    path.rename(retired)
-    fresh.rename(path)
+    with _locked(path):
+        old, fresh = Packed(path), path.with_name(path.name + ".compact")
+        shutil.rmtree(fresh, ignore_errors=True)
+        with PackedWriter(fresh, columns=old.columns, about=old.about, source=old.source, dtype=old.dtype.name) as writer:
+            for id, rows in old.items():
+                writer.append(id, rows, old.info(id))
+        retired = path.with_name(path.name + ".old")
+        path.rename(retired)
+        fresh.rename(path)
     shutil.rmtree(retired)
 
 
@@ -193,23 +223,24 @@ def _locked(path: Path) -> IO[bytes]:
     return lock
 
 
-def _make_or_match(path: Path, wanted: dict[str, Any]) -> None:
+def _make_or_match(path: Path, wanted: dict[str, Any], *, source: str) -> None:
     if is_packed(path):
         there = _read_header(path)
         for key, value in wanted.items():
             if there[key] != value:
                 raise DataError(f"{path} was made with {key} {there[key]}, not {value}; use another folder or delete this one")
-        return
+        if there.get("source", "") == source:
+            return
     temporary = path / (HEADER + ".part")
-    temporary.write_text(json.dumps(wanted, indent=1))
+    temporary.write_text(json.dumps({**wanted, "source": source}, indent=1))
     os.replace(temporary, path / HEADER)
 
 
 def _opened_at_last_whole_item(path: Path, features: Packed) -> tuple[IO[bytes], IO[bytes]]:
-    journal = open(path / ITEMS, "ab")
+    journal = open(path / ITEMS, "ab", buffering=0)
     whole = sum(len(line) + 1 for line in _whole_lines((path / ITEMS).read_bytes()))
     journal.truncate(whole)
-    rows = open(path / ROWS, "ab")
+    rows = open(path / ROWS, "ab", buffering=0)
     width = features.columns * features.dtype.itemsize
     rows.truncate(rows.seek(0, os.SEEK_END) // width * width)
     return rows, journal
@@ -217,9 +248,11 @@ def _opened_at_last_whole_item(path: Path, features: Packed) -> tuple[IO[bytes],
 
 def _write(file: IO[bytes], data: bytes, *, undo_to: int) -> None:
     # On a full disk a part of the data may have been written: take it back, so that the file stays whole.
+    # The file is unbuffered: what failed must not be written later, when the buffer is flushed.
     try:
-        file.write(data)
-        file.flush()
+        left = memoryview(data)
+        while left:
+            left = left[file.write(left) :]
         os.fsync(file.fileno())
     except BaseException:
         os.ftruncate(file.fileno(), undo_to)

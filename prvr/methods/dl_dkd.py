@@ -86,24 +86,17 @@ class DlDkdConfig:
         if self.hidden % self.heads:
             raise SettingError(f"hidden {self.hidden} is not a multiple of heads {self.heads}")
 
-    @property
-    def distils(self) -> bool:
-        """Whether training needs a teacher."""
-        weight = self.distillation_weight or self.distillation_offset
-        return "inheritance" in self.branches and bool(weight or self.soft_targets)
-
 
 class DlDkdBranch(nn.Module):
     """One student branch: a vector per query, a vector per frame."""
 
     def __init__(self, config: DlDkdConfig, *, frame_columns: int, word_columns: int, own_projection: bool) -> None:
         super().__init__()
-        size = {"heads": config.heads, "input_dropout": config.input_dropout, "dropout": config.dropout}
         self.word_projection = InputProjection(word_columns, config.hidden, config.input_dropout) if own_projection else None
-        self.words = SequenceEncoder(config.max_words, config.hidden, **size)
+        self.words = _sequence_encoder(config.max_words, config)
         self.pooling = AttentivePooling(config.hidden)
         self.frame_projection = InputProjection(frame_columns, config.hidden, config.input_dropout)
-        self.frames = SequenceEncoder(config.max_frames, config.hidden, **size)
+        self.frames = _sequence_encoder(config.max_frames, config)
         self.mapping = nn.Linear(config.hidden, config.hidden)
 
     def encode_queries(self, projected: Float[Tensor, "Q W D"], mask: Bool[Tensor, "Q W"]) -> Float[Tensor, "Q D"]:
@@ -121,7 +114,7 @@ class DlDkd(nn.Module):
     def __init__(self, config: DlDkdConfig, *, frame_columns: int, word_columns: int) -> None:
         super().__init__()
         self.config = config
-        self.reading = Reading(config.max_frames, config.max_words, unit=True, text="words")
+        self.reading = Reading(frame_columns, word_columns, config.max_frames, config.max_words, unit=True, text="words")
         self.embedding_fields: tuple[str, ...] = config.branches
         self.branches = nn.ModuleList(
             DlDkdBranch(
@@ -151,7 +144,7 @@ class DlDkd(nn.Module):
         parts = zip(self._weights(), queries, videos, strict=True)
         return torch.stack([w * scores.video_scores(scores.frame_cosines(q, v, mask)) for w, q, v in parts]).sum(0)
 
-    def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "F"]:
+    def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, F]:
         """Weighted sum over branches of each frame's cosine: the curve that moments are read from."""
         mask = torch.ones(video[0].shape[:2], dtype=torch.bool, device=video[0].device)
         parts = zip(self._weights(), query, video, strict=True)
@@ -195,14 +188,20 @@ def objective(model: DlDkd, batch: Batch, epoch: int) -> Terms:
     return terms
 
 
+def distils(config: DlDkdConfig) -> bool:
+    """Whether the objective needs a teacher."""
+    weight = config.distillation_weight or config.distillation_offset
+    return "inheritance" in config.branches and bool(weight or config.soft_targets)
+
+
 @dataclass(frozen=True)
 class SoftTargets:
     """What is soft at an epoch, and for which queries and videos of a batch."""
 
     mixing: float
     hard_fraction: float
-    hard_queries: Bool[Tensor, "Q"]
-    hard_videos: Bool[Tensor, "V"]
+    hard_queries: Bool[Tensor, Q]
+    hard_videos: Bool[Tensor, V]
 
     @staticmethod
     def at(config: DlDkdConfig, epoch: int, batch: Batch) -> SoftTargets:
@@ -227,7 +226,11 @@ class SoftTargets:
         )
 
 
-def _chosen(count: int, share: float, config: DlDkdConfig, device: torch.device) -> Bool[Tensor, "N"]:
+def _sequence_encoder(places: int, config: DlDkdConfig) -> SequenceEncoder:
+    return SequenceEncoder(places, config.hidden, heads=config.heads, input_dropout=config.input_dropout, dropout=config.dropout)
+
+
+def _chosen(count: int, share: float, config: DlDkdConfig, device: torch.device) -> Bool[Tensor, N]:
     # floor of the binary product: 0.29 * 100 is 28, as in the released code
     place = torch.arange(count, device=device)
     if config.hard_part == "random":

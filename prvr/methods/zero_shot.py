@@ -32,7 +32,7 @@ class ZeroShot(nn.Module):
                 f"frames have {frame_columns} columns and sentences {word_columns}: they come from different encoders"
             )
         self.config = config
-        self.reading = Reading(None, None, unit=False, text="sentences")
+        self.reading = Reading(frame_columns, word_columns, None, None, unit=False, text="sentences")
         self.embedding_fields: tuple[str, ...] = ("teacher",)
 
     def encode_queries(self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]) -> Embeddings:
@@ -47,7 +47,7 @@ class ZeroShot(nn.Module):
         """The best frame's cosine."""
         return scores.video_scores(scores.frame_cosines(queries[0], videos[0], mask))
 
-    def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "F"]:
+    def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, F]:
         """Each frame's cosine."""
         mask = torch.ones(video[0].shape[:2], dtype=torch.bool, device=video[0].device)
         return scores.frame_cosines(query[0], video[0], mask)[0, 0]

@@ -1,0 +1,138 @@
+"""A checkpoint: weights, settings, and which encoders the student reads.
+
+    NAME/config.json         method, settings, widths, encoders, and what training reached
+    NAME/model.safetensors   the weights; none for a method without any
+
+A student can only be asked about what it reads: `Reads` names the encoder of its frames and that of its text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from prvr import config
+from prvr.errors import ModelError, PrvrError, nearest
+from prvr.files import write_json, write_whole
+from prvr.methods import METHODS
+from prvr.methods.contract import Model
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where features come from.
+
+    name: of the encoder or of the published features; columns: their width.
+    source: what the encoder can be opened from, a folder or a hub name; None if it is not one of ours.
+    fingerprint: of the encoder's weights. rate: frames per second, for frames.
+    """
+
+    name: str
+    columns: int
+    source: str | None = None
+    fingerprint: str | None = None
+    rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What a student reads: the source of its frames and the source of its text."""
+
+    frames: Source
+    text: Source
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model with all that is needed to use it; `about` says how it came to be."""
+
+    method: str
+    settings: Any
+    reads: Reads
+    model: Model
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits of a SHA-256 over method, settings, sources and weights: two models differ in it."""
+        sources = [[s.name, s.columns, s.fingerprint, s.rate] for s in (self.reads.frames, self.reads.text)]
+        settings = [self.method, config.to_dict(self.settings), sources]
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        for name, tensor in sorted(_module(self.model).state_dict().items()):
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def build(method: str, settings: Any, reads: Reads) -> Checkpoint:
+    """A fresh model, its weights drawn from torch's random state."""
+    if method not in METHODS:
+        raise ModelError(f"unknown method {method!r}; {nearest(method, METHODS)}")
+    made = METHODS[method].model(settings, frame_columns=reads.frames.columns, word_columns=reads.text.columns)
+    assert isinstance(made, Model)
+    return Checkpoint(method, settings, reads, made)
+
+
+def save(checkpoint: Checkpoint, path: Path) -> None:
+    """Writes a checkpoint; whenever this is cut off, the folder holds a whole one, old or new, or none.
+
+    The weights come first: a config beside the weights of a later epoch of the same run is still a checkpoint.
+    """
+    weights = _module(checkpoint.model).state_dict()
+    if weights:
+        write_whole(path / WEIGHTS, safetensors.torch.save({name: t.contiguous() for name, t in weights.items()}))
+    text = {
+        "format": 1,
+        "method": checkpoint.method,
+        "settings": config.to_dict(checkpoint.settings),
+        "reads": asdict(checkpoint.reads),
+        "about": checkpoint.about,
+    }
+    write_json(path / CONFIG, text)
+
+
+def load(path: Path) -> Checkpoint:
+    """Reads a checkpoint, in evaluation mode, on the CPU.
+
+    Raises:
+        ModelError: there is none, it is broken, or its weights do not fit its settings.
+    """
+    try:
+        text = json.loads((path / CONFIG).read_text())
+        reads = Reads(**{name: Source(**text["reads"][name]) for name in ("frames", "text")})
+        settings: Any = config.from_dict(METHODS[text["method"]].config, text["settings"])
+        with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten, and must not move the caller's state
+            checkpoint = build(text["method"], settings, reads)
+        model = _module(checkpoint.model)
+        if model.state_dict():
+            model.load_state_dict(safetensors.torch.load_file(path / WEIGHTS))
+        model.eval()
+    except FileNotFoundError as problem:
+        raise ModelError(f"no checkpoint in {path} ({Path(problem.filename).name} is missing); train one: prvr train") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as problem:
+        raise ModelError(f"{path / CONFIG} is broken ({type(problem).__name__}: {problem}); train again") from None
+    except (RuntimeError, SafetensorError, OSError) as problem:
+        raise ModelError(f"{path / WEIGHTS} does not hold this model's weights ({str(problem).splitlines()[0]})") from None
+    except PrvrError as problem:
+        raise ModelError(f"{path / CONFIG}: {problem}") from None
+    return Checkpoint(checkpoint.method, settings, reads, checkpoint.model, text.get("about", {}))
+
+
+def _module(model: Model) -> nn.Module:
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def device_of(model: Model) -> torch.device:
+    """Where a model's weights are; the CPU for a model without any."""
+    weight = next(_module(model).parameters(), None)
+    return torch.device("cpu") if weight is None else weight.device

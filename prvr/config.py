@@ -1,0 +1,106 @@
+"""Settings as frozen dataclasses: to and from plain dictionaries, and `key=value` changes. Unknown keys are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Collection, Sequence
+from typing import Any, TypeVar
+
+from prvr.errors import SettingError, nearest
+
+T = TypeVar("T")
+
+
+def to_dict(settings: Any) -> dict[str, Any]:
+    """The fields of a settings dataclass, ready for JSON."""
+    return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+
+
+def from_dict(kind: type[T], values: dict[str, Any]) -> T:
+    """A settings dataclass from plain values, as JSON gives them.
+
+    Raises:
+        SettingError: an unknown key (the nearest is suggested) or a value of the wrong type.
+    """
+    types_ = typing.get_type_hints(kind)
+    for name in values:
+        _known(name, types_)
+    return kind(**{name: _fit(name, value, types_[name]) for name, value in values.items()})
+
+
+def override(settings: Sequence[Any], assignments: Sequence[str]) -> list[Any]:
+    """Settings with `key=value` changes, each applied to the one among `settings` that has the key.
+
+    Raises:
+        SettingError: no `=`, an unknown key (the nearest is suggested) or a value of the wrong type.
+    """
+    changed = list(settings)
+    every = {field.name for one in settings for field in dataclasses.fields(one)}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise SettingError(f"{assignment!r} is not a setting; write key=value, for example lr=3e-4")
+        _known(name, every)
+        for place, one in enumerate(changed):
+            hints = typing.get_type_hints(type(one))
+            if name in hints:
+                changed[place] = dataclasses.replace(one, **{name: _parse(name, text, hints[name])})
+    return changed
+
+
+def _known(name: str, known: Collection[str]) -> None:
+    if name not in known:
+        raise SettingError(f"unknown setting {name!r}; {nearest(name, known)}")
+
+
+def _parse(name: str, text: str, kind: Any) -> Any:
+    if type(None) in typing.get_args(kind) and text.lower() == "none":
+        return None
+    base = _base(kind)
+    if base is tuple:
+        return _fit(name, [part for part in text.split(",") if part], kind)
+    if base is bool:
+        known = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+        return _fit(name, known.get(text.lower(), text), kind)
+    if base in (int, float):
+        try:
+            return _fit(name, base(text), kind)
+        except ValueError:
+            raise SettingError(f"{name} is {text!r}; it takes {_in_words(kind)}") from None
+    return _fit(name, text, kind)
+
+
+def _fit(name: str, value: Any, kind: Any) -> Any:
+    if value is None and type(None) in typing.get_args(kind):
+        return None
+    base = _base(kind)
+    if base is tuple and isinstance(value, list | tuple):
+        item = typing.get_args(kind)[0]
+        return tuple(_fit(name, part, item) for part in value)
+    if typing.get_origin(kind) is typing.Literal and value in typing.get_args(kind):
+        return value
+    if base is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if base in (int, bool, str) and type(value) is base:
+        return value
+    raise SettingError(f"{name} is {value!r}; it takes {_in_words(kind)}")
+
+
+def _base(kind: Any) -> Any:
+    origin = typing.get_origin(kind)
+    if origin in (types.UnionType, typing.Union):
+        return _base(next(arg for arg in typing.get_args(kind) if arg is not type(None)))
+    return origin or kind
+
+
+def _in_words(kind: Any) -> str:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return " or ".join(map(str, arguments))
+    if origin is tuple:
+        return f"{_in_words(arguments[0])}, several with commas between"
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join("none" if arg is type(None) else _in_words(arg) for arg in arguments)
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(kind, str(kind))

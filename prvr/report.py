@@ -1,0 +1,37 @@
+"""Pictures of runs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prvr.files import write_whole
+
+
+def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A picture of a run: its loss terms, and SumR on the dev split with the best epoch marked, over epochs."""
+    from matplotlib.figure import Figure
+
+    epochs = [record["epoch"] + 1 for record in history]
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    losses, dev = figure.subplots(1, 2)
+    for name in history[0]["losses"]:
+        losses.plot(epochs, [record["losses"][name] for record in history], label=name.replace("_", " "))
+    losses.plot(epochs, [record["loss"] for record in history], "k--", label="total")
+    losses.set(xlabel="epoch", ylabel="loss (mean over batches)", yscale="symlog" if history[0]["loss"] > 50 else "linear")
+    losses.legend(fontsize=8)
+    sumr = [record["dev"]["sumr"] for record in history]
+    best = max(range(len(sumr)), key=sumr.__getitem__)
+    dev.plot(epochs, sumr, marker=".")
+    dev.plot(epochs[best], sumr[best], "o", color="C3")
+    dev.annotate(
+        f"best {sumr[best]:.1f}, epoch {epochs[best]}", (epochs[best], sumr[best]), textcoords="offset points", xytext=(6, -12)
+    )
+    dev.set(xlabel="epoch", ylabel="SumR on the dev split")
+    for axes in (losses, dev):
+        axes.grid(alpha=0.3)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    write_whole(path, picture.getvalue())

@@ -1,0 +1,221 @@
+"""The one training loop.
+
+A run is a folder: the best checkpoint (`config.json`, `model.safetensors`), `history.jsonl` with a line per epoch,
+`curves.png`, and `state.safetensors`, from which a run that was killed goes on. What is random in an epoch is drawn from
+the seed and the epoch's number, so a run that was cut off gives the same numbers as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prvr import checkpoint as checkpoints
+from prvr import features as feature_files
+from prvr.batch import Batch, check_widths, collate, video_item
+from prvr.checkpoint import Checkpoint, Reads
+from prvr.config import to_dict
+from prvr.datasets import Dataset
+from prvr.errors import DataError, ModelError, SettingError
+from prvr.evaluate import evaluate
+from prvr.features import FeatureSet
+from prvr.methods import METHODS
+from prvr.optimiser import BertAdam, decay_groups
+from prvr.report import draw_curves
+from prvr.run_state import load_state, save_state
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train, whatever the method.
+
+    batch_videos: videos a batch, each with all its captions. warmup: share of all steps in which the rate rises.
+    patience: training stops after more than so many epochs without a better SumR on the dev split.
+    """
+
+    lr: float = 3e-4
+    epochs: int = 120
+    batch_videos: int = 128
+    warmup: float = 0.01
+    weight_decay: float = 0.01
+    patience: int = 10
+    seed: int = 9527
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "epochs", "batch_videos"):
+            if getattr(self, name) <= 0:
+                raise SettingError(f"{name} is {getattr(self, name)}; it must be above 0")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A method, its settings (the method's own dataclass) and how to train it."""
+
+    method: str
+    settings: Any
+    training: Training
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run learns from and is chosen on; `features` serves both splits."""
+
+    train: Dataset
+    dev: Dataset
+    features: FeatureSet
+
+
+def train(
+    out: str | Path,
+    recipe: Recipe,
+    *,
+    reads: Reads,
+    data: Data,
+    device: str = "cpu",
+    on_progress: Progress | None = None,
+) -> Checkpoint:
+    """Trains a model and gives the checkpoint of its best epoch; goes on where an earlier call was cut off.
+
+    Raises:
+        DataError: features are missing or broken, or there is nothing to learn from.
+        SettingError: `out` holds a run with other settings, or the method needs a teacher and has none.
+        ModelError: the loss is no longer a number.
+    """
+    out = Path(out)
+    _check(recipe, data)
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.training.seed)
+        fresh = checkpoints.build(recipe.method, recipe.settings, reads)
+    loop = _Loop(out, fresh, recipe.training, data, torch.device(device))
+    while not loop.state.finished:
+        loop.epoch(on_progress or _silent)
+    draw_curves(loop.state.history, out / "curves.png")
+    return checkpoints.load(out)
+
+
+class _Loop:
+    """A model in training, with its optimiser and how far it has come."""
+
+    def __init__(self, out: Path, first: Checkpoint, training: Training, data: Data, device: torch.device) -> None:
+        assert isinstance(first.model, nn.Module)
+        self.out, self.checkpoint, self.training, self.data, self.device = out, first, training, data, device
+        self.objective = METHODS[first.method].objective
+        self.model = first.model.to(device)
+        check_widths(data.features, first.model.reading)
+        self.captions = _by_video(data.train)
+        self.batches = -(-len(self.captions) // training.batch_videos)
+        groups = decay_groups(self.model.parameters(), weight_decay=training.weight_decay)
+        total = self.batches * training.epochs
+        self.optimiser = BertAdam(groups, lr=training.lr, total_steps=total, warmup=training.warmup)
+        self.run = _identity(first, training, data)
+        self.state = load_state(out, run=self.run, model=self.model, optimiser=self.optimiser)
+
+    def epoch(self, on_progress: Progress) -> None:
+        """One epoch, its evaluation, and everything on disk afterwards."""
+        state, began = self.state, time.monotonic()
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(_epoch_seed(self.training.seed, state.epoch))
+            terms = self._steps(on_progress)
+        figures = evaluate(self.checkpoint.model, self.data.dev, self.data.features).retrieval
+        better = figures.sumr > state.best_sumr
+        record = {
+            "epoch": state.epoch,
+            "losses": terms,
+            "loss": sum(terms.values()),
+            "dev": figures.as_dict(),
+            "best": better,
+            "seconds": round(time.monotonic() - began, 3),
+        }
+        if better:
+            about = {"epoch": state.epoch, "dev": figures.as_dict(), "training": to_dict(self.training)}
+            checkpoints.save(replace(self.checkpoint, about=about), self.out)
+        self.state = state.after(record, epochs=self.training.epochs, patience=self.training.patience)
+        save_state(self.out, self.state, run=self.run, model=self.model, optimiser=self.optimiser)
+
+    def _steps(self, on_progress: Progress) -> dict[str, float]:
+        epoch, sums = self.state.epoch, dict[str, Tensor]()
+        self.model.train()
+        for number, batch in enumerate(self._batches(epoch)):
+            on_progress(self._note(), epoch * self.batches + number, self.training.epochs * self.batches)
+            assert self.objective is not None
+            terms = self.objective(self.checkpoint.model, batch.to(self.device), epoch)
+            self.optimiser.zero_grad()
+            torch.stack(list(terms.values())).sum().backward()
+            self.optimiser.step()
+            for name, value in terms.items():
+                sums[name] = sums[name] + value.detach() if name in sums else value.detach()
+        means = {name: float(value) / self.batches for name, value in sums.items()}
+        if not all(map(_finite, means.values())):
+            raise ModelError(f"the loss of epoch {epoch} is not a number ({means}); lower lr (now {self.training.lr:g})")
+        return means
+
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        order = list(self.captions)
+        random.Random(_epoch_seed(self.training.seed, epoch)).shuffle(order)
+        reading = self.checkpoint.model.reading
+        for start in range(0, len(order), self.training.batch_videos):
+            videos = order[start : start + self.training.batch_videos]
+            yield collate([video_item(v, self.captions[v], self.data.features, reading) for v in videos])
+
+    def _note(self) -> str:
+        note = f"epoch {self.state.epoch + 1}/{self.training.epochs}"
+        if self.state.history:
+            last = self.state.history[-1]
+            note += f"  loss {last['loss']:.3f}  SumR {last['dev']['sumr']:.1f} (best {self.state.best_sumr:.1f})"
+        return note
+
+
+def _check(recipe: Recipe, data: Data) -> None:
+    method = METHODS[recipe.method]
+    if method.objective is None:
+        raise SettingError(f"{recipe.method} has nothing to learn; index and evaluate with it as it is")
+    if method.distils(recipe.settings) and not data.features.teachers:
+        raise SettingError(
+            f"{recipe.method} with these settings learns from a teacher; name one (--teacher), or take a preset without"
+        )
+    if not data.train.captions:
+        raise DataError(f"split {data.train.split!r} of {data.train.name!r} has no captions; there is nothing to learn from")
+    if not data.dev.captions:
+        raise DataError(f"split {data.dev.split!r} of {data.dev.name!r} has no captions; there is nothing to choose an epoch on")
+    feature_files.check(replace(data.train, video_ids=tuple(_by_video(data.train))), data.features)
+    feature_files.check(data.dev, FeatureSet(data.features.frames, data.features.text))
+
+
+def _identity(first: Checkpoint, training: Training, data: Data) -> dict[str, Any]:
+    """What must be the same for a run to go on."""
+    reads = {name: [source.name, source.fingerprint] for name, source in vars(first.reads).items()}
+    sizes = {split.split: [len(split.captions), len(split.video_ids)] for split in (data.train, data.dev)}
+    teachers = [feature_files.place(teacher.frames) for teacher in data.features.teachers]
+    flat = {"method": first.method, **to_dict(first.settings), **to_dict(training), **reads, **sizes, "teachers": teachers}
+    identity: dict[str, Any] = json.loads(json.dumps(flat))
+    return identity
+
+
+def _by_video(dataset: Dataset) -> dict[str, list[str]]:
+    """Caption ids by video, in the order of the captions; videos without captions teach nothing and are left out."""
+    captions: dict[str, list[str]] = {}
+    for caption in dataset.captions:
+        captions.setdefault(caption.video, []).append(caption.id)
+    return captions
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return seed * 1_000_003 + epoch
+
+
+def _finite(value: float) -> bool:
+    return value - value == 0
+
+
+def _silent(note: str, done: int, total: int) -> None:
+    """No progress is shown."""
