@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prvr.checkpoint import Checkpoint as Checkpoint
     from prvr.checkpoint import load as load_checkpoint
+    from prvr.config import override as override
     from prvr.datasets import Caption as Caption
     from prvr.datasets import Dataset as Dataset
     from prvr.datasets.folder import load as load_folder
     from prvr.encoders import open_encoder as open_encoder
     from prvr.errors import PrvrError as PrvrError
     from prvr.evaluate import evaluate as evaluate
-    from prvr.extract import extract_folder as extract_folder
     from prvr.features import FeatureSet as FeatureSet
     from prvr.features import open_features as open_features
     from prvr.folder_index import index_folder as index_folder
@@ -26,26 +26,40 @@ if TYPE_CHECKING:
     from prvr.folder_index import zero_shot as zero_shot
     from prvr.presets import preset as preset
     from prvr.search import Hit as Hit
+    from prvr.train import Data as Data
+    from prvr.train import Recipe as Recipe
+    from prvr.train import Training as Training
     from prvr.train import train as train
+    from prvr.workspace import extract_folder as extract_folder
+    from prvr.workspace import features_for as features_for
+    from prvr.workspace import student_features as student_features
+    from prvr.workspace import teacher_features as teacher_features
 
 __version__ = "0.1.0"
 
 _PLACES = {
     "Caption": "prvr.datasets",
     "Checkpoint": "prvr.checkpoint",
+    "Data": "prvr.train",
     "Dataset": "prvr.datasets",
     "FeatureSet": "prvr.features",
     "Hit": "prvr.search",
     "PrvrError": "prvr.errors",
+    "Recipe": "prvr.train",
+    "Training": "prvr.train",
     "evaluate": "prvr.evaluate",
-    "extract_folder": "prvr.extract",
+    "extract_folder": "prvr.workspace",
+    "features_for": "prvr.workspace",
     "index_folder": "prvr.folder_index",
     "load_checkpoint": "prvr.checkpoint:load",
     "load_folder": "prvr.datasets.folder:load",
     "open_encoder": "prvr.encoders",
     "open_features": "prvr.features",
     "open_index": "prvr.folder_index",
+    "override": "prvr.config",
     "preset": "prvr.presets",
+    "student_features": "prvr.workspace",
+    "teacher_features": "prvr.workspace",
     "train": "prvr.train",
     "zero_shot": "prvr.folder_index",
 }

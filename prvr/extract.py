@@ -157,7 +157,7 @@ def _encoded(path: Path, encoder: ImageEncoder, *, rate: float, batch_size: int)
         for time, frame in reader:
             times.append(round(time, 3))
             waiting.append(frame)
-            if len(waiting) == batch_size or len(waiting) * frame.nbytes > BATCH_BYTES:
+            if len(waiting) == batch_size or len(waiting) * frame.nbytes >= BATCH_BYTES:
                 rows.append(encoder.encode_images(waiting))
                 waiting = []
         if waiting:

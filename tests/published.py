@@ -44,7 +44,7 @@ def our_name(published: str) -> str:
     rest = rest.replace("frame_pos_", "visual_pos_").replace("frame_input_", "visual_input_").replace("frame_enc", "visual_enc")
     for theirs, ours in PARTS.items():
         if rest.startswith(theirs + "."):
-            return f"branches.{branch}.{ours}{rest[len(theirs):]}"
+            return f"branches.{branch}.{ours}{rest[len(theirs) :]}"
     raise KeyError(published)
 
 

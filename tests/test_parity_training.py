@@ -9,15 +9,15 @@ import h5py
 import numpy as np
 import pytest
 import torch
-
 from published import FIXTURES, arrays, numbers, our_name, parameters
+
 from prvr import schedules
 from prvr.batch import Batch, Item, Reading, collate, pad, read_frames, read_teacher, read_words, resample, unit_rows
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig, objective
 from prvr.metrics import ranks, retrieval
 from prvr.optimiser import BertAdam, decay_groups
 
-READING = Reading(128, 30, unit=True, text="words")
+READING = Reading(12, 10, 128, 30, unit=True, text="words")
 TOY = FIXTURES / "dataset" / "toy"
 
 
@@ -191,7 +191,9 @@ def test_scores_of_the_toy_data_set(split: str) -> None:
     np.testing.assert_allclose(ours, fixture[f"{split}_fused_scores"], atol=1e-5)
     correct = np.array([[q.split("#")[0] == v for v in expected["video_ids"]] for q in expected["query_ids"]])
     figures = retrieval(ours.numpy(), correct)
-    assert (figures.sumr, figures.medr, figures.mrr) == pytest.approx(tuple(expected["fused"][n] for n in ("SumR", "MedR", "mAP")))
+    assert (figures.sumr, figures.medr, figures.mrr) == pytest.approx(
+        tuple(expected["fused"][n] for n in ("SumR", "MedR", "mAP"))
+    )
 
 
 RUNS = numbers("dataset/expected_train_run.json")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+
+from prvr.errors import ModelError
 
 
 @runtime_checkable
@@ -46,3 +51,98 @@ class WordEncoder(Encoder, Protocol):
     word_columns: int
 
     def encode_words(self, texts: Sequence[str]) -> list[np.ndarray]: ...
+
+
+def open_encoder(source: str | Path, *, device: str = "cpu") -> Encoder:
+    """The encoder in a local folder, or of that name on the Hugging Face hub; of which family, its files say.
+
+    Raises:
+        ModelError: there is none, or it is broken.
+    """
+    return ENCODERS[_family(str(source))](str(source), device)
+
+
+def image_encoder(source: str | Path, *, device: str = "cpu") -> ImageEncoder:
+    """As `open_encoder`, for one that reads frames."""
+    encoder = open_encoder(source, device=device)
+    if isinstance(encoder, ImageEncoder):
+        return encoder
+    raise ModelError(f"{encoder.name!r} has no image side; it can read queries, not videos (from {source})")
+
+
+def sentence_encoder(source: str | Path, *, device: str = "cpu") -> SentenceEncoder:
+    """As `open_encoder`, for one that turns a sentence into one row."""
+    encoder = open_encoder(source, device=device)
+    if isinstance(encoder, SentenceEncoder):
+        return encoder
+    if isinstance(encoder, ImageEncoder):
+        raise ModelError(f"{encoder.name!r} has no text side; it can be a student's eyes, not a teacher (from {source})")
+    raise ModelError(f"{encoder.name!r} gives words, not sentences; it can be a student's words, not a teacher (from {source})")
+
+
+def word_encoder(source: str | Path, *, device: str = "cpu") -> WordEncoder:
+    """As `open_encoder`, for one that turns a sentence into a row per token."""
+    encoder = open_encoder(source, device=device)
+    if isinstance(encoder, WordEncoder):
+        return encoder
+    raise ModelError(f"{encoder.name!r} gives no rows per word; take a text model such as RoBERTa, or CLIP (not {source})")
+
+
+def name_of(source: str) -> str:
+    """What an encoder is called: the last part of where it came from, as letters, digits and underscores.
+
+    `openai/clip-vit-base-patch32` is `clip_vit_base_patch32`.
+    """
+    last = Path(source).resolve().name if Path(source).exists() else source.rpartition("/")[2]
+    return re.sub(r"[^a-z0-9]+", "_", last.lower()).strip("_") or "encoder"
+
+
+def _open_onnx(source: str, device: str) -> Encoder:
+    from prvr.encoders.onnx import open_onnx
+
+    return open_onnx(Path(source), device=device)
+
+
+def _open_dual(source: str, device: str) -> Encoder:
+    from prvr.encoders.dual import DualEncoder
+
+    return DualEncoder(source, device=device)
+
+
+def _open_words(source: str, device: str) -> Encoder:
+    from prvr.encoders.words import TextEncoder
+
+    return TextEncoder(source, device=device)
+
+
+ENCODERS: dict[str, Callable[[str, str], Encoder]] = {
+    "onnx": _open_onnx,
+    "clip": _open_dual,
+    "siglip": _open_dual,
+    "siglip2": _open_dual,
+    "text": _open_words,
+}
+
+
+def _family(source: str) -> str:
+    folder = Path(source)
+    if (folder / "visual" / "model.onnx").is_file() or (folder / "textual" / "model.onnx").is_file():
+        return "onnx"
+    if not folder.is_dir():
+        from prvr.encoders.pretrained import local_folder
+
+        folder = local_folder(source)
+    kind = _model_type(folder)
+    return kind if kind in ENCODERS else "text"
+
+
+def _model_type(folder: Path) -> str:
+    try:
+        kind = json.loads((folder / "config.json").read_text())["model_type"]
+    except FileNotFoundError:
+        raise ModelError(
+            f"no encoder in {folder}: neither visual/model.onnx, textual/model.onnx nor config.json; check the path"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise ModelError(f"{folder / 'config.json'} is broken or names no model_type; get the encoder again") from None
+    return str(kind)

@@ -83,10 +83,11 @@ def check(dataset: Dataset, features: FeatureSet) -> None:
     Raises:
         DataError: something is missing; the text names the first, the number and the remedy.
     """
-    captions = [caption.id for caption in dataset.captions]
+    captions = {caption.id: caption.text for caption in dataset.captions}
     described = dict.fromkeys(caption.video for caption in dataset.captions)
     _present("video", dataset.video_ids, features.frames)
     _present("caption", captions, features.text)
+    _current(captions, features.text)
     for teacher in features.teachers:
         _present("video", described, teacher.frames)
         _present("caption", captions, teacher.sentences)
@@ -95,6 +96,17 @@ def check(dataset: Dataset, features: FeatureSet) -> None:
             raise DataError(
                 f"teacher features have {widths[0]} columns, the teacher's queries {widths[1]}: "
                 f"they come from different encoders ({place(teacher.frames)}, {place(teacher.sentences)})"
+            )
+
+
+def _current(captions: Mapping[str, str], features: Features) -> None:
+    if not isinstance(features, Packed):
+        return
+    for id, text in captions.items():
+        read = features.info(id).get("text", text)
+        if read != text:
+            raise DataError(
+                f"caption {id!r} reads {text!r} now, and read {read!r} when {features.path} was made; run prvr extract again"
             )
 
 

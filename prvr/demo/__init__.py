@@ -1,0 +1,1 @@
+"""The embedded default: a small drawn world of real video files, and a tiny CLIP that has seen stills of it."""

@@ -1,0 +1,179 @@
+"""The demo's teacher: a tiny CLIP trained from nothing on clean stills, saved as any Hugging Face CLIP is.
+
+Its stills have a plain background, one upright event and neither camera nor compression; the videos of `prvr.demo.world` have
+all of these against them, so on their frames it is a teacher that knows much and errs often. Its captions are worded in every
+way (`wordings.EVERY`), those of the test videos included: like a real CLIP it knows more words than the student's captions use.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import Lowercase
+from tokenizers.pre_tokenizers import Punctuation, WhitespaceSplit
+from tokenizers.pre_tokenizers import Sequence as SplitBy
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from prvr.demo.stage import Stage
+from prvr.demo.wordings import EVERY, Event, every_event, said, words
+from prvr.errors import DataError
+
+SIDE, PATCH, WIDTH, LAYERS, HEADS = 48, 8, 64, 2, 4
+LONGEST = 24
+PAD, UNKNOWN, FIRST, LAST = "<pad>", "<unk>", "<s>", "</s>"
+
+STEPS, STILLS = 350, 128
+LEARNING_RATE, WARM_UP = 2e-3, 50
+HIGHEST_SCALE = math.log(100)
+REPORTED_EVERY = 25
+
+# Raise it when training changes: a teacher saved before is then trained again.
+MADE_BY = "prvr demo teacher 1"
+ORIGIN = "demo.json"
+
+Progress = Callable[[int, int, float, float], None]
+
+
+def train_teacher(folder: Path, *, seed: int, steps: int = STEPS, on_progress: Progress | None = None) -> None:
+    """Trains the tiny CLIP of a seed into `folder`; one that is there already stays as it is.
+
+    The folder appears when it is whole; a teacher of another seed gives way to it.
+
+    Args:
+        on_progress: told now and then the step, the number of steps, the loss, and which part of a batch's captions has its own
+            still as the best one.
+
+    Raises:
+        DataError: the folder holds something else.
+    """
+    origin = {"made_by": MADE_BY, "seed": seed, "steps": steps}
+    if _origin_of(folder) == origin:
+        return
+    tokenizer = _tokenizer()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = CLIPModel(_config(tokenizer))
+    _train(model, tokenizer, steps=steps, chance=random.Random(f"teacher {seed}"), on_progress=on_progress)
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    model.config.save_pretrained(part)
+    # Not model.save_pretrained: it draws a progress bar of its own.
+    save_file(model.state_dict(), part / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save_pretrained(part)
+    _image_processor().save_pretrained(part)
+    (part / ORIGIN).write_text(json.dumps(origin))
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+def _train(
+    model: CLIPModel, tokenizer: PreTrainedTokenizerFast, *, steps: int, chance: random.Random, on_progress: Progress | None
+) -> None:
+    """The symmetric contrastive loss: in a batch of different events each still tells its caption, and each caption its still."""
+    events, stage = every_event(), Stage(SIDE, SIDE)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _warmed_cosine(step, steps))
+    own = torch.arange(STILLS)
+    for step in range(1, steps + 1):
+        batch = chance.sample(events, STILLS)
+        captions = tokenizer([said(event, EVERY, chance) for event in batch], padding=True, return_tensors="pt")
+        output = model(pixel_values=_pixels([_still(event, stage, chance) for event in batch]), **captions)
+        loss = (cross_entropy(output.logits_per_text, own) + cross_entropy(output.logits_per_image, own)) / 2
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(max=HIGHEST_SCALE)
+        if on_progress is not None and (step % REPORTED_EVERY == 0 or step == steps):
+            right = (output.logits_per_text.argmax(1) == own).float().mean().item()
+            on_progress(step, steps, loss.item(), right)
+    model.eval()
+
+
+def _warmed_cosine(step: int, steps: int) -> float:
+    return min(1.0, (step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+
+
+def _still(event: Event, stage: Stage, chance: random.Random) -> np.ndarray:
+    plain = chance.randrange(90, 250), chance.randrange(90, 250), chance.randrange(90, 250)
+    picture = Image.new("RGB", (SIDE, SIDE), plain)
+    stage.put(picture, event, chance.uniform(0.3, 0.7))
+    return np.asarray(picture)
+
+
+def _pixels(stills: list[np.ndarray]) -> Tensor:
+    """What the saved image processor makes of pictures that have its size already: channels first, from -1 to 1."""
+    return torch.from_numpy(np.stack(stills)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _image_processor() -> CLIPImageProcessorPil:
+    middle = [0.5, 0.5, 0.5]
+    crop = {"height": SIDE, "width": SIDE}
+    return CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=crop, image_mean=middle, image_std=middle)
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    """A token per word; punctuation is dropped."""
+    numbers = {word: number for number, word in enumerate([PAD, UNKNOWN, FIRST, LAST, *sorted(words(EVERY))])}
+    tokenizer = Tokenizer(WordLevel(numbers, unk_token=UNKNOWN))
+    tokenizer.normalizer = Lowercase()
+    tokenizer.pre_tokenizer = SplitBy([WhitespaceSplit(), Punctuation("removed")])
+    ends = [(FIRST, numbers[FIRST]), (LAST, numbers[LAST])]
+    tokenizer.post_processor = TemplateProcessing(single=f"{FIRST} $A {LAST}", special_tokens=ends)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=LONGEST,
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        bos_token=FIRST,
+        eos_token=LAST,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def _config(tokenizer: PreTrainedTokenizerFast) -> CLIPConfig:
+    tower = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 2 * WIDTH,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "projection_dim": WIDTH,
+    }
+    text = {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": LONGEST,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    image = {"image_size": SIDE, "patch_size": PATCH}
+    return CLIPConfig(
+        text_config=tower | text, vision_config=tower | image, projection_dim=WIDTH, architectures=["CLIPModel"], dtype="float32"
+    )
+
+
+def _origin_of(folder: Path) -> object:
+    """What a teacher's folder says of itself; nothing if there is no folder, or an empty one."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return None
+    if not (folder / ORIGIN).is_file():
+        raise DataError(f"{folder} is there and holds no teacher of the demo ({ORIGIN} is missing); use another folder")
+    return json.loads((folder / ORIGIN).read_text())

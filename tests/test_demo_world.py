@@ -1,0 +1,220 @@
+"""The demo's world and its tiny CLIP: small ones, made here."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoTokenizer, CLIPModel
+
+from prvr.demo import world
+from prvr.demo.stage import Stage
+from prvr.demo.teacher import train_teacher
+from prvr.demo.wordings import COMMON, EVERY, FUNCTION_WORDS, HELD_OUT, MANNERS, every_event, said, words
+from prvr.demo.world import captions, planned, render_world
+from prvr.encoders.dual import DualEncoder
+from prvr.errors import DataError, SettingError
+
+SIZES = {"train": 2, "dev": 1, "test": 1}
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    render_world(folder, **SIZES, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "teacher"
+    train_teacher(folder, seed=0, steps=2)
+    return folder
+
+
+def lines(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "captions.jsonl").read_text().splitlines()]
+
+
+def test_the_two_languages_share_function_words_only():
+    assert words(COMMON) & words(HELD_OUT) <= FUNCTION_WORDS
+    assert words(COMMON) | words(HELD_OUT) == words(EVERY)
+
+
+@pytest.mark.parametrize("language", [COMMON, HELD_OUT, EVERY], ids=["common", "held out", "every"])
+def test_every_event_can_be_said_in_known_words(language):
+    chance = random.Random(0)
+    texts = [said(event, language, chance) for event in every_event()]
+    assert all(set(text.split()) <= words(language) for text in texts)
+    assert max(len(text.split()) for text in texts) <= 22  # the tiny CLIP reads 24 tokens, two of them the ends
+
+
+def test_an_article_fits_its_noun_and_a_verb_its_number():
+    chance = random.Random(0)
+    texts = [said(event, COMMON, chance) for event in every_event()]
+    assert not any(f" a {vowel}" in f" {text}" for text in texts for vowel in "aeiou")
+    assert all(("two " in text) == any(verb in text.split() for verb in ("move", "go", "travel")) for text in texts)
+
+
+def test_no_event_happens_twice_and_every_split_has_its_videos():
+    videos = planned(train=100, dev=10, test=30, seed=3)
+    events = [happening.event for video in videos for happening in video.happenings]
+    assert len(set(events)) == len(events)
+    assert [sum(video.split == split for video in videos) for split in ("train", "dev", "test")] == [100, 10, 30]
+    assert {event.manner for event in events} == set(MANNERS)
+
+
+def test_videos_are_20_to_40_seconds_with_scenery_between_their_events():
+    for video in planned(train=100, dev=10, test=30, seed=3):
+        assert 20 <= video.frames / world.RATE <= 40
+        assert 3 <= len(video.happenings) <= 6
+        edges = [0, *(edge for happening in video.happenings for edge in (happening.first, happening.last)), video.frames]
+        assert all(later - earlier >= world.RATE for earlier, later in itertools.pairwise(edges))
+
+
+def test_more_videos_than_events_are_refused():
+    with pytest.raises(SettingError, match="640 or fewer"):
+        planned(train=641, dev=0, test=0, seed=0)
+
+
+def test_captions_are_the_same_for_a_seed_and_others_for_another():
+    def told(seed: int) -> list[dict[str, object]]:
+        return list(captions(planned(train=5, dev=1, test=2, seed=seed), seed=seed))
+
+    assert told(1) == told(1)
+    assert told(1) != told(2)
+
+
+def test_captions_lie_within_their_videos_and_a_video_has_one_split(rendered):
+    splits: dict[object, set[object]] = {}
+    for line in lines(rendered):
+        with av.open(str(rendered / str(line["video"]))) as container:
+            assert 0 < line["start"] < line["end"] <= container.duration / av.time_base
+        splits.setdefault(line["video"], set()).add(line["split"])
+    assert all(len(of_video) == 1 for of_video in splits.values())
+    assert len(splits) == 4
+
+
+def test_test_captions_are_worded_as_no_other_caption_is(rendered):
+    said_in = {
+        split: {word for line in lines(rendered) if line["split"] == split for word in str(line["text"]).split()}
+        for split in SIZES
+    }
+    assert said_in["test"] & (said_in["train"] | said_in["dev"]) <= FUNCTION_WORDS
+
+
+def test_videos_decode_whole(rendered):
+    for video in planned(**SIZES, seed=0):
+        with av.open(str(rendered / video.name)) as container:
+            assert container.streams.video[0].codec_context.name == "h264"
+            assert sum(1 for _ in container.decode(video=0)) == video.frames
+
+
+def test_an_event_changes_the_picture_and_a_seed_fixes_it(rendered, tmp_path):
+    render_world(tmp_path, **SIZES, seed=0)
+    for path in sorted(rendered.iterdir()):
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes()
+    stage = Stage(80, 60)
+    for event in every_event()[::97]:
+        picture = Image.new("RGB", (80, 60))
+        stage.put(picture, event, 0.5)
+        assert np.asarray(picture).any()
+
+
+def test_an_interrupted_world_holds_whole_files_only_and_is_completed(rendered, tmp_path):
+    def stop(done: int, _: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        render_world(tmp_path, **SIZES, seed=0, on_progress=stop)
+    there = sorted(path.name for path in tmp_path.iterdir())
+    assert 1 <= len(there) < 5
+    assert "captions.jsonl" not in there
+    (tmp_path / "video_003.mp4.part").write_bytes(b"half a file, of a process that was killed")
+    times = {name: (tmp_path / name).stat().st_mtime_ns for name in there}
+    render_world(tmp_path, **SIZES, seed=0)
+    assert {name: (tmp_path / name).stat().st_mtime_ns for name in there} == times
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [path.name for path in sorted(rendered.iterdir())]
+
+
+def test_another_world_takes_the_place_of_the_first(tmp_path):
+    render_world(tmp_path, train=1, dev=0, test=1, seed=0)
+    before = (tmp_path / "video_000.mp4").read_bytes()
+    seen: list[tuple[int, int]] = []
+    render_world(tmp_path, train=1, dev=0, test=0, seed=1, on_progress=lambda done, total: seen.append((done, total)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["captions.jsonl", "video_000.mp4"]
+    assert (tmp_path / "video_000.mp4").read_bytes() != before
+    assert seen == [(1, 1)]
+
+
+def test_what_is_not_the_demos_is_left_alone(tmp_path, rendered):
+    (tmp_path / "captions.jsonl").write_text("mine\n")
+    with pytest.raises(DataError, match="use another folder"):
+        render_world(tmp_path, **SIZES, seed=0)
+    assert (tmp_path / "captions.jsonl").read_text() == "mine\n"
+    (tmp_path / "captions.jsonl").unlink()
+    with av.open(str(rendered / "video_000.mp4")) as source, av.open(str(tmp_path / "video_000.mp4"), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                container.mux(packet)
+    with pytest.raises(DataError, match="no video of the demo"):
+        render_world(tmp_path, **SIZES, seed=0)
+    with pytest.raises(DataError, match="no teacher of the demo"):
+        train_teacher(tmp_path, seed=0, steps=2)
+
+
+def test_the_teacher_opens_as_any_clip_does_and_padding_changes_nothing(teacher):
+    model, tokenizer = CLIPModel.from_pretrained(teacher), AutoTokenizer.from_pretrained(teacher)
+    short, long = "a red ball moves over the sea", "during a downpour we see an ivory cottage which sails past the dunes"
+    with torch.inference_mode():
+        alone = model.get_text_features(**tokenizer(short, return_tensors="pt")).pooler_output
+        padded = model.get_text_features(**tokenizer([short, long], padding=True, return_tensors="pt")).pooler_output
+    torch.testing.assert_close(alone[0], padded[0])
+    assert tokenizer.decode(tokenizer("A red BALL!")["input_ids"]) == "<s> a red ball </s>"
+
+
+def test_the_teacher_is_an_encoder_of_images_sentences_and_words(teacher):
+    encoder = DualEncoder(str(teacher))
+    frames = [np.full((120, 160, 3), shade, np.uint8) for shade in (0, 200)]
+    assert encoder.encode_images(frames).shape == encoder.encode_sentences(["a ball", "a zeppelin"]).shape == (2, 64)
+    assert [len(rows) for rows in encoder.encode_words(["a ball", "two red balls " * 20])] == [4, 24]
+
+
+def test_a_teacher_is_trained_once_and_gives_way_to_another_seed(teacher):
+    weights = teacher / "model.safetensors"
+    before, made = weights.read_bytes(), os.stat(weights).st_mtime_ns
+    train_teacher(teacher, seed=0, steps=2)
+    assert os.stat(weights).st_mtime_ns == made
+    state = torch.random.get_rng_state()
+    train_teacher(teacher, seed=1, steps=2)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert weights.read_bytes() != before
+    train_teacher(teacher, seed=0, steps=2)
+    assert weights.read_bytes() == before
+    assert not list(teacher.parent.glob("*.part"))
+
+
+def test_a_teacher_whose_training_was_interrupted_is_not_there(tmp_path):
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_teacher(tmp_path / "teacher", seed=0, steps=1, on_progress=stop)
+    assert not (tmp_path / "teacher").exists()
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_training_lowers_the_loss(tmp_path, seed):
+    losses: list[float] = []
+    train_teacher(tmp_path / "teacher", seed=seed, steps=50, on_progress=lambda step, steps, loss, right: losses.append(loss))
+    assert losses[-1] < losses[0] < 4.9

@@ -1,0 +1,233 @@
+"""The packed format: what was acknowledged is there, whole, whatever happens to the writer."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from prvr.errors import DataError
+from prvr.features.packed import Packed, PackedWriter, compact
+
+ABOUT = {"kind": "test"}
+
+
+def rows(count: int, seed: int = 0, columns: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, columns)).astype(np.float32)
+
+
+def writer(path: Path, **changes: Any) -> PackedWriter:
+    return PackedWriter(path, **{"columns": 3, "about": ABOUT, **changes})
+
+
+def assert_holds(path: Path, items: dict[str, np.ndarray]) -> None:
+    features = Packed(path)
+    assert set(features) == set(items)
+    for id, wanted in items.items():
+        np.testing.assert_array_equal(features[id], wanted)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    with writer(tmp_path / "f") as out:
+        out.append("a", rows(4, 1), {"times": [0.0, 1.0]})
+        out.extend([("b", rows(1, 2), {}), ("ü\n", rows(2, 3), {})])
+        np.testing.assert_array_equal(out.features["b"], rows(1, 2))
+    assert_holds(tmp_path / "f", {"a": rows(4, 1), "b": rows(1, 2), "ü\n": rows(2, 3)})
+    assert Packed(tmp_path / "f").info("a") == {"times": [0.0, 1.0]}
+
+
+def test_a_name_that_is_not_utf8_is_an_id(tmp_path: Path) -> None:
+    id = os.fsdecode(b"caf\xe9.mp4")
+    with writer(tmp_path / "f") as out:
+        out.append(id, rows(2))
+    assert_holds(tmp_path / "f", {id: rows(2)})
+
+
+def test_replace_delete_and_reopen(tmp_path: Path) -> None:
+    with writer(tmp_path / "f") as out:
+        out.append("a", rows(4, 1))
+        out.append("b", rows(2, 2))
+        out.append("a", rows(3, 3))
+        out.delete("b")
+        out.delete("never there")
+    with writer(tmp_path / "f") as out:
+        assert "b" not in out.features
+        out.append("c", rows(1, 4))
+    assert_holds(tmp_path / "f", {"a": rows(3, 3), "c": rows(1, 4)})
+
+
+def test_float16(tmp_path: Path) -> None:
+    with writer(tmp_path / "f", dtype="float16") as out:
+        out.append("a", rows(2))
+        with pytest.raises(DataError, match="beyond float16"):
+            out.append("b", np.full((1, 3), 1e6, np.float32))
+    assert Packed(tmp_path / "f")["a"].dtype == np.float16
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [np.array([[0, np.nan, 0]]), np.array([[0, np.inf, 0]]), np.zeros((2, 4)), np.zeros((0, 3)), np.zeros(3)],
+    ids=["nan", "inf", "other columns", "no rows", "no matrix"],
+)
+def test_rows_that_do_not_fit_are_refused_and_nothing_changes(tmp_path: Path, bad: np.ndarray) -> None:
+    with writer(tmp_path / "f") as out:
+        out.append("a", rows(2))
+        with pytest.raises(DataError, match="'b'"):
+            out.extend([("c", rows(1), {}), ("b", bad, {})])
+    assert_holds(tmp_path / "f", {"a": rows(2)})
+
+
+@pytest.mark.parametrize("changes", [{"columns": 4}, {"about": {"kind": "other"}}, {"dtype": "float16"}])
+def test_a_folder_of_another_origin_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    writer(tmp_path / "f").close()
+    with pytest.raises(DataError, match="was made with"):
+        writer(tmp_path / "f", **changes)
+    writer(tmp_path / "f").close()
+
+
+def test_the_latest_source_is_remembered_and_need_not_match(tmp_path: Path) -> None:
+    with writer(tmp_path / "f", source="old/place") as out:
+        out.append("a", rows(2))
+    with writer(tmp_path / "f", source="new/place") as out:
+        assert out.features.source == "new/place"
+    assert Packed(tmp_path / "f").source == "new/place"
+    assert_holds(tmp_path / "f", {"a": rows(2)})
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    with writer(tmp_path / "f"):
+        with pytest.raises(DataError, match="another process is writing"):
+            writer(tmp_path / "f")
+        with pytest.raises(DataError, match="another process is writing"):
+            compact(tmp_path / "f")
+    writer(tmp_path / "f").close()
+
+
+def test_a_reader_sees_what_is_added_after_refresh(tmp_path: Path) -> None:
+    with writer(tmp_path / "f") as out:
+        out.append("a", rows(2, 1))
+        reader = Packed(tmp_path / "f")
+        np.testing.assert_array_equal(reader["a"], rows(2, 1))
+        out.append("b", rows(2, 2))
+        assert "b" not in reader
+        reader.refresh()
+        np.testing.assert_array_equal(reader["b"], rows(2, 2))
+
+
+def test_a_journal_line_that_was_not_finished_is_as_if_never_begun(tmp_path: Path) -> None:
+    with writer(tmp_path / "f") as out:
+        out.append("a", rows(2, 1))
+        out.append("b", rows(2, 2))
+    journal = tmp_path / "f" / "items.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-5])
+    with open(tmp_path / "f" / "rows.bin", "ab") as file:
+        file.write(b"\x01\x02\x03")
+    assert_holds(tmp_path / "f", {"a": rows(2, 1)})
+    with writer(tmp_path / "f") as out:
+        out.append("c", rows(3, 3))
+    assert_holds(tmp_path / "f", {"a": rows(2, 1), "c": rows(3, 3)})
+
+
+@pytest.mark.parametrize("name", ["items.jsonl", "packed.json"])
+def test_a_broken_file_is_named(tmp_path: Path, name: str) -> None:
+    with writer(tmp_path / "f") as out:
+        out.append("a", rows(2))
+    (tmp_path / "f" / name).write_text("{broken\n")
+    with pytest.raises(DataError, match=name):
+        Packed(tmp_path / "f")
+
+
+def test_rows_cut_short_are_refused_by_reader_and_writer(tmp_path: Path) -> None:
+    with writer(tmp_path / "f") as out:
+        out.append("a", rows(2))
+        out.append("b", rows(2))
+    os.truncate(tmp_path / "f" / "rows.bin", 3 * 12 + 5)
+    for opened in (lambda: Packed(tmp_path / "f"), lambda: writer(tmp_path / "f")):
+        with pytest.raises(DataError, match=r"cut short: it lacks rows of 1 items, 'b' first"):
+            opened()
+    (tmp_path / "f" / "rows.bin").unlink()
+    with pytest.raises(DataError, match="cut short"):
+        Packed(tmp_path / "f")
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no features in"):
+        Packed(tmp_path / "nowhere")
+
+
+def test_compact_drops_dead_space_only(tmp_path: Path) -> None:
+    with writer(tmp_path / "f", source="place") as out:
+        out.append("a", rows(100, 1), {"times": [1]})
+        out.append("b", rows(5, 2))
+        out.append("a", rows(3, 3), {"times": [2]})
+        out.delete("b")
+    compact(tmp_path / "f")
+    assert_holds(tmp_path / "f", {"a": rows(3, 3)})
+    assert Packed(tmp_path / "f").info("a") == {"times": [2]}
+    assert Packed(tmp_path / "f").source == "place"
+    assert (tmp_path / "f" / "rows.bin").stat().st_size == 3 * 3 * 4
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+@contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """No file may grow beyond `size` bytes: what is written last is written in part, then fails, as on a full disk."""
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_keeps_what_is_whole_and_the_writer_goes_on(tmp_path: Path) -> None:
+    with writer(tmp_path / "f") as out:
+        out.append("a", rows(10, 1))
+        with disk_of(10 * 12 + 100), pytest.raises(OSError, match="large"):
+            out.append("b", rows(20, 2))
+        assert_holds(tmp_path / "f", {"a": rows(10, 1)})
+        out.append("c", rows(3, 3))
+        with disk_of((tmp_path / "f" / "items.jsonl").stat().st_size + 20), pytest.raises(OSError, match="large"):
+            out.append("d", rows(1, 4), {"text": "x" * 200})
+        out.append("e", rows(2, 5))
+    assert_holds(tmp_path / "f", {"a": rows(10, 1), "c": rows(3, 3), "e": rows(2, 5)})
+
+
+KILLED = """
+import sys, numpy as np
+from pathlib import Path
+from prvr.features.packed import PackedWriter
+with PackedWriter(Path(sys.argv[1]), columns=64, about={}) as out:
+    for n in range(100000):
+        out.append(str(n), np.full((1 + n % 50, 64), n, np.float32), {"n": n})
+        print(n, flush=True)
+"""
+
+
+def test_a_killed_writer_leaves_every_acknowledged_item(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "f")], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line == "60\n":
+            process.kill()
+            break
+    acknowledged = max([60, *map(int, process.stdout.read().split())])
+    process.stdout.close()
+    process.wait()
+    features = Packed(tmp_path / "f")
+    assert set(map(str, range(acknowledged + 1))) <= set(features)
+    for id in features:
+        np.testing.assert_array_equal(features[id], np.full((1 + int(id) % 50, 64), int(id)))
+    journal = (tmp_path / "f" / "items.jsonl").read_text().splitlines()
+    assert json.loads(journal[0])["id"] == "0"

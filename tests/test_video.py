@@ -1,0 +1,218 @@
+"""Video files made here, frame by frame: what is known of them must come back, from broken ones too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_videos import COLOURS, HEIGHT, SECONDS, WIDTH, av, colour_of, colourful, noisy, plain, write_video
+
+from prvr.errors import DataError, VideoError
+from prvr.video import VideoReader, find_videos
+
+
+def read(path: Path, rate: float = 1.0) -> tuple[list[float], list[np.ndarray], VideoReader]:
+    with VideoReader(path, rate=rate) as reader:
+        pairs = list(reader)
+    return [time for time, _ in pairs], [picture for _, picture in pairs], reader
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov", "a.ts", "a.flv"])
+def test_one_frame_a_second_with_its_time(tmp_path: Path, name: str) -> None:
+    times, pictures, reader = read(write_video(tmp_path / name, colourful(), options={"bf": "3"}))
+    assert times == pytest.approx([0, 1, 2, 3, 4], abs=0.025)
+    assert [colour_of(picture) for picture in pictures] == SECONDS
+    assert pictures[0].shape == (HEIGHT, WIDTH, 3)
+    assert pictures[0].dtype == np.uint8
+    assert reader.duration == pytest.approx(5, abs=0.1)
+    assert reader.problem is None
+
+
+def test_avi_knows_times_to_a_frame_or_two(tmp_path: Path) -> None:
+    """AVI holds no presentation times; what FFmpeg guesses is late where frames are reordered."""
+    times, pictures, reader = read(write_video(tmp_path / "a.avi", colourful(), options={"bf": "3"}), 5.0)
+    assert times == pytest.approx([n / 5 for n in range(25)], abs=0.09)
+    for time, picture in zip(times, pictures, strict=True):
+        assert colour_of(picture) == SECONDS[int(time)] or time % 1 < 0.1
+    assert reader.problem is None
+
+
+@pytest.mark.parametrize("rate", [0.5, 3.0, 4.0, 100.0])
+def test_other_rates(tmp_path: Path, rate: float) -> None:
+    times, _, _ = read(write_video(tmp_path / "a.mkv", colourful()), rate)
+    wanted = [n / rate for n in range(math.ceil(5 * rate))] if rate < 25 else [n / 25 for n in range(125)]
+    assert times == pytest.approx(wanted, abs=0.04)
+
+
+def test_skipping_frames_changes_no_frame(tmp_path: Path) -> None:
+    frames = [(40 * n, noisy(n // 3)) for n in range(150)]
+    path = write_video(tmp_path / "a.mp4", frames, options={"bf": "4", "b-pyramid": "none", "g": "60"})
+    times, pictures, _ = read(path, 2.0)
+    with av.open(str(path)) as container:
+        every = {round(frame.time, 3): frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)}
+    assert times == pytest.approx([0.5 * n if n % 2 == 0 else 0.5 * n + 0.02 for n in range(12)])
+    for time, picture in zip(times, pictures, strict=True):
+        np.testing.assert_array_equal(picture, every[round(time, 3)])
+
+
+def test_frames_that_do_not_come_evenly(tmp_path: Path) -> None:
+    instants = [0, 100, 2300, 2310, 7000, 7900, 8100]
+    frames = [(at, plain(SECONDS[n % 5])) for n, at in enumerate(instants)]
+    times, pictures, _ = read(write_video(tmp_path / "a.mkv", frames, options={"bf": "2"}))
+    assert times == pytest.approx([0, 2.3, 7.0, 8.1], abs=0.001)
+    assert [colour_of(picture) for picture in pictures] == ["red", "blue", "black", "green"]
+
+
+def test_times_count_from_the_start_of_the_stream(tmp_path: Path) -> None:
+    late = [(at + 61_500, picture) for at, picture in colourful(seconds=3)]
+    times, pictures, reader = read(write_video(tmp_path / "a.ts", late))
+    assert times == pytest.approx([0, 1, 2], abs=0.001)
+    assert [colour_of(picture) for picture in pictures] == SECONDS[:3]
+    assert reader.problem is None
+
+
+def corners() -> np.ndarray:
+    """Red at the top left, green top right, blue bottom left, white bottom right."""
+    picture = plain("red")
+    picture[: HEIGHT // 2, WIDTH // 2 :] = COLOURS["green"]
+    picture[HEIGHT // 2 :, : WIDTH // 2] = COLOURS["blue"]
+    picture[HEIGHT // 2 :, WIDTH // 2 :] = COLOURS["white"]
+    return picture
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("degrees", [0, 90, 180, -90])
+def test_pictures_are_turned_as_for_display(tmp_path: Path, degrees: int, mirrored: bool) -> None:
+    path = write_video(tmp_path / "a.mp4", [(40 * n, corners()) for n in range(3)], turn=(degrees, mirrored))
+    picture = read(path)[1][0]
+    shown = np.rot90(corners(), degrees // 90)
+    shown = shown[:, ::-1] if mirrored else shown
+    assert picture.shape == shown.shape
+    assert np.abs(picture.astype(int) - shown).mean() < 6
+
+
+def test_a_telephone_held_upright(tmp_path: Path) -> None:
+    """The track header's matrix written by hand, (0 1 -1 0): the top left of the sensor is shown at the top right."""
+    path = write_video(tmp_path / "a.mp4", [(40 * n, corners()) for n in range(3)])
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 4 + 40
+    for place, value in enumerate([0, 0x10000, 0, -0x10000, 0, 0, HEIGHT * 0x10000, 0]):
+        data[matrix + 4 * place : matrix + 4 * place + 4] = value.to_bytes(4, "big", signed=True)
+    path.write_bytes(data)
+    picture = read(path)[1][0]
+    assert picture.shape == (WIDTH, HEIGHT, 3)
+    assert colour_of(picture[: WIDTH // 2, HEIGHT // 2 :]) == "red"
+    assert colour_of(picture[WIDTH // 2 :, HEIGHT // 2 :]) == "green"
+    assert colour_of(picture[: WIDTH // 2, : HEIGHT // 2]) == "blue"
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_a_file_cut_short_gives_what_there_is_and_says_so(tmp_path: Path, name: str) -> None:
+    frames = [(40 * n, noisy(n)) for n in range(250)]
+    faststart = {"movflags": "faststart"} if name == "a.mp4" else {}
+    path = write_video(tmp_path / name, frames, options={"g": "25"}, container_options=faststart)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 55 // 100])
+    times, _, reader = read(path)
+    assert times == pytest.approx([0, 1, 2, 3, 4, 5], abs=0.001)
+    assert reader.duration == pytest.approx(10, abs=0.1)
+    assert reader.problem is not None
+    assert reader.problem.startswith("stops at 5.")
+    assert "of 10.0 s" in reader.problem
+
+
+def test_a_damaged_middle_does_not_hide_the_rest(tmp_path: Path) -> None:
+    frames = [(40 * n, noisy(n)) for n in range(250)]
+    path = write_video(tmp_path / "a.mp4", frames, options={"g": "25"})
+    data = bytearray(path.read_bytes())
+    start = len(data) // 2
+    data[start : start + len(data) // 10] = bytes(len(data) // 10)
+    path.write_bytes(data)
+    times, _, reader = read(path)
+    assert times[:4] == pytest.approx([0, 1, 2, 3], abs=0.05)
+    assert times[-3:] == pytest.approx([7, 8, 9], abs=0.05)
+    assert reader.problem is not None
+    assert reader.problem.startswith("damaged in ")
+
+
+def test_a_single_frame_is_a_video(tmp_path: Path) -> None:
+    times, pictures, reader = read(write_video(tmp_path / "a.mp4", [(0, plain("green"))]))
+    assert times == [0.0]
+    assert colour_of(pictures[0]) == "green"
+    assert reader.problem is None
+
+
+def test_a_file_that_does_not_know_its_duration(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mkv", colourful(seconds=2), container_options={"live": "1"})
+    with VideoReader(path, rate=1.0) as reader:
+        assert reader.duration == 0.0
+        assert len(list(reader)) == 2
+        assert reader.duration == pytest.approx(2.0, abs=0.05)
+        assert reader.problem is None
+
+
+def sound_only(path: Path) -> None:
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+
+
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "zero bytes": (lambda path: path.write_bytes(b""), r"is empty \(0 bytes\)"),
+    "text": (lambda path: path.write_text("hello world\n" * 50), "cannot read .* as a video"),
+    "playlist": (lambda path: path.write_text("#EXTM3U\n#EXTINF:10,\nhttp://127.0.0.1:9/x.ts\n"), "cannot read .* as a video"),
+    "sound": (sound_only, "holds no video, only: audio"),
+    "missing": (lambda path: None, "cannot open .*No such file"),
+    "folder": (lambda path: path.mkdir(), "cannot"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_what_is_no_video_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
+    make, line = BROKEN[kind]
+    path = tmp_path / "a.mp4"
+    make(path)
+    with pytest.raises(VideoError, match=line) as problem:
+        read(path)
+    assert "\n" not in str(problem.value)
+    assert str(path) in str(problem.value)
+
+
+def test_a_file_without_one_good_frame(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", [(40 * n, noisy(n)) for n in range(10)], container_options={"movflags": "faststart"})
+    data = path.read_bytes()
+    start = data.index(b"mdat") + 4
+    path.write_bytes(data[:start] + bytes(len(data) - start))
+    with pytest.raises(VideoError, match=r"no frame of .* can be decoded"):
+        read(path)
+
+
+def test_videos_of_a_folder(tmp_path: Path) -> None:
+    for name in ["b.mp4", "a.MKV", "in/side/c.webm", "in/.hidden.mp4", ".cache/d.mp4", "e.mp4.part", "notes.txt"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "folder.mp4").mkdir()
+    found = find_videos(tmp_path)
+    assert list(found) == ["a.MKV", "b.mp4", "in/side/c.webm"]
+    assert found["in/side/c.webm"] == tmp_path / "in/side/c.webm"
+
+
+def test_a_folder_without_videos(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no video in"):
+        find_videos(tmp_path)
+    with pytest.raises(DataError, match="no folder"):
+        find_videos(tmp_path / "nowhere")
+
+
+@pytest.mark.shared
+def test_real_files_decode_to_their_end(shared: Path) -> None:
+    for path in list(find_videos(shared / "data" / "videos").values())[::3]:
+        times, _, reader = read(path)
+        assert reader.problem is None, path
+        assert times == pytest.approx(range(len(times)), abs=0.2), path
+        assert len(times) == pytest.approx(reader.duration, abs=1.5), path
