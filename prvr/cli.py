@@ -95,9 +95,7 @@ def train(
     given, reads = student_features(features, frames=frames or (teachers or [""])[0], words=words, teachers=teachers)
     data = Data(load(videos, "train", seed=split_seed), load(videos, "dev", seed=split_seed), given)
     with _progress() as on_progress:
-        best = run(
-            out, Recipe(recipe.method, changed, training), reads=reads, data=data, device=device, on_progress=on_progress
-        )
+        best = run(out, Recipe(recipe.method, changed, training), reads=reads, data=data, device=device, on_progress=on_progress)
     about = best.about
     line = f"{out}: best epoch {about['epoch'] + 1}, SumR {about['dev']['sumr']:.1f} on dev; curves in {out / 'curves.png'}"
     _print(as_json, {"run": str(out), "fingerprint": best.fingerprint, **about}, [line])

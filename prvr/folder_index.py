@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from prvr import checkpoint as checkpoints
 from prvr.checkpoint import Checkpoint, Reads, Source
@@ -129,9 +129,9 @@ def _about(fingerprint: str) -> dict[str, str]:
     return {"kind": "embeddings", "model": fingerprint}
 
 
-def _header(path: Path) -> dict[str, str]:
+def _header(path: Path) -> dict[str, Any]:
     try:
-        header: dict[str, str] = json.loads((path / HEADER).read_text())
+        header: dict[str, Any] = json.loads((path / HEADER).read_text())
         if {"model", "dtype", "videos"} <= header.keys():
             return header
     except FileNotFoundError:

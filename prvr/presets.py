@@ -12,7 +12,6 @@ from prvr.errors import SettingError, nearest
 from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.train import Recipe, Training
 
-
 # One's own folder is small and its captions few: a smaller student, smaller batches, a higher rate, more patience.
 # How these were chosen: LOG.md, 2026-11-21.
 OWN = DlDkdConfig(hidden=256, dropout=0.2, input_dropout=0.2, margin=0.1)

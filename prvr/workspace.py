@@ -1,8 +1,8 @@
 """A folder of features that `prvr extract` keeps: made from a folder of videos, read for training and evaluation.
 
-    FEATURES/<encoder>/frames      of every video
-    FEATURES/<encoder>/sentences   of every caption, for encoders with images and sentences in one space
-    FEATURES/<encoder>/words       of every caption, for text encoders
+FEATURES/<encoder>/frames      of every video
+FEATURES/<encoder>/sentences   of every caption, for encoders with images and sentences in one space
+FEATURES/<encoder>/words       of every caption, for text encoders
 """
 
 from __future__ import annotations
@@ -66,9 +66,7 @@ def extract_folder(
     return done
 
 
-def student_features(
-    features: str | Path, *, frames: str, words: str, teachers: Sequence[str] = ()
-) -> tuple[FeatureSet, Reads]:
+def student_features(features: str | Path, *, frames: str, words: str, teachers: Sequence[str] = ()) -> tuple[FeatureSet, Reads]:
     """What a student reads and is taught with, by the names of the encoders, and the sources for its checkpoint.
 
     Raises:

@@ -166,7 +166,7 @@ def _write_video(path: Path, video: Video, stage: Stage) -> None:
         stream = container.add_stream("libx264", rate=RATE)
         stream.width, stream.height, stream.pix_fmt, stream.time_base = WIDTH, HEIGHT, "yuv420p", tick
         stream.thread_count = 1
-        stream.options = {"crf": "30", "preset": "veryfast", "g": str(2 * RATE)}
+        stream.options = {"crf": "30", "preset": "veryfast", "g": str(2 * RATE), "x264-params": "cpu-independent=1"}
         for number, picture in enumerate(_pictures(video, stage)):
             frame = av.VideoFrame.from_image(picture)
             frame.pts, frame.time_base = number, tick

@@ -22,6 +22,7 @@ from prvr.methods.contract import Embeddings, Model
 
 QUERIES_AT_ONCE = 256
 FRAMES_AT_ONCE = 16_384
+KEPT_BYTES = 1 << 30
 
 
 class Found(NamedTuple):
@@ -54,6 +55,7 @@ class ExactIndex:
     def __init__(self, model: Model, stores: Mapping[str, Store]) -> None:
         self.model = model
         self._stores = dict(stores)
+        self._kept: list[tuple[Embeddings, Tensor]] = []
 
     @staticmethod
     def in_memory(model: Model) -> ExactIndex:
@@ -97,12 +99,14 @@ class ExactIndex:
         """
         lengths = mask.sum(1).tolist()
         infos = [{}] * len(ids) if infos is None else infos
+        self._kept = []
         for store, field in zip(self._stores.values(), videos, strict=True):
             rows = [values[:n].float().numpy() for values, n in zip(field.detach().cpu(), lengths, strict=True)]
             store.add(list(zip(ids, rows, infos, strict=True)))
 
     def delete(self, ids: Sequence[str]) -> None:
         """Takes videos out; unknown ids are none of its business."""
+        self._kept = []
         for store in self._stores.values():
             store.delete(ids)
 
@@ -111,9 +115,7 @@ class ExactIndex:
         """The score of every video for every query; columns stand in the order of `ids`."""
         columns = []
         device = queries[0].device
-        for ids in self._parts():
-            videos, mask = self._padded(ids)
-            videos, mask = tuple(field.to(device) for field in videos), mask.to(device)
+        for videos, mask in self._gallery(device):
             starts = range(0, len(queries[0]), QUERIES_AT_ONCE)
             rows = [self.model.score(tuple(q[s : s + QUERIES_AT_ONCE] for q in queries), videos, mask) for s in starts]
             columns.append(torch.cat(rows).cpu())
@@ -130,6 +132,21 @@ class ExactIndex:
         """How relevant each frame of a video is to one query (a first axis of 1)."""
         videos, _ = self._padded([id])
         return self.model.relevance(query, tuple(field.to(query[0].device) for field in videos)).cpu()
+
+    def _gallery(self, device: torch.device) -> Iterator[tuple[Embeddings, Tensor]]:
+        """All videos, part by part; what fits into KEPT_BYTES stays ready for the next query."""
+        if self._kept and self._kept[0][1].device == device:
+            yield from self._kept
+            return
+        kept: list[tuple[Embeddings, Tensor]] = []
+        size = 0
+        for ids in self._parts():
+            videos, mask = self._padded(ids)
+            part = tuple(field.to(device) for field in videos), mask.to(device)
+            size += sum(field.nbytes for field in videos)
+            kept = [*kept, part] if size <= KEPT_BYTES else []
+            yield part
+        self._kept = kept if size <= KEPT_BYTES else []
 
     def _parts(self) -> Iterator[list[str]]:
         # As many videos at once as keep the frame scores of QUERIES_AT_ONCE queries within a few tens of megabytes.

@@ -1,0 +1,33 @@
+# make demo    the main job on a small rendered world, about four minutes; then open demo/report.html
+# make test    the tests
+# make check   format, lint, types and tests
+# make bench   the benchmarks
+# Each sets up .venv by itself, from the package registry alone.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check lint types bench
+
+demo: .venv/installed
+	$(BIN)/prvr demo demo
+
+test: .venv/installed
+	$(BIN)/pytest
+
+check: lint types test
+
+lint: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/installed
+	$(BIN)/mypy
+
+bench: .venv/installed
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
