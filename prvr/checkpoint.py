@@ -22,7 +22,7 @@ from torch import nn
 from prvr import config
 from prvr.errors import ModelError, PrvrError, nearest
 from prvr.files import write_json, write_whole
-from prvr.methods import METHODS
+from prvr.methods import METHODS, Method
 from prvr.methods.contract import Model
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -75,9 +75,7 @@ class Checkpoint:
 
 def build(method: str, settings: Any, reads: Reads) -> Checkpoint:
     """A fresh model, its weights drawn from torch's random state."""
-    if method not in METHODS:
-        raise ModelError(f"unknown method {method!r}; {nearest(method, METHODS)}")
-    made = METHODS[method].model(settings, frame_columns=reads.frames.columns, word_columns=reads.text.columns)
+    made = _method(method).model(settings, frame_columns=reads.frames.columns, word_columns=reads.text.columns)
     assert isinstance(made, Model)
     return Checkpoint(method, settings, reads, made)
 
@@ -109,22 +107,33 @@ def load(path: Path) -> Checkpoint:
     try:
         text = json.loads((path / CONFIG).read_text())
         reads = Reads(**{name: Source(**text["reads"][name]) for name in ("frames", "text")})
-        settings: Any = config.from_dict(METHODS[text["method"]].config, text["settings"])
+        settings: Any = config.from_dict(_method(text["method"]).config, text["settings"])
         with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten, and must not move the caller's state
             checkpoint = build(text["method"], settings, reads)
         model = _module(checkpoint.model)
         if model.state_dict():
             model.load_state_dict(safetensors.torch.load_file(path / WEIGHTS))
         model.eval()
-    except FileNotFoundError as problem:
-        raise ModelError(f"no checkpoint in {path} ({Path(problem.filename).name} is missing); train one: prvr train") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as problem:
-        raise ModelError(f"{path / CONFIG} is broken ({type(problem).__name__}: {problem}); train again") from None
+    except (FileNotFoundError, NotADirectoryError):
+        missing = WEIGHTS if (path / CONFIG).exists() else CONFIG
+        raise ModelError(f"no checkpoint in {path} ({missing} is missing); train one: prvr train") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError) as problem:
+        raise ModelError(f"{path / CONFIG} is broken ({type(problem).__name__}: {_first_line(problem)}); train again") from None
     except (RuntimeError, SafetensorError, OSError) as problem:
-        raise ModelError(f"{path / WEIGHTS} does not hold this model's weights ({str(problem).splitlines()[0]})") from None
+        raise ModelError(f"{path / WEIGHTS} does not hold this model's weights ({_first_line(problem)})") from None
     except PrvrError as problem:
         raise ModelError(f"{path / CONFIG}: {problem}") from None
     return Checkpoint(checkpoint.method, settings, reads, checkpoint.model, text.get("about", {}))
+
+
+def _method(name: str) -> Method:
+    if name not in METHODS:
+        raise ModelError(f"unknown method {name!r}; {nearest(name, METHODS)}")
+    return METHODS[name]
+
+
+def _first_line(problem: Exception) -> str:
+    return str(problem).partition("\n")[0]
 
 
 def _module(model: Model) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Collection, Sequence
@@ -31,23 +32,23 @@ def from_dict(kind: type[T], values: dict[str, Any]) -> T:
 
 
 def override(settings: Sequence[Any], assignments: Sequence[str]) -> list[Any]:
-    """Settings with `key=value` changes, each applied to the one among `settings` that has the key.
+    """Settings with `key=value` changes, each for the one among `settings` that has the key; all are made at once.
 
     Raises:
         SettingError: no `=`, an unknown key (the nearest is suggested) or a value of the wrong type.
     """
-    changed = list(settings)
+    changes: list[dict[str, Any]] = [{} for _ in settings]
     every = {field.name for one in settings for field in dataclasses.fields(one)}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise SettingError(f"{assignment!r} is not a setting; write key=value, for example lr=3e-4")
         _known(name, every)
-        for place, one in enumerate(changed):
+        for one, its in zip(settings, changes, strict=True):
             hints = typing.get_type_hints(type(one))
             if name in hints:
-                changed[place] = dataclasses.replace(one, **{name: _parse(name, text, hints[name])})
-    return changed
+                its[name] = _parse(name, text, hints[name])
+    return [dataclasses.replace(one, **its) for one, its in zip(settings, changes, strict=True)]
 
 
 def _known(name: str, known: Collection[str]) -> None:
@@ -81,7 +82,7 @@ def _fit(name: str, value: Any, kind: Any) -> Any:
         return tuple(_fit(name, part, item) for part in value)
     if typing.get_origin(kind) is typing.Literal and value in typing.get_args(kind):
         return value
-    if base is float and isinstance(value, int | float) and not isinstance(value, bool):
+    if base is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     if base in (int, bool, str) and type(value) is base:
         return value

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from prvr import features as feature_files
 from prvr.batch import check_widths
 from prvr.datasets import Dataset
+from prvr.errors import DataError
 from prvr.features import Features, FeatureSet, rows_of
 from prvr.index.encode import add_videos
 from prvr.index.exact import ExactIndex
@@ -43,6 +44,8 @@ def evaluate(model: Model, dataset: Dataset, features: FeatureSet) -> Evaluation
     Raises:
         DataError: a feature is missing or not a number, or the split has no captions.
     """
+    if not dataset.captions:
+        raise DataError(f"split {dataset.split!r} of {dataset.name!r} has no captions; there is nothing to evaluate")
     feature_files.check(dataset, FeatureSet(features.frames, features.text))
     check_widths(features, model.reading)
     index = ExactIndex.in_memory(model)

@@ -25,4 +25,5 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """`write_whole` of a value as JSON that a person can read."""
-    write_whole(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+    # backslashreplace: a file name that is not UTF-8 may be in it, and becomes an escape that JSON knows.
+    write_whole(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))

@@ -5,6 +5,7 @@ s[n][v] is the score of query n and video v; y[n] is the video that query n desc
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -145,7 +146,7 @@ def resample(rows: Sequence[Row], most: int | None) -> list[list[float]]:
         return [list(row) for row in rows]
     # i / m * n and not i * n / m: in binary they round differently where the edge is half a frame, m no power of two.
     edges = [min(round(i / most * n), n - 1) for i in range(most + 1)]
-    slots = [rows[e:f] or [rows[e]] for e, f in zip(edges[:-1], edges[1:], strict=True)]
+    slots = [rows[e:f] or [rows[e]] for e, f in itertools.pairwise(edges)]
     return [[mean(values) for values in zip(*slot, strict=True)] for slot in slots]
 
 

@@ -118,15 +118,20 @@ def test_videos_decode_whole(rendered):
             assert sum(1 for _ in container.decode(video=0)) == video.frames
 
 
-def test_an_event_changes_the_picture_and_a_seed_fixes_it(rendered, tmp_path):
+def test_a_seed_fixes_every_byte(rendered, tmp_path):
     render_world(tmp_path, **SIZES, seed=0)
     for path in sorted(rendered.iterdir()):
         assert path.read_bytes() == (tmp_path / path.name).read_bytes()
-    stage = Stage(80, 60)
-    for event in every_event()[::97]:
+
+
+def test_no_two_events_look_alike():
+    stage, looks = Stage(80, 60), set()
+    events = every_event()
+    for event in events:
         picture = Image.new("RGB", (80, 60))
         stage.put(picture, event, 0.5)
-        assert np.asarray(picture).any()
+        looks.add(picture.tobytes())
+    assert len(looks) == len(events)
 
 
 def test_an_interrupted_world_holds_whole_files_only_and_is_completed(rendered, tmp_path):
@@ -213,8 +218,7 @@ def test_a_teacher_whose_training_was_interrupted_is_not_there(tmp_path):
     assert not (tmp_path / "teacher").exists()
 
 
-@pytest.mark.parametrize("seed", [0, 5])
-def test_training_lowers_the_loss(tmp_path, seed):
+def test_training_lowers_the_loss(tmp_path):
     losses: list[float] = []
-    train_teacher(tmp_path / "teacher", seed=seed, steps=50, on_progress=lambda step, steps, loss, right: losses.append(loss))
-    assert losses[-1] < losses[0] < 4.9
+    train_teacher(tmp_path / "teacher", seed=0, steps=40, on_progress=lambda step, steps, loss, right: losses.append(loss))
+    assert losses[-1] < losses[0] < 4.85  # of a guess: ln 128

@@ -142,6 +142,8 @@ def test_a_gallery_in_parts_scores_as_a_whole(model: Model, most: int, monkeypat
     index = ExactIndex.in_memory(model)
     add_videos(index, videos, videos)
     whole = index.scores(asked(model, 7))
+    index = ExactIndex.in_memory(model)  # another one: an index may keep its parts ready for the next query
+    add_videos(index, videos, videos)
     real = type(model).score
 
     def counted(self: Any, queries: Embeddings, embeddings: Embeddings, mask: Tensor) -> Tensor:
@@ -156,6 +158,20 @@ def test_a_gallery_in_parts_scores_as_a_whole(model: Model, most: int, monkeypat
     assert {queries for queries, _ in sizes} == {3, 1}
     longest = max(min(len(rows), model.reading.max_frames or 99) for rows in videos.values())
     assert all(frames <= max(most, longest) for _, frames in sizes)
+
+
+@every_model
+@pytest.mark.parametrize("kept", [0, 1500, 1 << 30])
+def test_what_is_kept_ready_changes_no_score(model: Model, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prvr.index.exact.FRAMES_AT_ONCE", 20)
+    monkeypatch.setattr("prvr.index.exact.KEPT_BYTES", kept)
+    videos, index = gallery(), ExactIndex.in_memory(model)
+    add_videos(index, videos, videos)
+    for _ in range(3):
+        assert_serves(index, videos, tolerance=1e-6)
+    again = {"04.mp4": video(90), "00.mp4": video(91)}
+    add_videos(index, again, again)
+    assert_serves(index, videos | again, tolerance=1e-6)
 
 
 @every_model

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -35,14 +36,11 @@ def load(root: Path, split: str, *, seed: int = 0, dev: float = 0.15, test: floa
         raise DataError(f"unknown split {split!r}; {nearest(split, (*SPLITS, 'all'))}")
     videos = find_videos(root)
     lines = _read_lines(root / CAPTIONS, videos)
-    given: dict[str, str] = {}
-    for line in lines:
-        if "split" in line and given.setdefault(line["video"], line["split"]) != line["split"]:
-            raise DataError(f"{root / CAPTIONS}: {line['video']!r} is in two splits, {given[line['video']]} and {line['split']}")
+    given = {line["video"]: line["split"] for line in lines if "split" in line}
     splits = {**divide([v for v in videos if v not in given], seed=seed, dev=dev, test=test), **given}
     chosen = {video for video, its in splits.items() if split in (its, "all")}
-    captions = tuple(caption for caption in _captions(lines) if caption.video in chosen)
-    return Dataset(root.name, split, captions, tuple(v for v in videos if v in chosen))
+    captions = [Caption(*(line[key] for key in ("id", "video", "text", "start", "end"))) for line in lines]
+    return Dataset(root.name, split, tuple(c for c in captions if c.video in chosen), tuple(v for v in videos if v in chosen))
 
 
 def divide(videos: Iterable[str], *, seed: int, dev: float, test: float) -> dict[str, str]:
@@ -56,37 +54,38 @@ def divide(videos: Iterable[str], *, seed: int, dev: float, test: float) -> dict
     return dict(zip(order, names, strict=False))
 
 
-def _captions(lines: list[dict[str, Any]]) -> list[Caption]:
-    count: dict[str, int] = {}
-    captions = []
-    for line in lines:
-        number = count[line["video"]] = count.get(line["video"], -1) + 1
-        id = line.get("id", f"{line['video']}#{number}")
-        captions.append(Caption(id, line["video"], line["text"], line.get("start"), line.get("end")))
-    return captions
-
-
 def _read_lines(path: Path, videos: Collection[str]) -> list[dict[str, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError(f'no captions at {path}; write one line per caption: {{"video": "a.mp4", "text": "..."}}') from None
-    except UnicodeDecodeError as problem:
-        raise DataError(f"{path} is not UTF-8 text (byte {problem.start}); save it as UTF-8") from None
-    lines, ids = [], set()
-    for number, row in enumerate(text.splitlines(), start=1):
+    """Lines that hold an id and a span each, given or not, and that do not contradict each other."""
+    lines: list[dict[str, Any]] = []
+    ids, splits, count = set[str](), dict[str, str](), Counter[str]()
+    # Not splitlines: a caption may hold characters that it takes for the end of a line.
+    for number, row in enumerate(_text(path).split("\n"), start=1):
         if not row.strip():
             continue
         try:
             line = _checked(json.loads(row), videos)
-        except (ValueError, RecursionError) as problem:
+            video, split = line["video"], line.get("split")
+            line.setdefault("id", f"{video}#{count[video]}")
+            if line["id"] in ids:
+                raise ValueError(f"the id {line['id']!r} is taken by an earlier line")
+            if split and splits.setdefault(video, split) != split:
+                raise ValueError(f"{video!r} is in two splits, {splits[video]} and {split}")
+        except (ValueError, OverflowError, RecursionError) as problem:
             raise DataError(f"{path}, line {number}: {problem}") from None
-        if line.get("id") in ids:
-            raise DataError(f"{path}, line {number}: the id {line['id']!r} is taken by an earlier line")
-        ids.add(line.get("id"))
-        ids.discard(None)
         lines.append(line)
+        ids.add(line["id"])
+        count[video] += 1
     return lines
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f'no captions at {path}; write one line per caption: {{"video": "a.mp4", "text": "..."}}') from None
+    except UnicodeDecodeError as problem:
+        number = problem.object[: problem.start].count(b"\n") + 1
+        raise DataError(f"{path}, line {number}: this is not UTF-8 text; save the file as UTF-8") from None
 
 
 def _checked(line: Any, videos: Collection[str]) -> dict[str, Any]:
@@ -103,14 +102,14 @@ def _checked(line: Any, videos: Collection[str]) -> dict[str, Any]:
         raise ValueError(f"'id' is {line['id']!r}; it takes text")
     if "split" in line and line["split"] not in SPLITS:
         raise ValueError(f"'split' is {line['split']!r}; it takes {', '.join(SPLITS)}")
-    _check_span(line)
+    line["start"], line["end"] = _span(line.get("start"), line.get("end"))
     return line
 
 
-def _check_span(line: dict[str, Any]) -> None:
-    span = line.get("start"), line.get("end")
+def _span(*span: Any) -> tuple[float, float] | tuple[None, None]:
     if span == (None, None):
-        return
+        return None, None
     numbers = [value for value in span if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)]
     if len(numbers) != 2 or not 0 <= numbers[0] < numbers[1]:
         raise ValueError(f"start {span[0]!r} and end {span[1]!r} are no span; give both in seconds, 0 <= start < end")
+    return float(numbers[0]), float(numbers[1])

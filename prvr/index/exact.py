@@ -95,14 +95,22 @@ class ExactIndex:
         """Adds videos, or replaces those of the same ids.
 
         Raises:
-            DataError: an embedding holds NaN or infinite values.
+            DataError: an embedding holds NaN or infinite values; nothing is added or replaced then.
         """
         lengths = mask.sum(1).tolist()
         infos = [{}] * len(ids) if infos is None else infos
         self._kept = []
-        for store, field in zip(self._stores.values(), videos, strict=True):
-            rows = [values[:n].float().numpy() for values, n in zip(field.detach().cpu(), lengths, strict=True)]
-            store.add(list(zip(ids, rows, infos, strict=True)))
+        fields = [
+            [values[:n].float().numpy() for values, n in zip(field.detach().cpu(), lengths, strict=True)] for field in videos
+        ]
+        for id, *rows in zip(ids, *fields, strict=True):
+            if not all(np.isfinite(of_field).all() for of_field in rows):
+                raise DataError(f"the embedding of {id!r} holds NaN or infinite values")
+        # Where this is cut off midway, a replaced video is missing, and never new in one field and old in another.
+        for store in list(self._stores.values())[1:]:
+            store.delete([id for id in ids if id in store])
+        for store, items in zip(self._stores.values(), fields, strict=True):
+            store.add(list(zip(ids, items, infos, strict=True)))
 
     def delete(self, ids: Sequence[str]) -> None:
         """Takes videos out; unknown ids are none of its business."""
@@ -163,7 +171,8 @@ class ExactIndex:
             yield part
 
     def _padded(self, ids: Sequence[str]) -> tuple[Embeddings, Bool[Tensor, "V F"]]:
-        fields = [pad([np.asarray(store[id], np.float32) for id in ids]) for store in self._stores.values()]
+        # Copies: a memory map cannot be written to, and torch warns of such arrays.
+        fields = [pad([np.array(store[id], np.float32) for id in ids]) for store in self._stores.values()]
         return tuple(values for values, _ in fields), fields[0][1]
 
 
@@ -187,10 +196,8 @@ class MemoryStore:
         return dict(self._items[id][1])
 
     def add(self, items: Sequence[tuple[str, np.ndarray, Mapping[str, Any]]]) -> None:
-        """Adds or replaces items; refuses values that are not finite."""
+        """Adds or replaces items."""
         for id, rows, info in items:
-            if not np.isfinite(rows).all():
-                raise DataError(f"the embedding of {id!r} holds NaN or infinite values")
             self._items[id] = rows, info
 
     def delete(self, ids: Sequence[str]) -> None:
@@ -229,16 +236,15 @@ class DiskStore:
         return self._packed.info(id)
 
     def add(self, items: Sequence[tuple[str, np.ndarray, Mapping[str, Any]]]) -> None:
-        """Adds or replaces items; refuses values that are not finite."""
+        """Adds or replaces items, all of them or none."""
         if items:
             with self._writer(items[0][1].shape[1]) as writer:
-                for id, rows, info in items:
-                    writer.append(id, rows, info)
+                writer.extend(items)
             self._packed = Packed(self.path)
 
     def delete(self, ids: Sequence[str]) -> None:
         """Takes items out."""
-        if self._packed is not None:
+        if self._packed is not None and any(id in self._packed for id in ids):
             with self._writer(self._packed.columns) as writer:
                 for id in ids:
                     writer.delete(id)

@@ -76,7 +76,14 @@ class DlDkdConfig:
     teacher_temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.branches or set(self.branches) - {"inheritance", "exploration"}:
+        counts = ("hidden", "heads", "max_frames", "max_words", "negative_pool", "soft_target_epochs")
+        for name in (*counts, "distillation_temperature", "teacher_temperature"):
+            if getattr(self, name) <= 0:
+                raise SettingError(f"{name} is {getattr(self, name)}; it must be above 0")
+        for name in ("dropout", "input_dropout", "exploration_weight", "hard_fraction", "mixing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SettingError(f"{name} is {getattr(self, name)}; it takes a share from 0 to 1")
+        if sorted(self.branches) not in (["inheritance"], ["exploration"], ["exploration", "inheritance"]):
             raise SettingError(f"branches are {self.branches}; take inheritance, exploration or both")
         if self.distillation_decay not in DECAYS:
             raise SettingError(f"unknown decay {self.distillation_decay!r}; {nearest(self.distillation_decay, DECAYS)}")
