@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
+from numpy.lib.stride_tricks import sliding_window_view
 
 from prvr.batch import segment_edges
 
@@ -25,18 +26,20 @@ def frame_edges(times: Sequence[float], duration: float, *, most: int | None = N
     return edges
 
 
-def best_span(relevance: Float[np.ndarray, F], edges: Sequence[float], *, kept: float = KEPT) -> tuple[float, float]:
+def best_span(relevance: Float[np.ndarray, "F"], edges: Sequence[float], *, kept: float = KEPT) -> tuple[float, float]:
     """The stretch around the best frame in which relevance stays near its peak; start and end in seconds.
 
-    Frames count as near while they lie above median + kept (peak - median), the median being the video's background.
+    Relevance is averaged over three frames. A frame is near while it lies above background + kept (peak - background),
+    the background being the lower quartile over the video. The rule was chosen on dev splits (LOG.md, 2026-11-21).
 
     Args:
         edges: F + 1 times, as `frame_edges` gives them.
-        kept: from 0 (whole stretches above the background) to 1 (the best frame alone).
+        kept: from 0 (whole stretches above the background) to 1 (the best frame alone, or little more).
     """
     best = int(relevance.argmax())
-    background = float(np.median(relevance))
-    near = relevance >= background + kept * (float(relevance[best]) - background)
+    smooth = sliding_window_view(np.pad(relevance, 1, mode="edge"), 3).mean(1)
+    background = float(np.quantile(smooth, 0.25))
+    near = smooth >= background + kept * (float(smooth[best]) - background)
     first = last = best
     while first > 0 and near[first - 1]:
         first -= 1

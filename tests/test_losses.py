@@ -368,6 +368,25 @@ def test_padding_changes_no_score() -> None:
     torch.testing.assert_close(score(wide), score(given), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("branches", [("inheritance", "exploration"), ("exploration", "inheritance"), ("exploration",)])
+def test_branches_are_fused_per_video_for_scores_and_per_frame_for_curves(branches: tuple[str, ...]) -> None:
+    model = small(branches=branches, exploration_weight=0.4)
+    queries, videos = tuple(draw(2, 4, seed=k) for k in range(2)), tuple(draw(3, 5, 4, seed=9 + k) for k in range(2))
+    queries, videos, lengths = queries[: len(branches)], videos[: len(branches)], [5, 1, 3]
+    weights = {"inheritance": 0.6, "exploration": 0.4} if len(branches) == 2 else {"exploration": 1.0}
+    mask = torch.arange(5) < torch.tensor(lengths)[:, None]
+    ours = model.score(queries, videos, mask)
+    curve = model.relevance(tuple(q[:1] for q in queries), tuple(v[:1] for v in videos))
+    each = [
+        (weights[name], oracles.frame_scores(q.tolist(), v.tolist(), lengths, oracles.cosine))
+        for name, q, v in zip(branches, queries, videos, strict=True)
+    ]
+    for n in range(2):
+        for v in range(3):
+            assert ours[n, v].item() == pytest.approx(sum(w * oracles.video_scores(frames)[n][v] for w, frames in each))
+    assert curve.tolist() == pytest.approx([sum(w * frames[0][0][f] for w, frames in each) for f in range(5)])
+
+
 def test_a_video_scores_the_same_alone_and_among_others() -> None:
     model, made = small(), items()
     words, word_mask = pad([rows for item in made for rows in item.words])
