@@ -52,7 +52,7 @@ class Batch(NamedTuple):
     frame_mask: Bool[Tensor, "V F"]
     words: Float[Tensor, "Q W C"]
     word_mask: Bool[Tensor, "Q W"]
-    target: Int[Tensor, Q]
+    target: Int[Tensor, "Q"]
     teachers: tuple[TeacherBatch, ...]
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Batch:
@@ -107,7 +107,7 @@ def video_item(video: str, captions: Sequence[str], features: FeatureSet, readin
     return Item(frames, words, teachers)
 
 
-def segment_edges(rows: int, most: int) -> Int[np.ndarray, edges]:
+def segment_edges(rows: int, most: int) -> Int[np.ndarray, "edges"]:
     """Where the slots of a resampled sequence begin; the last edge is where the last slot ends.
 
     e_i = min(round(i rows / most), rows - 1), halves to even (spec/dl-dkd 2.2). The last edge is clipped to

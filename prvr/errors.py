@@ -15,6 +15,8 @@ import importlib
 from collections.abc import Iterable
 from types import ModuleType
 
+MOST_NAMED = 40
+
 
 class PrvrError(Exception):
     """Anything a user can mend; the command line shows its text as one line."""
@@ -41,10 +43,13 @@ class MissingExtra(PrvrError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error line about an unknown name: the nearest known one, or all of them."""
+    """The end of an error line about an unknown name: the nearest known one, or what is known."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+    if close:
+        return f"did you mean {close[0]!r}?"
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"known: {', '.join(names[:MOST_NAMED])}{more}"
 
 
 def require(module: str, *, extra: str) -> ModuleType:

@@ -14,14 +14,14 @@ from torch.nn.functional import relu
 LOWEST = -float("inf")
 
 
-def ownership(target: Int[Tensor, Q], videos: int) -> Bool[Tensor, "Q V"]:
+def ownership(target: Int[Tensor, "Q"], videos: int) -> Bool[Tensor, "Q V"]:
     """True where a query describes a video."""
     return target[:, None] == torch.arange(videos, device=target.device)
 
 
 def hard_negative_videos(
-    scores: Float[Tensor, "Q V"], target: Int[Tensor, Q], *, pool: int, generator: torch.Generator | None = None
-) -> Int[Tensor, Q]:
+    scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, pool: int, generator: torch.Generator | None = None
+) -> Int[Tensor, "Q"]:
     """For each query one wrong video, drawn uniformly from the `pool` that score highest (all, if there are fewer)."""
     queries, videos = scores.shape
     size = max(min(pool, videos - 1), 1)
@@ -31,18 +31,18 @@ def hard_negative_videos(
     return hardest.gather(1, rank)[:, 0]
 
 
-def hardest_negative_queries(scores: Float[Tensor, "Q V"], target: Int[Tensor, Q]) -> Int[Tensor, V]:
+def hardest_negative_queries(scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Int[Tensor, "V"]:
     """For each video the query of another video that scores highest."""
     return scores.detach().masked_fill(ownership(target, scores.shape[1]), LOWEST).argmax(0)
 
 
 def triplet(
     scores: Float[Tensor, "Q V"],
-    target: Int[Tensor, Q],
+    target: Int[Tensor, "Q"],
     *,
     margin: float,
-    negative_videos: Int[Tensor, Q],
-    negative_queries: Int[Tensor, V],
+    negative_videos: Int[Tensor, "Q"],
+    negative_queries: Int[Tensor, "V"],
 ) -> Float[Tensor, ""]:
     """Hinge between right and wrong, from text to video plus from video to text (spec/dl-dkd 2.5, trip).
 
@@ -63,7 +63,7 @@ def triplet(
     return text_to_video + hinge.masked_fill(~described, 0).sum() / described.sum()
 
 
-def info_nce(dots: Float[Tensor, "Q V"], target: Int[Tensor, Q]) -> Float[Tensor, ""]:
+def info_nce(dots: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Float[Tensor, ""]:
     """Contrastive loss with one-hot targets in both directions, temperature 1 (spec/dl-dkd 2.5, nce hard).
 
     mean_n [lse_v d(n, v) - d(n, y_n)]  +  mean_v [lse_n d(n, v) - lse_{n: y_n = v} d(n, v)]
@@ -80,13 +80,13 @@ def info_nce(dots: Float[Tensor, "Q V"], target: Int[Tensor, Q]) -> Float[Tensor
 
 def soft_info_nce(
     dots: Float[Tensor, "Q V"],
-    target: Int[Tensor, Q],
+    target: Int[Tensor, "Q"],
     *,
     relevance: Float[Tensor, "K Q V"],
     mixing: float,
     hard_fraction: float,
-    hard_queries: Bool[Tensor, Q],
-    hard_videos: Bool[Tensor, V],
+    hard_queries: Bool[Tensor, "Q"],
+    hard_videos: Bool[Tensor, "V"],
 ) -> Float[Tensor, ""]:
     """Contrastive loss in which some rows and columns keep one-hot targets and the rest take soft ones.
 
@@ -97,6 +97,7 @@ def soft_info_nce(
 
     The result is a (mean t + mean u over the hard) + (1 - a) (the same over the soft), where a part is 0 if it holds
     no query or no video. u is not a cross-entropy: the weights stand inside the log-sum-exp, as in the released code.
+    A hard video without a query costs -log(1e-12) = 27.6, without a gradient that could mend it; `batch.collate` makes none.
 
     Args:
         relevance: similarities that the soft targets come from, one layer per source. Gradients flow through it.
@@ -135,5 +136,5 @@ def frame_kl(
     return (log_teacher.exp() * difference).sum()
 
 
-def _mean_where(mask: Bool[Tensor, N], values: Float[Tensor, N]) -> Float[Tensor, ""]:
+def _mean_where(mask: Bool[Tensor, "N"], values: Float[Tensor, "N"]) -> Float[Tensor, ""]:
     return values.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)

@@ -40,7 +40,7 @@ class Retrieval:
         return asdict(self)
 
 
-def ranks(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"]) -> Int[np.ndarray, Q]:
+def ranks(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"]) -> Int[np.ndarray, "Q"]:
     """Rank of the best correct video of each query; of tied videos the wrong ones stand first (pessimistic).
 
     Raises:
@@ -78,7 +78,7 @@ def retrieval(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"]
     )
 
 
-def recall_at(k: int, rank: Int[np.ndarray, Q]) -> float:
+def recall_at(k: int, rank: Int[np.ndarray, "Q"]) -> float:
     """Share of queries, in percent, with rank <= k."""
     return float((rank <= k).mean() * 100)
 

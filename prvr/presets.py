@@ -12,10 +12,10 @@ from prvr.errors import SettingError, nearest
 from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.train import Recipe, Training
 
-# One's own folder is small and its captions few: a smaller student, smaller batches, a higher rate, more patience.
+# One's own folder is small and its captions few: a smaller student, smaller batches, fewer epochs, more patience.
 # How these were chosen: LOG.md, 2026-11-21.
-OWN = DlDkdConfig(hidden=256, dropout=0.2, input_dropout=0.2, margin=0.1)
-OWN_TRAINING = Training(lr=5e-4, epochs=60, batch_videos=32, patience=20)
+OWN = DlDkdConfig(hidden=128, dropout=0.2, input_dropout=0.2, margin=0.1, soft_target_epochs=60)
+OWN_TRAINING = Training(lr=3e-4, epochs=60, batch_videos=32, patience=20)
 
 CONFERENCE = DlDkdConfig(dropout=0.1, input_dropout=0.1, soft_targets=False, shared_query_projection=True)
 CONFERENCE_TRAINING = Training(lr=2.5e-4, epochs=100, seed=2018)

@@ -136,7 +136,7 @@ class ExactIndex:
         return [[Found(ids[v], float(row[v])) for v in places] for row, places in zip(scores, order.tolist(), strict=True)]
 
     @torch.inference_mode()
-    def relevance(self, query: Embeddings, id: str) -> Float[Tensor, F]:
+    def relevance(self, query: Embeddings, id: str) -> Float[Tensor, "F"]:
         """How relevant each frame of a video is to one query (a first axis of 1)."""
         videos, _ = self._padded([id])
         return self.model.relevance(query, tuple(field.to(query[0].device) for field in videos)).cpu()

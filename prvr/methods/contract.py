@@ -34,6 +34,6 @@ class Model(Protocol):
         """What is ranked."""
         ...
 
-    def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, F]:
+    def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "F"]:
         """Where in a video: one query, one video, both with a first axis of 1, the video without padding."""
         ...

@@ -151,7 +151,7 @@ class DlDkd(nn.Module):
         parts = zip(self._weights(), queries, videos, strict=True)
         return torch.stack([w * scores.video_scores(scores.frame_cosines(q, v, mask)) for w, q, v in parts]).sum(0)
 
-    def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, F]:
+    def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "F"]:
         """Weighted sum over branches of each frame's cosine: the curve that moments are read from."""
         mask = torch.ones(video[0].shape[:2], dtype=torch.bool, device=video[0].device)
         parts = zip(self._weights(), query, video, strict=True)
@@ -207,8 +207,8 @@ class SoftTargets:
 
     mixing: float
     hard_fraction: float
-    hard_queries: Bool[Tensor, Q]
-    hard_videos: Bool[Tensor, V]
+    hard_queries: Bool[Tensor, "Q"]
+    hard_videos: Bool[Tensor, "V"]
 
     @staticmethod
     def at(config: DlDkdConfig, epoch: int, batch: Batch) -> SoftTargets:
@@ -237,7 +237,7 @@ def _sequence_encoder(places: int, config: DlDkdConfig) -> SequenceEncoder:
     return SequenceEncoder(places, config.hidden, heads=config.heads, input_dropout=config.input_dropout, dropout=config.dropout)
 
 
-def _chosen(count: int, share: float, config: DlDkdConfig, device: torch.device) -> Bool[Tensor, N]:
+def _chosen(count: int, share: float, config: DlDkdConfig, device: torch.device) -> Bool[Tensor, "N"]:
     # floor of the binary product: 0.29 * 100 is 28, as in the released code
     place = torch.arange(count, device=device)
     if config.hard_part == "random":

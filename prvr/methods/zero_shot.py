@@ -47,7 +47,7 @@ class ZeroShot(nn.Module):
         """The best frame's cosine."""
         return scores.video_scores(scores.frame_cosines(queries[0], videos[0], mask))
 
-    def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, F]:
+    def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "F"]:
         """Each frame's cosine."""
         mask = torch.ones(video[0].shape[:2], dtype=torch.bool, device=video[0].device)
         return scores.frame_cosines(query[0], video[0], mask)[0, 0]

@@ -1,0 +1,1 @@
+"""Encoded videos, ready to be asked."""
