@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 import prvr
-from prvr.evaluate import Evaluation, evaluate
+from prvr.evaluate import Evaluation, evaluate_model
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
 from prvr.metrics import overlap, retrieval
 
@@ -118,7 +118,7 @@ def one_seed(shared: Path, out: Path, seed: int, changes: list[str]) -> dict[str
     given, reads = prvr.teacher_features(features, "mobilenet_minilm")
     teacher = ZeroShot(ZeroShotConfig(), frame_columns=reads.frames.columns, word_columns=reads.text.columns)
     durations = {video: given.frames.info(video)["duration"] for video in test.video_ids}
-    rows = {"chance": chance(test, durations, seed), "zero-shot teacher": figures(evaluate(teacher, test, given))}
+    rows = {"chance": chance(test, durations, seed), "zero-shot teacher": figures(evaluate_model(teacher, test, given))}
     given, reads = prvr.student_features(features, frames="mobilenet_v1_025", words=words, teachers=["mobilenet_minilm"])
     data = prvr.Data(train, dev, given)
     for name in STUDENTS:
@@ -126,7 +126,7 @@ def one_seed(shared: Path, out: Path, seed: int, changes: list[str]) -> dict[str
         settings, training = prvr.override([recipe.settings, replace(recipe.training, seed=seed)], changes)
         run = out / f"seed{seed}" / "runs" / "_".join([name, *changes])
         best = prvr.train_student(run, prvr.Recipe(recipe.method, settings, training), reads=reads, data=data)
-        rows[name] = figures(evaluate(best.model, test, given))
+        rows[name] = figures(evaluate_model(best.model, test, given))
         rows[name]["dev SumR"], rows[name]["epoch"] = best.about["dev"]["sumr"], best.about["epoch"] + 1
     rows["(videos, captions)"] = {"videos": len(test.video_ids), "captions": len(test.captions)}
     return rows

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prvr.datasets.folder import load as load_folder
     from prvr.encoders import open_encoder as open_encoder
     from prvr.errors import PrvrError as PrvrError
-    from prvr.evaluate import evaluate as evaluate_model
+    from prvr.evaluate import evaluate_model as evaluate_model
     from prvr.features import FeatureSet as FeatureSet
     from prvr.features import open_features as open_features
     from prvr.folder_index import index_folder as index_folder
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from prvr.train import Data as Data
     from prvr.train import Recipe as Recipe
     from prvr.train import Training as Training
-    from prvr.train import train as train_student
+    from prvr.train import train_student as train_student
     from prvr.workspace import extract_folder as extract_folder
     from prvr.workspace import features_for as features_for
     from prvr.workspace import student_features as student_features
@@ -47,7 +47,7 @@ _PLACES = {
     "PrvrError": "prvr.errors",
     "Recipe": "prvr.train",
     "Training": "prvr.train",
-    "evaluate_model": "prvr.evaluate:evaluate",
+    "evaluate_model": "prvr.evaluate",
     "extract_folder": "prvr.workspace",
     "features_for": "prvr.workspace",
     "index_folder": "prvr.folder_index",
@@ -60,7 +60,7 @@ _PLACES = {
     "preset": "prvr.presets",
     "student_features": "prvr.workspace",
     "teacher_features": "prvr.workspace",
-    "train_student": "prvr.train:train",
+    "train_student": "prvr.train",
     "zero_shot": "prvr.folder_index",
 }
 

@@ -86,7 +86,7 @@ def train(
     from prvr.config import override
     from prvr.datasets.folder import load
     from prvr.train import Data, Recipe
-    from prvr.train import train as run
+    from prvr.train import train_student as run
     from prvr.workspace import student_features
 
     recipe = presets.preset(preset)
@@ -113,7 +113,7 @@ def evaluate(
 ) -> None:
     """Retrieve a split's videos by its captions, and count: R@k, SumR, median rank, and moments where spans are given."""
     from prvr.datasets.folder import load
-    from prvr.evaluate import evaluate as run
+    from prvr.evaluate import evaluate_model as run
 
     checkpoint, given = _model_and_features(features, model, zero_shot)
     dataset: Dataset = load(videos, split, seed=split_seed)

@@ -38,28 +38,27 @@ class Evaluation:
     videos: tuple[str, ...]
 
 
-def evaluate(model: Model, dataset: Dataset, features: FeatureSet) -> Evaluation:
-    """Scores of every caption of a split against every video of it, and the figures.
+def evaluate_model(model: Model, dataset: Dataset, features: FeatureSet) -> Evaluation:
+    """Scores of every caption of a split against every video of it, and all the figures.
 
     Raises:
         DataError: a feature is missing or not a number, or the split has no captions.
     """
-    if not dataset.captions:
-        raise DataError(f"split {dataset.split!r} of {dataset.name!r} has no captions; there is nothing to evaluate")
-    feature_files.check(dataset, FeatureSet(features.frames, features.text))
-    check_widths(features, model.reading)
-    index = ExactIndex.in_memory(model)
-    add_videos(index, dataset.video_ids, features.frames)
-    queries = encode_captions(model, [caption.id for caption in dataset.captions], features.text)
+    index, queries = _encoded(model, dataset, features)
     scores = index.scores(queries).numpy()
-    correct = correct_videos(dataset, index.ids)
-    return Evaluation(
-        retrieval(scores, correct),
-        _moments(index, queries, dataset, scores),
-        scores,
-        tuple(caption.id for caption in dataset.captions),
-        tuple(index.ids),
-    )
+    figures = retrieval(scores, correct_videos(dataset, index.ids))
+    captions = tuple(caption.id for caption in dataset.captions)
+    return Evaluation(figures, _moments(index, queries, dataset, scores), scores, captions, tuple(index.ids))
+
+
+def retrieve(model: Model, dataset: Dataset, features: FeatureSet) -> Retrieval:
+    """The retrieval figures alone, as training asks for them after each epoch.
+
+    Raises:
+        DataError: as `evaluate_model`.
+    """
+    index, queries = _encoded(model, dataset, features)
+    return retrieval(index.scores(queries).numpy(), correct_videos(dataset, index.ids))
 
 
 def correct_videos(dataset: Dataset, videos: Sequence[str]) -> Bool[np.ndarray, "Q V"]:
@@ -82,14 +81,25 @@ def encode_captions(model: Model, captions: Sequence[str], text: Features) -> Em
     return tuple(torch.cat(field) for field in zip(*parts, strict=True))
 
 
+def _encoded(model: Model, dataset: Dataset, features: FeatureSet) -> tuple[ExactIndex, Embeddings]:
+    """The split's videos as an index, and its captions as queries."""
+    if not dataset.captions:
+        raise DataError(f"split {dataset.split!r} of {dataset.name!r} has no captions; there is nothing to evaluate")
+    feature_files.check(dataset, FeatureSet(features.frames, features.text))
+    check_widths(features, model.reading)
+    index = ExactIndex.in_memory(model)
+    add_videos(index, dataset.video_ids, features.frames)
+    return index, encode_captions(model, [caption.id for caption in dataset.captions], features.text)
+
+
 def _moments(
     index: ExactIndex, queries: Embeddings, dataset: Dataset, scores: Float[np.ndarray, "Q V"]
 ) -> dict[float, float] | None:
-    overlaps = []
+    overlaps, videos = [], index.ids
     for row, caption in enumerate(dataset.captions):
         if caption.start is None or caption.end is None:
             continue
-        best = index.ids[int(scores[row].argmax())]
+        best = videos[int(scores[row].argmax())]
         start, end = moment(index, tuple(field[row : row + 1] for field in queries), best)
         if start is None or end is None:
             return None

@@ -25,7 +25,7 @@ from prvr.checkpoint import Checkpoint, Reads
 from prvr.config import to_dict
 from prvr.datasets import Dataset
 from prvr.errors import DataError, ModelError, SettingError
-from prvr.evaluate import evaluate
+from prvr.evaluate import retrieve
 from prvr.features import FeatureSet
 from prvr.methods import METHODS
 from prvr.optimiser import BertAdam, decay_groups
@@ -75,7 +75,7 @@ class Data:
     features: FeatureSet
 
 
-def train(
+def train_student(
     out: str | Path,
     recipe: Recipe,
     *,
@@ -126,7 +126,7 @@ class _Loop:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(_epoch_seed(self.training.seed, state.epoch))
             terms = self._steps(on_progress)
-        figures = evaluate(self.checkpoint.model, self.data.dev, self.data.features).retrieval
+        figures = retrieve(self.checkpoint.model, self.data.dev, self.data.features)
         better = figures.sumr > state.best_sumr
         record = {
             "epoch": state.epoch,

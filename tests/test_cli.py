@@ -135,7 +135,7 @@ def test_the_whole_way(prvr: Callable[..., Answer], world: World, tmp_path: Path
 
 def test_search_serves_what_evaluate_counts(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:
     from prvr.datasets.folder import load
-    from prvr.evaluate import evaluate
+    from prvr.evaluate import evaluate_model
     from prvr.folder_index import open_index
     from prvr.workspace import features_for
 
@@ -144,7 +144,7 @@ def test_search_serves_what_evaluate_counts(prvr: Callable[..., Answer], world: 
     assert prvr("index", world.videos, gallery, "--model", world.run, "--dtype", "float32").status == 0
     checkpoint = checkpoints.load(world.run)
     dataset = load(world.videos, "all")
-    counted = evaluate(checkpoint.model, dataset, features_for(world.features, checkpoint))
+    counted = evaluate_model(checkpoint.model, dataset, features_for(world.features, checkpoint))
     searched = open_index(gallery)
     for caption, scores in zip(dataset.captions, counted.scores, strict=True):
         hits = {hit.video: hit.score for hit in searched.search(caption.text, k=12)}

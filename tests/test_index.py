@@ -17,7 +17,7 @@ from prvr.batch import pad, read_frames
 from prvr.checkpoint import Checkpoint, Reads, Source
 from prvr.datasets import Caption, Dataset
 from prvr.errors import DataError, SettingError
-from prvr.evaluate import evaluate
+from prvr.evaluate import evaluate_model
 from prvr.features import FeatureSet
 from prvr.features.packed import ITEMS, Packed, PackedWriter
 from prvr.index.encode import add_videos
@@ -376,7 +376,7 @@ def test_search_finds_what_was_evaluated(backend: str, model: Model, tmp_path: P
         text[caption.id] = random.normal(size=(rows, COLUMNS)).astype(np.float32)
         captions.append(caption)
     dataset = Dataset("toy", "test", tuple(captions), tuple(frames))
-    evaluation = evaluate(model, dataset, FeatureSet(frames, text))
+    evaluation = evaluate_model(model, dataset, FeatureSet(frames, text))
     assert evaluation.videos == tuple(frames)
 
     index = BACKENDS[backend](model, tmp_path / "index")
@@ -418,14 +418,14 @@ def test_where_times_are_unknown_there_are_no_moments() -> None:
     add_videos(index, videos, videos)
     assert {(hit.start, hit.end) for row in find(index, asked(model), 3) for hit in row} == {(None, None)}
     captions = (Caption("#0", "00.mp4", "a", 0.0, 1.0),)
-    evaluation = evaluate(model, Dataset("toy", "test", captions, tuple(videos)), FeatureSet(videos, {"#0": video(5)}))
+    evaluation = evaluate_model(model, Dataset("toy", "test", captions, tuple(videos)), FeatureSet(videos, {"#0": video(5)}))
     assert evaluation.moments is None
 
 
 def test_a_split_without_captions_is_refused() -> None:
     model, videos = MODELS["two branches"](), gallery(3)
     with pytest.raises(DataError, match="no captions"):
-        evaluate(model, Dataset("toy", "test", (), tuple(videos)), FeatureSet(videos, {"#0": video(5)}))
+        evaluate_model(model, Dataset("toy", "test", (), tuple(videos)), FeatureSet(videos, {"#0": video(5)}))
 
 
 def test_empty_questions_and_videos_that_are_not_there() -> None:

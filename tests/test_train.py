@@ -15,17 +15,17 @@ from prvr import checkpoint as checkpoints
 from prvr.checkpoint import Reads, Source
 from prvr.datasets import Dataset
 from prvr.errors import DataError, ModelError, SettingError
-from prvr.evaluate import evaluate
+from prvr.evaluate import evaluate_model
 from prvr.features import FeatureSet, TeacherFeatures
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig
-from prvr.train import Data, Recipe, Training, train
+from prvr.train import Data, Recipe, Training, train_student
 
 SMALL = DlDkdConfig(hidden=32, max_frames=32, margin=0.2, dropout=0.1, input_dropout=0.1)
 QUICK = Training(lr=3e-3, epochs=6, batch_videos=16, seed=1)
 
 
 def run(out: Path, data: Data, settings: DlDkdConfig = SMALL, training: Training = QUICK, **options: object):
-    return train(out, Recipe("dl_dkd", settings, training), reads=READS, data=data, **options)
+    return train_student(out, Recipe("dl_dkd", settings, training), reads=READS, data=data, **options)
 
 
 def history(out: Path) -> list[dict]:
@@ -47,10 +47,10 @@ def history(out: Path) -> list[dict]:
 def test_learns_the_toy_world(tmp_path: Path, changes: dict) -> None:
     data = toy_world(videos=150, things=15)
     untrained = DlDkd(dataclasses.replace(SMALL, **changes), frame_columns=FRAMES, word_columns=WORDS)
-    before = evaluate(untrained, data.dev, data.features).retrieval.sumr
+    before = evaluate_model(untrained, data.dev, data.features).retrieval.sumr
     settings = dataclasses.replace(SMALL, margin=0.1, **changes)
     best = run(tmp_path, data, settings, Training(lr=1e-3, epochs=40, batch_videos=32, patience=40, seed=1))
-    after = evaluate(best.model, data.dev, data.features).retrieval
+    after = evaluate_model(best.model, data.dev, data.features).retrieval
     assert after.sumr > before + 40
     assert after.sumr == pytest.approx(max(record["dev"]["sumr"] for record in history(tmp_path)))
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
@@ -182,7 +182,7 @@ def test_videos_without_captions_stay_in_the_gallery(tmp_path: Path) -> None:
     dev = dataclasses.replace(data.dev, captions=data.dev.captions[:4])
     silent = dataclasses.replace(data.train, captions=tuple(c for c in data.train.captions if c.video != "video001"))
     best = run(tmp_path, Data(silent, dev, data.features), training=dataclasses.replace(QUICK, epochs=1))
-    result = evaluate(best.model, dev, data.features)
+    result = evaluate_model(best.model, dev, data.features)
     assert result.retrieval.queries == 4
     assert result.retrieval.videos == len(dev.video_ids) > len(described)
 
@@ -192,7 +192,7 @@ def test_two_teachers(tmp_path: Path) -> None:
     first = data.features.teachers[0]
     shorter = TeacherFeatures({id: rows[::2] for id, rows in first.frames.items()}, first.sentences)
     best = run(tmp_path, replaced(data, teachers=(first, shorter)), training=dataclasses.replace(QUICK, epochs=2))
-    assert evaluate(best.model, data.dev, data.features).retrieval.sumr > 0
+    assert evaluate_model(best.model, data.dev, data.features).retrieval.sumr > 0
 
 
 def test_a_teacher_with_more_frames_than_the_student(tmp_path: Path) -> None:
@@ -223,9 +223,9 @@ def test_features_of_another_width_than_the_checkpoint(tmp_path: Path) -> None:
     best = run(tmp_path, data, training=dataclasses.replace(QUICK, epochs=1))
     wide = {id: np.concatenate([rows, rows], 1) for id, rows in data.features.frames.items()}
     with pytest.raises(DataError, match=r"40 columns.*reads 20"):
-        evaluate(best.model, data.dev, FeatureSet(wide, data.features.text))
+        evaluate_model(best.model, data.dev, FeatureSet(wide, data.features.text))
     with pytest.raises(DataError, match=r"40 columns.*reads 20"):
-        train(
+        train_student(
             tmp_path / "other",
             Recipe("dl_dkd", SMALL, QUICK),
             reads=Reads(Source("toy_frames", FRAMES), Source("toy_words", WORDS)),
@@ -237,4 +237,4 @@ def test_a_single_query_and_a_single_video() -> None:
     data = toy_world()
     model = DlDkd(SMALL, frame_columns=FRAMES, word_columns=WORDS)
     dev = Dataset("toy", "dev", data.dev.captions[:1], (data.dev.captions[0].video,))
-    assert evaluate(model, dev, data.features).retrieval.r1 == 100
+    assert evaluate_model(model, dev, data.features).retrieval.r1 == 100

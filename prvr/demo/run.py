@@ -19,12 +19,12 @@ from prvr.datasets.folder import load
 from prvr.demo.page import Answer, write_page
 from prvr.demo.teacher import train_teacher
 from prvr.demo.world import render_world
-from prvr.evaluate import Evaluation, evaluate
+from prvr.evaluate import Evaluation, evaluate_model
 from prvr.files import write_whole
 from prvr.folder_index import index_folder, open_index
 from prvr.methods.zero_shot import ZeroShotConfig
 from prvr.search import VideoSearch
-from prvr.train import Data, train
+from prvr.train import Data, train_student
 from prvr.workspace import extract_folder, student_features, teacher_features
 
 VIDEOS = {"train": 120, "dev": 24, "test": 48}
@@ -78,12 +78,12 @@ def run_demo(out: str | Path, *, videos: dict[str, int] | None = None, on_progre
     test = load(world, "test")
     given, reads = teacher_features(features, "teacher")
     zero_shot = checkpoints.build("zero_shot", ZeroShotConfig(), reads)
-    figures = {"zero-shot teacher": evaluate(zero_shot.model, test, given)}
+    figures = {"zero-shot teacher": evaluate_model(zero_shot.model, test, given)}
     given, reads = student_features(features, frames="teacher", words="teacher", teachers=["teacher"])
     data = Data(load(world, "train"), load(world, "dev"), given)
     for name in STUDENTS:
-        student = train(out / "runs" / name, presets.preset(name), reads=reads, data=data, on_progress=tell)
-        figures[name] = evaluate(student.model, test, given)
+        student = train_student(out / "runs" / name, presets.preset(name), reads=reads, data=data, on_progress=tell)
+        figures[name] = evaluate_model(student.model, test, given)
 
     index_folder(world, out / "gallery", student, on_progress=tell)
     gallery = open_index(out / "gallery")
