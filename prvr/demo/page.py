@@ -31,12 +31,17 @@ th:first-child, td:first-child { text-align: left } img { max-width: 100% } figu
 
 @dataclass(frozen=True)
 class Answer:
-    """A caption asked as a query: its hits, and how relevant the best one's frames are between which times."""
+    """A caption asked as a query: all hits, and how relevant the best one's frames are between which times."""
 
     caption: Caption
     hits: list[Hit]
     relevance: np.ndarray
     edges: list[float]
+
+    @property
+    def rank(self) -> int:
+        """Where the video stands that the caption was written for."""
+        return 1 + [hit.video for hit in self.hits].index(self.caption.video)
 
 
 def write_page(figures: Mapping[str, Evaluation], runs: Mapping[str, Path], answers: Sequence[Answer], *, videos: Path) -> str:
@@ -47,8 +52,9 @@ def write_page(figures: Mapping[str, Evaluation], runs: Mapping[str, Path], answ
 <style>{STYLE}</style>
 <h1>prvr demo</h1>
 <p>A tiny CLIP, trained on clean stills, teaches a student that reads untrimmed videos. The captions of the test videos are
-worded as no caption the students were trained on; the teacher has read such words. Rendered videos: this shows that the
-whole path works, and nothing about how methods rank on real video.</p>
+worded as no caption the students were trained on; the teacher has read such words. The students read the teacher's own
+features. Rendered videos and one seed: this shows that the whole path works, and nothing about how methods rank on real
+video.</p>
 <h2>Retrieval on the test videos</h2>
 <p>{some.queries} captions, {some.videos} videos. Chance is R@1 {100 / some.videos:.1f}. The last column is the share of captions
 whose best hit is the right video, with a span that overlaps the true moment by IoU &ge; 0.5.</p>
@@ -56,7 +62,8 @@ whose best hit is the right video, with a span that overlaps the true moment by 
 <h2>Training</h2>
 {"".join(_run(name, run) for name, run in runs.items())}
 <h2>Three sentences</h2>
-<p>The first caption of three test videos, asked of an index of all videos, train and dev included.</p>
+<p>Asked of an index of the test videos, by the last student: the three captions whose best hit leads the second by most.
+Whether it is the right one had no say in the choice, and stands below.</p>
 {"".join(_answer(answer, videos) for answer in answers)}
 </html>
 """
@@ -83,16 +90,17 @@ def _answer(answer: Answer, videos: Path) -> str:
     assert best.end is not None
     found = f"{escape(best.video)} from {best.start:.1f} s to {best.end:.1f} s, score {best.score:.3f}"
     return f"""<section><h3>&ldquo;{escape(caption.text)}&rdquo;</h3>
-<p>Best hit: {found}. {_verdict(best, caption)}</p>
+<p>Best of {len(answer.hits)}: {found}. {_verdict(answer)}</p>
 {_frames(videos / best.video, best.start, best.end)}
 {_image(_curve(answer), "png", "relevance of the query over the video")}
-<p>Further hits: {escape(", ".join(f"{hit.video} ({hit.score:.3f})" for hit in answer.hits[1:]))}</p></section>
+<p>Further hits: {escape(", ".join(f"{hit.video} ({hit.score:.3f})" for hit in answer.hits[1:5]))}</p></section>
 """
 
 
-def _verdict(best: Hit, caption: Caption) -> str:
+def _verdict(answer: Answer) -> str:
+    best, caption = answer.hits[0], answer.caption
     if best.video != caption.video:
-        return f'<span class="wrong">The caption was written for {escape(caption.video)}.</span>'
+        return f'<span class="wrong">The caption was written for {escape(caption.video)}, which is at rank {answer.rank}.</span>'
     if None in (best.start, best.end, caption.start, caption.end):
         return '<span class="right">The right video.</span>'
     shared = overlap((best.start, best.end), (caption.start, caption.end))  # type: ignore[arg-type]

@@ -1,16 +1,20 @@
 """The demo: the main job from rendered videos to a report, through the functions that any user calls.
 
-OUT/videos     the world: untrimmed videos and captions.jsonl        OUT/runs      a folder per student
-OUT/teacher    a tiny CLIP trained on stills                         OUT/gallery   the index that is asked
-OUT/features   what the teacher sees and reads                       OUT/report.html
+    OUT/videos     untrimmed videos and captions.jsonl     OUT/unseen       the test videos alone, to be indexed
+    OUT/teacher    a tiny CLIP trained on stills           OUT/gallery      the index that is asked
+    OUT/features   what the teacher sees and reads         OUT/report.html  tables, curves, answers
+    OUT/runs       a folder per student
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from prvr import checkpoint as checkpoints
 from prvr import presets
@@ -32,6 +36,7 @@ RATE = 2.0
 SEED = 0
 STUDENTS = ("no-distillation", "dl-dkd++")
 QUESTIONS = 3
+HITS = 5
 
 Progress = Callable[[str, int, int], None]
 
@@ -47,7 +52,7 @@ class Demo:
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain values."""
         figures = {name: {**e.retrieval.as_dict(), "moments": e.moments} for name, e in self.figures.items()}
-        answers = [{"query": a.caption.text, "hits": [vars(hit) for hit in a.hits]} for a in self.answers]
+        answers = [{"query": a.caption.text, "hits": [vars(hit) for hit in a.hits[:HITS]]} for a in self.answers]
         return {"report": str(self.report), "test": figures, "answers": answers}
 
     def lines(self) -> list[str]:
@@ -55,7 +60,8 @@ class Demo:
         lines = [f"{name:>18}: {evaluation.retrieval}" for name, evaluation in self.figures.items()]
         for answer in self.answers:
             best = answer.hits[0]
-            lines.append(f'"{answer.caption.text}": {best.video} from {best.start:.1f} s to {best.end:.1f} s')
+            where = f"{best.video} from {best.start:.1f} s to {best.end:.1f} s"
+            lines.append(f'"{answer.caption.text}": {where} (right video at rank {answer.rank})')
         return [*lines, f"open {self.report}"]
 
 
@@ -85,23 +91,35 @@ def run_demo(out: str | Path, *, videos: dict[str, int] | None = None, on_progre
         student = train_student(out / "runs" / name, presets.preset(name), reads=reads, data=data, on_progress=tell)
         figures[name] = evaluate_model(student.model, test, given)
 
-    index_folder(world, out / "gallery", student, on_progress=tell)
+    index_folder(_unseen(test, world, out / "unseen"), out / "gallery", student, on_progress=tell)
     gallery = open_index(out / "gallery")
-    answers = [_answer(gallery, caption) for caption in _questions(test)]
+    answers = [_answer(gallery, caption) for caption in _questions(test, figures[STUDENTS[-1]])]
     page = write_page(figures, {name: out / "runs" / name for name in STUDENTS}, answers, videos=world)
     write_whole(out / "report.html", page.encode())
     return Demo(out / "report.html", figures, answers)
 
 
-def _questions(test: Dataset) -> list[Caption]:
-    """The first caption of each of a few videos, spread over the split: chosen before anything is known of the answers."""
-    first = {caption.video: caption for caption in reversed(test.captions)}
-    videos = test.video_ids[:: max(1, len(test.video_ids) // QUESTIONS)][:QUESTIONS]
-    return [first[video] for video in videos]
+def _unseen(test: Dataset, world: Path, folder: Path) -> Path:
+    """A folder with the test videos and no captions: what a user indexes once a student is trained."""
+    folder.mkdir(exist_ok=True)
+    for video in test.video_ids:
+        if not (folder / video).exists():
+            shutil.copy2(world / video, folder / video)
+    return folder
+
+
+def _questions(test: Dataset, evaluation: Evaluation) -> list[Caption]:
+    """The captions, of different videos, whose best hit leads the second by most, be it right or wrong."""
+    best = np.sort(evaluation.scores, axis=1)
+    order = np.argsort(best[:, -2] - best[:, -1], kind="stable")
+    first: dict[str, Caption] = {}
+    for row in order:
+        first.setdefault(test.captions[row].video, test.captions[row])
+    return list(first.values())[:QUESTIONS]
 
 
 def _answer(gallery: VideoSearch, caption: Caption) -> Answer:
-    hits = gallery.search(caption.text, k=5)
+    hits = gallery.search(caption.text, k=len(gallery.index.ids))
     return Answer(caption, hits, *gallery.relevance(caption.text, hits[0].video))
 
 
