@@ -3,10 +3,10 @@
     python experiments/real_video.py SHARED OUT
 
 SHARED holds data/ and tools/ (see its data/README.md). For each of three seeds the clips are divided into train, dev and
-test (near duplicates stay together) and composed into untrimmed H.264 videos: test and dev clips once, train clips in
-several orders. Teacher: mobilenet-minilm. Student: frames of mobilenet-v1-025, words of all-MiniLM-L6-v2. Epochs are
-chosen on dev. Prints a table of test figures, mean ± standard deviation over seeds; division, composition and training
-all differ between seeds. Writes OUT/real_video.json.
+test (near duplicates stay together) and composed into untrimmed H.264 videos of two clips, every clip once. Teacher:
+mobilenet-minilm. Student: frames of mobilenet-v1-025, words of all-MiniLM-L6-v2. The gallery is always all videos; epochs
+are chosen by the captions of dev, figures are of the captions of test. Prints a table, mean ± standard deviation over
+seeds; division, composition and training all differ between seeds. Writes OUT/real_video.json.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
 from prvr.metrics import overlap, retrieval
 
 SEEDS = (0, 1, 2)
-TEST_CLIPS, DEV_CLIPS, CLIPS_A_VIDEO, TRAIN_ORDERS = 14, 8, 2, 4
+TEST_CLIPS, DEV_CLIPS, CLIPS_A_VIDEO = 14, 6, 2
 STUDENTS = ("no-distillation", "dl-dkd", "dl-dkd++")
 
 
@@ -56,20 +56,18 @@ def composed(shared: Path, folder: Path, seed: int) -> None:
     source = shared / "data" / "videos"
     lines = []
     for split, clips in divided([json.loads(line) for line in (source / "clips.jsonl").open()], seed).items():
-        for order in range(TRAIN_ORDERS if split == "train" else 1):
-            part = folder.parent / f"part_{split}_{order}"
-            part.mkdir(parents=True, exist_ok=True)
-            (part / "clips").unlink(missing_ok=True)
-            (part / "clips").symlink_to((source / "clips").resolve())
-            (part / "clips.jsonl").write_text("".join(json.dumps(clip) + "\n" for clip in clips))
-            videos = len(clips) // CLIPS_A_VIDEO
-            command = [sys.executable, str(shared / "tools" / "compose_videos.py"), str(part / "out")]
-            command += ["--clips", str(part / "clips.jsonl"), "--videos", str(videos), "--seed", str(100 * seed + order)]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            for video in sorted((part / "out").glob("*.mp4")):
-                video.rename(folder / f"{split}_{order}_{video.name}")
-            for line in map(json.loads, (part / "out" / "captions.jsonl").open()):
-                lines.append({**line, "video": f"{split}_{order}_{line['video']}", "split": split})
+        part = folder.parent / f"part_{split}"
+        part.mkdir(parents=True, exist_ok=True)
+        (part / "clips").unlink(missing_ok=True)
+        (part / "clips").symlink_to((source / "clips").resolve())
+        (part / "clips.jsonl").write_text("".join(json.dumps(clip) + "\n" for clip in clips))
+        command = [sys.executable, str(shared / "tools" / "compose_videos.py"), str(part / "out"), "--seed", str(seed)]
+        command += ["--clips", str(part / "clips.jsonl"), "--videos", str(len(clips) // CLIPS_A_VIDEO)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        for video in sorted((part / "out").glob("*.mp4")):
+            video.rename(folder / f"{split}_{video.name}")
+        for line in map(json.loads, (part / "out" / "captions.jsonl").open()):
+            lines.append({**line, "video": f"{split}_{line['video']}", "split": split})
     (folder / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -114,7 +112,8 @@ def one_seed(shared: Path, out: Path, seed: int, changes: list[str]) -> dict[str
         folder, features, encoders=[models / "mobilenet-minilm", models / "mobilenet-v1-025"], words=[minilm], rate=2.0
     )
     (words,) = (path.parent.name for path in features.glob("*/words"))
-    train, dev, test = (prvr.load_folder(folder, split) for split in ("train", "dev", "test"))
+    everything = prvr.load_folder(folder, "all").video_ids
+    train, dev, test = (replace(prvr.load_folder(folder, split), video_ids=everything) for split in ("train", "dev", "test"))
     given, reads = prvr.teacher_features(features, "mobilenet_minilm")
     teacher = ZeroShot(ZeroShotConfig(), frame_columns=reads.frames.columns, word_columns=reads.text.columns)
     durations = {video: given.frames.info(video)["duration"] for video in test.video_ids}

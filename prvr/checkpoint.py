@@ -98,12 +98,13 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     write_json(path / CONFIG, text)
 
 
-def load(path: Path) -> Checkpoint:
+def load(path: str | Path) -> Checkpoint:
     """Reads a checkpoint, in evaluation mode, on the CPU.
 
     Raises:
         ModelError: there is none, it is broken, or its weights do not fit its settings.
     """
+    path = Path(path)
     try:
         text = json.loads((path / CONFIG).read_text())
         reads = Reads(**{name: Source(**text["reads"][name]) for name in ("frames", "text")})

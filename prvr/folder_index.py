@@ -57,8 +57,8 @@ def zero_shot(source: str | Path, *, rate: float = 1.0) -> Checkpoint:
 
 
 def index_folder(
-    videos: Path,
-    path: Path,
+    videos: str | Path,
+    path: str | Path,
     checkpoint: Checkpoint,
     *,
     dtype: Literal["float16", "float32"] = "float16",
@@ -73,6 +73,7 @@ def index_folder(
         ModelError: the index was built with another checkpoint, or the student reads features that no encoder makes.
         DataError: no videos.
     """
+    videos, path = Path(videos), Path(path)
     files = find_videos(videos)
     eyes = _opened(checkpoint.reads.frames, "frames", device)
     if not isinstance(eyes, ImageEncoder):
@@ -92,7 +93,7 @@ def index_folder(
     return Indexing(tuple(fresh), kept, tuple(gone), extraction.problems)
 
 
-def open_index(path: str | Path, *, model: Path | None = None, device: str = "cpu") -> VideoSearch:
+def open_index(path: str | Path, *, model: str | Path | None = None, device: str = "cpu") -> VideoSearch:
     """An index to be asked.
 
     Args:

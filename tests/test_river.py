@@ -22,7 +22,7 @@ RIVER = [
     *("config", "checkpoint"),
     *("moments", "index", "search", "metrics", "evaluate"),
     *("report", "optimiser", "run_state", "train", "presets"),
-    *("workspace", "folder_index"),
+    *("workspace", "published", "folder_index"),
     "demo",
     *("cli", "__main__", "prvr"),
 ]

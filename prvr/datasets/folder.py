@@ -6,9 +6,9 @@ seconds, `id`, and `split` (train, dev or test). Videos without a given split ar
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-import random
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -22,7 +22,7 @@ CAPTIONS = "captions.jsonl"
 SPLITS = ("train", "dev", "test")
 
 
-def load(root: Path, split: str, *, seed: int = 0, dev: float = 0.15, test: float = 0.25) -> Dataset:
+def load(root: str | Path, split: str, *, seed: int = 0, dev: float = 0.15, test: float = 0.25) -> Dataset:
     """One split of a folder; `all` is the whole of it.
 
     Args:
@@ -32,21 +32,28 @@ def load(root: Path, split: str, *, seed: int = 0, dev: float = 0.15, test: floa
     Raises:
         DataError: a broken line, an empty caption, a caption of a video that is not there, an unknown split.
     """
+    root = Path(root)
     if split not in (*SPLITS, "all"):
         raise DataError(f"unknown split {split!r}; {nearest(split, (*SPLITS, 'all'))}")
     videos = find_videos(root)
     lines = _read_lines(root / CAPTIONS, videos)
     given = {line["video"]: line["split"] for line in lines if "split" in line}
-    splits = {**divide([v for v in videos if v not in given], seed=seed, dev=dev, test=test), **given}
+    described = {line["video"] for line in lines}
+    # Apart, so that every split gets its share of the captions, and its share of videos that nobody described.
+    parts = [v for v in videos if v in described], [v for v in videos if v not in described]
+    drawn = [divide([v for v in part if v not in given], seed=seed, dev=dev, test=test) for part in parts]
+    splits = {**drawn[0], **drawn[1], **given}
     chosen = {video for video, its in splits.items() if split in (its, "all")}
     captions = [Caption(*(line[key] for key in ("id", "video", "text", "start", "end"))) for line in lines]
     return Dataset(root.name, split, tuple(c for c in captions if c.video in chosen), tuple(v for v in videos if v in chosen))
 
 
 def divide(videos: Iterable[str], *, seed: int, dev: float, test: float) -> dict[str, str]:
-    """Video to split, drawn at random with a seed, whatever the order they come in."""
-    order = sorted(videos)
-    random.Random(seed).shuffle(order)
+    """Video to split, drawn at random with a seed, whatever the order they come in.
+
+    A video added later moves few others, because each has a place of its own in the draw.
+    """
+    order = sorted(videos, key=lambda video: hashlib.sha256(f"{seed} {video}".encode(errors="surrogateescape")).digest())
     least = 1 if len(order) >= 3 else 0
     tests = max(round(test * len(order)), least)
     devs = max(round(dev * len(order)), least)

@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from prvr.datasets import Dataset
 from prvr.errors import DataError
+from prvr.features.bigfile import BigFile, is_bigfile
 from prvr.features.hdf5 import Hdf5Features
 from prvr.features.packed import Packed
 
 Features = Mapping[str, np.ndarray]
+
+
+@runtime_checkable
+class Stored(Protocol):
+    """Features that lie at a path."""
+
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -34,14 +43,14 @@ class FeatureSet:
 
 
 def open_features(path: Path) -> Features:
-    """Features of a packed folder or of an HDF5 file.
+    """Features of a packed folder, of an HDF5 file or of a published BigFile folder.
 
     Raises:
         DataError: there are none, or they are broken.
     """
     if path.is_file() or path.suffix in (".h5", ".hdf5"):
         return Hdf5Features(path)
-    return Packed(path)
+    return BigFile(path) if is_bigfile(path) else Packed(path)
 
 
 def columns(features: Features) -> int:
@@ -50,7 +59,7 @@ def columns(features: Features) -> int:
     Raises:
         DataError: they are empty.
     """
-    if isinstance(features, Packed):
+    if isinstance(features, Packed | BigFile):
         return features.columns
     for id in features:
         return int(features[id].shape[1])
@@ -74,7 +83,7 @@ def rows_of(what: str, id: str, features: Features) -> np.ndarray:
 
 def place(features: Features) -> str:
     """Where features lie, for an error line."""
-    return str(features.path) if isinstance(features, Packed | Hdf5Features) else "the given features"
+    return str(features.path) if isinstance(features, Stored) else "the given features"
 
 
 def check(dataset: Dataset, features: FeatureSet) -> None:

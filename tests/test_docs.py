@@ -1,0 +1,119 @@
+"""What the documents say is so: the README's commands and code run, presets build, the names in a paper's map exist."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_encoders import make_clip, make_roberta
+from tiny_videos import SECONDS, plain, write_video
+
+import prvr
+from prvr import checkpoint as checkpoints
+from prvr import cli, presets
+from prvr.checkpoint import Reads, Source
+from prvr.methods import METHODS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the README's names stand for small things: its encoders are local folders of those names."""
+    root = tmp_path_factory.mktemp("readme")
+    (root / "videos").mkdir()
+    make_clip(root / "openai" / "clip-vit-base-patch32")
+    make_roberta(root / "sentence-transformers" / "all-MiniLM-L6-v2")
+    lines = []
+    for number in range(8):
+        name = f"video_{number}.mp4"
+        write_video(root / "videos" / name, [(200 * n, plain(SECONDS[(number + n // 10) % 5])) for n in range(20)])
+        lines += [{"video": name, "text": f"a {SECONDS[number % 5]} picture", "start": 0.0, "end": 2.0}]
+    (root / "videos" / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return root
+
+
+def test_the_commands_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.chdir(place)
+    commands = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ prvr ")]
+    assert len(commands) >= 8
+    for command in commands:
+        monkeypatch.setattr(sys, "argv", shlex.split(command))
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert not ended.value.code, (command, capsys.readouterr().err)
+
+
+def test_the_python_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setitem(presets.PRESETS, "dl-dkd++", _short(presets.PRESETS["dl-dkd++"]))
+    (code,) = blocks("python")
+    exec(compile(code, "README.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 5
+
+
+def _short(recipe: presets.Recipe) -> presets.Recipe:
+    from dataclasses import replace
+
+    return replace(recipe, training=replace(recipe.training, epochs=2))
+
+
+def test_the_captions_of_the_readme_are_read(tmp_path: Path) -> None:
+    (line,) = blocks("json")
+    video = json.loads(line)["video"]
+    (tmp_path / video).touch()
+    (tmp_path / "captions.jsonl").write_text(line)
+    (caption,) = prvr.load_folder(tmp_path, "all").captions
+    assert (caption.start, caption.end) == (12.0, 17.5)
+
+
+def test_every_public_name_is_there() -> None:
+    for name in prvr.__all__:
+        assert getattr(prvr, name) is not None
+    with pytest.raises(AttributeError, match="serach"):
+        _ = prvr.serach
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_every_preset_builds(name: str) -> None:
+    recipe = presets.preset(name)
+    reads = Reads(Source("frames", 20), Source("words", 12))
+    model = checkpoints.build(recipe.method, recipe.settings, reads).model
+    assert model.embedding_fields == ("inheritance", "exploration")
+
+
+def test_the_published_sizes() -> None:
+    # spec/dl-dkd 2.3: 5,755,392 parameters on TVR (3072 and 768 columns), 4,371,968 on the others (1024 and 1024).
+    for name, frames, words, expected in (("tvr", 3072, 768, 5_755_392), ("activitynet", 1024, 1024, 4_371_968)):
+        recipe = presets.preset(f"dl-dkd++/{name}")
+        reads = Reads(Source("frames", frames), Source("words", words))
+        model = checkpoints.build(recipe.method, recipe.settings, reads).model
+        assert sum(p.numel() for p in model.parameters()) == expected
+        assert len(list(model.parameters())) == 74
+
+
+@pytest.mark.parametrize("module", sorted({method.model.__module__ for method in METHODS.values()}))
+def test_every_name_in_a_papers_map_is_there(module: str) -> None:
+    where = importlib.import_module(module)
+    fields = set(METHODS[module.rpartition(".")[2]].config.__dataclass_fields__)
+    for name in re.findall(r"`([\w.]+)`", where.__doc__ or ""):
+        first, _, rest = name.partition(".")
+        assert name in fields or hasattr(where, first), name
+        if rest and name not in fields:
+            owner = getattr(where, first)
+            assert hasattr(owner, rest), name
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
