@@ -238,3 +238,18 @@ def test_a_single_query_and_a_single_video() -> None:
     model = DlDkd(SMALL, frame_columns=FRAMES, word_columns=WORDS)
     dev = Dataset("toy", "dev", data.dev.captions[:1], (data.dev.captions[0].video,))
     assert evaluate_model(model, dev, data.features).retrieval.r1 == 100
+
+
+def test_captions_of_one_token_and_videos_of_one_frame(tmp_path: Path) -> None:
+    data = toy_world()
+    one = dataclasses.replace(
+        data.features,
+        frames={id: rows[:1] for id, rows in data.features.frames.items()},
+        text={id: rows[-1:] for id, rows in data.features.text.items()},
+        teachers=tuple(
+            TeacherFeatures({id: rows[:1] for id, rows in t.frames.items()}, t.sentences) for t in data.features.teachers
+        ),
+    )
+    best = run(tmp_path, dataclasses.replace(data, features=one), training=dataclasses.replace(QUICK, epochs=2))
+    assert all(record["losses"]["distillation"] == pytest.approx(0, abs=1e-6) for record in history(tmp_path))
+    assert evaluate_model(best.model, data.dev, one).retrieval.queries == len(data.dev.captions)
