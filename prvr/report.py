@@ -20,16 +20,14 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     for name in history[0]["losses"]:
         losses.plot(epochs, [record["losses"][name] for record in history], label=name.replace("_", " "))
     losses.plot(epochs, [record["loss"] for record in history], "k--", label="total")
-    losses.set(xlabel="epoch", ylabel="loss (mean over batches)", yscale="symlog" if history[0]["loss"] > 50 else "linear")
+    # Terms differ by orders of magnitude; a term that is exactly 0 somewhere leaves a gap.
+    losses.set(xlabel="epoch", ylabel="loss (mean over batches)", yscale="log")
     losses.legend(fontsize=8)
     sumr = [record["dev"]["sumr"] for record in history]
     best = max(range(len(sumr)), key=sumr.__getitem__)
     dev.plot(epochs, sumr, marker=".")
     dev.plot(epochs[best], sumr[best], "o", color="C3")
-    dev.annotate(
-        f"best {sumr[best]:.1f}, epoch {epochs[best]}", (epochs[best], sumr[best]), textcoords="offset points", xytext=(6, -12)
-    )
-    dev.set(xlabel="epoch", ylabel="SumR on the dev split")
+    dev.set(xlabel="epoch", ylabel="SumR on the dev split", title=f"best {sumr[best]:.1f}, epoch {epochs[best]}")
     for axes in (losses, dev):
         axes.grid(alpha=0.3)
     picture = io.BytesIO()
