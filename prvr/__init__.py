@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prvr.datasets import Caption as Caption
     from prvr.datasets import Dataset as Dataset
     from prvr.datasets.folder import load as load_folder
+    from prvr.datasets.published import load as load_published
     from prvr.encoders import open_encoder as open_encoder
     from prvr.errors import PrvrError as PrvrError
     from prvr.evaluate import evaluate_model as evaluate_model
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from prvr.folder_index import open_index as open_index
     from prvr.folder_index import zero_shot as zero_shot
     from prvr.presets import preset as preset
+    from prvr.published import published_features as published_features
     from prvr.search import Hit as Hit
     from prvr.train import Data as Data
     from prvr.train import Recipe as Recipe
@@ -53,11 +55,13 @@ _PLACES = {
     "index_folder": "prvr.folder_index",
     "load_checkpoint": "prvr.checkpoint:load",
     "load_folder": "prvr.datasets.folder:load",
+    "load_published": "prvr.datasets.published:load",
     "open_encoder": "prvr.encoders",
     "open_features": "prvr.features",
     "open_index": "prvr.folder_index",
     "override": "prvr.config",
     "preset": "prvr.presets",
+    "published_features": "prvr.published",
     "student_features": "prvr.workspace",
     "teacher_features": "prvr.workspace",
     "train_student": "prvr.train",

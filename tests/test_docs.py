@@ -6,10 +6,12 @@ import importlib
 import json
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from published import FIXTURES
 from tiny_encoders import make_clip, make_roberta
 from tiny_videos import SECONDS, plain, write_video
 
@@ -56,10 +58,22 @@ def test_the_commands_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_the_python_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.chdir(place)
-    monkeypatch.setitem(presets.PRESETS, "dl-dkd++", _short(presets.PRESETS["dl-dkd++"]))
-    (code,) = blocks("python")
-    exec(compile(code, "README.md", "exec"), {})
+    for name in ("dl-dkd++", "dl-dkd++/tvr"):
+        monkeypatch.setitem(presets.PRESETS, name, _short(presets.PRESETS[name]))
+    _toy_as_tvr(place / "packages" / "tvr")
+    own, published = blocks("python")
+    exec(compile(own, "README.md", "exec"), {})
     assert len(capsys.readouterr().out.splitlines()) == 1 + 5
+    exec(compile(published, "README.md", "exec"), {})
+    assert "5 queries, 3 videos" in capsys.readouterr().out
+
+
+def _toy_as_tvr(package: Path) -> None:
+    """The fixtures' toy package under the names of TVR's."""
+    shutil.copytree(FIXTURES / "dataset" / "toy", package)
+    (package / "FeatureData" / "i3d_toy").rename(package / "FeatureData" / "i3d_resnet")
+    for path in [*package.rglob("*toy*")]:
+        path.rename(path.with_name(path.name.replace("toy", "tvr")))
 
 
 def _short(recipe: presets.Recipe) -> presets.Recipe:

@@ -14,13 +14,13 @@ from prvr.errors import DataError
 SUFFIX = ".caption.txt"
 
 
-def load(root: Path, collection: str, split: str) -> Dataset:
+def load(root: str | Path, collection: str, split: str) -> Dataset:
     """One split of a published collection; its videos in the order in which the captions name them.
 
     Raises:
         DataError: there is no such file, it is empty or not UTF-8, or a line has no caption or an id that is taken.
     """
-    folder = root / collection / "TextData"
+    folder = Path(root) / collection / "TextData"
     path = folder / f"{collection}{split}{SUFFIX}"
     captions: dict[str, Caption] = {}
     # Not splitlines: a caption may hold characters that it takes for the end of a line.

@@ -1,9 +1,9 @@
 """The demo: the main job from rendered videos to a report, through the functions that any user calls.
 
-    OUT/videos     untrimmed videos and captions.jsonl     OUT/unseen       the test videos alone, to be indexed
-    OUT/teacher    a tiny CLIP trained on stills           OUT/gallery      the index that is asked
-    OUT/features   what the teacher sees and reads         OUT/report.html  tables, curves, answers
-    OUT/runs       a folder per student
+OUT/videos     untrimmed videos and captions.jsonl     OUT/unseen       the test videos alone, to be indexed
+OUT/teacher    a tiny CLIP trained on stills           OUT/gallery      the index that is asked
+OUT/features   what the teacher sees and reads         OUT/report.html  tables, curves, answers
+OUT/runs       a folder per student
 """
 
 from __future__ import annotations
