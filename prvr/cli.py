@@ -92,6 +92,8 @@ def train(
     recipe = presets.preset(preset)
     changed, training = override([recipe.settings, recipe.training], settings or [])
     teachers = teacher or []
+    if not frames and not teachers:
+        raise SettingError("say whose frames the student reads: --teacher NAME, or --frames NAME to learn without a teacher")
     given, reads = student_features(features, frames=frames or (teachers or [""])[0], words=words, teachers=teachers)
     data = Data(load(videos, "train", seed=split_seed), load(videos, "dev", seed=split_seed), given)
     with _progress() as on_progress:
@@ -132,8 +134,8 @@ def index(
     path: Annotated[Path, typer.Argument(help="Folder of the index.", metavar="INDEX")],
     model: Annotated[Path | None, typer.Option(help="Folder of a run.")] = None,
     zero_shot: Annotated[str, typer.Option(help="Instead of a run: an encoder of images and sentences, by folder or name.")] = "",
-    rate: Rate = 1.0,
-    dtype: Annotated[str, typer.Option(help="float16 or float32.")] = "float16",
+    rate: Annotated[float | None, typer.Option(help="With --zero-shot: frames per second, 1 if not said.", min=0.01)] = None,
+    dtype: Annotated[str, typer.Option(help="float16 or float32; that of the index, float16 for a new one.")] = "",
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
@@ -143,15 +145,17 @@ def index(
 
     if (model is None) == (not zero_shot):
         raise SettingError("say which model: --model RUN for a trained student, or --zero-shot ENCODER for the teacher alone")
-    if dtype not in ("float16", "float32"):
+    if dtype not in ("", "float16", "float32"):
         raise SettingError(f"dtype is {dtype!r}; it takes float16 or float32")
-    checkpoint = load(model) if model is not None else folder_index.zero_shot(zero_shot, rate=rate)
+    if model is not None and rate is not None:
+        raise SettingError("--rate is for --zero-shot; a trained student sees as many frames per second as in training")
+    checkpoint = load(model) if model is not None else folder_index.zero_shot(zero_shot, rate=rate or 1.0)
     with _progress() as on_progress:
         done = folder_index.index_folder(
             videos,
             path,
             checkpoint,
-            dtype="float32" if dtype == "float32" else "float16",
+            dtype="float32" if dtype == "float32" else "float16" if dtype else None,
             device=device,
             on_progress=on_progress,
         )

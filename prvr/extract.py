@@ -13,7 +13,7 @@ import numpy as np
 from prvr.encoders import Encoder, ImageEncoder, SentenceEncoder, WordEncoder
 from prvr.errors import DataError, VideoError
 from prvr.features.packed import PackedWriter
-from prvr.video import VideoReader
+from prvr.video import VideoReader, checked_rate
 
 # The id just seen to, how many are, and of how many.
 Progress = Callable[[str, int, int], None]
@@ -51,16 +51,18 @@ def extract_videos(
 ) -> Extraction:
     """A packed folder with a row per sampled frame of each video, and nothing of others: what is gone is taken out.
 
-    Of each video it keeps `times` (seconds, one per row), `duration`, `size`, `mtime_ns` and `problem`, the reason
-    why only a part could be read. A video that gives no frame stops nothing; it is tried again the next time.
+    Of each video it keeps `times` (seconds, one per row), `duration` (of what could be read), `size`, `mtime_ns` and
+    `problem`, the reason why only a part could be read. A video that gives no frame stops nothing; it is tried again
+    the next time.
 
     Args:
         rate: frames per second.
 
     Raises:
         DataError: `out` holds features of another encoder or rate, or the disk is full; what was finished stays.
+        SettingError: `rate` is not a number above 0.
     """
-    about = {"kind": "frames", "encoder": _encoder(encoder), "rate": rate}
+    about = {"kind": "frames", "encoder": _encoder(encoder), "rate": checked_rate(rate)}
     done: list[str] = []
     kept: list[str] = []
     problems: dict[str, str] = {}
@@ -165,7 +167,7 @@ def _encoded(path: Path, encoder: ImageEncoder, *, rate: float, batch_size: int)
     features = np.concatenate(rows)
     if not np.isfinite(features).all():
         raise VideoError(f"{encoder.name} gives NaN or infinite values for {path}; nothing was stored for it")
-    return features, {"duration": reader.duration, "times": times, "problem": reader.problem}
+    return features, {"duration": reader.end, "times": times, "problem": reader.problem}
 
 
 @contextmanager

@@ -18,8 +18,11 @@ def write_whole(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except BaseException:
+    except BaseException as problem:
         part.unlink(missing_ok=True)
+        # A write that finds no room does not say where.
+        if isinstance(problem, OSError) and problem.filename is None:
+            problem.filename = str(path)
         raise
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from prvr import checkpoint as checkpoints
 from prvr.checkpoint import Checkpoint, Reads, Source
 from prvr.encoders import Encoder, ImageEncoder, open_encoder, sentence_encoder
-from prvr.errors import ModelError
+from prvr.errors import ModelError, SettingError
 from prvr.extract import extract_videos
 from prvr.features.packed import Packed
 from prvr.files import write_json
@@ -61,7 +61,7 @@ def index_folder(
     path: str | Path,
     checkpoint: Checkpoint,
     *,
-    dtype: Literal["float16", "float32"] = "float16",
+    dtype: Literal["float16", "float32"] | None = None,
     device: str = "cpu",
     on_progress: Progress | None = None,
 ) -> Indexing:
@@ -69,9 +69,13 @@ def index_folder(
 
     Whenever it is cut off, all finished videos are kept, and the next call goes on.
 
+    Args:
+        dtype: of the embeddings on disk; by default that of the index, float16 for a new one.
+
     Raises:
         ModelError: the index was built with another checkpoint, or the student reads features that no encoder makes.
         DataError: no videos.
+        SettingError: the index holds another dtype.
     """
     videos, path = Path(videos), Path(path)
     files = find_videos(videos)
@@ -114,13 +118,16 @@ def open_index(path: str | Path, *, model: str | Path | None = None, device: str
     return VideoSearch(checkpoint, index, _opened(checkpoint.reads.text, "text", device), videos=Path(header["videos"]))
 
 
-def _made_or_reopened(path: Path, checkpoint: Checkpoint, videos: Path, dtype: str) -> ExactIndex:
+def _made_or_reopened(path: Path, checkpoint: Checkpoint, videos: Path, dtype: str | None) -> ExactIndex:
     if (path / HEADER).exists():
         header = _header(path)
         _same_model(path, header["model"], checkpoint)
+        if dtype not in (None, header["dtype"]):
+            raise SettingError(f"the index in {path} holds {header['dtype']}, not {dtype}; index into another folder")
         dtype = header["dtype"]
-    else:
-        checkpoints.save(checkpoint, path / MODEL)
+    dtype = dtype or "float16"
+    # Again for an index that is there: its encoder may have moved, and search opens it from where the copy says.
+    checkpoints.save(checkpoint, path / MODEL)
     fingerprint = checkpoint.fingerprint
     write_json(path / HEADER, {"format": 1, "model": fingerprint, "dtype": dtype, "videos": str(videos.resolve())})
     return ExactIndex.on_disk(checkpoint.model, path, about=_about(fingerprint), dtype=dtype)
@@ -155,6 +162,11 @@ def _opened(source: Source, what: str, device: str) -> Encoder:
         raise ModelError(
             f"this student reads {source.name!r} {what}, which no encoder here makes from raw input; "
             "train one on features of `prvr extract`"
+        )
+    if Path(source.source).is_absolute() and not Path(source.source).is_dir():
+        raise ModelError(
+            f"the encoder {source.name!r} that this model reads is no longer in {source.source}; put it back, or write "
+            f"its new place as 'source' into the model's {checkpoints.CONFIG}"
         )
     encoder = open_encoder(source.source, device=device)
     if encoder.fingerprint != source.fingerprint:

@@ -82,6 +82,10 @@ class VideoSearch:
         """The query embedding of a sentence."""
         if not text.strip():
             raise SettingError("the query is empty; say in a sentence what the moment shows")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise SettingError("the query is not UTF-8 text; type it in a terminal that is set to UTF-8") from None
         return encode_queries(self.checkpoint.model, [sentence_features(self.checkpoint, self.encoder, text)])
 
 

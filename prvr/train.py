@@ -7,6 +7,7 @@ the seed and the epoch's number, so a run that was cut off gives the same number
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import time
@@ -24,9 +25,11 @@ from prvr.batch import Batch, check_widths, collate, video_item
 from prvr.checkpoint import Checkpoint, Reads
 from prvr.config import to_dict
 from prvr.datasets import Dataset
+from prvr.device import open_device
 from prvr.errors import DataError, ModelError, SettingError
 from prvr.evaluate import retrieve
-from prvr.features import FeatureSet
+from prvr.features import Features, FeatureSet
+from prvr.features.packed import Packed
 from prvr.methods import METHODS
 from prvr.optimiser import BertAdam, decay_groups
 from prvr.report import draw_curves
@@ -88,15 +91,17 @@ def train_student(
 
     Raises:
         DataError: features are missing or broken, or there is nothing to learn from.
-        SettingError: `out` holds a run with other settings, or the method needs a teacher and has none.
+        SettingError: `out` holds a run with other settings, or the method needs a teacher and has none;
+            or there is no such device.
         ModelError: the loss is no longer a number.
     """
     out = Path(out)
     _check(recipe, data)
+    place = open_device(device)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.training.seed)
         fresh = checkpoints.build(recipe.method, recipe.settings, reads)
-    loop = _Loop(out, fresh, recipe.training, data, torch.device(device))
+    loop = _Loop(out, fresh, recipe.training, data, place)
     while not loop.state.finished:
         loop.epoch(on_progress or _silent)
     draw_curves(loop.state.history, out / "curves.png")
@@ -193,12 +198,23 @@ def _check(recipe: Recipe, data: Data) -> None:
 
 def _identity(first: Checkpoint, training: Training, data: Data) -> dict[str, Any]:
     """What must be the same for a run to go on."""
-    reads = {name: [source.name, source.fingerprint] for name, source in vars(first.reads).items()}
-    sizes = {split.split: [len(split.captions), len(split.video_ids)] for split in (data.train, data.dev)}
-    teachers = [feature_files.place(teacher.frames) for teacher in data.features.teachers]
-    flat = {"method": first.method, **to_dict(first.settings), **to_dict(training), **reads, **sizes, "teachers": teachers}
+    reads = {name: [source.name, source.fingerprint, source.rate] for name, source in vars(first.reads).items()}
+    splits = {split.split: _content(split) for split in (data.train, data.dev)}
+    teachers = [_origin(teacher.frames) for teacher in data.features.teachers]
+    flat = {"method": first.method, **to_dict(first.settings), **to_dict(training), **reads, **splits, "teachers": teachers}
     identity: dict[str, Any] = json.loads(json.dumps(flat))
     return identity
+
+
+def _content(split: Dataset) -> str:
+    listed = json.dumps([[[c.id, c.video, c.text] for c in split.captions], split.video_ids])
+    digest = hashlib.sha256(listed.encode()).hexdigest()[:16]
+    return f"{len(split.captions)} captions, {len(split.video_ids)} videos, {digest}"
+
+
+def _origin(features: Features) -> object:
+    # Not where they lie: a run goes on from another folder, too.
+    return features.about if isinstance(features, Packed) else feature_files.place(features)
 
 
 def _by_video(dataset: Dataset) -> dict[str, list[str]]:

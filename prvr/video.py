@@ -44,6 +44,17 @@ def find_videos(folder: Path) -> dict[str, Path]:
     return found
 
 
+def checked_rate(rate: float) -> float:
+    """The rate, seen to be a number of frames per second above 0.
+
+    Raises:
+        SettingError: it is not.
+    """
+    if not 0 < rate < math.inf:
+        raise SettingError(f"rate must be above 0 frames per second, not {rate}; 1 is common")
+    return rate
+
+
 @final
 class VideoReader:
     """The frames of a video at `rate` per second, as (seconds, (height, width, 3) uint8 RGB); iterate once.
@@ -53,21 +64,20 @@ class VideoReader:
     start of the stream. Frames are turned and mirrored as a player would show them.
 
     `duration` is in seconds, as the file says it; where the file does not, it is known after iteration.
+    `end` says after iteration where what could be read ends: at `duration`, but for a file that stops early.
     `problem` says after iteration what could not be read; None if all could.
 
     Args:
         rate: frames per second.
 
     Raises:
-        SettingError: `rate` is not above 0.
+        SettingError: `rate` is not a number above 0.
         VideoError: there is no such file, it is not a video, or (while iterating) not one frame decodes.
     """
 
     def __init__(self, path: Path, *, rate: float) -> None:
-        if not rate > 0:
-            raise SettingError(f"rate must be above 0 frames per second, not {rate}; 1 is common")
         self.path = path
-        self.rate = rate
+        self.rate = checked_rate(rate)
         self.problem: str | None = None
         self._av = require("av", extra="video")
         self._container = _opened(self._av, path)
@@ -78,6 +88,7 @@ class VideoReader:
             raise
         self._stream.codec_context.thread_count = 1
         self.duration = _stated_duration(self._container, self._stream)
+        self.end = self.duration
         self._damage: list[str] = []
 
     def __enter__(self) -> VideoReader:
@@ -166,7 +177,9 @@ class VideoReader:
     def _conclude(self, end: float) -> None:
         if self.duration == 0.0:
             self.duration = end
+        self.end = self.duration
         if end < self.duration - SLACK:
+            self.end = end
             self.problem = f"stops at {end:.1f} s of {self.duration:.1f} s{self._because()}"
         elif self._damage:
             self.problem = f"damaged in {len(self._damage)} places{self._because()}"

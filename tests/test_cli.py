@@ -214,6 +214,7 @@ def test_wrong_settings(prvr: Callable[..., Answer], world: World) -> None:
 def test_features_that_are_not_there(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:
     answer = prvr("train", world.videos, world.features, world.run, "--words", "tiny_robert", "--teacher", "tiny_clip")
     says(answer, "no words features of 'tiny_robert'", "did you mean 'tiny_roberta'?")
+    says(prvr("train", world.videos, world.features, world.run, "--words", "tiny_roberta"), "--teacher NAME", "--frames NAME")
     says(prvr("evaluate", world.videos, tmp_path / "none", "--zero-shot", "clip"), "prvr extract")
     says(prvr("evaluate", world.videos, world.features, "--model", tmp_path / "none"), "no checkpoint", "prvr train")
     says(prvr("evaluate", world.videos, world.features), "say which model")
@@ -254,6 +255,33 @@ def test_an_encoder_that_is_another_one_now(prvr: Callable[..., Answer], world: 
     weights = world.clip / "model.safetensors"
     save_file({name: tensor * 1.5 for name, tensor in load_file(weights).items()}, weights, metadata={"format": "pt"})
     says(prvr("search", tmp_path / "gallery", "a red picture"), "fingerprint", "put the old one back")
+
+
+def test_an_encoder_named_from_where_one_stood(
+    prvr: Callable[..., Answer], world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(world.clip.parent)
+    assert prvr("index", "videos", "gallery", "--zero-shot", "tiny-clip").status == 0
+    monkeypatch.chdir(tmp_path)
+    assert prvr("search", world.clip.with_name("gallery"), "a red picture").status == 0
+
+
+def test_an_encoder_that_has_moved(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:
+    assert prvr("index", world.videos, tmp_path / "gallery", "--zero-shot", world.clip).status == 0
+    moved = tmp_path / "moved" / world.clip.name
+    shutil.move(world.clip, moved)
+    says(prvr("search", tmp_path / "gallery", "a red picture"), "'tiny_clip'", str(world.clip), "put it back", "config.json")
+    assert "12 kept" in prvr("index", world.videos, tmp_path / "gallery", "--zero-shot", moved).out
+    assert prvr("search", tmp_path / "gallery", "a red picture").status == 0
+
+
+def test_what_an_index_cannot_change(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:
+    gallery = tmp_path / "gallery"
+    assert prvr("index", world.videos, gallery, "--zero-shot", world.clip, "--dtype", "float32").status == 0
+    assert "12 kept" in prvr("index", world.videos, gallery, "--zero-shot", world.clip).out
+    answer = prvr("index", world.videos, gallery, "--zero-shot", world.clip, "--dtype", "float16")
+    says(answer, "holds float32, not float16", "another folder")
+    says(prvr("index", world.videos, gallery, "--model", world.run, "--rate", 2), "--rate is for --zero-shot")
 
 
 def test_queries(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from prvr.encoders import (
 from prvr.encoders.dual import DualEncoder
 from prvr.encoders.onnx import OnnxDual, OnnxImages, OnnxSentences
 from prvr.encoders.words import TextEncoder
-from prvr.errors import ModelError
+from prvr.errors import ModelError, SettingError
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,19 @@ def test_the_fingerprint_is_of_the_weights_wherever_they_lie(models: Path, tmp_p
     else:
         make_textual(make_visual(tmp_path / "elsewhere", size=[8, 8]), columns=3 * 8 * 8)
     assert open_encoder(models / name).fingerprint != open_encoder(tmp_path / "elsewhere").fingerprint
+
+
+@pytest.mark.parametrize("name", ["clip", "onnx-both"])
+def test_a_folder_is_remembered_wherever_one_stands(models: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(models)
+    assert open_encoder(name).source == str(models / name)
+
+
+@pytest.mark.parametrize("name", ["clip", "roberta"])
+@pytest.mark.parametrize("device", ["cuda:99", "nonsense"])
+def test_a_device_that_is_not_there(models: Path, name: str, device: str) -> None:
+    with pytest.raises(SettingError, match=f"cannot run on device '{device}' here"):
+        open_encoder(models / name, device=device)
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,8 @@ def test_bad_files_stop_nothing_and_are_told(videos: dict[str, Path], tmp_path: 
     features = Packed(tmp_path / "f")
     assert set(features) == set(result.done)
     assert 2 <= len(features["cut.mkv"]) <= 4
+    # What lies beyond the cut is nobody's moment.
+    assert 0 < features.info("cut.mkv")["duration"] - features.info("cut.mkv")["times"][-1] <= 1
     again = extract(found, tmp_path / "f", Fake())
     assert again.kept == result.done
     assert again.problems == result.problems
@@ -173,9 +175,11 @@ def test_big_frames_wait_in_small_batches(videos: dict[str, Path], tmp_path: Pat
     assert encoder.asked == [2, 2, 1]
 
 
-def test_a_rate_must_be_above_zero(videos: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_rate_must_be_above_zero(videos: dict[str, Path], tmp_path: Path, rate: float) -> None:
     with pytest.raises(SettingError, match="rate must be above 0"):
-        extract(videos, tmp_path / "f", Fake(), rate=0.0)
+        extract(videos, tmp_path / "f", Fake(), rate=rate)
+    assert not (tmp_path / "f").exists()
 
 
 TEXTS = {"q1": "a dog runs", "q2": "a man cooks", "q3": "cat"}

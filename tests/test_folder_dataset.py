@@ -163,6 +163,7 @@ def refusal(root: Path, split: str = "all") -> str:
 
 BROKEN_LINES = {
     "empty caption": ({"video": "a.mp4", "text": " \n"}, "the caption of 'a.mp4' is empty; write it or delete the line"),
+    "half a character": (r'{"video": "a.mp4", "text": "a \ud800"}', "surrogates not allowed"),
     "no video": ({"text": "x"}, "'video' is None; it takes text"),
     "no text": ({"video": "a.mp4"}, "'text' is None; it takes text"),
     "text that is none": ({"video": "a.mp4", "text": 7}, "'text' is 7; it takes text"),

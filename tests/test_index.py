@@ -437,6 +437,8 @@ def test_empty_questions_and_videos_that_are_not_there() -> None:
     )
     with pytest.raises(SettingError, match="the query is empty"):
         searcher.search("  \n")
+    with pytest.raises(SettingError, match="not UTF-8"):
+        searcher.search("a\udcff dog")
     with pytest.raises(SettingError, match="k is 0"):
         searcher.search("a dog", k=0)
     with pytest.raises(SettingError, match=r"no video '9\.mp4'"):

@@ -138,11 +138,12 @@ def test_a_journal_line_that_was_not_finished_is_as_if_never_begun(tmp_path: Pat
     assert_holds(tmp_path / "f", {"a": rows(2, 1), "c": rows(3, 3)})
 
 
+@pytest.mark.parametrize("text", ["{broken\n", "[1]\n", "{}\n", '{"dtype": "float32", "columns": 3, "id": "a"}\n'])
 @pytest.mark.parametrize("name", ["items.jsonl", "packed.json"])
-def test_a_broken_file_is_named(tmp_path: Path, name: str) -> None:
+def test_a_broken_file_is_named(tmp_path: Path, name: str, text: str) -> None:
     with writer(tmp_path / "f") as out:
         out.append("a", rows(2))
-    (tmp_path / "f" / name).write_text("{broken\n")
+    (tmp_path / "f" / name).write_text(text)
     with pytest.raises(DataError, match=name):
         Packed(tmp_path / "f")
 

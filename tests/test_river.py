@@ -16,7 +16,7 @@ PACKAGE = Path(prvr.__file__).parent
 # a folder data set lists its videos, so `video` comes before `datasets`; a checkpoint stores settings, so `config` comes
 # before it; an index keeps the times of frames, so `moments` comes before it.
 RIVER = [
-    *("errors", "files"),
+    *("errors", "files", "device"),
     *("video", "datasets", "features", "encoders", "extract"),
     *("batch", "layers", "scores", "losses", "schedules", "methods"),
     *("config", "checkpoint"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toy_world import FRAMES, READS, WORDS, toy_world
+from toy_world import FRAMES, READS, TEACHER, WORDS, toy_world
 
 from prvr import checkpoint as checkpoints
 from prvr.checkpoint import Reads, Source
@@ -17,6 +17,7 @@ from prvr.datasets import Dataset
 from prvr.errors import DataError, ModelError, SettingError
 from prvr.evaluate import evaluate_model
 from prvr.features import FeatureSet, TeacherFeatures
+from prvr.features.packed import Packed, PackedWriter
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig
 from prvr.train import Data, Recipe, Training, train_student
 
@@ -94,7 +95,7 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path, moment: str, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr("prvr.files.os.replace", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match=f"No space left.*{moment}"):
             run(tmp_path / "cut", data)
     assert not list((tmp_path / "cut").glob("*.part"))
     checkpoints.load(tmp_path / "cut")
@@ -114,6 +115,42 @@ def test_another_setting_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     run(tmp_path, data, training=dataclasses.replace(QUICK, epochs=1))
     with pytest.raises(SettingError, match=r"margin 0.2 \(now 0.3\)"):
         run(tmp_path, data, dataclasses.replace(SMALL, margin=0.3), dataclasses.replace(QUICK, epochs=1))
+
+
+def test_other_captions_or_another_teacher_in_the_same_folder_are_refused(tmp_path: Path) -> None:
+    data, once = toy_world(), dataclasses.replace(QUICK, epochs=1)
+    run(tmp_path, data, training=once)
+    first, *others = data.train.captions
+    reworded = dataclasses.replace(data.train, captions=(dataclasses.replace(first, text="something else"), *others))
+    with pytest.raises(SettingError, match="holds a run with train"):
+        run(tmp_path, dataclasses.replace(data, train=reworded), training=once)
+    slower = dataclasses.replace(READS, frames=dataclasses.replace(READS.frames, rate=0.5))
+    with pytest.raises(SettingError, match="holds a run with frames"):
+        train_student(tmp_path, Recipe("dl_dkd", SMALL, once), reads=slower, data=data)
+
+
+def test_a_run_goes_on_wherever_its_features_lie_now(tmp_path: Path) -> None:
+    data, once = toy_world(), dataclasses.replace(QUICK, epochs=1)
+    (teacher,) = data.features.teachers
+
+    def taught_from(folder: Path, fingerprint: str) -> Data:
+        with PackedWriter(folder, columns=TEACHER, about={"encoder": {"fingerprint": fingerprint}}) as writer:
+            for video, rows in teacher.frames.items():
+                writer.append(video, rows)
+        taught = TeacherFeatures(Packed(folder), teacher.sentences)
+        return dataclasses.replace(data, features=dataclasses.replace(data.features, teachers=(taught,)))
+
+    first = run(tmp_path / "run", taught_from(tmp_path / "here", "one"), training=once)
+    assert run(tmp_path / "run", taught_from(tmp_path / "there", "one"), training=once).fingerprint == first.fingerprint
+    with pytest.raises(SettingError, match="holds a run with teachers"):
+        run(tmp_path / "run", taught_from(tmp_path / "elsewhere", "two"), training=once)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "nonsense"])
+def test_a_device_that_is_not_there(tmp_path: Path, device: str) -> None:
+    with pytest.raises(SettingError, match=f"cannot run on device '{device}' here"):
+        run(tmp_path / "run", toy_world(), device=device)
+    assert not (tmp_path / "run").exists()
 
 
 def test_patience(tmp_path: Path) -> None:

@@ -121,6 +121,7 @@ def test_a_file_cut_short_gives_what_there_is_and_says_so(tmp_path: Path, name: 
     assert reader.problem is not None
     assert reader.problem.startswith("stops at 5.")
     assert "of 10.0 s" in reader.problem
+    assert reader.end == pytest.approx(5.5, abs=0.5)
 
 
 def test_a_damaged_middle_does_not_hide_the_rest(tmp_path: Path) -> None:

@@ -103,6 +103,8 @@ def _checked(line: Any, videos: Collection[str]) -> dict[str, Any]:
             raise ValueError(f"{key!r} is {line.get(key)!r}; it takes text")
     if not line["text"].strip():
         raise ValueError(f"the caption of {line['video']!r} is empty; write it or delete the line")
+    # Half a surrogate pair, which JSON can write and no tokenizer reads, is a ValueError here.
+    line["text"].encode()
     if line["video"] not in videos:
         raise ValueError(f"there is no video {line['video']!r} in the folder; {nearest(line['video'], videos)}")
     if "id" in line and not (isinstance(line["id"], str) and line["id"]):

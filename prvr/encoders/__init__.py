@@ -58,8 +58,11 @@ def open_encoder(source: str | Path, *, device: str = "cpu") -> Encoder:
 
     Raises:
         ModelError: there is none, or it is broken.
+        SettingError: there is no such device.
     """
-    return ENCODERS[_family(str(source))](str(source), device)
+    # Checkpoints and features remember where it was opened from, and are used from other working directories.
+    source = str(Path(source).absolute()) if Path(source).is_dir() else str(source)
+    return ENCODERS[_family(source)](source, device)
 
 
 def image_encoder(source: str | Path, *, device: str = "cpu") -> ImageEncoder:

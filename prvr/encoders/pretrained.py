@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from prvr.device import open_device
 from prvr.errors import ModelError, PrvrError, require
 
 # What opening a model reads; a repository may hold the same weights for other programs, too.
@@ -72,7 +73,9 @@ def open_model(opener: Callable[..., Any], folder: Path, *, device: str) -> tupl
 
     Raises:
         ModelError: weights are missing; a pooler may be, for no encoder reads it.
+        SettingError: there is no such device.
     """
+    place = open_device(device)
     with _quiet():
         model, loading = opener(folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True)
     missing = sorted(loading["missing_keys"])
@@ -81,7 +84,7 @@ def open_model(opener: Callable[..., Any], folder: Path, *, device: str) -> tupl
         raise ModelError(f"the weights in {folder} lack {len(needed)} tensors, {needed[0]!r} first; get its files again")
     # Missing weights are drawn at random at each opening: they would change the fingerprint.
     known = {key: tensor for key, tensor in model.state_dict().items() if key not in missing}
-    module: nn.Module = model.eval().requires_grad_(False).to(device)
+    module: nn.Module = model.eval().requires_grad_(False).to(place)
     return module, weights_fingerprint(known)
 
 

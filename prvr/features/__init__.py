@@ -42,12 +42,13 @@ class FeatureSet:
     teachers: tuple[TeacherFeatures, ...] = ()
 
 
-def open_features(path: Path) -> Features:
+def open_features(path: str | Path) -> Features:
     """Features of a packed folder, of an HDF5 file or of a published BigFile folder.
 
     Raises:
         DataError: there are none, or they are broken.
     """
+    path = Path(path)
     if path.is_file() or path.suffix in (".h5", ".hdf5"):
         return Hdf5Features(path)
     return BigFile(path) if is_bigfile(path) else Packed(path)

@@ -29,13 +29,22 @@ class Hdf5Features(Mapping[str, np.ndarray]):
         return value
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._file)
+        return _ids(self._file)
 
     def __len__(self) -> int:
-        return len(self._file)
+        return sum(1 for _ in self)
 
     def __contains__(self, id: object) -> bool:
         return id in self._file
+
+
+def _ids(group: Any, inside: str = "") -> Iterator[str]:
+    # HDF5 makes groups of an id with slashes, such as that of a video in a folder below.
+    for name, value in group.items():
+        if isinstance(value, Mapping):
+            yield from _ids(value, f"{inside}{name}/")
+        else:
+            yield inside + name
 
 
 def _opened(path: Path) -> Any:

@@ -181,7 +181,7 @@ def is_packed(path: Path) -> bool:
 def _read_header(path: Path) -> dict[str, Any]:
     try:
         header: dict[str, Any] = json.loads((path / HEADER).read_text())
-        if header["dtype"] in DTYPES and header["columns"] > 0:
+        if header["dtype"] in DTYPES and header["columns"] > 0 and isinstance(header["about"], dict):
             return header
     except FileNotFoundError:
         raise DataError(f"no features in {path} ({HEADER} is missing); make them with: prvr extract") from None
@@ -196,7 +196,7 @@ def _read_items(path: Path) -> dict[str, dict[str, Any]]:
         for line in _whole_lines((path / ITEMS).read_bytes()):
             try:
                 _apply(items, json.loads(line))
-            except (json.JSONDecodeError, KeyError, UnicodeDecodeError):
+            except (json.JSONDecodeError, KeyError, TypeError, AttributeError, UnicodeDecodeError):
                 raise DataError(f"{path / ITEMS} has a broken line: {line[:60]!r}; delete {path} and make it again") from None
     return items
 
