@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from prvr.datasets import Dataset as Dataset
     from prvr.datasets.folder import load as load_folder
     from prvr.datasets.published import load as load_published
+    from prvr.demo.run import run_demo as run_demo
     from prvr.encoders import open_encoder as open_encoder
     from prvr.errors import PrvrError as PrvrError
     from prvr.evaluate import evaluate_model as evaluate_model
@@ -62,6 +63,7 @@ _PLACES = {
     "override": "prvr.config",
     "preset": "prvr.presets",
     "published_features": "prvr.published",
+    "run_demo": "prvr.demo.run",
     "student_features": "prvr.workspace",
     "teacher_features": "prvr.workspace",
     "train_student": "prvr.train",

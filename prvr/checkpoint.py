@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from prvr import config
+from prvr.device import open_device
 from prvr.errors import ModelError, PrvrError, nearest
 from prvr.files import write_json, write_whole
 from prvr.methods import METHODS, Method
@@ -140,6 +141,16 @@ def _first_line(problem: Exception) -> str:
 def _module(model: Model) -> nn.Module:
     assert isinstance(model, nn.Module)
     return model
+
+
+def to_device(checkpoint: Checkpoint, device: str) -> Checkpoint:
+    """The checkpoint with its model moved to a device.
+
+    Raises:
+        SettingError: there is no such device.
+    """
+    _module(checkpoint.model).to(open_device(device))
+    return checkpoint
 
 
 def device_of(model: Model) -> torch.device:

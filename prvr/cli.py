@@ -97,7 +97,15 @@ def train(
     given, reads = student_features(features, frames=frames or (teachers or [""])[0], words=words, teachers=teachers)
     data = Data(load(videos, "train", seed=split_seed), load(videos, "dev", seed=split_seed), given)
     with _progress() as on_progress:
-        best = run(out, Recipe(recipe.method, changed, training), reads=reads, data=data, device=device, on_progress=on_progress)
+        best = run(
+            out,
+            Recipe(recipe.method, changed, training),
+            reads=reads,
+            data=data,
+            device=device,
+            notes={"split_seed": split_seed},
+            on_progress=on_progress,
+        )
     about = best.about
     line = f"{out}: best epoch {about['epoch'] + 1}, SumR {about['dev']['sumr']:.1f} on dev; curves in {out / 'curves.png'}"
     _print(as_json, {"run": str(out), "fingerprint": best.fingerprint, **about}, [line])
@@ -110,16 +118,18 @@ def evaluate(
     model: Annotated[Path | None, typer.Option(help="Folder of a run.")] = None,
     zero_shot: Annotated[str, typer.Option(help="Instead of a run: the teacher alone, by its name below FEATURES.")] = "",
     split: Annotated[str, typer.Option(help="train, dev, test or all.")] = "test",
-    split_seed: Annotated[int, typer.Option(help="Of the division into train, dev and test.")] = 0,
+    split_seed: Annotated[int | None, typer.Option(help="Of the division into splits; by default the run's.")] = None,
+    device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Retrieve a split's videos by its captions, and count: R@k, SumR, median rank, and moments where spans are given."""
+    from prvr.checkpoint import to_device
     from prvr.datasets.folder import load
     from prvr.evaluate import evaluate_model as run
 
     checkpoint, given = _model_and_features(features, model, zero_shot)
-    dataset: Dataset = load(videos, split, seed=split_seed)
-    result = run(checkpoint.model, dataset, given)
+    dataset: Dataset = load(videos, split, seed=_split_seed(checkpoint, split_seed))
+    result = run(to_device(checkpoint, device).model, dataset, given)
     moments = result.moments or {}
     lines = [f"{split}: {result.retrieval}"]
     if moments:
@@ -231,6 +241,14 @@ def _model_and_features(features: Path, model: Path | None, zero_shot: str) -> t
         return checkpoint, features_for(features, checkpoint)
     given, reads = teacher_features(features, zero_shot)
     return checkpoints.build("zero_shot", ZeroShotConfig(), reads), given
+
+
+def _split_seed(checkpoint: Checkpoint, wanted: int | None) -> int:
+    """The seed that the run's splits were drawn with: with another one, some of its training videos would be tested on."""
+    trained = checkpoint.about.get("split_seed")
+    if trained is not None and wanted not in (None, trained):
+        raise SettingError(f"this run was trained with --split-seed {trained}, not {wanted}; leave the option out")
+    return trained if trained is not None else wanted or 0
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 
 from prvr.encoders import Encoder, ImageEncoder, SentenceEncoder, WordEncoder
 from prvr.errors import DataError, VideoError
-from prvr.features.packed import PackedWriter
+from prvr.features.packed import PackedWriter, tidy
 from prvr.video import VideoReader, checked_rate
 
 # The id just seen to, how many are, and of how many.
@@ -85,6 +85,7 @@ def extract_videos(
                 problems[id] = str(refused)
             if on_progress is not None:
                 on_progress(id, number, len(videos))
+    tidy(out)
     return Extraction(tuple(done), tuple(kept), tuple(dropped), problems)
 
 

@@ -19,7 +19,7 @@ from prvr.checkpoint import Checkpoint, Reads, Source
 from prvr.encoders import Encoder, ImageEncoder, open_encoder, sentence_encoder
 from prvr.errors import ModelError, SettingError
 from prvr.extract import extract_videos
-from prvr.features.packed import Packed
+from prvr.features.packed import Packed, tidy
 from prvr.files import write_json
 from prvr.index.encode import VIDEOS_AT_ONCE, add_videos, video_info
 from prvr.index.exact import ExactIndex
@@ -82,7 +82,7 @@ def index_folder(
     eyes = _opened(checkpoint.reads.frames, "frames", device)
     if not isinstance(eyes, ImageEncoder):
         raise ModelError(f"{eyes.name!r} has no image side; the model reads frames of it")
-    index = _made_or_reopened(path, checkpoint, videos, dtype)
+    index = _made_or_reopened(path, checkpoints.to_device(checkpoint, device), videos, dtype)
     rate = checkpoint.reads.frames.rate or 1.0
     extraction = extract_videos(files, path / FEATURES, encoder=eyes, rate=rate, on_progress=on_progress)
     features = Packed(path / FEATURES)
@@ -93,6 +93,8 @@ def index_folder(
         if on_progress:
             on_progress("embedding", start, len(fresh))
         add_videos(index, fresh[start : start + VIDEOS_AT_ONCE], features)
+    for field in checkpoint.model.embedding_fields:
+        tidy(path / field)
     kept = tuple(id for id in index.ids if id not in set(fresh))
     return Indexing(tuple(fresh), kept, tuple(gone), extraction.problems)
 
@@ -108,13 +110,13 @@ def open_index(path: str | Path, *, model: str | Path | None = None, device: str
     """
     path = Path(path)
     header = _header(path)
-    checkpoint = checkpoints.load(path / MODEL)
+    checkpoint = checkpoints.to_device(checkpoints.load(path / MODEL), device)
     _same_model(path, header["model"], checkpoint)
     if model is not None:
         _same_model(path, header["model"], checkpoints.load(model))
     index = ExactIndex.on_disk(checkpoint.model, path, about=_about(header["model"]), dtype=header["dtype"])
     if not index.ids:
-        raise ModelError(f"the index in {path} holds no videos; add some: prvr index VIDEOS {path}")
+        raise ModelError(f"the index in {path} holds no videos; add some with the command that made it")
     return VideoSearch(checkpoint, index, _opened(checkpoint.reads.text, "text", device), videos=Path(header["videos"]))
 
 

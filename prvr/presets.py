@@ -1,7 +1,7 @@
 """Published settings, and settings for a folder of one's own: what `prvr train --preset NAME` starts from.
 
 Figures are R@1/5/10/100/SumR as the authors' README gives them (spec/dl-dkd 2.9). `tvr`, `activitynet` and `charades`
-read the published feature packages; the presets without a data set are for features made with `prvr extract`.
+are what the papers used on the published feature packages; the others are for features made with `prvr extract`.
 """
 
 from __future__ import annotations

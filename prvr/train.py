@@ -11,7 +11,7 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -85,9 +85,13 @@ def train_student(
     reads: Reads,
     data: Data,
     device: str = "cpu",
+    notes: Mapping[str, Any] | None = None,
     on_progress: Progress | None = None,
 ) -> Checkpoint:
     """Trains a model and gives the checkpoint of its best epoch; goes on where an earlier call was cut off.
+
+    Args:
+        notes: what else the checkpoint's `about` shall say.
 
     Raises:
         DataError: features are missing or broken, or there is nothing to learn from.
@@ -100,7 +104,7 @@ def train_student(
     place = open_device(device)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.training.seed)
-        fresh = checkpoints.build(recipe.method, recipe.settings, reads)
+        fresh = replace(checkpoints.build(recipe.method, recipe.settings, reads), about=dict(notes or {}))
     loop = _Loop(out, fresh, recipe.training, data, place)
     while not loop.state.finished:
         loop.epoch(on_progress or _silent)
@@ -142,7 +146,7 @@ class _Loop:
             "seconds": round(time.monotonic() - began, 3),
         }
         if better:
-            about = {"epoch": state.epoch, "dev": figures.as_dict(), "training": to_dict(self.training)}
+            about = {**self.checkpoint.about, "epoch": state.epoch, "dev": figures.as_dict(), "training": to_dict(self.training)}
             checkpoints.save(replace(self.checkpoint, about=about), self.out)
         self.state = state.after(record, epochs=self.training.epochs, patience=self.training.patience)
         save_state(self.out, self.state, run=self.run, model=self.model, optimiser=self.optimiser)

@@ -47,6 +47,8 @@ def extract_folder(
     files = find_videos(videos)
     has_captions = (videos / CAPTIONS).exists()
     texts = {caption.id: caption.text for caption in load_folder(videos, "all").captions} if has_captions else {}
+    if words and not texts:
+        raise DataError(f"{videos} has no {CAPTIONS}; there is nothing for {words[0]} to read")
     done = {}
     for source in encoders:
         encoder = image_encoder(source, device=device)
@@ -59,8 +61,6 @@ def extract_folder(
             done[f"{encoder.name}/sentences"] = extract_sentences(texts, out, encoder=encoder, on_progress=on_progress)
     for source in words:
         reader = word_encoder(source, device=device)
-        if not texts:
-            raise DataError(f"{videos} has no {CAPTIONS}; there is nothing for {reader.name!r} to read")
         out = feature_folder(features, reader.name, "words")
         done[f"{reader.name}/words"] = extract_words(texts, out, encoder=reader, on_progress=on_progress)
     return done

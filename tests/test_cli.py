@@ -339,6 +339,34 @@ def test_extraction_killed_outright_goes_on(world: World, tmp_path: Path) -> Non
     assert set(fresh) == {path.name for path in world.videos.glob("*.mp4")}
 
 
+def test_indexing_killed_outright_goes_on(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "prvr", "index", world.videos, tmp_path / "g", "--zero-shot", world.clip, "--rate", "10"]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    journal = tmp_path / "g" / "features" / "items.jsonl"
+    waited = time.monotonic()
+    while not (journal.exists() and journal.stat().st_size) and time.monotonic() - waited < 60:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    extracted = (tmp_path / "g" / "features" / "rows.bin").read_bytes()
+    assert extracted
+    again = prvr("index", world.videos, tmp_path / "g", "--zero-shot", world.clip, "--rate", 10, "--json")
+    assert again.json["added"] + again.json["kept"] == 12
+    # What was there before the kill was not done again: the same bytes lead the file still.
+    assert (tmp_path / "g" / "features" / "rows.bin").read_bytes().startswith(extracted[: len(extracted) // 80 * 80])
+    fresh = prvr("index", world.videos, tmp_path / "fresh", "--zero-shot", world.clip, "--rate", 10)
+    assert fresh.status == 0
+    answers = [prvr("search", tmp_path / name, "a red picture", "-k", 12).out for name in ("g", "fresh")]
+    assert answers[0] == answers[1]
+
+
+def test_a_run_is_not_evaluated_on_other_splits(prvr: Callable[..., Answer], world: World) -> None:
+    train(prvr, world, "--split-seed", 3)
+    assert prvr("evaluate", world.videos, world.features, "--model", world.run).status == 0
+    answer = prvr("evaluate", world.videos, world.features, "--model", world.run, "--split-seed", 4)
+    says(answer, "--split-seed 3, not 4")
+
+
 def test_a_traceback_only_with_debug(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from prvr.errors import ModelError
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from prvr.errors import DataError
-from prvr.features.packed import Packed, PackedWriter, compact
+from prvr.features.packed import Packed, PackedWriter, compact, tidy
 
 ABOUT = {"kind": "test"}
 
@@ -178,6 +178,41 @@ def test_compact_drops_dead_space_only(tmp_path: Path) -> None:
     assert Packed(tmp_path / "f").source == "place"
     assert (tmp_path / "f" / "rows.bin").stat().st_size == 3 * 3 * 4
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_tidy_waits_until_more_than_half_is_dead(tmp_path: Path) -> None:
+    with writer(tmp_path / "f") as out:
+        out.append("a", rows(10, 1))
+        out.append("b", rows(10, 2))
+        out.delete("a")
+    tidy(tmp_path / "f")
+    assert Packed(tmp_path / "f").dead_rows == 10
+    with writer(tmp_path / "f") as out:
+        out.append("b", rows(2, 3))
+    tidy(tmp_path / "f")
+    assert_holds(tmp_path / "f", {"b": rows(2, 3)})
+    assert (Packed(tmp_path / "f").dead_rows, Packed(tmp_path / "f").stored_rows) == (0, 2)
+
+
+def test_a_kill_between_the_renames_of_compact_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with writer(tmp_path / "f") as out:
+        out.append("a", rows(10, 1))
+        out.append("a", rows(4, 2))
+    real, renamed = Path.rename, []
+
+    def killed(self: Path, target: Path) -> Path:
+        renamed.append(target)
+        if len(renamed) == 2:
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            compact(tmp_path / "f")
+    with writer(tmp_path / "f") as out:
+        out.append("b", rows(1, 3))
+    assert_holds(tmp_path / "f", {"a": rows(4, 2), "b": rows(1, 3)})
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from prvr.errors import DataError
 
 DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 HEADER, ROWS, ITEMS = "packed.json", "rows.bin", "items.jsonl"
+ITEMS_AT_ONCE = 256
 
 
 class Packed(Mapping[str, np.ndarray]):
@@ -60,6 +61,16 @@ class Packed(Mapping[str, np.ndarray]):
         info: dict[str, Any] = self._items[id]["info"]
         return info
 
+    @property
+    def stored_rows(self) -> int:
+        """Rows in the file, dead ones included."""
+        return self._count()
+
+    @property
+    def dead_rows(self) -> int:
+        """Rows in the file that belong to no item any more."""
+        return self._count() - sum(item["rows"] for item in self._items.values())
+
     def refresh(self) -> None:
         """Sees what a writer in another process has added or deleted since."""
         self._items, self._rows = _read_items(self.path), None
@@ -94,6 +105,7 @@ class PackedWriter:
 
     def __init__(self, path: Path, *, columns: int, about: Mapping[str, Any], source: str = "", dtype: str = "float32") -> None:
         self.path = path
+        _undo_half_swap(path)
         path.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(path)
         try:
@@ -165,12 +177,32 @@ def compact(path: Path) -> None:
         old, fresh = Packed(path), path.with_name(path.name + ".compact")
         shutil.rmtree(fresh, ignore_errors=True)
         with PackedWriter(fresh, columns=old.columns, about=old.about, source=old.source, dtype=old.dtype.name) as writer:
-            for id, rows in old.items():
-                writer.append(id, rows, old.info(id))
-        retired = path.with_name(path.name + ".old")
+            ids = list(old)
+            for start in range(0, len(ids), ITEMS_AT_ONCE):
+                writer.extend([(id, old[id], old.info(id)) for id in ids[start : start + ITEMS_AT_ONCE]])
+        retired = _retired(path)
         path.rename(retired)
         fresh.rename(path)
     shutil.rmtree(retired)
+
+
+def _retired(path: Path) -> Path:
+    return path.with_name(path.name + ".old")
+
+
+def _undo_half_swap(path: Path) -> None:
+    """Puts the old folder back where `compact` was killed between its two renames."""
+    if not path.exists() and is_packed(_retired(path)):
+        _retired(path).rename(path)
+
+
+def tidy(path: Path) -> None:
+    """`compact`, if more than half of the rows are dead."""
+    if is_packed(path):
+        packed = Packed(path)
+        if packed.dead_rows * 2 > packed.stored_rows:
+            del packed
+            compact(path)
 
 
 def is_packed(path: Path) -> bool:
