@@ -1,13 +1,14 @@
 # make demo    the main job on a small rendered world, about four minutes; then open demo/report.html
 # make test    the tests
 # make check   format, lint, types and tests
+# make quick   the same without the slow tests, in under a minute
 # make bench   the benchmarks
 # Each sets up .venv by itself, from the package registry alone.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check lint types bench
+.PHONY: demo test check quick lint types bench
 
 demo: .venv/installed
 	$(BIN)/prvr demo demo
@@ -16,6 +17,9 @@ test: .venv/installed
 	$(BIN)/pytest
 
 check: lint types test
+
+quick: lint types
+	$(BIN)/pytest -m "not slow"
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

@@ -304,6 +304,7 @@ def test_a_student_of_published_features_cannot_read_videos(prvr: Callable[..., 
     assert not (tmp_path / "g").exists()
 
 
+@pytest.mark.slow
 def test_training_that_is_interrupted_goes_on(prvr: Callable[..., Answer], world: World) -> None:
     """A real process, a real Ctrl-C."""
     command = [sys.executable, "-m", "prvr", "train", world.videos, world.features, world.run, "--words", "tiny_roberta"]
@@ -322,6 +323,7 @@ def test_training_that_is_interrupted_goes_on(prvr: Callable[..., Answer], world
     assert not list(world.run.glob("*.part"))
 
 
+@pytest.mark.slow
 def test_extraction_killed_outright_goes_on(world: World, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "prvr", "extract", world.videos, tmp_path / "f", "--encoder", world.clip, "--rate", "10"]
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -339,6 +341,7 @@ def test_extraction_killed_outright_goes_on(world: World, tmp_path: Path) -> Non
     assert set(fresh) == {path.name for path in world.videos.glob("*.mp4")}
 
 
+@pytest.mark.slow
 def test_indexing_killed_outright_goes_on(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "prvr", "index", world.videos, tmp_path / "g", "--zero-shot", world.clip, "--rate", "10"]
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

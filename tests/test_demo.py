@@ -9,6 +9,7 @@ import pytest
 from prvr.demo import run, teacher
 
 
+@pytest.mark.slow
 def test_the_whole_demo_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from prvr.presets import PRESETS
     from prvr.train import Recipe, Training

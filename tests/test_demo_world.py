@@ -218,6 +218,7 @@ def test_a_teacher_whose_training_was_interrupted_is_not_there(tmp_path):
     assert not (tmp_path / "teacher").exists()
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(tmp_path):
     losses: list[float] = []
     train_teacher(tmp_path / "teacher", seed=0, steps=40, on_progress=lambda step, steps, loss, right: losses.append(loss))

@@ -56,6 +56,7 @@ def test_the_commands_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch
         assert not ended.value.code, (command, capsys.readouterr().err)
 
 
+@pytest.mark.slow
 def test_the_python_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.chdir(place)
     for name in ("dl-dkd++", "dl-dkd++/tvr"):

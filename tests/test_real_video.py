@@ -12,6 +12,7 @@ from prvr.folder_index import index_folder, open_index, zero_shot
 from prvr.metrics import overlap
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_captions_find_their_clips_and_moments(shared: Path, tmp_path: Path) -> None:
     source = shared / "data" / "videos"

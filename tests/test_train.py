@@ -33,6 +33,7 @@ def history(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -61,6 +62,7 @@ class Killed(BaseException):
     """Nothing may catch this."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [0, 1, 4, 7, 12])
 def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path: Path, step: int) -> None:
     data = toy_world()
@@ -82,6 +84,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path: Path, step: int) -> 
     assert first == second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["model.safetensors", "config.json", "state.safetensors", "history.jsonl"])
 def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data, real, calls = toy_world(), __import__("os").replace, []
