@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prvr.errors import PrvrError, SettingError
+from prvr.errors import PrvrError, SettingError, require
 
 if TYPE_CHECKING:
     from prvr.checkpoint import Checkpoint
@@ -200,6 +200,8 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Run the main job on a small world of rendered videos: render, teach, train, evaluate, index, search, report."""
+    for module in ("av", "PIL", "transformers"):
+        require(module, extra="all")
     from prvr.demo.run import run_demo
 
     with _progress() as on_progress:

@@ -383,6 +383,24 @@ def test_import_and_help_do_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("module", "extra", "command"),
+    [
+        ("av", "video", ["index", "VIDEOS", "OUT", "--zero-shot", "CLIP"]),
+        ("transformers", "encoders", ["index", "VIDEOS", "OUT", "--zero-shot", "CLIP"]),
+        ("av", "all", ["demo", "OUT"]),
+        ("PIL", "all", ["demo", "OUT"]),
+    ],
+)
+def test_an_extra_that_is_not_installed(made: World, tmp_path: Path, module: str, extra: str, command: list[str]) -> None:
+    places = {"VIDEOS": made.videos, "OUT": tmp_path / "out", "CLIP": made.clip}
+    code = f"import sys; sys.modules[{module!r}] = None; sys.argv[0] = 'prvr'; from prvr import cli; cli.main()"
+    arguments = [str(places.get(word, word)) for word in command]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"prvr: {module} is not installed; pip install 'prvr[{extra}]'"
+
+
 def test_every_command_has_help_with_an_example(prvr: Callable[..., Answer]) -> None:
     for command in ("extract", "train", "evaluate", "index", "search", "demo"):
         answer = prvr(command, "--help")
