@@ -24,6 +24,7 @@ class Reading:
     max_frames, max_words: longer videos are resampled, longer sentences cut; None for no limit.
     unit: rows are scaled to unit length.
     text: what a sentence is read as, a row per word or one row in the teacher's space.
+    label_columns: how many of the last text columns are labels of a word, which stay as they are.
     """
 
     frame_columns: int
@@ -32,6 +33,7 @@ class Reading:
     max_words: int | None
     unit: bool
     text: Literal["words", "sentences"]
+    label_columns: int = 0
 
 
 class TeacherBatch(NamedTuple):
@@ -150,7 +152,10 @@ def read_frames(
 def read_words(features: Shaped[np.ndarray, "L C"], reading: Reading) -> Float32[np.ndarray, "W C"]:
     """A sentence's features as the student reads them: the first words."""
     rows = features.astype(np.float32)[: reading.max_words]
-    return unit_rows(rows) if reading.unit else rows
+    if not reading.unit:
+        return rows
+    vectors, labels = np.split(rows, [rows.shape[1] - reading.label_columns], axis=1)
+    return np.concatenate([unit_rows(vectors), labels], axis=1)
 
 
 def read_teacher(features: Shaped[np.ndarray, "L T"], reading: Reading, *, student_rows: int) -> Float32[np.ndarray, "F T"]:

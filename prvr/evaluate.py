@@ -62,11 +62,11 @@ def retrieve(model: Model, dataset: Dataset, features: FeatureSet) -> Retrieval:
 
 
 def correct_videos(dataset: Dataset, videos: Sequence[str]) -> Bool[np.ndarray, "Q V"]:
-    """True where a caption describes a video."""
+    """True where a caption describes a video: its own, or another that is known to hold the same."""
     place = {video: column for column, video in enumerate(videos)}
     correct = np.zeros((len(dataset.captions), len(videos)), bool)
     for row, caption in enumerate(dataset.captions):
-        correct[row, place[caption.video]] = True
+        correct[row, [place[video] for video in (caption.video, *caption.also)]] = True
     return correct
 
 

@@ -1,0 +1,40 @@
+"""The command line: one function per verb. Results go to stdout, progress and errors to stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+# Each of these adds its verbs.
+from prvr.cli import evaluate, folder, train  # noqa: F401
+from prvr.cli.terminal import app
+from prvr.errors import PrvrError
+
+
+def main() -> None:
+    """The `prvr` command: one line and exit status 1 for what a user can mend, a traceback only with --debug."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # Threads that wait for work by spinning starve whatever else runs: on two busy cores training took ten times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app(args=arguments)
+    except SystemExit as ended:
+        if ended.code == 130:  # what typer makes of an interrupt
+            typer.echo("prvr: interrupted; what was finished is kept: run the same command to go on", err=True)
+        raise
+    except (PrvrError, OSError) as problem:
+        if debug:
+            raise
+        text = str(problem)
+        if isinstance(problem, OSError):
+            text = f"{problem.strerror or problem}{f': {problem.filename}' if problem.filename else ''}; nothing finished is lost"
+        _fail(text, status=1)
+
+
+def _fail(text: str, *, status: int) -> None:
+    typer.echo(f"prvr: {' '.join(text.split())}", err=True)
+    raise SystemExit(status)

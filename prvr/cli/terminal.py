@@ -1,0 +1,79 @@
+"""The terminal: the command's options that several verbs share, progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="prvr",
+    help="Partially relevant video retrieval: type a sentence, get the video that holds the moment, and where in it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Videos = Annotated[Path, typer.Argument(help="Folder of videos, with captions.jsonl if it is a data set.")]
+Features = Annotated[Path, typer.Argument(help="Folder of features that `prvr extract` keeps.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Device = Annotated[str, typer.Option(help="Where networks run: cpu, cuda, cuda:1 ...")]
+Rate = Annotated[float, typer.Option(help="Frames per second that are looked at.", min=0.01)]
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr with the time left; what it gives takes a note, how much is done and of how much."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("", total=None)
+
+        def update(note: str, done: int, total: int) -> None:
+            bar.update(task, description=note[:80], completed=done, total=total)
+
+        yield update
+
+
+def counts(result: Any, names: tuple[str, ...]) -> dict[str, int]:
+    """How many there are of each of a result's lists."""
+    return {name: len(getattr(result, name)) for name in names}
+
+
+def clock(seconds: float) -> str:
+    """A time as people write it: 1:23.4."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
+
+
+def warn(problems: Mapping[str, str]) -> None:
+    """A line on stderr for each thing that went wrong."""
+    for id, problem in problems.items():
+        typer.echo(f"prvr: {id}: {problem}", err=True)
+
+
+def show(as_json: bool, value: Any, lines: list[str]) -> None:
+    """The result of a command on stdout: for machines or for people."""
+    if as_json:
+        typer.echo(json.dumps(value, ensure_ascii=False))
+    else:
+        for line in lines:
+            typer.echo(line)
