@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import relu
+from torch.nn.functional import normalize, relu
 
 LOWEST = -float("inf")
 
@@ -134,6 +134,25 @@ def frame_kl(
     log_teacher = (teacher / temperature).masked_fill(~mask, LOWEST).log_softmax(-1)
     difference = torch.where(mask, log_teacher - log_student, 0)
     return (log_teacher.exp() * difference).sum()
+
+
+def frame_mse(student: Float[Tensor, "Q F"], teacher: Float[Tensor, "Q F"], mask: Bool[Tensor, "Q F"]) -> Float[Tensor, ""]:
+    """Squared difference of the profiles, a mean over a video's frames, summed over queries.
+
+    sum_n 1/F_n sum_f (s_nf - t_nf)^2 (DL-DKD, supplementary Tables 2 and 3: similarity-based, MSE).
+    """
+    squared = torch.where(mask, student - teacher, 0).square()
+    return (squared.sum(-1) / mask.sum(-1)).sum()
+
+
+def vector_kl(student: Float[Tensor, "*N T"], teacher: Float[Tensor, "*N T"], *, temperature: float) -> Float[Tensor, "*N"]:
+    """KL divergence between vectors of unit length, each turned into a distribution over its columns by a softmax.
+
+    sum_c t log(t / p), p = softmax_c(s / |s| / temperature) (DL-DKD, supplementary Tables 2 and 3: feature-based, KL).
+    """
+    log_student = (normalize(student, dim=-1) / temperature).log_softmax(-1)
+    log_teacher = (normalize(teacher, dim=-1) / temperature).log_softmax(-1)
+    return (log_teacher.exp() * (log_teacher - log_student)).sum(-1)
 
 
 def _mean_where(mask: Bool[Tensor, "N"], values: Float[Tensor, "N"]) -> Float[Tensor, ""]:

@@ -189,8 +189,8 @@ def test_what_is_no_assignment(assignment: str) -> None:
 @pytest.mark.parametrize(
     ("assignment", "words"),
     [
-        ("branches=", "take inheritance, exploration or both"),
-        ("branches=inheritance,inheritance", "take inheritance, exploration or both"),
+        ("branches=", "take one or two"),
+        ("branches=inheritance,exploration,exploration", "there are 3 branches"),
         ("branches=both", "inheritance or exploration"),
         ("distillation_decay=exponentail", "did you mean 'exponential'?"),
         ("mixing_decay=linaer", "did you mean 'linear'?"),

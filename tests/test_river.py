@@ -18,7 +18,7 @@ PACKAGE = Path(prvr.__file__).parent
 RIVER = [
     *("errors", "files", "device"),
     *("video", "datasets", "features", "encoders", "extract"),
-    *("batch", "layers", "text_backbones", "scores", "losses", "schedules", "methods"),
+    *("batch", "layers", "text_backbones", "scores", "losses", "schedules", "distillation", "methods"),
     *("config", "checkpoint"),
     *("moments", "index", "search", "metrics", "runs", "compare", "evaluate"),
     *("report", "optimiser", "run_state", "train", "presets", "complexity"),

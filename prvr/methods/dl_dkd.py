@@ -8,6 +8,8 @@ S_b(q, v), S                 `scores.video_scores` of cosines; `DlDkd.score`
 beta (DL-DKD, Eq. 9)         `exploration_weight`: S = (1 - beta) S_inheritance + beta S_exploration
 lambda, w(e)                 `distillation_weight`, `distillation_decay`
 tau                          `distillation_temperature`
+similarity-, feature-based   `distillation_target`: "frame_profile" or "feature" (supplementary Tables 2 and 3)
+Dual-exploration/-inherit.   `branches`: the same branch twice (supplementary Fig. 2)
 dynamic soft targets (++)    `soft_targets`, `losses.soft_info_nce`
 alpha(e) (++)                `hard_fraction`, `hard_fraction_decay`: the share that keeps one-hot targets
 beta(e) (++)                 `mixing`, `mixing_decay`: the one-hot share of a soft target
@@ -25,8 +27,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from prvr import losses, scores
-from prvr.batch import Batch, Reading, TeacherBatch
+from prvr import distillation, losses, scores
+from prvr.batch import Batch, Reading
+from prvr.distillation import FeatureMaps
 from prvr.errors import SettingError, nearest
 from prvr.layers import AttentivePooling, InputProjection, SequenceEncoder, initialise
 from prvr.methods.contract import Embeddings, Terms
@@ -39,9 +42,11 @@ Branch = Literal["inheritance", "exploration"]
 class DlDkdConfig:
     """Settings of both papers; the defaults are DL-DKD++ on TVR.
 
-    branches: both, or one alone.
+    branches: both, one alone, or one of them twice.
     shared_query_projection: exploration reads words through inheritance's projection (DL-DKD; not DL-DKD++).
     distillation_weight, distillation_offset: the KL weighs weight * decay(epoch) + offset; 0 and 0 for no distillation.
+    distillation_target, distillation_loss: what the inheritance branch learns from the teacher, and how.
+    teacher_columns: widths of the teachers' features, for the target "feature", which maps the student's vectors to them.
     soft_targets: DL-DKD++; without them the contrastive loss is that of DL-DKD.
     soft_target_epochs: length of the linear and cosine decays of `hard_fraction` and `mixing`.
     hard_part: which queries and videos keep one-hot targets: the first of the batch, as released, or random ones.
@@ -65,6 +70,9 @@ class DlDkdConfig:
     distillation_offset: float = 0.0
     distillation_decay: str = "exponential"
     distillation_temperature: float = 0.2
+    distillation_target: distillation.Target = "frame_profile"
+    distillation_loss: distillation.Loss = "kl"
+    teacher_columns: tuple[int, ...] = ()
     soft_targets: bool = True
     soft_target_epochs: int = 120
     hard_fraction: float = 0.8
@@ -83,8 +91,10 @@ class DlDkdConfig:
         for name in ("dropout", "input_dropout", "exploration_weight", "hard_fraction", "mixing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SettingError(f"{name} is {getattr(self, name)}; it takes a share from 0 to 1")
-        if sorted(self.branches) not in (["inheritance"], ["exploration"], ["exploration", "inheritance"]):
-            raise SettingError(f"branches are {self.branches}; take inheritance, exploration or both")
+        if len(self.branches) not in (1, 2):
+            raise SettingError(f"there are {len(self.branches)} branches, {self.branches}; take one or two")
+        if self.distillation_target == "feature" and not self.teacher_columns:
+            raise SettingError("distillation_target feature needs the teachers' widths, for example teacher_columns=512")
         if self.distillation_decay not in DECAYS:
             raise SettingError(f"unknown decay {self.distillation_decay!r}; {nearest(self.distillation_decay, DECAYS)}")
         for decay in (self.hard_fraction_decay, self.mixing_decay):
@@ -122,7 +132,7 @@ class DlDkd(nn.Module):
         super().__init__()
         self.config = config
         self.reading = Reading(frame_columns, word_columns, config.max_frames, config.max_words, unit=True, text="words")
-        self.embedding_fields: tuple[str, ...] = config.branches
+        self.embedding_fields: tuple[str, ...] = field_names(config.branches)
         self.branches = nn.ModuleList(
             DlDkdBranch(
                 config,
@@ -131,6 +141,11 @@ class DlDkd(nn.Module):
                 own_projection=place == 0 or not config.shared_query_projection,
             )
             for place in range(len(config.branches))
+        )
+        wanted = config.teacher_columns if config.distillation_target == "feature" else ()
+        # Not per branch in the module list above: a student without feature distillation has no such parameters.
+        self.feature_maps = nn.ModuleList(
+            FeatureMaps(config.hidden, wanted) for branch in config.branches if branch == "inheritance" and wanted
         )
         self.apply(initialise)
 
@@ -160,8 +175,13 @@ class DlDkd(nn.Module):
     def _weights(self) -> list[float]:
         if len(self.config.branches) == 1:
             return [1.0]
-        of = {"inheritance": 1 - self.config.exploration_weight, "exploration": self.config.exploration_weight}
-        return [of[name] for name in self.config.branches]
+        second = self.config.exploration_weight
+        # Of two equal branches the second takes exploration's place, as in the papers' two-branch baselines.
+        return [second, 1 - second] if self.config.branches == ("exploration", "inheritance") else [1 - second, second]
+
+    def maps(self) -> list[FeatureMaps]:
+        """One of each inheritance branch, if it learns the teachers' features."""
+        return [maps for maps in self.feature_maps if isinstance(maps, FeatureMaps)]
 
     def _branches(self) -> list[DlDkdBranch]:
         return [branch for branch in self.branches if isinstance(branch, DlDkdBranch)]
@@ -178,21 +198,29 @@ def objective(model: DlDkd, batch: Batch, epoch: int) -> Terms:
     videos = model.encode_videos(batch.frames, mask)
     soft = SoftTargets.at(config, epoch, batch) if config.soft_targets else None
     terms: Terms = {}
-    for name, query, video in zip(config.branches, queries, videos, strict=True):
+    maps = iter(model.maps())
+    for branch, name, query, video in zip(config.branches, model.embedding_fields, queries, videos, strict=True):
         cosines = scores.frame_cosines(query, video, mask)
         dots = scores.video_scores(scores.frame_dots(query, video, mask))
         terms[f"{name}_triplet"] = _triplet(scores.video_scores(cosines), batch.target, config)
         if soft is None:
             nce = losses.info_nce(dots, batch.target)
         else:
-            nce = soft.info_nce(dots, batch.target, relevance=_relevance(name, dots, batch, config))
+            nce = soft.info_nce(dots, batch.target, relevance=_relevance(branch, dots, batch, config))
         terms[f"{name}_nce"] = config.nce_weight * nce
-        weight = _distillation(config, epoch)
-        if name == "inheritance" and weight and batch.teachers:
-            profile = scores.own_video(cosines, batch.target)
-            kl = [_frame_kl(profile, teacher, batch, config) for teacher in batch.teachers]
-            terms["distillation"] = weight * torch.stack(kl).mean()
+        weight = _distillation_weight(config, epoch)
+        if branch == "inheritance" and weight and batch.teachers:
+            if config.distillation_target == "feature":
+                told = _features(next(maps), query, video, batch, config)
+            else:
+                told = _profiles(cosines, batch, config)
+            terms[name.replace("inheritance", "distillation")] = weight * told
     return terms
+
+
+def field_names(branches: tuple[Branch, ...]) -> tuple[str, ...]:
+    """A name of its own for each branch: of two equal ones the second gets a number."""
+    return tuple(f"{name}_2" if name in branches[:place] else name for place, name in enumerate(branches))
 
 
 def distils(config: DlDkdConfig) -> bool:
@@ -262,10 +290,15 @@ def _relevance(branch: Branch, dots: Tensor, batch: Batch, config: DlDkdConfig) 
     return (dots.detach() if config.detach_self_targets else dots)[None]
 
 
-def _distillation(config: DlDkdConfig, epoch: int) -> float:
+def _distillation_weight(config: DlDkdConfig, epoch: int) -> float:
     return config.distillation_weight * DECAYS[config.distillation_decay](epoch) + config.distillation_offset
 
 
-def _frame_kl(profile: Tensor, teacher: TeacherBatch, batch: Batch, config: DlDkdConfig) -> Float[Tensor, ""]:
-    guide = scores.own_video(scores.frame_cosines(teacher.queries, teacher.frames, batch.frame_mask), batch.target)
-    return losses.frame_kl(profile, guide, batch.frame_mask[batch.target], temperature=config.distillation_temperature)
+def _profiles(cosines: Tensor, batch: Batch, config: DlDkdConfig) -> Float[Tensor, ""]:
+    loss, temperature = config.distillation_loss, config.distillation_temperature
+    return distillation.from_profiles(cosines, batch, loss=loss, temperature=temperature)
+
+
+def _features(maps: FeatureMaps, query: Tensor, video: Tensor, batch: Batch, config: DlDkdConfig) -> Float[Tensor, ""]:
+    loss, temperature = config.distillation_loss, config.distillation_temperature
+    return distillation.from_features(maps, query, video, batch, loss=loss, temperature=temperature)
