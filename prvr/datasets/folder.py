@@ -55,8 +55,7 @@ def divide(videos: Iterable[str], *, seed: int, dev: float, test: float) -> dict
     """
     order = sorted(videos, key=lambda video: hashlib.sha256(f"{seed} {video}".encode(errors="surrogateescape")).digest())
     least = 1 if len(order) >= 3 else 0
-    tests = max(round(test * len(order)), least)
-    devs = max(round(dev * len(order)), least)
+    tests, devs = (max(round(share * len(order)), least) if share else 0 for share in (test, dev))
     names = ["test"] * tests + ["dev"] * devs + ["train"] * len(order)
     return dict(zip(order, names, strict=False))
 

@@ -56,6 +56,8 @@ class WordEncoder(Encoder, Protocol):
 def open_encoder(source: str | Path, *, device: str = "cpu") -> Encoder:
     """The encoder in a local folder, or of that name on the Hugging Face hub; of which family, its files say.
 
+    Word vectors are a text file, `vectors:FILE` or its path alone; with a parser's roles, `roles:FILE+PIPELINE`.
+
     Raises:
         ModelError: there is none, or it is broken.
         SettingError: there is no such device.
@@ -118,17 +120,36 @@ def _open_words(source: str, device: str) -> Encoder:
     return TextEncoder(source, device=device)
 
 
+def _open_vectors(source: str, device: str) -> Encoder:
+    from prvr.encoders.vectors import SCHEME, WordVectors
+
+    return WordVectors(Path(source.removeprefix(SCHEME)))
+
+
+def _open_roles(source: str, device: str) -> Encoder:
+    from prvr.encoders.roles import SCHEME, open_roles
+
+    return open_roles(source.removeprefix(SCHEME))
+
+
 ENCODERS: dict[str, Callable[[str, str], Encoder]] = {
     "onnx": _open_onnx,
     "clip": _open_dual,
     "siglip": _open_dual,
     "siglip2": _open_dual,
     "text": _open_words,
+    "vectors": _open_vectors,
+    "roles": _open_roles,
 }
 
 
 def _family(source: str) -> str:
     folder = Path(source)
+    scheme, colon, _ = source.partition(":")
+    if colon and scheme in ("vectors", "roles"):
+        return scheme
+    if folder.is_file():
+        return "vectors"
     if (folder / "visual" / "model.onnx").is_file() or (folder / "textual" / "model.onnx").is_file():
         return "onnx"
     if not folder.is_dir():

@@ -8,6 +8,7 @@ S_b(q, v), S                 `scores.video_scores` of cosines; `DlDkd.score`
 beta (DL-DKD, Eq. 9)         `exploration_weight`: S = (1 - beta) S_inheritance + beta S_exploration
 lambda, w(e)                 `distillation_weight`, `distillation_decay`
 tau                          `distillation_temperature`
+text backbone                `text_backbone`: RoBERTa's words as they come, Bi-GRU or graph (supplementary Table 4)
 similarity-, feature-based   `distillation_target`: "frame_profile" or "feature" (supplementary Tables 2 and 3)
 Dual-exploration/-inherit.   `branches`: the same branch twice (supplementary Fig. 2)
 dynamic soft targets (++)    `soft_targets`, `losses.soft_info_nce`
@@ -34,6 +35,7 @@ from prvr.errors import SettingError, nearest
 from prvr.layers import AttentivePooling, InputProjection, SequenceEncoder, initialise
 from prvr.methods.contract import Embeddings, Terms
 from prvr.schedules import DECAYS, SOFT_TARGET_DECAYS, soft_target_weight
+from prvr.text_backbones import NODES, TEXT_BACKBONES
 
 Branch = Literal["inheritance", "exploration"]
 
@@ -43,6 +45,7 @@ class DlDkdConfig:
     """Settings of both papers; the defaults are DL-DKD++ on TVR.
 
     branches: both, one alone, or one of them twice.
+    text_backbone: what stands between a caption's features and the branches; for "graph" these need labels of roles.
     shared_query_projection: exploration reads words through inheritance's projection (DL-DKD; not DL-DKD++).
     distillation_weight, distillation_offset: the KL weighs weight * decay(epoch) + offset; 0 and 0 for no distillation.
     distillation_target, distillation_loss: what the inheritance branch learns from the teacher, and how.
@@ -61,6 +64,7 @@ class DlDkdConfig:
     dropout: float = 0.2
     input_dropout: float = 0.2
     branches: tuple[Branch, ...] = ("inheritance", "exploration")
+    text_backbone: Literal["words", "bi_gru", "graph"] = "words"
     shared_query_projection: bool = False
     exploration_weight: float = 0.3
     margin: float = 0.1
@@ -110,7 +114,9 @@ class DlDkdBranch(nn.Module):
     def __init__(self, config: DlDkdConfig, *, frame_columns: int, word_columns: int, own_projection: bool) -> None:
         super().__init__()
         self.word_projection = InputProjection(word_columns, config.hidden, config.input_dropout) if own_projection else None
-        self.words = _sequence_encoder(config.max_words, config)
+        # A graph has so many nodes, however many words its sentence has.
+        places = max(config.max_words, NODES) if config.text_backbone == "graph" else config.max_words
+        self.words = _sequence_encoder(places, config)
         self.pooling = AttentivePooling(config.hidden)
         self.frame_projection = InputProjection(frame_columns, config.hidden, config.input_dropout)
         self.frames = _sequence_encoder(config.max_frames, config)
@@ -131,13 +137,23 @@ class DlDkd(nn.Module):
     def __init__(self, config: DlDkdConfig, *, frame_columns: int, word_columns: int) -> None:
         super().__init__()
         self.config = config
-        self.reading = Reading(frame_columns, word_columns, config.max_frames, config.max_words, unit=True, text="words")
+        self.text_backbone = None if config.text_backbone == "words" else TEXT_BACKBONES[config.text_backbone](word_columns)
+        self.reading = Reading(
+            frame_columns,
+            word_columns,
+            config.max_frames,
+            config.max_words,
+            unit=True,
+            text="words",
+            label_columns=self.text_backbone.label_columns if self.text_backbone is not None else 0,
+        )
+        read_columns = self.text_backbone.columns if self.text_backbone is not None else word_columns
         self.embedding_fields: tuple[str, ...] = field_names(config.branches)
         self.branches = nn.ModuleList(
             DlDkdBranch(
                 config,
                 frame_columns=frame_columns,
-                word_columns=word_columns,
+                word_columns=read_columns,
                 own_projection=place == 0 or not config.shared_query_projection,
             )
             for place in range(len(config.branches))
@@ -151,6 +167,8 @@ class DlDkd(nn.Module):
 
     def encode_queries(self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]) -> Embeddings:
         """One vector per query and branch."""
+        if self.text_backbone is not None:
+            words, mask = self.text_backbone(words, mask)
         embeddings, projected = [], words
         for branch in self._branches():
             projected = branch.word_projection(words) if branch.word_projection is not None else projected
