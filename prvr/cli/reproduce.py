@@ -1,0 +1,90 @@
+"""`prvr reproduce`: the papers' tables."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prvr.cli.terminal import Device, Json, app, progress, show
+
+if TYPE_CHECKING:
+    from prvr.reproduce.run import Materials
+
+# What the packages in circulation call a student's frames; others are called i3d.
+FRAMES = {"tvr": "i3d_resnet", "charades": "i3d_rgb_lgi", "toy": "toy_frames"}
+
+
+@app.command(epilog="Example: prvr reproduce decay results --data packages/tvr --seeds 3")
+def reproduce(
+    table: Annotated[str, typer.Argument(help="Which table; without one, they are listed.")] = "",
+    out: Annotated[Path, typer.Argument(help="Folder of the results and runs; what was cut off goes on.")] = Path("reproduced"),
+    settings: Annotated[list[str] | None, typer.Argument(help="Changes to every row, key=value.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="A feature package ROOT/COLLECTION; without one, a toy world is made.")
+    ] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="Its packed features (`prvr data convert`); by default the package.")
+    ] = None,
+    frames: Annotated[str, typer.Option(help="Whose frames the student reads.")] = "",
+    words: Annotated[str, typer.Option(help="Caption features with a row per word.")] = "",
+    vectors: Annotated[str, typer.Option(help="Caption features for the Bi-GRU: word vectors.")] = "",
+    roles: Annotated[str, typer.Option(help="Caption features for the graph: word vectors with roles.")] = "",
+    teacher: Annotated[list[str] | None, typer.Option(help="Who teaches; repeatable, the first is the one.")] = None,
+    annotations: Annotated[Path | None, typer.Option(help="Folder of the original annotation files, for moments.")] = None,
+    seeds: Annotated[int, typer.Option(help="How many times each row is trained.")] = 3,
+    protocol: Annotated[str, typer.Option(help="honest (dev carved from train) or community (best epoch on test).")] = "honest",
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Run a table of the papers on a feature package, or on a toy world: trained, tested, compared, written down."""
+    from prvr.reproduce.run import Plan, score_rows
+    from prvr.reproduce.tables import TABLES
+    from prvr.reproduce.tables import table as find
+    from prvr.reproduce.write import write_table
+
+    if not table:
+        known = {name: {"title": its.title, "source": its.source} for name, its in TABLES.items()}
+        show(as_json, known, [f"{name:14} {its.title} ({its.source})" for name, its in TABLES.items()])
+        return
+    wanted = find(table)
+    plan = Plan(seeds, protocol, tuple(settings or ()), device)
+    texts = {"words": words, "vectors": vectors, "roles": roles}
+    if data is None:
+        materials = _toy(out, frames, texts, teacher or ["strong", "second"])
+    else:
+        materials = _package(data, features or data, frames, texts, teacher or ["clip_vit_b32"], annotations)
+    with progress() as on_progress:
+        scored = score_rows(wanted, out, materials, plan, on_progress=on_progress)
+        counted = write_table(wanted, scored, out, materials=materials, plan=plan, command=_command())
+    show(as_json, counted.values, [*counted.lines, "", f"written to {out / table}.md and .json"])
+
+
+def _toy(out: Path, frames: str, texts: dict[str, str], teachers: list[str]) -> Materials:
+    from prvr.convert import convert_package
+    from prvr.toy import is_toy, write_toy
+
+    package, packed = out / "toy", out / "toy-packed"
+    if not is_toy(package):
+        write_toy(out)
+    convert_package(package, packed, sampling=None)
+    kinds = {kind: name or kind for kind, name in texts.items()}
+    return _package(package, packed, frames, kinds, teachers, None)
+
+
+def _package(
+    data: Path, features: Path, frames: str, texts: dict[str, str], teachers: list[str], annotations: Path | None
+) -> Materials:
+    from prvr.reproduce.run import Materials
+
+    named = {**texts, "words": texts["words"] or "roberta"}
+    kinds = {kind: name for kind, name in named.items() if name}
+    seen = frames or FRAMES.get(data.resolve().name, "i3d")
+    return Materials(data, features, seen, kinds, tuple(teachers), annotations)  # type: ignore[arg-type]
+
+
+def _command() -> str:
+    return shlex.join(["prvr", *sys.argv[1:]])
