@@ -6,9 +6,11 @@ gallery of a split is the videos of its caption file.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from prvr.datasets import Caption, Dataset
+from prvr.datasets.reading import text_lines
 from prvr.errors import DataError
 
 SUFFIX = ".caption.txt"
@@ -20,16 +22,12 @@ def load(root: str | Path, collection: str, split: str) -> Dataset:
     Raises:
         DataError: there is no such file, it is empty or not UTF-8, or a line has no caption or an id that is taken.
     """
-    folder = Path(root) / collection / "TextData"
-    path = folder / f"{collection}{split}{SUFFIX}"
+    path = Path(root) / collection / "TextData" / f"{collection}{split}{SUFFIX}"
     captions: dict[str, Caption] = {}
-    # Not splitlines: a caption may hold characters that it takes for the end of a line.
-    for number, line in enumerate(_text(path, collection).split("\n"), start=1):
-        if not line.strip():
-            continue
-        caption = _caption(f"{path}, line {number}", line.strip())
+    for where, line in _lines(path, collection):
+        caption = _caption(where, line)
         if caption.id in captions:
-            raise DataError(f"{path}, line {number}: the id {caption.id!r} is taken by an earlier line; delete one of the two")
+            raise DataError(f"{where}: the id {caption.id!r} is taken by an earlier line; delete one of the two")
         captions[caption.id] = caption
     if not captions:
         raise DataError(f"{path} holds no captions; copy it from the package again")
@@ -47,13 +45,10 @@ def _caption(where: str, line: str) -> Caption:
     return Caption(id, video, text.strip())
 
 
-def _text(path: Path, collection: str) -> str:
+def _lines(path: Path, collection: str) -> Iterator[tuple[str, str]]:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return text_lines(path)
     except (FileNotFoundError, NotADirectoryError):
         found = sorted(file.name.removesuffix(SUFFIX).removeprefix(collection) for file in path.parent.glob(f"*{SUFFIX}"))
         there = f"the splits there: {', '.join(found)}" if found else "a package has them as ROOT/COLLECTION/TextData"
         raise DataError(f"no captions at {path}; {there}") from None
-    except UnicodeDecodeError as problem:
-        number = problem.object[: problem.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {number}: this is not UTF-8 text; save the file as UTF-8") from None

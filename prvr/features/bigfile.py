@@ -36,6 +36,7 @@ class BigFile(Mapping[str, np.ndarray]):
     """Videos of a BigFile folder, read through a memory map. `features[video]` is (F, E) in the order of its frames.
 
     Frames that lie one after the other, as in the published files, are a read-only view; others are gathered.
+    repeated: names that stand twice, of rows or of videos; the last one counts, as in the released code.
 
     Raises:
         DataError: a file is missing or broken, or two of them do not fit together.
@@ -46,7 +47,7 @@ class BigFile(Mapping[str, np.ndarray]):
         _see_files(path)
         count, self.columns = _shape(path / SHAPE)
         self._rows = _mapped(path / ROWS, count, self.columns)
-        self._frames = _places(path, count)
+        self._frames, self.repeated = _places(path, count)
 
     def __getitem__(self, video: str) -> np.ndarray:
         return self._rows[self._frames[video]]
@@ -93,15 +94,17 @@ def _mapped(path: Path, count: int, columns: int) -> np.ndarray:
     return np.asarray(np.memmap(path, FLOAT32, "r", shape=(count, columns)))
 
 
-def _places(path: Path, count: int) -> dict[str, slice | np.ndarray]:
-    """The rows of each video: a slice where they lie one after the other."""
+def _places(path: Path, count: int) -> tuple[dict[str, slice | np.ndarray], tuple[str, ...]]:
+    """The rows of each video, a slice where they lie one after the other; and the names that stand twice."""
     names = (path / NAMES).read_text("iso-8859-1").split()
     if len(names) != count:
         raise DataError(f"{path / NAMES} has {len(names)} names, {SHAPE} says {count} rows: copy both from the package again")
-    # A name that stands twice means its last row, as in the released code.
     row = dict(zip(names, range(count), strict=True))
+    repeated = [] if len(row) == count else [name for number, name in enumerate(names) if row[name] != number]
     places: dict[str, slice | np.ndarray] = {}
     for video, frames in _read_frames(path / FRAMES):
+        if video in places:
+            repeated.append(video)
         try:
             rows = [row[frame] for frame in frames]
         except KeyError as problem:
@@ -111,7 +114,7 @@ def _places(path: Path, count: int) -> dict[str, slice | np.ndarray]:
             ) from None
         start, stop = (rows[0], rows[0] + len(rows)) if rows else (0, 0)
         places[video] = slice(start, stop) if rows == list(range(start, stop)) else np.array(rows)
-    return places
+    return places, tuple(dict.fromkeys(repeated))
 
 
 # A quoted name, and `name: [name, name],`. Possessive throughout: nothing is tried twice, so a hostile file costs no
@@ -128,15 +131,16 @@ def _read_frames(path: Path) -> Iterable[tuple[str, list[str]]]:
     except UnicodeDecodeError as problem:
         raise DataError(f"{path} is not UTF-8 text at byte {problem.start}; save the file as UTF-8") from None
     try:
-        value: Any = json.loads(text)
+        # As pairs: a dict would hide a video that stands twice.
+        value: Any = json.loads(text, object_pairs_hook=tuple)
     except (ValueError, RecursionError):
         return _literal(path, text)
     # JSON of something else is no literal that we take either, and that reader says where it goes wrong.
-    return value.items() if _is_frames(value) else _literal(path, text)
+    return value if _is_frames(value) else _literal(path, text)
 
 
-def _is_frames(value: Any) -> bool:
-    lists = value.values() if isinstance(value, dict) else [None]
+def _is_frames(pairs: Any) -> bool:
+    lists = [names for _, names in pairs] if isinstance(pairs, tuple) else [None]
     return all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists)
 
 

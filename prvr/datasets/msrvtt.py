@@ -1,0 +1,84 @@
+"""MSR-VTT: trimmed clips of the web with twenty sentences each, all of them about the whole clip.
+
+    MSRVTT_data.json            videos [{video_id, "start time", "end time"}], sentences [{video_id, caption, sen_id}]
+    <train|val|test>_list_*.txt a video a line; MSRVTT_train.7k.csv and MSRVTT_train.9k.csv the same in a column `video_id`
+    MSRVTT_JSFUSION_test.csv    columns `video_id` and `sentence`: the test of a thousand, one sentence each
+
+Without MSRVTT_data.json only the last one has captions.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from prvr.datasets import Dataset
+from prvr.datasets.reading import Span, as_dict, as_list, as_number, as_text, decoded, file_of, gathered, json_object, numbered
+from prvr.errors import DataError
+
+DATA = "MSRVTT_data.json"
+# The official splits, then the two of a thousand test videos (`1k`: with either list of training videos).
+FILES = {
+    "train": ("train_list_full.txt",),
+    "val": ("val_list_full.txt",),
+    "test": ("test_list_full.txt",),
+    "train-9k": ("train_list_jsfusion.txt", "MSRVTT_train.9k.csv"),
+    "train-7k": ("MSRVTT_train.7k.csv",),
+    "test-1k": ("MSRVTT_JSFUSION_test.csv",),
+    "train-miech": ("train_list_miech.txt",),
+    "test-miech": ("test_list_miech.txt",),
+}
+
+
+def load(path: str | Path, split: str) -> Dataset:
+    """One split of MSR-VTT, without spans: a sentence is about the whole clip.
+
+    Raises:
+        DataError: a file is not there or broken, or names a video that MSRVTT_data.json does not.
+    """
+    file = file_of(path, split, FILES)
+    said, durations = _data(file.parent / DATA)
+    rows: list[tuple[str, str, Span | None]] = []
+    for where, video, sentence in _listed(file):
+        if sentence is None and video not in said:
+            missing = f"{file.parent / DATA} has none" if said else f"they are in {file.parent / DATA}, which is missing"
+            raise DataError(f"{where}: no captions of {video!r}; {missing}")
+        rows += [(video, text, None) for text in ([sentence] if sentence is not None else said[video])]
+    return gathered(file, "msrvtt", split, numbered(rows), {video: durations[video] for video, *_ in rows if video in durations})
+
+
+def _listed(path: Path) -> list[tuple[str, str, str | None]]:
+    """The videos of a list, and the sentence beside each if there is one."""
+    text = decoded(path)
+    if path.suffix != ".csv":
+        return [(f"{path}, line {n}", line.strip(), None) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    if "video_id" not in (reader.fieldnames or ()):
+        raise DataError(f"{path} has no column 'video_id'; copy it from its release again")
+    listed = []
+    for row in reader:
+        where = f"{path}, line {reader.line_num}"
+        sentence = as_text(f"{where}: 'sentence'", row["sentence"]) if "sentence" in row else None
+        listed.append((where, as_text(f"{where}: 'video_id'", row["video_id"]), sentence))
+    return listed
+
+
+def _data(path: Path) -> tuple[dict[str, list[str]], dict[str, float]]:
+    """Sentences and duration of each video."""
+    said: dict[str, list[str]] = {}
+    durations: dict[str, float] = {}
+    if not path.is_file():
+        return said, durations
+    data = json_object(str(path), decoded(path))
+    for number, line in enumerate(as_list(f"{path}: 'sentences'", data.get("sentences"))):
+        where = f"{path}: sentence {number}"
+        sentence = as_dict(where, line)
+        said.setdefault(as_text(where, sentence.get("video_id")), []).append(as_text(where, sentence.get("caption")))
+    for number, line in enumerate(as_list(f"{path}: 'videos'", data.get("videos", []))):
+        where = f"{path}: video {number}"
+        video = as_dict(where, line)
+        start, end = (as_number(f"{where}: {key!r}", video.get(key)) for key in ("start time", "end time"))
+        if end > start:
+            durations[as_text(where, video.get("video_id"))] = end - start
+    return said, durations

@@ -1,0 +1,74 @@
+"""TVR: sentences about moments of television shows, one JSON object a line.
+
+    tvr_train_release.jsonl, tvr_val_release.jsonl   vid_name, duration, ts [start, end], desc, type (v, t, vt), desc_id
+    tvr_test_public_release.jsonl                    desc, desc_id
+    tvr_video2dur_idx.json                           split -> video -> [duration, index]
+
+PRVR tests on `val`. The public test names no videos: its captions have none, and its gallery comes from the last file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prvr.datasets import Caption, Dataset
+from prvr.datasets.reading import (
+    as_dict,
+    as_duration,
+    as_list,
+    as_span,
+    as_text,
+    decoded,
+    file_of,
+    gathered,
+    json_lines,
+    json_object,
+    text_lines,
+)
+from prvr.errors import DataError
+
+SECRET = "test_public"
+FILES = {split: (f"tvr_{split}_release.jsonl",) for split in ("train", "val", SECRET)}
+DURATIONS = "tvr_video2dur_idx.json"
+
+
+def load(path: str | Path, split: str) -> Dataset:
+    """One split of TVR: train, val or test_public; the ids of captions are its `desc_id`.
+
+    Raises:
+        DataError: the file is not there, or a line of it is broken.
+    """
+    file = file_of(path, split, FILES)
+    if split != SECRET:
+        return gathered(file, "tvr", split, *described(file))
+    captions = [_asked(where, line) for where, line in json_lines(text_lines(file))]
+    durations = _durations(file.parent / DURATIONS, split)
+    return Dataset("tvr", split, gathered(file, "tvr", split, captions).captions, tuple(durations), durations)
+
+
+def described(path: Path) -> tuple[list[Caption], dict[str, float]]:
+    """Captions with spans, and durations, of lines with `vid_name`, `duration`, `ts`, `desc` and `desc_id`."""
+    captions: list[Caption] = []
+    durations: dict[str, float] = {}
+    for where, line in json_lines(text_lines(path)):
+        asked = _asked(where, line)
+        video = as_text(f"{where}: 'vid_name'", line.get("vid_name"))
+        duration = durations.setdefault(video, as_duration(f"{where}: 'duration'", line.get("duration")))
+        start, end = as_span(f"{where}: 'ts'", line.get("ts"), duration) or (None, None)
+        kind = as_text(f"{where}: 'type'", line["type"]) if "type" in line else None
+        captions.append(Caption(asked.id, video, asked.text, start, end, kind))
+    return captions, durations
+
+
+def _asked(where: str, line: dict[str, object]) -> Caption:
+    id = line.get("desc_id")
+    if isinstance(id, bool) or not isinstance(id, str | int) or not str(id):
+        raise DataError(f"{where}: 'desc_id' is {id!r:.60}; it takes a number or text")
+    return Caption(str(id), "", as_text(f"{where}: 'desc'", line.get("desc")))
+
+
+def _durations(path: Path, split: str) -> dict[str, float]:
+    if not path.is_file():
+        raise DataError(f"no {path}; the gallery of split {split!r} is in it: copy it from the release")
+    videos = as_dict(f"{path}: {split!r}", json_object(str(path), decoded(path)).get(split))
+    return {v: as_duration(f"{path}: {v!r}", (as_list(f"{path}: {v!r}", about) or [None])[0]) for v, about in videos.items()}

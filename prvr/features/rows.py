@@ -1,0 +1,44 @@
+"""What a file of somebody else's holds for one item, as rows: (rows, columns)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prvr.errors import DataError
+
+# Of one item. An hour of video at 30 frames a second and 2,048 columns takes less.
+MOST_BYTES = 2**30
+
+
+def see_size(id: str, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Sees that an array is small enough to be read, by what its file declares.
+
+    Raises:
+        DataError: it is not.
+    """
+    size = dtype.itemsize
+    for length in shape:
+        size *= length
+    if size > MOST_BYTES:
+        raise DataError(f"features of {id!r} in {path} declare {size} bytes, more than the {MOST_BYTES} that one item may have")
+
+
+def as_rows(id: str, path: Path, value: np.ndarray) -> np.ndarray:
+    """An array as rows; (1, rows, columns) and a single row count as that, too.
+
+    Raises:
+        DataError: it has another rank, or does not hold real numbers with a point.
+    """
+    rows = value
+    if rows.ndim == 3 and len(rows) == 1:
+        rows = rows[0]
+    if rows.ndim == 1:
+        rows = rows[None]
+    if rows.ndim != 2 or not np.issubdtype(rows.dtype, np.floating):
+        raise DataError(
+            f"features of {id!r} in {path} are {value.dtype} of shape {value.shape}, not rows of numbers (rows, columns)"
+        )
+    return rows
