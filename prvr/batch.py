@@ -1,19 +1,24 @@
-"""From features on disk to a batch of tensors: resample, normalise, pad, mask, collate."""
+"""From features on disk to a batch of tensors: resample, normalise, pad, mask, collate.
+
+Features that `prvr.convert` packed were resampled, cut and normalised then: `AsRead` rows go into the batch as they are,
+from the memory map, in one copy.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from prvr.errors import DataError
-from prvr.features import FeatureSet, columns, place, rows_of
+from prvr.features import Features, FeatureSet, columns, place, rows_of
+from prvr.features.packed import AsRead, Packed
 
 
 @dataclass(frozen=True)
@@ -73,22 +78,62 @@ class Batch(NamedTuple):
 class Item(NamedTuple):
     """One video with all its captions, ready to be collated; per teacher its frames and one row a caption."""
 
-    frames: Float32[np.ndarray, "F E"]
-    words: list[Float32[np.ndarray, "W C"]]
-    teachers: list[tuple[Float32[np.ndarray, "F T"], Float32[np.ndarray, "Q T"]]]
+    frames: Float[np.ndarray, "F E"]
+    words: list[Float[np.ndarray, "W C"]]
+    teachers: list[tuple[Float[np.ndarray, "F T"], Float[np.ndarray, "Q T"]]]
 
 
 def check_widths(features: FeatureSet, reading: Reading) -> None:
     """Sees that a model can read these features.
 
     Raises:
-        DataError: they are wider or narrower than what it was built for.
+        DataError: they are wider or narrower than what it was built for, or were packed to be read in another way.
     """
     for given, wanted in ((features.frames, reading.frame_columns), (features.text, reading.text_columns)):
         if columns(given) != wanted:
             raise DataError(
                 f"{place(given)} has {columns(given)} columns; this model reads {wanted}: it was made for another encoder"
             )
+    _check_packing(features, reading)
+
+
+def _check_packing(features: FeatureSet, reading: Reading) -> None:
+    for given, most in ((features.frames, reading.max_frames), (features.text, reading.max_words)):
+        if isinstance(given, Packed) and not _serves(given, reading, most):
+            done, model = given.about["read"], {"most": most, "unit": reading.unit}
+            raise DataError(
+                f"{given.path} was packed to be read as {done}, this model reads {model}; convert the package again with --whole"
+            )
+    for teacher in features.teachers[:1]:
+        if isinstance(features.frames, Packed) and teacher.student is None and not _follows(features.frames, teacher.frames):
+            raise DataError(
+                f"{features.frames.path} was sampled when it was packed, and not for the teacher of {place(teacher.frames)}; "
+                "convert the package again with that teacher's files, or with --whole"
+            )
+
+
+def _follows(frames: Packed, teacher: Features) -> bool:
+    """Whether a student's frames can still be sampled to a teacher's number, or need not be."""
+    if frames.about.get("read") is None:
+        return True
+    return isinstance(teacher, Packed) and all(
+        frames.rows_before(id) <= teacher.rows_before(id) for id in teacher if id in frames
+    )
+
+
+def _serves(packed: Packed, reading: Reading, most: int | None) -> bool:
+    """Whether rows as they were packed are what a model would have made of the whole ones, or can be made into it."""
+    read = packed.about.get("read")
+    if read is None:
+        return True
+    words = packed.about.get("kind") == "words"
+    if read["unit"] and (not reading.unit or (words and reading.label_columns)):
+        return False
+    if most == read["most"] or (words and most is not None and most < read["most"]):
+        return True
+    # Rows of unit length cannot be averaged any more: another number of rows is served only where none is sampled.
+    longest = read["most"] if most is None or not read["unit"] else most
+    return all(packed.rows_before(id) <= min(read["most"], longest) for id in packed)
 
 
 def video_item(video: str, captions: Sequence[str], features: FeatureSet, reading: Reading) -> Item:
@@ -97,16 +142,31 @@ def video_item(video: str, captions: Sequence[str], features: FeatureSet, readin
     Raises:
         DataError: a feature is missing or not a number.
     """
-    views = [rows_of("video", video, teacher.frames) for teacher in features.teachers]
-    # With several teachers the first sets the student's grid, and the others follow it.
-    frames = read_frames(rows_of("video", video, features.frames), reading, teacher_rows=len(views[0]) if views else None)
+    frames = _student_frames(video, features, reading)
     teachers = []
-    for teacher, view in zip(features.teachers, views, strict=True):
-        sentences = [rows_of("caption", id, teacher.sentences) for id in captions]
-        on_grid = read_teacher(view, reading, student_rows=len(frames))
-        teachers.append((on_grid, np.concatenate(sentences).astype(np.float32)))
-    words = [read_words(rows_of("caption", id, features.text), reading) for id in captions]
+    for teacher in features.teachers:
+        on_grid = read_teacher(_rows("video", video, teacher.frames), reading, student_rows=len(frames))
+        sentences = np.concatenate([_rows("caption", id, teacher.sentences) for id in captions])
+        teachers.append((on_grid, sentences.astype(np.float32)))
+    words = [read_words(_rows("caption", id, features.text), reading) for id in captions]
     return Item(frames, words, teachers)
+
+
+def _student_frames(video: str, features: FeatureSet, reading: Reading) -> Float[np.ndarray, "F E"]:
+    if not features.teachers:
+        return read_frames(_rows("video", video, features.frames), reading)
+    # With several teachers the first sets the student's grid, and the others follow it.
+    first = features.teachers[0]
+    if first.student is not None and video in first.student:
+        return read_frames(_rows("video", video, first.student), reading)
+    view = _rows("video", video, first.frames)
+    teacher_rows = first.frames.rows_before(video) if isinstance(first.frames, Packed) else len(view)
+    return read_frames(_rows("video", video, features.frames), reading, teacher_rows=teacher_rows)
+
+
+def _rows(what: str, id: str, features: Features) -> Shaped[np.ndarray, "L E"]:
+    """As `rows_of`; rows in a packed folder were seen to be numbers when they were written."""
+    return features[id] if isinstance(features, Packed) and id in features else rows_of(what, id, features)
 
 
 def segment_edges(rows: int, most: int) -> Int[np.ndarray, "edges"]:
@@ -138,19 +198,23 @@ def unit_rows(rows: Float[np.ndarray, "*L E"]) -> Float[np.ndarray, "*L E"]:
 
 def read_frames(
     features: Shaped[np.ndarray, "L E"], reading: Reading, *, teacher_rows: int | None = None
-) -> Float32[np.ndarray, "F E"]:
+) -> Float[np.ndarray, "F E"]:
     """A video's features as the student reads them.
 
     Args:
         teacher_rows: in training, how many frames the teacher has; the student's are first resampled to as many.
     """
+    if isinstance(features, AsRead):
+        return features
     # In float64, because the released code turns frames into Python floats.
     rows = resample(resample(features.astype(np.float64), teacher_rows), reading.max_frames)
     return (unit_rows(rows) if reading.unit else rows).astype(np.float32)
 
 
-def read_words(features: Shaped[np.ndarray, "L C"], reading: Reading) -> Float32[np.ndarray, "W C"]:
+def read_words(features: Shaped[np.ndarray, "L C"], reading: Reading) -> Float[np.ndarray, "W C"]:
     """A sentence's features as the student reads them: the first words."""
+    if isinstance(features, AsRead):
+        return features[: reading.max_words]
     rows = features.astype(np.float32)[: reading.max_words]
     if not reading.unit:
         return rows
@@ -158,35 +222,79 @@ def read_words(features: Shaped[np.ndarray, "L C"], reading: Reading) -> Float32
     return np.concatenate([unit_rows(vectors), labels], axis=1)
 
 
-def read_teacher(features: Shaped[np.ndarray, "L T"], reading: Reading, *, student_rows: int) -> Float32[np.ndarray, "F T"]:
+def read_teacher(features: Float[np.ndarray, "L T"], reading: Reading, *, student_rows: int) -> Float[np.ndarray, "F T"]:
     """A video's frames as the teacher sees them, on the student's grid; not normalised."""
+    if features.dtype == np.float16 and len(features) == student_rows <= (reading.max_frames or student_rows):
+        return features  # `pad` widens a batch as a whole
     # The released code breaks where the student has fewer frames than the teacher; we resample the teacher then.
-    rows = resample(resample(features.astype(np.float32), reading.max_frames), student_rows)
+    rows = resample(resample(features.astype(np.float32, copy=False), reading.max_frames), student_rows)
     if len(rows) < student_rows:
         # A further teacher with fewer frames than the first: each of its frames stands for several places.
         rows = rows[np.arange(student_rows) * len(rows) // student_rows]
     return rows
 
 
-def pad(sequences: Sequence[Shaped[np.ndarray, "_ E"]]) -> tuple[Float[Tensor, "N L E"], Bool[Tensor, "N L"]]:
-    """Sequences side by side, padded with zeros, and which places are real."""
+class Memory:
+    """Room for the tensors of one batch, which the next batch takes again: what was there before is overwritten.
+
+    Memory that is new has to be cleared by the kernel first, which takes several times as long as filling it.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: list[np.ndarray] = []
+        self._taken = 0
+
+    def begin(self) -> None:
+        """Gives all blocks back for the next batch."""
+        self._taken = 0
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Shaped[np.ndarray, "..."]:
+        """An array to be filled, in the block of that turn."""
+        size, turn = math.prod(shape) * dtype.itemsize, self._taken
+        self._taken += 1
+        if turn == len(self._blocks):
+            self._blocks.append(np.empty(0, np.uint8))
+        if size > len(self._blocks[turn]):
+            self._blocks[turn] = np.empty(size, np.uint8)
+        return self._blocks[turn][:size].view(dtype).reshape(shape)
+
+
+def pad(
+    sequences: Sequence[Float[np.ndarray, "_ E"]], memory: Memory | None = None
+) -> tuple[Float[Tensor, "N L E"], Bool[Tensor, "N L"]]:
+    """Sequences side by side, padded with zeros, and which places are real; float16 becomes float32."""
+    # NumPy asks the kernel for huge pages and torch does not: four times as quick where memory is new.
+    empty = np.empty if memory is None else memory.empty
     lengths = torch.tensor([len(s) for s in sequences])
-    padded = pad_sequence([torch.from_numpy(np.ascontiguousarray(s)) for s in sequences], batch_first=True)
-    return padded, torch.arange(padded.shape[1]) < lengths[:, None]
+    dtype = np.result_type(*{s.dtype for s in sequences})
+    padded = empty((len(sequences), max(map(len, sequences)), sequences[0].shape[1]), dtype)
+    for row, sequence in zip(padded, sequences, strict=True):
+        row[: len(sequence)] = sequence
+        row[len(sequence) :] = 0
+    tensor = torch.from_numpy(padded)
+    if dtype == np.float16:
+        # As a whole and by torch: NumPy takes each number alone.
+        tensor = torch.from_numpy(empty(padded.shape, np.dtype(np.float32))).copy_(tensor)
+    return tensor, torch.arange(padded.shape[1]) < lengths[:, None]
 
 
-def collate(items: Sequence[Item]) -> Batch:
+def collate(items: Sequence[Item], memory: Memory | None = None) -> Batch:
     """A batch of videos with all their captions.
 
     Videos are sorted by number of captions, most first, as in the released code: soft targets depend on the order.
+
+    Args:
+        memory: for a loop that is done with a batch when it asks for the next; by default a batch has its own.
     """
+    if memory is not None:
+        memory.begin()
     items = sorted(items, key=lambda item: -len(item.words))
-    frames, frame_mask = pad([item.frames for item in items])
-    words, word_mask = pad([rows for item in items for rows in item.words])
+    frames, frame_mask = pad([item.frames for item in items], memory)
+    words, word_mask = pad([rows for item in items for rows in item.words], memory)
     captions = torch.tensor([len(item.words) for item in items])
     target = torch.arange(len(items)).repeat_interleave(captions)
     teachers = []
     for views in zip(*(item.teachers for item in items), strict=True):
-        teacher_frames, _ = pad([view[0] for view in views])
+        teacher_frames, _ = pad([view[0] for view in views], memory)
         teachers.append(TeacherBatch(teacher_frames, torch.from_numpy(np.concatenate([view[1] for view in views]))))
     return Batch(frames, frame_mask, words, word_mask, target, tuple(teachers))

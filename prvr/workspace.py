@@ -1,23 +1,28 @@
-"""A folder of features that `prvr extract` keeps: made from a folder of videos, read for training and evaluation.
+"""A folder of features by name, read for training and evaluation: one that `prvr extract` keeps, or a published package.
 
 FEATURES/<encoder>/frames      of every video
 FEATURES/<encoder>/sentences   of every caption, for encoders with images and sentences in one space
 FEATURES/<encoder>/words       of every caption, for text encoders
+
+`prvr data convert` packs a published package in the same layout; ROOT/COLLECTION itself can be read in its place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prvr.checkpoint import Checkpoint, Reads, Source
+from prvr.convert import taught_folder
 from prvr.datasets.folder import CAPTIONS
 from prvr.datasets.folder import load as load_folder
 from prvr.encoders import SentenceEncoder, image_encoder, word_encoder
 from prvr.errors import DataError, nearest
 from prvr.extract import Extraction, Progress, extract_sentences, extract_videos, extract_words, feature_folder
-from prvr.features import FeatureSet, TeacherFeatures
+from prvr.features import Features, FeatureSet, TeacherFeatures, columns, place
 from prvr.features.packed import Packed, is_packed
+from prvr.published import Package, is_package, open_package
 from prvr.video import find_videos
 
 
@@ -66,23 +71,60 @@ def extract_folder(
     return done
 
 
+@dataclass(frozen=True)
+class PackedShelf:
+    """The packed folders below one folder."""
+
+    root: Path
+
+    def frames(self, name: str) -> Packed:
+        """The frames of every video."""
+        return self._packed(name, "frames")
+
+    def text(self, name: str, kind: str) -> Packed:
+        """The words or sentences of every caption."""
+        return self._packed(name, kind)
+
+    def teacher(self, name: str) -> TeacherFeatures:
+        """An encoder's frames and sentences."""
+        return TeacherFeatures(self._packed(name, "frames"), self._packed(name, "sentences"))
+
+    def _packed(self, name: str, kind: str) -> Packed:
+        path = self.root / name / kind
+        if not is_packed(path):
+            known = sorted(folder.parent.name for folder in self.root.glob(f"*/{kind}") if is_packed(folder))
+            make = f"make them with: prvr extract VIDEOS {self.root}, or name the folder ROOT/COLLECTION of a package"
+            hint = nearest(name, known) if known else f"there are none in {self.root}; {make}"
+            raise DataError(f"no {kind} features of {name!r} in {self.root}; {hint}")
+        return Packed(path)
+
+
+def open_shelf(features: str | Path) -> Package | PackedShelf:
+    """The features in a folder: a published package, or packed ones."""
+    path = Path(features)
+    return open_package(path) if is_package(path) else PackedShelf(path)
+
+
 def student_features(features: str | Path, *, frames: str, words: str, teachers: Sequence[str] = ()) -> tuple[FeatureSet, Reads]:
     """What a student reads and is taught with, by the names of the encoders, and the sources for its checkpoint.
 
     Raises:
         DataError: features of that name and kind are not there; the nearest is suggested.
     """
-    root = Path(features)
-    seen, read = _packed(root, frames, "frames"), _packed(root, words, "words")
-    taught = tuple(TeacherFeatures(_packed(root, name, "frames"), _packed(root, name, "sentences")) for name in teachers)
-    return FeatureSet(seen, read, taught), Reads(_source(seen), _source(read))
+    shelf = open_shelf(features)
+    seen, read = shelf.frames(frames), shelf.text(words, "words")
+    taught = []
+    for name in teachers:
+        coarser = taught_folder(Path(features), frames, name)
+        student = Packed(coarser) if isinstance(seen, Packed) and "read" in seen.about and is_packed(coarser) else None
+        taught.append(replace(shelf.teacher(name), student=student))
+    return FeatureSet(seen, read, tuple(taught)), Reads(_source(frames, seen), _source(words, read))
 
 
 def teacher_features(features: str | Path, name: str) -> tuple[FeatureSet, Reads]:
     """What the teacher alone reads: its frames, and its sentences as text."""
-    root = Path(features)
-    frames, sentences = _packed(root, name, "frames"), _packed(root, name, "sentences")
-    return FeatureSet(frames, sentences), Reads(_source(frames), _source(sentences))
+    teacher = open_shelf(features).teacher(name)
+    return FeatureSet(teacher.frames, teacher.sentences), Reads(_source(name, teacher.frames), _source(name, teacher.sentences))
 
 
 def features_for(features: str | Path, checkpoint: Checkpoint) -> FeatureSet:
@@ -91,27 +133,21 @@ def features_for(features: str | Path, checkpoint: Checkpoint) -> FeatureSet:
     Raises:
         DataError: they are not there, or come from an encoder of that name with other weights.
     """
-    root, reads = Path(features), checkpoint.reads
-    found = _packed(root, reads.frames.name, "frames"), _packed(root, reads.text.name, checkpoint.model.reading.text)
-    for packed, wanted in zip(found, (reads.frames, reads.text), strict=True):
-        there = _source(packed)
+    shelf, reads = open_shelf(features), checkpoint.reads
+    found = shelf.frames(reads.frames.name), shelf.text(reads.text.name, checkpoint.model.reading.text)
+    for given, wanted in zip(found, (reads.frames, reads.text), strict=True):
+        there = _source(wanted.name, given)
         if (there.fingerprint, there.rate) != (wanted.fingerprint, wanted.rate):
             raise DataError(
-                f"{packed.path} is of {there.name!r} with fingerprint {there.fingerprint} at rate {there.rate}; "
+                f"{place(given)} is of {there.name!r} with fingerprint {there.fingerprint} at rate {there.rate}; "
                 f"the model reads fingerprint {wanted.fingerprint} at rate {wanted.rate}: extract with that encoder"
             )
     return FeatureSet(*found)
 
 
-def _packed(root: Path, name: str, kind: str) -> Packed:
-    path = root / name / kind
-    if not is_packed(path):
-        known = sorted(folder.parent.name for folder in root.glob(f"*/{kind}") if is_packed(folder))
-        hint = nearest(name, known) if known else f"there are none in {root}; make them with: prvr extract VIDEOS {root}"
-        raise DataError(f"no {kind} features of {name!r} in {root}; {hint}")
-    return Packed(path)
-
-
-def _source(packed: Packed) -> Source:
-    encoder: Mapping[str, str] = packed.about["encoder"]
-    return Source(encoder["name"], packed.columns, packed.source, encoder["fingerprint"], packed.about.get("rate"))
+def _source(name: str, features: Features) -> Source:
+    if not isinstance(features, Packed):
+        return Source(name, columns(features))
+    encoder, rate = features.about["encoder"], features.about.get("rate")
+    # Published features come from no encoder that could be opened here.
+    return Source(encoder["name"], features.columns, features.source or None, encoder["fingerprint"], rate)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +19,7 @@ import numpy as np
 import pytest
 
 from prvr.errors import DataError
-from prvr.features.packed import Packed, PackedWriter, compact, tidy
+from prvr.features.packed import AsRead, Packed, PackedWriter, compact, tidy
 
 ABOUT = {"kind": "test"}
 
@@ -51,6 +53,50 @@ def test_a_name_that_is_not_utf8_is_an_id(tmp_path: Path) -> None:
     with writer(tmp_path / "f") as out:
         out.append(id, rows(2))
     assert_holds(tmp_path / "f", {id: rows(2)})
+
+
+def test_what_a_killed_writer_left_is_taken_away_and_nothing_else(tmp_path: Path) -> None:
+    with writer(tmp_path / "f") as out:
+        out.append("a", rows(4, 1))
+        out.append("b", rows(2, 2))
+        out.delete("b")
+    files = {path: path.read_bytes() for path in (tmp_path / "f").iterdir()}
+    for name, data in (("rows.bin", bytes(5 * 12)), ("items.jsonl", b'{"id": "c", "off')):
+        with open(tmp_path / "f" / name, "ab") as file:
+            file.write(data)
+    writer(tmp_path / "f").close()
+    # Six rows: those of an item that was deleted stay, for whoever still reads them.
+    assert {path: path.read_bytes() for path in (tmp_path / "f").iterdir()} == files
+
+
+def test_a_checksum_for_each_item(tmp_path: Path) -> None:
+    with writer(tmp_path / "f") as out:
+        out.extend([("a", rows(4, 1), {}), ("b", rows(2, 2), {})])
+    path = tmp_path / "f" / "rows.bin"
+    data = path.read_bytes()
+    assert [json.loads(line)["crc32"] for line in (tmp_path / "f" / "items.jsonl").read_text().splitlines()] == [
+        zlib.crc32(data[:48]),
+        zlib.crc32(data[48:]),
+    ]
+    path.write_bytes(data[:50] + bytes([data[50] ^ 4]) + data[51:])
+    features = Packed(tmp_path / "f")
+    assert [features.is_sound(id) for id in "ab"] == [True, False]
+    journal = tmp_path / "f" / "items.jsonl"
+    journal.write_text(re.sub(r'"crc32": \d+, ', "", journal.read_text()))
+    assert [Packed(tmp_path / "f").is_sound(id) for id in "ab"] == [None, None]
+
+
+def test_rows_that_were_prepared_are_marked_in_every_view(tmp_path: Path) -> None:
+    for unit in (True, False):
+        with writer(tmp_path / str(unit), about={"read": {"most": 9, "unit": unit}}) as out:
+            out.append("a", rows(4), {"of": 30})
+            out.append("b", rows(4))
+            assert isinstance(out.features["a"], AsRead) == unit
+        features = Packed(tmp_path / str(unit))
+        assert isinstance(features["a"][:2], AsRead) == unit
+        assert [features.rows_before(id) for id in "ab"] == [30, 4]
+        with pytest.raises(ValueError, match="read-only"):
+            features["a"][0] = 1
 
 
 def test_replace_delete_and_reopen(tmp_path: Path) -> None:
@@ -136,6 +182,16 @@ def test_a_journal_line_that_was_not_finished_is_as_if_never_begun(tmp_path: Pat
     with writer(tmp_path / "f") as out:
         out.append("c", rows(3, 3))
     assert_holds(tmp_path / "f", {"a": rows(2, 1), "c": rows(3, 3)})
+
+
+@pytest.mark.parametrize("text", ["5", "[]", '{"most": 3}', '{"most": "3", "unit": true}', '{"most": 3, "unit": "no"}'])
+def test_a_broken_read_is_named(tmp_path: Path, text: str) -> None:
+    with writer(tmp_path / "f") as out:
+        out.append("a", rows(2))
+    header = tmp_path / "f" / "packed.json"
+    header.write_text(header.read_text().replace('"kind": "test"', f'"read": {text}'))
+    with pytest.raises(DataError, match=r"packed.json is broken"):
+        Packed(tmp_path / "f")
 
 
 @pytest.mark.parametrize("text", ["{broken\n", "[1]\n", "{}\n", '{"dtype": "float32", "columns": 3, "id": "a"}\n'])

@@ -20,7 +20,8 @@ from prvr.errors import DataError
 from prvr.features import columns, place
 from prvr.features.bigfile import BigFile
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig
-from prvr.published import CaptionKeys, published_features
+from prvr.published import CaptionKeys, open_package, published_features
+from prvr.workspace import student_features, teacher_features
 
 ROOT = FIXTURES / "dataset"
 FRAMES = Path("FeatureData/i3d_toy")
@@ -107,6 +108,37 @@ def test_names_that_are_not_there_are_named_with_the_nearest(package: Path) -> N
     (package / "TextData" / "roberta_toy_query_feat.hdf5").unlink()
     with pytest.raises(DataError, match=r"no words at .*roberta_toy_query_feat.hdf5"):
         published_features(package.parent, "toy", visual_feature="i3d_toy")
+
+
+def test_other_files_are_found_by_their_names(package: Path) -> None:
+    frames, texts = package / "FeatureData", package / "TextData"
+    shutil.copy(frames / "new_clip_vit_32_toy_vid_features.hdf5", frames / "clip_l14_toy_vid_features.hdf5")
+    shutil.copy(texts / "clip_ViT_B_32_toy_query_feat.hdf5", texts / "clip_l14_toy_query_feat.hdf5")
+    shutil.copy(texts / "roberta_toy_query_feat.hdf5", texts / "minilm_toy_query_feat.hdf5")
+    opened = open_package(package)
+    assert (list(opened.visual), sorted(opened.teachers), sorted(opened.words)) == (
+        ["i3d_toy"],
+        ["clip_l14", "clip_vit_b32"],
+        ["minilm", "roberta"],
+    )
+    features, reads = student_features(package, frames="clip_l14", words="minilm", teachers=["clip_vit_b32", "clip_l14"])
+    assert reads == Reads(Source("clip_l14", 8), Source("minilm", 10))
+    assert np.array_equal(features.frames[VIDEO], features.teachers[1].frames[VIDEO])
+    assert len(features.teachers) == 2
+    reads = teacher_features(package, "clip_l14")[1]
+    assert reads == Reads(Source("clip_l14", 8), Source("clip_l14", 8))
+    with pytest.raises(DataError, match=r"no words at .*minilmm_toy_query_feat.hdf5; did you mean 'minilm'"):
+        student_features(package, frames="i3d_toy", words="minilmm")
+    with pytest.raises(DataError, match=r"the teacher 'clip_l1'; did you mean 'clip_l14'"):
+        student_features(package, frames="i3d_toy", words="roberta", teachers=["clip_l1"])
+    (texts / "clip_l14_toy_query_feat.hdf5").unlink()
+    with pytest.raises(DataError, match=r"no sentences of the teacher at .*clip_l14_toy_query_feat.hdf5"):
+        teacher_features(package, "clip_l14")
+
+
+def test_a_folder_that_is_no_package_says_both_ways_on(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"there are none in .*prvr extract VIDEOS .* or name the folder ROOT/COLLECTION"):
+        student_features(tmp_path, frames="i3d", words="roberta")
 
 
 @pytest.mark.parametrize("stored", ["v{}#enc#{}", "v{}#{}"])

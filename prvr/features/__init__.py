@@ -13,7 +13,8 @@ from prvr.datasets import Dataset
 from prvr.errors import DataError
 from prvr.features.bigfile import BigFile, is_bigfile
 from prvr.features.hdf5 import Hdf5Features
-from prvr.features.packed import Packed
+from prvr.features.npz import SUFFIX, NpzFolder, is_npz_folder
+from prvr.features.packed import Packed, is_packed
 
 Features = Mapping[str, np.ndarray]
 
@@ -27,10 +28,14 @@ class Stored(Protocol):
 
 @dataclass(frozen=True)
 class TeacherFeatures:
-    """What one teacher says: frames (F, T) of each video and one row (1, T) of each caption, in one space."""
+    """What one teacher says: frames (F, T) of each video and one row (1, T) of each caption, in one space.
+
+    student: where the student's frames were sampled when they were packed, those on this teacher's coarser grid.
+    """
 
     frames: Features
     sentences: Features
+    student: Features | None = None
 
 
 @dataclass(frozen=True)
@@ -43,15 +48,19 @@ class FeatureSet:
 
 
 def open_features(path: str | Path) -> Features:
-    """Features of a packed folder, of an HDF5 file or of a published BigFile folder.
+    """Features of a packed folder, of an HDF5 file, of a published BigFile folder or of a folder of npz files.
 
     Raises:
         DataError: there are none, or they are broken.
     """
     path = Path(path)
+    if path.is_file() and path.suffix == SUFFIX:
+        raise DataError(f"{path} holds one item; give its folder, {path.parent}")
     if path.is_file() or path.suffix in (".h5", ".hdf5"):
         return Hdf5Features(path)
-    return BigFile(path) if is_bigfile(path) else Packed(path)
+    if is_bigfile(path):
+        return BigFile(path)
+    return NpzFolder(path) if is_npz_folder(path) and not is_packed(path) else Packed(path)
 
 
 def columns(features: Features) -> int:
@@ -60,7 +69,7 @@ def columns(features: Features) -> int:
     Raises:
         DataError: they are empty.
     """
-    if isinstance(features, Packed | BigFile):
+    if isinstance(features, Packed | BigFile | NpzFolder):
         return features.columns
     for id in features:
         return int(features[id].shape[1])
@@ -88,11 +97,12 @@ def place(features: Features) -> str:
 
 
 def check(dataset: Dataset, features: FeatureSet) -> None:
-    """Sees that every video and caption of a split has its features, and that each teacher's two sides fit.
+    """Sees that captions are about videos of the split, that all have their features, and that a teacher's two sides fit.
 
     Raises:
         DataError: something is missing; the text names the first, the number and the remedy.
     """
+    _in_gallery(dataset)
     captions = {caption.id: caption.text for caption in dataset.captions}
     described = dict.fromkeys(caption.video for caption in dataset.captions)
     _present("video", dataset.video_ids, features.frames)
@@ -106,6 +116,16 @@ def check(dataset: Dataset, features: FeatureSet) -> None:
             raise DataError(
                 f"teacher features have {widths[0]} columns, the teacher's queries {widths[1]}: "
                 f"they come from different encoders ({place(teacher.frames)}, {place(teacher.sentences)})"
+            )
+
+
+def _in_gallery(dataset: Dataset) -> None:
+    gallery = set(dataset.video_ids)
+    for caption in dataset.captions:
+        if caption.video not in gallery:
+            about = repr(caption.video) if caption.video else "a video that the release keeps back"
+            raise DataError(
+                f"caption {caption.id!r} is about {about}; the split {dataset.split!r} of {dataset.name!r} has no such video"
             )
 
 

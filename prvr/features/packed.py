@@ -2,10 +2,11 @@
 
     NAME/packed.json   columns, dtype, what made the rows (`about`) and where that was opened from (`source`)
     NAME/rows.bin      the rows, little-endian, one item after the other
-    NAME/items.jsonl   a line per item: id, offset and number of rows, and what is known of it (`info`)
+    NAME/items.jsonl   a line per item: id, offset and number of rows, their checksum, what is known of it (`info`)
 
 Rows reach the disk before their journal line does, so an item is there whole or not at all, whenever the
-writer dies. A later line about the same id replaces the earlier one.
+writer dies. A later line about the same id replaces the earlier one. Where `about` has a `read`, rows were sampled,
+cut or scaled when they were packed (`prvr.convert`); reading does not do it a second time.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import fcntl
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, final
 
 import numpy as np
 
@@ -27,8 +29,16 @@ HEADER, ROWS, ITEMS = "packed.json", "rows.bin", "items.jsonl"
 ITEMS_AT_ONCE = 256
 
 
+@final
+class AsRead(np.ndarray):
+    """Rows as a student reads them: sampled or cut, and of unit length, since they were packed."""
+
+
 class Packed(Mapping[str, np.ndarray]):
-    """Items of a packed folder, read through a memory map. `features[id]` is a read-only (rows, columns) view."""
+    """Items of a packed folder, read through a memory map. `features[id]` is a read-only (rows, columns) view.
+
+    It is a view as `AsRead` where a student reads the rows as they are.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -37,6 +47,7 @@ class Packed(Mapping[str, np.ndarray]):
         self.dtype = DTYPES[header["dtype"]]
         self.about: dict[str, Any] = header["about"]
         self.source: str = header.get("source", "")
+        self._view = AsRead if (self.about.get("read") or {}).get("unit") else np.ndarray
         self._rows: np.ndarray | None = None
         self.refresh()
 
@@ -60,6 +71,17 @@ class Packed(Mapping[str, np.ndarray]):
         """What is known of an item beside its rows."""
         info: dict[str, Any] = self._items[id]["info"]
         return info
+
+    def rows_before(self, id: str) -> int:
+        """How many rows an item had before it was sampled or cut for packing."""
+        item = self._items[id]
+        count: int = item["info"].get("of", item["rows"])
+        return count
+
+    def is_sound(self, id: str) -> bool | None:
+        """Whether an item's rows are those that were written; None for one that was written without a checksum."""
+        checksum = self._items[id]["crc32"]
+        return None if checksum is None else zlib.crc32(self[id].data) == checksum
 
     @property
     def stored_rows(self) -> int:
@@ -86,7 +108,8 @@ class Packed(Mapping[str, np.ndarray]):
         count = self._count()
         if count == 0:
             return np.empty((0, self.columns), self.dtype)
-        return np.memmap(self.path / ROWS, self.dtype, "r", shape=(count, self.columns))
+        # As a plain array: slicing a memmap costs several times as much.
+        return np.asarray(np.memmap(self.path / ROWS, self.dtype, "r", shape=(count, self.columns))).view(self._view)
 
     def _count(self) -> int:
         rows = self.path / ROWS
@@ -143,7 +166,8 @@ class PackedWriter:
         _write(self._rows, b"".join(stored), undo_to=start)
         lines: list[dict[str, Any]] = []
         for (id, rows, info), data in zip(items, stored, strict=True):
-            lines.append({"id": id, "offset": start // width, "rows": len(rows), "info": dict(info)})
+            checksum = zlib.crc32(data)
+            lines.append({"id": id, "offset": start // width, "rows": len(rows), "crc32": checksum, "info": dict(info)})
             start += len(data)
         self._note(lines)
 
@@ -213,13 +237,18 @@ def is_packed(path: Path) -> bool:
 def _read_header(path: Path) -> dict[str, Any]:
     try:
         header: dict[str, Any] = json.loads((path / HEADER).read_text())
-        if header["dtype"] in DTYPES and header["columns"] > 0 and isinstance(header["about"], dict):
+        about = header["about"]
+        if header["dtype"] in DTYPES and header["columns"] > 0 and isinstance(about, dict) and _is_read(about.get("read")):
             return header
     except FileNotFoundError:
         raise DataError(f"no features in {path} ({HEADER} is missing); make them with: prvr extract") from None
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
         pass
     raise DataError(f"{path / HEADER} is broken; delete {path} and extract again")
+
+
+def _is_read(read: Any) -> bool:
+    return read is None or (isinstance(read["most"], int) and isinstance(read["unit"], bool))
 
 
 def _read_items(path: Path) -> dict[str, dict[str, Any]]:
@@ -242,7 +271,7 @@ def _apply(items: dict[str, dict[str, Any]], line: dict[str, Any]) -> None:
     if line.get("deleted"):
         items.pop(line["id"], None)
     else:
-        items[line["id"]] = {"offset": line["offset"], "rows": line["rows"], "info": line["info"]}
+        items[line["id"]] = {**{key: line[key] for key in ("offset", "rows", "info")}, "crc32": line.get("crc32")}
 
 
 def _locked(path: Path) -> IO[bytes]:
@@ -260,7 +289,8 @@ def _make_or_match(path: Path, wanted: dict[str, Any], *, source: str) -> None:
         there = _read_header(path)
         for key, value in wanted.items():
             if there[key] != value:
-                raise DataError(f"{path} was made with {key} {there[key]}, not {value}; use another folder or delete this one")
+                old, new = _difference(there[key], value)
+                raise DataError(f"{path} was made with {key} {old}, not {new}; use another folder or delete this one")
         if there.get("source", "") == source:
             return
     temporary = path / (HEADER + ".part")
@@ -268,13 +298,27 @@ def _make_or_match(path: Path, wanted: dict[str, Any], *, source: str) -> None:
     os.replace(temporary, path / HEADER)
 
 
+def _difference(there: Any, wanted: Any) -> tuple[Any, Any]:
+    """Two values without what they have in common."""
+    if not (isinstance(there, dict) and isinstance(wanted, dict)):
+        return there, wanted
+    different = [key for key in {**there, **wanted} if there.get(key) != wanted.get(key)]
+    old, new = ({key: value[key] for key in different if key in value} for value in (there, wanted))
+    return old, new
+
+
 def _opened_at_last_whole_item(path: Path, features: Packed) -> tuple[IO[bytes], IO[bytes]]:
+    """The two files, without what a killed writer left behind: half a line, and rows that no line speaks of.
+
+    Rows of items that were replaced or deleted stay: a reader in another process may still look at them.
+    """
     journal = open(path / ITEMS, "ab", buffering=0)
-    whole = sum(len(line) + 1 for line in _whole_lines((path / ITEMS).read_bytes()))
-    journal.truncate(whole)
+    lines = _whole_lines((path / ITEMS).read_bytes())
+    journal.truncate(sum(len(line) + 1 for line in lines))
+    ends = (line["offset"] + line["rows"] for line in map(json.loads, lines) if not line.get("deleted"))
     rows = open(path / ROWS, "ab", buffering=0)
-    width = features.columns * features.dtype.itemsize
-    rows.truncate(rows.seek(0, os.SEEK_END) // width * width)
+    spoken_of = max(ends, default=0) * features.columns * features.dtype.itemsize
+    rows.truncate(min(spoken_of, rows.seek(0, os.SEEK_END)))
     return rows, journal
 
 

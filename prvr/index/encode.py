@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 
@@ -18,8 +18,14 @@ VIDEOS_AT_ONCE = 64
 
 
 @torch.inference_mode()
-def add_videos(index: ExactIndex, videos: Iterable[str], frames: Features) -> None:
-    """Encodes videos from their features into an index, with the times of their frames where these are known."""
+def add_videos(
+    index: ExactIndex, videos: Iterable[str], frames: Features, *, durations: Mapping[str, float] | None = None
+) -> None:
+    """Encodes videos from their features into an index, with the times of their frames where these are known.
+
+    Args:
+        durations: of videos, in seconds: frames without times of their own are taken to divide a video evenly.
+    """
     model = index.model
     assert isinstance(model, torch.nn.Module)
     was_training = model.training
@@ -30,14 +36,18 @@ def add_videos(index: ExactIndex, videos: Iterable[str], frames: Features) -> No
         padded, mask = pad([read_frames(rows_of("video", id, frames), index.model.reading) for id in part])
         device = device_of(index.model)
         embeddings = index.model.encode_videos(padded.to(device), mask.to(device))
-        index.add(part, embeddings, mask, infos=[video_info(id, frames, index.model) for id in part])
+        index.add(part, embeddings, mask, infos=[video_info(id, frames, index.model, durations=durations or {}) for id in part])
     model.train(was_training)
 
 
-def video_info(video: str, frames: Features, model: Model) -> dict[str, object]:
+def video_info(video: str, frames: Features, model: Model, *, durations: Mapping[str, float] | None = None) -> dict[str, object]:
     """What an index keeps of a video beside its embeddings: the times between which its frames lie, and of which file."""
-    if not isinstance(frames, Packed) or "times" not in frames.info(video):
+    most = model.reading.max_frames
+    info = frames.info(video) if isinstance(frames, Packed) else {}
+    if "times" in info:
+        return {"edges": frame_edges(info["times"], info["duration"], most=most), "file": [info["size"], info["mtime_ns"]]}
+    duration = (durations or {}).get(video)
+    if duration is None:
         return {}
-    info = frames.info(video)
-    edges = frame_edges(info["times"], info["duration"], most=model.reading.max_frames)
-    return {"edges": edges, "file": [info["size"], info["mtime_ns"]]}
+    rows = len(frames[video])
+    return {"edges": frame_edges([duration * row / rows for row in range(rows)], duration, most=most)}
