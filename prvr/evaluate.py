@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,8 @@ from prvr.features import Features, FeatureSet, rows_of
 from prvr.index.encode import add_videos
 from prvr.index.exact import ExactIndex
 from prvr.methods.contract import Embeddings, Model
-from prvr.metrics import Retrieval, overlap, retrieval
+from prvr.metrics import MomentRetrieval, Retrieval, moment_retrieval, overlap, ranks, retrieval
+from prvr.runs import Facts, Run
 from prvr.search import encode_queries, moment
 
 QUERIES_AT_ONCE = 256
@@ -27,15 +29,23 @@ QUERIES_AT_ONCE = 256
 class Evaluation:
     """The figures of a split, and what they were counted from.
 
-    moments: share of queries, in percent, whose best hit is the right video with a span that overlaps the annotated
-    one by at least that IoU; None where the captions have no spans or the frames no times.
+    spans: the figures of moments; None where the captions have no spans or the frames no times.
+    overlaps: IoU of the span found in a caption's own video with the annotated one that it overlaps best; NaN if unknown.
+    lengths: of each caption's own video in seconds; NaN if unknown.
     """
 
     retrieval: Retrieval
-    moments: dict[float, float] | None
+    spans: MomentRetrieval | None
     scores: Float[np.ndarray, "Q V"]
     captions: tuple[str, ...]
     videos: tuple[str, ...]
+    overlaps: Float[np.ndarray, "Q"]
+    lengths: Float[np.ndarray, "Q"]
+
+    @property
+    def moments(self) -> dict[float, float] | None:
+        """By IoU, share of queries, in percent, whose best hit is the right video with a span that overlaps the annotated one."""
+        return {least: shares[1] for least, shares in self.spans.recall.items()} if self.spans else None
 
 
 def evaluate_model(model: Model, dataset: Dataset, features: FeatureSet) -> Evaluation:
@@ -47,8 +57,36 @@ def evaluate_model(model: Model, dataset: Dataset, features: FeatureSet) -> Eval
     index, queries = _encoded(model, dataset, features)
     scores = index.scores(queries).numpy()
     figures = retrieval(scores, correct_videos(dataset, index.ids))
+    overlaps = _overlaps(index, queries, dataset)
+    spans = moment_retrieval(ranks(scores, _own_videos(dataset, index.ids)), overlaps)
     captions = tuple(caption.id for caption in dataset.captions)
-    return Evaluation(figures, _moments(index, queries, dataset, scores), scores, captions, tuple(index.ids))
+    return Evaluation(figures, spans, scores, captions, tuple(index.ids), overlaps, _lengths(index, dataset))
+
+
+def run_of(evaluation: Evaluation, dataset: Dataset, *, system: str, protocol: str = "honest", seed: int | None = None) -> Run:
+    """An evaluation as a run, which can be kept, exported and compared."""
+    column = {video: place for place, video in enumerate(evaluation.videos)}
+    also = [(row, column[video]) for row, caption in enumerate(dataset.captions) for video in caption.also]
+    filled = [sum(end - start for start, end in caption.moments) or math.nan for caption in dataset.captions]
+    facts = Facts(
+        texts=tuple(caption.text for caption in dataset.captions),
+        kinds=tuple(caption.kind for caption in dataset.captions),
+        lengths=evaluation.lengths,
+        ratios=np.array(filled) / evaluation.lengths,
+        overlaps=evaluation.overlaps,
+    )
+    return Run(
+        scores=evaluation.scores,
+        queries=evaluation.captions,
+        videos=evaluation.videos,
+        target=np.array([column[caption.video] for caption in dataset.captions]),
+        also=np.array(also, np.int64).reshape(-1, 2),
+        facts=facts,
+        system=system,
+        split=dataset.split,
+        protocol=protocol,
+        seed=seed,
+    )
 
 
 def retrieve(model: Model, dataset: Dataset, features: FeatureSet) -> Retrieval:
@@ -88,20 +126,34 @@ def _encoded(model: Model, dataset: Dataset, features: FeatureSet) -> tuple[Exac
     feature_files.check(dataset, FeatureSet(features.frames, features.text))
     check_widths(features, model.reading)
     index = ExactIndex.in_memory(model)
-    add_videos(index, dataset.video_ids, features.frames)
+    add_videos(index, dataset.video_ids, features.frames, durations=dataset.durations)
     return index, encode_captions(model, [caption.id for caption in dataset.captions], features.text)
 
 
-def _moments(
-    index: ExactIndex, queries: Embeddings, dataset: Dataset, scores: Float[np.ndarray, "Q V"]
-) -> dict[float, float] | None:
-    overlaps, videos = [], index.ids
+def _own_videos(dataset: Dataset, videos: Sequence[str]) -> Bool[np.ndarray, "Q V"]:
+    """True where a caption was written about a video: there its span is annotated."""
+    place = {video: column for column, video in enumerate(videos)}
+    own = np.zeros((len(dataset.captions), len(videos)), bool)
+    own[np.arange(len(own)), [place[caption.video] for caption in dataset.captions]] = True
+    return own
+
+
+def _overlaps(index: ExactIndex, queries: Embeddings, dataset: Dataset) -> Float[np.ndarray, "Q"]:
+    """How well the span found in each caption's own video overlaps an annotated one; other videos need no spans."""
+    overlaps = np.full(len(dataset.captions), np.nan)
     for row, caption in enumerate(dataset.captions):
-        if caption.start is None or caption.end is None:
+        if not caption.moments:
             continue
-        best = videos[int(scores[row].argmax())]
-        start, end = moment(index, tuple(field[row : row + 1] for field in queries), best)
-        if start is None or end is None:
-            return None
-        overlaps.append(overlap((start, end), (caption.start, caption.end)) if best == caption.video else 0.0)
-    return {least: float(np.mean([o >= least for o in overlaps]) * 100) for least in (0.3, 0.5, 0.7)} if overlaps else None
+        start, end = moment(index, tuple(field[row : row + 1] for field in queries), caption.video)
+        if start is not None and end is not None:
+            overlaps[row] = max(overlap((start, end), true) for true in caption.moments)
+    return overlaps
+
+
+def _lengths(index: ExactIndex, dataset: Dataset) -> Float[np.ndarray, "Q"]:
+    """How long each caption's video is: as the data set says, or else as its frames' times do."""
+    lengths = []
+    for caption in dataset.captions:
+        edges = index.info(caption.video).get("edges")
+        lengths.append(dataset.durations.get(caption.video, edges[-1] if edges else math.nan))
+    return np.array(lengths, np.float64)

@@ -1,15 +1,23 @@
-"""Retrieval metrics of a score matrix (Q, V). Ranks start at 1; percentages run from 0 to 100."""
+"""Retrieval metrics of a score matrix (Q, V). Ranks start at 1; percentages run from 0 to 100.
+
+Equal scores have no order of their own, and none is made up by sorting. A rule says where tied videos stand: pessimistic
+(the wrong ones first), optimistic (the right ones first), or mean (the expected place, were the tied ones shuffled).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from prvr.errors import DataError
+from prvr.errors import DataError, SettingError, nearest
 
 RECALLS = (1, 5, 10, 100)
+TIES = ("pessimistic", "optimistic", "mean")
+OVERLAPS = (0.3, 0.5, 0.7)
+SCORES_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -17,7 +25,10 @@ class Retrieval:
     """How well queries find their videos.
 
     r1, r5, r10, r100: share of queries, in percent, whose best correct video is among the first k.
-    sumr: their sum. medr, meanr: median and mean rank. mrr: mean of 1 / rank, from 0 to 1.
+    sumr: their sum. medr, meanr: median and mean rank of the best correct video.
+    mrr: mean of 1 / rank, from 0 to 1; the published code of this field calls it mAP.
+    map: mean average precision over all correct videos, from 0 to 1; with one correct video a query it is `mrr`.
+    covered1 ... covered100: share of a query's correct videos that are among the first k, in percent; mean over queries.
     """
 
     r1: float
@@ -28,6 +39,11 @@ class Retrieval:
     medr: float
     meanr: float
     mrr: float
+    map: float
+    covered1: float
+    covered5: float
+    covered10: float
+    covered100: float
     queries: int
     videos: int
 
@@ -40,21 +56,22 @@ class Retrieval:
         return asdict(self)
 
 
-def ranks(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"]) -> Int[np.ndarray, "Q"]:
-    """Rank of the best correct video of each query; of tied videos the wrong ones stand first (pessimistic).
+@dataclass(frozen=True)
+class MomentRetrieval:
+    """How well queries find their moment; an annotated and a found span agree if they overlap by an IoU.
 
-    Raises:
-        DataError: a query without a correct video, or a score that is not a number.
+    recall: by IoU and k, share of queries, in percent, whose video is among the first k with a span that agrees.
+    localised: by IoU, share of queries whose span in their own video agrees, wherever that video ranks. miou: the mean IoU.
+    queries: those that have an annotated span; no other is counted.
     """
-    if np.isnan(scores).any():
-        raise DataError(f"{int(np.isnan(scores).any(1).sum())} of {len(scores)} queries have scores that are not numbers")
-    if not correct.any(1).all():
-        raise DataError(f"query {int(correct.any(1).argmin())} has no correct video in the gallery")
-    best = np.where(correct, scores, -np.inf).max(1, keepdims=True)
-    return 1 + ((scores >= best) & ~correct).sum(1)
+
+    recall: dict[float, dict[int, float]]
+    localised: dict[float, float]
+    miou: float
+    queries: int
 
 
-def retrieval(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"]) -> Retrieval:
+def retrieval(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"], *, ties: str = "pessimistic") -> Retrieval:
     """All the figures of a score matrix.
 
     Raises:
@@ -62,8 +79,32 @@ def retrieval(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"]
     """
     if not len(scores):
         raise DataError("there is no query to evaluate; the split has no captions")
-    rank = ranks(scores, correct)
+    return figures(places(scores, correct, ties=ties), videos=scores.shape[1])
+
+
+def video_to_text(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"], *, ties: str = "pessimistic") -> Retrieval:
+    """The other direction: each video that has captions ranks all captions; `queries` counts videos, `videos` captions."""
+    asked = correct.any(0)
+    return retrieval(np.ascontiguousarray(scores.T[asked]), np.ascontiguousarray(correct.T[asked]), ties=ties)
+
+
+def ranks(
+    scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"], *, ties: str = "pessimistic"
+) -> Float[np.ndarray, "Q"]:
+    """Rank of the best correct video of each query; whole numbers, but for the mean of ties.
+
+    Raises:
+        DataError: a query without a correct video, or a score that is not a number.
+    """
+    return places(scores, correct, ties=ties)[:, 0]
+
+
+def figures(place: Float[np.ndarray, "Q M"], *, videos: int) -> Retrieval:
+    """All the figures of queries whose correct videos stand at these places; at least one query."""
+    rank, count = place[:, 0], np.isfinite(place).sum(1)
+    precision = np.arange(1, place.shape[1] + 1) / place
     r1, r5, r10, r100 = (recall_at(k, rank) for k in RECALLS)
+    covered1, covered5, covered10, covered100 = (float(((place <= k).sum(1) / count).mean() * 100) for k in RECALLS)
     return Retrieval(
         r1=r1,
         r5=r5,
@@ -73,14 +114,67 @@ def retrieval(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"]
         medr=float(np.median(rank)),
         meanr=float(rank.mean()),
         mrr=float((1 / rank).mean()),
-        queries=scores.shape[0],
-        videos=scores.shape[1],
+        map=float((precision.sum(1) / count).mean()),
+        covered1=covered1,
+        covered5=covered5,
+        covered10=covered10,
+        covered100=covered100,
+        queries=len(place),
+        videos=videos,
     )
 
 
-def recall_at(k: int, rank: Int[np.ndarray, "Q"]) -> float:
+def recall_at(k: int, rank: Float[np.ndarray, "Q"]) -> float:
     """Share of queries, in percent, with rank <= k."""
     return float((rank <= k).mean() * 100)
+
+
+def places(
+    scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"], *, ties: str = "pessimistic"
+) -> Float[np.ndarray, "Q M"]:
+    """Where each query's correct videos stand, best first; infinite after the last one of a query.
+
+    M is the most correct videos that a query has. Of c correct and w wrong videos that are tied, the i-th correct one
+    has w (pessimistic), 0 (optimistic) or w i / (c + 1) (mean) of the wrong ones before it.
+
+    Raises:
+        SettingError: there is no such rule.
+        DataError: a query without a correct video, or a score that is not a number.
+    """
+    if ties not in TIES:
+        raise SettingError(f"unknown rule for ties {ties!r}; {nearest(ties, TIES)}")
+    _check(scores, correct)
+    row, value = _correct_scores(scores, correct)
+    first = np.searchsorted(row, np.arange(len(scores) + 1))
+    order = np.arange(len(row)) - first[row]
+    # Correct videos of one query with one score stand together: from `group` on, `tied` of them.
+    starts = np.flatnonzero(np.r_[True, (row[1:] != row[:-1]) | (value[1:] != value[:-1])])
+    tied = np.diff(np.r_[starts, len(row)])
+    group, tied = np.repeat(starts, tied), np.repeat(tied, tied)
+    above, at_least = _better(scores, row, value)
+    wrong_above = above - order[group]
+    wrong_tied = at_least - above - tied
+    before = {"pessimistic": wrong_tied, "optimistic": 0, "mean": wrong_tied * (np.arange(len(row)) - group + 1) / (tied + 1)}[
+        ties
+    ]
+    found = np.full((len(scores), int(np.diff(first).max(initial=1))), np.inf)
+    found[row, order] = wrong_above + before + order + 1
+    return found
+
+
+def moment_retrieval(rank: Float[np.ndarray, "Q"], overlaps: Float[np.ndarray, "Q"]) -> MomentRetrieval | None:
+    """The figures of moments, from each query's rank of its own video and the IoU of the span that was found in it.
+
+    An IoU that is not a number stands for a query without an annotated span; None if there is no other.
+    """
+    known = ~np.isnan(overlaps)
+    if not known.any():
+        return None
+    rank, overlaps = rank[known], overlaps[known]
+    agree = {least: overlaps >= least for least in OVERLAPS}
+    recall = {least: {k: float((agree[least] & (rank <= k)).mean() * 100) for k in RECALLS} for least in OVERLAPS}
+    localised = {least: float(agree[least].mean() * 100) for least in OVERLAPS}
+    return MomentRetrieval(recall, localised, float(overlaps.mean()), int(known.sum()))
 
 
 def overlap(found: tuple[float, float], true: tuple[float, float]) -> float:
@@ -88,3 +182,58 @@ def overlap(found: tuple[float, float], true: tuple[float, float]) -> float:
     shared = max(0.0, min(found[1], true[1]) - max(found[0], true[0]))
     union = (found[1] - found[0]) + (true[1] - true[0]) - shared
     return shared / union if union > 0 else 0.0
+
+
+def ceilings(texts: Sequence[str], correct: Bool[np.ndarray, "Q V"]) -> dict[int, float]:
+    """The most that R@k can be, in percent, for k = 1, 5, 10, 100: equal texts get equal answers.
+
+    Texts are equal if they differ in case and white space only. The best k videos for n equal texts are those that are
+    correct for most of them. Where queries have several correct videos this is a bound that may be out of reach.
+    """
+    alike = np.unique([" ".join(text.casefold().split()) for text in texts], return_inverse=True)[1]
+    query, video = _pairs(correct)
+    pair, fits = np.unique(np.stack([alike[query], video]), axis=1, return_counts=True)
+    order = np.lexsort((-fits, pair[0]))
+    text, fits = pair[0][order], fits[order]
+    place = np.arange(len(text)) - np.searchsorted(text, text)
+    asked = np.bincount(alike)
+    best = {k: np.bincount(text, fits * (place < k), len(asked)) for k in RECALLS}
+    return {k: float(np.minimum(hits, asked).sum() / len(texts) * 100) for k, hits in best.items()}
+
+
+def _check(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"]) -> None:
+    if scores.size and np.isnan(scores.min()):
+        raise DataError(f"{int(np.isnan(scores).any(1).sum())} of {len(scores)} queries have scores that are not numbers")
+    has = correct.any(1)
+    if not has.all():
+        raise DataError(f"query {int(has.argmin())} has no correct video in the gallery")
+
+
+def _correct_scores(
+    scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"]
+) -> tuple[Int[np.ndarray, "P"], Float[np.ndarray, "P"]]:
+    """The query and the score of every correct pair; query by query, the larger scores first."""
+    row, column = _pairs(correct)
+    value = scores[row, column]
+    order = np.lexsort((-value, row))
+    return row[order], value[order]
+
+
+def _pairs(correct: Bool[np.ndarray, "Q V"]) -> tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P"]]:
+    """Rows and columns of what is correct; several times as quick as `nonzero` of two axes."""
+    row, column = np.divmod(np.flatnonzero(correct), max(correct.shape[1], 1))
+    return row, column
+
+
+def _better(
+    scores: Float[np.ndarray, "Q V"], row: Int[np.ndarray, "P"], value: Float[np.ndarray, "P"]
+) -> tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P"]]:
+    """How many videos of a query score above a value, and how many at least as much."""
+    above, at_least = np.empty(len(row), np.int64), np.empty(len(row), np.int64)
+    step = max(1, SCORES_AT_ONCE // max(scores.shape[1], 1))
+    for start in range(0, len(row), step):
+        part = slice(start, start + step)
+        block, bound = scores[row[part]], value[part, None]
+        above[part] = np.count_nonzero(block > bound, axis=1)
+        at_least[part] = np.count_nonzero(block >= bound, axis=1)
+    return above, at_least

@@ -1,4 +1,4 @@
-"""`prvr evaluate`."""
+"""`prvr evaluate`: of a model on a data set, or of a run that was kept."""
 
 from __future__ import annotations
 
@@ -7,40 +7,118 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prvr.cli.terminal import Device, Features, Json, Videos, app, show
+from prvr.cli.figures import report
+from prvr.cli.terminal import Device, Json, app, show
 from prvr.errors import SettingError
 
 if TYPE_CHECKING:
     from prvr.checkpoint import Checkpoint
     from prvr.datasets import Dataset
     from prvr.features import FeatureSet
+    from prvr.runs import Run
+
+# Below the name of its first argument, for a file that is not there.
+RUN_SUFFIXES = (".npz", ".npy", ".trec", ".run")
+
+Ties = Annotated[str, typer.Option(help="Where tied videos stand: pessimistic (wrong ones first), optimistic or mean.")]
 
 
 @app.command(epilog="Example: prvr evaluate videos features --model run --split test")
 def evaluate(
-    videos: Videos,
-    features: Features,
+    videos: Annotated[
+        Path,
+        typer.Argument(help="Folder of videos with captions.jsonl; or a run: .npz, score matrix, TREC.", metavar="VIDEOS|RUN"),
+    ],
+    features: Annotated[Path | None, typer.Argument(help="Folder of features that `prvr extract` keeps; none for a run.")] = None,
     model: Annotated[Path | None, typer.Option(help="Folder of a run.")] = None,
     zero_shot: Annotated[str, typer.Option(help="Instead of a run: the teacher alone, by its name below FEATURES.")] = "",
-    split: Annotated[str, typer.Option(help="train, dev, test or all.")] = "test",
+    split: Annotated[str | None, typer.Option(help="train, dev, test (if not said) or all.")] = None,
     split_seed: Annotated[int | None, typer.Option(help="Of the division into splits; by default the run's.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="Correct videos: qrels, captions.jsonl, a caption list or labels.")] = None,
+    queries: Annotated[Path | None, typer.Option(help="Of a score matrix: ids of its rows, one a line.")] = None,
+    gallery: Annotated[Path | None, typer.Option(help="Of a score matrix or TREC run: ids of all videos, one a line.")] = None,
+    ties: Ties = "pessimistic",
+    groups: Annotated[bool, typer.Option("--groups", help="Also by moment-to-video ratio, length and kind.")] = False,
+    video_to_text: Annotated[bool, typer.Option("--video-to-text", help="Also find captions by videos.")] = False,
+    save: Annotated[Path | None, typer.Option(help="Keep the scores with all that is known: RUN.npz.")] = None,
+    trec: Annotated[Path | None, typer.Option(help="Write the ranking in TREC's format, and FILE.qrels beside it.")] = None,
+    depth: Annotated[int, typer.Option(help="With --trec: videos per query.", min=1)] = 1000,
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Retrieve a split's videos by its captions, and count: R@k, SumR, median rank, and moments where spans are given."""
+    if videos.is_file() or videos.suffix in RUN_SUFFIXES:
+        _refuse(videos, features=features, model=model, zero_shot=zero_shot, split=split, split_seed=split_seed)
+        run = _read(videos, truth=truth, queries=queries, gallery=gallery)
+    else:
+        _refuse(videos, queries=queries, gallery=gallery)
+        run = _answered(videos, features, model, zero_shot, split=split or "test", split_seed=split_seed, device=device)
+        run = _with_truth(run, truth)
+    value, lines = report(run, ties=ties, groups=groups, backwards=video_to_text)
+    _write(run, save=save, trec=trec, depth=depth)
+    show(as_json, value, lines)
+
+
+def _answered(
+    videos: Path, features: Path | None, model: Path | None, zero_shot: str, *, split: str, split_seed: int | None, device: str
+) -> Run:
+    """What a model answers to a folder's captions."""
     from prvr.checkpoint import to_device
     from prvr.datasets.folder import load
-    from prvr.evaluate import evaluate_model as run
+    from prvr.evaluate import evaluate_model, run_of
 
+    if features is None:
+        raise SettingError(f"{videos} is no run; for a folder of videos name its features, too: prvr evaluate {videos} FEATURES")
     checkpoint, given = _model_and_features(features, model, zero_shot)
     dataset: Dataset = load(videos, split, seed=_split_seed(checkpoint, split_seed))
-    result = run(to_device(checkpoint, device).model, dataset, given)
-    moments = result.moments or {}
-    lines = [f"{split}: {result.retrieval}"]
-    if moments:
-        shares = "  ".join(f"IoU>={least:g}: {share:.1f} %" for least, share in moments.items())
-        lines.append(f"best hit is the right video and its span overlaps the moment  {shares}")
-    show(as_json, {"split": split, **result.retrieval.as_dict(), "moments": moments}, lines)
+    result = evaluate_model(to_device(checkpoint, device).model, dataset, given)
+    about = checkpoint.about
+    seed = about.get("training", {}).get("seed")
+    system = zero_shot or (model.resolve().name if model is not None else "")
+    return run_of(result, dataset, system=system, protocol=about.get("protocol", "honest"), seed=seed)
+
+
+def _read(path: Path, *, truth: Path | None, queries: Path | None, gallery: Path | None) -> Run:
+    """A run from a file in any of the forms; foreign ones need a truth, and a matrix needs ids."""
+    from prvr.runs import load_run, read_arrays
+    from prvr.runs.foreign import read_ids, read_matrix, read_trec
+    from prvr.runs.truth import read_truth
+
+    matrix = path.suffix in (".npz", ".npy")
+    if matrix and queries is None and gallery is None and "about" in read_arrays(path):
+        return _with_truth(load_run(path), truth)
+    if truth is None:
+        raise SettingError(f"{path} does not say which videos are correct; give --truth FILE, qrels or captions")
+    if not matrix:
+        return read_trec(path, read_truth(truth), gallery=None if gallery is None else read_ids(gallery))
+    if queries is None or gallery is None:
+        raise SettingError(f"{path} is a plain score matrix; name its ids: --queries FILE --gallery FILE, one id a line")
+    return read_matrix(path, read_truth(truth), queries=read_ids(queries), gallery=read_ids(gallery))
+
+
+def _with_truth(run: Run, truth: Path | None) -> Run:
+    from prvr.runs.truth import read_truth, with_truth
+
+    return run if truth is None else with_truth(run, read_truth(truth))
+
+
+def _write(run: Run, *, save: Path | None, trec: Path | None, depth: int) -> None:
+    from prvr.runs import save_run
+    from prvr.runs.foreign import write_qrels, write_trec
+
+    if trec is not None:
+        write_trec(run, trec, depth=depth)
+        write_qrels(run, trec.with_name(trec.name + ".qrels"))
+    if save is not None:
+        save_run(run, save)
+
+
+def _refuse(first: Path, **options: object) -> None:
+    """Options that say nothing where they stand are errors, not silence."""
+    kind = "a folder of videos" if first.is_dir() else "a run"
+    for name, value in options.items():
+        if value not in (None, ""):
+            raise SettingError(f"{name.replace('_', '-')} {value} is not for {kind} such as {first}; leave it out")
 
 
 def _model_and_features(features: Path, model: Path | None, zero_shot: str) -> tuple[Checkpoint, FeatureSet]:

@@ -1,0 +1,323 @@
+"""`prvr evaluate` and `prvr compare` as one types them, and that every command of docs/evaluation.md runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from prvr import checkpoint as checkpoints
+from prvr import cli
+from prvr.checkpoint import Reads, Source
+from prvr.datasets import Caption, Dataset
+from prvr.evaluate import evaluate_model, run_of
+from prvr.features import FeatureSet
+from prvr.features.packed import Packed, PackedWriter
+from prvr.index.encode import add_videos
+from prvr.index.exact import ExactIndex
+from prvr.methods.dl_dkd import DlDkdConfig
+from prvr.metrics import overlap
+from prvr.runs import load_run, save_run
+from prvr.search import encode_queries, moment
+
+TEACHER, WORDS = "clip_vit_base_patch32", "all_minilm_l6_v2"
+COLUMNS, VIDEOS, PER_VIDEO = 6, 12, 2
+DOCUMENT = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text()
+
+
+class Answer(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def prvr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., Answer]:
+    def call(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["prvr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return Answer(int(ended.value.code or 0), out, err)
+
+    return call
+
+
+def says(answer: Answer, *parts: str) -> None:
+    assert answer.status == 1, answer.out + answer.err
+    (line,) = answer.err.splitlines()
+    assert answer.out == ""
+    for part in parts:
+        assert part in line
+
+
+def packed(path: Path, items: dict[str, np.ndarray], **info: object) -> None:
+    about = {"encoder": {"name": path.parent.name, "fingerprint": None}}
+    with PackedWriter(path, columns=COLUMNS, about=about) as writer:
+        for id, rows in items.items():
+            writer.append(id, rows, {name: of[id] if isinstance(of, dict) else of for name, of in info.items()})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files with the names of videos, captions with spans, their features, and a student of them that nobody trained."""
+    root, random = tmp_path_factory.mktemp("evaluation"), np.random.default_rng(0)
+    names = [f"{n:02d}.mp4" for n in range(VIDEOS)]
+    lines, frames, texts = [], {}, {}
+    (root / "videos").mkdir()
+    for place, name in enumerate(names):
+        (root / "videos" / name).touch()
+        frames[name] = random.normal(size=(6 + place, COLUMNS)).astype(np.float32)
+        for k in range(PER_VIDEO):
+            # Every other video is described in the words of the one before.
+            span = {"start": 1.0 * k, "end": 2.0 * k + 2} if place % 4 else {}
+            lines.append({"video": name, "text": f"sentence {place // 2 if k else place}-{k}", "split": "test", **span})
+            noise = random.normal(scale=1.5, size=COLUMNS)
+            texts[f"{name}#{k}"] = (frames[name][k] + noise).astype(np.float32)[None]
+    (root / "videos" / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    times = {name: [1.0 * n for n in range(len(rows))] for name, rows in frames.items()}
+    lengths = {name: 1.0 * len(rows) for name, rows in frames.items()}
+    packed(root / "features" / TEACHER / "frames", frames, times=times, duration=lengths, size=1, mtime_ns=1)
+    said = {f"{line['video']}#{n % PER_VIDEO}": line["text"] for n, line in enumerate(lines)}
+    packed(root / "features" / TEACHER / "sentences", texts, text=said)
+    packed(root / "features" / WORDS / "words", texts, text=said)
+    torch.manual_seed(0)
+    reads = Reads(Source(TEACHER, COLUMNS), Source(WORDS, COLUMNS))
+    student = checkpoints.build("dl_dkd", DlDkdConfig(hidden=8, heads=2), reads)
+    checkpoints.save(student, root / "run")
+    return root
+
+
+@pytest.fixture
+def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of one's own, and the current folder."""
+    shutil.copytree(made, tmp_path / "place")
+    monkeypatch.chdir(tmp_path / "place")
+    return tmp_path / "place"
+
+
+FOLDER = ("videos", "features", "--zero-shot", TEACHER)
+
+
+# From a folder and from a run
+
+
+def test_a_folder_and_the_run_that_it_saved_give_the_same(prvr: Callable[..., Answer], place: Path) -> None:
+    options = ("--groups", "--video-to-text", "--ties", "mean", "--json")
+    first = prvr("evaluate", *FOLDER, "--save", "run.npz", *options)
+    assert first.status == 0, first.err
+    assert prvr("evaluate", "run.npz", *options) == first
+    value = json.loads(first.out)
+    assert (value["split"], value["system"], value["protocol"], value["ties"]) == ("test", TEACHER, "honest", "mean")
+    assert (value["queries"], value["videos"]) == (24, 12)
+    assert value["moment_queries"] == 18
+    assert value["moments"]["0.3"] == value["moment_recall"]["0.3"]["r1"]
+    assert value["moment_recall"]["0.5"]["r100"] == value["localised"]["0.5"]
+    assert value["video_to_text"]["queries"] == 12
+    groups = value["groups"]
+    assert {name: sum(group["queries"] for group in parts) for name, parts in groups.items()} == dict.fromkeys(groups, 24)
+    assert groups["moment / video"][-1] == {**groups["moment / video"][-1], "group": "unknown", "queries": 6}
+    # Of 12 second sentences, two videos share each: at most 6 of them are found at 1, and all at 5.
+    assert value["ceilings"]["r1"] == pytest.approx(100 * (12 + 6) / 24)
+    assert value["ceilings"]["r5"] == 100
+
+
+def test_lines_for_people(prvr: Callable[..., Answer], place: Path) -> None:
+    plain = prvr("evaluate", *FOLDER).out.splitlines()
+    assert plain[0].startswith("test: R@1/5/10/100 ")
+    assert "(24 queries, 12 videos)" in plain[0]
+    assert any(line.startswith("best hit is the right video and its span overlaps the moment  IoU>=0.3: ") for line in plain)
+    assert any("18 queries with a span, 6 queries have none" in line for line in plain)
+    assert any("keep R@1/5/10 below 75.0/100.0/100.0" in line for line in plain)
+    assert plain[-1] == "protocol: honest"
+    more = prvr("evaluate", *FOLDER, "--groups", "--video-to-text").out.splitlines()
+    assert [line for line in more if line in plain] == plain
+    assert any(line.strip().startswith("unknown       6 queries") for line in more)
+    assert any(line.startswith("video to text: ") and line.endswith("(12 videos, 24 captions)") for line in more)
+
+
+def test_the_protocol_is_the_checkpoints(prvr: Callable[..., Answer], place: Path) -> None:
+    path = place / "run" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "about": {"protocol": "community", "training": {"seed": 7}}}))
+    answer = prvr("evaluate", "videos", "features", "--model", "run", "--save", "run.npz")
+    assert answer.out.splitlines()[-1] == "protocol: community"
+    run = load_run("run.npz")
+    assert (run.protocol, run.system, run.seed) == ("community", "run", 7)
+    assert json.loads(prvr("evaluate", "run.npz", "--json").out)["protocol"] == "community"
+
+
+def test_ties_are_named_and_counted(prvr: Callable[..., Answer], place: Path) -> None:
+    assert prvr("evaluate", *FOLDER, "--save", "run.npz").status == 0
+    run = load_run("run.npz")
+    save_run(replace(run, scores=np.zeros_like(run.scores)), place / "flat.npz")
+    found = {
+        ties: json.loads(prvr("evaluate", "flat.npz", "--ties", ties, "--json").out)["meanr"]
+        for ties in ("pessimistic", "optimistic", "mean")
+    }
+    assert found == {"pessimistic": 12, "optimistic": 1, "mean": 6.5}
+    says(prvr("evaluate", "flat.npz", "--ties", "best"), "unknown rule for ties 'best'")
+
+
+def test_a_trec_file_gives_the_same_figures(prvr: Callable[..., Answer], place: Path) -> None:
+    first = json.loads(prvr("evaluate", *FOLDER, "--trec", "out.trec", "--json").out)
+    second = json.loads(prvr("evaluate", "out.trec", "--truth", "out.trec.qrels", "--json").out)
+    same = ("r1", "r5", "r10", "r100", "sumr", "medr", "meanr", "mrr", "map", "queries", "videos")
+    assert {name: second[name] for name in same} == pytest.approx({name: first[name] for name in same})
+    assert second["protocol"] == "not said"
+
+
+# What is refused
+
+
+def test_what_is_missing_is_said(prvr: Callable[..., Answer], place: Path) -> None:
+    says(prvr("evaluate", "videos", "--zero-shot", TEACHER), "prvr evaluate videos FEATURES")
+    says(prvr("evaluate", "videos", "features"), "say which model")
+    says(prvr("evaluate", "none.npz"), "no run at none.npz", "--save none.npz")
+    (place / "out.trec").write_text("q Q0 v 1 0.5 s\n")
+    says(prvr("evaluate", "out.trec"), "--truth FILE")
+    says(prvr("evaluate", "out.trec", "--truth", "none"), "no truth at none")
+    np.save(place / "scores.npy", np.zeros((2, 2)))
+    (place / "qrels").write_text("q 0 v 1\n")
+    says(prvr("evaluate", "scores.npy", "--truth", "qrels"), "--queries FILE --gallery FILE")
+    says(prvr("evaluate", "scores.npy", "--truth", "qrels", "--queries", "none", "--gallery", "none"), "no ids at none")
+
+
+def test_options_that_would_say_nothing(prvr: Callable[..., Answer], place: Path) -> None:
+    assert prvr("evaluate", *FOLDER, "--save", "run.npz").status == 0
+    says(prvr("evaluate", "run.npz", "features"), "features features is not for a run")
+    says(prvr("evaluate", "run.npz", "--model", "run"), "model run is not for a run")
+    says(prvr("evaluate", "run.npz", "--split", "dev"), "split dev is not for a run")
+    says(prvr("evaluate", *FOLDER, "--queries", "x"), "queries x is not for a folder of videos")
+
+
+def test_nothing_is_written_where_something_is_wrong(prvr: Callable[..., Answer], place: Path) -> None:
+    (place / "qrels").write_text("unknown 0 00.mp4 1\n")
+    says(
+        prvr("evaluate", *FOLDER, "--truth", "qrels", "--save", "run.npz"), "24 of 24 queries have no correct video", "'00.mp4#0'"
+    )
+    assert not (place / "run.npz").exists()
+    assert prvr("evaluate", *FOLDER, "--save", "whole.npz").status == 0
+    run = load_run("whole.npz")
+    save_run(replace(run, videos=("a b.mp4", *run.videos[1:])), place / "spaced.npz")
+    says(prvr("evaluate", "spaced.npz", "--trec", "out.trec", "--save", "run.npz"), "the id 'a b.mp4' has blanks in it")
+    assert not list(place.glob("out.trec*"))
+    assert not (place / "run.npz").exists()
+
+
+# Comparing
+
+
+def test_compare(prvr: Callable[..., Answer], place: Path) -> None:
+    assert prvr("evaluate", *FOLDER, "--save", "a.npz").status == 0
+    assert prvr("evaluate", "videos", "features", "--model", "run", "--save", "b.npz").status == 0
+    answer = prvr("compare", "a.npz", "ours=b.npz,b.npz", "--resamples", 500)
+    assert answer.status == 0, answer.err
+    lines = answer.out.splitlines()
+    assert lines[0].startswith("a: SumR ")
+    assert lines[0].endswith("(1 seed)")
+    assert " ± 0.0 " in lines[1]
+    assert lines[1].endswith("(2 seeds)")
+    assert [line.split(" [")[0].rpartition(" ")[0] for line in lines[2:5]] == [
+        f"ours - a: {name}" for name in ("SumR", "R@1", "MRR")
+    ]
+    assert "24 queries of 12 videos" in lines[5]
+    assert lines[6] == "protocol: honest"
+    value = json.loads(prvr("compare", "a.npz", "b.npz", "--json", "--resamples", 200).out)
+    assert value["baseline"] == "a"
+    assert set(value["effects"]["b"]["mrr"]) == {"difference", "low", "high", "p", "p_holm"}
+    assert prvr("compare", "a.npz", "b.npz", "--resamples", 200) == prvr("compare", "a.npz", "b.npz", "--resamples", 200)
+
+
+def test_compare_says_where_protocols_differ_and_what_does_not_fit(prvr: Callable[..., Answer], place: Path) -> None:
+    assert prvr("evaluate", *FOLDER, "--save", "a.npz").status == 0
+    run = load_run("a.npz")
+    save_run(replace(run, protocol="community"), place / "b.npz")
+    assert prvr("compare", "a.npz", "b.npz", "--resamples", 50).out.splitlines()[-1] == "protocols differ: a honest, b community"
+    save_run(replace(run, queries=("new", *run.queries[1:])), place / "c.npz")
+    says(prvr("compare", "a.npz", "c.npz"), "a.npz has query '00.mp4#0', which c.npz has not")
+    says(prvr("compare", "a.npz"), "there is one system")
+    says(prvr("compare", "a.npz", "a.npz"), "two systems are called 'a'")
+    says(prvr("compare", "a.npz", "b="), "names no run")
+    says(prvr("compare", "a.npz", "none.npz"), "no run at none.npz")
+
+
+def test_help_with_an_example(prvr: Callable[..., Answer]) -> None:
+    assert "Example: prvr compare" in prvr("compare", "--help").out
+
+
+# Moments of an evaluation
+
+
+def test_moments_are_those_of_the_own_video_at_any_rank(tmp_path: Path) -> None:
+    """Beside a plain loop: a caption counts at k if its own video is among the first k with a span that fits one moment."""
+    torch.manual_seed(1)
+    reads = Reads(Source("frames", COLUMNS), Source("words", COLUMNS))
+    model = checkpoints.build("dl_dkd", DlDkdConfig(hidden=8, heads=2), reads).model.eval()
+    random = np.random.default_rng(4)
+    frames = {f"v{n}": random.normal(size=(12, COLUMNS)).astype(np.float32) for n in range(9)}
+    words = {f"#{n}": random.normal(size=(3, COLUMNS)).astype(np.float32) for n in range(30)}
+    captions = [
+        Caption(id, f"v{n % 9}", id, 1.0, 9.0, windows=((1.0, 4.0), (5.0, 9.0)), also=(f"v{(n + 1) % 9}",))
+        for n, id in enumerate(words)
+    ]
+    captions[3] = Caption("#3", "v3", "#3")
+    dataset = Dataset("toy", "test", tuple(captions), tuple(frames), {"v0": 40.0})
+
+    packed(tmp_path / "frames", frames, times=[1.0 * n for n in range(12)], duration=12.0, size=1, mtime_ns=1)
+    evaluation = evaluate_model(model, dataset, FeatureSet(Packed(tmp_path / "frames"), words))
+    index = ExactIndex.in_memory(model)
+    add_videos(index, frames, Packed(tmp_path / "frames"))
+    ranks, overlaps = [], []
+    for row, caption in enumerate(captions):
+        own = list(frames).index(caption.video)
+        ranks.append(1 + int((evaluation.scores[row] > evaluation.scores[row, own]).sum()))
+        found = moment(index, encode_queries(model, [words[caption.id]]), caption.video)
+        overlaps.append(max((overlap(found, true) for true in caption.moments), default=None))
+    known = [(rank, of) for rank, of in zip(ranks, overlaps, strict=True) if of is not None]
+    assert evaluation.spans.queries == len(known) == 29
+    for least in (0.3, 0.5, 0.7):
+        for k in (1, 5):
+            expected = 100 * np.mean([rank <= k and of >= least for rank, of in known])
+            assert evaluation.spans.recall[least][k] == pytest.approx(expected)
+    assert evaluation.spans.miou == pytest.approx(np.mean([of for _, of in known]))
+    assert evaluation.moments == {least: shares[1] for least, shares in evaluation.spans.recall.items()}
+    run = run_of(evaluation, dataset, system="toy")
+    assert run.correct.sum(1).tolist() == [1 if n == 3 else 2 for n in range(30)]
+    # Both windows together, of a length that the data set knows or else the frames' times.
+    assert (run.facts.ratios[0], run.facts.ratios[1]) == pytest.approx((7 / 40, 7 / 12))
+    assert np.isnan(run.facts.ratios[3])
+
+
+# The document
+
+
+def test_the_commands_of_the_document(prvr: Callable[..., Answer], place: Path) -> None:
+    commands = [line[2:] for block in re.findall(r"```console\n(.*?)```", DOCUMENT, flags=re.S) for line in block.splitlines()]
+    assert len(commands) >= 9
+    for command in commands:
+        answer = prvr(*shlex.split(command)[1:])
+        assert answer.status == 0, (command, answer.err)
+        if command.endswith("ours.npz --save again.npz") or "--save ours.npz" in command:
+            run = load_run("ours.npz")
+            np.save("scores.npy", run.scores)
+            Path("queries.txt").write_text("".join(f"{id}\n" for id in run.queries))
+            Path("gallery.txt").write_text("".join(f"{id}\n" for id in run.videos))
+            for seed in (1, 2, 3):
+                shutil.copy("ours.npz", f"seed{seed}.npz")
+
+
+def test_the_document_is_short_and_its_links_lead_somewhere() -> None:
+    assert len(DOCUMENT.splitlines()) < 120
+    for target in re.findall(r"\]\(([^)#]+)\)", DOCUMENT):
+        assert (Path(__file__).parent.parent / "docs" / target).exists(), target
