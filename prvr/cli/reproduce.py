@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # What the packages in circulation call a student's frames; others are called i3d.
 FRAMES = {"tvr": "i3d_resnet", "charades": "i3d_rgb_lgi", "toy": "toy_frames"}
 
+COMPLEXITY = "complexity"
+
 
 @app.command(epilog="Example: prvr reproduce decay results --data packages/tvr --seeds 3")
 def reproduce(
@@ -41,6 +43,7 @@ def reproduce(
     as_json: Json = False,
 ) -> None:
     """Run a table of the papers on a feature package, or on a toy world: trained, tested, compared, written down."""
+    from prvr.reproduce.costs import SOURCE, TITLE
     from prvr.reproduce.run import Plan, score_rows
     from prvr.reproduce.tables import TABLES
     from prvr.reproduce.tables import table as find
@@ -48,7 +51,11 @@ def reproduce(
 
     if not table:
         known = {name: {"title": its.title, "source": its.source} for name, its in TABLES.items()}
-        show(as_json, known, [f"{name:14} {its.title} ({its.source})" for name, its in TABLES.items()])
+        known[COMPLEXITY] = {"title": TITLE, "source": SOURCE}
+        show(as_json, known, [f"{name:14} {its['title']} ({its['source']})" for name, its in known.items()])
+        return
+    if table == COMPLEXITY:
+        _complexity(out, device, as_json)
         return
     wanted = find(table)
     plan = Plan(seeds, protocol, tuple(settings or ()), device)
@@ -61,6 +68,15 @@ def reproduce(
         scored = score_rows(wanted, out, materials, plan, on_progress=on_progress)
         counted = write_table(wanted, scored, out, materials=materials, plan=plan, command=_command())
     show(as_json, counted.values, [*counted.lines, "", f"written to {out / table}.md and .json"])
+
+
+def _complexity(out: Path, device: str, as_json: bool) -> None:
+    from prvr.complexity import StepSizes
+    from prvr.reproduce.costs import write_costs
+
+    with progress() as on_progress:
+        counted = write_costs(out, command=_command(), device=device, sizes=StepSizes(), on_progress=on_progress)
+    show(as_json, counted.values, [*counted.lines])
 
 
 def _toy(out: Path, frames: str, texts: dict[str, str], teachers: list[str]) -> Materials:

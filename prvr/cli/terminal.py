@@ -20,7 +20,8 @@ app = typer.Typer(
 )
 
 Videos = Annotated[Path, typer.Argument(help="Folder of videos, with captions.jsonl if it is a data set.")]
-Features = Annotated[Path, typer.Argument(help="Folder of features that `prvr extract` keeps.")]
+Data = Annotated[Path, typer.Argument(help="Folder of videos with captions.jsonl, or a feature package ROOT/COLLECTION.")]
+Features = Annotated[Path, typer.Argument(help="Folder that `prvr extract` or `prvr data convert` keeps, or a package.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Device = Annotated[str, typer.Option(help="Where networks run: cpu, cuda, cuda:1 ...")]
 Rate = Annotated[float, typer.Option(help="Frames per second that are looked at.", min=0.01)]

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from prvr.cli.terminal import Device, Features, Json, Videos, app, progress, show
+from prvr.cli.terminal import Data, Device, Features, Json, app, progress, show
 from prvr.errors import SettingError
 
 
 @app.command(epilog="Example: prvr train videos features run --frames clip --words roberta_base --teacher clip lr=3e-4")
 def train(
-    videos: Videos,
+    data: Data,
     features: Features,
     out: Annotated[Path, typer.Argument(help="Folder of the run; a run that was cut off goes on.")],
     words: Annotated[str, typer.Option(help="Whose words the student reads: a name below FEATURES.")],
@@ -22,14 +22,18 @@ def train(
     teacher: Annotated[list[str] | None, typer.Option(help="Who teaches: a name below FEATURES; repeatable.")] = None,
     preset: Annotated[str, typer.Option(help="What to start from.")] = "dl-dkd++",
     split_seed: Annotated[int, typer.Option(help="Of the division into train, dev and test.")] = 0,
+    protocol: Annotated[
+        str, typer.Option(help="What chooses the epoch: honest (dev) or community (the reported split).")
+    ] = "honest",
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Train a student on a folder of videos with captions; the best epoch on the dev split is kept."""
+    """Train a student on a folder of videos with captions, or on a package; the best epoch on the dev split is kept."""
     from prvr import presets
     from prvr.config import override
-    from prvr.datasets.folder import load
-    from prvr.train import Data, Recipe
+    from prvr.protocols import open_splits
+    from prvr.train import Data as TrainingData
+    from prvr.train import Recipe
     from prvr.train import train_student as run
     from prvr.workspace import student_features
 
@@ -39,17 +43,20 @@ def train(
     if not frames and not teachers:
         raise SettingError("say whose frames the student reads: --teacher NAME, or --frames NAME to learn without a teacher")
     given, reads = student_features(features, frames=frames or (teachers or [""])[0], words=words, teachers=teachers)
-    data = Data(load(videos, "train", seed=split_seed), load(videos, "dev", seed=split_seed), given)
+    splits = open_splits(data, protocol=protocol, seed=split_seed)
     with progress() as on_progress:
         best = run(
             out,
             Recipe(recipe.method, changed, training),
             reads=reads,
-            data=data,
+            data=TrainingData(splits.train, splits.dev, given),
             device=device,
-            notes={"split_seed": split_seed},
+            notes={"split_seed": split_seed, "protocol": splits.protocol},
             on_progress=on_progress,
         )
     about = best.about
-    line = f"{out}: best epoch {about['epoch'] + 1}, SumR {about['dev']['sumr']:.1f} on dev; curves in {out / 'curves.png'}"
+    reached = (
+        f"best epoch {about['epoch'] + 1}, SumR {about['dev']['sumr']:.1f} on {splits.dev.split}, protocol {splits.protocol}"
+    )
+    line = f"{out}: {reached}; curves in {out / 'curves.png'}"
     show(as_json, {"run": str(out), "fingerprint": best.fingerprint, **about}, [line])

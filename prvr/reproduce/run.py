@@ -157,23 +157,21 @@ class _Answer:
         return [self.materials.teachers[place] for place in self.row.teachers]
 
     def _folder(self) -> Path:
-        about = [
-            to_dict(self._recipe().settings) if self.row.base else {},
-            to_dict(self._recipe().training) if self.row.base else {},
-        ]
+        recipe = self._recipe(0) if self.row.base else None
+        about = [to_dict(recipe.settings), to_dict(recipe.training)] if recipe else []
         same = [self.plan.protocol, self.materials.collection, self.materials.frames, self.materials.texts.get(self.row.text)]
-        key = hashlib.sha256(json.dumps([about, same, self._names(), bool(self.row.base)]).encode()).hexdigest()[:8]
+        key = hashlib.sha256(json.dumps([about, same, self._names()]).encode()).hexdigest()[:8]
         name = " ".join([self.row.base or "zero-shot", *self._names(), *(f"{k}={v}" for k, v in self.row.changes.items())])
         slug = re.sub(r"[^a-z0-9.=+]+", "-", name.lower()).strip("-")
         return self.out / "runs" / f"{slug[:80]}-{key}" / f"seed{self.seed}"
 
-    def _recipe(self) -> Recipe:
+    def _recipe(self, seed: int) -> Recipe:
         changed = self.row.changes.get("distillation_target") == "feature"
         widths = (
             tuple(columns(teacher_features(self.materials.features, name)[0].frames) for name in self._names()) if changed else ()
         )
         recipe = recipe_of(self.row, self.materials.collection, self.plan.changes, teacher_columns=widths)
-        return replace(recipe, training=replace(recipe.training, seed=recipe.training.seed + self.seed))
+        return replace(recipe, training=replace(recipe.training, seed=recipe.training.seed + seed))
 
     def _teacher(self) -> Checkpoint:
         _, reads = teacher_features(self.materials.features, self._names()[0])
@@ -188,7 +186,7 @@ class _Answer:
         )
         return train_student(
             self._folder(),
-            self._recipe(),
+            self._recipe(self.seed),
             reads=reads,
             data=Data(self.splits.train, self.splits.dev, features),
             device=self.plan.device,
