@@ -118,7 +118,7 @@ def load(path: str | Path) -> Checkpoint:
         model.eval()
     except (FileNotFoundError, NotADirectoryError):
         missing = WEIGHTS if (path / CONFIG).exists() else CONFIG
-        raise ModelError(f"no checkpoint in {path} ({missing} is missing); train one: prvr train") from None
+        raise ModelError(f"no checkpoint in {path} ({missing} is missing); {_next_step(path)}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError) as problem:
         raise ModelError(f"{path / CONFIG} is broken ({type(problem).__name__}: {_first_line(problem)}); train again") from None
     except (RuntimeError, SafetensorError, OSError) as problem:
@@ -126,6 +126,21 @@ def load(path: str | Path) -> Checkpoint:
     except PrvrError as problem:
         raise ModelError(f"{path / CONFIG}: {problem}") from None
     return Checkpoint(checkpoint.method, settings, reads, checkpoint.model, text.get("about", {}))
+
+
+def _next_step(path: Path) -> str:
+    for file in (path, path / "model.ckpt"):
+        if _looks_like_torch(file):
+            wanted = f"prvr checkpoint import {file} OUT --visual-feature NAME"
+            return f"{file} looks like a torch file, which may hold code and is not opened; one of DL-DKD's authors: {wanted}"
+    return "train one: prvr train"
+
+
+def _looks_like_torch(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(4).startswith((b"PK\x03\x04", b"\x80\x02"))
 
 
 def _method(name: str) -> Method:

@@ -10,42 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prvr.authors.names import our_name
 from prvr.batch import Batch, TeacherBatch
 
 FIXTURES = Path(__file__).parent / "parity"
-
-PARTS = {
-    "query_pos_embed.position_embeddings": "words.positions.table",
-    "query_pos_embed.LayerNorm": "words.positions.norm",
-    "query_input_proj.LayerNorm": "word_projection.norm",
-    "query_input_proj.net.1": "word_projection.linear",
-    "query_encoder.self": "words.attention",
-    "query_encoder.output.dense": "words.attention.output",
-    "query_encoder.output.LayerNorm": "words.attention.norm",
-    "modular_vector_mapping": "pooling.weight",
-    "visual_pos_embed.position_embeddings": "frames.positions.table",
-    "visual_pos_embed.LayerNorm": "frames.positions.norm",
-    "visual_input_proj.LayerNorm": "frame_projection.norm",
-    "visual_input_proj.net.1": "frame_projection.linear",
-    "visual_encoder.self": "frames.attention",
-    "visual_encoder.output.dense": "frames.attention.output",
-    "visual_encoder.output.LayerNorm": "frames.attention.norm",
-    "out_mapping_linear": "mapping",
-    "mapping_linear": "mapping",
-}
-
-
-def our_name(published: str) -> str:
-    """`exp_query_encoder.self.key.bias` is `branches.1.words.attention.key.bias`."""
-    branch, rest = 0, published
-    for prefix, number in (("exp_", 1), ("A_", 1), ("B_", 0)):
-        if published.startswith(prefix):
-            branch, rest = number, published[len(prefix) :]
-    rest = rest.replace("frame_pos_", "visual_pos_").replace("frame_input_", "visual_input_").replace("frame_enc", "visual_enc")
-    for theirs, ours in PARTS.items():
-        if rest.startswith(theirs + "."):
-            return f"branches.{branch}.{ours}{rest[len(theirs) :]}"
-    raise KeyError(published)
 
 
 def numbers(name: str) -> Any:

@@ -1,0 +1,100 @@
+"""The parameter names of the published DL-DKD code, as ours.
+
+published                                  ours
+-----------------------------------------  ---------------------------------------------
+DL-DKD++: `query_encoder.self.key.bias`    `branches.0.words.attention.key.bias` (inheritance)
+DL-DKD++: `exp_query_encoder.self...`      `branches.1.words.attention...` (exploration)
+DL-DKD: `B_frame_pos_embed.LayerNorm...`   `branches.0.frames.positions.norm...` (inheritance)
+DL-DKD: `A_frame_pos_embed.LayerNorm...`   `branches.1.frames.positions.norm...` (exploration)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from prvr.methods.dl_dkd import Branch
+
+BRANCHES: tuple[Branch, Branch] = ("inheritance", "exploration")
+PREFIXES = {"exp_": 1, "A_": 1, "B_": 0}
+WRAPPER = "module."
+# DL-DKD's exploration reads words through inheritance's projection; its own is in the file and was never trained.
+NEVER_TRAINED = "A_query_input_proj."
+
+PARTS = {
+    "query_input_proj.LayerNorm": "word_projection.norm",
+    "query_input_proj.net.1": "word_projection.linear",
+    "query_pos_embed.position_embeddings": "words.positions.table",
+    "query_pos_embed.LayerNorm": "words.positions.norm",
+    "query_encoder.self": "words.attention",
+    "query_encoder.output.dense": "words.attention.output",
+    "query_encoder.output.LayerNorm": "words.attention.norm",
+    "modular_vector_mapping": "pooling.weight",
+    "visual_input_proj.LayerNorm": "frame_projection.norm",
+    "visual_input_proj.net.1": "frame_projection.linear",
+    "visual_pos_embed.position_embeddings": "frames.positions.table",
+    "visual_pos_embed.LayerNorm": "frames.positions.norm",
+    "visual_encoder.self": "frames.attention",
+    "visual_encoder.output.dense": "frames.attention.output",
+    "visual_encoder.output.LayerNorm": "frames.attention.norm",
+    "out_mapping_linear": "mapping",
+    "mapping_linear": "mapping",
+}
+
+
+@dataclass(frozen=True)
+class Names:
+    """A file's parameter names, read.
+
+    ours: our name of each published one. left_out: known and not used. unknown: all others, and any that would be a
+    parameter's second value.
+    """
+
+    ours: dict[str, str]
+    branches: tuple[Branch, ...]
+    shared_query_projection: bool
+    left_out: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def read_names(published: Collection[str]) -> Names:
+    """What a file's parameter names say about its model."""
+    wrapper = WRAPPER if all(name.startswith(WRAPPER) for name in published) else ""
+    bare = {name: name.removeprefix(wrapper) for name in published}
+    shared = all(any(name.startswith(prefix) for name in bare.values()) for prefix in ("A_", "B_"))
+    ours: dict[str, str] = {}
+    left_out, unknown = [], []
+    for name in published:
+        if shared and bare[name].startswith(NEVER_TRAINED):
+            left_out.append(name)
+            continue
+        try:
+            mine = our_name(bare[name])
+        except KeyError:
+            mine = ""
+        if mine and mine not in ours.values():
+            ours[name] = mine
+        else:
+            unknown.append(name)
+    there = [number for number in (0, 1) if any(name.startswith(f"branches.{number}.") for name in ours.values())]
+    if there == [1]:
+        ours = {theirs: name.replace("branches.1.", "branches.0.", 1) for theirs, name in ours.items()}
+    return Names(ours, tuple(BRANCHES[number] for number in there), shared, tuple(left_out), tuple(unknown))
+
+
+def our_name(published: str) -> str:
+    """`exp_query_encoder.self.key.bias` is `branches.1.words.attention.key.bias`.
+
+    Raises:
+        KeyError: no parameter of the published models is called so.
+    """
+    branch, rest = 0, published
+    for prefix, number in PREFIXES.items():
+        if published.startswith(prefix):
+            branch, rest = number, published.removeprefix(prefix)
+    if rest.startswith("frame_"):
+        rest = "visual_" + rest.removeprefix("frame_")
+    for theirs, mine in PARTS.items():
+        if rest.startswith(theirs + "."):
+            return f"branches.{branch}.{mine}{rest.removeprefix(theirs)}"
+    raise KeyError(published)
