@@ -175,10 +175,13 @@ def _batch(reading: Reading, sizes: StepSizes, *, taught: bool) -> Batch:
     frames, words = _read_lengths(reading, sizes.frames, sizes.words)
     videos, queries, columns = sizes.videos, sizes.queries, sizes.teacher_columns
     teachers = (TeacherBatch(torch.randn(videos, frames, columns), torch.randn(queries, columns)),) if taught else ()
+    spoken = torch.randn(queries, words, reading.text_columns)
+    # Labels are no noise: a sentence without any is one that a parser found nothing in.
+    spoken[..., reading.text_columns - reading.label_columns :] = 0
     return Batch(
         torch.randn(videos, frames, reading.frame_columns),
         torch.ones(videos, frames, dtype=torch.bool),
-        torch.randn(queries, words, reading.text_columns),
+        spoken,
         torch.ones(queries, words, dtype=torch.bool),
         torch.arange(queries) * videos // queries,
         teachers,

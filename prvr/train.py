@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from prvr import checkpoint as checkpoints
 from prvr import features as feature_files
-from prvr.batch import Batch, check_widths, collate, video_item
+from prvr.batch import Batch, Memory, check_widths, collate, video_item
 from prvr.checkpoint import Checkpoint, Reads
 from prvr.config import to_dict
 from prvr.datasets import Dataset
@@ -122,6 +122,7 @@ class _Loop:
         self.model = first.model.to(device)
         check_widths(data.features, first.model.reading)
         self.captions = _by_video(data.train)
+        self.memory = Memory()
         self.batches = -(-len(self.captions) // training.batch_videos)
         groups = decay_groups(self.model.parameters(), weight_decay=training.weight_decay)
         total = self.batches * training.epochs
@@ -174,7 +175,7 @@ class _Loop:
         reading = self.checkpoint.model.reading
         for start in range(0, len(order), self.training.batch_videos):
             videos = order[start : start + self.training.batch_videos]
-            yield collate([video_item(v, self.captions[v], self.data.features, reading) for v in videos])
+            yield collate([video_item(v, self.captions[v], self.data.features, reading) for v in videos], self.memory)
 
     def _note(self) -> str:
         note = f"epoch {self.state.epoch + 1}/{self.training.epochs}"

@@ -27,13 +27,14 @@ Ties = Annotated[str, typer.Option(help="Where tied videos stand: pessimistic (w
 def evaluate(
     videos: Annotated[
         Path,
-        typer.Argument(help="Folder of videos with captions.jsonl; or a run: .npz, score matrix, TREC.", metavar="VIDEOS|RUN"),
+        typer.Argument(help="Data set, a folder or a package; or a run: .npz, score matrix, TREC.", metavar="DATA|RUN"),
     ],
-    features: Annotated[Path | None, typer.Argument(help="Folder of features that `prvr extract` keeps; none for a run.")] = None,
+    features: Annotated[Path | None, typer.Argument(help="Folder of its features, or a package; none for a run.")] = None,
     model: Annotated[Path | None, typer.Option(help="Folder of a run.")] = None,
     zero_shot: Annotated[str, typer.Option(help="Instead of a run: the teacher alone, by its name below FEATURES.")] = "",
     split: Annotated[str | None, typer.Option(help="train, dev, test (if not said) or all.")] = None,
     split_seed: Annotated[int | None, typer.Option(help="Of the division into splits; by default the run's.")] = None,
+    annotations: Annotated[Path | None, typer.Option(help="Of a package: folder of the original annotation files.")] = None,
     truth: Annotated[Path | None, typer.Option(help="Correct videos: qrels, captions.jsonl, a caption list or labels.")] = None,
     queries: Annotated[Path | None, typer.Option(help="Of a score matrix: ids of its rows, one a line.")] = None,
     gallery: Annotated[Path | None, typer.Option(help="Of a score matrix or TREC run: ids of all videos, one a line.")] = None,
@@ -48,11 +49,21 @@ def evaluate(
 ) -> None:
     """Retrieve a split's videos by its captions, and count: R@k, SumR, median rank, and moments where spans are given."""
     if videos.is_file() or videos.suffix in RUN_SUFFIXES:
-        _refuse(videos, features=features, model=model, zero_shot=zero_shot, split=split, split_seed=split_seed)
+        _refuse(videos, features=features, model=model, zero_shot=zero_shot, split=split)
+        _refuse(videos, split_seed=split_seed, annotations=annotations)
         run = _read(videos, truth=truth, queries=queries, gallery=gallery)
     else:
         _refuse(videos, queries=queries, gallery=gallery)
-        run = _answered(videos, features, model, zero_shot, split=split or "test", split_seed=split_seed, device=device)
+        run = _answered(
+            videos,
+            features,
+            model,
+            zero_shot,
+            split=split or "test",
+            split_seed=split_seed,
+            annotations=annotations,
+            device=device,
+        )
         run = _with_truth(run, truth)
     value, lines = report(run, ties=ties, groups=groups, backwards=video_to_text)
     _write(run, save=save, trec=trec, depth=depth)
@@ -60,17 +71,25 @@ def evaluate(
 
 
 def _answered(
-    videos: Path, features: Path | None, model: Path | None, zero_shot: str, *, split: str, split_seed: int | None, device: str
+    videos: Path,
+    features: Path | None,
+    model: Path | None,
+    zero_shot: str,
+    *,
+    split: str,
+    split_seed: int | None,
+    annotations: Path | None,
+    device: str,
 ) -> Run:
-    """What a model answers to a folder's captions."""
+    """What a model answers to a data set's captions."""
     from prvr.checkpoint import to_device
-    from prvr.datasets.folder import load
     from prvr.evaluate import evaluate_model, run_of
+    from prvr.protocols import open_split
 
     if features is None:
         raise SettingError(f"{videos} is no run; for a folder of videos name its features, too: prvr evaluate {videos} FEATURES")
     checkpoint, given = _model_and_features(features, model, zero_shot)
-    dataset: Dataset = load(videos, split, seed=_split_seed(checkpoint, split_seed))
+    dataset: Dataset = open_split(videos, split, seed=_split_seed(checkpoint, split_seed), annotations=annotations)
     result = evaluate_model(to_device(checkpoint, device).model, dataset, given)
     about = checkpoint.about
     seed = about.get("training", {}).get("seed")

@@ -61,9 +61,9 @@ def _lines(about: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     lines = [
         f"# {about['title']}",
         "",
-        f"{about['source']}. One video of {sizes['frames']} frames and one query of {sizes['words']} words; G are 10⁹ "
-        f"multiply-adds of matrix products and attention, FLOPs are twice that. Memory: one training step of {sizes['videos']} videos and "
-        f"{sizes['queries']} queries on {about['device']}, the most that is held at once.",
+        f"{about['source']}. One video of {sizes['frames']} frames and one query of {sizes['words']} words; G are 10⁹ FLOPs of "
+        "matrix products and attention, a multiply-add as two. Memory: one training step of "
+        f"{sizes['videos']} videos and {sizes['queries']} queries on {about['device']}, the most that is held at once.",
         "",
         f"    {about['command']}",
         "",
@@ -73,7 +73,7 @@ def _lines(about: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        video, query = (row[f"{side}_flops"] / 2e9 for side in ("video", "query"))
+        video, query = (row[f"{side}_flops"] / 1e9 for side in ("video", "query"))
         cells = [
             f"{row['parameters'] / 1e6:.2f}",
             f"{video:.3f}",

@@ -53,6 +53,11 @@ class Materials:
     annotations: Path | None = None
 
     @property
+    def whole(self) -> Path:
+        """Where all frames of a teacher are: packed ones may be sampled for training, and a teacher alone sees all."""
+        return self.data if is_package(self.data) else self.features
+
+    @property
     def collection(self) -> str:
         """The name of the data set."""
         return self.data.resolve().name
@@ -174,7 +179,7 @@ class _Answer:
         return replace(recipe, training=replace(recipe.training, seed=recipe.training.seed + seed))
 
     def _teacher(self) -> Checkpoint:
-        _, reads = teacher_features(self.materials.features, self._names()[0])
+        _, reads = teacher_features(self.materials.whole, self._names()[0])
         return checkpoints.build("zero_shot", ZeroShotConfig(), reads)
 
     def _trained(self, on_progress: Progress) -> Checkpoint:
@@ -199,7 +204,7 @@ class _Answer:
             names = {"frames": self.materials.frames, "words": self.materials.texts[self.row.text]}
             features, _ = student_features(self.materials.features, **names)
         else:
-            features, _ = teacher_features(self.materials.features, self._names()[0])
+            features, _ = teacher_features(self.materials.whole, self._names()[0])
         model = checkpoints.to_device(checkpoint, self.plan.device).model
         found = evaluate_model(model, self.splits.test, features)
         protocol = self.splits.protocol
