@@ -309,7 +309,10 @@ def test_training_that_is_interrupted_goes_on(prvr: Callable[..., Answer], world
     """A real process, a real Ctrl-C."""
     command = [sys.executable, "-m", "prvr", "train", world.videos, world.features, world.run, "--words", "tiny_roberta"]
     command += ["--teacher", "tiny_clip", *SETTINGS, "epochs=400", "patience=400"]
+    # Where the tests run in the background, a shell has told them to ignore interrupts, and the process would inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     waited = time.monotonic()
     while not (world.run / "state.safetensors").exists() and time.monotonic() - waited < 60:
         time.sleep(0.05)

@@ -166,9 +166,16 @@ class _Answer:
         about = [to_dict(recipe.settings), to_dict(recipe.training)] if recipe else []
         same = [self.plan.protocol, self.materials.collection, self.materials.frames, self.materials.texts.get(self.row.text)]
         key = hashlib.sha256(json.dumps([about, same, self._names()]).encode()).hexdigest()[:8]
-        name = " ".join([self.row.base or "zero-shot", *self._names(), *(f"{k}={v}" for k, v in self.row.changes.items())])
+        name = " ".join([self.row.base or "zero-shot", *self._names(), *(f"{k}={v}" for k, v in self._changed().items())])
         slug = re.sub(r"[^a-z0-9.=+]+", "-", name.lower()).strip("-")
         return self.out / "runs" / f"{slug[:80]}-{key}" / f"seed{self.seed}"
+
+    def _changed(self) -> dict[str, Any]:
+        """The row's changes that change something: a row that spells a default out is the same run as one that does not."""
+        if not self.row.base:
+            return {}
+        plain = recipe_of(replace(self.row, changes={}), self.materials.collection, ()).settings
+        return {key: value for key, value in self.row.changes.items() if getattr(plain, key) != value}
 
     def _recipe(self, seed: int) -> Recipe:
         changed = self.row.changes.get("distillation_target") == "feature"
