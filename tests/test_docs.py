@@ -6,12 +6,11 @@ import importlib
 import json
 import re
 import shlex
-import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from published import FIXTURES
 from tiny_encoders import make_clip, make_roberta
 from tiny_videos import SECONDS, plain, write_video
 
@@ -20,6 +19,7 @@ from prvr import checkpoint as checkpoints
 from prvr import cli, presets
 from prvr.checkpoint import Reads, Source
 from prvr.methods import METHODS
+from prvr.toy import write_toy
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -42,13 +42,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_video(root / "videos" / name, [(200 * n, plain(SECONDS[(number + n // 10) % 5])) for n in range(20)])
         lines += [{"video": name, "text": f"a {SECONDS[number % 5]} picture", "start": 0.0, "end": 2.0}]
     (root / "videos" / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    _toy_as_tvr(root / "packages")
     return root
 
 
 def test_the_commands_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.chdir(place)
+    _shorten(monkeypatch)
     commands = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ prvr ")]
-    assert len(commands) >= 8
+    assert len(commands) >= 16
     for command in commands:
         monkeypatch.setattr(sys, "argv", shlex.split(command))
         with pytest.raises(SystemExit) as ended:
@@ -59,28 +61,32 @@ def test_the_commands_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.slow
 def test_the_python_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.chdir(place)
-    for name in ("dl-dkd++", "dl-dkd++/tvr"):
-        monkeypatch.setitem(presets.PRESETS, name, _short(presets.PRESETS[name]))
-    _toy_as_tvr(place / "packages" / "tvr")
+    _shorten(monkeypatch)
     own, published = blocks("python")
     exec(compile(own, "README.md", "exec"), {})
     assert len(capsys.readouterr().out.splitlines()) == 1 + 5
     exec(compile(published, "README.md", "exec"), {})
-    assert "5 queries, 3 videos" in capsys.readouterr().out
+    assert ", 6 videos" in capsys.readouterr().out
 
 
-def _toy_as_tvr(package: Path) -> None:
-    """The fixtures' toy package under the names of TVR's."""
-    shutil.copytree(FIXTURES / "dataset" / "toy", package)
-    (package / "FeatureData" / "i3d_toy").rename(package / "FeatureData" / "i3d_resnet")
-    for path in [*package.rglob("*toy*")]:
-        path.rename(path.with_name(path.name.replace("toy", "tvr")))
+def _toy_as_tvr(root: Path) -> None:
+    """A small toy package under the names of TVR's files."""
+    package = write_toy(root, collection="tvr", train_videos=12, test_videos=6)
+    names = {
+        "FeatureData/toy_frames": "FeatureData/i3d_resnet",
+        "TextData/words_tvr_query_feat.hdf5": "TextData/roberta_tvr_query_feat.hdf5",
+        "FeatureData/strong_tvr_vid_features.hdf5": "FeatureData/new_clip_vit_32_tvr_vid_features.hdf5",
+        "TextData/strong_tvr_query_feat.hdf5": "TextData/clip_ViT_B_32_tvr_query_feat.hdf5",
+    }
+    for toys, published in names.items():
+        (package / toys).rename(package / published)
 
 
-def _short(recipe: presets.Recipe) -> presets.Recipe:
-    from dataclasses import replace
-
-    return replace(recipe, training=replace(recipe.training, epochs=2))
+def _shorten(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("dl-dkd++", "dl-dkd++/tvr", "dl-dkd/toy"):
+        recipe = presets.PRESETS[name]
+        settings, training = replace(recipe.settings, hidden=8), replace(recipe.training, epochs=1)
+        monkeypatch.setitem(presets.PRESETS, name, replace(recipe, settings=settings, training=training))
 
 
 def test_the_captions_of_the_readme_are_read(tmp_path: Path) -> None:
