@@ -18,6 +18,7 @@ class Hdf5Features(Mapping[str, np.ndarray]):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = _opened(path)
+        self._count: int | None = None
 
     def __getitem__(self, id: str) -> np.ndarray:
         value = self._file[id]
@@ -41,7 +42,10 @@ class Hdf5Features(Mapping[str, np.ndarray]):
         return _ids(self._file)
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        # Counted once: a file that is open for reading does not grow, and to count is to visit every name.
+        if self._count is None:
+            self._count = sum(1 for _ in self)
+        return self._count
 
     def __contains__(self, id: object) -> bool:
         return isinstance(id, str) and _is_data(self._file.get(id, getclass=True))
