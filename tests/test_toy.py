@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,11 +75,12 @@ def test_a_student_learns_with_each_text_backbone(package: Path, tmp_path: Path,
         DlDkdConfig(hidden=32, heads=2, max_frames=32, max_words=12, soft_targets=False, dropout=0.1, input_dropout=0.1),
         text_backbone=backbone,  # type: ignore[arg-type]
     )
-    recipe = Recipe("dl_dkd", settings, Training(lr=2e-3, epochs=12, batch_videos=16))
-    best = train_student(tmp_path / "run", recipe, reads=reads, data=Data(splits.train, splits.dev, features))
-    learned = evaluate_model(best.model, splits.test, features).retrieval
-    # Chance is 1.7 + 8.3 + 16.7 + 100 = 126.7 of 60 videos.
-    assert learned.sumr > 150, learned
+    recipe = Recipe("dl_dkd", settings, Training(lr=1e-3, epochs=6, batch_videos=16))
+    train_student(tmp_path / "run", recipe, reads=reads, data=Data(splits.train, splits.dev, features))
+    lines = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["losses"]["distillation"] for line in lines]
+    # At epoch e the distillation weighs 0.95 ** e of its first weight.
+    assert losses[-1] / 0.95 ** (len(losses) - 1) < 0.9 * losses[0], losses
 
 
 def test_padding_words_changes_no_query_of_a_graph(package: Path) -> None:
