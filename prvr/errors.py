@@ -5,7 +5,8 @@ PrvrError            anything a user can mend; its text says what was wrong, wit
 ├── DataError        captions, features and splits that do not fit together, or broken feature values
 ├── VideoError       a file that cannot be decoded
 ├── ModelError       a checkpoint, an encoder or an index that is broken or belongs to another model
-└── MissingExtra     an optional dependency that is not installed
+├── MissingExtra     an optional dependency that is not installed
+└── ProcessLost      one of several processes that work together has ended, or cannot be reached
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ class ModelError(PrvrError):
 
 class MissingExtra(PrvrError):
     """An optional dependency that is not installed."""
+
+
+class ProcessLost(PrvrError):
+    """One of several processes that work together has ended, or cannot be reached."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import nn
 
 from prvr.errors import ModelError, SettingError
@@ -45,25 +45,30 @@ def save_state(out: Path, state: RunState, *, run: dict[str, Any], model: nn.Mod
         if parameter in optimiser.state:
             its = optimiser.state[parameter]
             tensors[f"mean/{name}"], tensors[f"square/{name}"], steps[name] = its["mean"], its["square"], its["step"]
-    about = {"run": run, "steps": steps, "state": {**state.__dict__, "history": list(state.history)}}
+    about = {"run": run, "steps": steps, "state": as_plain(state)}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     write_whole(out / STATE, safetensors.torch.save(tensors, {"prvr": json.dumps(about)}))
     write_history(out, state)
 
 
-def load_state(out: Path, *, run: dict[str, Any], model: nn.Module, optimiser: BertAdam) -> RunState:
-    """The state of a run that was cut off, its weights put into model and optimiser; a fresh one if there is none.
+def stored_state(out: Path) -> bytes:
+    """The state of a run that was cut off, as it is on disk; empty if there is none."""
+    return (out / STATE).read_bytes() if (out / STATE).exists() else b""
+
+
+def load_state(out: Path, stored: bytes, *, run: dict[str, Any], model: nn.Module, optimiser: BertAdam) -> RunState:
+    """What `stored_state` gave, its weights put into model and optimiser; a fresh state if that is empty.
 
     Raises:
         SettingError: the folder holds a run with other settings.
         ModelError: the state is broken.
     """
-    if not (out / STATE).exists():
+    if not stored:
         return RunState()
     try:
-        with safe_open(out / STATE, "pt") as file:
-            about = json.loads(file.metadata()["prvr"])
-        tensors = safetensors.torch.load_file(out / STATE)
+        tensors = safetensors.torch.load(stored)
+        header = stored[8 : 8 + int.from_bytes(stored[:8], "little")]
+        about = json.loads(json.loads(header)["__metadata__"]["prvr"])
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as problem:
         raise ModelError(f"{out / STATE} is broken ({problem}); delete {out} and train again") from None
     _same_run(out, about["run"], run)
@@ -73,9 +78,17 @@ def load_state(out: Path, *, run: dict[str, Any], model: nn.Module, optimiser: B
             if name in about["steps"]:
                 moments = {kind: tensors[f"{kind}/{name}"].to(parameter.device) for kind in ("mean", "square")}
                 optimiser.state[parameter] = {"step": about["steps"][name], **moments}
-    state = RunState(**{**about["state"], "history": tuple(about["state"]["history"])})
-    write_history(out, state)
-    return state
+    return state_from(about["state"])
+
+
+def as_plain(state: RunState) -> dict[str, Any]:
+    """A state as JSON can hold it."""
+    return {**state.__dict__, "history": list(state.history)}
+
+
+def state_from(plain: dict[str, Any]) -> RunState:
+    """The state that `as_plain` gave."""
+    return RunState(**{**plain, "history": tuple(plain["history"])})
 
 
 def write_history(out: Path, state: RunState) -> None:

@@ -26,14 +26,16 @@ from prvr.checkpoint import Checkpoint, Reads
 from prvr.config import to_dict
 from prvr.datasets import Dataset
 from prvr.device import open_device
+from prvr.distributed import Alone, Group
 from prvr.errors import DataError, ModelError, SettingError
 from prvr.evaluate import retrieve
 from prvr.features import Features, FeatureSet
 from prvr.features.packed import Packed
 from prvr.methods import METHODS
+from prvr.methods.contract import Gather
 from prvr.optimiser import BertAdam, decay_groups
 from prvr.report import draw_curves
-from prvr.run_state import load_state, save_state
+from prvr.run_state import RunState, as_plain, load_state, save_state, state_from, stored_state, write_history
 
 Progress = Callable[[str, int, int], None]
 
@@ -87,37 +89,51 @@ def train_student(
     device: str = "cpu",
     notes: Mapping[str, Any] | None = None,
     on_progress: Progress | None = None,
+    group: Group | None = None,
 ) -> Checkpoint:
     """Trains a model and gives the checkpoint of its best epoch; goes on where an earlier call was cut off.
 
     Args:
         notes: what else the checkpoint's `about` shall say.
+        group: the processes that train together, from `distributed.joined`; its device goes before `device`. Each gets
+            the checkpoint, the first writes it.
 
     Raises:
         DataError: features are missing or broken, or there is nothing to learn from.
         SettingError: `out` holds a run with other settings, or the method needs a teacher and has none;
-            or there is no such device.
+            or there is no such device; or the processes differ in their data.
         ModelError: the loss is no longer a number.
+        ProcessLost: another process of the group has ended.
     """
-    out = Path(out)
+    out, group = Path(out), group or Alone(device)
     _check(recipe, data)
-    place = open_device(device)
+    place = open_device(group.device)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.training.seed)
         fresh = replace(checkpoints.build(recipe.method, recipe.settings, reads), about=dict(notes or {}))
-    loop = _Loop(out, fresh, recipe.training, data, place)
+    loop = _Loop(out, fresh, recipe.training, data, place, group)
     while not loop.state.finished:
         loop.epoch(on_progress or _silent)
-    draw_curves(loop.state.history, out / "curves.png")
-    return checkpoints.load(out)
+    if group.leads:
+        draw_curves(loop.state.history, out / "curves.png")
+    return _handed_out(checkpoints.load(out) if group.leads else loop.checkpoint, group)
+
+
+def _handed_out(best: Checkpoint, group: Group) -> Checkpoint:
+    """The leader's checkpoint, on each process."""
+    assert isinstance(best.model, nn.Module)
+    best.model.cpu().eval()
+    group.hand_out(best.model.state_dict().values())
+    return replace(best, about=json.loads(group.hand_out_bytes(json.dumps(best.about).encode())))
 
 
 class _Loop:
     """A model in training, with its optimiser and how far it has come."""
 
-    def __init__(self, out: Path, first: Checkpoint, training: Training, data: Data, device: torch.device) -> None:
+    def __init__(self, out: Path, first: Checkpoint, training: Training, data: Data, device: torch.device, group: Group) -> None:
         assert isinstance(first.model, nn.Module)
-        self.out, self.checkpoint, self.training, self.data, self.device = out, first, training, data, device
+        self.out, self.checkpoint, self.training, self.data = out, first, training, data
+        self.device, self.group = device, group
         self.objective = METHODS[first.method].objective
         self.model = first.model.to(device)
         check_widths(data.features, first.model.reading)
@@ -128,14 +144,25 @@ class _Loop:
         total = self.batches * training.epochs
         self.optimiser = BertAdam(groups, lr=training.lr, total_steps=total, warmup=training.warmup)
         self.run = _identity(first, training, data)
-        self.state = load_state(out, run=self.run, model=self.model, optimiser=self.optimiser)
+        _same_as_first(self.run, json.loads(group.hand_out_bytes(json.dumps(self.run).encode())), rank=group.rank)
+        group.hand_out(self.model.parameters())
+        stored = group.hand_out_bytes(stored_state(out) if group.leads else b"")
+        self.state = load_state(out, stored, run=self.run, model=self.model, optimiser=self.optimiser)
+        if stored and group.leads:
+            write_history(out, self.state)
 
     def epoch(self, on_progress: Progress) -> None:
         """One epoch, its evaluation, and everything on disk afterwards."""
-        state, began = self.state, time.monotonic()
+        began = time.monotonic()
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(_epoch_seed(self.training.seed, state.epoch))
+            torch.manual_seed(_epoch_seed(self.training.seed, self.state.epoch))
             terms = self._steps(on_progress)
+        reached = self._evaluated(terms, began) if self.group.leads else self.state
+        self.state = state_from(json.loads(self.group.hand_out_bytes(json.dumps(as_plain(reached)).encode())))
+
+    def _evaluated(self, terms: dict[str, float], began: float) -> RunState:
+        """The state after an epoch with these losses, which is kept together with the model, if that is the best."""
+        state = self.state
         figures = retrieve(self.checkpoint.model, self.data.dev, self.data.features)
         better = figures.sumr > state.best_sumr
         record = {
@@ -149,18 +176,21 @@ class _Loop:
         if better:
             about = {**self.checkpoint.about, "epoch": state.epoch, "dev": figures.as_dict(), "training": to_dict(self.training)}
             checkpoints.save(replace(self.checkpoint, about=about), self.out)
-        self.state = state.after(record, epochs=self.training.epochs, patience=self.training.patience)
-        save_state(self.out, self.state, run=self.run, model=self.model, optimiser=self.optimiser)
+        reached = state.after(record, epochs=self.training.epochs, patience=self.training.patience)
+        save_state(self.out, reached, run=self.run, model=self.model, optimiser=self.optimiser)
+        return reached
 
     def _steps(self, on_progress: Progress) -> dict[str, float]:
         epoch, sums = self.state.epoch, dict[str, Tensor]()
         self.model.train()
-        for number, batch in enumerate(self._batches(epoch)):
+        for number, (batch, gather) in enumerate(self._batches(epoch)):
             on_progress(self._note(), epoch * self.batches + number, self.training.epochs * self.batches)
             assert self.objective is not None
-            terms = self.objective(self.checkpoint.model, batch.to(self.device), epoch)
+            self.group.draw_apart((self.training.seed, epoch, number))
+            terms = self.objective(self.checkpoint.model, batch.to(self.device), epoch, gather=gather)
             self.optimiser.zero_grad()
             torch.stack(list(terms.values())).sum().backward()
+            self.group.mean_gradients(self.model.parameters())
             self.optimiser.step()
             for name, value in terms.items():
                 sums[name] = sums[name] + value.detach() if name in sums else value.detach()
@@ -169,13 +199,16 @@ class _Loop:
             raise ModelError(f"the loss of epoch {epoch} is not a number ({means}); lower lr (now {self.training.lr:g})")
         return means
 
-    def _batches(self, epoch: int) -> Iterator[Batch]:
+    def _batches(self, epoch: int) -> Iterator[tuple[Batch, Gather]]:
         order = list(self.captions)
         random.Random(_epoch_seed(self.training.seed, epoch)).shuffle(order)
         reading = self.checkpoint.model.reading
         for start in range(0, len(order), self.training.batch_videos):
             videos = order[start : start + self.training.batch_videos]
-            yield collate([video_item(v, self.captions[v], self.data.features, reading) for v in videos], self.memory)
+            share = self.group.share([len(self.captions[video]) for video in videos])
+            own = [videos[place] for place in share.videos]
+            items = [video_item(video, self.captions[video], self.data.features, reading) for video in own]
+            yield collate(items, self.memory), share.gather
 
     def _note(self) -> str:
         note = f"epoch {self.state.epoch + 1}/{self.training.epochs}"
@@ -209,6 +242,15 @@ def _identity(first: Checkpoint, training: Training, data: Data) -> dict[str, An
     flat = {"method": first.method, **to_dict(first.settings), **to_dict(training), **reads, **splits, "teachers": teachers}
     identity: dict[str, Any] = json.loads(json.dumps(flat))
     return identity
+
+
+def _same_as_first(run: dict[str, Any], firsts: dict[str, Any], *, rank: int) -> None:
+    for name, value in run.items():
+        if value != firsts[name]:
+            raise SettingError(
+                f"process {rank} has {name} {value!r}, the first process {firsts[name]!r}; "
+                "give every machine the same command and the same data"
+            )
 
 
 def _content(split: Dataset) -> str:

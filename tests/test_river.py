@@ -21,9 +21,9 @@ RIVER = [
     *("batch", "layers", "text_backbones", "scores", "losses", "schedules", "distillation", "methods"),
     *("config", "checkpoint"),
     *("moments", "index", "search", "metrics", "groups", "runs", "compare", "evaluate"),
-    *("report", "optimiser", "run_state", "train", "presets", "complexity"),
+    *("report", "optimiser", "run_state", "distributed", "launch", "train", "presets", "complexity"),
     *("published", "convert", "package_check", "authors", "workspace", "folder_index"),
-    *("toy", "protocols", "reproduce"),
+    *("toy", "protocols", "reproduce", "bench"),
     "demo",
     *("cli", "__main__", "prvr"),
 ]

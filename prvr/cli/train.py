@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prvr.cli.terminal import Data, Device, Features, Json, app, progress, show
 from prvr.errors import SettingError
+
+if TYPE_CHECKING:
+    from prvr.train import Recipe
 
 
 @app.command(epilog="Example: prvr train videos features run --frames clip --words roberta_base --teacher clip lr=3e-4")
@@ -26,37 +31,74 @@ def train(
         str, typer.Option(help="What chooses the epoch: honest (dev) or community (the reported split).")
     ] = "honest",
     device: Device = "cpu",
+    devices: Annotated[
+        int, typer.Option(help="Processes that share each batch, with --device cuda a GPU each; torchrun for machines.", min=1)
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Train a student on a folder of videos with captions, or on a package; the best epoch on the dev split is kept."""
     from prvr import presets
     from prvr.config import override
-    from prvr.protocols import open_splits
-    from prvr.train import Data as TrainingData
     from prvr.train import Recipe
-    from prvr.train import train_student as run
-    from prvr.workspace import student_features
 
     recipe = presets.preset(preset)
     changed, training = override([recipe.settings, recipe.training], settings or [])
-    teachers = teacher or []
-    if not frames and not teachers:
+    if not frames and not teacher:
         raise SettingError("say whose frames the student reads: --teacher NAME, or --frames NAME to learn without a teacher")
-    given, reads = student_features(features, frames=frames or (teachers or [""])[0], words=words, teachers=teachers)
+    work = partial(
+        _train,
+        data,
+        out,
+        recipe=Recipe(recipe.method, changed, training),
+        features=features,
+        names=(frames, words, *(teacher or [])),
+        split_seed=split_seed,
+        protocol=protocol,
+        device=device,
+        as_json=as_json,
+    )
+    if devices == 1:
+        work()
+    else:
+        from prvr.launch import launch
+
+        launch(work, devices, device=device)
+
+
+def _train(
+    data: Path,
+    out: Path,
+    *,
+    recipe: Recipe,
+    features: Path,
+    names: tuple[str, ...],
+    split_seed: int,
+    protocol: str,
+    device: str,
+    as_json: bool,
+) -> None:
+    """The command in one process, of several perhaps; `names` are those of frames, of words and of teachers."""
+    from prvr.distributed import joined
+    from prvr.protocols import open_splits
+    from prvr.train import Data as TrainingData
+    from prvr.train import train_student
+    from prvr.workspace import student_features
+
+    frames, words, *teachers = names
+    given, reads = student_features(features, frames=frames or teachers[0], words=words, teachers=teachers)
     splits = open_splits(data, protocol=protocol, seed=split_seed)
-    with progress() as on_progress:
-        best = run(
+    with joined(device) as group, progress() if group.leads else nullcontext() as on_progress:
+        best = train_student(
             out,
-            Recipe(recipe.method, changed, training),
+            recipe,
             reads=reads,
             data=TrainingData(splits.train, splits.dev, given),
-            device=device,
             notes={"split_seed": split_seed, "protocol": splits.protocol},
             on_progress=on_progress,
+            group=group,
         )
-    about = best.about
-    reached = (
-        f"best epoch {about['epoch'] + 1}, SumR {about['dev']['sumr']:.1f} on {splits.dev.split}, protocol {splits.protocol}"
-    )
-    line = f"{out}: {reached}; curves in {out / 'curves.png'}"
-    show(as_json, {"run": str(out), "fingerprint": best.fingerprint, **about}, [line])
+    if group.leads:
+        about = best.about
+        reached = f"best epoch {about['epoch'] + 1}, SumR {about['dev']['sumr']:.1f} on {splits.dev.split}"
+        line = f"{out}: {reached}, protocol {splits.protocol}; curves in {out / 'curves.png'}"
+        show(as_json, {"run": str(out), "fingerprint": best.fingerprint, **about}, [line])
