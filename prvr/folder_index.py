@@ -86,7 +86,9 @@ def index_folder(
     rate = checkpoint.reads.frames.rate or 1.0
     extraction = extract_videos(files, path / FEATURES, encoder=eyes, rate=rate, on_progress=on_progress)
     features = Packed(path / FEATURES)
-    fresh = [id for id in features if id not in index or index.info(id) != video_info(id, features, checkpoint.model)]
+    # In the folder's order, not in that of extraction, which varies: of equal scores the first in the index comes first.
+    there = [id for id in files if id in features]
+    fresh = [id for id in there if id not in index or index.info(id) != video_info(id, features, checkpoint.model)]
     gone = [id for id in index.ids if id not in features]
     index.delete(gone)
     for start in range(0, len(fresh), VIDEOS_AT_ONCE):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, final
@@ -23,6 +23,8 @@ ROUNDING = 0.001
 SLACK = 1.0
 # More packets than a codec may hold back to put frames in order (16 in H.264 and HEVC).
 LOOK_AHEAD = 32
+# Packets that may wait in memory for the news that they are not needed.
+MOST_IDLE = 1000
 
 
 def find_videos(folder: Path) -> dict[str, Path]:
@@ -90,6 +92,7 @@ class VideoReader:
         self.duration = _stated_duration(self._container, self._stream)
         self.end = self.duration
         self._damage: list[str] = []
+        self._passed = 0.0
 
     def __enter__(self) -> VideoReader:
         return self
@@ -117,13 +120,13 @@ class VideoReader:
             if spare is None:
                 raise VideoError(f"no frame of {self.path} can be decoded{self._because()}; convert it or take it out")
             yield 0.0, _picture(spare)
-        self._conclude(end)
+        self._conclude(max(end, self._passed))
 
     def _frames(self) -> Iterator[Any]:
         # Frames that no other frame needs are decoded only where one is taken: a third of the time saved on real
         # files, with the very same frames. Where packets do not carry their frame's time (AVI), all are decoded.
         codec, trusted = self._stream.codec_context, _times_in_packets(self._container, self._stream)
-        for packet, wanted in self._packets():
+        for packet, wanted in self._needed():
             codec.skip_frame = "DEFAULT" if wanted or not trusted else "NONREF"
             try:
                 frames = codec.decode(packet)
@@ -134,6 +137,19 @@ class VideoReader:
                 if frame.is_corrupt:
                     self._damage.append("damaged frame")
                 yield frame
+
+    def _needed(self) -> Iterator[tuple[Any, bool]]:
+        # What follows the last wanted packet before one where decoding starts afresh is needed by nothing.
+        starts_afresh = _fresh_starts(self._container, self._stream)
+        idle: list[tuple[Any, bool]] = []
+        for packet, wanted in self._packets():
+            if starts_afresh(packet):
+                self._passed = max([self._passed, *(self._end_of(skipped) for skipped, _ in idle)])
+                idle = []
+            idle.append((packet, wanted))
+            if wanted or len(idle) > MOST_IDLE:
+                yield from idle
+                idle = []
 
     def _packets(self) -> Iterator[tuple[Any, bool]]:
         # A packet is wanted if none of its slot comes before it, as far as the packets held back can tell.
@@ -162,6 +178,9 @@ class VideoReader:
                     yield packet
         except self._av.error.FFmpegError as problem:
             self._damage.append(problem.strerror or str(problem))
+
+    def _end_of(self, packet: Any) -> float:
+        return (self._seconds(packet.pts) or 0.0) + float((packet.duration or 0) * self._stream.time_base)
 
     def _seconds(self, pts: int | None) -> float | None:
         if pts is None:
@@ -224,6 +243,35 @@ def _stated_duration(container: Any, stream: Any) -> float:
 def _times_in_packets(container: Any, stream: Any) -> bool:
     known = {"mov", "mp4", "matroska", "webm"} & set(container.format.name.split(","))
     return bool(known) and stream.codec_context.name in ("h264", "hevc")
+
+
+def _fresh_starts(container: Any, stream: Any) -> Callable[[Any], bool]:
+    """Tells the packets from which on nothing looks back beyond them: H.264's and HEVC's IDR pictures (ITU-T H.264, H.265).
+
+    A keyframe alone does not say so: after one in an open group, or where refreshing is gradual, frames do look back.
+    """
+    kind, set_up = stream.codec_context.name, stream.codec_context.extradata or b""
+    # In MP4 and Matroska units come after their length; how long that is stands in the set-up.
+    place = {"h264": 4, "hevc": 21}.get(kind, 0)
+    if not _times_in_packets(container, stream) or len(set_up) <= place or set_up[0] != 1:
+        return lambda packet: False
+    width = (set_up[place] & 3) + 1
+
+    def starts_afresh(packet: Any) -> bool:
+        # The packet without data ends the stream.
+        if not packet.is_keyframe or not packet.size:
+            return not packet.size
+        data, at = memoryview(packet), 0
+        while at + width < len(data):
+            first = data[at + width]
+            unit = first & 31 if kind == "h264" else first >> 1 & 63
+            # The first picture's unit decides; before it come parameters and remarks.
+            if 1 <= unit <= 5 if kind == "h264" else unit <= 31:
+                return unit == 5 if kind == "h264" else unit in (19, 20)
+            at += width + int.from_bytes(data[at : at + width])
+        return False
+
+    return starts_afresh
 
 
 def _picture(frame: Any) -> np.ndarray:

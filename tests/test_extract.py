@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import final
@@ -13,10 +14,13 @@ import pytest
 from test_packed import disk_of
 from tiny_videos import HEIGHT, WIDTH, colourful, noisy, write_video
 
-from prvr.errors import DataError, SettingError
+from prvr.errors import DataError, MissingExtra, SettingError
 from prvr.extract import Extraction, extract_sentences, extract_videos, extract_words, feature_folder
+from prvr.extract.ahead import Ahead
+from prvr.extract.batches import rows_stand_alone
+from prvr.extract.jobs import Job
 from prvr.features.packed import Packed
-from prvr.video import find_videos
+from prvr.video import VideoReader, find_videos
 
 
 @final
@@ -68,8 +72,11 @@ def test_a_row_per_second_with_its_time(videos: dict[str, Path], tmp_path: Path)
         videos, tmp_path / "f", encoder=encoder, batch_size=2, on_progress=lambda id, n, of: steps.append((id, n, of))
     )
     assert result == Extraction(done=("a.mp4", "b.mkv", "in/c.mp4"), kept=(), dropped=(), problems={})
-    assert steps == [("a.mp4", 1, 3), ("b.mkv", 2, 3), ("in/c.mp4", 3, 3)]
-    assert encoder.asked == [2, 2, 1, 2, 1, 2]
+    assert steps[0] == ("a.mp4", 0, 3)
+    assert sorted(id for id, _, _ in steps[1:]) == ["a.mp4", "b.mkv", "in/c.mp4"]
+    assert [numbers for _, *numbers in steps[1:]] == [[1, 3], [2, 3], [3, 3]]
+    # Ten frames, and two batches to see whether videos may share them: every batch is full.
+    assert encoder.asked == [2] * 7
     features = Packed(tmp_path / "f")
     assert {id: len(rows) for id, rows in features.items()} == {"a.mp4": 5, "b.mkv": 3, "in/c.mp4": 2}
     red, green, blue = features["b.mkv"]
@@ -92,7 +99,7 @@ def test_a_second_run_does_what_is_new_or_changed_and_drops_what_is_gone(videos:
     encoder = Fake(source="moved/fake")
     result = extract(find_videos(folder), tmp_path / "f", encoder)
     assert result == Extraction(done=("b.mkv", "d.mp4"), kept=("in/c.mp4",), dropped=("a.mp4",), problems={})
-    assert encoder.asked == [4, 2]
+    assert sum(encoder.asked) == 3 * 32
     features = Packed(tmp_path / "f")
     assert {id: len(rows) for id, rows in features.items()} == {"in/c.mp4": 2, "b.mkv": 4, "d.mp4": 2}
     assert features.source == "moved/fake"
@@ -136,14 +143,14 @@ def test_a_video_that_turned_bad_keeps_no_stale_rows(videos: dict[str, Path], tm
     assert set(Packed(tmp_path / "f")) == {"b.mkv", "in/c.mp4"}
 
 
-def test_an_interrupt_keeps_what_is_finished(videos: dict[str, Path], tmp_path: Path) -> None:
+def test_an_interrupt_keeps_what_is_finished(videos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prvr.extract.stream.cores", lambda: 1)
     with pytest.raises(KeyboardInterrupt):
-        extract(videos, tmp_path / "f", Fake(breaks_at=3), batch_size=3)
+        extract(videos, tmp_path / "f", Fake(breaks_at=6), batch_size=2)
+    # Of a, b and c with 5, 3 and 2 frames, 8 went through in pairs; two batches were for asking.
     assert set(Packed(tmp_path / "f")) == {"a.mp4"}
-    encoder = Fake()
-    result = extract(videos, tmp_path / "f", encoder)
+    result = extract(videos, tmp_path / "f", Fake())
     assert (result.kept, result.done) == (("a.mp4",), ("b.mkv", "in/c.mp4"))
-    assert encoder.asked == [3, 2]
 
 
 def test_a_full_disk_keeps_what_is_finished(videos: dict[str, Path], tmp_path: Path) -> None:
@@ -158,21 +165,109 @@ def test_a_full_disk_keeps_what_is_finished(videos: dict[str, Path], tmp_path: P
 def test_broken_values_stop_only_their_video(videos: dict[str, Path], tmp_path: Path) -> None:
     @final
     class Sick:
+        """NaN for blue, which b shows in its third second, and c does not."""
+
         name, source, fingerprint, image_columns = "sick", "here", "0" * 16, 3
 
         def encode_images(self, frames: Sequence[np.ndarray]) -> np.ndarray:
-            return np.full((len(frames), 3), np.nan if len(frames) == 3 else 1, np.float32)
+            return np.stack([np.full(3, np.nan if is_blue(frame) else 1, np.float32) for frame in frames])
 
-    result = extract_videos(videos, tmp_path / "f", encoder=Sick())
-    assert result.done == ("a.mp4", "in/c.mp4")
+    result = extract_videos({id: videos[id] for id in ("b.mkv", "in/c.mp4")}, tmp_path / "f", encoder=Sick())
+    assert result.done == ("in/c.mp4",)
     assert "NaN" in result.problems["b.mkv"]
 
 
+def is_blue(frame: np.ndarray) -> bool:
+    red, _, blue = frame.mean((0, 1))
+    return bool(blue > 150 and red < 100)
+
+
 def test_big_frames_wait_in_small_batches(videos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prvr.extract.BATCH_BYTES", 2 * HEIGHT * WIDTH * 3)
+    monkeypatch.setattr("prvr.extract.batches.BATCH_BYTES", 2 * HEIGHT * WIDTH * 3)
+    monkeypatch.setattr("prvr.extract.ahead.AHEAD_BYTES", HEIGHT * WIDTH * 3 - 1)
     encoder = Fake()
     extract({"a.mp4": videos["a.mp4"]}, tmp_path / "f", encoder)
-    assert encoder.asked == [2, 2, 1]
+    assert encoder.asked == [2, 2, 2]
+    assert len(Packed(tmp_path / "f")["a.mp4"]) == 5
+
+
+@final
+class Fickle:
+    """Rows that depend on the size of the batch, and with `scales` on what else is in it: rounding, made visible."""
+
+    name, source, fingerprint, image_columns = "fickle", "here", "0" * 16, 3
+
+    def __init__(self, *, scales: bool) -> None:
+        self._scales = scales
+
+    def encode_images(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+        rows = np.stack([frame.mean((0, 1)) for frame in frames]).astype(np.float32) + len(frames)
+        return rows / rows.max() if self._scales else rows
+
+
+@pytest.mark.parametrize("scales", [False, True])
+@pytest.mark.parametrize("decoders", [1, 2])
+def test_a_video_has_the_same_rows_in_any_company(
+    videos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scales: bool, decoders: int
+) -> None:
+    monkeypatch.setattr("prvr.extract.stream.cores", lambda: decoders)
+    encoder = Fickle(scales=scales)
+    for id, path in videos.items():
+        extract_videos({id: path}, tmp_path / "alone" / id, encoder=encoder, batch_size=4)
+    extract_videos(videos, tmp_path / "all", encoder=encoder, batch_size=4)
+    extract_videos(dict(reversed(videos.items())), tmp_path / "backwards", encoder=encoder, batch_size=4)
+    for id in videos:
+        alone = Packed(tmp_path / "alone" / id)
+        for other in (Packed(tmp_path / "all"), Packed(tmp_path / "backwards")):
+            np.testing.assert_array_equal(other[id], alone[id])
+            assert other.info(id) == alone.info(id)
+
+
+def test_only_an_encoder_whose_rows_stand_alone_sees_videos_mixed() -> None:
+    assert rows_stand_alone(Fickle(scales=False), size=4)
+    assert not rows_stand_alone(Fickle(scales=True), size=4)
+
+
+def test_videos_share_batches(videos: dict[str, Path], tmp_path: Path) -> None:
+    encoder = Fake()
+    extract(videos, tmp_path / "f", encoder, batch_size=10)
+    # Two to ask; then all ten frames at once.
+    assert encoder.asked == [10, 10, 10]
+
+
+def test_decoding_stays_so_far_ahead_and_no_further(videos: dict[str, Path], tmp_path: Path) -> None:
+    ahead = Ahead(iter([Job("a", videos["a.mp4"]), Job("b", videos["b.mkv"])]), rate=1.0, most=2, decoders=1)
+    pieces = iter(ahead)
+    next(pieces)
+    time.sleep(0.3)
+    assert len(ahead._ready) == 2
+    ahead.close()
+    for thread in ahead._threads:
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def test_an_error_that_is_no_matter_of_one_file_ends_the_run(videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: Path, *, rate: float) -> None:
+        raise MissingExtra("av is not installed")
+
+    monkeypatch.setattr("prvr.extract.ahead.VideoReader", broken)
+    with pytest.raises(MissingExtra, match="av is not"):
+        list(Ahead(iter([Job("a", videos["a.mp4"])]), rate=1.0, most=2, decoders=2))
+
+
+def test_a_file_that_breaks_the_decoder_in_a_new_way_is_told(
+    videos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(path: Path, *, rate: float) -> VideoReader:
+        if path.name == "b.mkv":
+            raise ValueError("no\nsuch format")
+        return VideoReader(path, rate=rate)
+
+    monkeypatch.setattr("prvr.extract.ahead.VideoReader", odd)
+    result = extract(videos, tmp_path / "f", Fake())
+    assert result.done == ("a.mp4", "in/c.mp4")
+    assert result.problems["b.mkv"].endswith("ValueError: no such format; convert it or take it out")
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])

@@ -58,6 +58,53 @@ def test_skipping_frames_changes_no_frame(tmp_path: Path) -> None:
         np.testing.assert_array_equal(picture, every[round(time, 3)])
 
 
+GROUPS = {
+    "closed": ("libx264", {"x264-params": "keyint=30:min-keyint=30:scenecut=0:bframes=3"}),
+    "open": ("libx264", {"x264-params": "keyint=30:min-keyint=30:scenecut=0:bframes=3:open-gop=1"}),
+    "gradual": ("libx264", {"x264-params": "keyint=30:scenecut=0:bframes=0:intra-refresh=1"}),
+    "hevc, closed": (
+        "libx265",
+        {"x265-params": "keyint=30:min-keyint=30:scenecut=0:bframes=3:open-gop=0:log-level=none:pools=none:frame-threads=1"},
+    ),
+    "hevc, open": (
+        "libx265",
+        {"x265-params": "keyint=30:min-keyint=30:scenecut=0:bframes=3:open-gop=1:log-level=none:pools=none:frame-threads=1"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("group", "suffix"), [*((group, "mp4") for group in GROUPS), ("closed", "mkv"), ("open", "ts")])
+def test_what_no_wanted_frame_needs_is_not_decoded_and_changes_nothing(tmp_path: Path, group: str, suffix: str) -> None:
+    codec, options = GROUPS[group]
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV has no {codec}")
+    path = tmp_path / f"a.{suffix}"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.options = {"preset": "ultrafast", "threads": "1", **options}
+        for n in range(125):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(noisy(n // 2), format="rgb24")))
+        out.mux(stream.encode())
+    with av.open(str(path)) as container:
+        start = float(container.streams.video[0].start_time * container.streams.video[0].time_base)
+        every = {round(frame.time - start, 2): frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)}
+    for rate in (0.4, 0.7):
+        times, pictures, reader = read(path, rate)
+        assert times == pytest.approx([math.ceil(25 * n / rate - 1e-6) / 25 for n in range(math.ceil(5 * rate))], abs=0.002)
+        for time, picture in zip(times, pictures, strict=True):
+            np.testing.assert_array_equal(picture, every[round(time, 2)])
+        assert reader.problem is None
+        assert reader.end == pytest.approx(5, abs=0.1)
+
+
+def test_groups_without_a_wanted_frame_are_passed_over(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", [(40 * n, noisy(n)) for n in range(250)], options={"g": "25", "bf": "3"})
+    with VideoReader(path, rate=0.2) as reader:
+        # Of some ten groups two hold a wanted frame, and the rest of these is not needed either.
+        assert 2 <= sum(packet.size > 0 for packet, _ in reader._needed()) < 30
+
+
 def test_frames_that_do_not_come_evenly(tmp_path: Path) -> None:
     instants = [0, 100, 2300, 2310, 7000, 7900, 8100]
     frames = [(at, plain(SECONDS[n % 5])) for n, at in enumerate(instants)]

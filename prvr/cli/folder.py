@@ -20,6 +20,12 @@ def extract(
     rate: Rate = 1.0,
     batch_size: Annotated[int, typer.Option(help="Frames encoded at once.", min=1)] = 32,
     device: Device = "cpu",
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that share the videos; with --ray, on the cluster.", min=1)
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Ray cluster that does it: HOST:PORT, auto, or local.", metavar="ADDRESS")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Turn videos, and captions if there are any, into features on disk. A second run does only what changed."""
@@ -34,6 +40,8 @@ def extract(
             rate=rate,
             batch_size=batch_size,
             device=device,
+            workers=workers,
+            ray=ray,
             on_progress=on_progress,
         )
     for name, extraction in done.items():

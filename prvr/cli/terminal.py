@@ -42,6 +42,8 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
         TimeRemainingColumn(),
         console=console,
         transient=True,
+        # Long videos end minutes apart; an estimate from the last 30 s alone would know nothing.
+        speed_estimate_period=3600,
         disable=not console.is_terminal,
     )
     with bar:

@@ -1,0 +1,211 @@
+"""Extraction of a folder: how busy the encoder is kept, and ways to decode, with what each loses in time.
+
+    python benchmarks/extraction.py [--videos FOLDER --encoder FOLDER --rate 1]
+
+1. The pipeline (decoding ahead in threads, videos in common batches), beside one video after the other in the same
+   run: seconds, the encoder's share of them, frames a second, ratio.
+2. Ways to decode, on the folder and on one long file composed of it (H.264 with B-frames, a keyframe every ten
+   seconds): processor seconds, frames a second, and how far the frames given are from those of the exact way.
+
+By default ../shared (or $PRVR_SHARED); without it there is nothing to measure, and it says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from prvr.encoders import ImageEncoder, image_encoder
+from prvr.extract.jobs import Encoded, Job, Sampling
+from prvr.extract.stream import ThisProcess
+from prvr.video import VideoReader, find_videos
+
+SHARED = Path(os.environ.get("PRVR_SHARED", Path(__file__).parents[2] / "shared")) / "data"
+Times = list[float]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--videos", type=Path, default=SHARED / "videos")
+    parser.add_argument("--encoder", type=Path, default=SHARED / "models" / "mobilenet-minilm")
+    parser.add_argument("--rate", type=float, default=1.0)
+    parser.add_argument("--runs", type=int, default=3)
+    given = parser.parse_args()
+    if not given.videos.is_dir() or not given.encoder.is_dir():
+        print(f"extraction: no videos in {given.videos} or no encoder in {given.encoder}; name them with --videos, --encoder")
+        return
+    videos = find_videos(given.videos)
+    pipeline(videos, Timed(image_encoder(given.encoder)), given.rate, given.runs)
+    with tempfile.TemporaryDirectory() as folder:
+        long = composed(list(videos.values()), Path(folder) / "long.mp4")
+        for rate in (given.rate, given.rate / 10):
+            decoding("the folder", list(videos.values()), rate)
+            decoding("the long file", [long], rate)
+
+
+class Timed:
+    """An encoder that knows how long it worked."""
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        self._encoder, self.seconds = encoder, 0.0
+        self.name, self.source, self.fingerprint = encoder.name, encoder.source, encoder.fingerprint
+        self.image_columns = encoder.image_columns
+
+    def encode_images(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+        began = time.perf_counter()
+        rows = self._encoder.encode_images(frames)
+        self.seconds += time.perf_counter() - began
+        return rows
+
+
+def pipeline(videos: dict[str, Path], encoder: Timed, rate: float, runs: int) -> None:
+    ways = {"one after the other": one_after_the_other, "pipeline": in_the_pipeline}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    shares: dict[str, list[float]] = {way: [] for way in ways}
+    work: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(runs):
+        for way, run in ways.items():
+            encoder.seconds, began, worked = 0.0, time.perf_counter(), time.process_time()
+            frames = run(videos, encoder, rate)
+            seconds[way].append(time.perf_counter() - began)
+            shares[way].append(encoder.seconds / seconds[way][-1])
+            work[way].append(time.process_time() - worked)
+    for way in ways:
+        middle = statistics.median(seconds[way])
+        spread = f"{min(seconds[way]):.1f}-{max(seconds[way]):.1f}"
+        share = statistics.median(shares[way])
+        processor, rate_done = statistics.median(work[way]), frames / middle
+        print(
+            f"{way}: {middle:.1f} s ({spread}), {processor:.1f} s of processor, "
+            f"encoder at work {share:.0%}, {rate_done:.1f} frames/s"
+        )
+    ratios = [old / new for old, new in zip(*seconds.values(), strict=True)]
+    print(f"{len(videos)} videos, {frames} frames: pipeline {statistics.median(ratios):.2f} times as fast, "
+          f"{min(ratios):.2f}-{max(ratios):.2f}")  # fmt: skip
+
+
+def one_after_the_other(videos: dict[str, Path], encoder: ImageEncoder, rate: float) -> int:
+    """As it was before: a batch is decoded, then encoded, and no two videos share one."""
+    count = 0
+    for path in videos.values():
+        waiting: list[np.ndarray] = []
+        with VideoReader(path, rate=rate) as reader:
+            for _, frame in reader:
+                count += 1
+                waiting.append(frame)
+                if len(waiting) == 32:
+                    encoder.encode_images(waiting)
+                    waiting = []
+        if waiting:
+            encoder.encode_images(waiting)
+    return count
+
+
+def in_the_pipeline(videos: dict[str, Path], encoder: ImageEncoder, rate: float) -> int:
+    jobs = [Job(id, path) for id, path in videos.items()]
+    outcomes = ThisProcess(encoder).encode(jobs, sampling=Sampling(rate, 32))
+    return sum(len(outcome.rows) for outcome in outcomes if isinstance(outcome, Encoded))
+
+
+def composed(paths: list[Path], out: Path, *, height: int = 360, width: int = 640, seconds: int = 180) -> Path:
+    with av.open(str(out), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.options = {"preset": "veryfast", "bf": "3", "g": "250", "threads": "1"}
+        count = 0
+        while count < seconds * 25:
+            for path in paths:
+                with av.open(str(path)) as source:
+                    for frame in source.decode(video=0):
+                        fitted = frame.reformat(width, height, "yuv420p")
+                        fitted.pts, fitted.time_base = count, Fraction(1, 25)
+                        fitted.pict_type = 0
+                        container.mux(stream.encode(fitted))
+                        count += 1
+                        if count == seconds * 25:
+                            container.mux(stream.encode())
+                            return out
+    return out
+
+
+def decoding(where: str, paths: list[Path], rate: float) -> None:
+    print(f"\n{where}, {len(paths)} files, {rate:g} frames a second")
+    exact = [list(every_frame(path, rate)) for path in paths]
+    wanted = sum(map(len, exact))
+    for way, read in WAYS.items():
+        began = time.process_time()
+        given = [list(read(path, rate)) for path in paths]
+        seconds = time.process_time() - began
+        lost = sum(max(0, len(a) - len(b)) for a, b in zip(exact, given, strict=True))
+        away = [min((abs(at - other) for other in b), default=np.inf) for a, b in zip(exact, given, strict=True) for at in a]
+        print(
+            f"  {way:34} {seconds:6.2f} s {wanted / seconds:7.1f} frames/s; frames fewer: {lost / wanted:4.0%}; "
+            f"off by {np.mean(away) * 1000:5.0f} ms on average, {max(away) * 1000:5.0f} at most"
+        )
+
+
+def first_of_slots(frames: Iterator[av.VideoFrame], rate: float, start: float) -> Iterator[float]:
+    slot = -1
+    for frame in frames:
+        time_of = frame.time - start
+        if time_of > -0.001 and int((time_of + 0.001) * rate) > slot:
+            slot = int((time_of + 0.001) * rate)
+            frame.to_ndarray(format="rgb24")
+            yield time_of
+
+
+def skipping(kind: str) -> Callable[[Path, float], Iterator[float]]:
+    def read(path: Path, rate: float) -> Iterator[float]:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            stream.codec_context.skip_frame = kind
+            yield from first_of_slots(container.decode(stream), rate, float((stream.start_time or 0) * stream.time_base))
+
+    return read
+
+
+def seeking(path: Path, rate: float) -> Iterator[float]:
+    """To the keyframe before each instant, and on to the instant."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        start = stream.start_time or 0
+        slots = int(float((stream.duration or 0) * stream.time_base) * rate) + 1
+        for slot in range(slots):
+            at = start + int(slot / rate / stream.time_base)
+            container.seek(at, stream=stream)
+            for frame in container.decode(stream):
+                if frame.pts is not None and frame.pts >= at:
+                    frame.to_ndarray(format="rgb24")
+                    yield float((frame.pts - start) * stream.time_base)
+                    break
+
+
+def ours(path: Path, rate: float) -> Iterator[float]:
+    with VideoReader(path, rate=rate) as reader:
+        for at, _ in reader:
+            yield at
+
+
+every_frame = skipping("DEFAULT")
+WAYS: dict[str, Callable[[Path, float], Iterator[float]]] = {
+    "every frame": every_frame,
+    "VideoReader: what is needed": ours,
+    "frames that others need (NONREF)": skipping("NONREF"),
+    "keyframes (NONKEY)": skipping("NONKEY"),
+    "seeking for each": seeking,
+}
+
+
+if __name__ == "__main__":
+    main()

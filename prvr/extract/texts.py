@@ -1,0 +1,77 @@
+"""Captions to packed folders of sentence and word features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from prvr.encoders import SentenceEncoder, WordEncoder
+from prvr.errors import DataError
+from prvr.extract.ledger import Extraction, Progress, encoder_about, full_disk_told, is_known
+from prvr.features.packed import PackedWriter
+
+
+def extract_sentences(
+    texts: Mapping[str, str],
+    out: Path,
+    *,
+    encoder: SentenceEncoder,
+    batch_size: int = 64,
+    on_progress: Progress | None = None,
+) -> Extraction:
+    """A packed folder with one row (1, E) per text. Texts that are there from an earlier run stay.
+
+    Raises:
+        DataError: a text is empty, or another encoder made what is there, or the disk is full.
+    """
+
+    def encode(batch: Sequence[str]) -> list[np.ndarray]:
+        return [row[np.newaxis] for row in encoder.encode_sentences(batch)]
+
+    about = {"kind": "sentences", "encoder": encoder_about(encoder)}
+    _refuse_empty(texts)
+    with PackedWriter(out, columns=encoder.sentence_columns, about=about, source=encoder.source) as writer:
+        return _extract_texts(texts, writer, encode, batch_size=batch_size, on_progress=on_progress)
+
+
+def extract_words(
+    texts: Mapping[str, str],
+    out: Path,
+    *,
+    encoder: WordEncoder,
+    batch_size: int = 64,
+    on_progress: Progress | None = None,
+) -> Extraction:
+    """A packed folder with the rows (W, E) of each text's tokens; otherwise as `extract_sentences`."""
+    about = {"kind": "words", "encoder": encoder_about(encoder)}
+    _refuse_empty(texts)
+    with PackedWriter(out, columns=encoder.word_columns, about=about, source=encoder.source) as writer:
+        return _extract_texts(texts, writer, encoder.encode_words, batch_size=batch_size, on_progress=on_progress)
+
+
+def _refuse_empty(texts: Mapping[str, str]) -> None:
+    empty = [id for id, text in texts.items() if not text.strip()]
+    if empty:
+        raise DataError(f"the text of {empty[0]!r} is empty ({len(empty)} of {len(texts)} are); write it or take it out")
+
+
+def _extract_texts(
+    texts: Mapping[str, str],
+    writer: PackedWriter,
+    encode: Callable[[Sequence[str]], list[np.ndarray]],
+    *,
+    batch_size: int,
+    on_progress: Progress | None,
+) -> Extraction:
+    known = {id: is_known(writer, id, {"text": text}) for id, text in texts.items()}
+    kept, new = [id for id in known if known[id]], [id for id in known if not known[id]]
+    for start in range(0, len(new), batch_size):
+        batch = new[start : start + batch_size]
+        rows = encode([texts[id] for id in batch])
+        with full_disk_told(writer):
+            writer.extend([(id, row, {"text": texts[id]}) for id, row in zip(batch, rows, strict=True)])
+        if on_progress is not None:
+            on_progress(batch[-1], len(kept) + start + len(batch), len(texts))
+    return Extraction(tuple(new), tuple(kept), ())
