@@ -2,7 +2,7 @@
 # make test    the tests
 # make check   format, lint, types and tests
 # make quick   the same without the slow tests, in under a minute
-# make bench   the benchmarks
+# make bench   the benchmarks, most of them by prvr bench
 # Each sets up .venv by itself, from the package registry alone.
 
 PYTHON ?= python3
@@ -29,7 +29,8 @@ types: .venv/installed
 	$(BIN)/mypy
 
 bench: .venv/installed
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/prvr bench all
+	for script in $(wildcard benchmarks/*.py); do $(BIN)/python $$script || exit 1; done
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -52,7 +52,8 @@ class Batch(NamedTuple):
     """Videos with all their captions. Videos stand by number of captions, most first; queries stand video by video.
 
     frames (V, F, E), frame_mask (V, F), words (Q, W, E), word_mask (Q, W), target (Q,): a query's place among the
-    videos; teachers: one view for each teacher.
+    videos; teachers: one view for each teacher. frame_places, word_places: where the masks, flattened, are True; known
+    here, because to count what is real a GPU would have to be waited for. None where nobody counted.
     """
 
     frames: Float[Tensor, "V F E"]
@@ -61,10 +62,13 @@ class Batch(NamedTuple):
     word_mask: Bool[Tensor, "Q W"]
     target: Int[Tensor, "Q"]
     teachers: tuple[TeacherBatch, ...]
+    frame_places: Int[Tensor, "R"] | None = None
+    word_places: Int[Tensor, "R"] | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Batch:
         """The same batch elsewhere; masks and targets keep their types."""
         teachers = tuple(TeacherBatch(*(t.to(device, dtype, non_blocking=True) for t in view)) for view in self.teachers)
+        places = (None if p is None else p.to(device, non_blocking=True) for p in (self.frame_places, self.word_places))
         return Batch(
             self.frames.to(device, dtype, non_blocking=True),
             self.frame_mask.to(device, non_blocking=True),
@@ -72,6 +76,7 @@ class Batch(NamedTuple):
             self.word_mask.to(device, non_blocking=True),
             self.target.to(device, non_blocking=True),
             teachers,
+            *places,
         )
 
 
@@ -297,4 +302,5 @@ def collate(items: Sequence[Item], memory: Memory | None = None) -> Batch:
     for views in zip(*(item.teachers for item in items), strict=True):
         teacher_frames, _ = pad([view[0] for view in views], memory)
         teachers.append(TeacherBatch(teacher_frames, torch.from_numpy(np.concatenate([view[1] for view in views]))))
-    return Batch(frames, frame_mask, words, word_mask, target, tuple(teachers))
+    frame_places, word_places = (mask.flatten().nonzero()[:, 0] for mask in (frame_mask, word_mask))
+    return Batch(frames, frame_mask, words, word_mask, target, tuple(teachers), frame_places, word_places)

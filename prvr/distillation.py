@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from prvr import losses, scores
-from prvr.batch import Batch, TeacherBatch
+from prvr import losses
+from prvr.batch import Batch
 from prvr.errors import SettingError
 
 Target = Literal["frame_profile", "feature"]
@@ -33,10 +33,15 @@ class FeatureMaps(nn.Module):
         self.frames = nn.ModuleList(nn.Linear(hidden, columns) for columns in teacher_columns)
 
 
-def from_profiles(cosines: Float[Tensor, "Q V F"], batch: Batch, *, loss: Loss, temperature: float) -> Float[Tensor, ""]:
+def from_profiles(
+    profile: Float[Tensor, "Q F"],
+    guides: Sequence[Float[Tensor, "Q F"]],
+    mask: Bool[Tensor, "Q F"],
+    *,
+    loss: Loss,
+    temperature: float,
+) -> Float[Tensor, ""]:
     """The student's frame profile of each query in its own video against each teacher's; mean over teachers."""
-    profile, mask = scores.own_video(cosines, batch.target), batch.frame_mask[batch.target]
-    guides = [_profile(teacher, batch) for teacher in batch.teachers]
     if loss == "kl":
         terms = [losses.frame_kl(profile, guide, mask, temperature=temperature) for guide in guides]
     else:
@@ -69,10 +74,6 @@ def from_features(
         mean_frame = frame.masked_fill(~batch.frame_mask, 0).sum(1) / batch.frame_mask.sum(1)
         terms.append(query.sum() + mean_frame.sum())
     return torch.stack(terms).mean()
-
-
-def _profile(teacher: TeacherBatch, batch: Batch) -> Float[Tensor, "Q F"]:
-    return scores.own_video(scores.frame_cosines(teacher.queries, teacher.frames, batch.frame_mask), batch.target)
 
 
 def _differences(

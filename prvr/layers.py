@@ -1,11 +1,56 @@
-"""The few blocks that the methods share (the XML lineage; spec/methods 2.0)."""
+"""The few blocks that the methods share (the XML lineage; spec/methods 2.0).
+
+Padding is not computed with: `Rows` takes the real rows R out of padded sequences, and only attention puts them back.
+"""
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import dropout, embedding, linear, scaled_dot_product_attention
+
+
+class Rows(NamedTuple):
+    """Where the real rows of padded sequences stand: `mask`, and the places in it, flattened, that are True."""
+
+    mask: Bool[Tensor, "N L"]
+    places: Int[Tensor, "R"]
+
+    @staticmethod
+    def of(mask: Bool[Tensor, "N L"], places: Int[Tensor, "R"] | None = None) -> Rows:
+        """The rows of a mask; to count them here, where no places are given, a GPU has to be waited for."""
+        return Rows(mask, mask.flatten().nonzero()[:, 0] if places is None else places)
+
+    def packed(self, padded: Float[Tensor, "N L E"]) -> Float[Tensor, "R E"]:
+        """The real rows alone."""
+        return padded.flatten(0, 1).index_select(0, self.places)
+
+    def padded(self, packed: Float[Tensor, "R E"]) -> Float[Tensor, "N L E"]:
+        """The rows at their places again, and zeros elsewhere."""
+        zeros = packed.new_zeros(self.mask.numel(), packed.shape[1])
+        return zeros.index_copy_(0, self.places, packed).unflatten(0, self.mask.shape)
+
+
+class Dropout(nn.Module):
+    """Zeroes each value with a probability of `share` and scales the rest by 1 / (1 - share), in training.
+
+    On the CPU a decision is 16 random bits, and the share is rounded to 1 / 65,536: torch draws a float and keeps it,
+    which takes ten times as long and four times the memory (docs/decisions/0012).
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, values: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+        if not self.training or self.share == 0:
+            return values
+        if values.device.type != "cpu":
+            return dropout(values, self.share)
+        return _Drop.apply(values, self.share)
 
 
 class InputProjection(nn.Module):
@@ -14,10 +59,10 @@ class InputProjection(nn.Module):
     def __init__(self, columns: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(columns)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear = nn.Linear(columns, hidden)
 
-    def forward(self, features: Float[Tensor, "N L E"]) -> Float[Tensor, "N L D"]:
+    def forward(self, features: Float[Tensor, "R E"]) -> Float[Tensor, "R D"]:
         return self.linear(self.dropout(self.norm(features))).relu()
 
 
@@ -28,17 +73,18 @@ class Positions(nn.Module):
         super().__init__()
         self.table = nn.Embedding(places, hidden)
         self.norm = nn.LayerNorm(hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
-    def forward(self, hidden: Float[Tensor, "N L D"]) -> Float[Tensor, "N L D"]:
-        return self.dropout(self.norm(hidden + self.table.weight[: hidden.shape[1]]))
+    def forward(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
+        places = rows.places % rows.mask.shape[1]
+        return self.dropout(self.norm(hidden + embedding(places, self.table.weight)))
 
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention, output Linear, dropout, residual, LayerNorm; there is no feed-forward layer.
 
-    Query, key and value keep a Linear each: fused into one tensor they would be clipped as one, and training would
-    take another path (spec/dl-dkd 2.7).
+    Query, key and value keep a Linear each, though they are computed as one: fused into one tensor they would be
+    clipped as one, and training would take another path (spec/dl-dkd 2.7).
     """
 
     def __init__(self, hidden: int, heads: int, dropout: float) -> None:
@@ -49,16 +95,16 @@ class SelfAttention(nn.Module):
         self.value = nn.Linear(hidden, hidden)
         self.output = nn.Linear(hidden, hidden)
         self.norm = nn.LayerNorm(hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
-    def forward(self, hidden: Float[Tensor, "N L D"], mask: Bool[Tensor, "N L"]) -> Float[Tensor, "N L D"]:
-        query, key, value = (
-            layer(hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
-        )
-        dropout = self.dropout.p if self.training else 0.0
-        mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None], dropout_p=dropout)
-        joined = mixed.transpose(1, 2).flatten(2)
-        return self.norm(self.dropout(self.output(joined)) + hidden)
+    def forward(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
+        layers = (self.query, self.key, self.value)
+        weight, bias = torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
+        joined = rows.padded(linear(hidden, weight, bias)).unflatten(-1, (3, self.heads, -1))
+        query, key, value = joined.permute(2, 0, 3, 1, 4).contiguous().unbind()
+        share = self.dropout.share if self.training else 0.0
+        mixed = scaled_dot_product_attention(query, key, value, attn_mask=rows.mask[:, None, None], dropout_p=share)
+        return self.norm(self.dropout(self.output(rows.packed(mixed.transpose(1, 2).flatten(2)))) + hidden)
 
 
 class SequenceEncoder(nn.Module):
@@ -69,8 +115,8 @@ class SequenceEncoder(nn.Module):
         self.positions = Positions(places, hidden, input_dropout)
         self.attention = SelfAttention(hidden, heads, dropout)
 
-    def forward(self, projected: Float[Tensor, "N L D"], mask: Bool[Tensor, "N L"]) -> Float[Tensor, "N L D"]:
-        return self.attention(self.positions(projected), mask)
+    def forward(self, projected: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
+        return self.attention(self.positions(projected, rows), rows)
 
 
 class AttentivePooling(nn.Module):
@@ -91,3 +137,22 @@ def initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
+
+
+class _Drop(torch.autograd.Function):
+    """Dropout that remembers a byte a value and writes over its input, which nothing else may need."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, share: float) -> Tensor:
+        steps = max(round(share * 65536), 1)
+        bits = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+        dropped = (bits[: values.numel()] <= steps - 32769).view(values.shape)
+        ctx.scale = 65536 / (65536 - steps) if steps < 65536 else 0.0
+        ctx.save_for_backward(dropped)
+        ctx.mark_dirty(values)
+        return values.masked_fill_(dropped, 0).mul_(ctx.scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (dropped,) = ctx.saved_tensors
+        return gradient.masked_fill(dropped, 0).mul_(ctx.scale), None

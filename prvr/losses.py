@@ -106,20 +106,16 @@ def soft_info_nce(
         hard_queries, hard_videos: which rows and columns keep one-hot targets.
     """
     one_hot = ownership(target, dots.shape[1]).to(dots.dtype)
-    soft_rows = (1 - mixing) * relevance.softmax(2).mean(0) + mixing * one_hot
-    soft_columns = (1 - mixing) * relevance.softmax(1).mean(0) + mixing * one_hot
+    soft_rows = relevance.softmax(2).mean(0).lerp(one_hot, mixing)
+    soft_columns = relevance.softmax(1).mean(0).lerp(one_hot, mixing)
     row_targets = torch.where(hard_queries[:, None], one_hot, soft_rows)
     column_targets = torch.where(hard_videos[None], one_hot, soft_columns)
 
     text_to_video = dots.logsumexp(1) * row_targets.sum(1) - (row_targets * dots).sum(1)
     video_to_text = dots.logsumexp(0) - ((column_targets + 1e-12).log() + dots).logsumexp(0)
 
-    def part(queries: Tensor, videos: Tensor) -> Tensor:
-        both = queries.any() & videos.any()
-        return (_mean_where(queries, text_to_video) + _mean_where(videos, video_to_text)) * both
-
-    hard, soft = part(hard_queries, hard_videos), part(~hard_queries, ~hard_videos)
-    return hard_fraction * hard + (1 - hard_fraction) * soft
+    of_queries, of_videos = _shares(hard_queries, hard_videos, hard_fraction, dots.dtype)
+    return (of_queries * text_to_video).sum() + (of_videos * video_to_text).sum()
 
 
 def frame_kl(
@@ -155,5 +151,14 @@ def vector_kl(student: Float[Tensor, "*N T"], teacher: Float[Tensor, "*N T"], *,
     return (log_teacher.exp() * (log_teacher - log_student)).sum(-1)
 
 
-def _mean_where(mask: Bool[Tensor, "N"], values: Float[Tensor, "N"]) -> Float[Tensor, ""]:
-    return values.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)
+def _shares(
+    hard_queries: Bool[Tensor, "Q"], hard_videos: Bool[Tensor, "V"], hard_fraction: float, dtype: torch.dtype
+) -> tuple[Float[Tensor, "Q"], Float[Tensor, "V"]]:
+    """What each query and each video weighs: its part's weight over its number in the part, 0 where a side is empty."""
+
+    def share(weight: float, queries: Tensor, videos: Tensor) -> Tensor:
+        counts = torch.stack([queries.sum(), videos.sum()]).to(dtype)
+        return (weight / counts).masked_fill((counts == 0).any(), 0)
+
+    hard, soft = share(hard_fraction, hard_queries, hard_videos), share(1 - hard_fraction, ~hard_queries, ~hard_videos)
+    return torch.where(hard_queries, hard[0], soft[0]), torch.where(hard_videos, hard[1], soft[1])

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from toy_world import READS, toy_world
 
 from prvr import checkpoint as checkpoints
-from prvr import distillation, losses
+from prvr import distillation, losses, scores
 from prvr.batch import Batch, TeacherBatch, collate, video_item
 from prvr.distillation import FeatureMaps
 from prvr.errors import SettingError
@@ -39,7 +39,9 @@ def loop_cosine(a: torch.Tensor, b: torch.Tensor) -> float:
 @pytest.mark.parametrize("loss", ["kl", "mse"])
 def test_profiles_are_compared_frame_by_frame_in_ones_own_video(loss: distillation.Loss) -> None:
     given, cosines = batch(teachers=2), torch.rand(5, 3, 4, dtype=torch.float64)
-    told = distillation.from_profiles(cosines, given, loss=loss, temperature=0.2)
+    guides = [scores.own_video(scores.frame_cosines(t.queries, t.frames, given.frame_mask), given.target) for t in given.teachers]
+    own, mask = scores.own_video(cosines, given.target), given.frame_mask[given.target]
+    told = distillation.from_profiles(own, guides, mask, loss=loss, temperature=0.2)
     expected = 0.0
     for teacher in given.teachers:
         for n, v in enumerate(TARGET):
@@ -108,7 +110,9 @@ def test_gradients_are_numbers_where_frames_are_padded() -> None:
     frames = given.frames.clone().requires_grad_()
     cosines = torch.einsum("qd,vfd->qvf", normalize(torch.randn(5, 5, dtype=torch.float64), dim=-1), normalize(frames, dim=-1))
     masked = cosines.masked_fill(~given.frame_mask, -math.inf)
-    distillation.from_profiles(masked, given, loss="mse", temperature=0.2).backward()
+    own, mask = scores.own_video(masked, given.target), given.frame_mask[given.target]
+    guide = torch.rand(5, 4, dtype=torch.float64).masked_fill(~mask, -math.inf)
+    distillation.from_profiles(own, [guide], mask, loss="mse", temperature=0.2).backward()
     assert frames.grad is not None
     assert frames.grad.isfinite().all()
     assert frames.grad.abs().sum() > 0

@@ -8,7 +8,7 @@ import sys
 import typer
 
 # Each of these adds its verbs.
-from prvr.cli import checkpoint, compare, convert, evaluate, folder, reproduce, train  # noqa: F401
+from prvr.cli import bench, checkpoint, compare, convert, evaluate, folder, reproduce, train  # noqa: F401
 from prvr.cli.terminal import app
 from prvr.errors import PrvrError
 

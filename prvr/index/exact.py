@@ -20,8 +20,9 @@ from prvr.errors import DataError
 from prvr.features.packed import Packed, PackedWriter, is_packed
 from prvr.methods.contract import Embeddings, Model
 
-QUERIES_AT_ONCE = 256
-FRAMES_AT_ONCE = 16_384
+# Frame scores of so many queries with so many frames are in memory at once, for each branch: 16 MiB of float32.
+QUERIES_AT_ONCE = 2048
+FRAMES_AT_ONCE = 2048
 KEPT_BYTES = 1 << 30
 
 
@@ -55,7 +56,7 @@ class ExactIndex:
     def __init__(self, model: Model, stores: Mapping[str, Store]) -> None:
         self.model = model
         self._stores = dict(stores)
-        self._kept: list[tuple[Embeddings, Tensor]] = []
+        self._kept: list[tuple[list[str], Embeddings, Tensor]] = []
 
     @staticmethod
     def in_memory(model: Model) -> ExactIndex:
@@ -100,8 +101,10 @@ class ExactIndex:
         lengths = mask.sum(1).tolist()
         infos = [{}] * len(ids) if infos is None else infos
         self._kept = []
+        # Copies: a part of a padded batch would keep all of it in memory.
         fields = [
-            [values[:n].float().numpy() for values, n in zip(field.detach().cpu(), lengths, strict=True)] for field in videos
+            [values[:n].float().numpy().copy() for values, n in zip(field.detach().cpu(), lengths, strict=True)]
+            for field in videos
         ]
         for id, *rows in zip(ids, *fields, strict=True):
             if not all(np.isfinite(of_field).all() for of_field in rows):
@@ -121,13 +124,16 @@ class ExactIndex:
     @torch.inference_mode()
     def scores(self, queries: Embeddings) -> Float[Tensor, "Q V"]:
         """The score of every video for every query; columns stand in the order of `ids`."""
-        columns = []
-        device = queries[0].device
-        for videos, mask in self._gallery(device):
-            starts = range(0, len(queries[0]), QUERIES_AT_ONCE)
-            rows = [self.model.score(tuple(q[s : s + QUERIES_AT_ONCE] for q in queries), videos, mask) for s in starts]
-            columns.append(torch.cat(rows).cpu())
-        return torch.cat(columns, 1) if columns else torch.empty(len(queries[0]), 0)
+        place = {id: column for column, id in enumerate(self.ids)}
+        scores = torch.empty(len(queries[0]), len(place))
+        # A bulk of queries is asked once, as in an evaluation, and what fewer ask is asked again: that stays ready.
+        keep = KEPT_BYTES if len(scores) < QUERIES_AT_ONCE else 0
+        for ids, videos, mask in self._gallery(queries[0].device, keep=keep):
+            columns = torch.tensor([place[id] for id in ids])
+            for start in range(0, len(scores), QUERIES_AT_ONCE):
+                block = slice(start, start + QUERIES_AT_ONCE)
+                scores[block, columns] = self.model.score(tuple(field[block] for field in queries), videos, mask).cpu()
+        return scores
 
     def search(self, queries: Embeddings, k: int) -> list[list[Found]]:
         """The k best videos of each query, best first; ties in the order of `ids`."""
@@ -141,32 +147,30 @@ class ExactIndex:
         videos, _ = self._padded([id])
         return self.model.relevance(query, tuple(field.to(query[0].device) for field in videos)).cpu()
 
-    def _gallery(self, device: torch.device) -> Iterator[tuple[Embeddings, Tensor]]:
-        """All videos, part by part; what fits into KEPT_BYTES stays ready for the next query."""
-        if self._kept and self._kept[0][1].device == device:
+    def _gallery(self, device: torch.device, *, keep: int) -> Iterator[tuple[list[str], Embeddings, Tensor]]:
+        """All videos, part by part, with their ids; what fits into `keep` bytes stays ready for the next query."""
+        if self._kept and self._kept[0][2].device == device:
             yield from self._kept
             return
-        kept: list[tuple[Embeddings, Tensor]] = []
+        kept: list[tuple[list[str], Embeddings, Tensor]] = []
         size = 0
         for ids in self._parts():
             videos, mask = self._padded(ids)
-            part = tuple(field.to(device) for field in videos), mask.to(device)
+            part = ids, tuple(field.to(device) for field in videos), mask.to(device)
             size += sum(field.nbytes for field in videos)
-            kept = [*kept, part] if size <= KEPT_BYTES else []
+            kept = [*kept, part] if size <= keep else []
             yield part
-        self._kept = kept if size <= KEPT_BYTES else []
+        self._kept = kept if size <= keep else []
 
     def _parts(self) -> Iterator[list[str]]:
-        # As many videos at once as keep the frame scores of QUERIES_AT_ONCE queries within a few tens of megabytes.
+        # Videos of about one length together, so that there is little padding to score.
+        first = next(iter(self._stores.values()))
         part: list[str] = []
-        longest = 0
-        for id in self.ids:
-            rows = len(next(iter(self._stores.values()))[id])
-            if part and max(longest, rows) * (len(part) + 1) > FRAMES_AT_ONCE:
+        for rows, id in sorted(((len(first[id]), id) for id in self.ids), key=lambda known: known[0]):
+            if part and rows * (len(part) + 1) > FRAMES_AT_ONCE:
                 yield part
-                part, longest = [], 0
+                part = []
             part.append(id)
-            longest = max(longest, rows)
         if part:
             yield part
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from prvr.batch import Reading
+from prvr.batch import Batch, Reading
 
 Embeddings = tuple[Tensor, ...]
 """What a model makes of queries or of videos: a tensor for each of its `embedding_fields`, first axis Q or V."""
@@ -37,3 +38,12 @@ class Model(Protocol):
     def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "F"]:
         """Where in a video: one query, one video, both with a first axis of 1, the video without padding."""
         ...
+
+
+Gather = Callable[[Embeddings, Embeddings, Batch], tuple[Embeddings, Embeddings, Batch]]
+"""The embeddings of queries and of videos, and their batch, of all processes that share a batch."""
+
+
+def as_they_are(queries: Embeddings, videos: Embeddings, batch: Batch) -> tuple[Embeddings, Embeddings, Batch]:
+    """What there is to gather where one process has the whole batch."""
+    return queries, videos, batch

@@ -25,16 +25,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from prvr import distillation, losses, scores
 from prvr.batch import Batch, Reading
 from prvr.distillation import FeatureMaps
 from prvr.errors import SettingError, nearest
-from prvr.layers import AttentivePooling, InputProjection, SequenceEncoder, initialise
-from prvr.methods.contract import Embeddings, Terms
+from prvr.layers import AttentivePooling, InputProjection, Rows, SequenceEncoder, initialise
+from prvr.methods.contract import Embeddings, Gather, Terms, as_they_are
 from prvr.schedules import DECAYS, SOFT_TARGET_DECAYS, soft_target_weight
+from prvr.scores import Comparison
 from prvr.text_backbones import NODES, TEXT_BACKBONES
 
 Branch = Literal["inheritance", "exploration"]
@@ -122,13 +123,13 @@ class DlDkdBranch(nn.Module):
         self.frames = _sequence_encoder(config.max_frames, config)
         self.mapping = nn.Linear(config.hidden, config.hidden)
 
-    def encode_queries(self, projected: Float[Tensor, "Q W D"], mask: Bool[Tensor, "Q W"]) -> Float[Tensor, "Q D"]:
+    def encode_queries(self, projected: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "Q D"]:
         """Words, already projected, to one vector per query."""
-        return self.pooling(self.words(projected, mask), mask)
+        return self.pooling(rows.padded(self.words(projected, rows)), rows.mask)
 
-    def encode_videos(self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"]) -> Float[Tensor, "V F D"]:
+    def encode_videos(self, frames: Float[Tensor, "R E"], rows: Rows) -> Float[Tensor, "V F D"]:
         """Frames to one vector each."""
-        return self.mapping(self.frames(self.frame_projection(frames), mask))
+        return rows.padded(self.mapping(self.frames(self.frame_projection(frames), rows)))
 
 
 class DlDkd(nn.Module):
@@ -165,19 +166,28 @@ class DlDkd(nn.Module):
         )
         self.apply(initialise)
 
-    def encode_queries(self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]) -> Embeddings:
-        """One vector per query and branch."""
+    def encode_queries(
+        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], places: Int[Tensor, "R"] | None = None
+    ) -> Embeddings:
+        """One vector per query and branch; `places` as in a `Batch`, where they are known."""
         if self.text_backbone is not None:
             words, mask = self.text_backbone(words, mask)
-        embeddings, projected = [], words
+            places = None
+        rows = Rows.of(mask, places)
+        packed = rows.packed(words)
+        embeddings, projected = [], packed
         for branch in self._branches():
-            projected = branch.word_projection(words) if branch.word_projection is not None else projected
-            embeddings.append(branch.encode_queries(projected, mask))
+            projected = branch.word_projection(packed) if branch.word_projection is not None else projected
+            embeddings.append(branch.encode_queries(projected, rows))
         return tuple(embeddings)
 
-    def encode_videos(self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"]) -> Embeddings:
-        """One vector per frame and branch."""
-        return tuple(branch.encode_videos(frames, mask) for branch in self._branches())
+    def encode_videos(
+        self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], places: Int[Tensor, "R"] | None = None
+    ) -> Embeddings:
+        """One vector per frame and branch, zeros where padded; `places` as in a `Batch`, where they are known."""
+        rows = Rows.of(mask, places)
+        packed = rows.packed(frames)
+        return tuple(branch.encode_videos(packed, rows) for branch in self._branches())
 
     def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
         """Weighted sum over branches of the best frame's cosine. Fused per video, never per frame."""
@@ -205,33 +215,34 @@ class DlDkd(nn.Module):
         return [branch for branch in self.branches if isinstance(branch, DlDkdBranch)]
 
 
-def objective(model: DlDkd, batch: Batch, epoch: int) -> Terms:
+def objective(model: DlDkd, batch: Batch, epoch: int, *, gather: Gather = as_they_are) -> Terms:
     """Triplet and contrastive loss of each branch, and the KL from each teacher's frame profile (spec/dl-dkd 2.5).
 
     L = sum_b [trip(c_b) + 0.04 nce(d_b)] + 0.1 w(epoch) KL, c_b the best cosine and d_b the best inner product.
     Several teachers weigh the same: the KL and the soft targets are means over them.
     """
-    config, mask = model.config, batch.frame_mask
-    queries = model.encode_queries(batch.words, batch.word_mask)
-    videos = model.encode_videos(batch.frames, mask)
+    config = model.config
+    queries = model.encode_queries(batch.words, batch.word_mask, batch.word_places)
+    videos = model.encode_videos(batch.frames, batch.frame_mask, batch.frame_places)
+    queries, videos, batch = gather(queries, videos, batch)
     soft = SoftTargets.at(config, epoch, batch) if config.soft_targets else None
+    weight = _distillation_weight(config, epoch)
+    guides = _guides(batch) if distils(config) and (weight or soft) else []
     terms: Terms = {}
     maps = iter(model.maps())
     for branch, name, query, video in zip(config.branches, model.embedding_fields, queries, videos, strict=True):
-        cosines = scores.frame_cosines(query, video, mask)
-        dots = scores.video_scores(scores.frame_dots(query, video, mask))
-        terms[f"{name}_triplet"] = _triplet(scores.video_scores(cosines), batch.target, config)
+        ours = scores.compare(query, video, batch.frame_mask, batch.target)
+        terms[f"{name}_triplet"] = _triplet(ours.cosines, batch.target, config)
         if soft is None:
-            nce = losses.info_nce(dots, batch.target)
+            nce = losses.info_nce(ours.dots, batch.target)
         else:
-            nce = soft.info_nce(dots, batch.target, relevance=_relevance(branch, dots, batch, config))
+            nce = soft.info_nce(ours.dots, batch.target, relevance=_relevance(branch, ours.dots, guides, config))
         terms[f"{name}_nce"] = config.nce_weight * nce
-        weight = _distillation_weight(config, epoch)
         if branch == "inheritance" and weight and batch.teachers:
             if config.distillation_target == "feature":
                 told = _features(next(maps), query, video, batch, config)
             else:
-                told = _profiles(cosines, batch, config)
+                told = _profiles(ours, guides, batch, config)
             terms[name.replace("inheritance", "distillation")] = weight * told
     return terms
 
@@ -301,10 +312,14 @@ def _triplet(video_scores: Tensor, target: Tensor, config: DlDkdConfig) -> Float
     )
 
 
-def _relevance(branch: Branch, dots: Tensor, batch: Batch, config: DlDkdConfig) -> Float[Tensor, "K Q V"]:
+def _guides(batch: Batch) -> list[Comparison]:
+    with torch.no_grad():
+        return [scores.compare(t.queries, t.frames, batch.frame_mask, batch.target) for t in batch.teachers]
+
+
+def _relevance(branch: Branch, dots: Tensor, guides: list[Comparison], config: DlDkdConfig) -> Float[Tensor, "K Q V"]:
     if branch == "inheritance":
-        teachers = [scores.video_scores(scores.frame_dots(t.queries, t.frames, batch.frame_mask)) for t in batch.teachers]
-        return torch.stack(teachers) / config.teacher_temperature
+        return torch.stack([guide.dots for guide in guides]) / config.teacher_temperature
     return (dots.detach() if config.detach_self_targets else dots)[None]
 
 
@@ -312,9 +327,10 @@ def _distillation_weight(config: DlDkdConfig, epoch: int) -> float:
     return config.distillation_weight * DECAYS[config.distillation_decay](epoch) + config.distillation_offset
 
 
-def _profiles(cosines: Tensor, batch: Batch, config: DlDkdConfig) -> Float[Tensor, ""]:
+def _profiles(ours: Comparison, guides: list[Comparison], batch: Batch, config: DlDkdConfig) -> Float[Tensor, ""]:
+    told, mask = [guide.profile for guide in guides], batch.frame_mask[batch.target]
     loss, temperature = config.distillation_loss, config.distillation_temperature
-    return distillation.from_profiles(cosines, batch, loss=loss, temperature=temperature)
+    return distillation.from_profiles(ours.profile, told, mask, loss=loss, temperature=temperature)
 
 
 def _features(maps: FeatureMaps, query: Tensor, video: Tensor, batch: Batch, config: DlDkdConfig) -> Float[Tensor, ""]:

@@ -1,0 +1,39 @@
+"""Answering a query from the exact index on disk, beside a NumPy float32 scan over the same embeddings held in memory.
+
+The index reads float16 from its files, once, and scores through the model; the scan's gallery is of unit length already.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from prvr.bench.measure import Line, Size, take_turns
+from prvr.bench.step import student
+from prvr.index.exact import ExactIndex
+
+
+def searching_lines(size: Size) -> list[Line]:
+    """Seconds of a query in a gallery of a quarter of the size's."""
+    model = student(size).eval().cpu()
+    videos, frames = max(size.gallery // 4, 10), max(size.frames // 2, 1)
+    gallery = tuple(torch.randn(videos, frames, size.hidden) for _ in range(2))
+    units = [(field / field.norm(dim=-1, keepdim=True)).flatten(0, 1).numpy() for field in gallery]
+    query = tuple(torch.randn(1, size.hidden) for _ in range(2))
+    asked = [(field / field.norm()).numpy()[0] for field in query]
+
+    def scan() -> list[int]:
+        best = [(matrix @ unit).reshape(videos, frames).max(1) for matrix, unit in zip(units, asked, strict=True)]
+        return [int(place) for place in np.argsort(-(0.7 * best[0] + 0.3 * best[1]))[:10]]
+
+    with tempfile.TemporaryDirectory(prefix="prvr-") as folder:
+        index = ExactIndex.on_disk(model, Path(folder) / "index", about={})
+        mask = torch.ones(videos, frames, dtype=torch.bool)
+        index.add([str(place) for place in range(videos)], gallery, mask)
+        same = len({int(hit.video) for hit in index.search(query, 10)[0]} & set(scan()))
+        times = take_turns({"index": lambda: index.search(query, 10), "scan": scan}, runs=4 * size.runs)
+    note = f"{videos} videos of {frames} frames; {same} of 10 hits the same (float16 on disk)"
+    return [Line("a query in an index on disk, beside NumPy", times["index"], times["scan"], note=note)]
