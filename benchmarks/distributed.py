@@ -19,6 +19,7 @@ import torch
 from prvr.batch import Item, collate
 from prvr.distributed import Alone, Group, joined
 from prvr.launch import launch
+from prvr.methods.contract import embed
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig, objective
 from prvr.optimiser import BertAdam, decay_groups
 
@@ -55,7 +56,8 @@ class Student:
         share = self.group.share([CAPTIONS] * len(self.items))
         batch = collate([self.items[place] for place in share.videos])
         self.group.draw_apart((number,))
-        loss = torch.stack(list(objective(self.model, batch, 0, gather=share.gather).values())).sum()
+        terms = objective(self.model, *embed(self.model, batch, share.gather), 0)
+        loss = torch.stack(list(terms.values())).sum()
         self.optimiser.zero_grad()
         loss.backward()
         self.group.mean_gradients(self.model.parameters())

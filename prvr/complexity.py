@@ -28,7 +28,7 @@ from prvr.device import open_device
 from prvr.errors import ModelError, SettingError
 from prvr.files import write_json
 from prvr.methods import METHODS
-from prvr.methods.contract import Embeddings
+from prvr.methods.contract import Embeddings, embed
 from prvr.optimiser import BertAdam
 from prvr.train import Recipe
 
@@ -164,7 +164,7 @@ def _steps(checkpoint: Checkpoint, sizes: StepSizes, device: torch.device) -> No
     batch = _batch(model.reading, sizes, taught=method.distils(checkpoint.settings)).to(device)
     optimiser = BertAdam(model.parameters(), lr=1e-4, total_steps=None)
     for _ in range(2):
-        terms = method.objective(model, batch, 0)
+        terms = method.objective(model, *embed(model, batch), 0)
         optimiser.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         optimiser.step()

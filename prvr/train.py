@@ -32,7 +32,7 @@ from prvr.evaluate import retrieve
 from prvr.features import Features, FeatureSet
 from prvr.features.packed import Packed
 from prvr.methods import METHODS
-from prvr.methods.contract import Gather
+from prvr.methods.contract import Gather, embed
 from prvr.optimiser import BertAdam, decay_groups
 from prvr.report import draw_curves
 from prvr.run_state import RunState, as_plain, load_state, save_state, state_from, stored_state, write_history
@@ -187,7 +187,8 @@ class _Loop:
             on_progress(self._note(), epoch * self.batches + number, self.training.epochs * self.batches)
             assert self.objective is not None
             self.group.draw_apart((self.training.seed, epoch, number))
-            terms = self.objective(self.checkpoint.model, batch.to(self.device), epoch, gather=gather)
+            model = self.checkpoint.model
+            terms = self.objective(model, *embed(model, batch.to(self.device), gather), epoch)
             self.optimiser.zero_grad()
             torch.stack(list(terms.values())).sum().backward()
             self.group.mean_gradients(self.model.parameters())

@@ -16,6 +16,7 @@ from prvr import distillation, losses, scores
 from prvr.batch import Batch, TeacherBatch, collate, video_item
 from prvr.distillation import FeatureMaps
 from prvr.errors import SettingError
+from prvr.methods.contract import embed
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig, field_names, objective
 
 LENGTHS, TARGET = (4, 1, 3), (0, 0, 1, 2, 2)
@@ -154,7 +155,7 @@ def test_every_variant_sends_gradients_to_all_that_it_uses(name: str) -> None:
     model = checkpoints.build("dl_dkd", VARIANTS[name], READS).model
     assert isinstance(model, DlDkd)
     given = collate([video_item(video, ids, data.features, model.reading) for video, ids in captions.items()])
-    terms = objective(model, given, 3)
+    terms = objective(model, *embed(model, given), 3)
     torch.stack(list(terms.values())).sum().backward()
     silent = [n for n, p in model.named_parameters() if p.grad is None]
     assert silent == []
@@ -166,6 +167,6 @@ def test_every_variant_sends_gradients_to_all_that_it_uses(name: str) -> None:
 def test_two_equal_branches_have_names_of_their_own() -> None:
     assert field_names(("inheritance", "inheritance")) == ("inheritance", "inheritance_2")
     assert field_names(("inheritance", "exploration")) == ("inheritance", "exploration")
-    weights = [DlDkd(VARIANTS["dual-inheritance"], frame_columns=4, word_columns=4)._weights()]
-    weights.append(DlDkd(replace(SMALL, branches=("exploration", "inheritance")), frame_columns=4, word_columns=4)._weights())
-    assert weights == [[0.7, 0.3], [0.3, 0.7]]
+    weights = [DlDkd(VARIANTS["dual-inheritance"], frame_columns=4, word_columns=4).score_weights]
+    weights.append(DlDkd(replace(SMALL, branches=("exploration", "inheritance")), frame_columns=4, word_columns=4).score_weights)
+    assert weights == [(0.7, 0.3), (0.3, 0.7)]

@@ -30,6 +30,7 @@ from prvr.errors import DataError, ProcessLost, PrvrError, SettingError
 from prvr.features.packed import PackedWriter
 from prvr.launch import _sendable, launch
 from prvr.methods import METHODS
+from prvr.methods.contract import embed
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig, objective
 from prvr.optimiser import BertAdam, decay_groups
 from prvr.train import Data, Recipe, Training, _same_as_first, train_student
@@ -86,7 +87,7 @@ def two_steps(group: Group, changes: dict[str, Any], videos: int, dtype: torch.d
         own = [chosen[place] for place in share.videos]
         batch = collate([video_item(video, captions[video], data.features, model.reading) for video in own])
         group.draw_apart((11, step))
-        terms = objective(model, batch.to(torch.device("cpu"), dtype), 5, gather=share.gather)
+        terms = objective(model, *embed(model, batch.to(torch.device("cpu"), dtype), share.gather), 5)
         optimiser.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         group.mean_gradients(model.parameters())
@@ -106,10 +107,10 @@ def trained(
     """The fingerprint of the checkpoint, and of the weights before each step; `until` is the step that is not made any more."""
     method, steps = METHODS["dl_dkd"], []
 
-    def watched(model: DlDkd, *rest: Any, **more: Any) -> Any:
+    def watched(model: DlDkd, *rest: Any) -> Any:
         weights = b"".join(p.detach().numpy().tobytes() for p in model.parameters())
         steps.append(hashlib.sha256(weights).hexdigest())
-        return objective(model, *rest, **more)
+        return objective(model, *rest)
 
     def stop(note: str, done: int, total: int) -> None:
         if done == until:

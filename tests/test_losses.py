@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from prvr import losses, scores
 from prvr.batch import Batch, Item, TeacherBatch, collate, pad, resample
+from prvr.methods.contract import embed
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig, objective
 
 # Queries of each video; a 0 is a video that no query describes.
@@ -330,7 +331,7 @@ def with_padding(given: Batch, *, frames: int, words: int) -> Batch:
 
 def terms_and_gradients(model: DlDkd, given: Batch, epoch: int = 60) -> tuple[dict[str, float], dict[str, Tensor]]:
     torch.manual_seed(1)
-    terms = objective(model, given, epoch)
+    terms = objective(model, *embed(model, given), epoch)
     model.zero_grad()
     torch.stack(list(terms.values())).sum().backward()
     return {name: value.item() for name, value in terms.items()}, {name: p.grad for name, p in model.named_parameters()}
@@ -537,7 +538,7 @@ HOST = {"_local_scalar_dense", "nonzero", "item", "is_nonzero", "masked_select",
 
 def dispatched(model: DlDkd, given: Batch) -> list[str]:
     with Counted() as counted:
-        terms = objective(model, given, 60)
+        terms = objective(model, *embed(model, given), 60)
         torch.stack(list(terms.values())).sum().backward()
     return counted.names
 
@@ -561,6 +562,7 @@ def test_the_count_would_notice_a_loop_and_a_wait() -> None:
 @pytest.mark.parametrize("changes", METHODS.values(), ids=list(METHODS))
 def test_the_objective_runs_where_no_value_is_known(changes: dict[str, Any]) -> None:
     meta = torch.device("meta")
-    terms = objective(small(**changes).to(meta), collate(items()).to(meta, torch.float64), 60)
+    model = small(**changes).to(meta)
+    terms = objective(model, *embed(model, collate(items()).to(meta, torch.float64)), 60)
     assert terms
     assert all(value.is_meta and value.shape == () for value in terms.values())

@@ -11,6 +11,7 @@ import torch
 from published import arrays, batch, numbers, our_name, parameters
 
 from prvr import losses, schedules, scores
+from prvr.methods.contract import embed
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig, objective
 
 DTYPES = {"f32": torch.float32, "f64": torch.float64}
@@ -92,7 +93,7 @@ def test_objective_and_gradients(folder: str, dtype: str, monkeypatch: pytest.Mo
         config = config_of(folder, soft_targets=soft, **changes)
         decay_to(case["distill_weight"], monkeypatch)
         student = model(folder, DTYPES[dtype], config)
-        terms = objective(student, batch(DTYPES[dtype]), epoch=0)
+        terms = objective(student, *embed(student, batch(DTYPES[dtype])), epoch=0)
         total = torch.stack(list(terms.values())).sum()
         tolerance = 1e-10 if dtype == "f64" else 1e-5
         assert total.item() == pytest.approx(case["total"], rel=tolerance, abs=tolerance)
@@ -119,7 +120,7 @@ def test_objective_of_the_conference_version(dtype: str, monkeypatch: pytest.Mon
     expected, weight = numbers("model_iccv/losses.json")[dtype], numbers("model_iccv/config.json")["distill_weight"]
     decay_to(weight, monkeypatch)
     student = model("model_iccv", DTYPES[dtype], config_of("model_iccv", soft_targets=False))
-    terms = objective(student, batch(DTYPES[dtype]), epoch=0)
+    terms = objective(student, *embed(student, batch(DTYPES[dtype])), epoch=0)
     tolerance = 1e-10 if dtype == "f64" else 1e-5
     total = torch.stack(list(terms.values())).sum()
     assert total.item() == pytest.approx(expected["total"], rel=tolerance)

@@ -14,6 +14,7 @@ from prvr.bench import plain
 from prvr.bench.batches import make_batch
 from prvr.bench.counting import launches
 from prvr.bench.measure import Line, Size, product_rate, take_turns
+from prvr.methods.contract import embed
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig, objective
 from prvr.optimiser import BertAdam, decay_groups, learning_rate
 
@@ -66,7 +67,7 @@ class Ours:
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One update; the terms of the loss."""
-        terms = objective(self.model, batch, 0)
+        terms = objective(self.model, *embed(self.model, batch), 0)
         self._optimiser.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         self._optimiser.step()

@@ -15,8 +15,9 @@ from prvr.methods import dl_dkd, zero_shot
 class Method:
     """A method's settings, its model and, if it learns, its objective.
 
-    `model(config, frame_columns=, word_columns=)` gives a `contract.Model`; `objective(model, batch, epoch)` the loss
-    that the paper defines, as `contract.Terms`; `distils(config)` whether that loss needs a teacher.
+    `model(config, frame_columns=, word_columns=)` gives a `contract.Model`; `objective(model, queries, videos, batch,
+    epoch)` the loss that the paper defines, as `contract.Terms`, of what `contract.embed` gives; `distils(config)` whether
+    that loss needs a teacher.
     """
 
     config: type

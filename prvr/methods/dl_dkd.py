@@ -33,7 +33,7 @@ from prvr.batch import Batch, Reading
 from prvr.distillation import FeatureMaps
 from prvr.errors import SettingError, nearest
 from prvr.layers import AttentivePooling, InputProjection, Rows, SequenceEncoder, initialise
-from prvr.methods.contract import Embeddings, Gather, Terms, as_they_are
+from prvr.methods.contract import Embeddings, Terms
 from prvr.schedules import DECAYS, SOFT_TARGET_DECAYS, soft_target_weight
 from prvr.scores import Comparison
 from prvr.text_backbones import NODES, TEXT_BACKBONES
@@ -150,6 +150,8 @@ class DlDkd(nn.Module):
         )
         read_columns = self.text_backbone.columns if self.text_backbone is not None else word_columns
         self.embedding_fields: tuple[str, ...] = field_names(config.branches)
+        self.frame_fields = self.embedding_fields
+        self.score_weights: tuple[float, ...] | None = _weights(config)
         self.branches = nn.ModuleList(
             DlDkdBranch(
                 config,
@@ -191,21 +193,14 @@ class DlDkd(nn.Module):
 
     def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
         """Weighted sum over branches of the best frame's cosine. Fused per video, never per frame."""
-        parts = zip(self._weights(), queries, videos, strict=True)
+        parts = zip(_weights(self.config), queries, videos, strict=True)
         return torch.stack([w * scores.video_scores(scores.frame_cosines(q, v, mask)) for w, q, v in parts]).sum(0)
 
     def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "F"]:
         """Weighted sum over branches of each frame's cosine: the curve that moments are read from."""
         mask = torch.ones(video[0].shape[:2], dtype=torch.bool, device=video[0].device)
-        parts = zip(self._weights(), query, video, strict=True)
+        parts = zip(_weights(self.config), query, video, strict=True)
         return torch.stack([w * scores.frame_cosines(q, v, mask)[0, 0] for w, q, v in parts]).sum(0)
-
-    def _weights(self) -> list[float]:
-        if len(self.config.branches) == 1:
-            return [1.0]
-        second = self.config.exploration_weight
-        # Of two equal branches the second takes exploration's place, as in the papers' two-branch baselines.
-        return [second, 1 - second] if self.config.branches == ("exploration", "inheritance") else [1 - second, second]
 
     def maps(self) -> list[FeatureMaps]:
         """One of each inheritance branch, if it learns the teachers' features."""
@@ -215,16 +210,13 @@ class DlDkd(nn.Module):
         return [branch for branch in self.branches if isinstance(branch, DlDkdBranch)]
 
 
-def objective(model: DlDkd, batch: Batch, epoch: int, *, gather: Gather = as_they_are) -> Terms:
+def objective(model: DlDkd, queries: Embeddings, videos: Embeddings, batch: Batch, epoch: int) -> Terms:
     """Triplet and contrastive loss of each branch, and the KL from each teacher's frame profile (spec/dl-dkd 2.5).
 
     L = sum_b [trip(c_b) + 0.04 nce(d_b)] + 0.1 w(epoch) KL, c_b the best cosine and d_b the best inner product.
     Several teachers weigh the same: the KL and the soft targets are means over them.
     """
     config = model.config
-    queries = model.encode_queries(batch.words, batch.word_mask, batch.word_places)
-    videos = model.encode_videos(batch.frames, batch.frame_mask, batch.frame_places)
-    queries, videos, batch = gather(queries, videos, batch)
     soft = SoftTargets.at(config, epoch, batch) if config.soft_targets else None
     weight = _distillation_weight(config, epoch)
     guides = _guides(batch) if distils(config) and (weight or soft) else []
@@ -300,6 +292,14 @@ def _chosen(count: int, share: float, config: DlDkdConfig, device: torch.device)
     if config.hard_part == "random":
         place = torch.randperm(count, device=device)
     return place < int(share * count)
+
+
+def _weights(config: DlDkdConfig) -> tuple[float, ...]:
+    if len(config.branches) == 1:
+        return (1.0,)
+    second = config.exploration_weight
+    # Of two equal branches the second takes exploration's place, as in the papers' two-branch baselines.
+    return (second, 1 - second) if config.branches == ("exploration", "inheritance") else (1 - second, second)
 
 
 def _triplet(video_scores: Tensor, target: Tensor, config: DlDkdConfig) -> Float[Tensor, ""]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from prvr import scores
@@ -34,12 +34,18 @@ class ZeroShot(nn.Module):
         self.config = config
         self.reading = Reading(frame_columns, word_columns, None, None, unit=False, text="sentences")
         self.embedding_fields: tuple[str, ...] = ("teacher",)
+        self.frame_fields = self.embedding_fields
+        self.score_weights: tuple[float, ...] | None = (1.0,)
 
-    def encode_queries(self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]) -> Embeddings:
+    def encode_queries(
+        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], places: Int[Tensor, "R"] | None = None
+    ) -> Embeddings:
         """The one row of each sentence."""
         return (words[:, 0],)
 
-    def encode_videos(self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"]) -> Embeddings:
+    def encode_videos(
+        self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], places: Int[Tensor, "R"] | None = None
+    ) -> Embeddings:
         """The frames as they are."""
         return (frames,)
 
