@@ -1,4 +1,4 @@
-"""Pictures of runs."""
+"""The picture that a training run keeps beside its checkpoint."""
 
 from __future__ import annotations
 
