@@ -8,7 +8,27 @@ from typing import Any
 
 from torch import nn
 
-from prvr.methods import dl_dkd, zero_shot
+from prvr.methods import (
+    collaborative_experts,
+    dl_dkd,
+    dual_encoding,
+    dual_encoding_hybrid,
+    gmmformer,
+    gmmformer_v2,
+    hgr,
+    hlformer,
+    ms_sl,
+    ral,
+    reloclnet,
+    rivrl,
+    xml,
+    zero_shot,
+)
+from prvr.methods.contract import Profile
+
+
+def _never(config: Any) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -17,16 +37,46 @@ class Method:
 
     `model(config, frame_columns=, word_columns=)` gives a `contract.Model`; `objective(model, queries, videos, batch,
     epoch)` the loss that the paper defines, as `contract.Terms`, of what `contract.embed` gives; `distils(config)` whether
-    that loss needs a teacher.
+    that loss itself needs a teacher.
+
+    For distillation on top (`methods.taught`): `contrasts`, whether the objective takes `contrast=`, a `contract.Contrast`
+    in place of its `losses.info_nce`, so that its targets can be soft; `profile`, what scores a query along its own video
+    where `score_weights` does not say it.
     """
 
     config: type
     model: Callable[..., nn.Module]
     objective: Callable[..., Any] | None
-    distils: Callable[[Any], bool]
+    distils: Callable[[Any], bool] = _never
+    contrasts: bool = False
+    profile: Profile | None = None
 
 
 METHODS: dict[str, Method] = {
     "dl_dkd": Method(dl_dkd.DlDkdConfig, dl_dkd.DlDkd, dl_dkd.objective, dl_dkd.distils),
-    "zero_shot": Method(zero_shot.ZeroShotConfig, zero_shot.ZeroShot, None, lambda config: False),
+    "gmmformer": Method(gmmformer.GmmFormerConfig, gmmformer.GmmFormer, gmmformer.objective, contrasts=True),
+    "gmmformer_v2": Method(gmmformer_v2.GmmFormerV2Config, gmmformer_v2.GmmFormerV2, gmmformer_v2.objective, contrasts=True),
+    "hgr": Method(hgr.HgrConfig, hgr.Hgr, hgr.objective, profile=hgr.profile),
+    "ms_sl": Method(ms_sl.MsSlConfig, ms_sl.MsSl, ms_sl.objective, contrasts=True, profile=ms_sl.profile),
+    "hlformer": Method(hlformer.HlFormerConfig, hlformer.HlFormer, hlformer.objective, contrasts=True),
+    "ral_gmmformer": Method(ral.RalGmmFormerConfig, ral.Ral, ral.objective, contrasts=True),
+    "ral_gmmformer_v2": Method(ral.RalGmmFormerV2Config, ral.Ral, ral.objective, contrasts=True),
+    "ral_ms_sl": Method(ral.RalMsSlConfig, ral.Ral, ral.objective, contrasts=True, profile=ral.profile),
+    "rivrl": Method(rivrl.RivrlConfig, rivrl.Rivrl, rivrl.objective),
+    "xml": Method(xml.XmlConfig, xml.Xml, xml.objective),
+    "reloclnet": Method(
+        reloclnet.ReloclnetConfig, reloclnet.Reloclnet, reloclnet.objective, contrasts=True, profile=reloclnet.profile
+    ),
+    "dual_encoding": Method(dual_encoding.DualEncodingConfig, dual_encoding.DualEncoding, dual_encoding.objective),
+    "dual_encoding_hybrid": Method(
+        dual_encoding_hybrid.DualEncodingHybridConfig,
+        dual_encoding_hybrid.DualEncodingHybrid,
+        dual_encoding_hybrid.objective,
+    ),
+    "collaborative_experts": Method(
+        collaborative_experts.CollaborativeExpertsConfig,
+        collaborative_experts.CollaborativeExperts,
+        collaborative_experts.objective,
+    ),
+    "zero_shot": Method(zero_shot.ZeroShotConfig, zero_shot.ZeroShot, None),
 }

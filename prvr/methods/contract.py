@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -53,6 +53,12 @@ class Model(Protocol):
         """
         ...
 
+
+Profile = Callable[[Any, Embeddings, Embeddings, Batch], Float[Tensor, "Q F"]]
+"""The scores of each query along the frames of its own video, for a batch: `Model.relevance` for all of it at once."""
+
+Contrast = Callable[[Float[Tensor, "Q V"], Int[Tensor, "Q"]], Float[Tensor, ""]]
+"""A contrastive loss of inner products and targets: `losses.info_nce`, or one whose targets are soft."""
 
 Gather = Callable[[Embeddings, Embeddings, Batch], tuple[Embeddings, Embeddings, Batch]]
 """The embeddings of queries and of videos, and their batch, of all processes that share a batch."""

@@ -9,7 +9,9 @@ beta (DL-DKD, Eq. 9)         `exploration_weight`: S = (1 - beta) S_inheritance 
 lambda, w(e)                 `distillation_weight`, `distillation_decay`
 tau                          `distillation_temperature`
 text backbone                `text_backbone`: RoBERTa's words as they come, Bi-GRU or graph (supplementary Table 4)
-similarity-, feature-based   `distillation_target`: "frame_profile" or "feature" (supplementary Tables 2 and 3)
+similarity-, feature-based   `distillation_target`: "frame_profile" or "feature" (supplementary Tables 2 and 3);
+                             "batch_matrix" is TeachText's, and what Dual Encoding learns (supplementary Table 1)
+several teachers             `distillation_aggregate`; the papers do not say how: by default each weighs the same
 Dual-exploration/-inherit.   `branches`: the same branch twice (supplementary Fig. 2)
 dynamic soft targets (++)    `soft_targets`, `losses.soft_info_nce`
 alpha(e) (++)                `hard_fraction`, `hard_fraction_decay`: the share that keeps one-hot targets
@@ -30,11 +32,10 @@ from torch import Tensor, nn
 
 from prvr import distillation, losses, scores
 from prvr.batch import Batch, Reading
-from prvr.distillation import FeatureMaps
-from prvr.errors import SettingError, nearest
+from prvr.distillation import Distillation, FeatureMaps, SoftTargets, TeacherShares
+from prvr.errors import SettingError
 from prvr.layers import AttentivePooling, InputProjection, Rows, SequenceEncoder, initialise
 from prvr.methods.contract import Embeddings, Terms
-from prvr.schedules import DECAYS, SOFT_TARGET_DECAYS, soft_target_weight
 from prvr.scores import Comparison
 from prvr.text_backbones import NODES, TEXT_BACKBONES
 
@@ -50,7 +51,9 @@ class DlDkdConfig:
     shared_query_projection: exploration reads words through inheritance's projection (DL-DKD; not DL-DKD++).
     distillation_weight, distillation_offset: the KL weighs weight * decay(epoch) + offset; 0 and 0 for no distillation.
     distillation_target, distillation_loss: what the inheritance branch learns from the teacher, and how.
-    teacher_columns: widths of the teachers' features, for the target "feature", which maps the student's vectors to them.
+    distillation_aggregate: how several teachers are taken together (`prvr.distillation`).
+    teacher_columns: widths of the teachers' features, for the target "feature", which maps the student's vectors to them,
+    and for a learned aggregate, which has a number for each teacher.
     soft_targets: DL-DKD++; without them the contrastive loss is that of DL-DKD.
     soft_target_epochs: length of the linear and cosine decays of `hard_fraction` and `mixing`.
     hard_part: which queries and videos keep one-hot targets: the first of the batch, as released, or random ones.
@@ -77,6 +80,7 @@ class DlDkdConfig:
     distillation_temperature: float = 0.2
     distillation_target: distillation.Target = "frame_profile"
     distillation_loss: distillation.Loss = "kl"
+    distillation_aggregate: distillation.Aggregate = "each"
     teacher_columns: tuple[int, ...] = ()
     soft_targets: bool = True
     soft_target_epochs: int = 120
@@ -89,24 +93,26 @@ class DlDkdConfig:
     teacher_temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        counts = ("hidden", "heads", "max_frames", "max_words", "negative_pool", "soft_target_epochs")
-        for name in (*counts, "distillation_temperature", "teacher_temperature"):
+        for name in ("hidden", "heads", "max_frames", "max_words", "negative_pool"):
             if getattr(self, name) <= 0:
                 raise SettingError(f"{name} is {getattr(self, name)}; it must be above 0")
-        for name in ("dropout", "input_dropout", "exploration_weight", "hard_fraction", "mixing"):
+        for name in ("dropout", "input_dropout", "exploration_weight"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SettingError(f"{name} is {getattr(self, name)}; it takes a share from 0 to 1")
         if len(self.branches) not in (1, 2):
             raise SettingError(f"there are {len(self.branches)} branches, {self.branches}; take one or two")
-        if self.distillation_target == "feature" and not self.teacher_columns:
-            raise SettingError("distillation_target feature needs the teachers' widths, for example teacher_columns=512")
-        if self.distillation_decay not in DECAYS:
-            raise SettingError(f"unknown decay {self.distillation_decay!r}; {nearest(self.distillation_decay, DECAYS)}")
-        for decay in (self.hard_fraction_decay, self.mixing_decay):
-            if decay not in SOFT_TARGET_DECAYS:
-                raise SettingError(f"unknown decay {decay!r}; {nearest(decay, SOFT_TARGET_DECAYS)}")
+        for name, value in (("target", "feature"), ("aggregate", "learned")):
+            if getattr(self, f"distillation_{name}") == value and not self.teacher_columns:
+                raise SettingError(f"distillation_{name} {value} needs the teachers' widths, for example teacher_columns=512")
         if self.hidden % self.heads:
             raise SettingError(f"hidden {self.hidden} is not a multiple of heads {self.heads}")
+        # It checks the settings that it has.
+        _ = self.distillation
+
+    @property
+    def distillation(self) -> Distillation:
+        """The settings that distillation has with any method."""
+        return Distillation(**{name: getattr(self, name) for name in distillation.SETTINGS - {"soft_targets"}})
 
 
 class DlDkdBranch(nn.Module):
@@ -166,6 +172,8 @@ class DlDkd(nn.Module):
         self.feature_maps = nn.ModuleList(
             FeatureMaps(config.hidden, wanted) for branch in config.branches if branch == "inheritance" and wanted
         )
+        learned = config.distillation_aggregate == "learned"
+        self.teacher_shares = TeacherShares(len(config.teacher_columns)) if learned else None
         self.apply(initialise)
 
     def encode_queries(
@@ -214,11 +222,11 @@ def objective(model: DlDkd, queries: Embeddings, videos: Embeddings, batch: Batc
     """Triplet and contrastive loss of each branch, and the KL from each teacher's frame profile (spec/dl-dkd 2.5).
 
     L = sum_b [trip(c_b) + 0.04 nce(d_b)] + 0.1 w(epoch) KL, c_b the best cosine and d_b the best inner product.
-    Several teachers weigh the same: the KL and the soft targets are means over them.
+    Several teachers weigh the same, unless settings say otherwise: the KL and the soft targets are means over them.
     """
     config = model.config
     soft = SoftTargets.at(config, epoch, batch) if config.soft_targets else None
-    weight = _distillation_weight(config, epoch)
+    weight = config.distillation.weight(epoch)
     guides = _guides(batch) if distils(config) and (weight or soft) else []
     terms: Terms = {}
     maps = iter(model.maps())
@@ -232,10 +240,14 @@ def objective(model: DlDkd, queries: Embeddings, videos: Embeddings, batch: Batc
         terms[f"{name}_nce"] = config.nce_weight * nce
         if branch == "inheritance" and weight and batch.teachers:
             if config.distillation_target == "feature":
-                told = _features(next(maps), query, video, batch, config)
+                told = distillation.from_features(next(maps), query, video, batch, settings=config.distillation)
             else:
-                told = _profiles(ours, guides, batch, config)
+                told = _told(ours, guides, batch, model)
             terms[name.replace("inheritance", "distillation")] = weight * told
+    if model.teacher_shares is not None and guides:
+        terms["teacher_shares"] = model.teacher_shares.objective(
+            [guide.cosines for guide in guides], batch.target, temperature=config.distillation_temperature
+        )
     return terms
 
 
@@ -246,52 +258,11 @@ def field_names(branches: tuple[Branch, ...]) -> tuple[str, ...]:
 
 def distils(config: DlDkdConfig) -> bool:
     """Whether the objective needs a teacher."""
-    weight = config.distillation_weight or config.distillation_offset
-    return "inheritance" in config.branches and bool(weight or config.soft_targets)
-
-
-@dataclass(frozen=True)
-class SoftTargets:
-    """What is soft at an epoch, and for which queries and videos of a batch."""
-
-    mixing: float
-    hard_fraction: float
-    hard_queries: Bool[Tensor, "Q"]
-    hard_videos: Bool[Tensor, "V"]
-
-    @staticmethod
-    def at(config: DlDkdConfig, epoch: int, batch: Batch) -> SoftTargets:
-        """The targets' state at an epoch: floor(alpha Q) queries and floor(alpha V) videos stay hard."""
-        epochs = config.soft_target_epochs
-        share = soft_target_weight(config.hard_fraction_decay, epoch, initial=config.hard_fraction, floor=0.0, epochs=epochs)
-        floor = 0.5 if config.mixing >= 0.5 else 0.0
-        mixing = soft_target_weight(config.mixing_decay, epoch, initial=config.mixing, floor=floor, epochs=epochs)
-        hard = [_chosen(len(rows), share, config, batch.target.device) for rows in (batch.target, batch.frames)]
-        return SoftTargets(mixing, share, *hard)
-
-    def info_nce(self, dots: Tensor, target: Tensor, *, relevance: Tensor) -> Float[Tensor, ""]:
-        """`losses.soft_info_nce` with these targets."""
-        return losses.soft_info_nce(
-            dots,
-            target,
-            relevance=relevance,
-            mixing=self.mixing,
-            hard_fraction=self.hard_fraction,
-            hard_queries=self.hard_queries,
-            hard_videos=self.hard_videos,
-        )
+    return "inheritance" in config.branches and (config.distillation.compares or config.soft_targets)
 
 
 def _sequence_encoder(places: int, config: DlDkdConfig) -> SequenceEncoder:
     return SequenceEncoder(places, config.hidden, heads=config.heads, input_dropout=config.input_dropout, dropout=config.dropout)
-
-
-def _chosen(count: int, share: float, config: DlDkdConfig, device: torch.device) -> Bool[Tensor, "N"]:
-    # floor of the binary product: 0.29 * 100 is 28, as in the released code
-    place = torch.arange(count, device=device)
-    if config.hard_part == "random":
-        place = torch.randperm(count, device=device)
-    return place < int(share * count)
 
 
 def _weights(config: DlDkdConfig) -> tuple[float, ...]:
@@ -323,16 +294,10 @@ def _relevance(branch: Branch, dots: Tensor, guides: list[Comparison], config: D
     return (dots.detach() if config.detach_self_targets else dots)[None]
 
 
-def _distillation_weight(config: DlDkdConfig, epoch: int) -> float:
-    return config.distillation_weight * DECAYS[config.distillation_decay](epoch) + config.distillation_offset
-
-
-def _profiles(ours: Comparison, guides: list[Comparison], batch: Batch, config: DlDkdConfig) -> Float[Tensor, ""]:
-    told, mask = [guide.profile for guide in guides], batch.frame_mask[batch.target]
-    loss, temperature = config.distillation_loss, config.distillation_temperature
-    return distillation.from_profiles(ours.profile, told, mask, loss=loss, temperature=temperature)
-
-
-def _features(maps: FeatureMaps, query: Tensor, video: Tensor, batch: Batch, config: DlDkdConfig) -> Float[Tensor, ""]:
-    loss, temperature = config.distillation_loss, config.distillation_temperature
-    return distillation.from_features(maps, query, video, batch, loss=loss, temperature=temperature)
+def _told(ours: Comparison, guides: list[Comparison], batch: Batch, model: DlDkd) -> Float[Tensor, ""]:
+    settings, shares = model.config.distillation, model.teacher_shares
+    if model.config.distillation_target == "batch_matrix":
+        matrices = [guide.cosines for guide in guides]
+        return distillation.from_matrices(ours.cosines, matrices, settings=settings, shares=shares)
+    profiles, mask = [guide.profile for guide in guides], batch.frame_mask[batch.target]
+    return distillation.from_profiles(ours.profile, profiles, mask, settings=settings, shares=shares)

@@ -1,14 +1,13 @@
-"""Published settings, and settings for a folder of one's own: what `prvr train --preset NAME` starts from.
+"""DL-DKD and DL-DKD++ (spec/dl-dkd 2.9).
 
-Figures are R@1/5/10/100/SumR as the authors' README gives them (spec/dl-dkd 2.9). `tvr`, `activitynet` and `charades`
-are what the papers used on the published feature packages; the others are for features made with `prvr extract`.
+`tvr`, `activitynet` and `charades` are what the papers used on the published feature packages; the others are for
+features made with `prvr extract`.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from prvr.errors import SettingError, nearest
 from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.train import Recipe, Training
 
@@ -43,14 +42,3 @@ PRESETS: dict[str, Recipe] = {
     "dl-dkd": Recipe("dl_dkd", replace(OWN, soft_targets=False, shared_query_projection=True), OWN_TRAINING),
     "no-distillation": Recipe("dl_dkd", replace(OWN, soft_targets=False, distillation_weight=0.0), OWN_TRAINING),
 }
-
-
-def preset(name: str) -> Recipe:
-    """A preset by name.
-
-    Raises:
-        SettingError: there is none of that name; the nearest is suggested.
-    """
-    if name not in PRESETS:
-        raise SettingError(f"unknown preset {name!r}; {nearest(name, PRESETS)}")
-    return PRESETS[name]

@@ -1,0 +1,211 @@
+"""HLFormer (Li et al., ICCV 2025): attention in Euclidean and in hyperbolic space, and texts inside the cones of videos.
+
+The paper's words                   our names
+----------------------------------  ---------------------------------------------------------------------
+gaze and glance branch              fields "frames" and "clips", as in GMMFormer v2
+Euclidean attention block           `attention_block` and `FeedForward`, one pair for each of `widths`
+Lorentz attention block             `LorentzAttention` and `FeedForward`, `lorentz_blocks` pairs
+mean-guided adaptive interaction    `Consolidation`, its token the mean over time of all views
+partial order preservation          `PartialOrder`, weight `order_weight`: text inside the cone of its video
+S, the other losses                 those of GMMFormer v2, without optimal matching
+
+Source: spec/methods 2.12, prvr/hyperboloid.py. It leaves open, and we decided: a vector becomes a point by taking it for the
+space part, and a point a vector by leaving out time; attention is softmax(-d^2 / sqrt(D / heads)), d^2 the squared Lorentzian
+distance 2 (-1/c - <q, k>), its values joined by the Lorentzian centroid, curvature -1; the four Lorentz blocks have no
+windows; scales and curvature of the cones start at 1 / sqrt(D) and -1; what is not named is as in GMMFormer v2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import dropout as dropped
+
+from prvr import hyperboloid, losses
+from prvr.batch import Batch, Reading
+from prvr.clips import clip_means, clip_rows
+from prvr.gaussian import Consolidation, FeedForward, attention_block
+from prvr.layers import AttentivePooling, Dropout, Rows, initialise
+from prvr.methods import checks
+from prvr.methods.contract import Contrast, Embeddings, Terms
+from prvr.methods.gmmformer import QueryEncoder, Sizes, VideoBranch, check_widths, every_row, fused
+from prvr.methods.gmmformer_v2 import fused_curve, student_terms
+
+CURVATURE = 1.0
+
+
+@dataclass(frozen=True)
+class HlFormerConfig:
+    """Settings of the paper; the defaults are those for TVR. Where a name is GMMFormer v2's, it means the same."""
+
+    hidden: int = 384
+    heads: int = 4
+    max_frames: int = 128
+    max_words: int = 30
+    clips: int = 32
+    dropout: float = 0.2
+    input_dropout: float = 0.2
+    widths: tuple[float, ...] = (0.0, 2.0, 4.0, 8.0)
+    lorentz_blocks: int = 4
+    consolidation_temperature: float = 0.09
+    frame_weight: float = 0.3
+    margin: float = 0.1
+    negative_pool: int = 20
+    hard_from_epoch: int = 30
+    clip_nce_weight: float = 0.05
+    frame_nce_weight: float = 0.04
+    diversity_weight: float = 8e-5
+    diversity_margin: float = 0.15
+    diversity_scale: float = 32.0
+    diversity_focus: float = 1.0
+    order_weight: float = 1e-3
+
+    def __post_init__(self) -> None:
+        checks.above_zero(self, "hidden", "heads", "max_frames", "max_words", "clips", "negative_pool")
+        checks.above_zero(self, "consolidation_temperature")
+        checks.shares(self, "dropout", "input_dropout", "frame_weight")
+        checks.multiple_of_heads(self)
+        check_widths(self.widths)
+
+
+class LorentzLinear(nn.Module):
+    """A Linear from a point, time part and all, to the space part of another."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden + 1, hidden)
+
+    def forward(self, points: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
+        return self.linear(torch.cat([hyperboloid.time(points, CURVATURE), points], -1))
+
+
+class LorentzAttention(nn.Module):
+    """Self-attention between points of a hyperboloid: near ones count, and what they say is joined by its centroid."""
+
+    def __init__(self, hidden: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value = (LorentzLinear(hidden) for _ in range(3))
+        self.output = nn.Linear(hidden, hidden)
+        self.norm = nn.LayerNorm(hidden)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
+        joined = rows.padded(torch.cat([layer(hidden) for layer in (self.query, self.key, self.value)], -1))
+        query, key, value = joined.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        nearness = 2 / CURVATURE + 2 * hyperboloid.inners(query, key, CURVATURE)
+        logits = (nearness / math.sqrt(query.shape[-1])).masked_fill(~rows.mask[:, None, None], -float("inf"))
+        share = dropped(logits.softmax(-1), self.dropout.share, self.training)
+        mixed = hyperboloid.centroid(share, value, CURVATURE)
+        return self.norm(self.dropout(self.output(rows.packed(mixed.transpose(1, 2).flatten(2)))) + hidden)
+
+
+class HybridBlock(nn.Module):
+    """Attention in both spaces side by side, joined by weights that the mean of all views asks for."""
+
+    def __init__(self, config: HlFormerConfig, *, places: int) -> None:
+        super().__init__()
+        hidden, heads, dropout = config.hidden, config.heads, config.dropout
+        euclidean = [attention_block(hidden, heads, dropout, places=places, width=width) for width in config.widths]
+        lorentz = [LorentzAttention(hidden, heads, dropout) for _ in range(config.lorentz_blocks)]
+        self.views = nn.ModuleList([*euclidean, *lorentz])
+        self.forwards = nn.ModuleList(FeedForward(hidden, dropout) for _ in self.views)
+        temperature = config.consolidation_temperature
+        self.consolidation = Consolidation(hidden, heads, dropout, places=places, temperature=temperature)
+
+    def forward(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
+        views = torch.stack([then(view(hidden, rows)) for view, then in zip(self.views, self.forwards, strict=True)], 1)
+        token = rows.padded(views.mean(1)).sum(1) / rows.mask.sum(1, keepdim=True)
+        return self.consolidation(views, rows, token)
+
+
+class PartialOrder(nn.Module):
+    """How far each query's point lies outside the cone of its video's point; mean over queries.
+
+    The video's vector is the mean of what two learned attentions make of its clips and of its frames. Vectors are scaled by
+    a learned factor of at most 1 and become points of a hyperboloid of learned curvature, within a tenth and ten times the first.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.clips, self.frames = AttentivePooling(hidden), AttentivePooling(hidden)
+        self.log_query_scale, self.log_video_scale = (nn.Parameter(torch.tensor(-math.log(hidden) / 2)) for _ in range(2))
+        self.log_curvature = nn.Parameter(torch.tensor(math.log(CURVATURE)))
+
+    def forward(
+        self,
+        queries: Float[Tensor, "Q D"],
+        clips: Float[Tensor, "V N D"],
+        frames: Float[Tensor, "V F D"],
+        mask: Bool[Tensor, "V F"],
+        target: Int[Tensor, "Q"],
+    ) -> Float[Tensor, ""]:
+        c = self.log_curvature.exp().clamp(CURVATURE / 10, CURVATURE * 10)
+        videos = (self.clips(clips, every_row(clips)) + self.frames(frames, mask)) / 2
+        apex = hyperboloid.exponential(videos * self.log_video_scale.clamp(max=0).exp(), c)
+        point = hyperboloid.exponential(queries * self.log_query_scale.clamp(max=0).exp(), c)
+        return hyperboloid.outside_cone(apex[target], point, c).mean()
+
+
+class HlFormer(nn.Module):
+    """S(q, v) = 0.7 max over clips of the cosine + 0.3 max over frames of the cosine."""
+
+    def __init__(self, config: HlFormerConfig, *, frame_columns: int, word_columns: int) -> None:
+        super().__init__()
+        self.config = config
+        self.reading = Reading(frame_columns, word_columns, config.max_frames, config.max_words, unit=True, text="words")
+        self.embedding_fields: tuple[str, ...] = ("clips", "frames")
+        self.frame_fields: tuple[str, ...] = ("frames",)
+        self.score_weights: tuple[float, ...] | None = (1 - config.frame_weight, config.frame_weight)
+        sizes = Sizes(config.hidden, config.heads, config.dropout, config.input_dropout)
+        self.queries = QueryEncoder(word_columns, config.max_words, sizes)
+        self.clips, self.frames = (
+            VideoBranch(frame_columns, places, sizes, [HybridBlock(config, places=places)])
+            for places in (config.clips, config.max_frames)
+        )
+        self.order = PartialOrder(config.hidden)
+        self.apply(initialise)
+
+    def encode_queries(
+        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], places: Int[Tensor, "R"] | None = None
+    ) -> Embeddings:
+        """One vector per query, for both branches."""
+        query = self.queries(words, Rows.of(mask, places))
+        return query, query
+
+    def encode_videos(
+        self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], places: Int[Tensor, "R"] | None = None
+    ) -> Embeddings:
+        """A vector for each clip and one for each frame, zeros where that is padded."""
+        clips = clip_means(frames, mask, clips=self.config.clips)
+        of_clips = self.clips(clips, clip_rows(len(clips), self.config.clips, clips.device))
+        return of_clips, self.frames(frames, Rows.of(mask, places))
+
+    def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
+        """Weighted sum of the best clip's and the best frame's cosine."""
+        weights = (1 - self.config.frame_weight, self.config.frame_weight)
+        return fused(queries, videos, (every_row(videos[0]), mask), weights=weights)
+
+    def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "F"]:
+        """Weighted sum of each frame's cosine and that of the clip it is in."""
+        return fused_curve(query, video, frame_weight=self.config.frame_weight)
+
+
+def objective(
+    model: HlFormer,
+    queries: Embeddings,
+    videos: Embeddings,
+    batch: Batch,
+    epoch: int,
+    *,
+    contrast: Contrast = losses.info_nce,
+) -> Terms:
+    """Triplet and contrastive loss of each branch, focal diversity of queries, and the partial order of text and video."""
+    config = model.config
+    terms = student_terms(config, queries, videos, batch, epoch, contrast=contrast)
+    terms["order"] = config.order_weight * model.order(queries[0], *videos, batch.frame_mask, batch.target)
+    return terms

@@ -1,0 +1,32 @@
+"""Published settings, and settings for a folder of one's own: what `prvr train --preset NAME` starts from.
+
+A file for each method or family of methods. Figures in comments are R@1/5/10/100/SumR as published
+(spec/published-numbers); NAME/toy is a small student for the toy world of `prvr reproduce`.
+"""
+
+from __future__ import annotations
+
+from prvr.errors import SettingError, nearest
+from prvr.presets import baselines, dl_dkd, follow_ups, ms_sl, ral, taught, teachtext
+from prvr.train import Recipe
+
+PRESETS: dict[str, Recipe] = {
+    **dl_dkd.PRESETS,
+    **baselines.PRESETS,
+    **follow_ups.PRESETS,
+    **ms_sl.PRESETS,
+    **ral.PRESETS,
+    **taught.PRESETS,
+    **teachtext.PRESETS,
+}
+
+
+def preset(name: str) -> Recipe:
+    """A preset by name.
+
+    Raises:
+        SettingError: there is none of that name; the nearest is suggested.
+    """
+    if name not in PRESETS:
+        raise SettingError(f"unknown preset {name!r}; {nearest(name, PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,28 @@
+"""Methods with what teachers say on top: their own presets, and a `Distillation` beside (docs/decisions/0018).
+
+Nothing here was published: DL-DKD's teacher, weight, temperature and decays, on other students.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from prvr.distillation import Distillation
+from prvr.presets import follow_ups, ms_sl
+from prvr.train import Recipe
+
+# DL-DKD's, and DL-DKD++'s for all contrastive losses of a method.
+DYNAMIC = Distillation(distillation_weight=0.1)
+SOFT = Distillation(soft_targets="teacher")
+
+
+def _with(recipe: Recipe, distillation: Distillation) -> Recipe:
+    return replace(recipe, distillation=distillation)
+
+
+COLLECTIONS = ("tvr", "activitynet", "charades", "toy")
+PRESETS: dict[str, Recipe] = {
+    "ms-sl+dynamic": _with(ms_sl.PRESETS["ms-sl"], DYNAMIC),
+    **{f"ms-sl+dynamic/{name}": _with(ms_sl.PRESETS[f"ms-sl/{name}"], DYNAMIC) for name in COLLECTIONS},
+    **{f"gmmformer-v2+soft/{name}": _with(follow_ups.PRESETS[f"gmmformer-v2/{name}"], SOFT) for name in COLLECTIONS},
+}

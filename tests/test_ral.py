@@ -1,0 +1,184 @@
+"""RAL: Gaussians and proxies by formula and by loops; the student beneath it stays what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import invariants
+import oracles
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
+from toy_world import FRAMES, READS, TEACHER, WORDS, toy_world
+
+from prvr import checkpoint as checkpoints
+from prvr.batch import collate, video_item
+from prvr.distillation import Distillation
+from prvr.errors import SettingError
+from prvr.evaluate import evaluate_model
+from prvr.losses import info_nce
+from prvr.methods import METHODS
+from prvr.methods.contract import embed
+from prvr.methods.ral import (
+    STUDENTS,
+    Gaussian,
+    Gaussians,
+    Ral,
+    RalGmmFormerConfig,
+    RalGmmFormerV2Config,
+    RalMsSlConfig,
+    divergence,
+    drawn,
+    objective,
+    proxy_scores,
+)
+from prvr.methods.taught import Guidance
+from prvr.train import Recipe, Training, train_student
+
+COLUMNS = {"frame_columns": 6, "word_columns": 5}
+SMALL = {"hidden": 8, "heads": 2, "max_frames": 20, "max_words": 6, "clips": 4}
+every_student = pytest.mark.parametrize("config", [kind(**SMALL) for kind in STUDENTS], ids=lambda c: type(c).__name__)
+
+
+def values(*shape: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(invariants.drawn(shape, seed))
+
+
+def ral(config: object) -> Ral:
+    made = invariants.lively(Ral(config, **COLUMNS))
+    assert isinstance(made, Ral)
+    return made
+
+
+def gaussian(count: int, seed: int) -> Gaussian:
+    return Gaussian(values(count, 5, seed=seed), values(count, 5, seed=seed + 1) / 2)
+
+
+def test_divergence_is_that_of_normal_distributions() -> None:
+    one, other = gaussian(4, 0), gaussian(4, 2)
+    normals = [Normal(g.mean, (g.log_variance / 2).exp()) for g in (one, other)]
+    torch.testing.assert_close(divergence(one, other), kl_divergence(*normals).sum(1))
+    assert divergence(one, one).abs().max() < 1e-6
+
+
+def test_proxies_are_drawn_from_their_gaussians() -> None:
+    torch.manual_seed(0)
+    of = gaussian(3, 0)
+    points = drawn(of, 20_000)
+    assert points.shape == (3, 20_000, 5)
+    torch.testing.assert_close(points.mean(1), of.mean, atol=0.03, rtol=0)
+    torch.testing.assert_close(points.var(1).log(), of.log_variance, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize(("queries", "videos", "proxies"), [(3, 2, 4), (1, 1, 1), (2, 3, 6)])
+def test_proxy_scores_beside_a_slow_loop(queries: int, videos: int, proxies: int) -> None:
+    ours, theirs = values(queries, proxies, 5), values(videos, proxies, 5, seed=1)
+    got = proxy_scores(ours, theirs).tolist()
+    for q in range(queries):
+        for v in range(videos):
+            best = [max(oracles.dot(a, b) for b in theirs[v].tolist()) for a in ours[q].tolist()]
+            assert got[q][v] == pytest.approx(oracles.mean(best), abs=1e-5)
+
+
+def test_variances_start_small_and_follow_what_is_seen() -> None:
+    torch.manual_seed(0)
+    of_queries, of_videos = Gaussians(8)(values(3, 8), values(2, 4, 8))
+    for each in (of_queries, of_videos):
+        assert 0.01 < each.log_variance.exp().mean().item() < 0.04
+        assert each.log_variance.std(0).min() > 0
+    torch.testing.assert_close(of_queries.mean, values(3, 8))
+
+
+@every_student
+def test_a_student_is_asked_and_scores_as_alone(config: object) -> None:
+    model = ral(config)
+    invariants.see_that_padding_changes_nothing(model)
+    invariants.see_that_order_does_not_matter(model)
+    invariants.see_that_an_index_agrees(model)
+    queries, (videos, mask) = invariants.asked(model), invariants.encoded(model, invariants.some_videos(model))
+    own, (of_student, _) = (
+        invariants.asked(model.student),
+        invariants.encoded(model.student, invariants.some_videos(model)),
+    )
+    assert torch.equal(model.score(queries, videos, mask), model.student.score(own, of_student, mask))
+    first = tuple(field[:1] for field in videos)
+    asked = tuple(field[:1] for field in queries)
+    assert torch.equal(model.relevance(asked, first), model.student.relevance(asked, first))
+
+
+@every_student
+def test_two_terms_come_to_the_student_s(config: object) -> None:
+    model = ral(config)
+    given = embed(model, invariants.some_batch(model))
+    torch.manual_seed(0)
+    alone = STUDENTS[type(config)].objective(model.student, *given, 0)
+    torch.manual_seed(0)
+    terms = objective(model, *given, 0)
+    assert set(terms) == {*alone, "alignment", "proxies"}
+    for name, term in alone.items():
+        torch.testing.assert_close(terms[name], term)
+    sum(terms.values()).backward()
+    learning = [*model.gaussians.parameters(), *model.student.parameters()]
+    assert all(parameter.grad is not None for parameter in learning)
+
+
+def test_the_terms_are_what_their_names_say() -> None:
+    model = ral(RalGmmFormerConfig(**SMALL, alignment_weight=0.5, proxy_weight=0.25))
+    queries, videos, batch = embed(model, invariants.some_batch(model))
+    for layer in (model.gaussians.of_query, model.gaussians.of_video):
+        assert isinstance(layer, nn.Linear)
+        nn.init.zeros_(layer.weight)
+        nn.init.constant_(layer.bias, -60.0)  # so narrow that every proxy is the mean
+    of_queries, of_videos = model.gaussians(queries[0], videos[0])
+    terms = objective(model, queries, videos, batch, 0)
+    torch.testing.assert_close(terms["proxies"], 0.25 * info_nce(of_queries.mean @ of_videos.mean.T, batch.target))
+    for layer in (model.gaussians.of_query, model.gaussians.of_video):
+        nn.init.zeros_(layer.bias)
+    terms = objective(model, queries, videos, batch, 0)
+    apart = [(q - of_videos.mean[v]).square().sum() / 2 for q, v in zip(queries[0], batch.target, strict=True)]
+    torch.testing.assert_close(terms["alignment"], 0.5 * torch.stack(apart).mean())
+
+
+def test_without_proxies_nothing_matches() -> None:
+    for kind in (RalMsSlConfig, RalGmmFormerConfig, RalGmmFormerV2Config):
+        with pytest.raises(SettingError, match="proxies is 0"):
+            kind(proxies=0)
+        with pytest.raises(SettingError, match="clips is 0"):
+            kind(clips=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["ral_gmmformer"])
+def test_learns_the_toy_world(tmp_path: Path, method: str) -> None:
+    data = toy_world(videos=150, things=15)
+    student = METHODS[method].config(hidden=32, max_frames=32, clips=8, dropout=0.0, input_dropout=0.0, hard_from_epoch=100)
+    training = Training(lr=3e-3, epochs=6, batch_videos=16, seed=1)
+    best = train_student(tmp_path, Recipe(method, student, training), reads=READS, data=data)
+    # 132 is chance: 50 videos, of which a sentence names the things of one.
+    assert evaluate_model(best.model, data.dev, data.features).retrieval.sumr > 172
+    again = checkpoints.load(tmp_path)
+    assert again.fingerprint == best.fingerprint
+
+
+@pytest.mark.parametrize("method", ["gmmformer", "gmmformer_v2", "hlformer", "ral_gmmformer_v2", "ral_ms_sl"])
+def test_distillation_comes_on_top(method: str) -> None:
+    data = toy_world(videos=6, things=6)
+    settings = METHODS[method].config(**SMALL, dropout=0.0, input_dropout=0.0)
+    student = METHODS[method].model(settings, frame_columns=FRAMES, word_columns=WORDS)
+    captions: dict[str, list[str]] = {}
+    for caption in data.train.captions:
+        captions.setdefault(caption.video, []).append(caption.id)
+    batch = collate([video_item(video, ids, data.features, student.reading) for video, ids in captions.items()])
+    given = embed(student, batch)
+    taught = Guidance(
+        Distillation(distillation_weight=0.5, soft_targets="teacher"), method=method, student=student, teacher_columns=[TEACHER]
+    )
+    torch.manual_seed(0)
+    alone = METHODS[method].objective(student, *given, 0)
+    torch.manual_seed(0)
+    terms = taught.objective(student, *given, 0)
+    assert set(terms) == {*alone, "distillation"}
+    assert terms["distillation"].item() > 0
+    assert terms["clips_nce"].item() != pytest.approx(alone["clips_nce"].item(), rel=1e-3)
+    torch.testing.assert_close(terms["clips_triplet"], alone["clips_triplet"])
