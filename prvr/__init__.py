@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     from prvr.evaluate import run_of as run_of
     from prvr.features import FeatureSet as FeatureSet
     from prvr.features import open_features as open_features
+    from prvr.folder_index import copy_index as copy_index
     from prvr.folder_index import index_folder as index_folder
     from prvr.folder_index import open_index as open_index
+    from prvr.folder_index import verify_index as verify_index
+    from prvr.folder_index import watch_folder as watch_folder
     from prvr.folder_index import zero_shot as zero_shot
     from prvr.presets import preset as preset
     from prvr.protocols import open_splits as open_splits
@@ -62,6 +65,7 @@ _PLACES = {
     "Training": "prvr.train",
     "annotate": "prvr.datasets.annotations",
     "convert_package": "prvr.convert",
+    "copy_index": "prvr.folder_index",
     "evaluate_model": "prvr.evaluate",
     "extract_folder": "prvr.workspace",
     "features_for": "prvr.workspace",
@@ -84,6 +88,8 @@ _PLACES = {
     "student_features": "prvr.workspace",
     "teacher_features": "prvr.workspace",
     "train_student": "prvr.train",
+    "verify_index": "prvr.folder_index",
+    "watch_folder": "prvr.folder_index",
     "with_positives": "prvr.datasets.positives",
     "zero_shot": "prvr.folder_index",
 }

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from prvr import config
+from prvr.calibration import Calibration, from_dict
 from prvr.device import open_device
 from prvr.errors import ModelError, PrvrError, nearest
 from prvr.files import write_json, write_whole
@@ -55,17 +56,24 @@ class Reads:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model with all that is needed to use it; `about` says how it came to be."""
+    """A model with all that is needed to use it; `about` says how it came to be.
+
+    calibration: what makes probabilities of its scores; None where there were too few held-out queries to fit it.
+    """
 
     method: str
     settings: Any
     reads: Reads
     model: Model
     about: dict[str, Any] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of a SHA-256 over method, settings, sources and weights: two models differ in it."""
+        """16 hex digits of a SHA-256 over method, settings, sources and weights: two models differ in it.
+
+        Not over the calibration, which changes nothing that an index holds.
+        """
         sources = [[s.name, s.columns, s.fingerprint, s.rate] for s in (self.reads.frames, self.reads.text)]
         settings = [self.method, config.to_dict(self.settings), sources]
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
@@ -89,13 +97,15 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     weights = _module(checkpoint.model).state_dict()
     if weights:
         write_whole(path / WEIGHTS, safetensors.torch.save({name: t.contiguous() for name, t in weights.items()}))
-    text = {
+    text: dict[str, Any] = {
         "format": 1,
         "method": checkpoint.method,
         "settings": config.to_dict(checkpoint.settings),
         "reads": asdict(checkpoint.reads),
         "about": checkpoint.about,
     }
+    if checkpoint.calibration is not None:
+        text["calibration"] = checkpoint.calibration.as_dict()
     write_json(path / CONFIG, text)
 
 
@@ -116,6 +126,7 @@ def load(path: str | Path) -> Checkpoint:
         if model.state_dict():
             model.load_state_dict(safetensors.torch.load_file(path / WEIGHTS))
         model.eval()
+        calibration = from_dict(text["calibration"]) if "calibration" in text else None
     except (FileNotFoundError, NotADirectoryError):
         missing = WEIGHTS if (path / CONFIG).exists() else CONFIG
         raise ModelError(f"no checkpoint in {path} ({missing} is missing); {_next_step(path)}") from None
@@ -125,7 +136,7 @@ def load(path: str | Path) -> Checkpoint:
         raise ModelError(f"{path / WEIGHTS} does not hold this model's weights ({_first_line(problem)})") from None
     except PrvrError as problem:
         raise ModelError(f"{path / CONFIG}: {problem}") from None
-    return Checkpoint(checkpoint.method, settings, reads, checkpoint.model, text.get("about", {}))
+    return Checkpoint(checkpoint.method, settings, reads, checkpoint.model, text.get("about", {}), calibration)
 
 
 def _next_step(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,15 +12,19 @@ from jaxtyping import Bool, Float
 
 from prvr import features as feature_files
 from prvr.batch import check_widths
+from prvr.calibration import Calibration, fit
+from prvr.checkpoint import Checkpoint
 from prvr.datasets import Dataset
 from prvr.errors import DataError
 from prvr.features import Features, FeatureSet, rows_of
+from prvr.index.contract import relevance
 from prvr.index.encode import add_videos
 from prvr.index.exact import ExactIndex
 from prvr.methods.contract import Embeddings, Model
 from prvr.metrics import MomentRetrieval, Retrieval, moment_retrieval, overlap, ranks, retrieval
+from prvr.moments import find_spans
 from prvr.runs import Facts, Run
-from prvr.search import encode_queries, moment
+from prvr.search import encode_queries
 
 QUERIES_AT_ONCE = 256
 
@@ -30,7 +34,8 @@ class Evaluation:
     """The figures of a split, and what they were counted from.
 
     spans: the figures of moments; None where the captions have no spans or the frames no times.
-    overlaps: IoU of the span found in a caption's own video with the annotated one that it overlaps best; NaN if unknown.
+    overlaps: IoU of the best span found in a caption's own video with the annotated one that it overlaps best; NaN if
+    unknown. any_overlaps: the same of that of the spans found there which fits best.
     lengths: of each caption's own video in seconds; NaN if unknown.
     """
 
@@ -40,6 +45,7 @@ class Evaluation:
     captions: tuple[str, ...]
     videos: tuple[str, ...]
     overlaps: Float[np.ndarray, "Q"]
+    any_overlaps: Float[np.ndarray, "Q"]
     lengths: Float[np.ndarray, "Q"]
 
     @property
@@ -57,13 +63,32 @@ def evaluate_model(model: Model, dataset: Dataset, features: FeatureSet) -> Eval
     index, queries = _encoded(model, dataset, features)
     scores = index.scores(queries).numpy()
     figures = retrieval(scores, correct_videos(dataset, index.ids))
-    overlaps = _overlaps(index, queries, dataset)
-    spans = moment_retrieval(ranks(scores, _own_videos(dataset, index.ids)), overlaps)
+    overlaps, any_overlaps = _overlaps(index, queries, dataset)
+    spans = moment_retrieval(ranks(scores, _own_videos(dataset, index.ids)), overlaps, any_overlaps)
     captions = tuple(caption.id for caption in dataset.captions)
-    return Evaluation(figures, spans, scores, captions, tuple(index.ids), overlaps, _lengths(index, dataset))
+    return Evaluation(figures, spans, scores, captions, tuple(index.ids), overlaps, any_overlaps, _lengths(index, dataset))
 
 
-def run_of(evaluation: Evaluation, dataset: Dataset, *, system: str, protocol: str = "honest", seed: int | None = None) -> Run:
+def calibrated(checkpoint: Checkpoint, dataset: Dataset, features: FeatureSet) -> Checkpoint:
+    """The checkpoint with probabilities, fitted on a held-out split; without, where that is too small to tell.
+
+    Raises:
+        DataError: as `evaluate_model`.
+    """
+    index, queries = _encoded(checkpoint.model, dataset, features)
+    scores = index.scores(queries).numpy()
+    return replace(checkpoint, calibration=fit(scores, correct_videos(dataset, index.ids), split=dataset.split))
+
+
+def run_of(
+    evaluation: Evaluation,
+    dataset: Dataset,
+    *,
+    system: str,
+    protocol: str = "honest",
+    seed: int | None = None,
+    calibration: Calibration | None = None,
+) -> Run:
     """An evaluation as a run, which can be kept, exported and compared."""
     column = {video: place for place, video in enumerate(evaluation.videos)}
     also = [(row, column[video]) for row, caption in enumerate(dataset.captions) for video in caption.also]
@@ -74,6 +99,7 @@ def run_of(evaluation: Evaluation, dataset: Dataset, *, system: str, protocol: s
         lengths=evaluation.lengths,
         ratios=np.array(filled) / evaluation.lengths,
         overlaps=evaluation.overlaps,
+        any_overlaps=evaluation.any_overlaps,
     )
     return Run(
         scores=evaluation.scores,
@@ -86,6 +112,7 @@ def run_of(evaluation: Evaluation, dataset: Dataset, *, system: str, protocol: s
         split=dataset.split,
         protocol=protocol,
         seed=seed,
+        calibration=calibration,
     )
 
 
@@ -125,7 +152,7 @@ def _encoded(model: Model, dataset: Dataset, features: FeatureSet) -> tuple[Exac
         raise DataError(f"split {dataset.split!r} of {dataset.name!r} has no captions; there is nothing to evaluate")
     feature_files.check(dataset, FeatureSet(features.frames, features.text))
     check_widths(features, model.reading)
-    index = ExactIndex.in_memory(model)
+    index = ExactIndex(model)
     add_videos(index, dataset.video_ids, features.frames, durations=dataset.durations)
     return index, encode_captions(model, [caption.id for caption in dataset.captions], features.text)
 
@@ -138,22 +165,28 @@ def _own_videos(dataset: Dataset, videos: Sequence[str]) -> Bool[np.ndarray, "Q 
     return own
 
 
-def _overlaps(index: ExactIndex, queries: Embeddings, dataset: Dataset) -> Float[np.ndarray, "Q"]:
-    """How well the span found in each caption's own video overlaps an annotated one; other videos need no spans."""
-    overlaps = np.full(len(dataset.captions), np.nan)
+def _overlaps(index: ExactIndex, queries: Embeddings, dataset: Dataset) -> tuple[Float[np.ndarray, "Q"], Float[np.ndarray, "Q"]]:
+    """How well the best span found in each caption's own video overlaps an annotated one, and how well any span does.
+
+    Other videos need no spans.
+    """
+    overlaps, any_overlaps = np.full((2, len(dataset.captions)), np.nan)
     for row, caption in enumerate(dataset.captions):
         if not caption.moments:
             continue
-        start, end = moment(index, tuple(field[row : row + 1] for field in queries), caption.video)
-        if start is not None and end is not None:
-            overlaps[row] = max(overlap((start, end), true) for true in caption.moments)
-    return overlaps
+        query = tuple(field[row : row + 1] for field in queries)
+        curve, edges = relevance(index.model, query, index.fetch([caption.video])[caption.video])
+        if edges is not None:
+            spans = [(span.start, span.end) for span in find_spans(curve, edges)]
+            fits = [max(overlap(span, true) for true in caption.moments) for span in spans]
+            overlaps[row], any_overlaps[row] = fits[0], max(fits)
+    return overlaps, any_overlaps
 
 
 def _lengths(index: ExactIndex, dataset: Dataset) -> Float[np.ndarray, "Q"]:
     """How long each caption's video is: as the data set says, or else as its frames' times do."""
     lengths = []
     for caption in dataset.captions:
-        edges = index.info(caption.video).get("edges")
+        edges = index.fetch([caption.video])[caption.video].edges
         lengths.append(dataset.durations.get(caption.video, edges[-1] if edges else math.nan))
     return np.array(lengths, np.float64)

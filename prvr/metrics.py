@@ -7,7 +7,7 @@ Equal scores have no order of their own, and none is made up by sorting. A rule 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -62,6 +62,7 @@ class MomentRetrieval:
 
     recall: by IoU and k, share of queries, in percent, whose video is among the first k with a span that agrees.
     localised: by IoU, share of queries whose span in their own video agrees, wherever that video ranks. miou: the mean IoU.
+    any_localised: the same of those spans in it of which one agrees, where several are found; empty where that is unknown.
     queries: those that have an annotated span; no other is counted.
     """
 
@@ -69,6 +70,7 @@ class MomentRetrieval:
     localised: dict[float, float]
     miou: float
     queries: int
+    any_localised: dict[float, float] = field(default_factory=dict)
 
 
 def retrieval(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"], *, ties: str = "pessimistic") -> Retrieval:
@@ -162,10 +164,13 @@ def places(
     return found
 
 
-def moment_retrieval(rank: Float[np.ndarray, "Q"], overlaps: Float[np.ndarray, "Q"]) -> MomentRetrieval | None:
-    """The figures of moments, from each query's rank of its own video and the IoU of the span that was found in it.
+def moment_retrieval(
+    rank: Float[np.ndarray, "Q"], overlaps: Float[np.ndarray, "Q"], any_overlaps: Float[np.ndarray, "Q"] | None = None
+) -> MomentRetrieval | None:
+    """The figures of moments, from each query's rank of its own video and the IoU of the best span that was found in it.
 
-    An IoU that is not a number stands for a query without an annotated span; None if there is no other.
+    any_overlaps: the IoU of that span of several which agrees best. An IoU that is not a number stands for a query without
+    an annotated span; None if there is no other.
     """
     known = ~np.isnan(overlaps)
     if not known.any():
@@ -174,7 +179,8 @@ def moment_retrieval(rank: Float[np.ndarray, "Q"], overlaps: Float[np.ndarray, "
     agree = {least: overlaps >= least for least in OVERLAPS}
     recall = {least: {k: float((agree[least] & (rank <= k)).mean() * 100) for k in RECALLS} for least in OVERLAPS}
     localised = {least: float(agree[least].mean() * 100) for least in OVERLAPS}
-    return MomentRetrieval(recall, localised, float(overlaps.mean()), int(known.sum()))
+    several = {} if any_overlaps is None else {least: float((any_overlaps[known] >= least).mean() * 100) for least in OVERLAPS}
+    return MomentRetrieval(recall, localised, float(overlaps.mean()), int(known.sum()), several)
 
 
 def overlap(found: tuple[float, float], true: tuple[float, float]) -> float:

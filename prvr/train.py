@@ -22,62 +22,41 @@ from torch import Tensor, nn
 from prvr import checkpoint as checkpoints
 from prvr import features as feature_files
 from prvr.batch import Batch, Memory, check_widths, collate, video_item
+from prvr.calibration import from_dict
 from prvr.checkpoint import Checkpoint, Reads
 from prvr.config import to_dict
 from prvr.datasets import Dataset
 from prvr.device import open_device
 from prvr.distributed import Alone, Group
 from prvr.errors import DataError, ModelError, SettingError
-from prvr.evaluate import retrieve
+from prvr.evaluate import calibrated, retrieve
 from prvr.features import Features, FeatureSet
 from prvr.features.packed import Packed
 from prvr.methods import METHODS
-from prvr.methods.contract import Gather, embed
+from prvr.methods.contract import Gather, Terms, embed
+from prvr.methods.taught import Guidance, own_settings
 from prvr.optimiser import BertAdam, decay_groups
+from prvr.recipe import Recipe as Recipe
+from prvr.recipe import Training as Training
+from prvr.recipe import changed as changed
 from prvr.report import draw_curves
 from prvr.run_state import RunState, as_plain, load_state, save_state, state_from, stored_state, write_history
+from prvr.similarities import Similarities
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Training:
-    """How to train, whatever the method.
-
-    batch_videos: videos a batch, each with all its captions. warmup: share of all steps in which the rate rises.
-    patience: training stops after more than so many epochs without a better SumR on the dev split.
-    """
-
-    lr: float = 3e-4
-    epochs: int = 120
-    batch_videos: int = 128
-    warmup: float = 0.01
-    weight_decay: float = 0.01
-    patience: int = 10
-    seed: int = 9527
-
-    def __post_init__(self) -> None:
-        for name in ("lr", "epochs", "batch_videos"):
-            if getattr(self, name) <= 0:
-                raise SettingError(f"{name} is {getattr(self, name)}; it must be above 0")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A method, its settings (the method's own dataclass) and how to train it."""
-
-    method: str
-    settings: Any
-    training: Training
-
-
-@dataclass(frozen=True)
 class Data:
-    """What a run learns from and is chosen on; `features` serves both splits."""
+    """What a run learns from and is chosen on; `features` serves both splits.
+
+    similarities: what teachers that are trained models say of the train split.
+    """
 
     train: Dataset
     dev: Dataset
     features: FeatureSet
+    similarities: tuple[Similarities, ...] = ()
 
 
 def train_student(
@@ -111,12 +90,22 @@ def train_student(
     with torch.random.fork_rng():
         torch.manual_seed(recipe.training.seed)
         fresh = replace(checkpoints.build(recipe.method, recipe.settings, reads), about=dict(notes or {}))
-    loop = _Loop(out, fresh, recipe.training, data, place, group)
+        guidance = _guidance(recipe, fresh, data)
+    loop = _Loop(out, fresh, recipe.training, data, place, group, guidance)
     while not loop.state.finished:
         loop.epoch(on_progress or _silent)
     if group.leads:
         draw_curves(loop.state.history, out / "curves.png")
-    return _handed_out(checkpoints.load(out) if group.leads else loop.checkpoint, group)
+    return _handed_out(_kept_best(out, data, group.device) if group.leads else loop.checkpoint, group)
+
+
+def _kept_best(out: Path, data: Data, device: str) -> Checkpoint:
+    """The checkpoint of the best epoch, with probabilities fitted on the dev split."""
+    best = checkpoints.load(out)
+    if best.calibration is None:
+        best = calibrated(checkpoints.to_device(best, device), data.dev, data.features)
+        checkpoints.save(best, out)
+    return best
 
 
 def _handed_out(best: Checkpoint, group: Group) -> Checkpoint:
@@ -124,18 +113,31 @@ def _handed_out(best: Checkpoint, group: Group) -> Checkpoint:
     assert isinstance(best.model, nn.Module)
     best.model.cpu().eval()
     group.hand_out(best.model.state_dict().values())
-    return replace(best, about=json.loads(group.hand_out_bytes(json.dumps(best.about).encode())))
+    told = json.dumps([best.about, None if best.calibration is None else best.calibration.as_dict()])
+    about, calibration = json.loads(group.hand_out_bytes(told.encode()))
+    return replace(best, about=about, calibration=None if calibration is None else from_dict(calibration))
 
 
 class _Loop:
     """A model in training, with its optimiser and how far it has come."""
 
-    def __init__(self, out: Path, first: Checkpoint, training: Training, data: Data, device: torch.device, group: Group) -> None:
+    def __init__(
+        self,
+        out: Path,
+        first: Checkpoint,
+        training: Training,
+        data: Data,
+        device: torch.device,
+        group: Group,
+        guidance: Guidance | None,
+    ) -> None:
         assert isinstance(first.model, nn.Module)
         self.out, self.checkpoint, self.training, self.data = out, first, training, data
-        self.device, self.group = device, group
-        self.objective = METHODS[first.method].objective
-        self.model = first.model.to(device)
+        self.device, self.group, self.guidance = device, group, guidance
+        # All that learns: without a teacher's own weights, the model as it is.
+        self.model = (first.model if guidance is None else nn.ModuleDict({"student": first.model, "guidance": guidance})).to(
+            device
+        )
         check_widths(data.features, first.model.reading)
         self.captions = _by_video(data.train)
         self.memory = Memory()
@@ -143,7 +145,7 @@ class _Loop:
         groups = decay_groups(self.model.parameters(), weight_decay=training.weight_decay)
         total = self.batches * training.epochs
         self.optimiser = BertAdam(groups, lr=training.lr, total_steps=total, warmup=training.warmup)
-        self.run = _identity(first, training, data)
+        self.run = _identity(first, training, data, guidance)
         _same_as_first(self.run, json.loads(group.hand_out_bytes(json.dumps(self.run).encode())), rank=group.rank)
         group.hand_out(self.model.parameters())
         stored = group.hand_out_bytes(stored_state(out) if group.leads else b"")
@@ -175,6 +177,8 @@ class _Loop:
         }
         if better:
             about = {**self.checkpoint.about, "epoch": state.epoch, "dev": figures.as_dict(), "training": to_dict(self.training)}
+            if self.guidance is not None:
+                about["distillation"] = to_dict(self.guidance.settings)
             checkpoints.save(replace(self.checkpoint, about=about), self.out)
         reached = state.after(record, epochs=self.training.epochs, patience=self.training.patience)
         save_state(self.out, reached, run=self.run, model=self.model, optimiser=self.optimiser)
@@ -183,12 +187,10 @@ class _Loop:
     def _steps(self, on_progress: Progress) -> dict[str, float]:
         epoch, sums = self.state.epoch, dict[str, Tensor]()
         self.model.train()
-        for number, (batch, gather) in enumerate(self._batches(epoch)):
+        for number, (videos, batch, gather) in enumerate(self._batches(epoch)):
             on_progress(self._note(), epoch * self.batches + number, self.training.epochs * self.batches)
-            assert self.objective is not None
             self.group.draw_apart((self.training.seed, epoch, number))
-            model = self.checkpoint.model
-            terms = self.objective(model, *embed(model, batch.to(self.device), gather), epoch)
+            terms = self._terms(videos, batch.to(self.device), gather, epoch)
             self.optimiser.zero_grad()
             torch.stack(list(terms.values())).sum().backward()
             self.group.mean_gradients(self.model.parameters())
@@ -200,7 +202,23 @@ class _Loop:
             raise ModelError(f"the loss of epoch {epoch} is not a number ({means}); lower lr (now {self.training.lr:g})")
         return means
 
-    def _batches(self, epoch: int) -> Iterator[tuple[Batch, Gather]]:
+    def _terms(self, videos: list[str], batch: Batch, gather: Gather, epoch: int) -> Terms:
+        model = self.checkpoint.model
+        embedded = embed(model, batch, gather)
+        if self.guidance is not None:
+            return self.guidance.objective(model, *embedded, epoch, self._kept(videos))
+        objective = METHODS[self.checkpoint.method].objective
+        assert objective is not None
+        terms: Terms = objective(model, *embedded, epoch)
+        return terms
+
+    def _kept(self, videos: list[str]) -> list[Tensor]:
+        """What the teachers that are trained models say of a batch of all processes, in the order of `collate`."""
+        order = sorted(videos, key=lambda video: -len(self.captions[video]))
+        captions = [caption for video in order for caption in self.captions[video]]
+        return [teacher.of(captions, order).to(self.device) for teacher in self.data.similarities]
+
+    def _batches(self, epoch: int) -> Iterator[tuple[list[str], Batch, Gather]]:
         order = list(self.captions)
         random.Random(_epoch_seed(self.training.seed, epoch)).shuffle(order)
         reading = self.checkpoint.model.reading
@@ -209,7 +227,7 @@ class _Loop:
             share = self.group.share([len(self.captions[video]) for video in videos])
             own = [videos[place] for place in share.videos]
             items = [video_item(video, self.captions[video], self.data.features, reading) for video in own]
-            yield collate(items, self.memory), share.gather
+            yield videos, collate(items, self.memory), share.gather
 
     def _note(self) -> str:
         note = f"epoch {self.state.epoch + 1}/{self.training.epochs}"
@@ -235,12 +253,29 @@ def _check(recipe: Recipe, data: Data) -> None:
     feature_files.check(data.dev, FeatureSet(data.features.frames, data.features.text))
 
 
-def _identity(first: Checkpoint, training: Training, data: Data) -> dict[str, Any]:
+def _guidance(recipe: Recipe, fresh: Checkpoint, data: Data) -> Guidance | None:
+    if recipe.distillation is None:
+        if data.similarities and own_settings(recipe.method):
+            raise SettingError(f"{recipe.method} learns from encoders alone; leave out the teachers that are trained models")
+        if data.similarities:
+            raise SettingError(
+                f"{recipe.method} is to learn from trained models, and its recipe distils nothing; "
+                "add distillation_target=batch_matrix distillation_weight=1"
+            )
+        return None
+    columns = [feature_files.columns(teacher.frames) for teacher in data.features.teachers]
+    kept = len(data.similarities)
+    return Guidance(recipe.distillation, method=recipe.method, student=fresh.model, teacher_columns=columns, kept=kept)
+
+
+def _identity(first: Checkpoint, training: Training, data: Data, guidance: Guidance | None) -> dict[str, Any]:
     """What must be the same for a run to go on."""
     reads = {name: [source.name, source.fingerprint, source.rate] for name, source in vars(first.reads).items()}
     splits = {split.split: _content(split) for split in (data.train, data.dev)}
     teachers = [_origin(teacher.frames) for teacher in data.features.teachers]
     flat = {"method": first.method, **to_dict(first.settings), **to_dict(training), **reads, **splits, "teachers": teachers}
+    if guidance is not None:
+        flat |= {**to_dict(guidance.settings), "similarities": [dict(teacher.about) for teacher in data.similarities]}
     identity: dict[str, Any] = json.loads(json.dumps(flat))
     return identity
 

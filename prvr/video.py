@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, final
@@ -103,6 +104,30 @@ class VideoReader:
     def close(self) -> None:
         """Closes the file."""
         self._container.close()
+
+    def still(self, seconds: float) -> np.ndarray:
+        """The frame that is shown at a time, or the nearest after it that decodes; use the reader for nothing else then.
+
+        Raises:
+            VideoError: no frame from there on decodes.
+        """
+        start, last = self._stream.start_time or 0, None
+        # A file without an index is read from its beginning.
+        with suppress(self._av.error.FFmpegError):
+            self._container.seek(start + int(seconds / self._stream.time_base), stream=self._stream)
+        for packet in self._demuxed():
+            try:
+                frames = self._stream.codec_context.decode(packet)
+            except self._av.error.FFmpegError as problem:
+                self._damage.append(problem.strerror or str(problem))
+                continue
+            for frame in frames:
+                if last is not None and (self._seconds(frame.pts) or 0.0) > seconds + ROUNDING:
+                    return _picture(last)
+                last = frame
+        if last is None:
+            raise VideoError(f"no frame of {self.path} at {seconds:g} s can be decoded{self._because()}")
+        return _picture(last)
 
     def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
         slot, end, spare = -1, 0.0, None

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -294,6 +295,67 @@ def test_queries(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> N
     assert long.status == 0
 
 
+def test_an_index_is_searched_in_part_copied_and_verified(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:
+    own = [{"video": f"video_{n:02d}.mp4", "camera": "north" if n < 3 else "south"} for n in range(12)]
+    (world.videos / "videos.jsonl").write_text("".join(json.dumps(line) + "\n" for line in own))
+    answer = prvr("index", world.videos, "--zero-shot", world.clip, "--rate", 2)
+    assert answer.out == f"{world.videos / '.prvr'}: 12 added, 0 kept, 0 dropped, 0 problems\n"
+    # Neither the place nor the model has to be said again.
+    assert "12 kept" in prvr("index", world.videos).out
+    found = prvr("search", world.videos, "a red picture", "--where", "camera=north", "--json").json["hits"]
+    assert {hit["video"] for hit in found} == {"video_00.mp4", "video_01.mp4", "video_02.mp4"}
+    for hit in found:
+        assert hit["start"] == hit["spans"][0]["start"]
+        assert len(hit["edges"]) == len(hit["curve"]) + 1
+        assert list(hit["branches"]) == ["teacher"]
+    assert (
+        prvr("search", world.videos, "red", "--where", "camera=south", "--where", "duration>60").out == "nothing here matches\n"
+    )
+    assert "with a score of 2 or more" in prvr("search", world.videos, "red", "--min-score", 2).out
+    says(prvr("search", world.videos, "red", "--where", "camra=north"), "no video has a field 'camra'; did you mean 'camera'?")
+    says(prvr("search", world.videos, "x" * 100_000), "the query has 100000 characters")
+
+    copied = prvr("index", "copy", world.videos, tmp_path / "copy")
+    assert copied.out == f"{tmp_path / 'copy'}: 12 written, 0 kept, 0 dropped; all 12 are the same\n"
+    searches = [prvr("search", place, "a red picture", "--json").out for place in (world.videos, tmp_path / "copy")]
+    assert searches[0] == searches[1]
+    (tmp_path / "queries.txt").write_text("a red picture\na blue picture\n")
+    verified = prvr("index", "verify", tmp_path / "copy", "--queries", tmp_path / "queries.txt")
+    assert "12 videos, 0 damaged" in verified.out
+    assert "2 queries: recall@10 1.0000 against the exact scan" in verified.out
+    for arguments in (("index", "copy"), ("index", "verify")):
+        assert f"Example: prvr {' '.join(arguments)}" in prvr(*arguments, "--help").out
+
+
+def test_a_damaged_video_is_told_and_mended(prvr: Callable[..., Answer], world: World) -> None:
+    assert prvr("index", world.videos, "--zero-shot", world.clip).status == 0
+    with sqlite3.connect(world.videos / ".prvr" / "index.sqlite") as file, file.blobopen("codes", "data", 5) as blob:
+        blob.write(b"\x55" * 9)
+    file.close()
+    says(prvr("search", world.videos, "red"), "damaged", "prvr index verify", "--drop")
+    answer = prvr("index", "verify", world.videos, "--drop")
+    assert answer.status == 1
+    assert "12 videos, 1 damaged, taken out" in answer.out
+    assert "1 added, 11 kept" in prvr("index", world.videos).out
+    assert prvr("index", "verify", world.videos).status == 0
+
+
+@pytest.mark.slow
+def test_a_folder_is_watched_until_it_is_interrupted(world: World, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "prvr", "index", world.videos, tmp_path / "g", "--zero-shot", world.clip, "--watch"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
+    assert process.stdout is not None
+    assert "12 added" in process.stdout.readline()
+    write_video(world.videos / "late.mp4", [(100 * n, plain("white")) for n in range(20)])
+    assert "1 added, 12 kept" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; what was finished is kept" in err
+
+
 def test_a_student_of_published_features_cannot_read_videos(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:
     from prvr.checkpoint import Reads, Source
     from prvr.methods.dl_dkd import DlDkdConfig
@@ -381,9 +443,10 @@ def test_a_traceback_only_with_debug(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         cli.main()
 
 
-def test_import_and_help_do_not_import_torch() -> None:
-    code = "import sys, prvr, prvr.cli; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+@pytest.mark.parametrize("what", ["import prvr; dir(prvr)", "import prvr.cli", "sys.argv = ['prvr', '--help']; prvr.cli.main()"])
+def test_import_and_help_do_not_import_torch(what: str) -> None:
+    code = f"import atexit, os, sys, prvr.cli; atexit.register(lambda: os._exit('torch' in sys.modules)); {what}"
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -274,6 +274,10 @@ def test_moments_by_hand() -> None:
     assert found.localised == {0.3: 100, 0.5: 75, 0.7: 50}
     assert found.miou == pytest.approx(2.4 / 4)
     assert moment_retrieval(np.array([1.0]), np.array([np.nan])) is None
+    assert found.any_localised == {}
+    several = moment_retrieval(np.array([1.0, 1, 4]), np.array([0.8, 0.1, np.nan]), np.array([0.8, 0.6, np.nan]))
+    assert several.localised == {0.3: 50, 0.5: 50, 0.7: 50}
+    assert several.any_localised == {0.3: 100, 0.5: 100, 0.7: 50}
 
 
 def test_ceilings_by_hand() -> None:

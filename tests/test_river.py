@@ -18,13 +18,14 @@ PACKAGE = Path(prvr.__file__).parent
 RIVER = [
     *("errors", "files", "device"),
     *("video", "datasets", "features", "encoders", "extract"),
-    *("batch", "layers", "text_backbones", "scores", "losses", "schedules", "distillation", "methods"),
-    *("config", "checkpoint"),
-    *("moments", "index", "search", "metrics", "groups", "runs", "compare", "evaluate"),
-    *("report", "optimiser", "run_state", "distributed", "launch", "train", "presets", "complexity"),
+    *("batch", "layers", "clips", "gaussian", "hyperboloid", "text_backbones"),
+    *("scores", "losses", "schedules", "distillation", "methods"),
+    *("config", "calibration", "checkpoint"),
+    *("moments", "index", "search", "metrics", "groups", "reliability", "runs", "compare", "evaluate", "similarities"),
+    *("optimiser", "run_state", "report", "distributed", "launch", "recipe", "train", "denoising", "presets", "complexity"),
     *("published", "convert", "package_check", "authors", "workspace", "folder_index"),
     *("toy", "protocols", "reproduce", "bench"),
-    "demo",
+    *("demo", "server"),
     *("cli", "__main__", "prvr"),
 ]
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, layer_norm, linear, normalize
 
 from prvr.batch import Batch
+from prvr.distillation import SoftTargets
 from prvr.layers import InputProjection, SequenceEncoder
-from prvr.methods.dl_dkd import DlDkd, DlDkdBranch, SoftTargets
+from prvr.methods.dl_dkd import DlDkd, DlDkdBranch
 from prvr.schedules import DECAYS
 
 MASKED = -1e10

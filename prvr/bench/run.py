@@ -11,13 +11,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
 from prvr.bench.evaluation import evaluation_lines
+from prvr.bench.index_speed import draw_index, index_lines, large_index_lines
 from prvr.bench.loading import loading_lines
 from prvr.bench.losses import losses_lines
 from prvr.bench.measure import Line, Size
@@ -34,11 +35,12 @@ SIZE, LINES = "size.json", "lines.json"
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What is measured, and under which settings of memory."""
+    """What is measured, under which settings of memory, and what draws a picture of it."""
 
     title: str
     lines: Callable[[Size], list[Line]]
     memory: tuple[str, ...] = ("default", "kept")
+    draw: Callable[[Sequence[Line], Path], None] | None = None
 
 
 BENCHMARKS = {
@@ -48,6 +50,8 @@ BENCHMARKS = {
     "evaluation": Benchmark("from packed features to figures", evaluation_lines),
     "ranking": Benchmark("the figures of a score matrix", ranking_lines, ("default",)),
     "searching": Benchmark("a query in an index on disk", searching_lines, ("default",)),
+    "index": Benchmark("a query in galleries of 2,000 and 10,000 videos", index_lines, ("default",), draw_index),
+    "index-large": Benchmark("a query among 100,000 videos (10 GB)", large_index_lines, ("default",), draw_index),
     "memory": Benchmark("the most memory that a training step holds", memory_lines, ("default",)),
 }
 

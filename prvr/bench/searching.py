@@ -1,6 +1,6 @@
-"""Answering a query from the exact index on disk, beside a NumPy float32 scan over the same embeddings held in memory.
+"""Answering a query from the index on disk, beside a NumPy float32 scan over the same embeddings held in memory.
 
-The index reads float16 from its files, once, and scores through the model; the scan's gallery is of unit length already.
+The index scans its int8 codes and scores the best again from float16; the scan's gallery is of unit length already.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import torch
 
 from prvr.bench.measure import Line, Size, take_turns
 from prvr.bench.step import student
-from prvr.index.exact import ExactIndex
+from prvr.index.contract import Entry, Header
+from prvr.index.disk import DiskIndex
 
 
 def searching_lines(size: Size) -> list[Line]:
@@ -30,9 +31,9 @@ def searching_lines(size: Size) -> list[Line]:
         return [int(place) for place in np.argsort(-(0.7 * best[0] + 0.3 * best[1]))[:10]]
 
     with tempfile.TemporaryDirectory(prefix="prvr-") as folder:
-        index = ExactIndex.on_disk(model, Path(folder) / "index", about={})
-        mask = torch.ones(videos, frames, dtype=torch.bool)
-        index.add([str(place) for place in range(videos)], gallery, mask)
+        index = DiskIndex.make(Path(folder) / "index", model, Header("", "float16", ""))
+        fields = [tuple(field[place].numpy() for field in gallery) for place in range(videos)]
+        index.add([Entry(str(place), rows, (frames,)) for place, rows in enumerate(fields)])
         same = len({int(hit.video) for hit in index.search(query, 10)[0]} & set(scan()))
         times = take_turns({"index": lambda: index.search(query, 10), "scan": scan}, runs=4 * size.runs)
     note = f"{videos} videos of {frames} frames; {same} of 10 hits the same (float16 on disk)"

@@ -50,7 +50,8 @@ def spread(values: Sequence[float], unit: str) -> str:
         return ""
     numbers = sorted(values)
     shown = [
-        f"{number:.0f}" if unit != "s" else f"{number:.3g}" for number in (statistics.median(numbers), numbers[0], numbers[-1])
+        f"{number:.3g}" if unit == "s" or abs(number) < 100 else f"{number:.0f}"
+        for number in (statistics.median(numbers), numbers[0], numbers[-1])
     ]
     text = f"{shown[0]} {unit}".strip()
     return text if len(numbers) == 1 else f"{text} ({shown[1]} to {shown[2]})"

@@ -8,7 +8,7 @@ import sys
 import typer
 
 # Each of these adds its verbs.
-from prvr.cli import bench, checkpoint, compare, convert, evaluate, folder, reproduce, train  # noqa: F401
+from prvr.cli import bench, checkpoint, compare, convert, evaluate, folder, index, report, reproduce, serve, train  # noqa: F401
 from prvr.cli.terminal import app
 from prvr.errors import PrvrError
 
@@ -16,7 +16,7 @@ from prvr.errors import PrvrError
 def main() -> None:
     """The `prvr` command: one line and exit status 1 for what a user can mend, a traceback only with --debug."""
     debug = "--debug" in sys.argv
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    arguments = _named([argument for argument in sys.argv[1:] if argument != "--debug"])
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # Threads that wait for work by spinning starve whatever else runs: on two busy cores training took ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -33,6 +33,12 @@ def main() -> None:
         if isinstance(problem, OSError):
             text = f"{problem.strerror or problem}{f': {problem.filename}' if problem.filename else ''}; nothing finished is lost"
         _fail(text, status=1)
+
+
+def _named(arguments: list[str]) -> list[str]:
+    """The arguments, the first two being one where these are the name of a verb: `index copy`."""
+    two = " ".join(arguments[:2])
+    return [two, *arguments[2:]] if any(command.name == two for command in app.registered_commands) else arguments
 
 
 def _fail(text: str, *, status: int) -> None:

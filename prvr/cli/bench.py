@@ -51,6 +51,8 @@ def bench(
                 on_progress(f"{name}, memory {setting}", place, len(wanted))
                 measured += [(setting, line) for line in run_apart(name, sizes, memory=setting, threads=threads)]
             write_table(out, name, measured, size=sizes, threads=threads, command=command)
+            if its.draw:
+                its.draw([line for _, line in measured], out / f"{name}.png")
             shown += [*table(measured), ""]
             values[name] = [{"memory": m, "part": line.part, "ratio": line.ratio} for m, line in measured]
     show(as_json, values, [*shown, f"written to {out}"])

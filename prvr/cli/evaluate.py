@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,6 +42,10 @@ def evaluate(
     ties: Ties = "pessimistic",
     groups: Annotated[bool, typer.Option("--groups", help="Also by moment-to-video ratio, length and kind.")] = False,
     video_to_text: Annotated[bool, typer.Option("--video-to-text", help="Also find captions by videos.")] = False,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Fit probabilities on this run, of another split; by default the model's own are used.")
+    ] = None,
+    risks: Annotated[Path | None, typer.Option(help="Picture of how right the probabilities are: FILE.png.")] = None,
     save: Annotated[Path | None, typer.Option(help="Keep the scores with all that is known: RUN.npz.")] = None,
     trec: Annotated[Path | None, typer.Option(help="Write the ranking in TREC's format, and FILE.qrels beside it.")] = None,
     depth: Annotated[int, typer.Option(help="With --trec: videos per query.", min=1)] = 1000,
@@ -65,8 +70,12 @@ def evaluate(
             device=device,
         )
         run = _with_truth(run, truth)
+    if calibrate is not None:
+        run = _calibrated(run, calibrate)
+    if risks is not None and run.calibration is None:
+        raise SettingError("this run has no probabilities to draw; fit them on a run of another split: --calibrate DEV.npz")
     value, lines = report(run, ties=ties, groups=groups, backwards=video_to_text)
-    _write(run, save=save, trec=trec, depth=depth)
+    _write(run, save=save, trec=trec, depth=depth, risks=risks)
     show(as_json, value, lines)
 
 
@@ -94,7 +103,8 @@ def _answered(
     about = checkpoint.about
     seed = about.get("training", {}).get("seed")
     system = zero_shot or (model.resolve().name if model is not None else "")
-    return run_of(result, dataset, system=system, protocol=about.get("protocol", "honest"), seed=seed)
+    protocol = about.get("protocol", "honest")
+    return run_of(result, dataset, system=system, protocol=protocol, seed=seed, calibration=checkpoint.calibration)
 
 
 def _read(path: Path, *, truth: Path | None, queries: Path | None, gallery: Path | None) -> Run:
@@ -121,9 +131,35 @@ def _with_truth(run: Run, truth: Path | None) -> Run:
     return run if truth is None else with_truth(run, read_truth(truth))
 
 
-def _write(run: Run, *, save: Path | None, trec: Path | None, depth: int) -> None:
+def _calibrated(run: Run, path: Path) -> Run:
+    """The run with probabilities that are fitted on another one."""
+    from prvr.calibration import LEAST_QUERIES, LEAST_VIDEOS, fit
+    from prvr.runs import load_run
+
+    held_out = load_run(path)
+    same = sorted(set(held_out.queries) & set(run.queries))
+    if same:
+        raise SettingError(
+            f"{path} answers the same queries ({same[0]!r} first); probabilities are fitted on those of another split, dev"
+        )
+    found = fit(held_out.scores, held_out.correct, split=held_out.split or path.name)
+    if found is None:
+        queries, videos = held_out.scores.shape
+        raise SettingError(
+            f"{path} has {queries} queries and {videos} videos; probabilities take {LEAST_QUERIES} and {LEAST_VIDEOS} at least, "
+            "and first hits of both kinds, right and wrong"
+        )
+    return replace(run, calibration=found)
+
+
+def _write(run: Run, *, save: Path | None, trec: Path | None, depth: int, risks: Path | None) -> None:
+    from prvr.reliability import judge
+    from prvr.report.risks import draw_risks
     from prvr.runs import save_run
     from prvr.runs.foreign import write_qrels, write_trec
+
+    if risks is not None and run.calibration is not None:
+        draw_risks(judge(run.calibration, run.scores, run.correct), risks)
 
     if trec is not None:
         write_trec(run, trec, depth=depth)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prvr.calibration import Calibration
     from prvr.groups import Group
     from prvr.metrics import MomentRetrieval
     from prvr.runs import Run
@@ -28,7 +30,7 @@ def report(run: Run, *, ties: str, groups: bool, backwards: bool) -> tuple[dict[
     spans = None
     if run.facts.overlaps is not None:
         own = metrics.ranks(run.scores, run.own, ties=ties) if len(run.also) else place[:, 0]
-        spans = metrics.moment_retrieval(own, run.facts.overlaps)
+        spans = metrics.moment_retrieval(own, run.facts.overlaps, run.facts.any_overlaps)
     value: dict[str, Any] = {**about, **of.as_dict(), "moments": {}}
     if spans is not None:
         value |= _moments(spans)
@@ -40,6 +42,10 @@ def report(run: Run, *, ties: str, groups: bool, backwards: bool) -> tuple[dict[
             lines.append(
                 f"equal captions of different videos keep R@1/5/10 below {'/'.join(f'{most[k]:.1f}' for k in (1, 5, 10))}"
             )
+    if run.calibration is not None:
+        trust, more = _trust(run, run.calibration)
+        value["probabilities"] = trust
+        lines += more
     if groups:
         named = _groups(run, place)
         value["groups"] = {name: [_group(group) for group in parts] for name, parts in named.items()}
@@ -56,6 +62,7 @@ def _moments(spans: MomentRetrieval) -> dict[str, Any]:
         "moments": {str(least): shares[1] for least, shares in spans.recall.items()},
         "moment_recall": {str(least): {f"r{k}": share for k, share in shares.items()} for least, shares in spans.recall.items()},
         "localised": {str(least): share for least, share in spans.localised.items()},
+        "any_localised": {str(least): share for least, share in spans.any_localised.items()},
         "miou": spans.miou,
         "moment_queries": spans.queries,
     }
@@ -66,9 +73,34 @@ def _moment_lines(spans: MomentRetrieval, queries: int) -> list[str]:
     lines = [f"best hit is the right video and its span overlaps the moment  {first}"]
     for least, shares in spans.recall.items():
         recall = "/".join(f"{share:.1f}" for share in shares.values())
-        lines.append(f"moments at IoU>={least:g}: R@1/5/10/100 {recall}, in the right video alone {spans.localised[least]:.1f}")
+        several = f" ({spans.any_localised[least]:.1f} by any span found there)" if spans.any_localised else ""
+        alone = f"in the right video alone {spans.localised[least]:.1f}{several}"
+        lines.append(f"moments at IoU>={least:g}: R@1/5/10/100 {recall}, {alone}")
     without = f", {queries - spans.queries} queries have none" if spans.queries < queries else ""
     return [*lines, f"mIoU in the right video {spans.miou:.3f} ({spans.queries} queries with a span{without})"]
+
+
+def _trust(run: Run, calibration: Calibration) -> tuple[dict[str, Any], list[str]]:
+    """How far the probabilities can be trusted."""
+    from prvr.reliability import judge, reliability
+
+    of = reliability(judge(calibration, run.scores, run.correct))
+    figures = (
+        f"ECE {100 * of.ece:.1f} %, Brier {of.brier:.3f}, AURC {of.aurc:.3f} (best order {of.aurc_best:.3f}, none {of.wrong:.3f})"
+    )
+    wrong = "" if of.shown_wrong is None else f", {100 * of.shown_wrong:.1f} % of these wrong"
+    means = ", ".join(
+        f"{mean:.2f} {where}"
+        for mean, where in ((of.present, "with the video there"), (of.absent, "without"))
+        if mean is not None
+    )
+    itself = ", which it is tested on here: too good" if calibration.split == run.split else ""
+    lines = [
+        f"probability of first hits, each query asked with its video and again without it: {figures}",
+        f"at least 0.5 for {100 * of.shown:.1f} % of {of.hits}{wrong}; mean {means}; "
+        f"fitted on {calibration.queries} queries of {calibration.split or 'another run'}{itself}",
+    ]
+    return {**asdict(of), "calibration": calibration.as_dict()}, lines
 
 
 def _groups(run: Run, place: Any) -> dict[str, Sequence[Group]]:

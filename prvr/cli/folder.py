@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from prvr.cli.terminal import Device, Features, Json, Rate, Videos, app, clock, counts, progress, show, warn
-from prvr.errors import SettingError, require
+from prvr.cli.terminal import Device, Features, Json, Rate, Videos, app, counts, progress, show, warn
+from prvr.errors import require
 
 
 @app.command(epilog="Example: prvr extract videos features --encoder openai/clip-vit-base-patch32 --words roberta-base")
@@ -49,62 +49,6 @@ def extract(
     each = {name: counts(e, ("done", "kept", "dropped", "problems")) for name, e in done.items()}
     lines = [f"{name}: {', '.join(f'{n} {what}' for what, n in c.items())}" for name, c in each.items()]
     show(as_json, {"features": str(features), "extracted": each}, lines)
-
-
-@app.command(epilog="Example: prvr index videos gallery --model run")
-def index(
-    videos: Videos,
-    path: Annotated[Path, typer.Argument(help="Folder of the index.", metavar="INDEX")],
-    model: Annotated[Path | None, typer.Option(help="Folder of a run.")] = None,
-    zero_shot: Annotated[str, typer.Option(help="Instead of a run: an encoder of images and sentences, by folder or name.")] = "",
-    rate: Annotated[float | None, typer.Option(help="With --zero-shot: frames per second, 1 if not said.", min=0.01)] = None,
-    dtype: Annotated[str, typer.Option(help="float16 or float32; that of the index, float16 for a new one.")] = "",
-    device: Device = "cpu",
-    as_json: Json = False,
-) -> None:
-    """Bring an index up to date with a folder of videos; a second run does only what changed."""
-    from prvr import folder_index
-    from prvr.checkpoint import load
-
-    if (model is None) == (not zero_shot):
-        raise SettingError("say which model: --model RUN for a trained student, or --zero-shot ENCODER for the teacher alone")
-    if dtype not in ("", "float16", "float32"):
-        raise SettingError(f"dtype is {dtype!r}; it takes float16 or float32")
-    if model is not None and rate is not None:
-        raise SettingError("--rate is for --zero-shot; a trained student sees as many frames per second as in training")
-    checkpoint = load(model) if model is not None else folder_index.zero_shot(zero_shot, rate=rate or 1.0)
-    with progress() as on_progress:
-        done = folder_index.index_folder(
-            videos,
-            path,
-            checkpoint,
-            dtype="float32" if dtype == "float32" else "float16" if dtype else None,
-            device=device,
-            on_progress=on_progress,
-        )
-    warn(done.problems)
-    numbers = counts(done, ("added", "kept", "dropped", "problems"))
-    show(as_json, {"index": str(path), **numbers}, [f"{path}: {', '.join(f'{n} {what}' for what, n in numbers.items())}"])
-
-
-@app.command(epilog='Example: prvr search gallery "a dog rides a skateboard"')
-def search(
-    path: Annotated[Path, typer.Argument(help="Folder of the index.", metavar="INDEX")],
-    query: Annotated[str, typer.Argument(help="A sentence about the moment.")],
-    k: Annotated[int, typer.Option("-k", help="How many videos.")] = 10,
-    model: Annotated[Path | None, typer.Option(help="Refuse the index if it is not of this run.")] = None,
-    device: Device = "cpu",
-    as_json: Json = False,
-) -> None:
-    """Find the videos that hold a moment, and where in them."""
-    from prvr.folder_index import open_index
-
-    hits = open_index(path, model=model, device=device).search(query, k=k)
-    lines = []
-    for hit in hits:
-        span = "" if hit.start is None or hit.end is None else f"{clock(hit.start)} - {clock(hit.end)}"
-        lines.append(f"{hit.score:7.4f}  {span:>19}  {hit.video}")
-    show(as_json, {"query": query, "hits": [vars(hit) for hit in hits]}, lines)
 
 
 @app.command(epilog="Example: prvr demo demo")

@@ -25,6 +25,9 @@ def train(
     settings: Annotated[list[str] | None, typer.Argument(help="Changes to the preset, key=value.")] = None,
     frames: Annotated[str, typer.Option(help="Whose frames the student reads; by default the first teacher's.")] = "",
     teacher: Annotated[list[str] | None, typer.Option(help="Who teaches: a name below FEATURES; repeatable.")] = None,
+    teacher_run: Annotated[
+        list[Path] | None, typer.Option(help="A trained model that teaches by its scores, with features of its own; repeatable.")
+    ] = None,
     preset: Annotated[str, typer.Option(help="What to start from.")] = "dl-dkd++",
     split_seed: Annotated[int, typer.Option(help="Of the division into train, dev and test.")] = 0,
     protocol: Annotated[
@@ -38,20 +41,19 @@ def train(
 ) -> None:
     """Train a student on a folder of videos with captions, or on a package; the best epoch on the dev split is kept."""
     from prvr import presets
-    from prvr.config import override
-    from prvr.train import Recipe
+    from prvr.train import changed
 
-    recipe = presets.preset(preset)
-    changed, training = override([recipe.settings, recipe.training], settings or [])
+    recipe = changed(presets.preset(preset), settings or [])
     if not frames and not teacher:
         raise SettingError("say whose frames the student reads: --teacher NAME, or --frames NAME to learn without a teacher")
     work = partial(
         _train,
         data,
         out,
-        recipe=Recipe(recipe.method, changed, training),
+        recipe=recipe,
         features=features,
         names=(frames, words, *(teacher or [])),
+        teacher_runs=tuple(teacher_run or ()),
         split_seed=split_seed,
         protocol=protocol,
         device=device,
@@ -72,27 +74,30 @@ def _train(
     recipe: Recipe,
     features: Path,
     names: tuple[str, ...],
+    teacher_runs: tuple[Path, ...],
     split_seed: int,
     protocol: str,
     device: str,
     as_json: bool,
 ) -> None:
     """The command in one process, of several perhaps; `names` are those of frames, of words and of teachers."""
+    from prvr.checkpoint import load
     from prvr.distributed import joined
     from prvr.protocols import open_splits
     from prvr.train import Data as TrainingData
     from prvr.train import train_student
-    from prvr.workspace import student_features
+    from prvr.workspace import kept_similarities, student_features
 
     frames, words, *teachers = names
     given, reads = student_features(features, frames=frames or teachers[0], words=words, teachers=teachers)
     splits = open_splits(data, protocol=protocol, seed=split_seed)
+    kept = kept_similarities(features, [load(path) for path in teacher_runs], splits.train, out=out / "teachers")
     with joined(device) as group, progress() if group.leads else nullcontext() as on_progress:
         best = train_student(
             out,
             recipe,
             reads=reads,
-            data=TrainingData(splits.train, splits.dev, given),
+            data=TrainingData(splits.train, splits.dev, given, kept),
             notes={"split_seed": split_seed, "protocol": splits.protocol},
             on_progress=on_progress,
             group=group,

@@ -52,7 +52,7 @@ class Demo:
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain values."""
         figures = {name: {**e.retrieval.as_dict(), "moments": e.moments} for name, e in self.figures.items()}
-        answers = [{"query": a.caption.text, "hits": [vars(hit) for hit in a.hits[:HITS]]} for a in self.answers]
+        answers = [{"query": a.caption.text, "hits": [hit.as_dict() for hit in a.hits[:HITS]]} for a in self.answers]
         return {"report": str(self.report), "test": figures, "answers": answers}
 
     def lines(self) -> list[str]:

@@ -1,1 +1,14 @@
-"""Encoded videos, ready to be asked."""
+"""Encoded videos, ready to be asked.
+
+contract.py   what every index offers: a `Store` of `Entry`s; one that outlives its process is `Kept`
+where.py      conditions that narrow a search
+encode.py     features of videos to entries; long videos in windows
+exact.py      the index in memory, scored by the model itself: what every other must agree with
+scan.py       int8 codes, their scores and how far these may be off
+coarse.py     sketches for large galleries, approximate
+resident.py   the codes of an index in memory, and the exact best among what they promise
+database.py, connection.py   the file of an index on disk
+disk.py       the index on disk
+places.py     which index lies where: a folder, or a URL
+recall.py     how many of the exact best an index finds
+"""

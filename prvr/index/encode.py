@@ -1,53 +1,133 @@
-"""Features of videos into an index."""
+"""Features of videos to the entries of an index.
+
+A video is read at once, as in training and evaluation: one with more frames than the model reads is resampled to so many.
+Hours cannot be: `encode_long` cuts what is more than `LONG` times as long into windows and has each encoded alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float
 
 from prvr.batch import pad, read_frames
 from prvr.checkpoint import device_of
 from prvr.features import Features, rows_of
 from prvr.features.packed import Packed
-from prvr.index.exact import ExactIndex
+from prvr.index.contract import Entry, Store
 from prvr.methods.contract import Model
 from prvr.moments import frame_edges
 
 VIDEOS_AT_ONCE = 64
+# Padded frames in one batch: a model without a limit of its own may be given hours.
+FRAMES_AT_ONCE = 1 << 14
+# Up to so many times what a model reads at once a video is resampled, as its like were in training.
+LONG = 2
 
 
-@torch.inference_mode()
-def add_videos(
-    index: ExactIndex, videos: Iterable[str], frames: Features, *, durations: Mapping[str, float] | None = None
-) -> None:
+@dataclass(frozen=True)
+class Sampled:
+    """A video's features, when its frames were taken and how long it is, in seconds, and what else is known of it."""
+
+    video: str
+    rows: Float[np.ndarray, "L E"]
+    times: tuple[float, ...] | None = None
+    duration: float | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def add_videos(index: Store, videos: Iterable[str], frames: Features, *, durations: Mapping[str, float] | None = None) -> None:
     """Encodes videos from their features into an index, with the times of their frames where these are known.
 
     Args:
         durations: of videos, in seconds: frames without times of their own are taken to divide a video evenly.
     """
-    model = index.model
+    ids = list(videos)
+    for start in range(0, len(ids), VIDEOS_AT_ONCE):
+        given = [sampled(id, frames, durations=durations or {}) for id in ids[start : start + VIDEOS_AT_ONCE]]
+        index.add(encode(index.model, given))
+
+
+def sampled(video: str, frames: Features, *, durations: Mapping[str, float]) -> Sampled:
+    """A video's features, with the times that the features' folder or else the durations tell."""
+    rows = rows_of("video", video, frames)
+    info = frames.info(video) if isinstance(frames, Packed) else {}
+    if "times" in info:
+        return Sampled(video, rows, tuple(info["times"]), info["duration"])
+    duration = durations.get(video)
+    if duration is None:
+        return Sampled(video, rows)
+    return Sampled(video, rows, tuple(duration * row / len(rows) for row in range(len(rows))), duration)
+
+
+def encode(model: Model, videos: Sequence[Sampled]) -> list[Entry]:
+    """Entries of videos, each read at once."""
+    return _entries(model, [(video, [video.rows]) for video in videos])
+
+
+def encode_long(model: Model, videos: Sequence[Sampled], *, longer_than: float = LONG) -> list[Entry]:
+    """Entries of videos, long ones in windows of about one length, at most as many frames as the model reads at once.
+
+    Args:
+        longer_than: so many times what the model reads at once.
+    """
+    most = model.reading.max_frames
+    cut = []
+    for video in videos:
+        is_long = most is not None and len(video.rows) > longer_than * most
+        cut.append((video, np.array_split(video.rows, math.ceil(len(video.rows) / most)) if is_long and most else [video.rows]))
+    return _entries(model, cut)
+
+
+def _entries(model: Model, cut: Sequence[tuple[Sampled, list[np.ndarray]]]) -> list[Entry]:
+    read = [read_frames(window, model.reading) for _, windows in cut for window in windows]
+    encoded = iter(_encoded(model, read))
+    entries = []
+    for video, windows in cut:
+        parts = [next(encoded) for _ in windows]
+        fields = tuple(np.concatenate(of_field) for of_field in zip(*parts, strict=True))
+        frames = [min(len(window), model.reading.max_frames or len(window)) for window in windows]
+        edges = None
+        if video.times is not None and video.duration is not None:
+            edges = tuple(frame_edges(video.times, video.duration, most=sum(frames)))
+        entries.append(Entry(video.video, fields, tuple(frames), edges, video.about))
+    return entries
+
+
+@torch.inference_mode()
+def _encoded(model: Model, read: Sequence[Float[np.ndarray, "_ E"]]) -> list[tuple[np.ndarray, ...]]:
+    """Rows of each field, sequence by sequence."""
     assert isinstance(model, torch.nn.Module)
     was_training = model.training
     model.eval()
-    ids = list(videos)
-    for start in range(0, len(ids), VIDEOS_AT_ONCE):
-        part = ids[start : start + VIDEOS_AT_ONCE]
-        padded, mask = pad([read_frames(rows_of("video", id, frames), index.model.reading) for id in part])
-        device = device_of(index.model)
-        embeddings = index.model.encode_videos(padded.to(device), mask.to(device))
-        index.add(part, embeddings, mask, infos=[video_info(id, frames, index.model, durations=durations or {}) for id in part])
+    encoded = []
+    for part in _batches(read):
+        padded, mask = pad(part)
+        device = device_of(model)
+        embeddings = model.encode_videos(padded.to(device), mask.to(device))
+        fields = [
+            (name in model.frame_fields, field.float().cpu().numpy())
+            for name, field in zip(model.embedding_fields, embeddings, strict=True)
+        ]
+        for place, sequence in enumerate(part):
+            # Copies: a part of a padded batch would keep all of it in memory.
+            encoded.append(tuple((rows[place, : len(sequence)] if framed else rows[place]).copy() for framed, rows in fields))
     model.train(was_training)
+    return encoded
 
 
-def video_info(video: str, frames: Features, model: Model, *, durations: Mapping[str, float] | None = None) -> dict[str, object]:
-    """What an index keeps of a video beside its embeddings: the times between which its frames lie, and of which file."""
-    most = model.reading.max_frames
-    info = frames.info(video) if isinstance(frames, Packed) else {}
-    if "times" in info:
-        return {"edges": frame_edges(info["times"], info["duration"], most=most), "file": [info["size"], info["mtime_ns"]]}
-    duration = (durations or {}).get(video)
-    if duration is None:
-        return {}
-    rows = len(frames[video])
-    return {"edges": frame_edges([duration * row / rows for row in range(rows)], duration, most=most)}
+def _batches(read: Sequence[Float[np.ndarray, "_ E"]]) -> Iterator[list[Float[np.ndarray, "_ E"]]]:
+    batch: list[Float[np.ndarray, "_ E"]] = []
+    for rows in read:
+        longest = max(len(rows), *map(len, batch)) if batch else len(rows)
+        if batch and (len(batch) == VIDEOS_AT_ONCE or longest * (len(batch) + 1) > FRAMES_AT_ONCE):
+            yield batch
+            batch = []
+        batch.append(rows)
+    if batch:
+        yield batch

@@ -1,7 +1,7 @@
 """A run: what a system answered to the queries of a split, kept so that figures can be counted again and compared.
 
-A file is an `.npz` of plain arrays: scores (Q, V), target (Q,), also (P, 2), lengths, ratios and overlaps (Q,) where they
-are known, and `about`, the bytes of a JSON object with the ids, the texts and where the run comes from.
+A file is an `.npz` of plain arrays: scores (Q, V), target (Q,), also (P, 2), lengths, ratios, overlaps and any_overlaps (Q,)
+where they are known, and `about`, the bytes of a JSON object with the ids, the texts and where the run comes from.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from prvr.calibration import Calibration, from_dict
 from prvr.errors import DataError
 from prvr.files import write_whole
 
 FORMAT = 1
 UNSAID = "not said"
-NUMBERS = ("lengths", "ratios", "overlaps")
+NUMBERS = ("lengths", "ratios", "overlaps", "any_overlaps")
 # What numpy and zipfile raise on files that are cut off, forged or something else.
 BROKEN = (ValueError, TypeError, KeyError, EOFError, OSError, MemoryError, RecursionError, zipfile.BadZipFile, zlib.error)
 
@@ -35,7 +36,7 @@ class Facts:
 
     texts: what is asked. kinds: the type of query. lengths: of the query's own video, in seconds.
     ratios: moment-to-video ratio, (end - start) / length. overlaps: IoU of the span that was found in the query's own
-    video with the annotated moment that it overlaps best.
+    video with the annotated moment that it overlaps best; any_overlaps: the same of that span of several which fits best.
     """
 
     texts: tuple[str, ...] | None = None
@@ -43,6 +44,7 @@ class Facts:
     lengths: Float[np.ndarray, "Q"] | None = None
     ratios: Float[np.ndarray, "Q"] | None = None
     overlaps: Float[np.ndarray, "Q"] | None = None
+    any_overlaps: Float[np.ndarray, "Q"] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Run:
 
     target: the column of each query's own video. also: query and column of each further correct video.
     system: who answered. protocol: how the system's best epoch was chosen, among other things.
+    calibration: what makes probabilities of its scores, fitted on another split.
 
     Raises:
         DataError: the parts do not fit together, a score is not a number, or an id stands twice.
@@ -66,6 +69,7 @@ class Run:
     split: str = ""
     protocol: str = UNSAID
     seed: int | None = None
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         _check_ids(self)
@@ -93,6 +97,7 @@ def save_run(run: Run, path: Path) -> None:
         "format": FORMAT,
         **{name: getattr(run, name) for name in ("queries", "videos", "system", "split", "protocol", "seed")},
         **{name: getattr(run.facts, name) for name in ("texts", "kinds")},
+        "calibration": None if run.calibration is None else run.calibration.as_dict(),
     }
     # A file name that is not UTF-8 holds half surrogate pairs, which JSON escapes.
     arrays = {
@@ -139,6 +144,7 @@ def load_run(path: str | Path) -> Run:
             split=split,
             protocol=protocol,
             seed=None if about["seed"] is None else int(about["seed"]),
+            calibration=None if about.get("calibration") is None else from_dict(about["calibration"]),
         )
     except DataError as problem:
         raise DataError(f"{path}: {problem}; save the run again") from None

@@ -61,7 +61,7 @@ def with_truth(run: Run, truth: Mapping[str, Truth]) -> Run:
     facts = replace(run.facts, texts=texts_of(run.queries, truth) or run.facts.texts)
     if (target != run.target).any():
         # These are about the video that was the query's own before.
-        facts = replace(facts, lengths=None, ratios=None, overlaps=None)
+        facts = replace(facts, lengths=None, ratios=None, overlaps=None, any_overlaps=None)
     return replace(run, target=target, also=also, facts=facts)
 
 

@@ -1,0 +1,173 @@
+"""Shards asked by the actors of a Ray cluster, each of which has one file open.
+
+ray://ADDRESS/FOLDER?shards=4   ADDRESS: HOST:PORT of a cluster, auto for the one of this machine, local to start one here
+
+All machines see the folder under the same path. An actor that is lost with its machine is started on another one, opens its
+file there, and is asked again: what it was asked to add or to delete is the same when it is done twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar, final
+from urllib.parse import urlsplit
+
+from prvr.errors import DataError, PrvrError, SettingError, require
+from prvr.index.contract import Header
+from prvr.index.disk import DiskIndex
+from prvr.index.shards import ShardedIndex, made, shards_of
+from prvr.methods.contract import Model
+
+Answer = TypeVar("Answer")
+
+# Several actors share a processor: each waits most of the time.
+PROCESSORS = 0.25
+# Seconds after which an actor that answers nothing is asked whether it is there at all, and for it to say so.
+PATIENCE = 180
+PINGS = "pings"
+
+
+class Shard:
+    """What runs on a machine of the cluster."""
+
+    def __init__(self, path: Path, model: Model) -> None:
+        self._path, self._model = path, model
+        self._index: DiskIndex | None = None
+
+    def is_up(self) -> bool:
+        """An answer, whatever else the actor is at."""
+        return True
+
+    def ask(self, question: Callable[[DiskIndex], Answer]) -> Answer | PrvrError:
+        """What the shard answers, or what it cannot do."""
+        try:
+            if self._index is None:
+                self._index = DiskIndex(self._path, self._model)
+            return question(self._index)
+        except PrvrError as problem:
+            return problem
+
+
+@final
+class Actors:
+    """One actor for each shard, spread over the machines of a cluster.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        SettingError: there is no cluster at the address.
+    """
+
+    def __init__(self, address: str, paths: Sequence[Path], model: Model) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        self._ray = require("ray", extra="ray")
+        self._paths = paths
+        self._connects = not self._ray.is_initialized()
+        if self._connects:
+            _connect(self._ray, address)
+        options = {"num_cpus": PROCESSORS, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": "SPREAD"}
+        kind = self._ray.remote(concurrency_groups={PINGS: 1}, **options)(Shard)
+        shared = self._ray.put(model)
+        self._actors = [kind.remote(path, shared) for path in paths]
+
+    def ask(self, questions: Mapping[int, Callable[[DiskIndex], Answer]]) -> dict[int, Answer]:
+        """All at once.
+
+        Raises:
+            DataError: a shard is served by no machine.
+            PrvrError: what the first shard that cannot answer says.
+        """
+        waiting = {self._actors[number].ask.remote(question): number for number, question in questions.items()}
+        answers: dict[int, Any] = {}
+        while waiting:
+            ready, _ = self._ray.wait(list(waiting), timeout=PATIENCE)
+            for answer in ready:
+                number = waiting.pop(answer)
+                answers[number] = self._given(answer, number)
+            if not ready:
+                for number in waiting.values():
+                    self._given(self._actors[number].is_up.options(concurrency_group=PINGS).remote(), number)
+        for _, answer in sorted(answers.items()):
+            if isinstance(answer, PrvrError):
+                raise answer
+        return answers
+
+    def close(self) -> None:
+        """Ends the actors, and the connection if it was made here."""
+        for actor in self._actors:
+            with suppress(self._ray.exceptions.RayError, ValueError):
+                self._ray.kill(actor)
+        if self._connects:
+            self._ray.shutdown()
+
+    def _given(self, answer: Any, number: int) -> Any:
+        try:
+            return self._ray.get(answer, timeout=PATIENCE)
+        except self._ray.exceptions.RayTaskError:
+            raise
+        except self._ray.exceptions.RayError as problem:
+            raise DataError(
+                f"no machine of the Ray cluster serves {self._paths[number]}: {_gist(problem)}; see that one has "
+                f"{PROCESSORS} processors to spare (ray status), the same prvr, and the folder under this path"
+            ) from problem
+
+
+def make_index(url: str, model: Model, header: Header) -> ShardedIndex:
+    """The shards at a URL, made if they are not there, and served by a cluster.
+
+    Raises:
+        SettingError: the URL is none of shards, says another number than there are, or there is no cluster.
+        ModelError: a shard is missing or broken.
+        MissingExtra: Ray is not installed.
+        DataError: the cluster does not serve them.
+    """
+    address = _address(url)
+    return _served(address, made(url, model, header), model)
+
+
+def open_index(url: str, model: Model) -> ShardedIndex:
+    """The shards at a URL, served by a cluster; errors as `make_index`."""
+    address = _address(url)
+    return _served(address, shards_of(url), model)
+
+
+def _served(address: str, paths: Sequence[Path], model: Model) -> ShardedIndex:
+    actors = Actors(address, paths, model)
+    try:
+        return ShardedIndex(actors, len(paths), model)
+    except BaseException:
+        actors.close()
+        raise
+
+
+def _address(url: str) -> str:
+    address = urlsplit(url).netloc
+    if not address:
+        raise SettingError(f"{url!r} names no cluster; write ray://HOST:PORT/FOLDER, ray://auto/FOLDER or ray://local/FOLDER")
+    require("ray", extra="ray")
+    return address
+
+
+def _connect(ray: ModuleType, address: str) -> None:
+    started = {"include_dashboard": False} if address == "local" else {}
+    try:
+        host, colon, port = address.rpartition(":")
+        if colon and port.isdecimal():
+            # Ray itself tries for minutes.
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **started)
+    except (OSError, ValueError, OverflowError, RuntimeError, ray.exceptions.RayError) as problem:
+        raise SettingError(
+            f"no Ray cluster at {address!r}: {_gist(problem)}; start one (ray start --head), or write ray://local/FOLDER"
+        ) from problem
+
+
+def _gist(problem: Exception) -> str:
+    """The last line of an error, where Ray has the reason."""
+    lines = [line for line in str(problem).splitlines() if line.strip()]
+    return " ".join(lines[-1].split())[:200].rstrip(".") if lines else type(problem).__name__

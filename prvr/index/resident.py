@@ -1,0 +1,109 @@
+"""The codes of an index in memory, which a reader keeps in step with the file, and the exact best among what they promise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import final
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from prvr.index.scan import Codes, Gallery, best_places, join
+from prvr.scores import LEAST_NORM
+
+VIDEOS_AT_ONCE = 256
+
+Rows = Callable[[int], Sequence[Float[np.ndarray, "_ _"]]]
+
+
+@final
+class Resident:
+    """Codes of videos by their numbers, for a score that is the weighted sum over fields of the best row's cosine."""
+
+    def __init__(self, weights: tuple[float, ...]) -> None:
+        self._weights = weights
+        self._gallery: Gallery | None = None
+        self._numbers: Int[np.ndarray, "V"] = np.empty(0, np.int64)
+        self._alive: Bool[np.ndarray, "V"] = np.empty(0, bool)
+
+    def follow(self, numbers: Sequence[int], codes: Callable[[int], list[Codes]]) -> None:
+        """Holds just these videos: reads the codes of those that are new."""
+        self._alive &= np.isin(self._numbers, numbers)
+        if self._gallery is not None and 2 * self._alive.sum() < len(self._numbers):
+            # More rows are scanned in vain than not.
+            self._gallery, self._numbers, self._alive = None, self._numbers[:0], self._alive[:0]
+        there = set(self._numbers.tolist())
+        new = [number for number in numbers if number not in there]
+        for start in range(0, len(new), VIDEOS_AT_ONCE):
+            part = new[start : start + VIDEOS_AT_ONCE]
+            self._take(part, [codes(number) for number in part])
+
+    def best(
+        self, queries: Sequence[Float[np.ndarray, "_"]], k: int, *, rows: Rows, allowed: Collection[int] | None = None
+    ) -> list[tuple[float, int]]:
+        """The exact scores and numbers of at least the k best videos, in no order.
+
+        Args:
+            queries: a vector for each field.
+            rows: gives a video's embeddings by its number, which alone decide.
+        """
+        if self._gallery is None:
+            return []
+        scores, bounds = self._gallery.scores(queries)
+        among = self._alive if allowed is None else self._alive & np.isin(self._numbers, list(allowed))
+        places = best_places(scores, bounds, k, among)
+        upper = np.maximum.accumulate((scores + bounds)[places][::-1])[::-1]
+        directions = units(queries)
+        found: list[tuple[float, int]] = []
+        least = -np.inf
+        for done, place in enumerate(places.tolist()):
+            # Nothing that is left can reach the k best.
+            if upper[done] < least:
+                break
+            number = int(self._numbers[place])
+            found.append((score(rows(number), directions, self._weights), number))
+            if len(found) >= k and (done % k == 0 or len(found) == k):
+                least = sorted(known for known, _ in found)[-k]
+        return found
+
+    def promised(self, queries: Sequence[Float[np.ndarray, "_"]], k: int) -> list[tuple[float, int]]:
+        """The scores by codes alone and the numbers of the k best videos by these, best first."""
+        if self._gallery is None:
+            return []
+        scores, bounds = self._gallery.scores(queries)
+        places = best_places(scores, np.zeros_like(bounds), k, self._alive)[:k]
+        return [(float(scores[place]), int(self._numbers[place])) for place in places]
+
+    def _take(self, numbers: list[int], codes: list[list[Codes]]) -> None:
+        fields = [join(of_field) for of_field in zip(*codes, strict=True)]
+        starts = [_starts([len(part.values) for part in of_field]) for of_field in zip(*codes, strict=True)]
+        if self._gallery is None:
+            self._gallery = Gallery(fields, starts, self._weights)
+        else:
+            self._gallery.add(fields, starts)
+        self._numbers = np.append(self._numbers, np.array(numbers, np.int64))
+        self._alive = np.append(self._alive, np.ones(len(numbers), bool))
+
+
+def units(queries: Sequence[Float[np.ndarray, "_"]]) -> list[Float[np.ndarray, "_"]]:
+    """Queries at unit length."""
+    return [query / max(float(np.linalg.norm(query)), LEAST_NORM) for query in queries]
+
+
+def score(rows: Sequence[Float[np.ndarray, "_ _"]], unit: Sequence[Float[np.ndarray, "_"]], weights: Sequence[float]) -> float:
+    """A video's score: the sum of its `contributions`."""
+    return float(sum(contributions(rows, unit, weights)))
+
+
+def contributions(
+    rows: Sequence[Float[np.ndarray, "_ _"]], unit: Sequence[Float[np.ndarray, "_"]], weights: Sequence[float]
+) -> list[float]:
+    """What each field adds to a video's score: its weight times the best row's cosine with a query of unit length."""
+    return [
+        weight * float(((field @ query) / np.maximum(np.linalg.norm(field, axis=1), LEAST_NORM)).max())
+        for field, query, weight in zip(rows, unit, weights, strict=True)
+    ]
+
+
+def _starts(lengths: Sequence[int]) -> Int[np.ndarray, "N"]:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

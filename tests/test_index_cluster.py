@@ -1,0 +1,172 @@
+"""An index in shards, in this process and on a Ray cluster of two nodes, one of which is lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_index_disk import COLUMNS, HEADER, MODEL, QUERY, entry
+
+from prvr.errors import MissingExtra, ModelError, SettingError
+from prvr.index.contract import Entry, Kept
+from prvr.index.disk import FILE, DiskIndex
+from prvr.index.places import make_store, open_store
+from prvr.index.where import parse
+
+NAMES = [f"{n}.mp4" for n in range(12)]
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed; pip install 'prvr[ray]'")
+
+
+def entries() -> list[Entry]:
+    return [entry(name, n) for n, name in enumerate(NAMES)]
+
+
+def as_one_file(path: Path) -> DiskIndex:
+    index = DiskIndex.make(path, MODEL, HEADER)
+    index.add(entries())
+    return index
+
+
+def assert_same(index: Kept, other: Kept) -> None:
+    assert index.header == other.header
+    assert sorted(index.ids) == sorted(other.ids)
+    assert index.search(QUERY, 5) == other.search(QUERY, 5)
+    assert index.search(QUERY, 99, where=[parse("seed<7")]) == other.search(QUERY, 99, where=[parse("seed<7")])
+    assert index.about() == other.about()
+    assert index.verify() == {}
+
+
+def test_the_videos_are_spread_over_the_files(tmp_path: Path) -> None:
+    index = make_store(f"shards://{tmp_path}/a?shards=3", MODEL, HEADER)
+    index.add(entries())
+    counts = [DiskIndex(tmp_path / "a" / f"{n}-of-3", MODEL).count() for n in range(3)]
+    assert (sum(counts), min(counts) > 0) == (12, True)
+    assert_same(open_store(f"shards://{tmp_path}/a", MODEL), as_one_file(tmp_path / "one"))
+
+
+def test_a_condition_that_some_shards_know_nothing_of(tmp_path: Path) -> None:
+    index = make_store(f"shards://{tmp_path}/a?shards=3", MODEL, HEADER)
+    known = [dataclasses.replace(entry(name, n), about={"only": n} if n == 4 else {"seed": n}) for n, name in enumerate(NAMES)]
+    index.add(known)
+    assert [hit.video for hit in index.search(QUERY, 9, where=[parse("only=4")])[0]] == ["4.mp4"]
+    assert index.search(QUERY, 9, where=[parse("only=4"), parse("seed=5")]) == [[]]
+    with pytest.raises(SettingError, match="no video has a field 'sed'; did you mean 'seed'"):
+        index.search(QUERY, 9, where=[parse("sed=1")])
+
+
+def test_a_shard_that_is_missing_damaged_or_of_another_model(tmp_path: Path) -> None:
+    url, folder = f"shards://{tmp_path}/a", tmp_path / "a"
+    with pytest.raises(ModelError, match=r"no shards in .*; copy an index there: prvr index copy INDEX shards://"):
+        open_store(url, MODEL)
+    make_store(f"{url}?shards=2", MODEL, HEADER).add(entries())
+    shutil.rmtree(folder / "1-of-2")
+    with pytest.raises(ModelError, match=r"lacks 1-of-2; put it back, or copy the index there again"):
+        open_store(url, MODEL)
+    DiskIndex.make(folder / "1-of-2", MODEL, dataclasses.replace(HEADER, model="f" * 16)).close()
+    with pytest.raises(ModelError, match="the shards are not those of one index"):
+        open_store(url, MODEL)
+    shutil.rmtree(folder / "1-of-2")
+    again = make_store(url, MODEL, HEADER)
+    assert 0 < again.count() < 12
+    again.add(entries())
+    assert_same(again, as_one_file(tmp_path / "one"))
+    (folder / "0-of-2" / FILE).write_bytes(b"nothing" * 1000)
+    with pytest.raises(ModelError, match=r"0-of-2.* is damaged"):
+        open_store(url, MODEL)
+    DiskIndex.make(folder / "0-of-3", MODEL, HEADER)
+    with pytest.raises(ModelError, match=r"holds shards of several indexes, of \[2, 3\] shards"):
+        open_store(url, MODEL)
+
+
+@pytest.mark.parametrize(
+    ("url", "line"),
+    [
+        ("shards://data/gallery", "names a machine; shards of this one have three slashes"),
+        ("shards:///", "is not the URL of shards"),
+        ("shards:///a?shard=3", "is not the URL of shards"),
+        ("shards:///a?shards=0", "asks for '0' shards; it takes a number from 1 to 9999"),
+        ("shards:///a?shards=", "asks for '' shards"),
+        ("ray:///a", "names no cluster; write ray://HOST:PORT/FOLDER"),
+    ],
+)
+def test_what_is_no_url_of_shards(url: str, line: str) -> None:
+    for act in (lambda: open_store(url, MODEL), lambda: make_store(url, MODEL, HEADER)):
+        with pytest.raises(SettingError, match=line):
+            act()
+
+
+def test_another_number_of_shards_than_there_are(tmp_path: Path) -> None:
+    url = f"shards://{tmp_path}/a"
+    make_store(f"{url}?shards=2", MODEL, HEADER)
+    with pytest.raises(SettingError, match=r"has 2 shards, not 3; leave out \?shards="):
+        make_store(f"{url}?shards=3", MODEL, HEADER)
+
+
+# On a cluster
+
+
+@pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed")
+def test_without_ray(tmp_path: Path) -> None:
+    with pytest.raises(MissingExtra, match=r"pip install 'prvr\[ray\]'"):
+        make_store(f"ray://local{tmp_path}/a", MODEL, HEADER)
+
+
+@needs_ray
+@pytest.mark.filterwarnings("default")
+def test_no_cluster_there(tmp_path: Path) -> None:
+    make_store(f"shards://{tmp_path}/a?shards=2", MODEL, HEADER)
+    with pytest.raises(SettingError, match=r"no Ray cluster at '127\.0\.0\.1:9'"):
+        open_store(f"ray://127.0.0.1:9{tmp_path}/a", MODEL)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Ray on two nodes with one processor each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        from ray.cluster_utils import Cluster as RealCluster
+
+        made = RealCluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        made.add_node(num_cpus=1)
+        made.wait_for_nodes()
+        yield made
+        made.shutdown()
+
+
+@pytest.mark.slow
+@needs_ray
+@pytest.mark.filterwarnings("default")
+def test_a_cluster_serves_the_shards_and_loses_a_node(cluster: Any, tmp_path: Path) -> None:
+    import ray
+
+    url = f"ray://{cluster.address}{tmp_path}/a"
+    index, one = make_store(f"{url}?shards=2", MODEL, HEADER), as_one_file(tmp_path / "one")
+    try:
+        index.add(entries())
+        assert_same(index, one)
+        (row,) = index.fetch(["3.mp4"])["3.mp4"].fields
+        assert row.shape == (20, COLUMNS)
+
+        def homes() -> list[str]:
+            where = lambda index: __import__("ray").get_runtime_context().get_node_id()  # noqa: E731
+            return list(index._crew.ask({0: where, 1: where}).values())
+
+        before = homes()
+        assert len(set(before)) == 2
+        head = ray.get_runtime_context().get_node_id()
+        (other,) = [node for node in cluster.worker_nodes if node.node_id != head]
+        cluster.remove_node(other, allow_graceful=False)
+        # A change while nobody may have noticed yet, and what both shards say afterwards.
+        index.delete(["3.mp4", "4.mp4"])
+        one.delete(["3.mp4", "4.mp4"])
+        assert_same(index, one)
+        assert set(homes()) == {head}
+    finally:
+        index.close()
+    assert not ray.is_initialized()
+    assert_same(open_store(f"shards://{tmp_path}/a", MODEL), one)
