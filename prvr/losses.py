@@ -36,6 +36,11 @@ def hardest_negative_queries(scores: Float[Tensor, "Q V"], target: Int[Tensor, "
     return scores.detach().masked_fill(ownership(target, scores.shape[1]), LOWEST).argmax(0)
 
 
+def random_negative_queries(scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Int[Tensor, "V"]:
+    """For each video one query of another video, drawn uniformly."""
+    return torch.rand_like(scores).masked_fill(ownership(target, scores.shape[1]), LOWEST).argmax(0)
+
+
 def triplet(
     scores: Float[Tensor, "Q V"],
     target: Int[Tensor, "Q"],
@@ -61,6 +66,19 @@ def triplet(
     mean_positive = scores.masked_fill(~own, 0).sum(0) / captions.clamp(min=1)
     hinge = relu(margin + wrong.gather(0, negative_queries[None])[0] - mean_positive)
     return text_to_video + hinge.masked_fill(~described, 0).sum() / described.sum()
+
+
+def hardest_triplet(scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, margin: float) -> Float[Tensor, ""]:
+    """Hinge of each query with its video against the hardest of the batch, from text to video plus from video to text.
+
+    mean_n ([m + max_{v != y_n} s(n, v) - s(n, y_n)]_+  +  [m + max_{k: y_k != y_n} s(k, y_n) - s(n, y_n)]_+)
+
+    (VSE++, as Dual Encoding has it; spec/methods 2.6.) The papers sum over the batch: a mean weighs beside other losses,
+    and alone is the same to the optimiser. What has no wrong partner costs nothing.
+    """
+    wrong = scores.masked_fill(ownership(target, scores.shape[1]), LOWEST)
+    positive = scores.gather(1, target[:, None])[:, 0]
+    return (relu(margin + wrong.amax(1) - positive) + relu(margin + wrong.amax(0)[target] - positive)).mean()
 
 
 def info_nce(dots: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Float[Tensor, ""]:
@@ -139,6 +157,38 @@ def frame_mse(student: Float[Tensor, "Q F"], teacher: Float[Tensor, "Q F"], mask
     """
     squared = torch.where(mask, student - teacher, 0).square()
     return (squared.sum(-1) / mask.sum(-1)).sum()
+
+
+def huber(difference: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+    """d^2 / 2 where |d| < 1, |d| - 1/2 elsewhere."""
+    size = difference.abs()
+    return torch.where(size < 1, 0.5 * size.square(), size - 0.5)
+
+
+def frame_huber(student: Float[Tensor, "Q F"], teacher: Float[Tensor, "Q F"], mask: Bool[Tensor, "Q F"]) -> Float[Tensor, ""]:
+    """As `frame_mse`, with `huber` in place of the square."""
+    return (huber(torch.where(mask, student - teacher, 0)).sum(-1) / mask.sum(-1)).sum()
+
+
+def matrix_kl(student: Float[Tensor, "Q V"], teacher: Float[Tensor, "Q V"], *, temperature: float) -> Float[Tensor, ""]:
+    """KL divergence of the student's scores of a batch from the teacher's: of each query's over the videos, mean over
+    queries, plus of each video's over the queries, mean over videos (DL-DKD, supplementary Table 1; spec/methods 2.1).
+    """
+    by_axis = []
+    for axis in (1, 0):
+        log_student, log_teacher = ((scores / temperature).log_softmax(axis) for scores in (student, teacher))
+        by_axis.append((log_teacher.exp() * (log_teacher - log_student)).sum(axis).mean())
+    return by_axis[0] + by_axis[1]
+
+
+def matrix_mse(student: Float[Tensor, "Q V"], teacher: Float[Tensor, "Q V"]) -> Float[Tensor, ""]:
+    """Squared difference of two matrices of scores, a mean over all pairs."""
+    return (student - teacher).square().mean()
+
+
+def matrix_huber(student: Float[Tensor, "Q V"], teacher: Float[Tensor, "Q V"]) -> Float[Tensor, ""]:
+    """As `matrix_mse`, with `huber` in place of the square (TeachText; spec/methods 3)."""
+    return huber(student - teacher).mean()
 
 
 def vector_kl(student: Float[Tensor, "*N T"], teacher: Float[Tensor, "*N T"], *, temperature: float) -> Float[Tensor, "*N"]:

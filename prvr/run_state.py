@@ -39,9 +39,8 @@ class RunState:
 
 def save_state(out: Path, state: RunState, *, run: dict[str, Any], model: nn.Module, optimiser: BertAdam) -> None:
     """Writes model, optimiser and state as one file, whole or not at all; then the history that people read."""
-    tensors, steps = {}, {}
+    tensors, steps = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}, {}
     for name, parameter in model.named_parameters():
-        tensors[f"model/{name}"] = parameter.detach()
         if parameter in optimiser.state:
             its = optimiser.state[parameter]
             tensors[f"mean/{name}"], tensors[f"square/{name}"], steps[name] = its["mean"], its["square"], its["step"]
@@ -73,8 +72,10 @@ def load_state(out: Path, stored: bytes, *, run: dict[str, Any], model: nn.Modul
         raise ModelError(f"{out / STATE} is broken ({problem}); delete {out} and train again") from None
     _same_run(out, about["run"], run)
     with torch.no_grad():
+        # Running figures, too, which are no parameters.
+        for name, tensor in model.state_dict().items():
+            tensor.copy_(tensors[f"model/{name}"])
         for name, parameter in model.named_parameters():
-            parameter.copy_(tensors[f"model/{name}"])
             if name in about["steps"]:
                 moments = {kind: tensors[f"{kind}/{name}"].to(parameter.device) for kind in ("mean", "square")}
                 optimiser.state[parameter] = {"step": about["steps"][name], **moments}

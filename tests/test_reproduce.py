@@ -23,6 +23,7 @@ from prvr.toy import write_toy
 
 DOCS = Path(__file__).parent.parent / "docs"
 QUICK = ("hidden=8", "heads=2", "epochs=1", "batch_videos=8")
+LEVELS = ("frame_gru=4", "word_gru=4", "filters=4")
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +45,15 @@ def silent(note: str, done: int, total: int) -> None:
 def test_every_row_builds_on_every_data_set(name: str, collection: str) -> None:
     for row in TABLES[name].rows:
         if row.base:
-            recipe = recipe_of(row, collection, ["hidden=8", "heads=2"], teacher_columns=(12,))
-            for field, value in row.changes.items():
-                assert getattr(recipe.settings, field) == value
+            ours = row.base.startswith("dl-dkd")
+            small = ["hidden=8", "heads=2"] if ours else LEVELS if row.base.startswith("dual") else ["hidden=8"]
+            recipe = recipe_of(row, collection, small, teacher_columns=(12,) if ours else ())
+            parts = vars(recipe.settings) | (vars(recipe.distillation) if recipe.distillation else {})
+            assert {field: parts[field] for field in row.changes} == row.changes
             columns = 12 + 6 if row.text == "roles" else 12
             made = checkpoints.build(recipe.method, recipe.settings, Reads(Source("f", 20), Source("w", columns)))
-            assert len(made.model.embedding_fields) == len(recipe.settings.branches)
+            if ours:
+                assert len(made.model.embedding_fields) == len(recipe.settings.branches)
 
 
 def test_the_settings_are_the_published_ones() -> None:
@@ -125,6 +129,28 @@ def test_a_sweep_agrees_with_the_model_where_it_was_trained(materials: Materials
     assert (tmp_path / "beta.png").read_bytes().startswith(b"\x89PNG")
     assert "| Dual-exploration |" in (tmp_path / "beta.md").read_text()
     assert "beta.png" in (tmp_path / "beta.md").read_text()
+
+
+def test_dual_encoding_learns_from_a_teacher_by_the_similarities_of_a_batch(materials: Materials, tmp_path: Path) -> None:
+    plan, msrvtt = Plan(seeds=1, changes=(*LEVELS, "hidden=8", "epochs=2", "batch_videos=8")), TABLES["msrvtt"]
+    scored = score_rows(msrvtt, tmp_path, materials, plan, on_progress=silent)
+    assert not np.allclose(scored[0].runs[0].scores, scored[1].runs[0].scores)
+    terms = [json.loads(path.read_text().splitlines()[-1])["losses"] for path in sorted(tmp_path.rglob("history.jsonl"))]
+    weights = sorted(its["distillation"] for its in terms if "distillation" in its)
+    # The same weight in the first epoch, less in the second of the one that decays.
+    assert len(weights) == 2
+    assert weights[0] / weights[1] == pytest.approx(0.95, abs=0.02)
+    assert [sorted(its) for its in terms].count(["triplet"]) == 1
+
+
+def test_the_published_fusion_is_over_the_whole_test(materials: Materials, tmp_path: Path) -> None:
+    plan = Plan(seeds=1, changes=(*LEVELS, "latent=8", "concepts=6", "epochs=2", "batch_videos=8"))
+    own, published, _ = score_rows(TABLES["fusion"], tmp_path, materials, plan, on_progress=silent)
+    assert len(list(tmp_path.rglob("history.jsonl"))) == 2
+    latent, concept = (load_run(next(tmp_path.rglob(name))).scores for name in ("test-latent.npz", "test-concepts.npz"))
+    scaled = [(s - s.min()) / (s.max() - s.min()) for s in (latent, concept)]
+    np.testing.assert_allclose(published.runs[0].scores, 0.6 * scaled[0] + 0.4 * scaled[1], atol=1e-3)
+    assert not np.allclose(own.runs[0].scores, published.runs[0].scores, atol=0.01)
 
 
 def test_a_row_without_its_features_is_left_out_and_says_so(materials: Materials, tmp_path: Path) -> None:

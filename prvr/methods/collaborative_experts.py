@@ -2,17 +2,17 @@
 
 The papers' words            our names
 ---------------------------  ------------------------------------------------------------------------
-video experts                `experts`: columns of the frames' features, one block for each (`features.joined`)
+video experts                `experts`: columns of the frames' features, a block for each (prvr/features/joined.py)
 missing modality             a block that is zeros in all frames of a video: `CollaborativeExperts.encode_videos`
 NetVLAD over words           `NetVlad`, `clusters`
 gated embedding unit         `GatedUnit`: one for each expert on both sides
 mixture weights w_e(q)       softmax of a Linear of the pooled sentence; the length of the query's vector of that expert
 S(q, v)                      `CollaborativeExperts.score`: sum_e w_e <t_e, v_e> over the video's experts, by the sum of their w_e
 L_rank                       `max_margin`, `margin`
-L_d, its targets             a `prvr.distillation.Distillation` beside this objective: batch_matrix, huber, mean, weight 1
-text-encoder teachers        runs of this method on other caption features, kept as `prvr.similarities`
+L_d, its targets             a Distillation beside this objective: batch_matrix, huber, mean, weight 1
+text-encoder teachers        runs of this method on other caption features (prvr/similarities.py)
 teachers with more experts   runs of this method with more `experts`
-denoised captions            `prvr.denoising`
+denoised captions            prvr/denoising.py
 
 Source: spec/methods 3 (code, README and a figure; the papers' texts were not at hand). It leaves open, and we decided: an
 expert is pooled over time by its mean over the frames that have it; both sides are unit vectors of `hidden` columns; no

@@ -41,7 +41,7 @@ TOY_DUAL_ENCODING = Recipe("dual_encoding", DualEncodingConfig(hidden=64, **TOY_
 OWN_LEVELS: dict[str, Any] = {"frame_gru": 128, "word_gru": 128, "filters": 64}
 OWN_DUAL_ENCODING = Recipe("dual_encoding", DualEncodingConfig(hidden=256, **OWN_LEVELS), OWN_TRAINING)
 
-# The batch's similarities, by rows and by columns. Its weight is not published: chosen on the toy world's dev split (LOG.md).
+# The batch's similarities, by rows and by columns. Its weight is not published (docs/decisions/0021).
 FIXED = Distillation(distillation_target="batch_matrix", distillation_weight=1.0, distillation_decay="fixed")
 DYNAMIC = replace(FIXED, distillation_decay="exponential")
 

@@ -18,22 +18,25 @@ import torch
 
 from prvr import checkpoint as checkpoints
 from prvr.checkpoint import Checkpoint
-from prvr.config import override, to_dict
+from prvr.config import to_dict
+from prvr.distillation import Distillation
 from prvr.errors import DataError, SettingError
 from prvr.evaluate import evaluate_model, run_of
 from prvr.features import columns
-from prvr.methods.dl_dkd import DlDkdConfig
+from prvr.methods.dual_encoding_hybrid import published_fusion
 from prvr.methods.zero_shot import ZeroShotConfig
 from prvr.presets import PRESETS, preset
 from prvr.protocols import Splits, open_splits
 from prvr.published import is_package
 from prvr.reproduce.tables import Row, Table, Text
 from prvr.runs import Run, load_run, save_run
-from prvr.train import Data, Recipe, train_student
-from prvr.workspace import student_features, teacher_features
+from prvr.similarities import Similarities
+from prvr.train import Data, Recipe, changed, train_student
+from prvr.workspace import kept_similarities, open_shelf, student_features, teacher_features
 
 Progress = Callable[[str, int, int], None]
 WHOLE, FIRST, SECOND = "test.npz", "test-first-branch.npz", "test-second-branch.npz"
+LATENT, CONCEPT, FUSED = "test-latent.npz", "test-concepts.npz", "test-fused.npz"
 
 
 @dataclass(frozen=True)
@@ -123,11 +126,14 @@ def score_rows(table: Table, out: Path, materials: Materials, plan: Plan, *, on_
 
 def recipe_of(row: Row, collection: str, changes: Sequence[str], *, teacher_columns: tuple[int, ...] = ()) -> Recipe:
     """The settings of a row on a data set: its preset (that of the data set, where there is one) with its changes."""
-    own = f"{row.base}/{collection}"
-    start = preset(own if own in PRESETS else row.base)
-    settings = replace(start.settings, **_fitting(row.changes, teacher_columns))
-    settings, training = override([settings, start.training], changes)
-    return Recipe(start.method, settings, training)
+    of_data = f"{row.base}/{collection}"
+    start = preset(of_data if of_data in PRESETS else row.base)
+    own = {name: value for name, value in row.changes.items() if name in to_dict(start.settings)}
+    told = {name: value for name, value in row.changes.items() if name not in own}
+    if teacher_columns:
+        own["teacher_columns"] = teacher_columns
+    distillation = replace(start.distillation or Distillation(), **told) if told else start.distillation
+    return changed(replace(start, settings=replace(start.settings, **own), distillation=distillation), changes)
 
 
 @dataclass(frozen=True)
@@ -143,11 +149,11 @@ class _Answer:
 
     def whole(self, on_progress: Progress) -> Run:
         """The test run, from disk if it was made before."""
-        path = self._folder() / WHOLE
+        path = self._folder() / (WHOLE if self.row.fusion == "own" else FUSED)
         if path.is_file():
             return load_run(path)
         checkpoint = self._teacher() if not self.row.base else self._trained(on_progress)
-        return self._scored(checkpoint, path)
+        return self._scored(checkpoint, path) if self.row.fusion == "own" else self._fused(checkpoint, path)
 
     def branches(self) -> tuple[Run, Run]:
         """The test runs of the first branch alone and of the second."""
@@ -158,13 +164,39 @@ class _Answer:
                 self._scored(reweighted(trained, weight), path)
         return load_run(paths[0]), load_run(paths[1])
 
+    def _fused(self, trained: Checkpoint, path: Path) -> Run:
+        """The test run of a hybrid space whose two matrices are fused when all of the test is known, as DE++ publishes it."""
+        latent, concept = (
+            self._scored(with_settings(trained, fusion="raw", latent_weight=weight), self._folder() / name)
+            for name, weight in ((LATENT, 1.0), (CONCEPT, 0.0))
+        )
+        matrices = (torch.from_numpy(run.scores).float() for run in (latent, concept))
+        scores = published_fusion(*matrices, latent_weight=trained.settings.latent_weight)
+        save_run(replace(latent, scores=scores.numpy()), path)
+        return load_run(path)
+
     def _names(self) -> list[str]:
         return [self.materials.teachers[place] for place in self.row.teachers]
 
+    def _frames(self) -> str:
+        return "+".join([self.materials.frames, *(self.materials.teachers[place] for place in self.row.experts)])
+
+    def _taught_by(self) -> list[_Answer]:
+        return [replace(self, row=row) for row in self.row.taught_by]
+
+    def _says(self, on_progress: Progress) -> Similarities:
+        """What the row, trained, says of the train split."""
+        teacher = self._trained(on_progress)
+        (kept,) = kept_similarities(self.materials.features, [teacher], self.splits.train, out=self._folder() / "says")
+        return kept
+
     def _folder(self) -> Path:
         recipe = self._recipe(0) if self.row.base else None
-        about = [to_dict(recipe.settings), to_dict(recipe.training)] if recipe else []
-        same = [self.plan.protocol, self.materials.collection, self.materials.frames, self.materials.texts.get(self.row.text)]
+        about: list[Any] = (
+            [to_dict(part) for part in (recipe.settings, recipe.training, recipe.distillation) if part] if recipe else []
+        )
+        same = [self.plan.protocol, self.materials.collection, self._frames(), self.materials.texts.get(self.row.text)]
+        about += [str(teacher._folder().relative_to(self.out)) for teacher in self._taught_by()]
         key = hashlib.sha256(json.dumps([about, same, self._names()]).encode()).hexdigest()[:8]
         name = " ".join([self.row.base or "zero-shot", *self._names(), *(f"{k}={v}" for k, v in self._changed().items())])
         slug = re.sub(r"[^a-z0-9.=+]+", "-", name.lower()).strip("-")
@@ -174,15 +206,20 @@ class _Answer:
         """The row's changes that change something: a row that spells a default out is the same run as one that does not."""
         if not self.row.base:
             return {}
-        plain = recipe_of(replace(self.row, changes={}), self.materials.collection, ()).settings
-        return {key: value for key, value in self.row.changes.items() if getattr(plain, key) != value}
+        recipe = recipe_of(replace(self.row, changes={}), self.materials.collection, ())
+        plain = {**to_dict(recipe.distillation or Distillation()), **to_dict(recipe.settings)}
+        return {key: value for key, value in self.row.changes.items() if plain[key] != value}
 
     def _recipe(self, seed: int) -> Recipe:
-        changed = self.row.changes.get("distillation_target") == "feature"
+        mapped = self.row.changes.get("distillation_target") == "feature"
         widths = (
-            tuple(columns(teacher_features(self.materials.features, name)[0].frames) for name in self._names()) if changed else ()
+            tuple(columns(teacher_features(self.materials.features, name)[0].frames) for name in self._names()) if mapped else ()
         )
         recipe = recipe_of(self.row, self.materials.collection, self.plan.changes, teacher_columns=widths)
+        if self.row.experts:
+            shelf = open_shelf(self.materials.features)
+            experts = tuple(columns(shelf.frames(name)) for name in self._frames().split("+"))
+            recipe = replace(recipe, settings=replace(recipe.settings, experts=experts))
         return replace(recipe, training=replace(recipe.training, seed=recipe.training.seed + seed))
 
     def _teacher(self) -> Checkpoint:
@@ -192,15 +229,16 @@ class _Answer:
     def _trained(self, on_progress: Progress) -> Checkpoint:
         features, reads = student_features(
             self.materials.features,
-            frames=self.materials.frames,
+            frames=self._frames(),
             words=self.materials.texts[self.row.text],
             teachers=self._names(),
         )
+        kept = tuple(teacher._says(on_progress) for teacher in self._taught_by())
         return train_student(
             self._folder(),
             self._recipe(self.seed),
             reads=reads,
-            data=Data(self.splits.train, self.splits.dev, features),
+            data=Data(self.splits.train, self.splits.dev, features, kept),
             device=self.plan.device,
             notes={"protocol": self.splits.protocol, "collection": self.materials.collection},
             on_progress=on_progress,
@@ -208,7 +246,7 @@ class _Answer:
 
     def _scored(self, checkpoint: Checkpoint, path: Path) -> Run:
         if self.row.base:
-            names = {"frames": self.materials.frames, "words": self.materials.texts[self.row.text]}
+            names = {"frames": self._frames(), "words": self.materials.texts[self.row.text]}
             features, _ = student_features(self.materials.features, **names)
         else:
             features, _ = teacher_features(self.materials.whole, self._names()[0])
@@ -221,7 +259,12 @@ class _Answer:
 
 def reweighted(checkpoint: Checkpoint, exploration_weight: float) -> Checkpoint:
     """The same student with another beta, the weight of its second branch."""
-    settings = replace(checkpoint.settings, exploration_weight=exploration_weight)
+    return with_settings(checkpoint, exploration_weight=exploration_weight)
+
+
+def with_settings(checkpoint: Checkpoint, **changes: Any) -> Checkpoint:
+    """The same weights with other settings, of those that no weight depends on."""
+    settings = replace(checkpoint.settings, **changes)
     with torch.random.fork_rng(devices=[]):
         made = checkpoints.build(checkpoint.method, settings, checkpoint.reads)
     assert isinstance(made.model, torch.nn.Module)
@@ -234,14 +277,14 @@ def reweighted(checkpoint: Checkpoint, exploration_weight: float) -> Checkpoint:
 def _left_out(row: Row, materials: Materials) -> str:
     if row.base and row.text not in materials.texts:
         return f"it reads caption features of the kind {row.text!r}, and none were named (--{row.text} NAME)"
-    if max(row.teachers) >= len(materials.teachers):
-        return f"it needs {max(row.teachers) + 1} teachers, and {len(materials.teachers)} were named (--teacher NAME)"
+    for teacher in row.taught_by:
+        reason = _left_out(teacher, materials)
+        if reason:
+            return f"of its teacher {teacher.name!r}: {reason}"
+    last = max((*row.teachers, *row.experts), default=-1)
+    if last >= len(materials.teachers):
+        return f"it needs {last + 1} teachers, and {len(materials.teachers)} were named (--teacher NAME)"
     return ""
-
-
-def _fitting(changes: Mapping[str, Any], teacher_columns: tuple[int, ...]) -> dict[str, Any]:
-    assert set(changes) <= set(DlDkdConfig.__dataclass_fields__), changes
-    return {**changes, **({"teacher_columns": teacher_columns} if teacher_columns else {})}
 
 
 def _prefixed(on_progress: Progress, label: str) -> Progress:

@@ -1,0 +1,133 @@
+"""RIVRL: reading twice, beside slow loops, and what is true of every method."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import oracles
+import pytest
+import torch
+from method_checks import (
+    FRAMES_OF,
+    MATRIX,
+    WORDS_OF,
+    build,
+    check_fields,
+    check_learning,
+    check_learns,
+    check_padding_and_company,
+    check_taught,
+    padded,
+    sequences,
+    terms_of,
+    toy_batch,
+)
+from torch import Tensor
+from toy_world import FRAMES, WORDS
+
+from prvr.errors import SettingError
+from prvr.methods.dual_encoding_hybrid import hybrid_scores, hybrid_terms
+from prvr.methods.rivrl import IntensiveReading, Rivrl, RivrlConfig
+
+SETTINGS = RivrlConfig(
+    latent=12,
+    concepts=10,
+    cohort=6,
+    frame_gru=8,
+    segment_filters=8,
+    attention=8,
+    word_gru=8,
+    filters=8,
+    dropout=0.0,
+)
+
+
+@pytest.fixture
+def model() -> Rivrl:
+    made = build("rivrl", SETTINGS)
+    for cohort in made.remembered():
+        cohort.remember(torch.randn(6, 1, 12), torch.rand(6, 1, 10))
+    return made
+
+
+def test_what_pads_and_who_stands_beside_changes_nothing(model: Rivrl) -> None:
+    words, frames = sequences(WORDS_OF, WORDS), sequences(FRAMES_OF, FRAMES, seed=1)
+    check_padding_and_company(model, words, frames)
+    check_fields(model, words, frames)
+
+
+def test_all_that_learns_gets_a_gradient(model: Rivrl) -> None:
+    check_learning("rivrl", model, toy_batch(model), toy_batch(model, most=1))
+
+
+def test_a_teacher_can_be_added(model: Rivrl) -> None:
+    check_taught("rivrl", model, toy_batch(model), by=(MATRIX,))
+
+
+@pytest.mark.slow
+def test_learns_the_toy_world(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, latent=32, concepts=32, frame_gru=16, word_gru=16, filters=16, segment_filters=32)
+    check_learns("rivrl", settings, tmp_path)
+
+
+def slow_reading(reading: IntensiveReading, states: Tensor, preview: Tensor) -> list[float]:
+    """One video without padding: segment by segment."""
+    (width,), (stride,) = reading.segments.kernel_size, reading.segments.stride
+    zero = torch.zeros(states.shape[1])
+    reach = [zero] * (width // 2) + list(states) + [zero] * (width // 2)
+    segments = []
+    for middle in range(0, len(states), stride):
+        total = reading.segments.bias.clone()
+        for k in range(width):
+            total += reading.segments.weight[:, :, k] @ reach[middle + k]
+        segments.append(total.clamp(min=0))
+    asked = reading.query(preview)
+    share = oracles.softmax([float(asked @ reading.key(segment)) / math.sqrt(len(asked)) for segment in segments])
+    attended = sum(a * reading.value(segment) for a, segment in zip(share, segments, strict=True))
+    read = reading.norm(attended + torch.stack(segments).amax(0))
+    return reading.last_norm(read + reading.feed_forward(read)).tolist()
+
+
+@pytest.mark.parametrize(("width", "stride"), [(3, 2), (3, 1), (5, 3), (2, 2), (1, 1)])
+@torch.no_grad()
+def test_intensive_reading_against_slow_loops(width: int, stride: int) -> None:
+    torch.manual_seed(0)
+    reading = IntensiveReading(4, replace(SETTINGS, segment_width=width, segment_stride=stride)).eval()
+    videos = sequences((7, 1, 4, 6), 4)
+    states, mask = padded(videos, more=1)
+    preview = torch.randn(4, 4)
+    found = reading(states, mask, preview)
+    for place, video in enumerate(videos):
+        assert found[place].tolist() == pytest.approx(slow_reading(reading, video, preview[place]), abs=1e-5)
+
+
+@torch.no_grad()
+def test_a_score_is_the_sum_of_both_branches(model: Rivrl) -> None:
+    frames = padded(sequences(FRAMES_OF, FRAMES))
+    queries, videos = model.encode_queries(*padded(sequences(WORDS_OF, WORDS))), model.encode_videos(*frames)
+    model.config = replace(SETTINGS, fusion="raw")
+    wanted = torch.zeros(len(WORDS_OF), len(FRAMES_OF))
+    for branch in (slice(0, 2), slice(2, 4)):
+        latent, concept = hybrid_scores(queries[branch], videos[branch])
+        wanted += 0.6 * latent + 0.4 * concept
+    torch.testing.assert_close(model.score(queries, videos, frames[1]), wanted)
+    model.config = SETTINGS
+    assert not torch.allclose(model.score(queries, videos, frames[1]), wanted, atol=0.01)
+
+
+def test_each_branch_has_the_losses_of_a_hybrid_space(model: Rivrl) -> None:
+    batch = toy_batch(model)
+    terms, queries, videos = terms_of("rivrl", model, batch)
+    assert len(terms) == 6
+    for name, branch in (("preview", slice(0, 2)), ("intensive", slice(2, 4))):
+        for term, value in hybrid_terms(queries[branch], videos[branch], queries[4], batch.target, margin=0.2).items():
+            assert terms[f"{name}_{term}"].item() == pytest.approx(value.item())
+    for cohort, place in zip(model.remembered(), (0, 2), strict=True):
+        torch.testing.assert_close(cohort.latent, videos[place][:6].detach())
+
+
+def test_settings_that_cannot_be() -> None:
+    with pytest.raises(SettingError, match="segment_stride is 0; it must be above 0"):
+        replace(SETTINGS, segment_stride=0)
