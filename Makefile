@@ -13,8 +13,9 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/prvr demo demo
 
+# Two processes: most tests wait for one core.
 test: .venv/installed
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
 
 check: lint types test
 
