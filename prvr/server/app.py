@@ -1,0 +1,102 @@
+"""The service as an ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, JSONResponse
+from starlette.staticfiles import StaticFiles
+
+from prvr.errors import PrvrError, SettingError
+from prvr.folder_index.opening import inside
+from prvr.server import media, reading, writing
+from prvr.server.asking import Desk
+from prvr.server.counting import Counts
+from prvr.server.guard import Guard
+from prvr.server.service import Service
+from prvr.server.thumbnails import Thumbnails
+from prvr.server.upkeep import Upkeep
+
+UPLOAD_LIMIT = 8 << 30
+PAGE = Path(__file__).parent / "page"
+
+
+def make_service(
+    index: Path,
+    *,
+    token: str = "",
+    upload_limit: int = UPLOAD_LIMIT,
+    hosts: Collection[str] | None = None,
+    device: str = "cpu",
+) -> Service:
+    """A service of an index.
+
+    Raises:
+        PrvrError: the index cannot be opened.
+    """
+    index = inside(index).resolve()
+    desk = Desk(index, device=device)
+    thumbnails, upkeep = Thumbnails(index / "thumbnails"), Upkeep(index, desk.folder, device=device)
+    return Service(desk, thumbnails, upkeep, Counts(), token, upload_limit, hosts)
+
+
+def make_app(service: Service) -> Guard:
+    """The application that answers for a service."""
+    app = FastAPI(
+        title="prvr",
+        version=version("prvr"),
+        summary="Type a sentence; get the video that holds the moment, and where in it.",
+        docs_url=None,  # its page would fetch scripts from other hosts
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=_closing,
+    )
+    app.state.service = service
+    for routes in (reading.router, media.router, writing.router):
+        app.include_router(routes)
+    app.add_route("/", _page, methods=["GET", "HEAD"], include_in_schema=False)
+    app.mount("/", StaticFiles(directory=PAGE))
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _misread)
+    app.add_exception_handler(PrvrError, _unfit)
+    app.add_exception_handler(Exception, _failed)
+    return Guard(app, counts=service.counts, hosts=service.hosts)
+
+
+@asynccontextmanager
+async def _closing(app: FastAPI) -> AsyncIterator[None]:
+    writing.drop_leftovers(app.state.service.desk.folder)
+    yield
+    await app.state.service.upkeep.close()
+    app.state.service.desk.close()
+
+
+async def _page(request: Request) -> FileResponse:
+    return FileResponse(PAGE / "index.html")
+
+
+async def _refused(request: Request, problem: Exception) -> JSONResponse:
+    assert isinstance(problem, HTTPException)
+    return JSONResponse({"error": problem.detail}, problem.status_code, problem.headers)
+
+
+async def _misread(request: Request, problem: Exception) -> JSONResponse:
+    assert isinstance(problem, RequestValidationError)
+    first = problem.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:])
+    return JSONResponse({"error": f"{where}: {first['msg']}; /openapi.json describes what is taken"}, 422)
+
+
+async def _unfit(request: Request, problem: Exception) -> JSONResponse:
+    # A setting is the caller's; whatever else is wrong lies with the index or its model, and may be mended meanwhile.
+    return JSONResponse({"error": str(problem)}, 422 if isinstance(problem, SettingError) else 503)
+
+
+async def _failed(request: Request, problem: Exception) -> JSONResponse:
+    return JSONResponse({"error": "the service failed at this; its log says why"}, 500)

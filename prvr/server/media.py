@@ -1,0 +1,63 @@
+"""Videos and pictures of their moments, for players: only files of the index, whole or by HTTP ranges."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Query
+from starlette.responses import FileResponse, Response
+
+from prvr.errors import VideoError
+from prvr.server.answers import refusals
+from prvr.server.names import file_of
+from prvr.server.service import Served, VideoName
+
+TYPES = {
+    ".3gp": "video/3gpp",
+    ".avi": "video/x-msvideo",
+    ".flv": "video/x-flv",
+    ".m2ts": "video/mp2t",
+    ".m4v": "video/mp4",
+    ".mkv": "video/x-matroska",
+    ".mov": "video/quicktime",
+    ".mp4": "video/mp4",
+    ".mpeg": "video/mpeg",
+    ".mpg": "video/mpeg",
+    ".mts": "video/mp2t",
+    ".ogv": "video/ogg",
+    ".ts": "video/mp2t",
+    ".webm": "video/webm",
+    ".wmv": "video/x-ms-wmv",
+}
+router = APIRouter(tags=["media"])
+
+
+@router.get(
+    "/media/{video:path}",
+    response_class=FileResponse,
+    responses=refusals(404, 421, 422, 503) | {206: {"description": "A range."}, 416: {"description": "There is no such range."}},
+)
+async def media(video: VideoName, service: Served) -> FileResponse:
+    """A video as it lies on the disk; ranges let a player seek."""
+    path = file_of(await service.desk.id_of(video), service.desk.folder)
+    return FileResponse(path, media_type=TYPES[path.suffix.lower()], headers={"Cache-Control": "private, no-cache"})
+
+
+@router.get("/thumbnails/{video:path}", response_class=Response, responses=refusals(404, 421, 422, 503))
+async def thumbnail(
+    video: VideoName,
+    service: Served,
+    t: Annotated[float, Query(description="Where in the video, in seconds.", ge=0, le=1e6, allow_inf_nan=False)] = 0.0,
+) -> Response:
+    """The picture of a moment, as JPEG."""
+    path = file_of(await service.desk.id_of(video), service.desk.folder)
+    try:
+        picture = await service.thumbnails.picture(path, t)
+    except (VideoError, FileNotFoundError) as problem:
+        raise HTTPException(404, str(problem).replace(str(path), PurePosixPath(video).name)) from None
+    return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
+
+
+router.add_api_route("/media/{video:path}", media, methods=["HEAD"], include_in_schema=False, response_model=None)
+router.add_api_route("/thumbnails/{video:path}", thumbnail, methods=["HEAD"], include_in_schema=False, response_model=None)

@@ -1,0 +1,48 @@
+// A video as a card: the frame at the moment, the curve, title, time and score.
+
+import { picture } from "./curve.js";
+import { make } from "./elements.js";
+import { address, watching } from "./place.js";
+import { pictureOf } from "./service.js";
+import { clock, folderOf, percent, stretch } from "./words.js";
+
+export function hitCard(hit, rank, place) {
+  const span = hit.spans[0];
+  const start = span?.start ?? 0;
+  const said = hit.probability === null ? `score ${hit.score.toFixed(3)}` : `${percent(hit.probability)} likely, score ${hit.score.toFixed(3)}`;
+  const label = `${rank}. ${hit.title}${span ? `, ${stretch(span)}` : ""}, ${said}`;
+  return card(hit, label, watching(place, hit.video, start), [
+    frame(hit, hit.peak ?? start, span ? stretch(span) : null),
+    hit.edges.length > 1 ? picture(hit) : null,
+    names(hit),
+    make("span", { class: "score" }, hit.probability === null ? hit.score.toFixed(3) : percent(hit.probability)),
+  ]);
+}
+
+export function videoCard(video, place) {
+  const middle = (video.duration ?? 0) / 2;
+  const parts = [frame(video, middle, video.duration ? clock(video.duration) : null), names(video)];
+  return card(video, video.title, watching(place, video.video, 0), parts);
+}
+
+export function ghosts(count) {
+  return Array.from({ length: count }, () => make("li", { class: "card ghost", "aria-hidden": "true" }, make("div", { class: "frame" }), make("i"), make("i")));
+}
+
+function card(video, label, place, parts) {
+  const link = make("a", { href: address(place), "aria-label": label, title: video.video }, ...parts);
+  return make("li", { class: "card", "data-video": video.video }, link);
+}
+
+function frame(video, seconds, badge) {
+  const image = make("img", { src: pictureOf(video.video, seconds), alt: "", loading: "lazy", decoding: "async" });
+  const box = make("div", { class: "frame" }, image, badge ? make("span", { class: "badge" }, badge) : null);
+  image.addEventListener("load", () => image.classList.add("there"));
+  image.addEventListener("error", () => box.classList.add("broken"));
+  return box;
+}
+
+function names(video) {
+  const folder = folderOf(video.video);
+  return make("span", { class: "names" }, make("span", { class: "title" }, video.title), folder ? make("span", { class: "folder" }, folder) : null);
+}

@@ -1,0 +1,193 @@
+// The page: reads its address, asks the service, and shows what comes back.
+
+import { ghosts, hitCard, videoCard } from "./cards.js";
+import { at, make } from "./elements.js";
+import { address, conditionsOf, here, questionOf } from "./place.js";
+import { ask, Refusal } from "./service.js";
+import { countOf, percent } from "./words.js";
+import { Watch } from "./watch.js";
+
+const HITS = 24;
+const PAGE = 48;
+// Before this many milliseconds an answer is there, and a sign of waiting would only flicker.
+const PATIENCE = 150;
+
+const list = at("results");
+const about = await ask("api/about", {}).catch(() => ({ videos: 0, similar: false, method: "", frames: "" }));
+const watch = new Watch({ about, onClose: () => go(questionOf(here())) });
+// What was found, by video: its title and how likely it is.
+const known = new Map();
+let asking = new AbortController();
+// The question whose answer the list shows, and the video that the player was opened on: its card is come back to.
+let answered = null;
+let opened = null;
+
+function go(place) {
+  if (address(place) === address(here())) return render();
+  history.replaceState({ ...history.state, scroll: scrollY }, "");
+  history.pushState({}, "", address(place));
+  render();
+  if (place.video) scrollTo(0, 0);
+}
+
+async function render() {
+  const place = here();
+  const question = questionOf(place);
+  const asked = Boolean(question.q || question.like);
+  document.body.dataset.view = place.video ? "watch" : asked ? "results" : "home";
+  document.title = [known.get(place.video)?.title ?? place.video, question.q, "prvr"].filter(Boolean).join(" · ");
+  at("sentence").value = question.q;
+  at("where").value = question.where;
+  if (question.where) openConditions(true);
+  if (place.video) watch.show(place, known.get(place.video) ?? { title: titleOf(place.video) });
+  else watch.close();
+  mark(place.video);
+  await fill(question, asked, place);
+  if (!place.video && opened) comeBack();
+  opened = place.video || null;
+}
+
+async function fill(question, asked, place) {
+  if (answered === JSON.stringify(question)) return;
+  asking.abort();
+  asking = new AbortController();
+  const { signal } = asking;
+  answered = JSON.stringify(question);
+  const waiting = setTimeout(() => show({ title: "", items: ghosts(8) }), PATIENCE);
+  try {
+    if (asked) await showHits(question, place, signal);
+    else await showVideos(place, signal);
+    mark(here().video);
+    if (history.state?.scroll && !here().video) scrollTo(0, history.state.scroll);
+  } catch (problem) {
+    if (problem.name === "AbortError") return;
+    answered = null;
+    const again = make("button", { type: "button", onclick: () => render() }, "Try again");
+    show({ title: "That did not work", items: [], notice: [make("p", {}, problem.message), problem instanceof Refusal ? again : null] });
+    at("spoken").textContent = problem.message;
+    if (!(problem instanceof Refusal)) throw problem;
+  } finally {
+    clearTimeout(waiting);
+  }
+}
+
+async function showHits(question, place, signal) {
+  const where = conditionsOf(question.where);
+  const { hits, seconds } = question.q
+    ? await ask("api/search", { q: question.q, k: HITS, where }, signal)
+    : await ask("api/similar", { video: question.like, t: question.t, k: HITS, where }, signal);
+  signal.throwIfAborted();
+  for (const hit of hits) known.set(hit.video, hit);
+  const title = question.q ? `“${question.q}”` : `Like a moment of ${known.get(question.like)?.title ?? titleOf(question.like)}`;
+  const items = hits.map((hit, n) => hitCard(hit, n + 1, place));
+  const none = make("p", {}, where.length ? "No video meets these conditions." : "The index holds no other video.");
+  show({ title, took: `${countOf(hits.length, "video")} in ${Math.round(1000 * seconds)} ms`, items, notice: hits.length ? [] : [none] });
+  const best = hits[0];
+  const doubtful = best && best.probability !== null && best.probability < 0.5;
+  at("doubt").hidden = !doubtful;
+  at("doubt").textContent = doubtful ? `Probably nothing here matches: the best video is ${percent(best.probability)} likely to. These are the nearest.` : "";
+  at("spoken").textContent = best ? `${countOf(hits.length, "video")} found. The best is ${best.title}.` : "Nothing was found.";
+}
+
+async function showVideos(place, signal) {
+  const { total, videos } = await ask("api/videos", { limit: PAGE }, signal);
+  signal.throwIfAborted();
+  const empty = [make("p", {}, "The index holds no videos yet."), make("p", {}, "Index a folder on this machine: prvr index VIDEOS INDEX")];
+  show({ title: "All videos", items: cardsOf(videos, place), notice: total ? [] : empty });
+  let count = videos.length;
+  const more = at("more");
+  more.hidden = count >= total;
+  more.onclick = async () => {
+    const next = await ask("api/videos", { limit: PAGE, offset: count }, signal);
+    const items = cardsOf(next.videos, place);
+    list.append(...items);
+    items[0]?.querySelector("a").focus({ preventScroll: true });
+    count += next.videos.length;
+    more.hidden = count >= next.total || next.videos.length === 0;
+  };
+}
+
+function cardsOf(videos, place) {
+  for (const video of videos) known.set(video.video, { title: video.title });
+  return videos.map((video) => videoCard(video, place));
+}
+
+function show({ title, took = "", items, notice = [] }) {
+  at("results-title").textContent = title;
+  at("took").textContent = took;
+  list.replaceChildren(...items);
+  at("notice").replaceChildren(...notice.filter(Boolean));
+  at("notice").hidden = notice.length === 0;
+  at("doubt").hidden = at("more").hidden = true;
+}
+
+function mark(video) {
+  for (const card of list.children) {
+    const current = video !== "" && card.dataset.video === video;
+    card.classList.toggle("current", current);
+    if (current) card.firstChild.setAttribute("aria-current", "true");
+    else card.firstChild?.removeAttribute?.("aria-current");
+  }
+}
+
+function comeBack() {
+  const card = [...list.children].find((one) => one.dataset.video === opened);
+  card?.querySelector("a").focus({ preventScroll: true });
+  if (history.state?.scroll) scrollTo(0, history.state.scroll);
+  else card?.scrollIntoView({ block: "nearest" });
+}
+
+const titleOf = (video) => video.slice(video.lastIndexOf("/") + 1);
+
+function openConditions(open) {
+  at("conditions").hidden = !open;
+  at("narrow").setAttribute("aria-expanded", String(open));
+}
+
+function step(by) {
+  const cards = [...list.children].filter((card) => card.dataset.video);
+  const place = cards.findIndex((card) => card.dataset.video === here().video);
+  cards[place + by]?.querySelector("a").click();
+}
+
+at("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const [q, where] = [at("sentence").value.trim(), at("where").value.trim()];
+  if (q) go(questionOf({ q, like: "", t: "", where }));
+  else at("sentence").focus();
+});
+at("narrow").addEventListener("click", () => {
+  openConditions(at("conditions").hidden);
+  if (!at("conditions").hidden) at("where").focus();
+});
+at("keys").addEventListener("click", () => at("help").showModal());
+
+// Links to a place of this page are followed here; with a key held down, or to anywhere else, the browser does it.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.("a[href]");
+  if (!link || event.defaultPrevented || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey || event.button) return;
+  const target = new URL(link.href);
+  if (target.origin !== location.origin || target.pathname !== location.pathname || target.hash || link.download) return;
+  event.preventDefault();
+  const query = new URLSearchParams(target.search);
+  go(Object.fromEntries(["q", "like", "t", "where", "video", "at"].map((name) => [name, query.get(name) ?? ""])));
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || at("help").open) return;
+  const inside = event.target.closest?.("input, textarea, button, a, video, [role=slider]");
+  if (event.key === "Escape" && here().video) go(questionOf(here()));
+  else if (event.target.closest?.("input, textarea")) return;
+  else if (event.key === "/") at("sentence").select();
+  else if (event.key === "?") at("help").showModal();
+  else if (event.key === "n" && here().video) step(1);
+  else if (event.key === "p" && here().video) step(-1);
+  else if ((inside && (event.key === " " || event.key.startsWith("Arrow"))) || !watch.key(event.key)) return;
+  event.preventDefault();
+});
+
+addEventListener("popstate", render);
+history.scrollRestoration = "manual";
+at("about").textContent = about.method ? `${countOf(about.videos, "video")} · ${about.method.replaceAll("_", "-")} on ${about.frames.replaceAll("_", "-")}` : "";
+await render();
+document.body.classList.add("ready");

@@ -1,0 +1,23 @@
+// What the service is asked. Addresses are relative, so that the page works under any prefix.
+
+export class Refusal extends Error {}
+
+export async function ask(path, parameters, signal) {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters)) for (const one of [value].flat()) query.append(name, one);
+  let response;
+  try {
+    response = await fetch(`${path}?${query}`, { signal });
+  } catch (problem) {
+    if (problem.name === "AbortError") throw problem;
+    throw new Refusal("The service does not answer. Is it still running?");
+  }
+  const answer = await response.json().catch(() => ({ error: `The service answered with status ${response.status}.` }));
+  if (!response.ok) throw new Refusal(answer.error);
+  return answer;
+}
+
+const path = (video) => video.split("/").map(encodeURIComponent).join("/");
+
+export const mediaOf = (video) => `media/${path(video)}`;
+export const pictureOf = (video, seconds) => `thumbnails/${path(video)}?t=${Math.max(0, seconds ?? 0).toFixed(2)}`;

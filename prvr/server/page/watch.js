@@ -1,0 +1,175 @@
+// The player with what is known of the moment: the curve, the spans, the parts of the score.
+
+import { slider } from "./curve.js";
+import { at, make } from "./elements.js";
+import { address, here, questionOf } from "./place.js";
+import { ask, mediaOf, pictureOf, Refusal } from "./service.js";
+import { clock, percent, stretch } from "./words.js";
+
+const BRANCHES = {
+  inheritance: "what the teacher would see",
+  exploration: "what the student found by itself",
+  teacher: "the teacher alone",
+};
+
+export class Watch {
+  constructor({ about, onClose }) {
+    this.box = at("watch");
+    this.about = about;
+    this.onClose = onClose;
+    this.shown = "";
+    this.spans = [];
+  }
+
+  // Shows a place's video at its time; the same one is only sought in.
+  show(place, { title, probability = null }) {
+    const seconds = Number(place.at) || 0;
+    const shown = JSON.stringify([place.video, questionOf(place)]);
+    this.box.hidden = false;
+    if (shown === this.shown) return this.seek(seconds);
+    this.close();
+    this.box.hidden = false;
+    this.shown = shown;
+    this.stop = new AbortController();
+    this.probability = probability;
+    this.build(place, title, seconds);
+    if (place.q || place.like) this.explain(place, seconds);
+  }
+
+  close() {
+    this.stop?.abort();
+    // Without a source the browser stops loading what nobody watches.
+    this.player?.removeAttribute("src");
+    this.player?.load();
+    this.player = this.line = undefined;
+    this.shown = "";
+    this.spans = [];
+    this.box.replaceChildren();
+    this.box.hidden = true;
+  }
+
+  build(place, title, seconds) {
+    this.player = make("video", { src: mediaOf(place.video), poster: pictureOf(place.video, seconds), controls: true, playsinline: true, preload: "auto", "aria-label": title });
+    this.player.addEventListener("loadedmetadata", () => this.seek(seconds), { once: true });
+    this.player.addEventListener("timeupdate", () => this.line?.show(this.player.currentTime));
+    this.player.addEventListener("seeking", () => this.line?.show(this.player.currentTime));
+    this.player.addEventListener("seeked", () => this.remember());
+    this.player.addEventListener("error", () => this.unplayable(place.video));
+    this.heading = make("h2", { tabindex: -1 }, title);
+    this.facts = make("div", { class: "facts" });
+    this.similar = make("a", { class: "button", href: "#", hidden: !this.about.similar, id: "similar" }, "More like this moment");
+    this.keepSimilar(place.video, seconds);
+    const close = make("button", { type: "button", class: "quiet", onclick: () => this.onClose(), "aria-label": "Close the player", title: "Close (Esc)" }, "✕");
+    this.curve = make("div", { class: "curve-box" });
+    this.box.append(
+      make("div", { class: "screen" }, this.player),
+      this.curve,
+      make("div", { class: "bar" }, make("div", { class: "heading" }, this.heading, make("span", { class: "folder" }, place.video)), this.similar, close),
+      this.facts,
+    );
+    // Where a browser wants a click first, the controls are there.
+    this.player.play().catch(() => {});
+  }
+
+  async explain(place, seconds) {
+    const { signal } = this.stop;
+    const question = place.q ? { q: place.q } : { like: place.like, t: place.t || "0" };
+    this.curve.replaceChildren(make("div", { class: "track waiting" }));
+    try {
+      const moments = await ask("api/moments", { video: place.video, ...question }, signal);
+      if (!signal.aborted) this.tell(moments, seconds);
+    } catch (problem) {
+      if (!(problem instanceof Refusal)) { if (problem.name !== "AbortError") throw problem; return; }
+      this.curve.replaceChildren(make("p", { class: "faint", role: "alert" }, problem.message));
+    }
+  }
+
+  tell(moments, seconds) {
+    this.spans = [...moments.spans].sort((one, other) => one.start - other.start);
+    if (moments.edges.length > 1) {
+      this.line = slider(moments, { onSeek: (time) => this.seek(time) });
+      this.line.show(this.player.readyState ? this.player.currentTime : seconds);
+      this.curve.replaceChildren(this.line.element);
+    } else this.curve.replaceChildren(make("p", { class: "faint" }, "The index does not know when this video's frames were taken."));
+    this.facts.replaceChildren(this.chips(moments), parts(moments, this.probability));
+  }
+
+  chips(moments) {
+    const chips = moments.spans.map((span) =>
+      make("button", { type: "button", class: "chip", onclick: () => this.seek(span.start), "aria-label": `Play from ${clock(span.start)} to ${clock(span.end)}` }, `▶ ${stretch(span)}`),
+    );
+    return make("div", { class: "chips", role: "group", "aria-label": "Moments" }, ...chips);
+  }
+
+  seek(seconds) {
+    if (!this.player) return;
+    if (this.player.readyState === 0) {
+      this.player.addEventListener("loadedmetadata", () => this.seek(seconds), { once: true });
+    } else if (Math.abs(this.player.currentTime - seconds) > 0.001) this.player.currentTime = seconds;
+    this.line?.show(seconds);
+  }
+
+  // The address keeps the position, so that a copied link leads to it.
+  remember() {
+    const place = here();
+    if (!this.player || place.video === "") return;
+    const seconds = this.player.currentTime;
+    history.replaceState(history.state, "", address({ ...place, at: seconds.toFixed(2) }));
+    this.keepSimilar(place.video, seconds);
+  }
+
+  keepSimilar(video, seconds) {
+    this.similar.href = address(questionOf({ q: "", like: video, t: seconds.toFixed(2), where: here().where }));
+  }
+
+  unplayable(video) {
+    if (!this.player?.getAttribute("src")) return;
+    const kind = video.slice(video.lastIndexOf(".") + 1);
+    const note = make(
+      "div",
+      { class: "unplayable", role: "alert" },
+      make("p", {}, `This browser cannot play the file (${kind}).`),
+      make("a", { class: "button", href: mediaOf(video), download: video.slice(video.lastIndexOf("/") + 1) }, "Download it"),
+    );
+    this.player.parentElement.append(note);
+  }
+
+  // What a key does in the player; false where it does nothing.
+  key(name) {
+    const { player } = this;
+    if (!player) return false;
+    if (name === " ") player.paused ? player.play().catch(() => {}) : player.pause();
+    else if (name === "ArrowLeft") this.seek(Math.max(0, player.currentTime - 1));
+    else if (name === "ArrowRight") this.seek(Math.min(player.duration || 0, player.currentTime + 1));
+    else if (name === "s" && this.spans.length) {
+      const next = this.spans.find((span) => span.start > player.currentTime + 0.2) ?? this.spans[0];
+      this.seek(next.start);
+    } else if (name === "m" && !this.similar.hidden) this.similar.click();
+    else return false;
+    return true;
+  }
+}
+
+function parts(moments, probability) {
+  const names = Object.keys(moments.contributions);
+  const whole = names.reduce((sum, name) => sum + Math.max(0, moments.contributions[name]), 0) || 1;
+  const bars = make("div", { class: "bars", "aria-hidden": "true" });
+  const list = make("ul", { class: "legend", role: "list" });
+  names.forEach((name, n) => {
+    const share = Math.max(0, moments.contributions[name]) / whole;
+    const bar = make("i", { class: `part part-${n % 4}` });
+    bar.style.inlineSize = `${100 * share}%`;
+    bars.append(bar);
+    const swatch = make("i", { class: `part part-${n % 4}` });
+    list.append(make("li", { title: BRANCHES[name] ?? "" }, swatch, name.replaceAll("_", " "), make("b", {}, moments.contributions[name].toFixed(3))));
+  });
+  const sure = probability === null ? null : make("li", {}, "likely", make("b", {}, percent(probability)));
+  return make(
+    "div",
+    { class: "parts" },
+    make("div", { class: "total" }, "score ", make("b", {}, moments.score.toFixed(3))),
+    names.length > 1 ? bars : null,
+    make("div", {}, list),
+    sure ? make("ul", { class: "legend", role: "list" }, sure) : null,
+  );
+}

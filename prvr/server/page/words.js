@@ -1,0 +1,22 @@
+// Numbers as people write them.
+
+export function clock(seconds) {
+  const whole = Math.max(0, Math.floor(seconds + 0.05));
+  const [hours, minutes, rest] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  const two = (number) => String(number).padStart(2, "0");
+  return hours ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
+}
+
+// With tenths, where whole seconds would say too little.
+export function stretch(span) {
+  if (span.end - span.start >= 2) return `${clock(span.start)} – ${clock(span.end)}`;
+  const tenths = (seconds) => `${clock(Math.floor(seconds * 10) / 10)}.${Math.floor(seconds * 10 + 1e-6) % 10}`;
+  return `${tenths(span.start)} – ${tenths(span.end)}`;
+}
+
+export function folderOf(video) {
+  return video.includes("/") ? video.slice(0, video.lastIndexOf("/")) : "";
+}
+
+export const percent = (share) => `${Math.round(100 * share)} %`;
+export const countOf = (number, thing) => `${number.toLocaleString("en")} ${thing}${number === 1 ? "" : "s"}`;

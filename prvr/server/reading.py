@@ -1,0 +1,124 @@
+"""What can be asked: search, moments, more like this, the list of videos, and how the service does."""
+
+from __future__ import annotations
+
+import time
+from importlib.metadata import version
+from typing import Annotated
+
+from annotated_types import Len
+from fastapi import APIRouter, HTTPException, Query
+from pydantic import StringConstraints
+from starlette.responses import PlainTextResponse
+
+from prvr.server.answers import About, Health, Hits, Moments, Videos, refusals
+from prvr.server.names import MOST_CHARACTERS
+from prvr.server.service import Served, Service
+
+Sentence = Annotated[str, Query(description="What the moment shows, in a sentence.", min_length=1, max_length=1000)]
+Count = Annotated[int, Query(description="How many videos.", ge=1, le=100)]
+Seconds = Annotated[float, Query(description="Where in the video, in seconds.", ge=0, le=1e6, allow_inf_nan=False)]
+Conditions = Annotated[
+    list[Annotated[str, StringConstraints(max_length=300)]],
+    Query(
+        description="Only videos that meet all of these: folder=trips, duration>60, date>=2026-01-01, or a field of one's own."
+    ),
+    Len(max_length=20),
+]
+Least = Annotated[
+    float | None,
+    Query(description="Only videos of this probability; of this score where the model is not calibrated.", allow_inf_nan=False),
+]
+Named = Annotated[str, Query(description="The file's path within the folder of the videos.", max_length=MOST_CHARACTERS * 4)]
+REFUSALS = refusals(421, 422, 503)
+
+router = APIRouter()
+api = APIRouter(prefix="/api", tags=["search"], responses=REFUSALS)
+
+
+@api.get("/search")
+async def search(q: Sentence, service: Served, where: Conditions = [], k: Count = 12, min_score: Least = None) -> Hits:  # noqa: B006
+    """The videos that hold a moment, and where in them; none where nothing reaches `min_score`."""
+    began = time.perf_counter()
+    hits = await service.desk.search(q, k=k, where=where, min_score=min_score)
+    return Hits(hits=hits, seconds=time.perf_counter() - began)
+
+
+@api.get("/moments", responses=refusals(404, 409))
+async def moments(
+    video: Named,
+    service: Served,
+    q: Annotated[str | None, Query(description="A sentence.", min_length=1, max_length=1000)] = None,
+    like: Annotated[str | None, Query(description="Or a video to ask with.", max_length=MOST_CHARACTERS * 4)] = None,
+    t: Seconds = 0.0,
+) -> Moments:
+    """Where in one video a sentence is answered, or where it is like another video at a time; with the whole curve."""
+    id = await service.desk.id_of(video)
+    if q is not None:
+        return await service.desk.moments(id, q)
+    if like is None:
+        raise HTTPException(422, "there is no question; give q, a sentence, or like and t, a video and a time in it")
+    _check_similar(service)
+    return await service.desk.moments_like(id, await service.desk.id_of(like), t)
+
+
+@api.get("/similar", responses=refusals(404, 409))
+async def similar(video: Named, service: Served, t: Seconds = 0.0, where: Conditions = [], k: Count = 12) -> Hits:  # noqa: B006
+    """Other videos that show what a video shows at a time."""
+    _check_similar(service)
+    began = time.perf_counter()
+    hits = await service.desk.like(await service.desk.id_of(video), t, k=k, where=where)
+    return Hits(hits=hits, seconds=time.perf_counter() - began)
+
+
+@api.get("/videos")
+async def videos(
+    service: Served,
+    contains: Annotated[str, Query(description="Only names that contain this.", max_length=MOST_CHARACTERS)] = "",
+    offset: Annotated[int, Query(description="How many are passed over.", ge=0, le=10**9)] = 0,
+    limit: Annotated[int, Query(description="How many at most.", ge=1, le=200)] = 60,
+) -> Videos:
+    """The videos of the index, by name."""
+    wanted = contains.casefold()
+    names = [name for name in await service.desk.names() if wanted in name.casefold()]
+    return Videos(total=len(names), videos=await service.desk.videos(names[offset : offset + limit]))
+
+
+@api.get("/about")
+async def about(service: Served) -> About:
+    """What this service is and can do."""
+    checkpoint = service.desk.checkpoint
+    return About(
+        version=version("prvr"),
+        videos=len(await service.desk.names()),
+        method=checkpoint.method,
+        frames=checkpoint.reads.frames.name,
+        text=checkpoint.reads.text.name,
+        similar=service.desk.similar,
+        writable=bool(service.token),
+    )
+
+
+@router.get("/health", tags=["operation"], responses=REFUSALS)
+async def health(service: Served) -> Health:
+    """Whether the index answers."""
+    return Health(status="ok", videos=len(await service.desk.names()))
+
+
+@router.get("/metrics", tags=["operation"], response_class=PlainTextResponse, responses=REFUSALS)
+async def metrics(service: Served) -> PlainTextResponse:
+    """Requests, durations and sizes, in the text format of Prometheus."""
+    gauges = {
+        "videos": len(await service.desk.names()),
+        "questions_waiting": service.desk.waiting,
+        "thumbnail_bytes": service.thumbnails.size,
+    }
+    return PlainTextResponse(service.counts.text(gauges), media_type="text/plain; version=0.0.4")
+
+
+def _check_similar(service: Service) -> None:
+    if not service.desk.similar:
+        raise HTTPException(409, "this index's model does not compare frames with frames; ask in words")
+
+
+router.include_router(api)

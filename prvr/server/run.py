@@ -1,0 +1,47 @@
+"""The service on a port of this machine, until it is told to stop."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import uvicorn
+
+from prvr.errors import SettingError
+from prvr.server.app import make_app
+from prvr.server.service import Service
+
+CONNECTIONS = 1000
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket on which nothing is answered yet; port 0 takes a free one.
+
+    Raises:
+        SettingError: the address is not of this machine, or taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        opened.bind((host, port))
+        opened.listen(1024)
+    except OSError as problem:
+        opened.close()
+        hint = "give another --port" if problem.errno == errno.EADDRINUSE else "give another --host or --port"
+        raise SettingError(f"cannot listen on {host} port {port}: {problem.strerror or problem}; {hint}") from None
+    return opened
+
+
+def server_of(service: Service) -> uvicorn.Server:
+    """A server of the application; `run(sockets=[…])` answers until a signal or `should_exit` ends it."""
+    config = uvicorn.Config(
+        make_app(service),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=3,
+    )
+    return uvicorn.Server(config)

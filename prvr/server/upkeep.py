@@ -1,0 +1,74 @@
+"""Bringing the index up to date with its folder while it is served: `prvr index`, in a process of its own.
+
+A file of a stranger is decoded there, so that one that crashes a codec does not take the service with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from pathlib import Path
+
+from prvr.server.answers import UpkeepReport
+
+MOST_PROBLEMS = 100
+
+
+class Upkeep:
+    """Runs `prvr index` on demand, one run at a time; what is asked for during a run is done by one more run."""
+
+    def __init__(self, index: Path, videos: Path, *, device: str) -> None:
+        self.index, self.videos, self.device = index, videos, device
+        self.now = UpkeepReport(state="idle", waiting=False, added=0, kept=0, dropped=0, problems=[], error=None)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> UpkeepReport:
+        """Asks for a run."""
+        if self._task is not None and not self._task.done():
+            self.now = self.now.model_copy(update={"waiting": True})
+        else:
+            self.now = self.now.model_copy(update={"state": "running", "waiting": False})
+            self._task = asyncio.create_task(self._run())
+        return self.now
+
+    async def close(self) -> None:
+        """Ends the run under way; what it has finished is kept."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while True:
+            self.now = self.now.model_copy(update={"state": "running", "waiting": False})
+            done = await self._index()
+            again = self.now.waiting
+            self.now = done
+            if not again:
+                return
+
+    async def _index(self) -> UpkeepReport:
+        command = [sys.executable, "-m", "prvr", "index", self.videos, self.index, "--model", self.index / "model"]
+        command += ["--device", self.device, "--json"]
+        process = await asyncio.create_subprocess_exec(
+            *map(str, command),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            stdin=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            out, err = await process.communicate()
+        except asyncio.CancelledError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            raise
+        lines = [line.removeprefix("prvr: ") for line in err.decode(errors="replace").splitlines() if line.startswith("prvr: ")]
+        problems = [line.replace(str(self.videos), "") for line in lines]
+        if process.returncode:
+            error = problems[-1] if problems else f"prvr index ended with status {process.returncode}; run it by hand to see why"
+            return self.now.model_copy(update={"state": "failed", "waiting": False, "error": error})
+        numbers = {name: json.loads(out)[name] for name in ("added", "kept", "dropped")}
+        return UpkeepReport(state="idle", waiting=False, problems=problems[:MOST_PROBLEMS], error=None, **numbers)

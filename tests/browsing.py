@@ -1,0 +1,87 @@
+"""A headless Chromium of the system, for tests of the page."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--no-proxy-server"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+# Whether a player starts by itself is the browser's choice, and where it has got to is the clock's: tests hold it.
+HOLD = "HTMLMediaElement.prototype.play = () => Promise.resolve();"
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """The browser; the test is skipped where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM:
+        pytest.skip("no chromium on this machine; install it to test the page (apt install chromium)")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Tab:
+    """A tab that keeps what was asked and what went wrong in it."""
+
+    def __init__(self, context: Any, url: str) -> None:
+        self.page, self.url = context.new_page(), url
+        self.requests: list[str] = []
+        self.media: list[int] = []
+        self.faults: list[str] = []
+        self.page.add_init_script(HOLD)
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("response", lambda answer: self.media.append(answer.status) if "/media/" in answer.url else None)
+        self.page.on("pageerror", lambda problem: self.faults.append(str(problem)))
+        self.page.on("dialog", lambda dialog: (self.faults.append(f"dialog {dialog.message}"), dialog.dismiss()))
+        self.page.on("console", lambda said: self.faults.append(said.text) if "Content Security" in said.text else None)
+
+    def open(self, address: str = "") -> Tab:
+        self.page.goto(self.url + address)
+        self.page.wait_for_selector("body.ready")
+        return self
+
+    def find(self, selector: str) -> Any:
+        return self.page.locator(selector)
+
+    def texts(self, selector: str) -> list[str]:
+        return self.page.locator(selector).all_inner_texts()
+
+    def videos(self) -> list[str]:
+        """The videos of the cards, in order."""
+        return [card.get_attribute("data-video") for card in self.find("li.card:not(.ghost)").all()]
+
+    @property
+    def time(self) -> float:
+        """Where the player is, in seconds; -1 where there is none, or it knows nothing yet."""
+        return self.page.evaluate(
+            "(() => { const v = document.querySelector('video'); return v?.readyState ? v.currentTime : -1 })()"
+        )
+
+    @property
+    def query(self) -> str:
+        return self.page.evaluate("location.search")
+
+    def plays_at(self, seconds: float, *, within: float = 0.05) -> None:
+        until(lambda: abs(self.time - seconds) <= within, lambda: f"at {self.time}, not {seconds}")
+
+    def shows(self, selector: str, text: str) -> None:
+        until(lambda: any(text in one for one in self.texts(selector)), lambda: f"{text!r} not in {self.texts(selector)}")
+
+
+def until(condition: Callable[[], bool], said: Callable[[], str] = lambda: "", *, seconds: float = 15) -> None:
+    """Waits in plain steps: Playwright's own waiting evaluates text, which the page's policy forbids."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, said()
+        time.sleep(0.05)
