@@ -36,8 +36,10 @@ PINGS = "pings"
 class Shard:
     """What runs on a machine of the cluster."""
 
-    def __init__(self, path: Path, model: Model) -> None:
-        self._path, self._model = path, model
+    def __init__(self, path: Path, shared: list[Any]) -> None:
+        # The model within a list comes as a reference, which lives as long as the caller does. An argument of its own
+        # would be gone when the actor is started again.
+        self._path, self._shared = path, shared
         self._index: DiskIndex | None = None
 
     def is_up(self) -> bool:
@@ -48,7 +50,7 @@ class Shard:
         """What the shard answers, or what it cannot do."""
         try:
             if self._index is None:
-                self._index = DiskIndex(self._path, self._model)
+                self._index = DiskIndex(self._path, require("ray", extra="ray").get(self._shared[0]))
             return question(self._index)
         except PrvrError as problem:
             return problem
@@ -72,8 +74,8 @@ class Actors:
             _connect(self._ray, address)
         options = {"num_cpus": PROCESSORS, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": "SPREAD"}
         kind = self._ray.remote(concurrency_groups={PINGS: 1}, **options)(Shard)
-        shared = self._ray.put(model)
-        self._actors = [kind.remote(path, shared) for path in paths]
+        self._shared = [self._ray.put(model)]
+        self._actors = [kind.remote(path, self._shared) for path in paths]
 
     def ask(self, questions: Mapping[int, Callable[[DiskIndex], Answer]]) -> dict[int, Answer]:
         """All at once.

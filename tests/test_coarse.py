@@ -1,0 +1,224 @@
+"""The first stage: sketches hold what they should, grow without being made again, and miss little on hard queries."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prvr.bench import index_speed
+from prvr.bench.index_gallery import World, chunks, easy_queries, hard_queries
+from prvr.bench.measure import SMALL
+from prvr.errors import SettingError
+from prvr.index import coarse
+from prvr.index.coarse import Columns, FirstStage, principal
+from prvr.index.scan import Codes, Gallery, products_by_numpy, quantise
+
+WEIGHTS = (0.7, 0.3)
+
+
+def world(videos: int, **settings: float) -> tuple[World, list[np.ndarray], np.ndarray]:
+    its = World(videos, columns=48, fewest=8, most=30, **settings)
+    (fields, starts), *rest = chunks(its)
+    assert not rest
+    return its, list(fields), starts
+
+
+def stage(fields: list[np.ndarray], starts: np.ndarray, count: int, **settings: float) -> FirstStage:
+    codes = [quantise(rows) for rows in fields]
+    its = FirstStage(
+        Gallery(codes, [starts, starts], WEIGHTS, threads=1), [principal(field, count) for field in codes], **settings
+    )
+    its.add(codes, [starts, starts])
+    return its
+
+
+def part(fields: list[np.ndarray], starts: np.ndarray, begin: int, end: int) -> tuple[list[Codes], np.ndarray]:
+    return [quantise(rows[starts[begin] : starts[end]]) for rows in fields], starts[begin : end + 1] - starts[begin]
+
+
+def test_sketches_of_all_rows_and_columns_score_as_the_rows_do() -> None:
+    its, fields, starts = world(30)
+    whole = stage(fields, starts, 48, share=1.0)
+    queries = hard_queries(its, 5)
+    for number in range(5):
+        query = [field[number] for field in queries]
+        exact = sum(w * np.maximum.reduceat(f @ q, starts[:-1]) for w, f, q in zip(WEIGHTS, fields, query, strict=True))
+        np.testing.assert_allclose(whole.scores(query), exact, atol=0.02)
+
+
+def test_a_sketch_by_hand() -> None:
+    rows = np.array([[1, 0], [1, 0], [0.8, 0.6], [0, 1], [0, 1], [0, 1], [-1, 0], [-1, 0]], np.float32)
+    columns = Columns(np.zeros(2, np.float32), np.eye(2, dtype=np.float32) / 100)
+    assert coarse._sketch(rows, columns, 0.5).tolist() == [[100, 0], [80, 60], [0, 100], [-100, 0]]
+
+
+def test_short_videos_are_sketched_by_repeating_a_row() -> None:
+    columns = Columns(np.zeros(2, np.float32), np.eye(2, dtype=np.float32) / 100)
+    sketch = coarse._sketch(np.array([[0, 1]], np.float32), columns, 0.5)
+    assert sketch.tolist() == [[0, 100]] * 4
+
+
+def test_values_beyond_int8_stay_at_its_ends() -> None:
+    columns = Columns(np.zeros(2, np.float32), np.eye(2, dtype=np.float32) / 1000)
+    assert coarse._sketch(np.array([[1, -1]], np.float32), columns, 1.0).tolist() == [[127, -127]] * 4
+
+
+def test_principal_columns_are_those_of_the_most_variance() -> None:
+    draw = np.random.default_rng(0)
+    rows = draw.standard_normal((400, 6)).astype(np.float32) * np.array([1, 5, 1, 1, 9, 1], np.float32)
+    codes = quantise(rows)
+    decoded = codes.values * codes.scales[:, None]
+    kept = principal(codes, 2)
+    variances = np.linalg.eigvalsh(np.cov(decoded, rowvar=False, bias=True))[::-1]
+    along = (decoded - kept.mean) @ (kept.axes / np.linalg.norm(kept.axes, axis=0))
+    np.testing.assert_allclose(along.var(0), variances[:2], rtol=1e-3)
+
+
+def test_nearly_all_of_the_best_are_kept_on_hard_queries() -> None:
+    its, fields, starts = world(400, seed=1)
+    first = stage(fields, starts, 24, share=0.6, keep=100)
+    for queries, wanted in ((hard_queries(its, 40), 0.98), (easy_queries(its, 40), 0.99)):
+        kept = 0
+        for number in range(40):
+            query = [field[number] for field in queries]
+            exact = sum(w * np.maximum.reduceat(f @ q, starts[:-1]) for w, f, q in zip(WEIGHTS, fields, query, strict=True))
+            kept += len(set(np.argsort(-exact)[:10]) & set(first.candidates(query, 10)))
+        assert kept / 400 >= wanted
+    assert first.nbytes < 0.5 * sum(rows.size for rows in fields)
+
+
+def test_where_all_are_kept_the_exact_best_are_candidates() -> None:
+    its, fields, starts = world(40)
+    first = stage(fields, starts, 2, share=0.1, keep=40)
+    query = [field[0] for field in hard_queries(its, 1)]
+    allowed = np.arange(40) % 3 > 0
+    assert first.candidates(query, 5, allowed).tolist() == first.gallery.candidates(query, 5, allowed).tolist()
+    assert len(first.candidates(query, 40)) == 40
+
+
+def test_no_more_are_scored_than_are_kept() -> None:
+    its, fields, starts = world(60)
+    first = stage(fields, starts, 8, keep=7)
+    query = [field[0] for field in hard_queries(its, 1)]
+    asked: list[int] = []
+    rescored = first.gallery.rescored
+    first.gallery.rescored = lambda queries, places: asked.append(len(places)) or rescored(queries, places)  # type: ignore[method-assign]
+    allowed = np.arange(60) % 2 == 0
+    assert allowed[first.candidates(query, 3, allowed)].all()
+    assert len(first.candidates(query, 9)) == 9
+    assert asked == [7, 9]
+
+
+@pytest.mark.parametrize("at_once", [1, 40, 1 << 17])
+def test_a_stage_that_grew_scores_as_one_made_at_once(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coarse, "SKETCH_ROWS_AT_ONCE", at_once)
+    its, fields, starts = world(30)
+    whole = stage(fields, starts, 8)
+    codes, of_part = part(fields, starts, 0, 1)
+    grown = FirstStage(Gallery(codes, [of_part] * 2, WEIGHTS), whole.columns)
+    grown.add(codes, [of_part] * 2)
+    for begin, end in ((1, 2), (2, 2), (2, 17), (17, 30)):
+        codes, of_part = part(fields, starts, begin, end)
+        grown.gallery.add(codes, [of_part] * 2)
+        grown.add(codes, [of_part] * 2)
+        assert len(grown) == len(grown.gallery) == end
+    query = [field[0] for field in hard_queries(its, 1)]
+    np.testing.assert_allclose(grown.scores(query), whole.scores(query), atol=1e-6)
+
+
+def test_videos_that_come_one_by_one_are_scanned_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, fields, starts = world(20)
+    whole = stage([rows[: starts[1]] for rows in fields], starts[:2], 4)
+    codes, of_part = part(fields, starts, 0, 1)
+    for _ in range(10):
+        whole.add(codes, [of_part] * 2)
+    scans: list[int] = []
+    monkeypatch.setattr(coarse, "kernel", lambda: lambda rows, vector: scans.append(1) or by_numpy(rows, vector))
+    whole.scores([rows[0] for rows in fields])
+    assert len(scans) == 2
+
+
+def by_numpy(rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    return products_by_numpy(rows, vector[None])[:, 0].astype(np.int32)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (4, 3), (37, 64), (33, 100), (64, 1024)])
+def test_kernels_agree_to_the_last_bit(rows: int, columns: int) -> None:
+    draw = np.random.default_rng(columns)
+    values, vector = draw.integers(-127, 128, (rows, columns), np.int8), draw.integers(-127, 128, columns, np.int8)
+    values[0] = vector[:] = 127
+    expected = (values.astype(np.int64) @ vector.astype(np.int64)).tolist()
+    assert coarse.kernel()(values, vector).tolist() == by_numpy(values, vector).tolist() == expected
+
+
+def test_a_query_without_a_direction_breaks_nothing() -> None:
+    _, fields, starts = world(12)
+    first = stage(fields, starts, 4, keep=5)
+    for query in (np.zeros(48, np.float32), np.full(48, np.nan, np.float32)):
+        assert not first.scores([query, query]).any()
+        assert len(first.candidates([query, query], 3)) == 5
+
+
+def test_settings_that_say_nothing_are_refused() -> None:
+    _, fields, starts = world(3)
+    for settings in ({"share": 0.0}, {"share": 1.5}, {"keep": 0}):
+        with pytest.raises(SettingError, match="a share is above 0 and at most 1, and one video or more is kept"):
+            stage(fields, starts, 4, **settings)
+
+
+# The benchmark
+
+
+def test_exact_scores_by_hand_and_recall_of_all() -> None:
+    rows, starts = np.eye(3, dtype=np.float32), np.array([0, 2, 3])
+    query = np.array([[0, 1, 0]], np.float32)
+    scores = index_speed.exact_scores((rows, rows), starts, (query, query))
+    np.testing.assert_allclose(scores, [[1, 0]])
+    its = index_speed.asked(SMALL, 40)
+    assert {kind: scores.shape for kind, scores in its.scores.items()} == {"hard": (40, 40), "easy": (40, 40)}
+    for number in range(5):
+        places = its.gallery.candidates(index_speed._query(its, "hard", number), 10)
+        assert index_speed._found(its, "hard", number, places) == 1
+
+
+def test_the_picture_has_a_panel_for_each_gallery(tmp_path: Path) -> None:
+    lines = index_speed._lines(SMALL, 20)
+    several = [*lines, *(replace(line, part=line.part.replace("20 videos", "40 videos")) for line in lines)]
+    for name, given in (("one", lines), ("two", several)):
+        index_speed.draw_index(given, tmp_path / f"{name}.png")
+    widths = [int.from_bytes((tmp_path / f"{name}.png").read_bytes()[16:20]) for name in ("one", "two")]
+    assert widths == [720, 1440]
+
+
+# The made-up gallery
+
+
+def test_the_same_world_is_drawn_each_time_and_another_seed_draws_another() -> None:
+    one, other, third = (next(chunks(World(3, columns=16, seed=seed)))[0][0] for seed in (0, 0, 1))
+    assert np.array_equal(one, other)
+    assert len(one) != len(third) or not np.allclose(one, third)
+
+
+def test_frames_are_of_length_one_and_resemble_their_neighbours() -> None:
+    (one, two), starts = next(chunks(World(60, decay=2.0, cone=0.0)))
+    np.testing.assert_allclose(np.linalg.norm(one, axis=1), 1, rtol=1e-5)
+    near, far = (one[1:] * one[:-1]).sum(1).mean(), (one[40:] * one[:-40]).sum(1).mean()
+    assert near > 0.8
+    assert far < 0.4
+    assert 0.2 < (np.diff(one, axis=0) == 0).all(1).mean() < 0.35
+    assert ((np.diff(starts) >= 64) & (np.diff(starts) <= 128)).all()
+    assert 0.7 < (one * two).sum(1).mean() < 0.85
+
+
+def test_hard_queries_are_far_from_all_frames_and_easy_ones_near_their_own() -> None:
+    its = World(60)
+    (frames, _), starts = next(chunks(its))
+    own = {}
+    for name, queries in (("hard", hard_queries(its, 30)), ("easy", easy_queries(its, 30))):
+        best = np.sort(np.maximum.reduceat(frames @ queries[0].T, starts[:-1], axis=0), axis=0)
+        own[name] = (best[-1].mean(), (best[-1] - best[-2]).mean())
+    assert own["hard"][0] < 0.35 < 0.7 < own["easy"][0]
+    assert own["hard"][1] < 0.5 * own["easy"][1]
