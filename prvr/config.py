@@ -61,7 +61,7 @@ def _parse(name: str, text: str, kind: Any) -> Any:
         return None
     base = _base(kind)
     if base is tuple:
-        return _fit(name, [part for part in text.split(",") if part], kind)
+        return tuple(_parse(name, part, typing.get_args(kind)[0]) for part in text.split(",") if part)
     if base is bool:
         known = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
         return _fit(name, known.get(text.lower(), text), kind)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from prvr.checkpoint import Checkpoint, Reads, Source
 from prvr.convert import taught_folder
+from prvr.datasets import Dataset
 from prvr.datasets.folder import CAPTIONS
 from prvr.datasets.folder import load as load_folder
 from prvr.encoders import SentenceEncoder, image_encoder, word_encoder
@@ -29,8 +30,10 @@ from prvr.extract import (
     feature_folder,
 )
 from prvr.features import Features, FeatureSet, TeacherFeatures, columns, place
+from prvr.features.joined import JoinedFeatures
 from prvr.features.packed import Packed, is_packed
 from prvr.published import Package, is_package, open_package
+from prvr.similarities import Similarities, keep_similarities
 from prvr.video import find_videos
 
 
@@ -132,7 +135,7 @@ def student_features(features: str | Path, *, frames: str, words: str, teachers:
         DataError: features of that name and kind are not there; the nearest is suggested.
     """
     shelf = open_shelf(features)
-    seen, read = shelf.frames(frames), shelf.text(words, "words")
+    seen, read = _frames(shelf, frames), shelf.text(words, "words")
     taught = []
     for name in teachers:
         coarser = taught_folder(Path(features), frames, name)
@@ -154,7 +157,7 @@ def features_for(features: str | Path, checkpoint: Checkpoint) -> FeatureSet:
         DataError: they are not there, or come from an encoder of that name with other weights.
     """
     shelf, reads = open_shelf(features), checkpoint.reads
-    found = shelf.frames(reads.frames.name), shelf.text(reads.text.name, checkpoint.model.reading.text)
+    found = _frames(shelf, reads.frames.name), shelf.text(reads.text.name, checkpoint.model.reading.text)
     for given, wanted in zip(found, (reads.frames, reads.text), strict=True):
         there = _source(wanted.name, given)
         if (there.fingerprint, there.rate) != (wanted.fingerprint, wanted.rate):
@@ -163,6 +166,28 @@ def features_for(features: str | Path, checkpoint: Checkpoint) -> FeatureSet:
                 f"the model reads fingerprint {wanted.fingerprint} at rate {wanted.rate}: extract with that encoder"
             )
     return FeatureSet(*found)
+
+
+def kept_similarities(
+    features: str | Path, teachers: Sequence[Checkpoint], train: Dataset, *, out: Path
+) -> tuple[Similarities, ...]:
+    """What trained models say of a train split, each from the features that it reads; kept in OUT/0, OUT/1, ...
+
+    Raises:
+        DataError: their features are not there, or not those that they were trained on.
+    """
+    return tuple(
+        keep_similarities(out / str(place), teacher, train, features_for(features, teacher))
+        for place, teacher in enumerate(teachers)
+    )
+
+
+def _frames(shelf: Package | PackedShelf, name: str) -> Features:
+    """The frames of an encoder, or of several side by side: NAME+NAME."""
+    if "+" not in name:
+        return shelf.frames(name)
+    parts = [shelf.frames(each) for each in name.split("+")]
+    return JoinedFeatures([(part, columns(part)) for part in parts])
 
 
 def _source(name: str, features: Features) -> Source:

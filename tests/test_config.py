@@ -217,3 +217,10 @@ def test_values_that_make_no_sense_are_refused(assignment: str, words: str) -> N
         override([DlDkdConfig(), Training()], [assignment])
     assert words in str(problem.value)
     assert "\n" not in str(problem.value)
+
+
+def test_numbers_with_commas_between_are_numbers() -> None:
+    (settings,) = override([DlDkdConfig()], ["teacher_columns=512,768"])
+    assert settings.teacher_columns == (512, 768)
+    with pytest.raises(SettingError, match="teacher_columns is 'wide'; it takes a whole number"):
+        override([DlDkdConfig()], ["teacher_columns=512,wide"])

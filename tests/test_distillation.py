@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import oracles
 import pytest
@@ -14,11 +15,12 @@ from toy_world import READS, toy_world
 from prvr import checkpoint as checkpoints
 from prvr import distillation, losses, scores
 from prvr.batch import Batch, TeacherBatch, collate, video_item
-from prvr.distillation import FeatureMaps
+from prvr.distillation import Distillation, FeatureMaps
 from prvr.errors import SettingError
 from prvr.methods.contract import embed
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig, field_names, objective
 
+MSE = Distillation(distillation_loss="mse")
 LENGTHS, TARGET = (4, 1, 3), (0, 0, 1, 2, 2)
 
 
@@ -42,7 +44,7 @@ def test_profiles_are_compared_frame_by_frame_in_ones_own_video(loss: distillati
     given, cosines = batch(teachers=2), torch.rand(5, 3, 4, dtype=torch.float64)
     guides = [scores.own_video(scores.frame_cosines(t.queries, t.frames, given.frame_mask), given.target) for t in given.teachers]
     own, mask = scores.own_video(cosines, given.target), given.frame_mask[given.target]
-    told = distillation.from_profiles(own, guides, mask, loss=loss, temperature=0.2)
+    told = distillation.from_profiles(own, guides, mask, settings=Distillation(distillation_loss=loss))
     expected = 0.0
     for teacher in given.teachers:
         for n, v in enumerate(TARGET):
@@ -59,7 +61,7 @@ def test_profiles_are_compared_frame_by_frame_in_ones_own_video(loss: distillati
 def test_features_are_compared_vector_by_vector(loss: distillation.Loss) -> None:
     given, maps = batch(teachers=2), FeatureMaps(5, (6, 7)).double()
     queries = torch.randn(5, 5, dtype=torch.float64)
-    told = distillation.from_features(maps, queries, given.frames, given, loss=loss, temperature=0.2)
+    told = distillation.from_features(maps, queries, given.frames, given, settings=Distillation(distillation_loss=loss))
 
     def difference(student: torch.Tensor, teacher: torch.Tensor) -> float:
         s, t = (student / student.norm()).detach(), teacher / teacher.norm()
@@ -85,7 +87,9 @@ def test_a_student_that_is_the_teacher_has_nothing_to_learn(loss: distillation.L
         torch.nn.init.eye_(layer.weight)
         torch.nn.init.zeros_(layer.bias)
     teacher = given.teachers[0]
-    told = distillation.from_features(maps, 3 * teacher.queries, teacher.frames, given, loss=loss, temperature=0.2)
+    told = distillation.from_features(
+        maps, 3 * teacher.queries, teacher.frames, given, settings=Distillation(distillation_loss=loss)
+    )
     assert told.item() == pytest.approx(0, abs=1e-12)
 
 
@@ -93,10 +97,7 @@ def test_what_stands_in_padding_changes_nothing() -> None:
     given, maps = batch(), FeatureMaps(5, (6,)).double()
     queries, other = torch.randn(5, 5, dtype=torch.float64), batch(seed=9).frames
     changed = torch.where(given.frame_mask[..., None], given.frames, other)
-    one, two = (
-        distillation.from_features(maps, queries, frames, given, loss="mse", temperature=0.2)
-        for frames in (given.frames, changed)
-    )
+    one, two = (distillation.from_features(maps, queries, frames, given, settings=MSE) for frames in (given.frames, changed))
     assert torch.equal(one, two)
 
 
@@ -113,7 +114,7 @@ def test_gradients_are_numbers_where_frames_are_padded() -> None:
     masked = cosines.masked_fill(~given.frame_mask, -math.inf)
     own, mask = scores.own_video(masked, given.target), given.frame_mask[given.target]
     guide = torch.rand(5, 4, dtype=torch.float64).masked_fill(~mask, -math.inf)
-    distillation.from_profiles(own, [guide], mask, loss="mse", temperature=0.2).backward()
+    distillation.from_profiles(own, [guide], mask, settings=MSE).backward()
     assert frames.grad is not None
     assert frames.grad.isfinite().all()
     assert frames.grad.abs().sum() > 0
@@ -123,7 +124,7 @@ def test_maps_for_other_teachers_are_refused() -> None:
     given = batch()
     with pytest.raises(SettingError, match=r"teacher_columns are \[9\], the teachers' features have \[6\] columns"):
         distillation.from_features(
-            FeatureMaps(5, (9,)).double(), given.frames[:, 0].repeat(2, 1)[:5], given.frames, given, loss="mse", temperature=1.0
+            FeatureMaps(5, (9,)).double(), given.frames[:, 0].repeat(2, 1)[:5], given.frames, given, settings=MSE
         )
 
 
@@ -162,6 +163,34 @@ def test_every_variant_sends_gradients_to_all_that_it_uses(name: str) -> None:
     distilled = [term for term in terms if term.startswith("distillation")]
     assert len(distilled) == VARIANTS[name].branches.count("inheritance")
     assert len(terms) == 2 * len(VARIANTS[name].branches) + len(distilled)
+
+
+@pytest.mark.parametrize("aggregate", ["each", "mean", "min", "max", "learned"])
+@pytest.mark.parametrize("target", ["frame_profile", "batch_matrix"])
+def test_a_branch_learns_from_teachers_taken_together(target: Any, aggregate: Any) -> None:
+    given = batch(teachers=2)
+    changes = {"distillation_target": target, "distillation_aggregate": aggregate, "teacher_columns": (6, 7)}
+    config = replace(SMALL, soft_targets=False, distillation_loss="huber", distillation_weight=1.0, **changes)
+    torch.manual_seed(0)
+    model = DlDkd(config, frame_columns=5, word_columns=3).double().eval()
+    queries, videos, _ = embed(model, given)
+    terms = objective(model, queries, videos, given, 0)
+    ours = scores.compare(queries[0], videos[0], given.frame_mask, given.target)
+    guides = [scores.compare(t.queries, t.frames, given.frame_mask, given.target) for t in given.teachers]
+    settings, shares = config.distillation, model.teacher_shares
+    assert (shares is not None) == (aggregate == "learned") == ("teacher_shares" in terms)
+    if target == "batch_matrix":
+        expected = distillation.from_matrices(ours.cosines, [g.cosines for g in guides], settings=settings, shares=shares)
+    else:
+        mask = given.frame_mask[given.target]
+        expected = distillation.from_profiles(ours.profile, [g.profile for g in guides], mask, settings=settings, shares=shares)
+    torch.testing.assert_close(terms["distillation"], expected)
+    assert expected.isfinite()
+
+
+def test_learned_shares_need_the_number_of_teachers() -> None:
+    with pytest.raises(SettingError, match="distillation_aggregate learned needs the teachers' widths"):
+        DlDkdConfig(distillation_aggregate="learned")
 
 
 def test_two_equal_branches_have_names_of_their_own() -> None:

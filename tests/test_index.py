@@ -23,6 +23,7 @@ from prvr.index.contract import Header, Store, relevance
 from prvr.index.disk import DiskIndex
 from prvr.index.encode import Sampled, add_videos, encode
 from prvr.index.exact import ExactIndex
+from prvr.index.places import make_store
 from prvr.index.where import parse
 from prvr.methods.contract import Embeddings, Model
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig
@@ -97,6 +98,10 @@ def on_disk(dtype: str) -> Callable[[Model, Path], Store]:
     return lambda model, path: DiskIndex.make(path, model, dataclasses.replace(HEADER, dtype=dtype))
 
 
+def in_shards(model: Model, path: Path) -> Store:
+    return make_store(f"shards://{path}?shards=2", model, HEADER)
+
+
 def on_qdrant(model: Model, path: Path) -> Store:
     pytest.importorskip("qdrant_client")
     import qdrant_server
@@ -109,9 +114,10 @@ BACKENDS: dict[str, Callable[[Model, Path], Store]] = {
     "memory": lambda model, path: ExactIndex(model),
     "disk": on_disk("float32"),
     "disk float16": on_disk("float16"),
+    "shards": in_shards,
     "qdrant": on_qdrant,
 }
-TOLERANCE = {"memory": 1e-6, "disk": 1e-6, "disk float16": 2e-3, "qdrant": 2e-3}
+TOLERANCE = {"memory": 1e-6, "disk": 1e-6, "disk float16": 2e-3, "shards": 1e-6, "qdrant": 2e-3}
 ROUNDED = ("disk float16", "qdrant")
 every_backend = pytest.mark.parametrize("backend", BACKENDS)
 

@@ -14,7 +14,9 @@ from prvr.cli.terminal import Device, Json, app, progress, show
 
 @app.command(epilog="Example: prvr bench losses step --size small")
 def bench(
-    names: Annotated[list[str] | None, typer.Argument(help="Which ones, or `all`; without one, they are listed.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Which ones, or `all` but index-large; without one, they are listed.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the tables.")] = Path("benchmarked"),
     size: Annotated[str, typer.Option(help="tvr (videos as long as TVR's), full (all of 128 frames) or small.")] = "tvr",
     runs: Annotated[int, typer.Option(help="How often each contender runs.", min=1)] = 3,
@@ -27,7 +29,7 @@ def bench(
     from dataclasses import replace
 
     from prvr.bench.measure import SIZES
-    from prvr.bench.run import BENCHMARKS, MEMORY, benchmark, run_apart
+    from prvr.bench.run import BENCHMARKS, LARGE, MEMORY, benchmark, run_apart
     from prvr.bench.write import table, write_table
     from prvr.device import open_device
     from prvr.errors import SettingError, nearest
@@ -38,7 +40,7 @@ def bench(
     for given, known in ((size, SIZES), (memory, [*MEMORY, "both"])):
         if given not in known:
             raise SettingError(f"unknown size or memory {given!r}; {nearest(given, known)}")
-    chosen = list(BENCHMARKS) if names == ["all"] else names
+    chosen = [name for name in BENCHMARKS if name != LARGE] if names == ["all"] else names
     wanted = {name: benchmark(name) for name in chosen}
     sizes, command = replace(SIZES[size], runs=runs, device=device), shlex.join(["prvr", *sys.argv[1:]])
     open_device(device)

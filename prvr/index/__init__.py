@@ -9,6 +9,8 @@ coarse.py     sketches for large galleries, approximate
 resident.py   the codes of an index in memory, and the exact best among what they promise
 database.py, connection.py   the file of an index on disk
 disk.py       the index on disk
+shards.py     an index in several files; cluster.py: each asked by an actor of a Ray cluster
+qdrant/       an index on a Qdrant server
 places.py     which index lies where: a folder, or a URL
 recall.py     how many of the exact best an index finds
 """
