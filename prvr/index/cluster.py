@@ -36,21 +36,24 @@ PINGS = "pings"
 class Shard:
     """What runs on a machine of the cluster."""
 
-    def __init__(self, path: Path, shared: list[Any]) -> None:
-        # The model within a list comes as a reference, which lives as long as the caller does. An argument of its own
-        # would be gone when the actor is started again.
-        self._path, self._shared = path, shared
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._index: DiskIndex | None = None
 
     def is_up(self) -> bool:
         """An answer, whatever else the actor is at."""
         return True
 
-    def ask(self, question: Callable[[DiskIndex], Answer]) -> Answer | PrvrError:
-        """What the shard answers, or what it cannot do."""
+    def ask(self, question: Callable[[DiskIndex], Answer], model: list[Any]) -> Answer | PrvrError:
+        """What the shard answers, or what it cannot do.
+
+        Args:
+            model: a reference to it, which Ray leaves alone within a list. It comes with each question: as an argument of
+                the actor's start it might be gone when that is started again.
+        """
         try:
             if self._index is None:
-                self._index = DiskIndex(self._path, require("ray", extra="ray").get(self._shared[0]))
+                self._index = DiskIndex(self._path, require("ray", extra="ray").get(model[0]))
             return question(self._index)
         except PrvrError as problem:
             return problem
@@ -74,8 +77,8 @@ class Actors:
             _connect(self._ray, address)
         options = {"num_cpus": PROCESSORS, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": "SPREAD"}
         kind = self._ray.remote(concurrency_groups={PINGS: 1}, **options)(Shard)
-        self._shared = [self._ray.put(model)]
-        self._actors = [kind.remote(path, self._shared) for path in paths]
+        self._model = [self._ray.put(model)]
+        self._actors = [kind.remote(path) for path in paths]
 
     def ask(self, questions: Mapping[int, Callable[[DiskIndex], Answer]]) -> dict[int, Answer]:
         """All at once.
@@ -84,7 +87,7 @@ class Actors:
             DataError: a shard is served by no machine.
             PrvrError: what the first shard that cannot answer says.
         """
-        waiting = {self._actors[number].ask.remote(question): number for number, question in questions.items()}
+        waiting = {self._actors[number].ask.remote(question, self._model): number for number, question in questions.items()}
         answers: dict[int, Any] = {}
         while waiting:
             ready, _ = self._ray.wait(list(waiting), timeout=PATIENCE)
@@ -129,22 +132,15 @@ def make_index(url: str, model: Model, header: Header) -> ShardedIndex:
         DataError: the cluster does not serve them.
     """
     address = _address(url)
-    return _served(address, made(url, model, header), model)
+    paths = made(url, model, header)
+    return ShardedIndex(Actors(address, paths, model), len(paths), model)
 
 
 def open_index(url: str, model: Model) -> ShardedIndex:
     """The shards at a URL, served by a cluster; errors as `make_index`."""
     address = _address(url)
-    return _served(address, shards_of(url), model)
-
-
-def _served(address: str, paths: Sequence[Path], model: Model) -> ShardedIndex:
-    actors = Actors(address, paths, model)
-    try:
-        return ShardedIndex(actors, len(paths), model)
-    except BaseException:
-        actors.close()
-        raise
+    paths = shards_of(url)
+    return ShardedIndex(Actors(address, paths, model), len(paths), model)
 
 
 def _address(url: str) -> str:

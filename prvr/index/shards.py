@@ -69,10 +69,11 @@ class ShardedIndex:
     def __init__(self, crew: Crew, number: int, model: Model) -> None:
         self.model = model
         self._crew, self._number = crew, number
-        self.header, *others = self._all(lambda index: index.header)
-        if any(other != self.header for other in others):
+        try:
+            self.header = self._one_header()
+        except BaseException:
             crew.close()
-            raise ModelError("the shards are not those of one index: they name other models or folders; copy again")
+            raise
 
     @property
     def ids(self) -> list[str]:
@@ -145,6 +146,12 @@ class ShardedIndex:
     def close(self) -> None:
         """Lets the shards go."""
         self._crew.close()
+
+    def _one_header(self) -> Header:
+        header, *others = self._all(lambda index: index.header)
+        if any(other != header for other in others):
+            raise ModelError("the shards are not those of one index: they name other models or folders; copy again")
+        return header
 
     def _all(self, question: Callable[[DiskIndex], Answer]) -> list[Answer]:
         answers = self._crew.ask(dict.fromkeys(range(self._number), question))

@@ -88,7 +88,9 @@ def _inside(condition: Condition) -> Filter:
 
 
 def _same(condition: Condition, number: float | None) -> Filter:
-    said = [["text", condition.value], ["word", condition.value.lower()], *([["number", number]] if number is not None else [])]
+    said: list[list[Any]] = [["text", condition.value], ["word", condition.value.lower()]]
+    if number is not None:
+        said.append(["number", number])
     return {"must": [{"key": "equals", "match": {"any": [json.dumps([condition.field, *term]) for term in said]}}]}
 
 
