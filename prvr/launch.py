@@ -92,6 +92,10 @@ def _run(rank: int, work: Callable[[], None], size: int, meeting: str, reports: 
             _sleep(2 * GRACE)
         reports[rank].send((_sendable(problem), traceback.format_exc()))
         sys.exit(1)
+    # All is done and on disk. Threads of torch's backends may outlive what they use while a process is taken down, and abort it.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _sleep(seconds: float) -> None:

@@ -104,7 +104,8 @@ def _kept_best(out: Path, data: Data, device: str) -> Checkpoint:
     best = checkpoints.load(out)
     if best.calibration is None:
         best = calibrated(checkpoints.to_device(best, device), data.dev, data.features)
-        checkpoints.save(best, out)
+        if best.calibration is not None:
+            checkpoints.save(best, out)
     return best
 
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from prvr.errors import require
@@ -73,9 +74,12 @@ class Thumbnails:
 
     def _make_room(self) -> None:
         # Down to three quarters, so that not every picture from then on has all of them listed.
-        known = sorted((path.stat().st_mtime_ns, path.stat().st_size, path) for path in self.folder.glob(f"*{SUFFIX}"))
+        known = []
+        for path in self.folder.glob(f"*{SUFFIX}"):
+            with suppress(FileNotFoundError):  # another thread, or another service, makes room as well
+                known.append((path.stat().st_mtime_ns, path.stat().st_size, path))
         self._bytes = sum(size for _, size, _ in known)
-        for _, size, path in known:
+        for _, size, path in sorted(known):
             if self._bytes <= self.most_bytes * 3 // 4:
                 return
             path.unlink(missing_ok=True)
