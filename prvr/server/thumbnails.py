@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import tempfile
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class Thumbnails:
         self.folder, self.most_bytes = _writable(folder), most_bytes
         self._making: dict[str, asyncio.Task[bytes]] = {}
         self._turn = asyncio.Semaphore(AT_ONCE)
+        self._keeping = threading.Lock()
         self._bytes = sum(path.stat().st_size for path in self.folder.glob(f"*{SUFFIX}"))
 
     @property
@@ -64,19 +66,21 @@ class Thumbnails:
         return made
 
     def _keep(self, path: Path, picture: bytes) -> None:
-        try:
-            write_whole(path, picture)
-        except OSError:  # the disk is full: a cache that cannot grow is no reason to show nothing
-            return
-        self._bytes += len(picture)
-        if self._bytes > self.most_bytes:
-            self._make_room()
+        # One thread at a time, or what is there and what is counted go apart.
+        with self._keeping:
+            try:
+                write_whole(path, picture)
+            except OSError:  # the disk is full: a cache that cannot grow is no reason to show nothing
+                return
+            self._bytes += len(picture)
+            if self._bytes > self.most_bytes:
+                self._make_room()
 
     def _make_room(self) -> None:
         # Down to three quarters, so that not every picture from then on has all of them listed.
         known = []
         for path in self.folder.glob(f"*{SUFFIX}"):
-            with suppress(FileNotFoundError):  # another thread, or another service, makes room as well
+            with suppress(FileNotFoundError):  # another service makes room as well
                 known.append((path.stat().st_mtime_ns, path.stat().st_size, path))
         self._bytes = sum(size for _, size, _ in known)
         for _, size, path in sorted(known):
