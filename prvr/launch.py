@@ -93,8 +93,7 @@ def _run(rank: int, work: Callable[[], None], size: int, meeting: str, reports: 
         reports[rank].send((_sendable(problem), traceback.format_exc()))
         sys.exit(1)
     # All is done and on disk. Threads of torch's backends may outlive what they use while a process is taken down, and abort it.
-    sys.stdout.flush()
-    sys.stderr.flush()
+    # What is said has been written out: typer's echo flushes, and stderr is not buffered.
     os._exit(0)
 
 
