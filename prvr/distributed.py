@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 import torch
 import torch.distributed as dist
@@ -68,6 +68,9 @@ class Alone:
     def hand_out_bytes(self, data: bytes) -> bytes:
         """The same."""
         return data
+
+    def leave(self) -> None:
+        """Nothing stands open."""
 
 
 @final
@@ -125,6 +128,10 @@ class Team:
         leaders = own if self.leads else torch.empty(int(size), dtype=torch.uint8)
         self.hand_out([leaders])
         return leaders.numpy().tobytes()
+
+    def leave(self) -> None:
+        """Ends the process, whose work is done."""
+        end_process()
 
     def _gather(
         self, queries: Embeddings, videos: Embeddings, batch: Batch, *, captions: Int[Tensor, "V"]
@@ -194,6 +201,14 @@ def joined(device: str) -> Iterator[Group]:
     yield Team(place)
     # Not where something failed: others may wait for what will not come.
     dist.destroy_process_group()
+
+
+def end_process() -> NoReturn:
+    """Ends a process at once, all of whose work is on disk and said: typer's echo flushes, and stderr is not buffered.
+
+    Threads of torch's backends may outlive what they use while Python is taken down, and abort the process.
+    """
+    os._exit(0)
 
 
 def places(

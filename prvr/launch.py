@@ -18,7 +18,7 @@ from types import FrameType
 import torch
 from torch.multiprocessing.spawn import start_processes
 
-from prvr.distributed import RENDEZVOUS
+from prvr.distributed import RENDEZVOUS, end_process
 from prvr.errors import ProcessLost, PrvrError, SettingError
 
 # So long has a process to end by itself when it is told to, before it is killed.
@@ -92,9 +92,7 @@ def _run(rank: int, work: Callable[[], None], size: int, meeting: str, reports: 
             _sleep(2 * GRACE)
         reports[rank].send((_sendable(problem), traceback.format_exc()))
         sys.exit(1)
-    # All is done and on disk. Threads of torch's backends may outlive what they use while a process is taken down, and abort it.
-    # What is said has been written out: typer's echo flushes, and stderr is not buffered.
-    os._exit(0)
+    end_process()
 
 
 def _sleep(seconds: float) -> None:

@@ -5,6 +5,7 @@ Larger is better, always. Padded frames score -inf, so that no maximum and no so
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -53,6 +54,23 @@ def frame_dots(
 def video_scores(frame_scores: Float[Tensor, "Q V F"]) -> Float[Tensor, "Q V"]:
     """The score of a video is that of its best frame: max_f."""
     return frame_scores.amax(-1)
+
+
+def fused(
+    queries: Sequence[Float[Tensor, "Q D"]],
+    videos: Sequence[Float[Tensor, "V _ D"]],
+    masks: Sequence[Bool[Tensor, "V _"]],
+    *,
+    weights: Sequence[float],
+) -> Float[Tensor, "Q V"]:
+    """Weighted sum over fields of the best row's cosine. Fused per video, never per frame."""
+    parts = zip(weights, queries, videos, masks, strict=True)
+    return torch.stack([w * video_scores(frame_cosines(q, v, m)) for w, q, v, m in parts]).sum(0)
+
+
+def every_row(field: Float[Tensor, "V N D"]) -> Bool[Tensor, "V N"]:
+    """The mask of a field without padding."""
+    return torch.ones(field.shape[:2], dtype=torch.bool, device=field.device)
 
 
 def own_video(frame_scores: Float[Tensor, "Q V F"], target: Tensor) -> Float[Tensor, "Q F"]:

@@ -107,3 +107,4 @@ def _train(
         reached = f"best epoch {about['epoch'] + 1}, SumR {about['dev']['sumr']:.1f} on {splits.dev.split}"
         line = f"{out}: {reached}, protocol {splits.protocol}; curves in {out / 'curves.png'}"
         show(as_json, {"run": str(out), "fingerprint": best.fingerprint, **about}, [line])
+    group.leave()

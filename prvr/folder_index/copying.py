@@ -59,7 +59,7 @@ def copy_index(
 
 
 def _copied(ours: Kept, theirs: Kept, tell: Progress | None) -> Copied:
-    ids = ours.ids
+    ids = sorted(ours.ids)
     dropped = sorted(set(theirs.ids) - set(ids))
     theirs.delete(dropped)
     written: list[str] = []

@@ -201,12 +201,11 @@ class DlDkd(nn.Module):
 
     def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
         """Weighted sum over branches of the best frame's cosine. Fused per video, never per frame."""
-        parts = zip(_weights(self.config), queries, videos, strict=True)
-        return torch.stack([w * scores.video_scores(scores.frame_cosines(q, v, mask)) for w, q, v in parts]).sum(0)
+        return scores.fused(queries, videos, [mask] * len(videos), weights=_weights(self.config))
 
     def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "F"]:
         """Weighted sum over branches of each frame's cosine: the curve that moments are read from."""
-        mask = torch.ones(video[0].shape[:2], dtype=torch.bool, device=video[0].device)
+        mask = scores.every_row(video[0])
         parts = zip(_weights(self.config), query, video, strict=True)
         return torch.stack([w * scores.frame_cosines(q, v, mask)[0, 0] for w, q, v in parts]).sum(0)
 

@@ -146,8 +146,7 @@ def objective(model: DualEncoding, queries: Embeddings, videos: Embeddings, batc
 
 def cosines(queries: Float[Tensor, "Q D"], videos: Float[Tensor, "V 1 D"]) -> Float[Tensor, "Q V"]:
     """Of every query with every video, where a video is one row."""
-    real = torch.ones(videos.shape[:2], dtype=torch.bool, device=videos.device)
-    return scores.frame_cosines(queries, videos, real)[..., 0]
+    return scores.frame_cosines(queries, videos, scores.every_row(videos))[..., 0]
 
 
 def mean_row(rows: Float[Tensor, "N L E"], mask: Bool[Tensor, "N L"]) -> Float[Tensor, "N E"]:

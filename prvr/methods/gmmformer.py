@@ -145,12 +145,12 @@ class GmmFormer(nn.Module):
 
     def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
         """Weighted sum of the best clip's cosine and that of the frames' one vector; nothing here is padded."""
-        weights = (1 - self.config.frame_weight, self.config.frame_weight)
-        return fused(queries, videos, [every_row(field) for field in videos], weights=weights)
+        assert self.score_weights is not None
+        return scores.fused(queries, videos, [scores.every_row(field) for field in videos], weights=self.score_weights)
 
     def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "N"]:
         """Each clip's cosine."""
-        return scores.frame_cosines(query[0], video[0], every_row(video[0]))[0, 0]
+        return scores.frame_cosines(query[0], video[0], scores.every_row(video[0]))[0, 0]
 
 
 def objective(
@@ -170,7 +170,7 @@ def objective(
     terms = branch_terms(
         queries,
         videos,
-        [every_row(field) for field in videos],
+        [scores.every_row(field) for field in videos],
         batch.target,
         margin=config.margin,
         pool=config.negative_pool if epoch >= config.hard_from_epoch else None,
@@ -225,19 +225,6 @@ def check_widths(widths: Sequence[float]) -> None:
     """
     if not widths or min(widths) < 0:
         raise SettingError(f"widths is {tuple(widths)}; name one or more, each above 0, or 0 for no window")
-
-
-def fused(
-    queries: Embeddings, videos: Embeddings, masks: Sequence[Bool[Tensor, "V _"]], *, weights: Sequence[float]
-) -> Float[Tensor, "Q V"]:
-    """Weighted sum over fields of the best row's cosine."""
-    parts = zip(weights, queries, videos, masks, strict=True)
-    return torch.stack([w * scores.video_scores(scores.frame_cosines(q, v, m)) for w, q, v, m in parts]).sum(0)
-
-
-def every_row(field: Float[Tensor, "V N D"]) -> Bool[Tensor, "V N"]:
-    """The mask of a field without padding."""
-    return torch.ones(field.shape[:2], dtype=torch.bool, device=field.device)
 
 
 def _blocks(config: GmmFormerConfig, places: int) -> list[nn.Module]:

@@ -39,8 +39,6 @@ from prvr.methods.gmmformer import (
     VideoBranch,
     branch_terms,
     check_widths,
-    every_row,
-    fused,
     of_siblings,
 )
 
@@ -130,8 +128,8 @@ class GmmFormerV2(nn.Module):
 
     def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
         """Weighted sum of the best clip's and the best frame's cosine."""
-        weights = (1 - self.config.frame_weight, self.config.frame_weight)
-        return fused(queries, videos, (every_row(videos[0]), mask), weights=weights)
+        assert self.score_weights is not None
+        return scores.fused(queries, videos, (scores.every_row(videos[0]), mask), weights=self.score_weights)
 
     def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "F"]:
         """Weighted sum of each frame's cosine and that of the clip it is in."""
@@ -163,7 +161,7 @@ def student_terms(config: Any, queries: Embeddings, videos: Embeddings, batch: B
     terms = branch_terms(
         queries,
         videos,
-        (every_row(videos[0]), batch.frame_mask),
+        (scores.every_row(videos[0]), batch.frame_mask),
         batch.target,
         margin=config.margin,
         pool=config.negative_pool if epoch >= config.hard_from_epoch else None,
@@ -183,8 +181,8 @@ def student_terms(config: Any, queries: Embeddings, videos: Embeddings, batch: B
 
 def fused_curve(query: Embeddings, video: Embeddings, *, frame_weight: float) -> Float[Tensor, "F"]:
     """Weighted sum of each frame's cosine and that of the clip it is in, for one query and one video."""
-    of_clips, of_frames = (scores.frame_cosines(q, v, every_row(v))[0] for q, v in zip(query, video, strict=True))
-    return ((1 - frame_weight) * over_frames(of_clips, every_row(video[1])) + frame_weight * of_frames)[0]
+    of_clips, of_frames = (scores.frame_cosines(q, v, scores.every_row(v))[0] for q, v in zip(query, video, strict=True))
+    return ((1 - frame_weight) * over_frames(of_clips, scores.every_row(video[1])) + frame_weight * of_frames)[0]
 
 
 def focal_diversity(

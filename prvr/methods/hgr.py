@@ -105,12 +105,12 @@ class Hgr(nn.Module):
 
     def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "F"]:
         """The mean over levels of the phrases' cosines with each frame; the event's is the same for all frames."""
-        event = scores.frame_cosines(query[0], video[2], _all_real(video[2]))[:, 0]
+        event = scores.frame_cosines(query[0], video[2], scores.every_row(video[2]))[:, 0]
         return curves(query, (video[0], video[1], event))[0]
 
     def _score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
         (event, nodes, real), (actions, entities, whole) = queries, videos
-        found = [scores.frame_cosines(event, whole, _all_real(whole))[..., 0]]
+        found = [scores.frame_cosines(event, whole, scores.every_row(whole))[..., 0]]
         for its_nodes, its_real, frames in _levels(nodes, real, actions, entities):
             found.append(phrase_scores(its_nodes, its_real, frames, mask, sharpness=self.config.sharpness))
         return torch.stack(found).sum(0) / _levels_there(real)[:, None]
@@ -176,7 +176,3 @@ def _levels(
 
 def _levels_there(real: Bool[Tensor, "Q N"]) -> Int[Tensor, "Q"]:
     return 1 + real[:, :ACTIONS].any(1).long() + real[:, ACTIONS:].any(1).long()
-
-
-def _all_real(rows: Float[Tensor, "V P D"]) -> Bool[Tensor, "V P"]:
-    return torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device)

@@ -25,14 +25,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import dropout as dropped
 
-from prvr import hyperboloid, losses
+from prvr import hyperboloid, losses, scores
 from prvr.batch import Batch, Reading
 from prvr.clips import clip_means, clip_rows
 from prvr.gaussian import Consolidation, FeedForward, attention_block
 from prvr.layers import AttentivePooling, Dropout, Rows, initialise
 from prvr.methods import checks
 from prvr.methods.contract import Contrast, Embeddings, Terms
-from prvr.methods.gmmformer import QueryEncoder, Sizes, VideoBranch, check_widths, every_row, fused
+from prvr.methods.gmmformer import QueryEncoder, Sizes, VideoBranch, check_widths
 from prvr.methods.gmmformer_v2 import fused_curve, student_terms
 
 CURVATURE = 1.0
@@ -145,7 +145,7 @@ class PartialOrder(nn.Module):
         target: Int[Tensor, "Q"],
     ) -> Float[Tensor, ""]:
         c = self.log_curvature.exp().clamp(CURVATURE / 10, CURVATURE * 10)
-        videos = (self.clips(clips, every_row(clips)) + self.frames(frames, mask)) / 2
+        videos = (self.clips(clips, scores.every_row(clips)) + self.frames(frames, mask)) / 2
         apex = hyperboloid.exponential(videos * self.log_video_scale.clamp(max=0).exp(), c)
         point = hyperboloid.exponential(queries * self.log_query_scale.clamp(max=0).exp(), c)
         return hyperboloid.outside_cone(apex[target], point, c).mean()
@@ -187,8 +187,8 @@ class HlFormer(nn.Module):
 
     def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
         """Weighted sum of the best clip's and the best frame's cosine."""
-        weights = (1 - self.config.frame_weight, self.config.frame_weight)
-        return fused(queries, videos, (every_row(videos[0]), mask), weights=weights)
+        assert self.score_weights is not None
+        return scores.fused(queries, videos, (scores.every_row(videos[0]), mask), weights=self.score_weights)
 
     def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "F"]:
         """Weighted sum of each frame's cosine and that of the clip it is in."""

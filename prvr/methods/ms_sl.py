@@ -143,8 +143,7 @@ class MsSl(nn.Module):
 
     def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "F"]:
         """Weighted sum of each frame's cosine and of that of the row it stands in."""
-        mask = torch.ones(video[1].shape[:2], dtype=torch.bool, device=video[1].device)
-        return self.along(query[0], video[0], video[1], mask)[0]
+        return self.along(query[0], video[0], video[1], scores.every_row(video[1]))[0]
 
     def along(
         self,

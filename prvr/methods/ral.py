@@ -27,12 +27,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from prvr import losses
+from prvr import losses, scores
 from prvr.batch import Batch
 from prvr.layers import AttentivePooling, initialise
 from prvr.methods import checks
 from prvr.methods.contract import Contrast, Embeddings, Terms
-from prvr.methods.gmmformer import GmmFormer, GmmFormerConfig, every_row
+from prvr.methods.gmmformer import GmmFormer, GmmFormerConfig
 from prvr.methods.gmmformer import objective as gmmformer_objective
 from prvr.methods.gmmformer_v2 import GmmFormerV2, GmmFormerV2Config
 from prvr.methods.gmmformer_v2 import objective as gmmformer_v2_objective
@@ -115,7 +115,7 @@ class Gaussians(nn.Module):
             nn.init.constant_(layer.bias, FIRST_LOG_VARIANCE)
 
     def forward(self, queries: Float[Tensor, "Q D"], clips: Float[Tensor, "V N D"]) -> tuple[Gaussian, Gaussian]:
-        videos = self.pooling(clips, every_row(clips))
+        videos = self.pooling(clips, scores.every_row(clips))
         return Gaussian(queries, self.of_query(queries)), Gaussian(videos, self.of_video(videos))
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -99,8 +98,7 @@ class Reloclnet(nn.Module):
 
     def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "F"]:
         """Each frame's cosine."""
-        mask = torch.ones(video[0].shape[:2], dtype=torch.bool, device=video[0].device)
-        return scores.frame_cosines(query[0], video[0], mask)[0, 0]
+        return scores.frame_cosines(query[0], video[0], scores.every_row(video[0]))[0, 0]
 
 
 def objective(

@@ -125,8 +125,7 @@ def field_profile(model: Model, queries: Embeddings, videos: Embeddings, batch: 
             cosines = scores.frame_cosines(query, video, batch.frame_mask)
             parts.append(weight * scores.own_video(cosines, batch.target).masked_fill(~mask, 0))
         elif rows > 1:
-            every = torch.ones(video.shape[:2], dtype=torch.bool, device=video.device)
-            of_clips = scores.own_video(scores.frame_cosines(query, video, every), batch.target)
+            of_clips = scores.own_video(scores.frame_cosines(query, video, scores.every_row(video)), batch.target)
             parts.append(weight * over_frames(of_clips, mask).masked_fill(~mask, 0))
     return torch.stack(parts).sum(0).masked_fill(~mask, losses.LOWEST)
 

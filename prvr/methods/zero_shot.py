@@ -89,7 +89,7 @@ class ZeroShot(nn.Module):
 
     def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "P"]:
         """The curve of what a frame scores, or a clip where there are only clips."""
-        whole = [torch.ones(field.shape[:2], dtype=torch.bool, device=field.device) for field in video]
+        whole = [scores.every_row(field) for field in video]
         if self.config.parts in SEGMENTED:
             unit = normalize(query[0], dim=-1)
             return torch.stack([scores.frame_dots(unit, v, m)[0, 0] for v, m in zip(video, whole, strict=True)]).amax(0)
