@@ -30,7 +30,6 @@ from prvr.extract.stream import ThisProcess
 from prvr.video import VideoReader, find_videos
 
 SHARED = Path(os.environ.get("PRVR_SHARED", Path(__file__).parents[2] / "shared")) / "data"
-Times = list[float]
 
 
 def main() -> None:
@@ -89,8 +88,10 @@ def pipeline(videos: dict[str, Path], encoder: Timed, rate: float, runs: int) ->
             f"encoder at work {share:.0%}, {rate_done:.1f} frames/s"
         )
     ratios = [old / new for old, new in zip(*seconds.values(), strict=True)]
-    print(f"{len(videos)} videos, {frames} frames: pipeline {statistics.median(ratios):.2f} times as fast, "
-          f"{min(ratios):.2f}-{max(ratios):.2f}")  # fmt: skip
+    print(
+        f"{len(videos)} videos, {frames} frames: pipeline {statistics.median(ratios):.2f} times as fast, "
+        f"{min(ratios):.2f}-{max(ratios):.2f}"
+    )
 
 
 def one_after_the_other(videos: dict[str, Path], encoder: ImageEncoder, rate: float) -> int:

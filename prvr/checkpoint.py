@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from torch import nn
 from prvr import config
 from prvr.calibration import Calibration, from_dict
 from prvr.device import open_device
-from prvr.errors import ModelError, PrvrError, nearest
+from prvr.errors import DataError, ModelError, PrvrError, nearest
 from prvr.files import write_json, write_whole
 from prvr.methods import METHODS, Method
 from prvr.methods.contract import Model
@@ -37,6 +38,7 @@ class Source:
     name: of the encoder or of the published features; columns: their width.
     source: what the encoder can be opened from, a folder or a hub name; None if it is not one of ours.
     fingerprint: of the encoder's weights. rate: frames per second, for frames.
+    parts: of features side by side, where each block comes from; of text, words first and then sentences.
     """
 
     name: str
@@ -44,6 +46,27 @@ class Source:
     source: str | None = None
     fingerprint: str | None = None
     rate: float | None = None
+    parts: tuple[Source, ...] = ()
+
+
+def joined(parts: Sequence[Source]) -> Source:
+    """The source of features side by side.
+
+    Raises:
+        DataError: frames were taken at different rates.
+    """
+    rates = {part.rate for part in parts}
+    if len(rates) > 1:
+        each = ", ".join(f"{part.name} at {part.rate}" for part in parts)
+        raise DataError(f"frames side by side were taken at different rates ({each}); extract both at one --rate")
+    known = [part.fingerprint for part in parts if part.fingerprint]
+    return Source(
+        "+".join(part.name for part in parts),
+        sum(part.columns for part in parts),
+        fingerprint="+".join(known) if len(known) == len(parts) else None,
+        rate=rates.pop(),
+        parts=tuple(parts),
+    )
 
 
 @dataclass(frozen=True)
@@ -118,7 +141,7 @@ def load(path: str | Path) -> Checkpoint:
     path = Path(path)
     try:
         text = json.loads((path / CONFIG).read_text())
-        reads = Reads(**{name: Source(**text["reads"][name]) for name in ("frames", "text")})
+        reads = Reads(*(_source(text["reads"][name]) for name in ("frames", "text")))
         settings: Any = config.from_dict(_method(text["method"]).config, text["settings"])
         with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten, and must not move the caller's state
             checkpoint = build(text["method"], settings, reads)
@@ -137,6 +160,10 @@ def load(path: str | Path) -> Checkpoint:
     except PrvrError as problem:
         raise ModelError(f"{path / CONFIG}: {problem}") from None
     return Checkpoint(checkpoint.method, settings, reads, checkpoint.model, text.get("about", {}), calibration)
+
+
+def _source(text: dict[str, Any]) -> Source:
+    return Source(**{**text, "parts": tuple(_source(part) for part in text.get("parts", ()))})
 
 
 def _next_step(path: Path) -> str:

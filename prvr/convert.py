@@ -13,7 +13,7 @@ compared with its checksum.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from prvr.batch import Reading, read_frames, read_words, resample
 from prvr.datasets.published import SUFFIX, load
 from prvr.errors import DataError, SettingError
 from prvr.extract import Extraction, Progress, feature_folder
+from prvr.extract.ledger import drop
 from prvr.features import Features, columns, place, rows_of
 from prvr.features.bigfile import BigFile
 from prvr.features.npz import NpzFolder
@@ -211,14 +212,14 @@ def _pack(part: _Part, package: Path, dtype: str, on_progress: Progress) -> Extr
     problems: dict[str, str] = {}
     with PackedWriter(part.folder, columns=_width(part.source), about=about, dtype=dtype) as writer:
         there = writer.features
-        dropped = _delete(writer, [id for id in there if id not in part.ids])
+        dropped = drop(writer, [id for id in there if id not in part.ids])
         is_kept = {id: id in there and stamp.items() <= there.info(id).items() for id in part.ids}
         fresh = [id for id in is_kept if not is_kept[id]]
         for count, items in _prepared(part, fresh, stamp, problems):
             _append(writer, items, problems)
             on_progress(f"{part.name} {part.kind}", len(is_kept) - len(fresh) + count, len(is_kept))
-        _delete(writer, problems)
-        broken = _delete(writer, unsound(there, on_progress))
+        drop(writer, problems)
+        broken = drop(writer, unsound(there, on_progress))
     tidy(part.folder)
     problems |= dict.fromkeys(broken, "its rows on disk are not those that were written; run the same command again")
     good = [id for id in is_kept if id not in problems]
@@ -251,13 +252,6 @@ def _append(writer: PackedWriter, items: Sequence[_Item], problems: dict[str, st
                 writer.append(*item)
             except DataError as refused:
                 problems[item[0]] = str(refused)
-
-
-def _delete(writer: PackedWriter, ids: Iterable[str]) -> list[str]:
-    there = [id for id in ids if id in writer.features]
-    for id in there:
-        writer.delete(id)
-    return there
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:

@@ -17,7 +17,6 @@ import numpy as np
 from prvr.checkpoint import Reads
 from prvr.datasets import Dataset
 from prvr.errors import DataError, SettingError
-from prvr.features import FeatureSet
 from prvr.similarities import Similarities, similarities
 from prvr.train import Data, Recipe, train_student
 
@@ -49,7 +48,7 @@ def out_of_fold_ranks(
             for held in (True, False)
         )
         teacher = train_student(out / f"fold{fold}", recipe, reads=reads, data=replace(data, train=outside), device=device)
-        ranks |= _ranks(similarities(teacher, inside, FeatureSet(data.features.frames, data.features.text)), inside)
+        ranks |= _ranks(similarities(teacher, inside, data.features), inside)
     return ranks
 
 

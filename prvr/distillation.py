@@ -21,10 +21,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from prvr import losses
+from prvr import checks, losses, scores
 from prvr.batch import Batch
 from prvr.errors import SettingError, nearest
 from prvr.schedules import DECAYS, SOFT_TARGET_DECAYS, soft_target_weight
+from prvr.scores import Comparison
 
 Target = Literal["frame_profile", "batch_matrix", "feature"]
 Loss = Literal["kl", "mse", "huber"]
@@ -61,12 +62,8 @@ class Distillation:
     teacher_temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("soft_target_epochs", "distillation_temperature", "teacher_temperature"):
-            if getattr(self, name) <= 0:
-                raise SettingError(f"{name} is {getattr(self, name)}; it must be above 0")
-        for name in ("hard_fraction", "mixing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise SettingError(f"{name} is {getattr(self, name)}; it takes a share from 0 to 1")
+        checks.above_zero(self, "soft_target_epochs", "distillation_temperature", "teacher_temperature")
+        checks.shares(self, "hard_fraction", "mixing")
         if self.distillation_target == "feature" and self.distillation_aggregate != "each":
             raise SettingError(
                 f"distillation_aggregate is {self.distillation_aggregate!r}, and features of several teachers have no common "
@@ -155,6 +152,12 @@ class TeacherShares(nn.Module):
     ) -> Float[Tensor, ""]:
         """The contrastive loss of the aggregated scores of a batch."""
         return losses.info_nce(together(matrices, "learned", self()) / temperature, target)
+
+
+@torch.no_grad()
+def guides_of(batch: Batch) -> list[Comparison]:
+    """What each teacher of a batch says of its queries and videos."""
+    return [scores.compare(t.queries, t.frames, batch.frame_mask, batch.target) for t in batch.teachers]
 
 
 def together(

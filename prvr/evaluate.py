@@ -150,7 +150,7 @@ def _encoded(model: Model, dataset: Dataset, features: FeatureSet) -> tuple[Exac
     """The split's videos as an index, and its captions as queries."""
     if not dataset.captions:
         raise DataError(f"split {dataset.split!r} of {dataset.name!r} has no captions; there is nothing to evaluate")
-    feature_files.check(dataset, FeatureSet(features.frames, features.text))
+    feature_files.check(dataset, features.without_teachers)
     check_widths(features, model.reading)
     index = ExactIndex(model)
     add_videos(index, dataset.video_ids, features.frames, durations=dataset.durations)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -30,3 +34,10 @@ def write_json(path: Path, value: Any) -> None:
     """`write_whole` of a value as JSON that a person can read."""
     # backslashreplace: a file name that is not UTF-8 may be in it, and becomes an escape that JSON knows.
     write_whole(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
+
+
+def write_picture(path: Path, figure: Figure) -> None:
+    """`write_whole` of a figure as PNG."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    write_whole(path, picture.getvalue())

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import dropout as dropped
-from torch.nn.functional import linear
 
-from prvr.layers import Dropout, Rows, SelfAttention
+from prvr.layers import Dropout, MultiHead, Rows, SelfAttention
 
 WIDTHS_PER_DEVIATION = 9
 
@@ -36,7 +36,8 @@ def attention_block(hidden: int, heads: int, dropout: float, *, places: int, wid
     return GaussianAttention(hidden, heads, dropout, places=places, width=width)
 
 
-class GaussianAttention(nn.Module):
+@final
+class GaussianAttention(MultiHead):
     """`SelfAttention` whose logits are multiplied by a window, softmax(G * Q K^T / sqrt(d)) V.
 
     Far logits go to 0 and not to -inf: a far frame counts as one that is neither like nor unlike.
@@ -45,27 +46,17 @@ class GaussianAttention(nn.Module):
     window: Tensor
 
     def __init__(self, hidden: int, heads: int, dropout: float, *, places: int, width: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query = nn.Linear(hidden, hidden)
-        self.key = nn.Linear(hidden, hidden)
-        self.value = nn.Linear(hidden, hidden)
-        self.output = nn.Linear(hidden, hidden)
-        self.norm = nn.LayerNorm(hidden)
-        self.dropout = Dropout(dropout)
+        super().__init__(hidden, heads, dropout)
         self.register_buffer("window", window(places, width), persistent=False)
 
     def forward(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
-        layers = (self.query, self.key, self.value)
-        weight, bias = torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
-        joined = rows.padded(linear(hidden, weight, bias)).unflatten(-1, (3, self.heads, -1))
-        query, key, value = joined.permute(2, 0, 3, 1, 4)
+        query, key, value = self.split(hidden, rows)
         length = rows.mask.shape[1]
         logits = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1]) * self.window[:length, :length]
         share = logits.masked_fill(~rows.mask[:, None, None], -float("inf")).softmax(-1)
         # torch's own: ours writes over its input, which the softmax still needs.
         mixed = dropped(share, self.dropout.share, self.training) @ value
-        return self.norm(self.dropout(self.output(rows.packed(mixed.transpose(1, 2).flatten(2)))) + hidden)
+        return self.joined(mixed, hidden, rows)
 
 
 class GaussianBlock(nn.Module):
@@ -93,7 +84,8 @@ class FeedForward(nn.Module):
         return self.norm(self.dropout(self.narrow(self.widen(hidden).relu())) + hidden)
 
 
-class Consolidation(nn.Module):
+@final
+class Consolidation(MultiHead):
     """Several views of a video as one: at each place a weighted sum, the weights drawn from each view as a whole.
 
     A token attends to each view, which gives a vector a view; a two-layer network makes of it a number for each place;
@@ -101,14 +93,8 @@ class Consolidation(nn.Module):
     """
 
     def __init__(self, hidden: int, heads: int, dropout: float, *, places: int, temperature: float) -> None:
-        super().__init__()
-        self.heads, self.temperature = heads, temperature
-        self.query = nn.Linear(hidden, hidden)
-        self.key = nn.Linear(hidden, hidden)
-        self.value = nn.Linear(hidden, hidden)
-        self.output = nn.Linear(hidden, hidden)
-        self.norm = nn.LayerNorm(hidden)
-        self.dropout = Dropout(dropout)
+        super().__init__(hidden, heads, dropout)
+        self.temperature = temperature
         self.first = nn.Linear(hidden, hidden)
         self.second = nn.Linear(hidden, places)
 

@@ -5,7 +5,7 @@ Padding is not computed with: `Rows` takes the real rows R out of padded sequenc
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -80,8 +80,8 @@ class Positions(nn.Module):
         return self.dropout(self.norm(hidden + embedding(places, self.table.weight)))
 
 
-class SelfAttention(nn.Module):
-    """Multi-head self-attention, output Linear, dropout, residual, LayerNorm; there is no feed-forward layer.
+class MultiHead(nn.Module):
+    """What attention with several heads is made of: query, key, value; output Linear, dropout, residual, LayerNorm.
 
     Query, key and value keep a Linear each, though they are computed as one: fused into one tensor they would be
     clipped as one, and training would take another path (spec/dl-dkd 2.7).
@@ -97,14 +97,26 @@ class SelfAttention(nn.Module):
         self.norm = nn.LayerNorm(hidden)
         self.dropout = Dropout(dropout)
 
-    def forward(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
+    def split(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "3 N H L _"]:
+        """Query, key and value of each head, padded."""
         layers = (self.query, self.key, self.value)
         weight, bias = torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
-        joined = rows.padded(linear(hidden, weight, bias)).unflatten(-1, (3, self.heads, -1))
-        query, key, value = joined.permute(2, 0, 3, 1, 4).contiguous().unbind()
+        return rows.padded(linear(hidden, weight, bias)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+
+    def joined(self, mixed: Float[Tensor, "N H L _"], hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
+        """What the heads say, added to what was there."""
+        return self.norm(self.dropout(self.output(rows.packed(mixed.transpose(1, 2).flatten(2)))) + hidden)
+
+
+@final
+class SelfAttention(MultiHead):
+    """Multi-head self-attention; there is no feed-forward layer."""
+
+    def forward(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
+        query, key, value = self.split(hidden, rows).contiguous().unbind()
         share = self.dropout.share if self.training else 0.0
         mixed = scaled_dot_product_attention(query, key, value, attn_mask=rows.mask[:, None, None], dropout_p=share)
-        return self.norm(self.dropout(self.output(rows.packed(mixed.transpose(1, 2).flatten(2)))) + hidden)
+        return self.joined(mixed, hidden, rows)
 
 
 class SequenceEncoder(nn.Module):

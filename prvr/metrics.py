@@ -209,10 +209,11 @@ def ceilings(texts: Sequence[str], correct: Bool[np.ndarray, "Q V"]) -> dict[int
 
 def _check(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"]) -> None:
     if scores.size and np.isnan(scores.min()):
-        raise DataError(f"{int(np.isnan(scores).any(1).sum())} of {len(scores)} queries have scores that are not numbers")
+        broken = int(np.isnan(scores).any(1).sum())
+        raise DataError(f"{broken} of {len(scores)} queries have scores that are not numbers; train the model again")
     has = correct.any(1)
     if not has.all():
-        raise DataError(f"query {int(has.argmin())} has no correct video in the gallery")
+        raise DataError(f"query {int(has.argmin())} has no correct video in the gallery; leave it out")
 
 
 def _correct_scores(

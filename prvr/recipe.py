@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from prvr import checks
 from prvr.config import override
 from prvr.distillation import Distillation
-from prvr.errors import SettingError
 from prvr.methods import METHODS
 from prvr.methods.taught import own_settings
 
@@ -30,9 +30,7 @@ class Training:
     seed: int = 9527
 
     def __post_init__(self) -> None:
-        for name in ("lr", "epochs", "batch_videos"):
-            if getattr(self, name) <= 0:
-                raise SettingError(f"{name} is {getattr(self, name)}; it must be above 0")
+        checks.above_zero(self, "lr", "epochs", "batch_videos")
 
 
 @dataclass(frozen=True)

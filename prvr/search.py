@@ -16,7 +16,8 @@ from prvr.checkpoint import Checkpoint, device_of
 from prvr.encoders import Encoder, SentenceEncoder, WordEncoder
 from prvr.errors import ModelError, SettingError
 from prvr.index import where as conditions
-from prvr.index.contract import Entry, Store, relevance
+from prvr.index.contract import Entry, Found, Store, relevance
+from prvr.index.disk import approximable
 from prvr.index.resident import contributions, units
 from prvr.methods.contract import Embeddings, Model
 from prvr.moments import Span, best_span, find_spans
@@ -69,10 +70,15 @@ def encode_queries(model: Model, text_features: Sequence[np.ndarray]) -> Embeddi
 
 def find(index: Store, queries: Embeddings, k: int, *, where: Sequence[conditions.Condition] = ()) -> list[list[Hit]]:
     """The k best videos of each query among those that meet all conditions, best first, each with its moments."""
+    return with_moments(index, queries, index.search(queries, k, where=where))
+
+
+def with_moments(index: Store, queries: Embeddings, found: Sequence[Sequence[Found]]) -> list[list[Hit]]:
+    """What was found for each query, with its moments."""
     hits = []
-    for place, row in enumerate(index.search(queries, k, where=where)):
+    for place, row in enumerate(found):
         query = tuple(vectors[place : place + 1] for vectors in queries)
-        entries = index.fetch([found.video for found in row])
+        entries = index.fetch([video for video, _ in row])
         # Another process may have taken a video out since.
         hits.append([_hit(index.model, query, entries[id], score) for id, score in row if id in entries])
     return hits
@@ -101,21 +107,27 @@ class VideoSearch:
     def __init__(self, checkpoint: Checkpoint, index: Store, encoder: Encoder, *, videos: Path) -> None:
         self.checkpoint, self.index, self.encoder, self.videos = checkpoint, index, encoder, videos
 
-    def search(self, text: str, *, k: int = 10, where: Sequence[str] = (), min_score: float | None = None) -> list[Hit]:
+    def search(
+        self, text: str, *, k: int = 10, where: Sequence[str] = (), min_score: float | None = None, approximate: bool = False
+    ) -> list[Hit]:
         """The k videos that answer a sentence best, best first; none where nothing reaches `min_score`.
 
         Args:
             where: conditions that a video must meet, such as 'folder=trips' or 'duration>60' (`prvr.index.where`).
             min_score: a probability where the checkpoint is calibrated, and a score where it is not.
+            approximate: whether the first stage stands before the scan, in the setting that `prvr index verify` measured.
 
         Raises:
-            SettingError: a sentence without words or far too long, k below 1, or a condition that is none.
+            SettingError: a sentence without words or far too long, k below 1, or a condition that is none; or an approximate
+                search of an index elsewhere.
+            ModelError: an approximate search without a setting that was measured on these videos.
         """
         if k < 1:
             raise SettingError(f"k is {k}; ask for at least one hit")
         query, among = self.encode(text), [conditions.parse(condition) for condition in where]
         # How far the best is ahead of the second belongs to its probability.
-        hits = self._with_probabilities(find(self.index, query, max(k, 2), where=among)[0], among)[:k]
+        ask = approximable(self.index).search_approximately if approximate else self.index.search
+        hits = self._with_probabilities(with_moments(self.index, query, ask(query, max(k, 2), where=among))[0], among)[:k]
         if min_score is None:
             return hits
         return [hit for hit in hits if (hit.score if hit.probability is None else hit.probability) >= min_score]

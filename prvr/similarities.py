@@ -105,14 +105,15 @@ def similarities(checkpoint: Checkpoint, dataset: Dataset, features: FeatureSet)
     Raises:
         DataError: features are missing, or others than the model reads.
     """
-    check(dataset, FeatureSet(features.frames, features.text))
-    check_widths(FeatureSet(features.frames, features.text), checkpoint.model.reading)
+    read = features.without_teachers
+    check(dataset, read)
+    check_widths(read, checkpoint.model.reading)
     index = ExactIndex(checkpoint.model)
-    add_videos(index, dataset.video_ids, features.frames)
+    add_videos(index, dataset.video_ids, read.frames)
     captions = [caption.id for caption in dataset.captions]
     parts = []
     for start in range(0, len(captions), CAPTIONS_AT_ONCE):
-        queries = encode_captions(checkpoint.model, captions[start : start + CAPTIONS_AT_ONCE], features.text)
+        queries = encode_captions(checkpoint.model, captions[start : start + CAPTIONS_AT_ONCE], read.text)
         parts.append(index.scores(queries).numpy().astype(np.float32))
     rows, columns = ({id: place for place, id in enumerate(ids)} for ids in (captions, index.ids))
     return Similarities(np.concatenate(parts), rows, columns, {"model": checkpoint.fingerprint})

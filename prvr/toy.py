@@ -87,7 +87,7 @@ def write_toy(
     _write_frames(package / "FeatureData" / "toy_frames", videos, world, rng)
     for name in TEACHERS:
         _write_teacher(package, collection, name, videos, world, rng)
-    _write_words(package, collection, videos, world, rng)
+    _write_words(package, collection, videos, world)
     for split, stands_as in (("train", ("train",)), ("test", ("val", "test"))):
         for its in stands_as:
             _write_captions(package, collection, its, splits[split])
@@ -193,9 +193,7 @@ def _write_teacher(
     _write_hdf5(package / "TextData" / f"{name}_{collection}_query_feat.hdf5", sentences)
 
 
-def _write_words(
-    package: Path, collection: str, videos: Mapping[str, tuple[Moment, ...]], world: World, rng: np.random.Generator
-) -> None:
+def _write_words(package: Path, collection: str, videos: Mapping[str, tuple[Moment, ...]], world: World) -> None:
     """Three kinds: words that know their sentence (as a language model's), word vectors, word vectors with roles."""
     kinds: dict[str, dict[str, Float32[np.ndarray, "W C"]]] = {"words": {}, "vectors": {}, "roles": {}}
     for id, moment in _captions(videos):

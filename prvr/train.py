@@ -251,7 +251,7 @@ def _check(recipe: Recipe, data: Data) -> None:
     if not data.dev.captions:
         raise DataError(f"split {data.dev.split!r} of {data.dev.name!r} has no captions; there is nothing to choose an epoch on")
     feature_files.check(replace(data.train, video_ids=tuple(_by_video(data.train))), data.features)
-    feature_files.check(data.dev, FeatureSet(data.features.frames, data.features.text))
+    feature_files.check(data.dev, data.features.without_teachers)
 
 
 def _guidance(recipe: Recipe, fresh: Checkpoint, data: Data) -> Guidance | None:

@@ -116,17 +116,14 @@ class VideoReader:
         with suppress(self._av.error.FFmpegError):
             self._container.seek(start + int(seconds / self._stream.time_base), stream=self._stream)
         for packet in self._demuxed():
-            try:
-                frames = self._stream.codec_context.decode(packet)
-            except self._av.error.FFmpegError as problem:
-                self._damage.append(problem.strerror or str(problem))
-                continue
-            for frame in frames:
+            for frame in self._decoded(packet):
                 if last is not None and (self._seconds(frame.pts) or 0.0) > seconds + ROUNDING:
                     return _picture(last)
                 last = frame
         if last is None:
-            raise VideoError(f"no frame of {self.path} at {seconds:g} s can be decoded{self._because()}")
+            raise VideoError(
+                f"no frame of {self.path} at {seconds:g} s can be decoded{self._because()}; convert it or take it out"
+            )
         return _picture(last)
 
     def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
@@ -153,15 +150,18 @@ class VideoReader:
         codec, trusted = self._stream.codec_context, _times_in_packets(self._container, self._stream)
         for packet, wanted in self._needed():
             codec.skip_frame = "DEFAULT" if wanted or not trusted else "NONREF"
-            try:
-                frames = codec.decode(packet)
-            except self._av.error.FFmpegError as problem:
-                self._damage.append(problem.strerror or str(problem))
-                continue
-            for frame in frames:
+            for frame in self._decoded(packet):
                 if frame.is_corrupt:
                     self._damage.append("damaged frame")
                 yield frame
+
+    def _decoded(self, packet: Any) -> list[Any]:
+        try:
+            frames: list[Any] = self._stream.codec_context.decode(packet)
+        except self._av.error.FFmpegError as problem:
+            self._damage.append(problem.strerror or str(problem))
+            return []
+        return frames
 
     def _needed(self) -> Iterator[tuple[Any, bool]]:
         # What follows the last wanted packet before one where decoding starts afresh is needed by nothing.

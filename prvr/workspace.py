@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from prvr.checkpoint import Checkpoint, Reads, Source
+from prvr.checkpoint import Checkpoint, Reads, Source, joined
 from prvr.convert import taught_folder
 from prvr.datasets import Dataset
 from prvr.datasets.folder import CAPTIONS
@@ -135,7 +135,7 @@ def student_features(features: str | Path, *, frames: str, words: str, teachers:
         DataError: features of that name and kind are not there; the nearest is suggested.
     """
     shelf = open_shelf(features)
-    seen, read = _frames(shelf, frames), shelf.text(words, "words")
+    seen, read = _frames(shelf, frames), _text(shelf, words, "words")
     taught = []
     for name in teachers:
         coarser = taught_folder(Path(features), frames, name)
@@ -157,7 +157,7 @@ def features_for(features: str | Path, checkpoint: Checkpoint) -> FeatureSet:
         DataError: they are not there, or come from an encoder of that name with other weights.
     """
     shelf, reads = open_shelf(features), checkpoint.reads
-    found = _frames(shelf, reads.frames.name), shelf.text(reads.text.name, checkpoint.model.reading.text)
+    found = _frames(shelf, reads.frames.name), _text(shelf, reads.text.name, checkpoint.model.reading.text)
     for given, wanted in zip(found, (reads.frames, reads.text), strict=True):
         there = _source(wanted.name, given)
         if (there.fingerprint, there.rate) != (wanted.fingerprint, wanted.rate):
@@ -184,13 +184,23 @@ def kept_similarities(
 
 def _frames(shelf: Package | PackedShelf, name: str) -> Features:
     """The frames of an encoder, or of several side by side: NAME+NAME."""
-    if "+" not in name:
-        return shelf.frames(name)
-    parts = [shelf.frames(each) for each in name.split("+")]
-    return JoinedFeatures([(part, columns(part)) for part in parts])
+    return _joined([shelf.frames(each) for each in name.split("+")])
+
+
+def _text(shelf: Package | PackedShelf, name: str, kind: str) -> Features:
+    """The text of an encoder, or words with the sentences of others beside each: NAME+NAME."""
+    first, *others = name.split("+")
+    return _joined([shelf.text(first, kind), *(shelf.text(each, "sentences") for each in others)])
+
+
+def _joined(parts: Sequence[Features]) -> Features:
+    return parts[0] if len(parts) == 1 else JoinedFeatures([(part, columns(part)) for part in parts])
 
 
 def _source(name: str, features: Features) -> Source:
+    if isinstance(features, JoinedFeatures):
+        parts = zip(name.split("+"), features.parts, strict=True)
+        return joined([_source(each, part) for each, (part, _) in parts])
     if not isinstance(features, Packed):
         return Source(name, columns(features))
     encoder, rate = features.about["encoder"], features.about.get("rate")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from waiting import until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 FLAGS = [
@@ -77,11 +77,3 @@ class Tab:
 
     def shows(self, selector: str, text: str) -> None:
         until(lambda: any(text in one for one in self.texts(selector)), lambda: f"{text!r} not in {self.texts(selector)}")
-
-
-def until(condition: Callable[[], bool], said: Callable[[], str] = lambda: "", *, seconds: float = 15) -> None:
-    """Waits in plain steps: Playwright's own waiting evaluates text, which the page's policy forbids."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, said()
-        time.sleep(0.05)

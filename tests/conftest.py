@@ -1,12 +1,14 @@
-"""What all tests share: one thread, and the real videos and models where they are."""
+"""What all tests share: one thread, the command as one types it, and the real videos and models where they are."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from commands import Answer, Prvr
 
 torch.set_num_threads(1)
 
@@ -24,3 +26,17 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no real videos and models at {folder}; set PRVR_SHARED to their folder")
     return folder
+
+
+@pytest.fixture
+def prvr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Prvr:
+    """The command as one types it, in this process."""
+    from prvr import cli
+
+    def call(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["prvr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Answer(int(ended.value.code or 0), *capsys.readouterr())
+
+    return call

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import Prvr
 from published import arrays, batch, numbers
-from test_cli import Answer, prvr  # noqa: F401
 from test_parity_model import close
 from torch import Tensor
 
@@ -34,7 +34,6 @@ from prvr.checkpoint import CONFIG, Source
 from prvr.errors import ModelError, SettingError
 from prvr.methods.dl_dkd import DlDkd
 
-Prvr = Callable[..., Answer]
 FOLDERS = ["model_double", "model_single", "model_iccv"]
 
 
@@ -80,7 +79,7 @@ def save(path: Path, value: object, *, old: bool = False) -> Path:
 
 @pytest.mark.parametrize(("folder", "old"), [("model_double", False), ("model_single", True), ("model_iccv", False)])
 def test_a_published_checkpoint_gives_the_published_scores(
-    prvr: Prvr,  # noqa: F811
+    prvr: Prvr,
     easydict: type,
     tmp_path: Path,
     folder: str,
@@ -329,7 +328,7 @@ def test_code_in_a_file_is_named_and_not_run(name: str, old: bool, tmp_path: Pat
         assert marker.exists()
 
 
-def test_code_in_a_file_through_the_command(prvr: Prvr, tmp_path: Path) -> None:  # noqa: F811
+def test_code_in_a_file_through_the_command(prvr: Prvr, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     source = save(tmp_path / "model.ckpt", {"model": weights(), "model_cfg": Call(os.system, f"touch {marker}")})
     answer = prvr("checkpoint", "import", source, tmp_path / "run", "--visual-feature", "i3d")
@@ -506,7 +505,7 @@ except MemoryError:
 # Elsewhere
 
 
-def test_nothing_else_opens_such_a_file(prvr: Prvr, easydict: type, tmp_path: Path) -> None:  # noqa: F811
+def test_nothing_else_opens_such_a_file(prvr: Prvr, easydict: type, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     run = tmp_path / "results"
     source = save(run / "model.ckpt", {**stored(easydict), "trap": Call(os.mkdir, str(marker))})
@@ -520,7 +519,7 @@ def test_nothing_else_opens_such_a_file(prvr: Prvr, easydict: type, tmp_path: Pa
     assert not marker.exists()
 
 
-def test_the_command_has_help_with_an_example(prvr: Prvr) -> None:  # noqa: F811
+def test_the_command_has_help_with_an_example(prvr: Prvr) -> None:
     answer = prvr("checkpoint", "import", "--help")
     assert answer.status == 0
     assert "Example: prvr checkpoint import model.ckpt run --visual-feature i3d_resnet" in answer.out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import Prvr, says
 
-from prvr import cli, scores
+from prvr import scores
 from prvr.batch import Reading, collate, video_item
 from prvr.bench import losses, plain
 from prvr.bench.batches import frame_counts, make_batch
@@ -263,33 +263,20 @@ def test_every_benchmark_runs_at_a_small_size(name: str) -> None:
     assert all(line.ours for line in lines)
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
-    monkeypatch.setattr(sys, "argv", ["prvr", "bench", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return ended.value.code
-
-
-def test_the_command_writes_a_table_and_its_numbers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    code = run(monkeypatch, "losses", "--size", "small", "--runs", "1", "--out", str(tmp_path), "--json")
-    assert not code
-    out = json.loads(capsys.readouterr().out)
+def test_the_command_writes_a_table_and_its_numbers(tmp_path: Path, prvr: Prvr) -> None:
+    out = prvr("bench", "losses", "--size", "small", "--runs", 1, "--out", tmp_path, "--json").json
     written = json.loads((tmp_path / "losses.json").read_text())
     assert [line["memory"] for line in out["losses"]] == ["default", "kept"] == [line["memory"] for line in written["lines"]]
     assert written["size"]["queries"] == SMALL.queries
     assert "| losses given the scores, forward and backward | kept |" in (tmp_path / "losses.md").read_text()
 
 
-def test_the_command_lists_and_refuses(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    assert not run(monkeypatch)
-    listed = capsys.readouterr().out
-    assert all(f"{name} " in listed for name in BENCHMARKS)
-    assert run(monkeypatch, "lossses") == 1
-    assert "no benchmark 'lossses'; did you mean 'losses'?" in capsys.readouterr().err
-    assert run(monkeypatch, "losses", "--size", "tiny") == 1
-    assert "known: full, small, tvr" in capsys.readouterr().err
+def test_the_command_lists_and_refuses(prvr: Prvr) -> None:
+    listed = prvr("bench")
+    assert listed.status == 0
+    assert all(f"{name} " in listed.out for name in BENCHMARKS)
+    says(prvr("bench", "lossses"), "no benchmark 'lossses'; did you mean 'losses'?")
+    says(prvr("bench", "losses", "--size", "tiny"), "known: full, small, tvr")
 
 
 def test_a_benchmark_that_fails_says_so_in_one_line() -> None:

@@ -9,16 +9,16 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import Answer, Prvr, says
 from safetensors.torch import load_file, save_file
 from tiny_encoders import make_clip, make_roberta
 from tiny_videos import SECONDS, plain, write_video
+from waiting import until
 
 from prvr import checkpoint as checkpoints
 from prvr import cli
@@ -37,29 +37,6 @@ class World:
     roberta: Path
     features: Path
     run: Path
-
-
-@dataclass
-class Answer:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def prvr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., Answer]:
-    def call(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["prvr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return Answer(int(ended.value.code or 0), out, err)
-
-    return call
 
 
 @pytest.fixture(scope="session")
@@ -93,12 +70,12 @@ def world(made: World, tmp_path: Path) -> World:
     return World(*(own / path.name for path in vars(made).values()))
 
 
-def train(prvr: Callable[..., Answer], world: World, *more: object) -> Answer:
+def train(prvr: Prvr, world: World, *more: object) -> Answer:
     names = ["--words", "tiny_roberta", "--teacher", "tiny_clip"]
     return prvr("train", world.videos, world.features, world.run, *names, *SETTINGS, *more)
 
 
-def test_the_whole_way(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:
+def test_the_whole_way(prvr: Prvr, world: World, tmp_path: Path) -> None:
     features = tmp_path / "features"
     answer = prvr("extract", world.videos, features, "--encoder", world.clip, "--words", world.roberta, "--rate", 2, "--json")
     assert answer.status == 0, answer.err
@@ -134,7 +111,7 @@ def test_the_whole_way(prvr: Callable[..., Answer], world: World, tmp_path: Path
     assert len(plain_text.out.splitlines()) == 2
 
 
-def test_search_serves_what_evaluate_counts(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:
+def test_search_serves_what_evaluate_counts(prvr: Prvr, world: World, tmp_path: Path) -> None:
     from prvr.datasets.folder import load
     from prvr.evaluate import evaluate_model
     from prvr.folder_index import open_index
@@ -152,7 +129,7 @@ def test_search_serves_what_evaluate_counts(prvr: Callable[..., Answer], world: 
         np.testing.assert_allclose([hits[video] for video in counted.videos], scores, atol=1e-5)
 
 
-def test_zero_shot_index_grows_changes_and_shrinks(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:
+def test_zero_shot_index_grows_changes_and_shrinks(prvr: Prvr, world: World, tmp_path: Path) -> None:
     gallery = tmp_path / "gallery"
     options = [gallery, "--zero-shot", world.clip, "--rate", 2]
     assert "12 added" in prvr("index", world.videos, *options).out
@@ -166,7 +143,7 @@ def test_zero_shot_index_grows_changes_and_shrinks(prvr: Callable[..., Answer], 
     assert len(found) == 12
 
 
-def test_bad_files_do_not_stop_the_folder(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:
+def test_bad_files_do_not_stop_the_folder(prvr: Prvr, world: World, tmp_path: Path) -> None:
     (world.videos / "empty.mp4").write_bytes(b"")
     (world.videos / "text.mp4").write_text("this is not a video\n" * 50)
     whole = (world.videos / "video_03.mp4").read_bytes()
@@ -180,18 +157,7 @@ def test_bad_files_do_not_stop_the_folder(prvr: Callable[..., Answer], world: Wo
     assert "12 done, 0 kept, 0 dropped, 3 problems" in extracted.out
 
 
-def says(answer: Answer, *parts: str) -> None:
-    """One clear line and exit status 1."""
-    assert answer.status == 1, answer.out + answer.err
-    assert answer.out == ""
-    lines = [line for line in answer.err.splitlines() if line.strip()]
-    assert len(lines) == 1, answer.err
-    assert lines[0].startswith("prvr: ")
-    for part in parts:
-        assert part in lines[0]
-
-
-def test_an_index_of_another_checkpoint(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:
+def test_an_index_of_another_checkpoint(prvr: Prvr, world: World, tmp_path: Path) -> None:
     train(prvr, world)
     assert prvr("index", world.videos, tmp_path / "gallery", "--model", world.run).status == 0
     mine = checkpoints.load(world.run).fingerprint
@@ -202,7 +168,7 @@ def test_an_index_of_another_checkpoint(prvr: Callable[..., Answer], world: Worl
     says(prvr("search", tmp_path / "gallery", "a red picture", "--model", world.run), mine, other)
 
 
-def test_wrong_settings(prvr: Callable[..., Answer], world: World) -> None:
+def test_wrong_settings(prvr: Prvr, world: World) -> None:
     says(train(prvr, world, "marign=0.3"), "unknown setting 'marign'; did you mean 'margin'?")
     says(train(prvr, world, "margin"), "'margin' is not a setting", "key=value")
     says(train(prvr, world, "margin=wide"), "margin is 'wide'", "a number")
@@ -212,7 +178,7 @@ def test_wrong_settings(prvr: Callable[..., Answer], world: World) -> None:
     assert not world.run.exists()
 
 
-def test_features_that_are_not_there(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:
+def test_features_that_are_not_there(prvr: Prvr, world: World, tmp_path: Path) -> None:
     answer = prvr("train", world.videos, world.features, world.run, "--words", "tiny_robert", "--teacher", "tiny_clip")
     says(answer, "no words features of 'tiny_robert'", "did you mean 'tiny_roberta'?")
     says(prvr("train", world.videos, world.features, world.run, "--words", "tiny_roberta"), "--teacher NAME", "--frames NAME")
@@ -222,20 +188,20 @@ def test_features_that_are_not_there(prvr: Callable[..., Answer], world: World, 
     says(prvr("search", tmp_path / "none", "a red picture"), "no index", "prvr index")
 
 
-def test_a_video_added_after_extraction(prvr: Callable[..., Answer], world: World) -> None:
+def test_a_video_added_after_extraction(prvr: Prvr, world: World) -> None:
     write_video(world.videos / "late.mp4", [(100 * n, plain("white")) for n in range(20)])
     with open(world.videos / "captions.jsonl", "a") as file:
         file.write(json.dumps({"video": "late.mp4", "text": "late", "split": "train"}) + "\n")
     says(train(prvr, world), "no features for video 'late.mp4'", "1 of", "prvr extract")
 
 
-def test_a_caption_changed_after_extraction(prvr: Callable[..., Answer], world: World) -> None:
+def test_a_caption_changed_after_extraction(prvr: Prvr, world: World) -> None:
     path = world.videos / "captions.jsonl"
     path.write_text(path.read_text().replace("a red picture", "a scarlet picture"))
     says(train(prvr, world), "a scarlet picture", "a red picture", "run prvr extract again")
 
 
-def test_captions_that_are_wrong(prvr: Callable[..., Answer], world: World) -> None:
+def test_captions_that_are_wrong(prvr: Prvr, world: World) -> None:
     path = world.videos / "captions.jsonl"
     path.write_text('{"video": "video_00.mp4", "text": "  "}\n')
     says(train(prvr, world), "line 1", "empty")
@@ -243,7 +209,7 @@ def test_captions_that_are_wrong(prvr: Callable[..., Answer], world: World) -> N
     says(train(prvr, world), "no captions at")
 
 
-def test_encoders_that_cannot(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:
+def test_encoders_that_cannot(prvr: Prvr, world: World, tmp_path: Path) -> None:
     says(prvr("extract", world.videos, tmp_path / "f", "--encoder", world.roberta), "no image side")
     says(prvr("index", world.videos, tmp_path / "g", "--zero-shot", tmp_path / "nowhere"), "nowhere")
     (tmp_path / "bare").mkdir()
@@ -251,23 +217,21 @@ def test_encoders_that_cannot(prvr: Callable[..., Answer], world: World, tmp_pat
     says(prvr("index", world.videos, tmp_path / "g"), "say which model")
 
 
-def test_an_encoder_that_is_another_one_now(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:
+def test_an_encoder_that_is_another_one_now(prvr: Prvr, world: World, tmp_path: Path) -> None:
     assert prvr("index", world.videos, tmp_path / "gallery", "--zero-shot", world.clip).status == 0
     weights = world.clip / "model.safetensors"
     save_file({name: tensor * 1.5 for name, tensor in load_file(weights).items()}, weights, metadata={"format": "pt"})
     says(prvr("search", tmp_path / "gallery", "a red picture"), "fingerprint", "put the old one back")
 
 
-def test_an_encoder_named_from_where_one_stood(
-    prvr: Callable[..., Answer], world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_encoder_named_from_where_one_stood(prvr: Prvr, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(world.clip.parent)
     assert prvr("index", "videos", "gallery", "--zero-shot", "tiny-clip").status == 0
     monkeypatch.chdir(tmp_path)
     assert prvr("search", world.clip.with_name("gallery"), "a red picture").status == 0
 
 
-def test_an_encoder_that_has_moved(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:
+def test_an_encoder_that_has_moved(prvr: Prvr, world: World, tmp_path: Path) -> None:
     assert prvr("index", world.videos, tmp_path / "gallery", "--zero-shot", world.clip).status == 0
     moved = tmp_path / "moved" / world.clip.name
     shutil.move(world.clip, moved)
@@ -276,7 +240,7 @@ def test_an_encoder_that_has_moved(prvr: Callable[..., Answer], world: World, tm
     assert prvr("search", tmp_path / "gallery", "a red picture").status == 0
 
 
-def test_what_an_index_cannot_change(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:
+def test_what_an_index_cannot_change(prvr: Prvr, world: World, tmp_path: Path) -> None:
     gallery = tmp_path / "gallery"
     assert prvr("index", world.videos, gallery, "--zero-shot", world.clip, "--dtype", "float32").status == 0
     assert "12 kept" in prvr("index", world.videos, gallery, "--zero-shot", world.clip).out
@@ -285,7 +249,7 @@ def test_what_an_index_cannot_change(prvr: Callable[..., Answer], world: World, 
     says(prvr("index", world.videos, gallery, "--model", world.run, "--rate", 2), "--rate is for --zero-shot")
 
 
-def test_queries(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:
+def test_queries(prvr: Prvr, world: World, tmp_path: Path) -> None:
     assert prvr("index", world.videos, tmp_path / "gallery", "--zero-shot", world.clip).status == 0
     says(prvr("search", tmp_path / "gallery", "   "), "the query is empty")
     says(prvr("search", tmp_path / "gallery", "red", "-k", 0), "k is 0")
@@ -295,7 +259,7 @@ def test_queries(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> N
     assert long.status == 0
 
 
-def test_an_index_is_searched_in_part_copied_and_verified(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:
+def test_an_index_is_searched_in_part_copied_and_verified(prvr: Prvr, world: World, tmp_path: Path) -> None:
     own = [{"video": f"video_{n:02d}.mp4", "camera": "north" if n < 3 else "south"} for n in range(12)]
     (world.videos / "videos.jsonl").write_text("".join(json.dumps(line) + "\n" for line in own))
     answer = prvr("index", world.videos, "--zero-shot", world.clip, "--rate", 2)
@@ -327,7 +291,7 @@ def test_an_index_is_searched_in_part_copied_and_verified(prvr: Callable[..., An
         assert f"Example: prvr {' '.join(arguments)}" in prvr(*arguments, "--help").out
 
 
-def test_a_damaged_video_is_told_and_mended(prvr: Callable[..., Answer], world: World) -> None:
+def test_a_damaged_video_is_told_and_mended(prvr: Prvr, world: World) -> None:
     assert prvr("index", world.videos, "--zero-shot", world.clip).status == 0
     with sqlite3.connect(world.videos / ".prvr" / "index.sqlite") as file, file.blobopen("codes", "data", 5) as blob:
         blob.write(b"\x55" * 9)
@@ -356,7 +320,7 @@ def test_a_folder_is_watched_until_it_is_interrupted(world: World, tmp_path: Pat
     assert "interrupted; what was finished is kept" in err
 
 
-def test_a_student_of_published_features_cannot_read_videos(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:
+def test_a_student_of_published_features_cannot_read_videos(prvr: Prvr, world: World, tmp_path: Path) -> None:
     from prvr.checkpoint import Reads, Source
     from prvr.methods.dl_dkd import DlDkdConfig
 
@@ -367,7 +331,7 @@ def test_a_student_of_published_features_cannot_read_videos(prvr: Callable[..., 
 
 
 @pytest.mark.slow
-def test_training_that_is_interrupted_goes_on(prvr: Callable[..., Answer], world: World) -> None:
+def test_training_that_is_interrupted_goes_on(prvr: Prvr, world: World) -> None:
     """A real process, a real Ctrl-C."""
     command = [sys.executable, "-m", "prvr", "train", world.videos, world.features, world.run, "--words", "tiny_roberta"]
     command += ["--teacher", "tiny_clip", *SETTINGS, "epochs=400", "patience=400"]
@@ -375,9 +339,7 @@ def test_training_that_is_interrupted_goes_on(prvr: Callable[..., Answer], world
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     signal.signal(signal.SIGINT, before)
-    waited = time.monotonic()
-    while not (world.run / "state.safetensors").exists() and time.monotonic() - waited < 60:
-        time.sleep(0.05)
+    until((world.run / "state.safetensors").exists, seconds=60)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -393,9 +355,7 @@ def test_extraction_killed_outright_goes_on(world: World, tmp_path: Path) -> Non
     command = [sys.executable, "-m", "prvr", "extract", world.videos, tmp_path / "f", "--encoder", world.clip, "--rate", "10"]
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     journal = tmp_path / "f" / "tiny_clip" / "frames" / "items.jsonl"
-    waited = time.monotonic()
-    while not (journal.exists() and journal.stat().st_size) and time.monotonic() - waited < 60:
-        time.sleep(0.01)
+    until(lambda: journal.exists() and journal.stat().st_size, seconds=60)
     process.kill()
     process.wait()
     there = set(Packed(journal.parent))
@@ -407,13 +367,11 @@ def test_extraction_killed_outright_goes_on(world: World, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_indexing_killed_outright_goes_on(prvr: Callable[..., Answer], world: World, tmp_path: Path) -> None:
+def test_indexing_killed_outright_goes_on(prvr: Prvr, world: World, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "prvr", "index", world.videos, tmp_path / "g", "--zero-shot", world.clip, "--rate", "10"]
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     journal = tmp_path / "g" / "features" / "items.jsonl"
-    waited = time.monotonic()
-    while not (journal.exists() and journal.stat().st_size) and time.monotonic() - waited < 60:
-        time.sleep(0.01)
+    until(lambda: journal.exists() and journal.stat().st_size, seconds=60)
     process.kill()
     process.wait()
     extracted = (tmp_path / "g" / "features" / "rows.bin").read_bytes()
@@ -428,7 +386,7 @@ def test_indexing_killed_outright_goes_on(prvr: Callable[..., Answer], world: Wo
     assert answers[0] == answers[1]
 
 
-def test_a_run_is_not_evaluated_on_other_splits(prvr: Callable[..., Answer], world: World) -> None:
+def test_a_run_is_not_evaluated_on_other_splits(prvr: Prvr, world: World) -> None:
     train(prvr, world, "--split-seed", 3)
     assert prvr("evaluate", world.videos, world.features, "--model", world.run).status == 0
     answer = prvr("evaluate", world.videos, world.features, "--model", world.run, "--split-seed", 4)
@@ -467,14 +425,14 @@ def test_an_extra_that_is_not_installed(made: World, tmp_path: Path, module: str
     assert done.stderr.strip() == f"prvr: {module} is not installed; pip install 'prvr[{extra}]'"
 
 
-def test_every_command_has_help_with_an_example(prvr: Callable[..., Answer]) -> None:
+def test_every_command_has_help_with_an_example(prvr: Prvr) -> None:
     for command in ("extract", "train", "evaluate", "index", "search", "demo"):
         answer = prvr(command, "--help")
         assert answer.status == 0
         assert f"Example: prvr {command}" in answer.out
 
 
-def test_a_disk_that_is_full(prvr: Callable[..., Answer], world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full(prvr: Prvr, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 

@@ -12,8 +12,8 @@ from prvr.bench import index_speed
 from prvr.bench.index_gallery import World, chunks, easy_queries, hard_queries
 from prvr.bench.measure import SMALL
 from prvr.errors import SettingError
-from prvr.index import coarse
-from prvr.index.coarse import Columns, FirstStage, principal
+from prvr.index import coarse, scan
+from prvr.index.coarse import Columns, FirstStage, principal, sketched
 from prvr.index.scan import Codes, Gallery, products_by_numpy, quantise
 
 WEIGHTS = (0.7, 0.3)
@@ -49,21 +49,33 @@ def test_sketches_of_all_rows_and_columns_score_as_the_rows_do() -> None:
         np.testing.assert_allclose(whole.scores(query), exact, atol=0.02)
 
 
+def sketch(rows: np.ndarray, columns: Columns, share: float) -> list[list[int]]:
+    (block,) = coarse._sketches(rows, np.array([0, len(rows)]), columns, share)
+    assert block.places.tolist() == [0]
+    return block.values[:, 0].tolist()
+
+
 def test_a_sketch_by_hand() -> None:
     rows = np.array([[1, 0], [1, 0], [0.8, 0.6], [0, 1], [0, 1], [0, 1], [-1, 0], [-1, 0]], np.float32)
     columns = Columns(np.zeros(2, np.float32), np.eye(2, dtype=np.float32) / 100)
-    assert coarse._sketch(rows, columns, 0.5).tolist() == [[100, 0], [80, 60], [0, 100], [-100, 0]]
+    assert sketch(rows, columns, 0.5) == [[100, 0], [80, 60], [0, 100], [-100, 0]]
+    # Beside others, of which one is longer: the same, and no row is joined to one of another video.
+    twice = np.concatenate([rows, rows, rows[::-1], rows[:1]])
+    four, eight = coarse._sketches(twice, np.array([0, 8, 24, 25]), columns, 0.5)
+    assert (four.places.tolist(), eight.places.tolist()) == ([0, 2], [1])
+    assert four.values[:, 0].tolist() == sketch(rows, columns, 0.5)
+    assert four.values[:, 1].tolist() == [[100, 0]] * 4
+    assert eight.values[:, 0].tolist() == sketch(twice[8:24], columns, 0.5)
 
 
 def test_short_videos_are_sketched_by_repeating_a_row() -> None:
     columns = Columns(np.zeros(2, np.float32), np.eye(2, dtype=np.float32) / 100)
-    sketch = coarse._sketch(np.array([[0, 1]], np.float32), columns, 0.5)
-    assert sketch.tolist() == [[0, 100]] * 4
+    assert sketch(np.array([[0, 1]], np.float32), columns, 0.5) == [[0, 100]] * 4
 
 
 def test_values_beyond_int8_stay_at_its_ends() -> None:
     columns = Columns(np.zeros(2, np.float32), np.eye(2, dtype=np.float32) / 1000)
-    assert coarse._sketch(np.array([[1, -1]], np.float32), columns, 1.0).tolist() == [[127, -127]] * 4
+    assert sketch(np.array([[1, -1]], np.float32), columns, 1.0) == [[127, -127]] * 4
 
 
 def test_principal_columns_are_those_of_the_most_variance() -> None:
@@ -127,6 +139,49 @@ def test_a_stage_that_grew_scores_as_one_made_at_once(at_once: int, monkeypatch:
         assert len(grown) == len(grown.gallery) == end
     query = [field[0] for field in hard_queries(its, 1)]
     np.testing.assert_allclose(grown.scores(query), whole.scores(query), atol=1e-6)
+
+
+@pytest.mark.parametrize("at_once", [1, 50, 1 << 15])
+def test_a_stage_of_a_gallery_that_came_in_parts(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "ROWS_AT_ONCE", at_once)
+    its, fields, starts = world(30)
+    # The second field has half of the rows: its blocks are others.
+    fields[1], halves = fields[1][: starts[-1] // 2 * 2 : 2], starts // 2
+    codes, of_both = [quantise(rows) for rows in fields], [starts, halves]
+    assert halves[-1] == len(fields[1])
+    gallery = Gallery(
+        [Codes(*(part[: s[1]] for part in of)) for of, s in zip(codes, of_both, strict=True)], [s[:2] for s in of_both], WEIGHTS
+    )
+    for begin, end in ((1, 2), (2, 2), (2, 17), (17, 30)):
+        taken = [Codes(*(part[s[begin] : s[end]] for part in of)) for of, s in zip(codes, of_both, strict=True)]
+        gallery.add(taken, [s[begin : end + 1] - s[begin] for s in of_both])
+    parts = list(gallery.parts())
+    assert sum(len(of_first) - 1 for _, (of_first, _) in parts) == 30
+    for number, of_field in enumerate(codes):
+        joined = scan.join([of_part[number] for of_part, _ in parts])
+        assert all(np.array_equal(one, other) for one, other in zip(joined, of_field, strict=True))
+        lengths = np.concatenate([np.diff(of_part[number]) for _, of_part in parts])
+        assert lengths.tolist() == np.diff(of_both[number]).tolist()
+    made = sketched(gallery, share=0.5, columns=8)
+    expected = FirstStage(gallery, [principal(of_field, 8) for of_field in codes], share=0.5)
+    expected.add(codes, of_both)
+    query = [field[0] for field in hard_queries(its, 1)]
+    np.testing.assert_array_equal(made.scores(query), expected.scores(query))
+    assert len(made) == 30
+
+
+def test_principal_columns_are_found_from_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    its, fields, starts = world(60)
+    monkeypatch.setattr(scan, "ROWS_AT_ONCE", 100)
+    codes = [quantise(rows) for rows in fields]
+    gallery, seen = Gallery(codes, [starts, starts], WEIGHTS), []
+    monkeypatch.setattr(coarse, "SAMPLE", 200)
+    monkeypatch.setattr(coarse, "principal", lambda of, count: seen.append(len(of.values)) or principal(of, count))
+    made = sketched(gallery, share=1.0, columns=48)
+    assert len(seen) == 2
+    assert all(200 <= count < 400 for count in seen)
+    query = [field[0] for field in hard_queries(its, 1)]
+    np.testing.assert_allclose(made.scores(query), gallery.scores(query)[0], atol=0.02)
 
 
 def test_videos_that_come_one_by_one_are_scanned_together(monkeypatch: pytest.MonkeyPatch) -> None:

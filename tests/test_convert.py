@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +15,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from commands import Prvr
 from published import FIXTURES
 
 import prvr
 from prvr import checkpoint as checkpoints
-from prvr import cli, convert
+from prvr import convert
 from prvr.batch import Batch, Memory, Reading, check_widths, collate, video_item
 from prvr.convert import Sampling, convert_package
 from prvr.datasets.published import load
@@ -477,35 +477,23 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path) -> None:
 # The commands
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["prvr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return call
-
-
-def test_the_commands(run: Callable[..., tuple[int, str, str]], packed: Path, package: Path, tmp_path: Path) -> None:
-    status, out, _ = run("data", "convert", ROOT / "toy", tmp_path / "out", "--json")
+def test_the_commands(prvr: Prvr, packed: Path, package: Path, tmp_path: Path) -> None:
+    status, out, _ = prvr("data", "convert", ROOT / "toy", tmp_path / "out", "--json")
     counted = json.loads(out)["converted"]
     assert (status, {name: its["done"] for name, its in counted.items()}) == (0, FOLDERS)
     assert contents(tmp_path / "out") == contents(packed)
-    status, out, _ = run("data", "verify", tmp_path / "out")
+    status, out, _ = prvr("data", "verify", tmp_path / "out")
     assert (status, out.splitlines()[2]) == (0, "i3d_toy/frames: 15 items")
-    status, out, _ = run("data", "export", tmp_path / "out/i3d_toy/frames", tmp_path / "frames.hdf5")
+    status, out, _ = prvr("data", "export", tmp_path / "out/i3d_toy/frames", tmp_path / "frames.hdf5")
     assert (status, out) == (0, f"{tmp_path / 'frames.hdf5'}: 15 items\n")
-    status, _, err = run("data", "convert", ROOT / "toy", tmp_path / "out", "--frames", 64)
+    status, _, err = prvr("data", "convert", ROOT / "toy", tmp_path / "out", "--frames", 64)
     assert status == 1
     assert len(err.splitlines()) == 1
-    status, _, err = run("data", "convert", ROOT / "toy", tmp_path / "o", "--dtype", "float8")
+    status, _, err = prvr("data", "convert", ROOT / "toy", tmp_path / "o", "--dtype", "float8")
     assert (status, err) == (1, "prvr: dtype is 'float8'; it takes float16 or float32\n")
     with h5py.File(package / "TextData" / "roberta_toy_query_feat.hdf5", "a") as file:
         file["a#enc#0"] = np.full((1, 10), np.nan, np.float32)
-    status, out, err = run(
+    status, out, err = prvr(
         "data", "convert", package, tmp_path / "w", "--whole", "--visual-feature", "i3d_toy", "--dtype", "float16"
     )
     assert (status, "roberta/words: 28 done, 0 kept, 0 dropped, 1 problems" in out) == (0, True)

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import Prvr, says
 from hypothesis import given
 from hypothesis import strategies as st
 from toy_world import FRAMES, READS, TEACHER, WORDS, toy_world
 
-from prvr import cli
 from prvr.batch import collate, video_item
 from prvr.distributed import Alone, Group, Team, joined, places
 from prvr.errors import DataError, ProcessLost, PrvrError, SettingError
@@ -425,13 +425,8 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 
 
 @pytest.mark.slow
-def test_devices_and_torchrun_train_alike(
-    world: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    arguments = command(world, tmp_path / "one", "epochs=2", "--json")
-    monkeypatch.setattr(sys, "argv", ["prvr", *arguments[2:]])
-    with pytest.raises(SystemExit, match="0"):
-        cli.main()
+def test_devices_and_torchrun_train_alike(world: list[str], tmp_path: Path, prvr: Prvr) -> None:
+    assert prvr(*command(world, tmp_path / "one", "epochs=2", "--json")[2:]).status == 0
     by_torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "prvr"]
     starts = {"devices": ["-m", "prvr"], "torchrun": by_torchrun}
     for name, start in starts.items():
@@ -443,13 +438,9 @@ def test_devices_and_torchrun_train_alike(
         np.testing.assert_allclose(numbers(tmp_path / name), numbers(tmp_path / "one"), rtol=1e-5, atol=1e-5)
 
 
-def test_a_wrong_setting_is_told_before_processes_start(
-    world: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["prvr", *command(world, tmp_path, "marign=0.3", "--devices", "2")[2:]])
-    with pytest.raises(SystemExit, match="1"):
-        cli.main()
-    assert capsys.readouterr().err == "prvr: unknown setting 'marign'; did you mean 'margin'?\n"
+def test_a_wrong_setting_is_told_before_processes_start(world: list[str], tmp_path: Path, prvr: Prvr) -> None:
+    answer = prvr(*command(world, tmp_path, "marign=0.3", "--devices", "2")[2:])
+    says(answer, "unknown setting 'marign'; did you mean 'margin'?")
 
 
 def children_of(pid: int) -> Iterator[int]:

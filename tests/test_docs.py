@@ -1,4 +1,5 @@
-"""What the documents say is so: the README's commands and code run, presets build, the names in a paper's map exist."""
+"""What the documents say is so: links lead somewhere, the README's commands and code run, presets build, the names in a
+paper's map exist."""
 
 from __future__ import annotations
 
@@ -6,23 +7,23 @@ import importlib
 import json
 import re
 import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny_encoders import make_clip, make_roberta
-from tiny_videos import SECONDS, plain, write_video
+from commands import Prvr
+from tiny_folder import make_folder
 
 import prvr
 from prvr import checkpoint as checkpoints
-from prvr import cli, presets
+from prvr import presets
 from prvr.checkpoint import Reads, Source
 from prvr.methods import METHODS
 from prvr.toy import write_toy
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 def blocks(language: str) -> list[str]:
@@ -31,22 +32,13 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the README's names stand for small things: its encoders are local folders of those names."""
-    root = tmp_path_factory.mktemp("readme")
-    (root / "videos").mkdir()
-    make_clip(root / "openai" / "clip-vit-base-patch32")
-    make_roberta(root / "sentence-transformers" / "all-MiniLM-L6-v2")
-    lines = []
-    for number in range(8):
-        name = f"video_{number}.mp4"
-        write_video(root / "videos" / name, [(200 * n, plain(SECONDS[(number + n // 10) % 5])) for n in range(20)])
-        lines += [{"video": name, "text": f"a {SECONDS[number % 5]} picture", "start": 0.0, "end": 2.0}]
-    (root / "videos" / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    """A folder in which the README's names stand for small things."""
+    root = make_folder(tmp_path_factory.mktemp("readme"))
     _toy_as_tvr(root / "packages")
     return root
 
 
-def test_the_commands_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_the_commands_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch, prvr: Prvr) -> None:
     import uvicorn
 
     # What a page shows is seen in test_page.py; here nobody waits for visitors.
@@ -56,10 +48,8 @@ def test_the_commands_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch
     commands = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ prvr ")]
     assert len(commands) >= 16
     for command in commands:
-        monkeypatch.setattr(sys, "argv", shlex.split(command))
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert not ended.value.code, (command, capsys.readouterr().err)
+        answer = prvr(*shlex.split(command)[1:])
+        assert answer.status == 0, (command, answer.err)
 
 
 @pytest.mark.slow
@@ -140,6 +130,7 @@ def test_every_name_in_a_papers_map_is_there(module: str) -> None:
             assert hasattr(owner, rest), name
 
 
-def test_links_of_the_readme_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
+def test_links_and_pictures_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)[)#]", document.read_text()):
+        assert (document.parent / target).exists(), target

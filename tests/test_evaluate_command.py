@@ -6,18 +6,15 @@ import json
 import re
 import shlex
 import shutil
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from commands import Prvr, says
 
 from prvr import checkpoint as checkpoints
-from prvr import cli
 from prvr.checkpoint import Reads, Source
 from prvr.datasets import Caption, Dataset
 from prvr.evaluate import evaluate_model, run_of
@@ -33,32 +30,6 @@ from prvr.search import encode_queries, moment
 TEACHER, WORDS = "clip_vit_base_patch32", "all_minilm_l6_v2"
 COLUMNS, VIDEOS, PER_VIDEO = 6, 12, 2
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text()
-
-
-class Answer(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def prvr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., Answer]:
-    def call(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["prvr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return Answer(int(ended.value.code or 0), out, err)
-
-    return call
-
-
-def says(answer: Answer, *parts: str) -> None:
-    assert answer.status == 1, answer.out + answer.err
-    (line,) = answer.err.splitlines()
-    assert answer.out == ""
-    for part in parts:
-        assert part in line
 
 
 def packed(path: Path, items: dict[str, np.ndarray], **info: object) -> None:
@@ -112,7 +83,7 @@ FOLDER = ("videos", "features", "--zero-shot", TEACHER)
 # From a folder and from a run
 
 
-def test_a_folder_and_the_run_that_it_saved_give_the_same(prvr: Callable[..., Answer], place: Path) -> None:
+def test_a_folder_and_the_run_that_it_saved_give_the_same(prvr: Prvr, place: Path) -> None:
     options = ("--groups", "--video-to-text", "--ties", "mean", "--json")
     first = prvr("evaluate", *FOLDER, "--save", "run.npz", *options)
     assert first.status == 0, first.err
@@ -132,7 +103,7 @@ def test_a_folder_and_the_run_that_it_saved_give_the_same(prvr: Callable[..., An
     assert value["ceilings"]["r5"] == 100
 
 
-def test_lines_for_people(prvr: Callable[..., Answer], place: Path) -> None:
+def test_lines_for_people(prvr: Prvr, place: Path) -> None:
     plain = prvr("evaluate", *FOLDER).out.splitlines()
     assert plain[0].startswith("test: R@1/5/10/100 ")
     assert "(24 queries, 12 videos)" in plain[0]
@@ -146,7 +117,7 @@ def test_lines_for_people(prvr: Callable[..., Answer], place: Path) -> None:
     assert any(line.startswith("video to text: ") and line.endswith("(12 videos, 24 captions)") for line in more)
 
 
-def test_the_protocol_is_the_checkpoints(prvr: Callable[..., Answer], place: Path) -> None:
+def test_the_protocol_is_the_checkpoints(prvr: Prvr, place: Path) -> None:
     path = place / "run" / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps({**config, "about": {"protocol": "community", "training": {"seed": 7}}}))
@@ -157,7 +128,7 @@ def test_the_protocol_is_the_checkpoints(prvr: Callable[..., Answer], place: Pat
     assert json.loads(prvr("evaluate", "run.npz", "--json").out)["protocol"] == "community"
 
 
-def test_ties_are_named_and_counted(prvr: Callable[..., Answer], place: Path) -> None:
+def test_ties_are_named_and_counted(prvr: Prvr, place: Path) -> None:
     assert prvr("evaluate", *FOLDER, "--save", "run.npz").status == 0
     run = load_run("run.npz")
     save_run(replace(run, scores=np.zeros_like(run.scores)), place / "flat.npz")
@@ -169,7 +140,7 @@ def test_ties_are_named_and_counted(prvr: Callable[..., Answer], place: Path) ->
     says(prvr("evaluate", "flat.npz", "--ties", "best"), "unknown rule for ties 'best'")
 
 
-def test_a_trec_file_gives_the_same_figures(prvr: Callable[..., Answer], place: Path) -> None:
+def test_a_trec_file_gives_the_same_figures(prvr: Prvr, place: Path) -> None:
     first = json.loads(prvr("evaluate", *FOLDER, "--trec", "out.trec", "--json").out)
     second = json.loads(prvr("evaluate", "out.trec", "--truth", "out.trec.qrels", "--json").out)
     same = ("r1", "r5", "r10", "r100", "sumr", "medr", "meanr", "mrr", "map", "queries", "videos")
@@ -180,7 +151,7 @@ def test_a_trec_file_gives_the_same_figures(prvr: Callable[..., Answer], place: 
 # What is refused
 
 
-def test_what_is_missing_is_said(prvr: Callable[..., Answer], place: Path) -> None:
+def test_what_is_missing_is_said(prvr: Prvr, place: Path) -> None:
     says(prvr("evaluate", "videos", "--zero-shot", TEACHER), "prvr evaluate videos FEATURES")
     says(prvr("evaluate", "videos", "features"), "say which model")
     says(prvr("evaluate", "none.npz"), "no run at none.npz", "--save none.npz")
@@ -193,7 +164,7 @@ def test_what_is_missing_is_said(prvr: Callable[..., Answer], place: Path) -> No
     says(prvr("evaluate", "scores.npy", "--truth", "qrels", "--queries", "none", "--gallery", "none"), "no ids at none")
 
 
-def test_options_that_would_say_nothing(prvr: Callable[..., Answer], place: Path) -> None:
+def test_options_that_would_say_nothing(prvr: Prvr, place: Path) -> None:
     assert prvr("evaluate", *FOLDER, "--save", "run.npz").status == 0
     says(prvr("evaluate", "run.npz", "features"), "features features is not for a run")
     says(prvr("evaluate", "run.npz", "--model", "run"), "model run is not for a run")
@@ -201,7 +172,7 @@ def test_options_that_would_say_nothing(prvr: Callable[..., Answer], place: Path
     says(prvr("evaluate", *FOLDER, "--queries", "x"), "queries x is not for a folder of videos")
 
 
-def test_nothing_is_written_where_something_is_wrong(prvr: Callable[..., Answer], place: Path) -> None:
+def test_nothing_is_written_where_something_is_wrong(prvr: Prvr, place: Path) -> None:
     (place / "qrels").write_text("unknown 0 00.mp4 1\n")
     says(
         prvr("evaluate", *FOLDER, "--truth", "qrels", "--save", "run.npz"), "24 of 24 queries have no correct video", "'00.mp4#0'"
@@ -218,7 +189,7 @@ def test_nothing_is_written_where_something_is_wrong(prvr: Callable[..., Answer]
 # Comparing
 
 
-def test_compare(prvr: Callable[..., Answer], place: Path) -> None:
+def test_compare(prvr: Prvr, place: Path) -> None:
     assert prvr("evaluate", *FOLDER, "--save", "a.npz").status == 0
     assert prvr("evaluate", "videos", "features", "--model", "run", "--save", "b.npz").status == 0
     answer = prvr("compare", "a.npz", "ours=b.npz,b.npz", "--resamples", 500)
@@ -239,7 +210,7 @@ def test_compare(prvr: Callable[..., Answer], place: Path) -> None:
     assert prvr("compare", "a.npz", "b.npz", "--resamples", 200) == prvr("compare", "a.npz", "b.npz", "--resamples", 200)
 
 
-def test_compare_says_where_protocols_differ_and_what_does_not_fit(prvr: Callable[..., Answer], place: Path) -> None:
+def test_compare_says_where_protocols_differ_and_what_does_not_fit(prvr: Prvr, place: Path) -> None:
     assert prvr("evaluate", *FOLDER, "--save", "a.npz").status == 0
     run = load_run("a.npz")
     save_run(replace(run, protocol="community"), place / "b.npz")
@@ -252,7 +223,7 @@ def test_compare_says_where_protocols_differ_and_what_does_not_fit(prvr: Callabl
     says(prvr("compare", "a.npz", "none.npz"), "no run at none.npz")
 
 
-def test_help_with_an_example(prvr: Callable[..., Answer]) -> None:
+def test_help_with_an_example(prvr: Prvr) -> None:
     assert "Example: prvr compare" in prvr("compare", "--help").out
 
 
@@ -302,7 +273,7 @@ def test_moments_are_those_of_the_own_video_at_any_rank(tmp_path: Path) -> None:
 # The document
 
 
-def test_the_commands_of_the_document(prvr: Callable[..., Answer], place: Path) -> None:
+def test_the_commands_of_the_document(prvr: Prvr, place: Path) -> None:
     commands = [line[2:] for block in re.findall(r"```console\n(.*?)```", DOCUMENT, flags=re.S) for line in block.splitlines()]
     assert len(commands) >= 9
     for command in commands:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from deadly_encoder import Deadly
 from tiny_encoders import make_visual
 from tiny_videos import colourful, plain, write_video
+from waiting import until
 
 from prvr.encoders import image_encoder
 from prvr.errors import MissingExtra, ModelError, SettingError
@@ -154,13 +154,6 @@ def finished(out: Path) -> int:
     return len(Packed(out)) if is_packed(out) else 0
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
@@ -173,7 +166,7 @@ def test_a_run_that_is_cut_off_goes_on(
     out = tmp_path / "f" / "encoder" / "frames"
     process = start()
     # The third may be seen before it is safe on the disk, and then an interrupt takes it back.
-    wait_until(lambda: finished(out) >= 3)
+    until(lambda: finished(out) >= 3, seconds=60)
     workers = children(process.pid)
     assert len(workers) >= 2
     os.kill(process.pid, how) if how == signal.SIGKILL else os.killpg(process.pid, how)
@@ -183,7 +176,7 @@ def test_a_run_that_is_cut_off_goes_on(
         assert said.splitlines() == ["prvr: interrupted; what was finished is kept: run the same command to go on"]
     before = {id: rows.tobytes() for id, rows in Packed(out).items()}
     assert 2 <= len(before) < 10
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), seconds=60)
     process = start()
     answer, said = process.communicate(timeout=120)
     assert process.returncode == 0, said

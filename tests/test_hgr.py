@@ -16,10 +16,9 @@ from method_checks import (
     PROFILE,
     WORDS_OF,
     build,
-    check_fields,
+    check_invariants,
     check_learning,
     check_learns,
-    check_padding_and_company,
     check_taught,
     padded,
     sequences,
@@ -73,9 +72,7 @@ def model() -> Hgr:
 
 
 def test_what_pads_and_who_stands_beside_changes_nothing(model: Hgr) -> None:
-    frames = sequences(FRAMES_OF, FRAMES, seed=1)
-    check_padding_and_company(model, sentences(), frames)
-    check_fields(model, sentences(), frames)
+    check_invariants(model, sentences())
 
 
 def test_all_that_learns_gets_a_gradient(model: Hgr) -> None:

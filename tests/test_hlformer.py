@@ -5,34 +5,30 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import invariants
 import oracles
 import pytest
 import torch
+from method_checks import build, check_invariants, check_learns, noise, toy_batch
 from torch import Tensor
-from toy_world import READS, toy_world
 
 from prvr import hyperboloid
-from prvr.evaluate import evaluate_model
 from prvr.layers import Rows
 from prvr.losses import info_nce
 from prvr.methods.contract import embed
 from prvr.methods.gmmformer_v2 import student_terms
 from prvr.methods.hlformer import HlFormer, HlFormerConfig, LorentzAttention, PartialOrder, objective
-from prvr.train import Recipe, Training, train_student
 
 SMALL = HlFormerConfig(hidden=8, heads=2, max_frames=20, max_words=6, clips=4)
 every_curvature = pytest.mark.parametrize("c", [0.1, 1.0, 10.0])
 
 
+@pytest.fixture
 def model() -> HlFormer:
-    made = invariants.lively(HlFormer(SMALL, frame_columns=6, word_columns=5))
-    assert isinstance(made, HlFormer)
-    return made
+    return build("hlformer", SMALL)
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.from_numpy(invariants.drawn(shape, seed)).double()
+    return noise(*shape, seed=seed).double()
 
 
 # The hyperboloid
@@ -133,18 +129,15 @@ def slow_head(layer: LorentzAttention, video: Tensor, place: int, part: slice) -
     return torch.tensor(space) / math.sqrt(time**2 - oracles.dot(space, space))
 
 
-def test_padding_and_order_change_nothing() -> None:
-    invariants.see_that_padding_changes_nothing(model())
-    invariants.see_that_order_does_not_matter(model())
-    invariants.see_that_weights_give_the_score(model())
-    invariants.see_that_an_index_agrees(model())
+def test_padding_and_order_change_nothing(model: HlFormer) -> None:
+    assert model.score_weights == (0.7, 0.3)
+    check_invariants(model)
 
 
-def test_the_objective_adds_the_order_of_text_and_video() -> None:
-    student = model()
-    queries, videos, batch = embed(student, invariants.some_batch(student))
+def test_the_objective_adds_the_order_of_text_and_video(model: HlFormer) -> None:
+    queries, videos, batch = embed(model, toy_batch(model))
     torch.manual_seed(0)
-    terms = objective(student, queries, videos, batch, 0)
+    terms = objective(model, queries, videos, batch, 0)
     torch.manual_seed(0)
     shared = student_terms(SMALL, queries, videos, batch, 0, contrast=info_nce)
     assert set(terms) == {*shared, "order"}
@@ -152,7 +145,7 @@ def test_the_objective_adds_the_order_of_text_and_video() -> None:
         torch.testing.assert_close(terms[name], term)
     assert terms["order"].item() > 0
     sum(terms.values()).backward()
-    assert all(parameter.grad is not None for parameter in student.order.parameters())
+    assert all(parameter.grad is not None for parameter in model.order.parameters())
 
 
 @torch.no_grad()
@@ -181,9 +174,5 @@ def test_curvature_and_scales_stay_within_their_bounds() -> None:
 
 @pytest.mark.slow
 def test_learns_the_toy_world(tmp_path: Path) -> None:
-    data = toy_world(videos=150, things=15)
     student = HlFormerConfig(hidden=32, max_frames=32, clips=8, dropout=0.0, input_dropout=0.0, hard_from_epoch=100)
-    training = Training(lr=3e-3, epochs=6, batch_videos=16, seed=1)
-    best = train_student(tmp_path, Recipe("hlformer", student, training), reads=READS, data=data)
-    # 132 is chance: 50 videos, of which a sentence names the things of one.
-    assert evaluate_model(best.model, data.dev, data.features).retrieval.sumr > 172
+    check_learns("hlformer", student, tmp_path, lr=3e-3, epochs=12)

@@ -9,6 +9,7 @@ from pathlib import Path
 import oracles
 import pytest
 import torch
+from method_checks import check_learns
 from torch import Tensor
 from toy_world import FRAMES, READS, WORDS, toy_world
 
@@ -19,7 +20,6 @@ from prvr.evaluate import encode_captions, evaluate_model
 from prvr.methods import ms_sl
 from prvr.methods.contract import embed
 from prvr.methods.ms_sl import MsSl, MsSlConfig, medoids, objective, paired_nce, profile, windows
-from prvr.train import Recipe, Training, train_student
 
 SMALL = MsSlConfig(hidden=8, heads=2, clips=4, max_frames=20, dropout=0.0, input_dropout=0.0, margin=0.2)
 REDUCED = replace(SMALL, reduced_clips=3)
@@ -206,16 +206,10 @@ def test_settings_that_cannot_be() -> None:
 
 @pytest.mark.parametrize("reduced", [0, 16], ids=["ms-sl", "ms-sl++"])
 def test_learns_the_toy_world(tmp_path: Path, reduced: int) -> None:
-    data = toy_world(videos=100, things=12)
     settings = MsSlConfig(
         hidden=32, clips=16, reduced_clips=reduced, max_frames=32, dropout=0.0, input_dropout=0.0, hard_from_epoch=3
     )
-    untrained = checkpoints.build("ms_sl", settings, READS).model
-    before = evaluate_model(untrained, data.dev, data.features).retrieval.sumr
-    recipe = Recipe("ms_sl", settings, Training(lr=1.5e-3, epochs=14, batch_videos=32, patience=40, seed=1))
-    best = train_student(tmp_path, recipe, reads=READS, data=data)
-    after = evaluate_model(best.model, data.dev, data.features).retrieval.sumr
-    assert after > before + 30
+    check_learns("ms_sl", settings, tmp_path, data=toy_world(videos=100, things=12), lr=1.5e-3, epochs=14)
 
 
 @torch.no_grad()

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from commands import Prvr
 from published import FIXTURES
 
-from prvr import cli
 from prvr.errors import DataError
 from prvr.features.bigfile import BigFile
 from prvr.package_check import FileReport, PackageReport, check_package, find_packages
@@ -268,21 +267,10 @@ def test_npz_frames_and_folders_of_nothing(package: Path) -> None:
     assert report.uses["evaluation"].why == "with npz and roberta; toy_i3d and roberta"
 
 
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["prvr", "data", "check", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return call
-
-
-def test_the_command(package: Path, command: Callable[..., tuple[int, str, str]]) -> None:
+def test_the_command(package: Path, prvr: Prvr) -> None:
     drop(package / SEEN, "test0")
     store(package / SEEN, {"stranger": np.ones((4, 5))})
-    status, out, err = command(package.parent)
+    status, out, err = prvr("data", "check", package.parent)
     assert (status, err) == (0, "")
     said = out.splitlines()
     for line in (
@@ -295,19 +283,19 @@ def test_the_command(package: Path, command: Callable[..., tuple[int, str, str]]
         f"  teacher alone: no; {SEEN} lacks 1 videos of test, 'test0' first",
     ):
         assert line in said
-    status, out, _ = command(package, "--json", "--thorough")
+    status, out, _ = prvr("data", "check", package, "--json", "--thorough")
     (report,) = json.loads(out)
     assert (status, report["collection"]) == (0, "toy")
     assert report["files"][0]["lacking"]["test"] == {"number": 1, "first": "test0"}
     assert report["uses"]["distillation"] == {"possible": True, "why": "with clip_vit_b32"}
 
 
-def test_the_command_fails_where_nothing_can_be_used(package: Path, command: Callable[..., tuple[int, str, str]]) -> None:
+def test_the_command_fails_where_nothing_can_be_used(package: Path, prvr: Prvr) -> None:
     shutil.rmtree(package / "TextData")
-    status, out, _ = command(package)
+    status, out, _ = prvr("data", "check", package)
     assert status == 1
     assert "student training: no; no captions at" in out
-    status, out, err = command(package / FRAMES)
+    status, out, err = prvr("data", "check", package / FRAMES)
     assert (status, out) == (1, "")
     assert err.startswith("prvr: no package in ")
-    assert "Example: prvr data check packages" in command("--help")[1]
+    assert "Example: prvr data check packages" in prvr("data", "check", "--help").out

@@ -11,8 +11,9 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from browsing import Tab, chromium, until
+from browsing import Tab, chromium
 from serving import MARKUP, ODD, Running, make_world, running
+from waiting import until
 
 QUERY = "a red dog runs on the beach"
 ASKED = "?q=a+red+dog+runs+on+the+beach"

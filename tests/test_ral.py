@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import invariants
 import oracles
 import pytest
 import torch
-from torch import Tensor, nn
+from method_checks import FRAMES_OF, WORDS_OF, check_invariants, check_learns, lively, noise, padded, sequences, toy_batch
+from torch import nn
 from torch.distributions import Normal, kl_divergence
-from toy_world import FRAMES, READS, TEACHER, WORDS, toy_world
+from toy_world import FRAMES, TEACHER, WORDS, toy_world
 
 from prvr import checkpoint as checkpoints
-from prvr.batch import collate, video_item
 from prvr.distillation import Distillation
 from prvr.errors import SettingError
-from prvr.evaluate import evaluate_model
 from prvr.losses import info_nce
 from prvr.methods import METHODS
 from prvr.methods.contract import embed
@@ -34,25 +32,18 @@ from prvr.methods.ral import (
     proxy_scores,
 )
 from prvr.methods.taught import Guidance
-from prvr.train import Recipe, Training, train_student
 
-COLUMNS = {"frame_columns": 6, "word_columns": 5}
+COLUMNS = {"frame_columns": FRAMES, "word_columns": WORDS}
 SMALL = {"hidden": 8, "heads": 2, "max_frames": 20, "max_words": 6, "clips": 4}
 every_student = pytest.mark.parametrize("config", [kind(**SMALL) for kind in STUDENTS], ids=lambda c: type(c).__name__)
 
 
-def values(*shape: int, seed: int = 0) -> Tensor:
-    return torch.from_numpy(invariants.drawn(shape, seed))
-
-
 def ral(config: object) -> Ral:
-    made = invariants.lively(Ral(config, **COLUMNS))
-    assert isinstance(made, Ral)
-    return made
+    return lively(Ral(config, **COLUMNS))
 
 
 def gaussian(count: int, seed: int) -> Gaussian:
-    return Gaussian(values(count, 5, seed=seed), values(count, 5, seed=seed + 1) / 2)
+    return Gaussian(noise(count, 5, seed=seed), noise(count, 5, seed=seed + 1) / 2)
 
 
 def test_divergence_is_that_of_normal_distributions() -> None:
@@ -73,7 +64,7 @@ def test_proxies_are_drawn_from_their_gaussians() -> None:
 
 @pytest.mark.parametrize(("queries", "videos", "proxies"), [(3, 2, 4), (1, 1, 1), (2, 3, 6)])
 def test_proxy_scores_beside_a_slow_loop(queries: int, videos: int, proxies: int) -> None:
-    ours, theirs = values(queries, proxies, 5), values(videos, proxies, 5, seed=1)
+    ours, theirs = noise(queries, proxies, 5), noise(videos, proxies, 5, seed=1)
     got = proxy_scores(ours, theirs).tolist()
     for q in range(queries):
         for v in range(videos):
@@ -83,25 +74,21 @@ def test_proxy_scores_beside_a_slow_loop(queries: int, videos: int, proxies: int
 
 def test_variances_start_small_and_follow_what_is_seen() -> None:
     torch.manual_seed(0)
-    of_queries, of_videos = Gaussians(8)(values(3, 8), values(2, 4, 8))
+    of_queries, of_videos = Gaussians(8)(noise(3, 8), noise(2, 4, 8))
     for each in (of_queries, of_videos):
         assert 0.01 < each.log_variance.exp().mean().item() < 0.04
         assert each.log_variance.std(0).min() > 0
-    torch.testing.assert_close(of_queries.mean, values(3, 8))
+    torch.testing.assert_close(of_queries.mean, noise(3, 8))
 
 
 @every_student
 def test_a_student_is_asked_and_scores_as_alone(config: object) -> None:
-    model = ral(config)
-    invariants.see_that_padding_changes_nothing(model)
-    invariants.see_that_order_does_not_matter(model)
-    invariants.see_that_an_index_agrees(model)
-    queries, (videos, mask) = invariants.asked(model), invariants.encoded(model, invariants.some_videos(model))
-    own, (of_student, _) = (
-        invariants.asked(model.student),
-        invariants.encoded(model.student, invariants.some_videos(model)),
-    )
-    assert torch.equal(model.score(queries, videos, mask), model.student.score(own, of_student, mask))
+    model, words, frames = ral(config), sequences(WORDS_OF, WORDS), sequences(FRAMES_OF, FRAMES, seed=1)
+    check_invariants(model, words, frames)
+    (seen, mask), said = padded(frames), padded(words)
+    queries, videos = model.encode_queries(*said), model.encode_videos(seen, mask)
+    alone = model.student.score(model.student.encode_queries(*said), model.student.encode_videos(seen, mask), mask)
+    assert torch.equal(model.score(queries, videos, mask), alone)
     first = tuple(field[:1] for field in videos)
     asked = tuple(field[:1] for field in queries)
     assert torch.equal(model.relevance(asked, first), model.student.relevance(asked, first))
@@ -110,7 +97,7 @@ def test_a_student_is_asked_and_scores_as_alone(config: object) -> None:
 @every_student
 def test_two_terms_come_to_the_student_s(config: object) -> None:
     model = ral(config)
-    given = embed(model, invariants.some_batch(model))
+    given = embed(model, toy_batch(model))
     torch.manual_seed(0)
     alone = STUDENTS[type(config)].objective(model.student, *given, 0)
     torch.manual_seed(0)
@@ -125,7 +112,7 @@ def test_two_terms_come_to_the_student_s(config: object) -> None:
 
 def test_the_terms_are_what_their_names_say() -> None:
     model = ral(RalGmmFormerConfig(**SMALL, alignment_weight=0.5, proxy_weight=0.25))
-    queries, videos, batch = embed(model, invariants.some_batch(model))
+    queries, videos, batch = embed(model, toy_batch(model))
     for layer in (model.gaussians.of_query, model.gaussians.of_video):
         assert isinstance(layer, nn.Linear)
         nn.init.zeros_(layer.weight)
@@ -151,26 +138,16 @@ def test_without_proxies_nothing_matches() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["ral_gmmformer"])
 def test_learns_the_toy_world(tmp_path: Path, method: str) -> None:
-    data = toy_world(videos=150, things=15)
     student = METHODS[method].config(hidden=32, max_frames=32, clips=8, dropout=0.0, input_dropout=0.0, hard_from_epoch=100)
-    training = Training(lr=3e-3, epochs=6, batch_videos=16, seed=1)
-    best = train_student(tmp_path, Recipe(method, student, training), reads=READS, data=data)
-    # 132 is chance: 50 videos, of which a sentence names the things of one.
-    assert evaluate_model(best.model, data.dev, data.features).retrieval.sumr > 172
-    again = checkpoints.load(tmp_path)
-    assert again.fingerprint == best.fingerprint
+    best = check_learns(method, student, tmp_path, lr=3e-3, epochs=12)
+    assert checkpoints.load(tmp_path).fingerprint == best.fingerprint
 
 
 @pytest.mark.parametrize("method", ["gmmformer", "gmmformer_v2", "hlformer", "ral_gmmformer_v2", "ral_ms_sl"])
 def test_distillation_comes_on_top(method: str) -> None:
-    data = toy_world(videos=6, things=6)
     settings = METHODS[method].config(**SMALL, dropout=0.0, input_dropout=0.0)
-    student = METHODS[method].model(settings, frame_columns=FRAMES, word_columns=WORDS)
-    captions: dict[str, list[str]] = {}
-    for caption in data.train.captions:
-        captions.setdefault(caption.video, []).append(caption.id)
-    batch = collate([video_item(video, ids, data.features, student.reading) for video, ids in captions.items()])
-    given = embed(student, batch)
+    student = lively(METHODS[method].model(settings, **COLUMNS))
+    given = embed(student, toy_batch(student, data=toy_world(videos=6, things=6)))
     taught = Guidance(
         Distillation(distillation_weight=0.5, soft_targets="teacher"), method=method, student=student, teacher_columns=[TEACHER]
     )

@@ -16,12 +16,12 @@ PACKAGE = Path(prvr.__file__).parent
 # a folder data set lists its videos, so `video` comes before `datasets`; a checkpoint stores settings, so `config` comes
 # before it; an index keeps the times of frames, so `moments` comes before it.
 RIVER = [
-    *("errors", "files", "device"),
+    *("errors", "files", "device", "ray_cluster"),
     *("video", "datasets", "features", "encoders", "extract"),
     *("batch", "layers", "clips", "gaussian", "hyperboloid", "text_backbones"),
-    *("scores", "losses", "schedules", "distillation", "methods"),
-    *("config", "calibration", "checkpoint"),
-    *("moments", "index", "search", "metrics", "groups", "reliability", "runs", "compare", "evaluate", "similarities"),
+    *("scores", "losses", "schedules", "checks", "distillation", "config", "methods"),
+    *("calibration", "checkpoint"),
+    *("moments", "index", "search", "metrics", "groups", "reliability", "runs", "compare", "evaluate", "similarities", "fusion"),
     *("optimiser", "run_state", "report", "distributed", "launch", "recipe", "train", "denoising", "presets", "complexity"),
     *("published", "convert", "package_check", "authors", "workspace", "folder_index"),
     *("toy", "protocols", "reproduce", "bench"),

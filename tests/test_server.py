@@ -20,14 +20,15 @@ pytest.importorskip("httpx")
 
 from serving import MARKUP, ODD, Running, World, make_world, running
 from tiny_videos import COLOURS, colour_of, colourful, write_video
+from waiting import until
 
 import prvr
 from prvr.folder_index import index_folder, open_index, zero_shot
-from prvr.server import asking
+from prvr.server import asking, media
 from prvr.server.counting import Counts
 from prvr.server.thinning import thin
 from prvr.server.thumbnails import Thumbnails, make_picture
-from prvr.video import VideoReader
+from prvr.video import SUFFIXES, VideoReader
 
 QUERY = "a red dog runs on the beach"
 ALL = {"beach.mp4", "kitchen.mp4", MARKUP, ODD, "trips/again.mp4"}
@@ -239,9 +240,7 @@ def test_a_full_line_turns_away(served: Running, monkeypatch: pytest.MonkeyPatch
     waiting = [threading.Thread(target=served.client.get, args=("/api/search?q=dog",)) for _ in range(2)]
     for thread in waiting:
         thread.start()
-    until = time.monotonic() + 5
-    while served.service.desk.waiting < 2 and time.monotonic() < until:
-        time.sleep(0.01)
+    until(lambda: served.service.desk.waiting == 2)
     answer = httpx.get(served.url + "api/search?q=dog", trust_env=False)
     hold.set()
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
@@ -408,6 +407,10 @@ def test_a_file_that_is_gone_or_broken_has_no_picture(world: World, tmp_path: Pa
     assert (broken.status_code, gone.status_code) == (404, 404)
     assert "cannot read beach.mp4 as a video" in broken.json()["error"]
     assert str(tmp_path) not in broken.text + gone.text
+
+
+def test_every_video_that_is_found_has_a_type() -> None:
+    assert set(media.TYPES) == SUFFIXES
 
 
 # The description and the page

@@ -16,9 +16,8 @@ import pytest
 
 pytest.importorskip("fastapi")
 
+from commands import Prvr, says
 from serving import World, make_world
-
-from prvr import cli
 
 
 @pytest.fixture(scope="module")
@@ -27,22 +26,20 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., str]:
+def serve(prvr: Prvr) -> Callable[..., str]:
     """The one line that `prvr serve` fails with."""
 
     def call(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["prvr", "serve", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert (ended.value.code, out, err.count("\n")) == (1, "", 1)
-        return err
+        answer = prvr("serve", *arguments)
+        says(answer)
+        return answer.err
 
     return call
 
 
 def test_what_cannot_be_served(serve: Callable[..., str], world: World, tmp_path: Path) -> None:
     assert f"no index in {tmp_path}" in serve(tmp_path, "--port", 0)
+    assert "is no folder; serve a copy of it: prvr index copy qdrant://" in serve("qdrant://127.0.0.1:9/videos")
     assert "the token must be 8 or more ASCII characters" in serve(world.index, "--port", 0, "--token", "short")
     assert "the token must be" in serve(world.index, "--port", 0, "--token", "with space")
     assert "cannot listen on 192.0.2.1 port 0" in serve(world.index, "--host", "192.0.2.1", "--port", 0)

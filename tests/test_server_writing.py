@@ -16,6 +16,7 @@ pytest.importorskip("fastapi")
 
 from serving import TOKEN, Running, World, make_world, running
 from tiny_videos import colourful, write_video
+from waiting import until
 
 from prvr.folder_index import index_folder, zero_shot
 from prvr.server.answers import UpkeepReport
@@ -163,35 +164,28 @@ def begun_upload(served: Running, name: str, size: int) -> socket.socket:
     return connection
 
 
-def wait_for(condition: object, seconds: float = 10) -> None:
-    until = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
 def test_an_upload_that_breaks_off_leaves_nothing(served: Running, own: World) -> None:
     before = everything(own.videos)
     connection = begun_upload(served, "half.mp4", 5000)
-    wait_for(lambda: everything(own.videos) != before)
+    until(lambda: everything(own.videos) != before)
     connection.close()
-    wait_for(lambda: everything(own.videos) == before)
+    until(lambda: everything(own.videos) == before)
 
 
 def test_slow_uploads_are_few_and_end(served: Running, own: World, monkeypatch: pytest.MonkeyPatch) -> None:
     before = everything(own.videos)
     connections = [begun_upload(served, f"slow{n}.mp4", 5000) for n in range(UPLOADS_AT_ONCE)]
-    wait_for(served.service.uploads.locked)
+    until(served.service.uploads.locked)
     assert served.client.put("/api/videos/late.mp4", headers=BEARER, content=b"data").status_code == 503
     assert served.client.get("/api/search?q=dog").status_code == 200
     for connection in connections:
         connection.close()
-    wait_for(lambda: not served.service.uploads.locked())
+    until(lambda: not served.service.uploads.locked())
     monkeypatch.setattr("prvr.server.writing.PATIENCE", 0.2)
     with begun_upload(served, "slow.mp4", 5000) as connection:
         connection.settimeout(10)
         assert b" 408 " in connection.recv(200)
-    wait_for(lambda: everything(own.videos) == before)
+    until(lambda: everything(own.videos) == before)
 
 
 def test_what_a_killed_service_left_behind_goes(world: World) -> None:
@@ -235,19 +229,19 @@ def test_from_upload_to_hit_and_back(world: World, tmp_path: Path) -> None:
         shutil.copy(own.videos / "beach.mp4", own.videos / "copied.mp4")
         assert client.put("/api/videos/broken.mp4", headers=BEARER, content=b"no video").json()["waiting"] is True
         assert client.delete("/api/videos/kitchen.mp4", headers=BEARER).status_code == 202
-        wait_for(lambda: upkeep().state != "running", 120)
+        until(lambda: upkeep().state != "running", seconds=120)
         done = upkeep()
         assert (done.state, done.error, done.waiting) == ("idle", None, False)
         assert len(done.problems) == 1
         assert "broken.mp4" in done.problems[0]
         assert str(own.videos) not in done.problems[0]
-        wait_for(lambda: {"new.mp4", "copied.mp4"} <= names())
+        until(lambda: {"new.mp4", "copied.mp4"} <= names())
         assert not {"kitchen.mp4", "broken.mp4"} & names()
         hits = client.get("/api/search", params={"q": "dog", "k": 50}).json()["hits"]
         assert {hit["video"] for hit in hits} == names()
         shutil.rmtree(own.index / "model")
         client.post("/api/upkeep", headers=BEARER)
-        wait_for(lambda: upkeep().state != "running", 60)
+        until(lambda: upkeep().state != "running", seconds=60)
         assert upkeep().state == "failed"
         assert "model" in (upkeep().error or "")
         assert client.get("/api/search?q=dog").status_code == 200

@@ -13,12 +13,13 @@ import numpy as np
 import oracles
 import pytest
 import torch
+from method_checks import toy_batch
 from torch import Tensor
 from toy_world import READS, TEACHER, toy_world
 
 from prvr import checkpoint as checkpoints
 from prvr import losses, scores
-from prvr.batch import Batch, collate, video_item
+from prvr.batch import Batch
 from prvr.config import to_dict
 from prvr.distillation import Distillation, SoftTargets, TeacherShares, from_matrices, from_profiles, together
 from prvr.distributed import joined
@@ -54,10 +55,8 @@ def student(name: str) -> Model:
 def batch(model: Model, *, teachers: int = 1, shortest: int = 15) -> Batch:
     """The toy world's train split, its videos cut to several lengths."""
     data = toy_world(videos=12)
-    captions: dict[str, list[str]] = {}
-    for caption in data.train.captions:
-        captions.setdefault(caption.video, []).append(caption.id)
-    length = {video: shortest + place % (16 - shortest) for place, video in enumerate(captions)}
+    videos = dict.fromkeys(caption.video for caption in data.train.captions)
+    length = {video: shortest + place % (16 - shortest) for place, video in enumerate(videos)}
     (teacher,) = data.features.teachers
     features = replace(
         data.features,
@@ -67,7 +66,7 @@ def batch(model: Model, *, teachers: int = 1, shortest: int = 15) -> Batch:
             for k in range(teachers)
         ),
     )
-    return collate([video_item(video, ids, features, model.reading) for video, ids in captions.items()])
+    return toy_batch(model, data=replace(data, features=features))
 
 
 def terms(settings: Distillation, name: str, *, epoch: int = 0, teachers: int = 1) -> dict[str, Tensor]:

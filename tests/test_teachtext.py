@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,12 @@ import numpy as np
 import oracles
 import pytest
 import torch
+from commands import Answer, Prvr, says
+from method_checks import check_learns
 from torch import Tensor
 from toy_world import FRAMES, READS, WORDS, toy_world
 
 from prvr import checkpoint as checkpoints
-from prvr import cli
 from prvr.batch import Batch
 from prvr.checkpoint import Checkpoint, Reads, Source
 from prvr.datasets import Caption, Dataset
@@ -175,11 +175,7 @@ def trained(out: Path, data: Data, **changes: Any) -> Checkpoint:
 
 def test_learns_the_toy_world(tmp_path: Path) -> None:
     data = toy_world(videos=100, things=12)
-    settings = replace(ONE, hidden=32)
-    before = evaluate_model(checkpoints.build("collaborative_experts", settings, READS).model, data.dev, data.features)
-    recipe = Recipe("collaborative_experts", settings, Training(lr=3e-3, epochs=15, batch_videos=32, patience=40, seed=1))
-    best = train_student(tmp_path, recipe, reads=READS, data=data)
-    assert evaluate_model(best.model, data.dev, data.features).retrieval.sumr > before.retrieval.sumr + 40
+    check_learns("collaborative_experts", replace(ONE, hidden=32), tmp_path, data=data, lr=3e-3, epochs=15)
 
 
 def test_similarities_are_the_scores_of_the_index_and_stay_on_disk(tmp_path: Path) -> None:
@@ -392,30 +388,19 @@ def test_the_table_trains_teachers_first_and_uses_them(tmp_path: Path, materials
     assert [bool(reason) for reason in reasons] == [False, True, False, True, True, False]
 
 
-def test_a_run_teaches_another_from_the_command_line(
-    tmp_path: Path, materials: Materials, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    def prvr(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["prvr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out + err
-
-    def train(out: str, *more: object) -> tuple[int, str]:
+def test_a_run_teaches_another_from_the_command_line(tmp_path: Path, materials: Materials, prvr: Prvr) -> None:
+    def train(out: str, *more: object) -> Answer:
         return prvr("train", materials.data, materials.data, tmp_path / out, *more, *CHANGES)
 
     teacher = ("--preset", "collaborative-experts/toy", "--frames", "toy_frames+strong", "--words", "vectors", "experts=64,32")
-    status, said = train("teacher", *teacher)
-    assert status == 0, said
+    answer = train("teacher", *teacher)
+    assert answer.status == 0, answer.err
     student = ("--preset", "teachtext/toy", "--frames", "toy_frames", "--words", "words")
-    status, said = train("student", *student, "--teacher-run", tmp_path / "teacher")
-    assert status == 0, said
+    answer = train("student", *student, "--teacher-run", tmp_path / "teacher")
+    assert answer.status == 0, answer.err
     about = json.loads((tmp_path / "student" / "teachers" / "0" / "about.json").read_text())
     assert about["model"] == checkpoints.load(tmp_path / "teacher").fingerprint
-    status, said = train("alone", *student)
-    assert status == 1
-    assert "distillation needs a teacher" in said
+    says(train("alone", *student), "distillation needs a teacher")
     assert not (tmp_path / "alone").exists()
-    status, said = prvr("evaluate", materials.data, materials.data, "--model", tmp_path / "teacher", "--split", "test")
-    assert status == 0, said
+    answer = prvr("evaluate", materials.data, materials.data, "--model", tmp_path / "teacher", "--split", "test")
+    assert answer.status == 0, answer.err

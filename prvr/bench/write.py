@@ -15,7 +15,7 @@ from prvr.reproduce.write import machine
 Measured = tuple[str, Line]
 
 
-def write_table(out: Path, name: str, measured: Sequence[Measured], *, size: Size, threads: int, command: str) -> list[str]:
+def write_table(out: Path, name: str, measured: Sequence[Measured], *, size: Size, threads: int, command: str) -> None:
     """Writes OUT/NAME.md and .json; each line comes with the setting of memory that it was measured under."""
     about: dict[str, Any] = {"command": command, "machine": machine(), "threads": threads, "size": asdict(size)}
     rows = [{"memory": memory, **asdict(line), "ratio": line.ratio} for memory, line in measured]
@@ -30,7 +30,6 @@ def write_table(out: Path, name: str, measured: Sequence[Measured], *, size: Siz
         *table(measured),
     ]
     write_whole(out / f"{name}.md", ("\n".join(lines) + "\n").encode())
-    return lines
 
 
 def table(measured: Sequence[Measured]) -> list[str]:

@@ -8,7 +8,7 @@ import sys
 import typer
 
 # Each of these adds its verbs.
-from prvr.cli import bench, checkpoint, compare, convert, evaluate, folder, index, report, reproduce, serve, train  # noqa: F401
+from prvr.cli import bench, checkpoint, compare, convert, evaluate, folder, fuse, index, report, reproduce, serve, train  # noqa: F401
 from prvr.cli.terminal import app
 from prvr.errors import PrvrError
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from prvr.cli.terminal import Device, Json, app, progress, show
+from prvr.cli.terminal import Device, Json, app, progress, show, typed
 
 
 @app.command(epilog="Example: prvr bench losses step --size small")
@@ -42,7 +40,7 @@ def bench(
             raise SettingError(f"unknown size or memory {given!r}; {nearest(given, known)}")
     chosen = [name for name in BENCHMARKS if name != LARGE] if names == ["all"] else names
     wanted = {name: benchmark(name) for name in chosen}
-    sizes, command = replace(SIZES[size], runs=runs, device=device), shlex.join(["prvr", *sys.argv[1:]])
+    sizes, command = replace(SIZES[size], runs=runs, device=device), typed()
     open_device(device)
     shown, values = [], {}
     with progress() as on_progress:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from prvr.cli.data import data
-from prvr.cli.terminal import Json, counts, progress, show, warn
+from prvr.cli.terminal import Json, progress, show, show_extractions
 from prvr.errors import SettingError
 
 
@@ -37,11 +37,7 @@ def convert(
             dtype=_dtype(dtype),
             on_progress=on_progress,
         )
-    for name, conversion in done.items():
-        warn({f"{name}: {id}": problem for id, problem in conversion.problems.items()})
-    each = {name: counts(conversion, ("done", "kept", "dropped", "problems")) for name, conversion in done.items()}
-    lines = [f"{name}: {', '.join(f'{n} {what}' for what, n in numbers.items())}" for name, numbers in each.items()]
-    show(as_json, {"features": str(out), "converted": each}, lines)
+    show_extractions(as_json, out, done, verb="converted")
 
 
 @data.command(epilog="Example: prvr data verify features/tvr")

@@ -90,20 +90,24 @@ def _answered(
     annotations: Path | None,
     device: str,
 ) -> Run:
-    """What a model answers to a data set's captions."""
-    from prvr.checkpoint import to_device
-    from prvr.evaluate import evaluate_model, run_of
+    """What the model that was named answers."""
     from prvr.protocols import open_split
 
     if features is None:
         raise SettingError(f"{videos} is no run; for a folder of videos name its features, too: prvr evaluate {videos} FEATURES")
     checkpoint, given = _model_and_features(features, model, zero_shot)
     dataset: Dataset = open_split(videos, split, seed=_split_seed(checkpoint, split_seed), annotations=annotations)
-    result = evaluate_model(to_device(checkpoint, device).model, dataset, given)
-    about = checkpoint.about
-    seed = about.get("training", {}).get("seed")
     system = zero_shot or (model.resolve().name if model is not None else "")
-    protocol = about.get("protocol", "honest")
+    return asked(checkpoint, dataset, given, system=system, device=device)
+
+
+def asked(checkpoint: Checkpoint, dataset: Dataset, features: FeatureSet, *, system: str, device: str) -> Run:
+    """What a model answers to a data set's captions."""
+    from prvr.checkpoint import to_device
+    from prvr.evaluate import evaluate_model, run_of
+
+    result, about = evaluate_model(to_device(checkpoint, device).model, dataset, features), checkpoint.about
+    protocol, seed = about.get("protocol", "honest"), about.get("training", {}).get("seed")
     return run_of(result, dataset, system=system, protocol=protocol, seed=seed, calibration=checkpoint.calibration)
 
 

@@ -1,4 +1,4 @@
-"""The verbs of a practitioner: extract, index, search, demo."""
+"""The verbs extract and demo."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prvr.cli.terminal import Device, Features, Json, Rate, Videos, app, counts, progress, show, warn
+from prvr.cli.terminal import Device, Features, Json, Rate, Videos, app, progress, show, show_extractions
 from prvr.errors import require
 
 
@@ -44,11 +44,7 @@ def extract(
             ray=ray,
             on_progress=on_progress,
         )
-    for name, extraction in done.items():
-        warn({f"{name}: {id}": problem for id, problem in extraction.problems.items()})
-    each = {name: counts(e, ("done", "kept", "dropped", "problems")) for name, e in done.items()}
-    lines = [f"{name}: {', '.join(f'{n} {what}' for what, n in c.items())}" for name, c in each.items()]
-    show(as_json, {"features": str(features), "extracted": each}, lines)
+    show_extractions(as_json, features, done, verb="extracted")
 
 
 @app.command(epilog="Example: prvr demo demo")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -13,9 +14,12 @@ from prvr.errors import ModelError, SettingError
 if TYPE_CHECKING:
     from prvr.checkpoint import Checkpoint
     from prvr.folder_index import Indexing
+    from prvr.index.trial import Trial
 
 Index = Annotated[str, typer.Argument(help="Folder of the index, or of the videos that it is kept in.", metavar="INDEX")]
 Model = Annotated[Path | None, typer.Option(help="Folder of a run.")]
+
+LEAST_RECALL = 0.99
 
 
 @app.command(
@@ -105,6 +109,13 @@ def index_copy(
 def index_verify(
     path: Index,
     queries: Annotated[Path | None, typer.Option(help="Text file, a sentence a line: measures recall, too.")] = None,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Measure first stages by the queries; keep the fastest that is good enough.")
+    ] = False,
+    least_recall: Annotated[
+        float | None,
+        typer.Option(help="With --approximate: the share of the exact ten best to be found, 0.99 if not said.", min=0.5, max=1.0),
+    ] = None,
     drop: Annotated[bool, typer.Option("--drop", help="Take damaged videos out, so that prvr index adds them again.")] = False,
     model: Annotated[Path | None, typer.Option(help="Folder of the run, where the index is a URL.")] = None,
     device: Device = "cpu",
@@ -112,21 +123,40 @@ def index_verify(
 ) -> None:
     """Read all of an index and compare it with its checksums; with queries, the search with an exact scan of every row.
 
-    Exit status 1 where something is damaged.
+    With --approximate, what prvr search --approximate would find, and how fast. Exit status 1 where something is damaged.
     """
     from prvr.folder_index import verify_index
 
+    if least_recall is not None and not approximate:
+        raise SettingError("--least-recall is for --approximate; without it, search is exact")
+    least = (least_recall or LEAST_RECALL) if approximate else None
     with progress() as tell:
-        done = verify_index(path, queries=queries, model=model, drop=drop, device=device, on_progress=tell)
+        done = verify_index(path, queries=queries, model=model, drop=drop, least_recall=least, device=device, on_progress=tell)
     warn({id or path: problem for id, problem in done.faults.items()})
     lines = [f"{path}: {done.videos} videos, {len(done.faults)} damaged{', taken out' if done.dropped else ''}"]
     if done.recall is not None:
         lines.append(f"{done.recall.queries} queries: recall@{done.recall.k} {done.recall.search:.4f} against the exact scan")
         if done.recall.codes is not None:
             lines.append(f"codes alone, were the best not scored again: {done.recall.codes:.4f}")
+    elif queries is not None:
+        lines.append("nothing was measured by the queries: take what is damaged out first (--drop)")
+    if done.first_stages is not None:
+        lines += _table(done.first_stages, least)
     show(as_json, {"index": path, **done.as_dict()}, lines)
     if done.faults:
         raise typer.Exit(1)
+
+
+def _table(trial: Trial, least_recall: float | None) -> list[str]:
+    """What was measured of first stages, and which is kept."""
+    rows = [("none: the exact search", 1.0, median(one.exact_seconds for one in trial.measured))]
+    rows += [(str(one.setting), one.recall, one.seconds) for one in trial.measured]
+    width = max(len(name) for name, _, _ in rows)
+    lines = [f"{'first stage':<{width}}  recall@10  ms a query"]
+    lines += [f"{name:<{width}}  {recall:9.4f}  {1000 * seconds:10.2f}" for name, recall, seconds in rows]
+    if trial.kept is None:
+        return [*lines, f"none finds {least_recall:g} of the ten best in less time than the exact search; nothing is kept"]
+    return [*lines, f"kept for prvr search --approximate: {trial.kept.setting}"]
 
 
 @app.command(epilog='Example: prvr search gallery "a dog rides a skateboard" --where "duration>60"')
@@ -141,6 +171,9 @@ def search(
     min_score: Annotated[
         float | None, typer.Option(help="Leave out what is less probable; of a run that is not calibrated, what scores less.")
     ] = None,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="By the first stage that prvr index verify --approximate measured; not exact.")
+    ] = False,
     model: Annotated[Path | None, typer.Option(help="Refuse the index if it is not of this run; a URL needs it.")] = None,
     device: Device = "cpu",
     as_json: Json = False,
@@ -149,7 +182,7 @@ def search(
     from prvr.folder_index import open_index
 
     gallery = open_index(path, model=model, device=device)
-    hits = gallery.search(query, k=k, where=where or (), min_score=min_score)
+    hits = gallery.search(query, k=k, where=where or (), min_score=min_score, approximate=approximate)
     measure = "score" if gallery.checkpoint.calibration is None else "probability"
     lines = [] if hits else [f"nothing here matches{'' if min_score is None else f' with a {measure} of {min_score:g} or more'}"]
     for hit in hits:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -12,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prvr.cli.terminal import Device, Json, app, progress, show
+from prvr.cli.evaluate import asked
+from prvr.cli.terminal import Device, Json, app, progress, show, typed
 from prvr.errors import SettingError
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def report(
         sections = build(contenders, scorer, resamples=resamples)
     tables = [table for run in runs if Path(run).is_dir() for table in read_tables(Path(run))]
     sections += [papers(tables)] if tables else []
-    about = f"<p><code>{escape(shlex.join(['prvr', *sys.argv[1:]]))}</code></p>"
+    about = f"<p><code>{escape(typed())}</code></p>"
     # A file name that is not UTF-8 holds half surrogate pairs.
     page = write_page("Report on runs", sections, about=about).encode(errors="backslashreplace")
     write_whole(out, page)
@@ -99,15 +98,10 @@ class _Asked:
         return profiles(checkpoint, self._dataset(checkpoint), features_for(self.features, checkpoint), queries)
 
     def _run(self, checkpoint: Checkpoint, folder: Path) -> Run:
-        from prvr import checkpoint as checkpoints
-        from prvr.evaluate import evaluate_model, run_of
         from prvr.workspace import features_for
 
-        dataset, about = self._dataset(checkpoint), checkpoint.about
-        model = checkpoints.to_device(checkpoint, self.device).model
-        found = evaluate_model(model, dataset, features_for(self.features, checkpoint))
-        protocol, seed = about.get("protocol", "honest"), about.get("training", {}).get("seed")
-        return run_of(found, dataset, system=folder.resolve().name, protocol=protocol, seed=seed)
+        dataset, features = self._dataset(checkpoint), features_for(self.features, checkpoint)
+        return asked(checkpoint, dataset, features, system=folder.resolve().name, device=self.device)
 
     def _checkpoint(self, folder: Path) -> Checkpoint:
         from prvr import checkpoint as checkpoints

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prvr.cli.terminal import Device, Json, app, progress, show
+from prvr.cli.terminal import Device, Json, app, progress, show, typed
 
 if TYPE_CHECKING:
     from prvr.reproduce.run import Materials
@@ -44,7 +42,7 @@ def reproduce(
 ) -> None:
     """Run a table of the papers on a feature package, or on a toy world: trained, tested, compared, written down."""
     from prvr.reproduce.costs import SOURCE, TITLE
-    from prvr.reproduce.run import Plan, score_rows
+    from prvr.reproduce.run import Plan, footprints, score_rows
     from prvr.reproduce.tables import TABLES
     from prvr.reproduce.tables import table as find
     from prvr.reproduce.write import write_table
@@ -66,7 +64,8 @@ def reproduce(
         materials = _package(data, features or data, frames, texts, teacher or ["clip_vit_b32"], annotations)
     with progress() as on_progress:
         scored = score_rows(wanted, out, materials, plan, on_progress=on_progress)
-        counted = write_table(wanted, scored, out, materials=materials, plan=plan, command=_command())
+        costs = footprints(scored, materials, plan, on_progress=on_progress) if wanted.costs else None
+        counted = write_table(wanted, scored, out, materials=materials, plan=plan, command=typed(), footprints=costs)
     show(as_json, counted.values, [*counted.lines, "", f"written to {out / table}.md and .json"])
 
 
@@ -75,7 +74,7 @@ def _complexity(out: Path, device: str, as_json: bool) -> None:
     from prvr.reproduce.costs import write_costs
 
     with progress() as on_progress:
-        counted = write_costs(out, command=_command(), device=device, sizes=StepSizes(), on_progress=on_progress)
+        counted = write_costs(out, command=typed(), device=device, sizes=StepSizes(), on_progress=on_progress)
     show(as_json, counted.values, [*counted.lines])
 
 
@@ -100,7 +99,3 @@ def _package(
     kinds = {kind: name for kind, name in named.items() if name}
     seen = frames or FRAMES.get(data.resolve().name, "i3d")
     return Materials(data, features, seen, kinds, tuple(teachers), annotations)  # type: ignore[arg-type]
-
-
-def _command() -> str:
-    return shlex.join(["prvr", *sys.argv[1:]])

@@ -16,7 +16,7 @@ GIBIBYTE = 1 << 30
 
 @app.command(epilog="Example: prvr serve gallery --port 8000")
 def serve(
-    path: Annotated[Path, typer.Argument(help="Folder of the index.", metavar="INDEX")],
+    path: Annotated[str, typer.Argument(help="Folder of the index, or of the videos that it is kept in.", metavar="INDEX")],
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines ask, too.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
     token: Annotated[
@@ -29,21 +29,24 @@ def serve(
     """Serve an index: a web page to search and watch, and a REST interface (/openapi.json)."""
     for module in ("fastapi", "uvicorn", "PIL"):
         require(module, extra="serve")
+    from prvr.index.places import is_remote
     from prvr.server.app import make_service
     from prvr.server.guard import OWN_NAMES
     from prvr.server.run import listen, server_of
 
+    if is_remote(path):
+        raise SettingError(f"{path} is no folder; serve a copy of it: prvr index copy {path} FOLDER --model RUN")
     if token and (len(token) < 8 or not token.isascii() or not token.isprintable() or " " in token):
         raise SettingError("the token must be 8 or more ASCII characters without spaces; try: openssl rand -hex 16")
     own = host.strip("[]") in {name.strip("[]") for name in OWN_NAMES}
     with listen(host.strip("[]"), port) as opened:
         service = make_service(
-            path, token=token, upload_limit=round(upload_limit * GIBIBYTE), hosts=OWN_NAMES if own else None, device=device
+            Path(path), token=token, upload_limit=round(upload_limit * GIBIBYTE), hosts=OWN_NAMES if own else None, device=device
         )
         if not own:
             warn({host: "every machine that reaches this address can search and watch all videos of the index"})
         url = f"http://{f'[{host}]' if ':' in host else host}:{opened.getsockname()[1]}/"
-        show(as_json, {"url": url, "index": str(path)}, [f"{path} is served at {url}; stop it with Ctrl-C"])
+        show(as_json, {"url": url, "index": path}, [f"{path} is served at {url}; stop it with Ctrl-C"])
         # Ctrl-C is how it is meant to end.
         with suppress(KeyboardInterrupt):
             server_of(service).run(sockets=[opened])

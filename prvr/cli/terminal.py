@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from prvr.extract import Extraction
 
 app = typer.Typer(
     name="prvr",
@@ -58,6 +63,22 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
 def counts(result: Any, names: tuple[str, ...]) -> dict[str, int]:
     """How many there are of each of a result's lists."""
     return {name: len(getattr(result, name)) for name in names}
+
+
+def show_extractions(
+    as_json: bool, features: Path, done: Mapping[str, Extraction], *, verb: Literal["converted", "extracted"]
+) -> None:
+    """What each folder of features came to, with a line on stderr for each thing that went wrong."""
+    for name, extraction in done.items():
+        warn({f"{name}: {id}": problem for id, problem in extraction.problems.items()})
+    each = {name: counts(extraction, ("done", "kept", "dropped", "problems")) for name, extraction in done.items()}
+    lines = [f"{name}: {', '.join(f'{n} {what}' for what, n in numbers.items())}" for name, numbers in each.items()]
+    show(as_json, {"features": str(features), verb: each}, lines)
+
+
+def typed() -> str:
+    """The command as it was typed, for tables and pages to name."""
+    return shlex.join(["prvr", *sys.argv[1:]])
 
 
 def clock(seconds: float) -> str:

@@ -91,7 +91,10 @@ def subset(dataset: Dataset, videos: Iterable[str]) -> Dataset:
     gallery = set(dataset.video_ids)
     unknown = [video for video in chosen if video not in gallery]
     if unknown:
-        raise DataError(f"{len(unknown)} of {len(chosen)} videos are not in {dataset.name} {dataset.split}, {unknown[0]!r} first")
+        raise DataError(
+            f"{len(unknown)} of {len(chosen)} videos are not in {dataset.name} {dataset.split}, {unknown[0]!r} first; "
+            "take another split, or leave them out"
+        )
     return replace(
         dataset,
         captions=tuple(caption for caption in dataset.captions if caption.video in chosen),

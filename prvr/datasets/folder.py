@@ -73,9 +73,9 @@ def _read_lines(path: Path, videos: Collection[str]) -> list[dict[str, Any]]:
             video, split = line["video"], line.get("split")
             line.setdefault("id", f"{video}#{count[video]}")
             if line["id"] in ids:
-                raise ValueError(f"the id {line['id']!r} is taken by an earlier line")
+                raise ValueError(f"the id {line['id']!r} is taken by an earlier line; give this one another")
             if split and splits.setdefault(video, split) != split:
-                raise ValueError(f"{video!r} is in two splits, {splits[video]} and {split}")
+                raise ValueError(f"{video!r} is in two splits, {splits[video]} and {split}; keep it in one")
         except (ValueError, OverflowError, RecursionError) as problem:
             raise DataError(f"{path}, line {number}: {problem}") from None
         lines.append(line)

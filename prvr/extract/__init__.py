@@ -6,6 +6,7 @@ batches.py     frames of several videos in one batch, without changing a bit of 
 stream.py      the two together: the engine of one process
 processes.py   an engine of several processes on this machine
 cluster.py     an engine of Ray actors on several machines
+docket.py      which jobs wait, which are in whose hands, and who is to blame where a worker dies: for these two
 ledger.py      what a run came to, and its one writer
 videos.py, texts.py   a folder's videos and captions to packed features
 """

@@ -7,9 +7,7 @@ dies, so that one file that kills its reader would stop the job.
 
 from __future__ import annotations
 
-import logging
 import os
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
@@ -17,10 +15,11 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, final
 
-from prvr.errors import DataError, PrvrError, SettingError, require
+from prvr.errors import DataError, PrvrError, SettingError
 from prvr.extract.docket import Docket, Hand
 from prvr.extract.jobs import Job, Opening, Outcome, Sampling
 from prvr.extract.stream import cores, encode_stream
+from prvr.ray_cluster import connect, gist
 
 # Videos given at once, so that short ones share batches; fewer towards the end, so that all end together.
 MOST_AT_ONCE = 16
@@ -54,16 +53,12 @@ class Cluster:
         """
         if not jobs:
             return
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray = require("ray", extra="ray")
-        connects = not ray.is_initialized()
-        if connects:
-            _connect(ray, self._address)
+        ray, is_ours = connect(self._address, otherwise="take --ray local")
         try:
             with closing(_Crew(ray, jobs, self._number, self._opening, sampling)) as crew:
                 yield from crew.outcomes()
         finally:
-            if connects:
+            if is_ours:
                 ray.shutdown()
 
 
@@ -167,33 +162,18 @@ class _Crew:
         self._members.remove(member)
         self._let_go(member)
         if member.hand is not None:
-            yield from self._docket.buried(member.hand, _gist(problem))
+            yield from self._docket.buried(member.hand, gist(problem))
             return
         self._failed_starts += 1
         if self._failed_starts == STARTS:
             raise DataError(
-                f"workers do not start on the Ray cluster: {_gist(problem)}; "
+                f"workers do not start on the Ray cluster: {gist(problem)}; "
                 "every machine needs the same prvr with the same extras; what was finished is kept"
             )
 
     def _let_go(self, member: _Member) -> None:
         with suppress(self._ray.exceptions.RayError, ValueError):
             self._ray.kill(member.actor)
-
-
-def _connect(ray: ModuleType, address: str) -> None:
-    started = {"include_dashboard": False} if address == "local" else {}
-    try:
-        host, colon, port = address.rpartition(":")
-        if colon and port.isdecimal():
-            # Ray itself tries for minutes.
-            socket.create_connection((host.rpartition("/")[2].strip("[]"), int(port)), timeout=10).close()
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **started)
-    # An address that cannot be one is a ValueError, a token that is missing a RuntimeError.
-    except (OSError, ValueError, OverflowError, RuntimeError, ray.exceptions.RayError) as problem:
-        raise SettingError(
-            f"no Ray cluster at {address!r}: {_gist(problem)}; start one (ray start --head), or take --ray local"
-        ) from problem
 
 
 def _alive(ray: ModuleType) -> list[dict[str, float]]:
@@ -211,9 +191,3 @@ def _number(ray: ModuleType, number: int | None, *, unit: str, share: float) -> 
     if max(1, wanted) > sum(rooms):
         raise SettingError(f"{wanted} workers do not fit on the Ray cluster, which has room for {sum(rooms)}; ask for fewer")
     return wanted
-
-
-def _gist(problem: Exception) -> str:
-    """The last line of an error, where Ray has the reason."""
-    lines = [line for line in str(problem).splitlines() if line.strip()]
-    return " ".join(lines[-1].split())[:200].rstrip(".") if lines else type(problem).__name__

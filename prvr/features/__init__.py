@@ -46,6 +46,11 @@ class FeatureSet:
     text: Features
     teachers: tuple[TeacherFeatures, ...] = ()
 
+    @property
+    def without_teachers(self) -> FeatureSet:
+        """What a student reads, alone."""
+        return FeatureSet(self.frames, self.text)
+
 
 def open_features(path: str | Path) -> Features:
     """Features of a packed folder, of an HDF5 file, of a published BigFile folder or of a folder of npz files.
@@ -73,7 +78,7 @@ def columns(features: Features) -> int:
         return features.columns
     for id in features:
         return int(features[id].shape[1])
-    raise DataError(f"{place(features)} holds no features")
+    raise DataError(f"{place(features)} holds no features; extract some: prvr extract VIDEOS FEATURES --encoder NAME")
 
 
 def rows_of(what: str, id: str, features: Features) -> np.ndarray:

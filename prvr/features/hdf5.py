@@ -73,4 +73,4 @@ def _opened(path: Path) -> Any:
     try:
         return h5py.File(path, "r")
     except OSError as problem:
-        raise DataError(f"{path} is not a readable HDF5 file ({str(problem).splitlines()[0]})") from None
+        raise DataError(f"{path} is not a readable HDF5 file ({str(problem).splitlines()[0]}); copy it again") from None

@@ -23,7 +23,10 @@ def see_size(id: str, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) 
     for length in shape:
         size *= length
     if size > MOST_BYTES:
-        raise DataError(f"features of {id!r} in {path} declare {size} bytes, more than the {MOST_BYTES} that one item may have")
+        raise DataError(
+            f"features of {id!r} in {path} declare {size} bytes, more than the {MOST_BYTES} that one item may have; "
+            "write them again"
+        )
 
 
 def as_rows(id: str, path: Path, value: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ update.py    the index brought in step with the folder
 stamps.py    what tells a file from an earlier one of its name
 watch.py     the same again whenever something has changed
 copying.py   an index in another place
-verifying.py an index compared with its checksums, its search with an exact scan
+verifying.py an index compared with its checksums, its search with an exact scan; first stages measured
 own.py       fields of the user's own, which searches can be narrowed by
 """
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from prvr import checkpoint as checkpoints
 from prvr.checkpoint import Checkpoint, Reads, Source
-from prvr.encoders import Encoder, ImageEncoder, open_encoder, sentence_encoder
+from prvr.encoders import Encoder, ImageEncoder, SentenceEncoder, WordEncoder, open_encoder, sentence_encoder
+from prvr.encoders.joined import JoinedEyes, JoinedReader
 from prvr.errors import ModelError, SettingError
 from prvr.index.contract import Header, Kept
 from prvr.index.disk import FILE, DiskIndex
@@ -157,6 +159,8 @@ def opened(source: Source, what: str, device: str) -> Encoder:
     Raises:
         ModelError: it is not there, it is another one, or no encoder makes what the model reads.
     """
+    if source.parts:
+        return _together([opened(part, what, device) for part in source.parts], what)
     if source.source is None:
         raise ModelError(
             f"this student reads {source.name!r} {what}, which no encoder here makes from raw input; "
@@ -174,3 +178,11 @@ def opened(source: Source, what: str, device: str) -> Encoder:
             "put the old one back, or extract and train again"
         )
     return encoder
+
+
+def _together(parts: Sequence[Encoder], what: str) -> Encoder:
+    if what == "frames":
+        return JoinedEyes([part for part in parts if isinstance(part, ImageEncoder)])
+    words, *others = parts
+    assert isinstance(words, WordEncoder)
+    return JoinedReader(words, [part for part in others if isinstance(part, SentenceEncoder)])

@@ -8,13 +8,9 @@ file there, and is asked again: what it was asked to add or to delete is the sam
 
 from __future__ import annotations
 
-import logging
-import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar, final
 from urllib.parse import urlsplit
 
@@ -23,6 +19,7 @@ from prvr.index.contract import Header
 from prvr.index.disk import DiskIndex
 from prvr.index.shards import ShardedIndex, made, shards_of
 from prvr.methods.contract import Model
+from prvr.ray_cluster import connect, gist
 
 Answer = TypeVar("Answer")
 
@@ -69,12 +66,8 @@ class Actors:
     """
 
     def __init__(self, address: str, paths: Sequence[Path], model: Model) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        self._ray = require("ray", extra="ray")
+        self._ray, self._connects = connect(address, otherwise="write ray://local/FOLDER")
         self._paths = paths
-        self._connects = not self._ray.is_initialized()
-        if self._connects:
-            _connect(self._ray, address)
         options = {"num_cpus": PROCESSORS, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": "SPREAD"}
         kind = self._ray.remote(concurrency_groups={PINGS: 1}, **options)(Shard)
         self._model = [self._ray.put(model)]
@@ -117,7 +110,7 @@ class Actors:
             raise
         except self._ray.exceptions.RayError as problem:
             raise DataError(
-                f"no machine of the Ray cluster serves {self._paths[number]}: {_gist(problem)}; see that one has "
+                f"no machine of the Ray cluster serves {self._paths[number]}: {gist(problem)}; see that one has "
                 f"{PROCESSORS} processors to spare (ray status), the same prvr, and the folder under this path"
             ) from problem
 
@@ -149,23 +142,3 @@ def _address(url: str) -> str:
         raise SettingError(f"{url!r} names no cluster; write ray://HOST:PORT/FOLDER, ray://auto/FOLDER or ray://local/FOLDER")
     require("ray", extra="ray")
     return address
-
-
-def _connect(ray: ModuleType, address: str) -> None:
-    started = {"include_dashboard": False} if address == "local" else {}
-    try:
-        host, colon, port = address.rpartition(":")
-        if colon and port.isdecimal():
-            # Ray itself tries for minutes.
-            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **started)
-    except (OSError, ValueError, OverflowError, RuntimeError, ray.exceptions.RayError) as problem:
-        raise SettingError(
-            f"no Ray cluster at {address!r}: {_gist(problem)}; start one (ray start --head), or write ray://local/FOLDER"
-        ) from problem
-
-
-def _gist(problem: Exception) -> str:
-    """The last line of an error, where Ray has the reason."""
-    lines = [line for line in str(problem).splitlines() if line.strip()]
-    return " ".join(lines[-1].split())[:200].rstrip(".") if lines else type(problem).__name__

@@ -2,7 +2,8 @@
 
 It is approximate: a video of the best is missed where its sketch says too little. `FirstStage.keep` is how many videos are
 scored from their codes after the sketches were scanned; docs/index-speed.md has what was measured. The exact scan
-(`Gallery.candidates`) is what holds without conditions.
+(`Gallery.candidates`) is what holds without conditions; a search asks a stage only in a setting that was measured with its
+user's queries (`prvr.index.trial`).
 
 A sketch has fewer rows than its video, neighbours that resemble each other most being joined, and fewer columns: the
 principal ones of the rows that the stage was made from. Videos that come later are sketched in the same columns, so that
@@ -11,7 +12,6 @@ nothing is made again; where they are of another kind, recall falls and a new st
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, Int8, Int32
 
 from prvr.errors import SettingError
-from prvr.index.scan import LEVELS, Codes, Gallery, ask, best_places, products_by_numpy
+from prvr.index.scan import LEVELS, Codes, Gallery, ask, best_places, join, products_by_numpy, runs
 
 # Of a column's standard deviation: four of them fit into int8.
 STEP = 1 / 32
@@ -80,9 +80,10 @@ class FirstStage:
     def add(self, fields: Sequence[Codes], starts: Sequence[Int[np.ndarray, "N"]]) -> None:
         """Adds the sketches of videos behind those that are there, without touching these."""
         for blocks, columns, codes, of_field in zip(self._blocks, self.columns, fields, starts, strict=True):
-            places = np.arange(self._count, self._count + len(of_field) - 1)
-            for block in _sketches(codes, of_field, places, columns, self.share):
-                _put(blocks, block)
+            for begin, end in runs(of_field):
+                rows = _decoded(codes, slice(of_field[begin], of_field[end]))
+                for block in _sketches(rows, of_field[begin : end + 1] - of_field[begin], columns, self.share):
+                    _put(blocks, _Block(block.values, block.places + begin + self._count))
         self._count += len(starts[0]) - 1
 
     def scores(self, queries: Sequence[Float32[np.ndarray, "_"]]) -> Float32[np.ndarray, "V"]:
@@ -101,18 +102,34 @@ class FirstStage:
             scores += np.float32(weight) * (best * np.float32(scale) + unit @ columns.mean)
         return scores
 
+    def promising(
+        self, queries: Sequence[Float32[np.ndarray, "_"]], keep: int, allowed: Bool[np.ndarray, "V"] | None = None
+    ) -> Int[np.ndarray, "C"]:
+        """Places of so many of those allowed whose sketches score best, in the order of their rows."""
+        scores = self.scores(queries)
+        places = np.arange(len(scores)) if allowed is None else np.flatnonzero(allowed)
+        if keep < len(places):
+            places = places[np.argpartition(-scores[places], keep - 1)[:keep]]
+        # The processor fetches rows ahead that are asked for in their order.
+        return np.sort(places)
+
     def candidates(
         self, queries: Sequence[Float32[np.ndarray, "_"]], k: int, allowed: Bool[np.ndarray, "V"] | None = None
     ) -> Int[np.ndarray, "C"]:
         """Places that hold most of the exact k best of those allowed, the most promising first."""
-        scores = self.scores(queries)
-        places = np.arange(len(scores)) if allowed is None else np.flatnonzero(allowed)
-        keep = max(self.keep, k)
-        if keep < len(places):
-            places = places[np.argpartition(-scores[places], keep - 1)[:keep]]
-        # In the order of their rows, which the processor then fetches ahead.
-        places = np.sort(places)
+        places = self.promising(queries, max(self.keep, k), allowed)
         return places[best_places(*self.gallery.rescored(queries, places), k)]
+
+
+def sketched(gallery: Gallery, *, share: float, columns: int) -> FirstStage:
+    """A stage of all videos of a gallery, in the principal columns of their rows."""
+    parts = list(gallery.parts())
+    stage = FirstStage(
+        gallery, [principal(_some(codes), columns) for codes in zip(*(f for f, _ in parts), strict=True)], share=share
+    )
+    for fields, starts in parts:
+        stage.add(fields, starts)
+    return stage
 
 
 @cache
@@ -135,6 +152,12 @@ def products_by_torch(rows: Int8[np.ndarray, "R K"], vector: Int8[np.ndarray, "K
     return torch._int_mm(torch.from_numpy(rows), torch.from_numpy(vector)[:, None])[:, 0].numpy()
 
 
+def _some(parts: Sequence[Codes]) -> Codes:
+    """About as many rows of all parts as principal columns are found from."""
+    step = max(1, sum(len(part.values) for part in parts) // SAMPLE)
+    return join([Codes(*(values[::step] for values in part)) for part in parts])
+
+
 class _Block(NamedTuple):
     """Sketches with equally many rows, scanned at once: the first rows of all videos, then the second rows ..."""
 
@@ -142,28 +165,36 @@ class _Block(NamedTuple):
     places: Int[np.ndarray, "B"]
 
 
-def _sketches(
-    codes: Codes, starts: Int[np.ndarray, "N"], places: Int[np.ndarray, "B"], columns: Columns, share: float
-) -> Iterator[_Block]:
-    by_rows: dict[int, list[tuple[int, Int8[np.ndarray, "N K"]]]] = {}
-    for place, begin, end in zip(places.tolist(), starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-        sketch = _sketch(_decoded(codes, slice(begin, end)), columns, share)
-        by_rows.setdefault(len(sketch), []).append((place, sketch))
-    for alike in by_rows.values():
-        yield _Block(np.stack([sketch for _, sketch in alike], axis=1), np.array([place for place, _ in alike]))
+def _sketches(rows: Float32[np.ndarray, "R D"], starts: Int[np.ndarray, "N"], columns: Columns, share: float) -> Iterator[_Block]:
+    lengths = np.diff(starts)
+    wanted = ROWS_TOGETHER * np.ceil(share * lengths / ROWS_TOGETHER).astype(np.int64)
+    alike = np.append(-np.inf, np.einsum("rd,rd->r", rows[1:], rows[:-1]))
+    alike[starts[:-1]] = -np.inf
+    # Each video's rows by how little they resemble the one before; those that do most are joined to it.
+    order = np.lexsort((alike, np.repeat(np.arange(len(lengths)), lengths)))
+    cuts = np.sort(order[np.arange(len(rows)) - np.repeat(starts[:-1], lengths) < np.repeat(wanted, lengths)])
+    joined = _sums(rows, cuts)
+    joined /= np.maximum(np.linalg.norm(joined, axis=1, keepdims=True), LEAST)
+    # In units of the axes' lengths, which are short.
+    sketch = (joined - columns.mean) @ (columns.axes / (columns.axes**2).sum(0))
+    values = np.clip(np.rint(sketch), -LEVELS, LEVELS).astype(np.int8)
+    there = np.minimum(wanted, lengths)
+    firsts = np.cumsum(there) - there
+    for count in np.unique(wanted).tolist():
+        places = np.flatnonzero(wanted == count)
+        # Where there are too few, the first is there again, which changes no maximum.
+        nth = np.arange(count)[:, None]
+        yield _Block(values[firsts[places] + np.where(nth < there[places], nth, 0)], places)
 
 
-def _sketch(rows: Float32[np.ndarray, "F D"], columns: Columns, share: float) -> Int8[np.ndarray, "N K"]:
-    count = ROWS_TOGETHER * math.ceil(share * len(rows) / ROWS_TOGETHER)
-    if count < len(rows):
-        alike = (rows[1:] * rows[:-1]).sum(1)
-        cuts = np.append(0, 1 + np.sort(np.argpartition(alike, count - 2)[: count - 1]))
-        rows = np.add.reduceat(rows, cuts, axis=0)
-        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), LEAST)
-    # In units of the axes' lengths, which are short; a row that is there twice changes no maximum.
-    sketch = (rows - columns.mean) @ (columns.axes / (columns.axes**2).sum(0))
-    sketch = np.clip(np.rint(sketch), -LEVELS, LEVELS).astype(np.int8)
-    return np.concatenate([sketch, np.repeat(sketch[:1], max(count - len(sketch), 0), axis=0)])
+def _sums(rows: Float32[np.ndarray, "R D"], cuts: Int[np.ndarray, "N"]) -> Float32[np.ndarray, "N D"]:
+    """The sums of rows from each cut to the next; `np.add.reduceat`, which takes ten times as long here."""
+    lengths = np.diff(np.append(cuts, len(rows)))
+    sums = rows[cuts]
+    for nth in range(1, int(lengths.max())):
+        longer = np.flatnonzero(lengths > nth)
+        sums[longer] += rows[cuts[longer] + nth]
+    return sums
 
 
 def _put(blocks: list[_Block], block: _Block) -> None:

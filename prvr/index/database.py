@@ -4,6 +4,7 @@ header   one row: what `Header` says
 videos   a row per video: its id, the shapes of its fields, windows, what is known of it, and the times between its frames
 rows     of each video its embeddings, field after field, as float16 or float32
 codes    of each video the int8 codes of its embeddings, which a scan reads instead (`prvr.index.scan`)
+stage    one row or none: the setting of a first stage that was measured here (`prvr.index.proven`)
 
 Readers go on while one process writes (SQLite's write-ahead log). A video that is replaced gets a new number, and numbers
 are never used again: so a reader knows what it has read. SQLite sees damage to its own structure, the checksums see the rest.
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -26,7 +27,8 @@ import torch
 from prvr.errors import ModelError
 from prvr.index.connection import REMEDY, connected, told
 from prvr.index.contract import Entry, Header
-from prvr.index.scan import Codes, quantise
+from prvr.index.record import Video, checksum, codes_of, fields_of, key_of, name_of
+from prvr.index.scan import Codes
 
 FORMAT = 2
 APPLICATION = int.from_bytes(b"prvr")
@@ -39,17 +41,8 @@ SCHEMA = (
     "CREATE TABLE rows (number INTEGER PRIMARY KEY, crc32 INTEGER NOT NULL, data BLOB NOT NULL)",
     "CREATE TABLE codes (number INTEGER PRIMARY KEY, crc32 INTEGER NOT NULL, data BLOB NOT NULL)",
 )
-
-
-class Video(NamedTuple):
-    """A row of the table `videos`, as it stands there."""
-
-    number: int
-    id: bytes
-    shapes: str
-    windows: str
-    about: str
-    edges: str
+# Made when it is first needed: indexes that are there already lack it, and an older prvr leaves it alone.
+STAGE = "CREATE TABLE IF NOT EXISTS stage (proven TEXT NOT NULL)"
 
 
 @final
@@ -166,7 +159,7 @@ class Database:
         edges = json.loads(video.edges)
         return Entry(
             name_of(video.id),
-            _cut(bytearray(data), json.loads(video.shapes), self.header.dtype),
+            fields_of(bytearray(data), json.loads(video.shapes), self.header.dtype),
             tuple(json.loads(video.windows)),
             None if edges is None else tuple(edges),
             json.loads(video.about),
@@ -187,7 +180,7 @@ class Database:
             self._checked.add(number)
         # By torch: NumPy widens each number alone.
         wide = torch.frombuffer(bytearray(data), dtype=getattr(torch, self.header.dtype)).float().numpy()
-        return _cut(wide, json.loads(shapes), "float32")
+        return fields_of(wide, json.loads(shapes), "float32")
 
     def codes(self, number: int) -> list[Codes]:
         """A video's codes, field by field.
@@ -199,7 +192,7 @@ class Database:
         crc32, data = self._data("codes", number)
         if crc32 != zlib.crc32(data):
             raise ModelError(self._damaged(name_of(id), "codes"))
-        return _codes_of(data, json.loads(shapes))
+        return codes_of(data, json.loads(shapes))
 
     def put(self, entry: Entry, codes: Sequence[Codes]) -> None:
         """Writes a video in the place of the one of that id; inside of `writing`."""
@@ -212,8 +205,8 @@ class Database:
         assert number is not None
         rows = b"".join(field.tobytes() for field in entry.fields)
         data = b"".join(part.tobytes() for of_field in codes for part in of_field)
-        checksum = _checksum(Video(number, key_of(entry.video), *text), rows)
-        self._connection.execute("INSERT INTO rows VALUES (?, ?, ?)", (number, checksum, rows))
+        crc32 = checksum(Video(number, key_of(entry.video), *text), rows)
+        self._connection.execute("INSERT INTO rows VALUES (?, ?, ?)", (number, crc32, rows))
         self._connection.execute("INSERT INTO codes VALUES (?, ?, ?)", (number, zlib.crc32(data), data))
 
     def drop(self, id: str) -> None:
@@ -222,6 +215,20 @@ class Database:
         if found:
             for table in ("videos", "rows", "codes"):
                 self._connection.execute(f"DELETE FROM {table} WHERE number = ?", found)
+
+    def proven(self) -> str | None:
+        """What `prove` kept last."""
+        if not self._connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'stage'").fetchone():
+            return None
+        found = self._connection.execute("SELECT proven FROM stage").fetchone()
+        return None if found is None else str(found[0])
+
+    def prove(self, proven: str | None) -> None:
+        """Keeps a text about the first stage in place of the one before, or none; inside of `writing`."""
+        self._connection.execute(STAGE)
+        self._connection.execute("DELETE FROM stage")
+        if proven is not None:
+            self._connection.execute("INSERT INTO stage VALUES (?)", (proven,))
 
     def move(self, videos: str) -> None:
         """Notes that the videos are in another folder now; inside of `writing`."""
@@ -257,7 +264,7 @@ class Database:
     def _whole(self, number: int) -> tuple[Video, bytes]:
         video = Video(*self._video("*", number))
         crc32, data = self._data("rows", number)
-        if crc32 != _checksum(video, data):
+        if crc32 != checksum(video, data):
             raise ModelError(self._damaged(name_of(video.id), "embeddings"))
         return video, data
 
@@ -275,41 +282,3 @@ class Database:
 
     def _damaged(self, video: str, what: str) -> str:
         return f"the {what} of {video!r} in {self.path} are damaged; {REMEDY.format(self.path.parent)}"
-
-
-def key_of(id: str) -> bytes:
-    """A video's id as it stands in the file; a file name need not be UTF-8."""
-    return id.encode("utf-8", "surrogatepass")
-
-
-def name_of(key: bytes) -> str:
-    """A video's id."""
-    return key.decode("utf-8", "surrogatepass")
-
-
-def coded(entry: Entry) -> list[Codes]:
-    """The codes of a video's embeddings."""
-    return [quantise(rows) for rows in entry.fields]
-
-
-def _checksum(video: Video, rows: bytes) -> int:
-    return zlib.crc32(rows, zlib.crc32(b"\0".join([video.id, *(text.encode() for text in video[2:])])))
-
-
-def _cut(data: bytearray | np.ndarray, shapes: list[list[int]], dtype: str) -> tuple[np.ndarray, ...]:
-    fields, values = [], np.frombuffer(data, dtype)
-    for rows, columns in shapes:
-        fields.append(values[: rows * columns].reshape(rows, columns))
-        values = values[rows * columns :]
-    return tuple(fields)
-
-
-def _codes_of(data: bytes, shapes: list[list[int]]) -> list[Codes]:
-    fields, at = [], 0
-    for rows, columns in shapes:
-        parts = []
-        for dtype, shape in ((np.int8, (rows, columns)), (np.float32, (rows,)), (np.float32, (rows,))):
-            parts.append(np.frombuffer(data, dtype, int(np.prod(shape)), at).reshape(shape))
-            at += parts[-1].nbytes
-        fields.append(Codes(*parts))
-    return fields

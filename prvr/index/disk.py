@@ -14,15 +14,19 @@ from typing import Any, final
 import numpy as np
 from jaxtyping import Float
 
-from prvr.errors import ModelError
-from prvr.index.contract import Entry, Found, Header, checked, weights_of
-from prvr.index.database import Database, coded
+from prvr.errors import ModelError, SettingError
+from prvr.index.contract import Entry, Found, Header, Store, checked, weights_of
+from prvr.index.database import Database
 from prvr.index.exact import ExactIndex
+from prvr.index.proven import Proven, Setting, read
+from prvr.index.record import coded
 from prvr.index.resident import Resident
 from prvr.index.where import Condition, accepted
 from prvr.methods.contract import Embeddings, Model
 
 FILE = "index.sqlite"
+# A first stage is of the videos that it was measured with: this many more are let pass, as a share of these.
+MORE = 0.25
 
 
 @final
@@ -42,6 +46,7 @@ class DiskIndex:
         self._names: dict[int, str] = {}
         self._about: dict[int, dict[str, Any]] = {}
         self._held = ExactIndex(model) if model.score_weights is None else Resident(model.score_weights)
+        self._proven: Proven | None = None
         # What is held is of these.
         self._followed: dict[str, int] = {}
 
@@ -111,10 +116,47 @@ class DiskIndex:
         with self._lock, self._database.reading():
             self._look()
             self._follow()
-            if isinstance(self._held, ExactIndex):
-                return self._held.search(queries, k, where=where)
-            allowed = [self._videos[id] for id in accepted(self._known(), where)] if where else None
-            return [self._best(self._held, _vectors(queries, q), k, allowed) for q in range(len(queries[0]))]
+            held, rows = self._held, self._database.rows
+            if isinstance(held, ExactIndex):
+                return held.search(queries, k, where=where)
+            allowed = self._allowed(where)
+            return [self._ranked(held.best(query, k, rows=rows, allowed=allowed), k) for query in _each(queries)]
+
+    def search_approximately(self, queries: Embeddings, k: int, *, where: Sequence[Condition] = ()) -> list[list[Found]]:
+        """As `search`, but most of the k best: those that the first stage lets through, in the setting that is kept.
+
+        Raises:
+            SettingError: a condition is about something that is known of no video.
+            ModelError: no setting is kept that was measured on these videos, the model has no first stage, or as `search`.
+        """
+        approximable(self)
+        with self._lock, self._database.reading():
+            self._look()
+            if self._proven is None:
+                self._proven = self._read_proven()
+            proven = self._proven
+            # As many as in the measurement, at least: of fewer videos the best are a larger share.
+            keep = proven.setting.keep(k, max(proven.videos, len(self._videos)))
+            return self._most(queries, k, where, proven.setting, keep=keep, since=proven.last)
+
+    def search_by(self, setting: Setting, queries: Embeddings, k: int) -> list[list[Found]]:
+        """What `search_approximately` would find in another setting; for measurements."""
+        approximable(self)
+        with self._lock, self._database.reading():
+            self._look()
+            return self._most(queries, k, (), setting, keep=setting.keep(k, len(self._videos)), since=0)
+
+    def keep_setting(self, setting: Setting, *, recall: float, queries: int) -> None:
+        """Keeps a setting that was measured on the videos as they were last asked, in place of the one before."""
+        with self._lock, self._database.writing():
+            last = max(self._videos.values(), default=0)
+            proven = Proven(setting, recall, queries, len(self._videos), last, self.header.model)
+            self._database.prove(proven.as_text())
+
+    def forget_setting(self) -> None:
+        """Keeps no setting any more."""
+        with self._lock, self._database.writing():
+            self._database.prove(None)
 
     def by_codes(self, queries: Embeddings, k: int) -> list[list[Found]]:
         """What a search would find if the best by their codes were not scored again; for measurements.
@@ -127,8 +169,9 @@ class DiskIndex:
             self._look()
             self._follow()
             assert isinstance(self._held, Resident)
-            promised = [self._held.promised(_vectors(queries, q), k) for q in range(len(queries[0]))]
-            return [[Found(self._names[number], score) for score, number in row] for row in promised]
+            return [
+                [Found(self._names[number], score) for score, number in self._held.promised(query, k)] for query in _each(queries)
+            ]
 
     def verify(self) -> dict[str, str]:
         """What is wrong, by video; the name "" stands for the file as a whole. Reads all of it."""
@@ -169,6 +212,7 @@ class DiskIndex:
             self._videos = self._database.videos()
             self._names = {number: id for id, number in self._videos.items()}
             self._about = {number: about for number, about in self._about.items() if number in self._names}
+            self._proven = None
             self._seen = seen
 
     def _known(self) -> dict[str, dict[str, Any]]:
@@ -189,13 +233,64 @@ class DiskIndex:
             self._held.add([self._database.entry(number) for id, number in now.items() if before.get(id) != number])
         self._followed = self._videos
 
-    def _best(
-        self, held: Resident, vectors: Sequence[Float[np.ndarray, "_"]], k: int, allowed: Sequence[int] | None
-    ) -> list[Found]:
-        found = held.best(vectors, k, rows=self._database.rows, allowed=allowed)
+    def _read_proven(self) -> Proven:
+        remedy = f"measure one with sentences of your own: prvr index verify {self.path} --queries FILE --approximate"
+        text = self._database.proven()
+        if text is None:
+            raise ModelError(f"the index in {self.path} has no measured setting for an approximate search; {remedy}")
+        try:
+            proven = read(text)
+        except ValueError as problem:
+            raise ModelError(f"the setting for an approximate search in {self.path} is damaged: {problem}; {remedy}") from None
+        if proven.model != self.header.model:
+            raise ModelError(
+                f"the setting for an approximate search in {self.path} was measured with checkpoint {proven.model}, not "
+                f"{self.header.model}; {remedy}"
+            )
+        new = sum(number > proven.last for number in self._videos.values())
+        if new > MORE * proven.videos:
+            raise ModelError(
+                f"{new} videos in {self.path} are newer than the setting for an approximate search, which was measured with "
+                f"{proven.videos}; {remedy}"
+            )
+        return proven
+
+    def _most(
+        self, queries: Embeddings, k: int, where: Sequence[Condition], setting: Setting, *, keep: int, since: int
+    ) -> list[list[Found]]:
+        self._follow()
+        held, rows, allowed = self._held, self._database.rows, self._allowed(where)
+        assert isinstance(held, Resident)
+        held.sketch(setting, since=since)
+        return [self._ranked(held.most(query, k, rows=rows, keep=keep, allowed=allowed), k) for query in _each(queries)]
+
+    def _allowed(self, where: Sequence[Condition]) -> list[int] | None:
+        return [self._videos[id] for id in accepted(self._known(), where)] if where else None
+
+    def _ranked(self, found: list[tuple[float, int]], k: int) -> list[Found]:
         ranked = sorted((-score, self._names[number]) for score, number in found)
         return [Found(id, -score) for score, id in ranked[:k]]
 
 
-def _vectors(queries: Embeddings, place: int) -> list[Float[np.ndarray, "_"]]:
-    return [field[place].float().cpu().numpy() for field in queries]
+def approximable(index: Store) -> DiskIndex:
+    """An index, seen to be one that a first stage can stand before.
+
+    Raises:
+        SettingError: it is not in a folder of this machine.
+        ModelError: its model's score is no weighted sum of best cosines.
+    """
+    if not isinstance(index, DiskIndex):
+        raise SettingError(
+            f"{type(index).__name__} is asked where its videos are, and exactly; an approximate search sketches videos whose "
+            "codes are in this process: copy the index to a folder of this machine (prvr index copy), or ask it exactly"
+        )
+    if index.model.score_weights is None:
+        raise ModelError(
+            f"{type(index.model).__name__} does not score by a weighted sum of best cosines, which is all that a first stage "
+            "can stand before; ask it exactly"
+        )
+    return index
+
+
+def _each(queries: Embeddings) -> list[list[Float[np.ndarray, "_"]]]:
+    return [[field[place].float().cpu().numpy() for field in queries] for place in range(len(queries[0]))]

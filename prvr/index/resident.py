@@ -8,6 +8,8 @@ from typing import final
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from prvr.index.coarse import FirstStage, sketched
+from prvr.index.proven import Setting
 from prvr.index.scan import Codes, Gallery, best_places, join
 from prvr.scores import LEAST_NORM
 
@@ -23,6 +25,8 @@ class Resident:
     def __init__(self, weights: tuple[float, ...]) -> None:
         self._weights = weights
         self._gallery: Gallery | None = None
+        # With what it was made for.
+        self._stage: tuple[tuple[float, int, int], FirstStage] | None = None
         self._numbers: Int[np.ndarray, "V"] = np.empty(0, np.int64)
         self._alive: Bool[np.ndarray, "V"] = np.empty(0, bool)
 
@@ -31,7 +35,7 @@ class Resident:
         self._alive &= np.isin(self._numbers, numbers)
         if self._gallery is not None and 2 * self._alive.sum() < len(self._numbers):
             # More rows are scanned in vain than not.
-            self._gallery, self._numbers, self._alive = None, self._numbers[:0], self._alive[:0]
+            self._gallery, self._stage, self._numbers, self._alive = None, None, self._numbers[:0], self._alive[:0]
         there = set(self._numbers.tolist())
         new = [number for number in numbers if number not in there]
         for start in range(0, len(new), VIDEOS_AT_ONCE):
@@ -50,14 +54,53 @@ class Resident:
         if self._gallery is None:
             return []
         scores, bounds = self._gallery.scores(queries)
-        among = self._alive if allowed is None else self._alive & np.isin(self._numbers, list(allowed))
-        places = best_places(scores, bounds, k, among)
-        upper = np.maximum.accumulate((scores + bounds)[places][::-1])[::-1]
+        places = best_places(scores, bounds, k, self._among(allowed))
+        return self._decided(queries, k, places, scores[places] + bounds[places], rows)
+
+    def most(
+        self,
+        queries: Sequence[Float[np.ndarray, "_"]],
+        k: int,
+        *,
+        rows: Rows,
+        keep: int,
+        allowed: Collection[int] | None = None,
+    ) -> list[tuple[float, int]]:
+        """As `best`, of so many videos alone that the sketches promise most of; after `sketch`."""
+        if self._gallery is None or self._stage is None:
+            return []
+        places = self._stage[1].promising(queries, keep, self._among(allowed))
+        scores, bounds = self._gallery.rescored(queries, places)
+        order = best_places(scores, bounds, k)
+        return self._decided(queries, k, places[order], scores[order] + bounds[order], rows)
+
+    def sketch(self, setting: Setting, *, since: int) -> None:
+        """Sketches all videos, if they are not; those that come later are sketched with them.
+
+        Args:
+            since: makes all sketches again where it is another one than before.
+        """
+        made_for = (setting.share, setting.columns, since)
+        if self._gallery is not None and (self._stage is None or self._stage[0] != made_for):
+            self._stage = made_for, sketched(self._gallery, share=setting.share, columns=setting.columns)
+
+    def _among(self, allowed: Collection[int] | None) -> Bool[np.ndarray, "V"]:
+        return self._alive if allowed is None else self._alive & np.isin(self._numbers, list(allowed))
+
+    def _decided(
+        self,
+        queries: Sequence[Float[np.ndarray, "_"]],
+        k: int,
+        places: Int[np.ndarray, "C"],
+        upper: Float[np.ndarray, "C"],
+        rows: Rows,
+    ) -> list[tuple[float, int]]:
+        """The exact scores of candidates, the most promising first, until none that is left can be among the k best."""
+        upper = np.maximum.accumulate(upper[::-1])[::-1]
         directions = units(queries)
         found: list[tuple[float, int]] = []
         least = -np.inf
         for done, place in enumerate(places.tolist()):
-            # Nothing that is left can reach the k best.
             if upper[done] < least:
                 break
             number = int(self._numbers[place])
@@ -81,6 +124,8 @@ class Resident:
             self._gallery = Gallery(fields, starts, self._weights)
         else:
             self._gallery.add(fields, starts)
+        if self._stage is not None:
+            self._stage[1].add(fields, starts)
         self._numbers = np.append(self._numbers, np.array(numbers, np.int64))
         self._alive = np.append(self._alive, np.ones(len(numbers), bool))
 

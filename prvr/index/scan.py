@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,7 +129,8 @@ class Gallery:
         for blocks, codes, of_field in zip(self._blocks, fields, starts, strict=True):
             block = _Block(codes, of_field, first)
             # The last block is seldom full: videos that come one by one share a block, too.
-            blocks += _cut(_follow(blocks.pop(), block) if blocks else block)
+            block = _follow(blocks.pop(), block) if blocks else block
+            blocks += [_between(block, block.first + begin, block.first + end) for begin, end in runs(block.starts)]
 
     def scores(self, queries: Sequence[Float32[np.ndarray, "_"]]) -> tuple[Float32[np.ndarray, "V"], Float32[np.ndarray, "V"]]:
         """The score of every video, and how far it may be from the exact one."""
@@ -166,6 +168,14 @@ class Gallery:
         places = best_places(*self.scores(queries), k, allowed)
         return places[best_places(*self.rescored(queries, places), k)]
 
+    def parts(self) -> Iterator[tuple[list[Codes], list[Int[np.ndarray, "N"]]]]:
+        """All videos, part after part, as `add` took them; nothing is copied."""
+        firsts = {block.first for blocks in self._blocks for block in blocks}
+        for begin, end in pairwise([*sorted(firsts), len(self)]):
+            holding = [next(block for block in reversed(blocks) if block.first <= begin) for blocks in self._blocks]
+            parts = [_between(block, begin, end) for block in holding]
+            yield [part.codes for part in parts], [part.starts for part in parts]
+
     def _share_out(self, action: Callable[..., None], jobs: Sequence[tuple[Any, ...]]) -> None:
         if self.threads == 1 or len(jobs) < 2:
             for job in jobs:
@@ -192,6 +202,15 @@ def best_places(
         lower, upper = scores[places] - bounds[places], scores[places] + bounds[places]
         places = places[upper >= np.partition(lower, -k)[-k]]
     return places[np.argsort(-scores[places], kind="stable")] if k > 0 else places[:0]
+
+
+def runs(starts: Int[np.ndarray, "N"]) -> Iterator[tuple[int, int]]:
+    """All videos in runs from one place to another, with `ROWS_AT_ONCE` rows or one video in each."""
+    begin = 0
+    while begin < len(starts) - 1:
+        end = max(begin + 1, int(np.searchsorted(starts, starts[begin] + ROWS_AT_ONCE, "right")) - 1)
+        yield begin, end
+        begin = end
 
 
 @cache
@@ -238,13 +257,11 @@ def _follow(block: _Block, other: _Block) -> _Block:
     return _Block(join([block.codes, other.codes]), np.append(block.starts[:-1], block.starts[-1] + other.starts), block.first)
 
 
-def _cut(block: _Block) -> Iterator[_Block]:
-    begin, (codes, starts, first) = 0, block
-    while begin < len(starts) - 1:
-        end = max(begin + 1, int(np.searchsorted(starts, starts[begin] + ROWS_AT_ONCE, "right")) - 1)
-        rows = slice(int(starts[begin]), int(starts[end]))
-        yield _Block(Codes(*(field[rows] for field in codes)), starts[begin : end + 1] - starts[begin], first + begin)
-        begin = end
+def _between(block: _Block, begin: int, end: int) -> _Block:
+    """A block's videos from one place to another."""
+    starts = block.starts[begin - block.first : end - block.first + 1]
+    rows = slice(int(starts[0]), int(starts[-1]))
+    return _Block(Codes(*(field[rows] for field in block.codes)), starts - starts[0], begin)
 
 
 def _best(codes: Codes, starts: Int[np.ndarray, "N"], query: Codes) -> Float32[np.ndarray, "V"]:

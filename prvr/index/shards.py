@@ -20,8 +20,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from prvr.errors import ModelError, SettingError
 from prvr.index.contract import Entry, Found, Header, checked
-from prvr.index.database import key_of
 from prvr.index.disk import FILE, DiskIndex
+from prvr.index.record import key_of
 from prvr.index.where import Condition, accepted
 from prvr.methods.contract import Embeddings, Model
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
 
+from prvr.config import from_dict
 from prvr.methods import (
+    beside_teacher,
     collaborative_experts,
     dl_dkd,
     dual_encoding,
@@ -52,7 +55,13 @@ class Method:
     profile: Profile | None = None
 
 
+def _student(method: str, settings: Mapping[str, Any], frame_columns: int, word_columns: int) -> nn.Module:
+    made = METHODS[method]
+    return made.model(from_dict(made.config, dict(settings)), frame_columns=frame_columns, word_columns=word_columns)
+
+
 METHODS: dict[str, Method] = {
+    "beside_teacher": Method(beside_teacher.BesideTeacherConfig, partial(beside_teacher.BesideTeacher, build=_student), None),
     "dl_dkd": Method(dl_dkd.DlDkdConfig, dl_dkd.DlDkd, dl_dkd.objective, dl_dkd.distils),
     "gmmformer": Method(gmmformer.GmmFormerConfig, gmmformer.GmmFormer, gmmformer.objective, contrasts=True),
     "gmmformer_v2": Method(gmmformer_v2.GmmFormerV2Config, gmmformer_v2.GmmFormerV2, gmmformer_v2.objective, contrasts=True),

@@ -29,11 +29,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize, relu
 
-from prvr import losses
+from prvr import checks, losses
 from prvr.batch import Batch, Reading
 from prvr.errors import SettingError
 from prvr.layers import Dropout
-from prvr.methods import checks
 from prvr.methods.contract import Embeddings, Terms
 from prvr.scores import LEAST_NORM
 

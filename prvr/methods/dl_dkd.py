@@ -30,12 +30,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from prvr import distillation, losses, scores
+from prvr import checks, distillation, losses, scores
 from prvr.batch import Batch, Reading
 from prvr.distillation import Distillation, FeatureMaps, SoftTargets, TeacherShares
 from prvr.errors import SettingError
-from prvr.layers import AttentivePooling, InputProjection, Rows, SequenceEncoder, initialise
+from prvr.layers import AttentivePooling, InputProjection, Rows, initialise
 from prvr.methods.contract import Embeddings, Terms
+from prvr.methods.xml import ranking, sequence_encoder
 from prvr.scores import Comparison
 from prvr.text_backbones import NODES, TEXT_BACKBONES
 
@@ -93,19 +94,14 @@ class DlDkdConfig:
     teacher_temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "heads", "max_frames", "max_words", "negative_pool"):
-            if getattr(self, name) <= 0:
-                raise SettingError(f"{name} is {getattr(self, name)}; it must be above 0")
-        for name in ("dropout", "input_dropout", "exploration_weight"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise SettingError(f"{name} is {getattr(self, name)}; it takes a share from 0 to 1")
+        checks.above_zero(self, "hidden", "heads", "max_frames", "max_words", "negative_pool")
+        checks.shares(self, "dropout", "input_dropout", "exploration_weight")
+        checks.multiple_of_heads(self)
         if len(self.branches) not in (1, 2):
             raise SettingError(f"there are {len(self.branches)} branches, {self.branches}; take one or two")
         for name, value in (("target", "feature"), ("aggregate", "learned")):
             if getattr(self, f"distillation_{name}") == value and not self.teacher_columns:
                 raise SettingError(f"distillation_{name} {value} needs the teachers' widths, for example teacher_columns=512")
-        if self.hidden % self.heads:
-            raise SettingError(f"hidden {self.hidden} is not a multiple of heads {self.heads}")
         # It checks the settings that it has.
         _ = self.distillation
 
@@ -123,10 +119,10 @@ class DlDkdBranch(nn.Module):
         self.word_projection = InputProjection(word_columns, config.hidden, config.input_dropout) if own_projection else None
         # A graph has so many nodes, however many words its sentence has.
         places = max(config.max_words, NODES) if config.text_backbone == "graph" else config.max_words
-        self.words = _sequence_encoder(places, config)
+        self.words = sequence_encoder(places, config)
         self.pooling = AttentivePooling(config.hidden)
         self.frame_projection = InputProjection(frame_columns, config.hidden, config.input_dropout)
-        self.frames = _sequence_encoder(config.max_frames, config)
+        self.frames = sequence_encoder(config.max_frames, config)
         self.mapping = nn.Linear(config.hidden, config.hidden)
 
     def encode_queries(self, projected: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "Q D"]:
@@ -226,12 +222,12 @@ def objective(model: DlDkd, queries: Embeddings, videos: Embeddings, batch: Batc
     config = model.config
     soft = SoftTargets.at(config, epoch, batch) if config.soft_targets else None
     weight = config.distillation.weight(epoch)
-    guides = _guides(batch) if distils(config) and (weight or soft) else []
+    guides = distillation.guides_of(batch) if distils(config) and (weight or soft) else []
     terms: Terms = {}
     maps = iter(model.maps())
     for branch, name, query, video in zip(config.branches, model.embedding_fields, queries, videos, strict=True):
         ours = scores.compare(query, video, batch.frame_mask, batch.target)
-        terms[f"{name}_triplet"] = _triplet(ours.cosines, batch.target, config)
+        terms[f"{name}_triplet"] = ranking(ours.cosines, batch.target, margin=config.margin, pool=config.negative_pool)
         if soft is None:
             nce = losses.info_nce(ours.dots, batch.target)
         else:
@@ -260,31 +256,12 @@ def distils(config: DlDkdConfig) -> bool:
     return "inheritance" in config.branches and (config.distillation.compares or config.soft_targets)
 
 
-def _sequence_encoder(places: int, config: DlDkdConfig) -> SequenceEncoder:
-    return SequenceEncoder(places, config.hidden, heads=config.heads, input_dropout=config.input_dropout, dropout=config.dropout)
-
-
 def _weights(config: DlDkdConfig) -> tuple[float, ...]:
     if len(config.branches) == 1:
         return (1.0,)
     second = config.exploration_weight
     # Of two equal branches the second takes exploration's place, as in the papers' two-branch baselines.
     return (second, 1 - second) if config.branches == ("exploration", "inheritance") else (1 - second, second)
-
-
-def _triplet(video_scores: Tensor, target: Tensor, config: DlDkdConfig) -> Float[Tensor, ""]:
-    return losses.triplet(
-        video_scores,
-        target,
-        margin=config.margin,
-        negative_videos=losses.hard_negative_videos(video_scores, target, pool=config.negative_pool),
-        negative_queries=losses.hardest_negative_queries(video_scores, target),
-    )
-
-
-def _guides(batch: Batch) -> list[Comparison]:
-    with torch.no_grad():
-        return [scores.compare(t.queries, t.frames, batch.frame_mask, batch.target) for t in batch.teachers]
 
 
 def _relevance(branch: Branch, dots: Tensor, guides: list[Comparison], config: DlDkdConfig) -> Float[Tensor, "K Q V"]:

@@ -30,10 +30,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
-from prvr import losses, scores
+from prvr import checks, losses, scores
 from prvr.batch import Batch, Reading
 from prvr.layers import Dropout
-from prvr.methods import checks
 from prvr.methods.contract import Embeddings, Terms
 from prvr.text_backbones import BiGru
 

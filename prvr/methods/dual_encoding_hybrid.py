@@ -34,10 +34,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy, one_hot
 
-from prvr import losses
+from prvr import checks, losses
 from prvr.batch import Batch, Reading
 from prvr.layers import Rows
-from prvr.methods import checks
 from prvr.methods.contract import Embeddings, Terms
 from prvr.methods.dual_encoding import Mapping, MultiLevelEncoder, cosines
 

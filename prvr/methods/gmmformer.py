@@ -26,15 +26,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from prvr import losses, scores
+from prvr import checks, losses, scores
 from prvr.batch import Batch, Reading
 from prvr.clips import clip_means, clip_rows
 from prvr.errors import SettingError
 from prvr.gaussian import GaussianBlock
 from prvr.layers import AttentivePooling, InputProjection, Positions, Rows, SequenceEncoder, initialise
-from prvr.methods import checks
 from prvr.methods.contract import Contrast, Embeddings, Terms
-from prvr.methods.xml import ranking
+from prvr.methods.xml import pool_at, ranking
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ def objective(
         [scores.every_row(field) for field in videos],
         batch.target,
         margin=config.margin,
-        pool=config.negative_pool if epoch >= config.hard_from_epoch else None,
+        pool=pool_at(config, epoch),
         nce_weights=(config.clip_nce_weight, config.frame_nce_weight),
         contrast=contrast,
     )

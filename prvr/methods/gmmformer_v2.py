@@ -6,7 +6,7 @@ clip- and frame-level branch   fields "clips" and "frames": a vector a clip and 
 multi-scale Gaussian block     `MultiScaleBlock`: `attention_block` and `FeedForward`, one pair for each width
 temporal consolidation module  `Consolidation`; its weight token is learned in `MultiScaleBlock`
 sft                            `consolidation_temperature`
-S                              `GmmFormerV2.score`: (1 - frame_weight) best clip's cosine + frame_weight best frame's
+S                              `ClipsAndFrames.score`: (1 - frame_weight) best clip's cosine + frame_weight best frame's
 query diverse loss, focal      `focal_diversity`; gamma: `diversity_focus`
 optimal matching loss          `matching`, weight `matching_weight`
 
@@ -17,8 +17,9 @@ attention has a residual and LayerNorm as all others; activations are ReLU.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,21 +27,14 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn.functional import normalize, softplus
 
-from prvr import losses, scores
+from prvr import checks, losses, scores
 from prvr.batch import Batch, Reading
 from prvr.clips import clip_means, clip_rows, over_frames
 from prvr.gaussian import Consolidation, FeedForward, attention_block
 from prvr.layers import Rows, initialise
-from prvr.methods import checks
 from prvr.methods.contract import Contrast, Embeddings, Terms
-from prvr.methods.gmmformer import (
-    QueryEncoder,
-    Sizes,
-    VideoBranch,
-    branch_terms,
-    check_widths,
-    of_siblings,
-)
+from prvr.methods.gmmformer import QueryEncoder, Sizes, VideoBranch, branch_terms, check_widths, of_siblings
+from prvr.methods.xml import pool_at
 
 
 @dataclass(frozen=True)
@@ -93,10 +87,15 @@ class MultiScaleBlock(nn.Module):
         return self.consolidation(torch.stack(views, 1), rows, self.token(rows.places.new_zeros(1)))
 
 
-class GmmFormerV2(nn.Module):
-    """S(q, v) = 0.7 max over clips of the cosine + 0.3 max over frames of the cosine."""
+class ClipsAndFrames(nn.Module):
+    """S(q, v) = 0.7 max over clips of the cosine + 0.3 max over frames of the cosine; HLFormer is one, too.
 
-    def __init__(self, config: GmmFormerV2Config, *, frame_columns: int, word_columns: int) -> None:
+    Args:
+        config: settings that have the names of `GmmFormerV2Config`.
+        block: what a branch of so many places is made of.
+    """
+
+    def __init__(self, config: Any, block: Callable[..., nn.Module], *, frame_columns: int, word_columns: int) -> None:
         super().__init__()
         self.config = config
         self.reading = Reading(frame_columns, word_columns, config.max_frames, config.max_words, unit=True, text="words")
@@ -106,10 +105,9 @@ class GmmFormerV2(nn.Module):
         sizes = Sizes(config.hidden, config.heads, config.dropout, config.input_dropout)
         self.queries = QueryEncoder(word_columns, config.max_words, sizes)
         self.clips, self.frames = (
-            VideoBranch(frame_columns, places, sizes, [MultiScaleBlock(config, places=places)])
+            VideoBranch(frame_columns, places, sizes, [block(config, places=places)])
             for places in (config.clips, config.max_frames)
         )
-        self.apply(initialise)
 
     def encode_queries(
         self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], places: Int[Tensor, "R"] | None = None
@@ -133,7 +131,18 @@ class GmmFormerV2(nn.Module):
 
     def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "F"]:
         """Weighted sum of each frame's cosine and that of the clip it is in."""
-        return fused_curve(query, video, frame_weight=self.config.frame_weight)
+        of_clips, of_frames = (scores.frame_cosines(q, v, scores.every_row(v))[0] for q, v in zip(query, video, strict=True))
+        weight = self.config.frame_weight
+        return ((1 - weight) * over_frames(of_clips, scores.every_row(video[1])) + weight * of_frames)[0]
+
+
+@final
+class GmmFormerV2(ClipsAndFrames):
+    """Clips and frames through blocks of several widths."""
+
+    def __init__(self, config: GmmFormerV2Config, *, frame_columns: int, word_columns: int) -> None:
+        super().__init__(config, MultiScaleBlock, frame_columns=frame_columns, word_columns=word_columns)
+        self.apply(initialise)
 
 
 def objective(
@@ -164,7 +173,7 @@ def student_terms(config: Any, queries: Embeddings, videos: Embeddings, batch: B
         (scores.every_row(videos[0]), batch.frame_mask),
         batch.target,
         margin=config.margin,
-        pool=config.negative_pool if epoch >= config.hard_from_epoch else None,
+        pool=pool_at(config, epoch),
         nce_weights=(config.clip_nce_weight, config.frame_nce_weight),
         contrast=contrast,
     )
@@ -177,12 +186,6 @@ def student_terms(config: Any, queries: Embeddings, videos: Embeddings, batch: B
     )
     terms["diversity"] = config.diversity_weight * diversity
     return terms
-
-
-def fused_curve(query: Embeddings, video: Embeddings, *, frame_weight: float) -> Float[Tensor, "F"]:
-    """Weighted sum of each frame's cosine and that of the clip it is in, for one query and one video."""
-    of_clips, of_frames = (scores.frame_cosines(q, v, scores.every_row(v))[0] for q, v in zip(query, video, strict=True))
-    return ((1 - frame_weight) * over_frames(of_clips, scores.every_row(video[1])) + frame_weight * of_frames)[0]
 
 
 def focal_diversity(

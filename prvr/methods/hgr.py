@@ -28,11 +28,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize, relu
 
-from prvr import losses, scores
+from prvr import checks, losses, scores
 from prvr.batch import Batch, Reading
 from prvr.encoders.roles import ACTIONS
 from prvr.layers import AttentivePooling
-from prvr.methods import checks
 from prvr.methods.contract import Embeddings, Terms
 from prvr.scores import LEAST_NORM
 from prvr.text_backbones import NODES, RoleGraph

@@ -7,7 +7,7 @@ Euclidean attention block           `attention_block` and `FeedForward`, one pai
 Lorentz attention block             `LorentzAttention` and `FeedForward`, `lorentz_blocks` pairs
 mean-guided adaptive interaction    `Consolidation`, its token the mean over time of all views
 partial order preservation          `PartialOrder`, weight `order_weight`: text inside the cone of its video
-S, the other losses                 those of GMMFormer v2, without optimal matching
+S, the other losses                 `ClipsAndFrames.score`, `student_terms`: GMMFormer v2's, without optimal matching
 
 Source: spec/methods 2.12, prvr/hyperboloid.py. It leaves open, and we decided: a vector becomes a point by taking it for the
 space part, and a point a vector by leaving out time; attention is softmax(-d^2 / sqrt(D / heads)), d^2 the squared Lorentzian
@@ -19,21 +19,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import final
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import dropout as dropped
 
-from prvr import hyperboloid, losses, scores
-from prvr.batch import Batch, Reading
-from prvr.clips import clip_means, clip_rows
+from prvr import checks, hyperboloid, losses, scores
+from prvr.batch import Batch
 from prvr.gaussian import Consolidation, FeedForward, attention_block
 from prvr.layers import AttentivePooling, Dropout, Rows, initialise
-from prvr.methods import checks
 from prvr.methods.contract import Contrast, Embeddings, Terms
-from prvr.methods.gmmformer import QueryEncoder, Sizes, VideoBranch, check_widths
-from prvr.methods.gmmformer_v2 import fused_curve, student_terms
+from prvr.methods.gmmformer import check_widths
+from prvr.methods.gmmformer_v2 import ClipsAndFrames, student_terms
 
 CURVATURE = 1.0
 
@@ -151,48 +150,14 @@ class PartialOrder(nn.Module):
         return hyperboloid.outside_cone(apex[target], point, c).mean()
 
 
-class HlFormer(nn.Module):
-    """S(q, v) = 0.7 max over clips of the cosine + 0.3 max over frames of the cosine."""
+@final
+class HlFormer(ClipsAndFrames):
+    """Clips and frames through blocks of both spaces; `order` serves training."""
 
     def __init__(self, config: HlFormerConfig, *, frame_columns: int, word_columns: int) -> None:
-        super().__init__()
-        self.config = config
-        self.reading = Reading(frame_columns, word_columns, config.max_frames, config.max_words, unit=True, text="words")
-        self.embedding_fields: tuple[str, ...] = ("clips", "frames")
-        self.frame_fields: tuple[str, ...] = ("frames",)
-        self.score_weights: tuple[float, ...] | None = (1 - config.frame_weight, config.frame_weight)
-        sizes = Sizes(config.hidden, config.heads, config.dropout, config.input_dropout)
-        self.queries = QueryEncoder(word_columns, config.max_words, sizes)
-        self.clips, self.frames = (
-            VideoBranch(frame_columns, places, sizes, [HybridBlock(config, places=places)])
-            for places in (config.clips, config.max_frames)
-        )
+        super().__init__(config, HybridBlock, frame_columns=frame_columns, word_columns=word_columns)
         self.order = PartialOrder(config.hidden)
         self.apply(initialise)
-
-    def encode_queries(
-        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings:
-        """One vector per query, for both branches."""
-        query = self.queries(words, Rows.of(mask, places))
-        return query, query
-
-    def encode_videos(
-        self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings:
-        """A vector for each clip and one for each frame, zeros where that is padded."""
-        clips = clip_means(frames, mask, clips=self.config.clips)
-        of_clips = self.clips(clips, clip_rows(len(clips), self.config.clips, clips.device))
-        return of_clips, self.frames(frames, Rows.of(mask, places))
-
-    def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
-        """Weighted sum of the best clip's and the best frame's cosine."""
-        assert self.score_weights is not None
-        return scores.fused(queries, videos, (scores.every_row(videos[0]), mask), weights=self.score_weights)
-
-    def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "F"]:
-        """Weighted sum of each frame's cosine and that of the clip it is in."""
-        return fused_curve(query, video, frame_weight=self.config.frame_weight)
 
 
 def objective(

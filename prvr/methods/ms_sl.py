@@ -35,13 +35,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from prvr import losses, scores
+from prvr import checks, losses, scores
 from prvr.batch import Batch, Reading
 from prvr.clips import clip_means, clip_rows, over_frames
-from prvr.layers import AttentivePooling, InputProjection, Rows, SequenceEncoder, initialise
-from prvr.methods import checks
+from prvr.layers import AttentivePooling, InputProjection, Rows, initialise
 from prvr.methods.contract import Contrast, Embeddings, Terms
-from prvr.methods.xml import ranking
+from prvr.methods.xml import pool_at, ranking, sequence_encoder
 
 MEDOID_ROUNDS = 10
 # Pairs of a query and a video that are scored at once: each takes some 5 KB where videos have 528 clips and 128 frames.
@@ -98,12 +97,12 @@ class MsSl(nn.Module):
         self.frame_fields: tuple[str, ...] = ("frames",)
         self.score_weights: tuple[float, ...] | None = None
         self.word_projection = InputProjection(word_columns, config.hidden, config.input_dropout)
-        self.words = _sequence_encoder(config.max_words, config)
+        self.words = sequence_encoder(config.max_words, config)
         self.pooling = AttentivePooling(config.hidden)
         self.clip_projection = InputProjection(frame_columns, config.hidden, config.input_dropout)
-        self.clips = _sequence_encoder(config.clips, config)
+        self.clips = sequence_encoder(config.clips, config)
         self.frame_projection = InputProjection(frame_columns, config.hidden, config.input_dropout)
-        self.frames = _sequence_encoder(config.max_frames, config)
+        self.frames = sequence_encoder(config.max_frames, config)
         self.attended = nn.Linear(config.hidden, config.hidden, bias=False)
         self.kept = nn.Linear(config.hidden, config.hidden, bias=False)
         self.lengths = nn.Embedding(config.clips, config.hidden) if config.reduced_clips else None
@@ -180,7 +179,7 @@ def objective(
 ) -> Terms:
     """L = L_trip(S_c) + 0.02 L_nce(U_c) + L_trip'(S_f) + 0.04 L_nce'(U_f) (spec/methods 2.3)."""
     config, query, (clips, frames) = model.config, queries[0], videos
-    pool = config.negative_pool if epoch >= config.hard_from_epoch else None
+    pool = pool_at(config, epoch)
     ours = compare(query, clips, model.windows)
     summary = own_summaries(model, ours.key, clips, frames, batch)
     each = torch.arange(len(query), device=query.device)
@@ -259,10 +258,6 @@ def medoids(vectors: Float[Tensor, "V K D"], count: int) -> Int[Tensor, "V M"]:
         least, nearest = costs.min(1)
         chosen = torch.where(least.isfinite(), nearest, chosen)
     return chosen
-
-
-def _sequence_encoder(places: int, config: MsSlConfig) -> SequenceEncoder:
-    return SequenceEncoder(places, config.hidden, heads=config.heads, input_dropout=config.input_dropout, dropout=config.dropout)
 
 
 def _unit(vectors: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:

@@ -27,10 +27,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from prvr import losses, scores
+from prvr import checks, losses, scores
 from prvr.batch import Batch
 from prvr.layers import AttentivePooling, initialise
-from prvr.methods import checks
 from prvr.methods.contract import Contrast, Embeddings, Terms
 from prvr.methods.gmmformer import GmmFormer, GmmFormerConfig
 from prvr.methods.gmmformer import objective as gmmformer_objective

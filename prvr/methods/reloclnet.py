@@ -21,12 +21,11 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from prvr import losses, scores
+from prvr import checks, losses, scores
 from prvr.batch import Batch, Reading
 from prvr.layers import AttentivePooling, InputProjection, Rows, SelfAttention, initialise
-from prvr.methods import checks
 from prvr.methods.contract import Contrast, Embeddings, Terms
-from prvr.methods.xml import ranking, sequence_encoder
+from prvr.methods.xml import pool_at, ranking, sequence_encoder
 
 
 @dataclass(frozen=True)
@@ -115,9 +114,8 @@ def objective(
     last, first = (
         scores.compare(query, video, batch.frame_mask, batch.target) for query, video in zip(queries, videos, strict=True)
     )
-    pool = config.negative_pool if epoch >= config.hard_from_epoch else None
     return {
-        "triplet": ranking(last.cosines, batch.target, margin=config.margin, pool=pool),
+        "triplet": ranking(last.cosines, batch.target, margin=config.margin, pool=pool_at(config, epoch)),
         "video_contrast": config.video_contrast_weight * contrast(first.dots, batch.target),
     }
 

@@ -26,9 +26,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from prvr import checks
 from prvr.batch import Batch, Reading
 from prvr.layers import Dropout, Rows
-from prvr.methods import checks
 from prvr.methods.contract import Embeddings, Terms
 from prvr.methods.dual_encoding import MultiLevelEncoder, mean_row
 from prvr.methods.dual_encoding_hybrid import Cohort, Fusion, HashedConcepts, HybridSpace, hybrid_terms

@@ -68,7 +68,7 @@ class Guidance(nn.Module):
         kept: Sequence[Float[Tensor, "Q V"]] = (),
     ) -> Terms:
         """The terms of the student's own objective, its targets softened, and those of what the teachers say."""
-        guides = _guides(batch)
+        guides = distillation.guides_of(batch)
         matrices = [guide.cosines for guide in guides] + list(kept)
         own: Callable[..., Terms] = self.method.objective  # type: ignore[assignment]
         if self.settings.soft_targets != "none":
@@ -133,11 +133,6 @@ def field_profile(model: Model, queries: Embeddings, videos: Embeddings, batch: 
 def own_settings(method: str) -> bool:
     """Whether a method brings settings of distillation of its own, so that none can be added."""
     return bool(distillation.SETTINGS & {field.name for field in fields(METHODS[method].config)})
-
-
-def _guides(batch: Batch) -> list[Comparison]:
-    with torch.no_grad():
-        return [scores.compare(t.queries, t.frames, batch.frame_mask, batch.target) for t in batch.teachers]
 
 
 def _check_method(settings: Distillation, name: str, student: Model) -> None:

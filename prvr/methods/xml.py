@@ -22,10 +22,9 @@ from typing import Any
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from prvr import losses, scores
+from prvr import checks, losses, scores
 from prvr.batch import Batch, Reading
 from prvr.layers import AttentivePooling, InputProjection, Rows, SequenceEncoder, initialise
-from prvr.methods import checks
 from prvr.methods.contract import Embeddings, Terms
 
 
@@ -94,8 +93,13 @@ def objective(model: Xml, queries: Embeddings, videos: Embeddings, batch: Batch,
     """The hinge between right and wrong in both directions, its negatives drawn at random first and hard later."""
     config = model.config
     ours = scores.compare(queries[0], videos[0], batch.frame_mask, batch.target)
-    pool = config.negative_pool if epoch >= config.hard_from_epoch else None
-    return {"triplet": ranking(ours.cosines, batch.target, margin=config.margin, pool=pool)}
+    return {"triplet": ranking(ours.cosines, batch.target, margin=config.margin, pool=pool_at(config, epoch))}
+
+
+def pool_at(config: Any, epoch: int) -> int | None:
+    """From how many of the hardest videos a negative is drawn at an epoch; None while any wrong one will do."""
+    pool: int = config.negative_pool
+    return pool if epoch >= config.hard_from_epoch else None
 
 
 def ranking(

@@ -80,12 +80,12 @@ class ZeroShot(nn.Module):
 
     def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
         """The best part's cosine or inner product; the mean where there are clips and frames."""
-        if self.config.parts in SEGMENTED:
+        if self.score_weights is None:
             query = normalize(queries[0], dim=-1)
             return torch.stack([scores.video_scores(scores.frame_dots(query, v, mask)) for v in videos]).amax(0)
-        masks = {"teacher": mask, "clips": mask.new_ones(len(mask), CLIPS)}
-        parts = zip(self.embedding_fields, queries, videos, strict=True)
-        return torch.stack([scores.video_scores(scores.frame_cosines(q, v, masks[field])) for field, q, v in parts]).mean(0)
+        fields = zip(self.embedding_fields, videos, strict=True)
+        masks = [mask if name in self.frame_fields else scores.every_row(video) for name, video in fields]
+        return scores.fused(queries, videos, masks, weights=self.score_weights)
 
     def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "P"]:
         """The curve of what a frame scores, or a clip where there are only clips."""

@@ -1,16 +1,17 @@
 """Published settings, and settings for a folder of one's own: what `prvr train --preset NAME` starts from.
 
 A file for each method or family of methods. Figures in comments are R@1/5/10/100/SumR as published
-(spec/published-numbers); NAME/toy is a small student for the toy world of `prvr reproduce`.
+(spec/published-numbers); NAME/toy is a small student for the toy world of `prvr reproduce`,
+NAME/montage one for real photographs strung into videos.
 """
 
 from __future__ import annotations
 
 from prvr.errors import SettingError, nearest
-from prvr.presets import baselines, dl_dkd, follow_ups, ms_sl, ral, taught, teachtext
+from prvr.presets import baselines, derived, dl_dkd, follow_ups, ms_sl, ral, taught, teachtext
 from prvr.train import Recipe
 
-PRESETS: dict[str, Recipe] = {
+_WRITTEN: dict[str, Recipe] = {
     **dl_dkd.PRESETS,
     **baselines.PRESETS,
     **follow_ups.PRESETS,
@@ -19,6 +20,7 @@ PRESETS: dict[str, Recipe] = {
     **taught.PRESETS,
     **teachtext.PRESETS,
 }
+PRESETS: dict[str, Recipe] = {**_WRITTEN, **derived.derived(_WRITTEN)}
 
 
 def preset(name: str) -> Recipe:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prvr.files import write_whole
+from prvr.files import write_picture
 
 
 def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -30,6 +29,4 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     dev.set(xlabel="epoch", ylabel="SumR on the dev split", title=f"best {sumr[best]:.1f}, epoch {epochs[best]}")
     for axes in (losses, dev):
         axes.grid(alpha=0.3)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    write_whole(path, picture.getvalue())
+    write_picture(path, figure)

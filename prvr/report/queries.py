@@ -39,13 +39,12 @@ class Profile:
 
 @dataclass(frozen=True)
 class Duel:
-    """Two systems beside each other, the second held against the first: 1 / rank, mean over seeds, of each query.
+    """Two systems beside each other, the second held against the first.
 
-    difference: second minus first. order: of the queries, from the second's largest gain to the first's.
+    difference: in 1 / rank, mean over seeds, of each query; second minus first. order: of the queries, from the second's
+    largest gain to the first's.
     """
 
-    first: Float[np.ndarray, "Q"]
-    second: Float[np.ndarray, "Q"]
     difference: Float[np.ndarray, "Q"]
     order: list[int]
 
@@ -86,7 +85,7 @@ def duel(first: Sequence[Ranked], second: Sequence[Ranked]) -> Duel:
     # Means of equal numbers may differ in their last digits.
     difference = np.round(theirs - ours, 9)
     order = sorted(range(len(difference)), key=lambda row: -difference[row])
-    return Duel(ours, theirs, difference, order)
+    return Duel(difference, order)
 
 
 def shares(of: Duel, ratios: Float[np.ndarray, "Q"]) -> list[Share]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 
-from prvr.files import write_whole
+from prvr.files import write_picture
 from prvr.reliability import Judged, curve, reliability, risks
 
 
@@ -31,6 +30,4 @@ def draw_risks(judged: Judged, path: Path) -> None:
     risk.legend(fontsize=8)
     for axes in (said, risk):
         axes.grid(alpha=0.3)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    write_whole(path, picture.getvalue())
+    write_picture(path, figure)

@@ -57,7 +57,6 @@ class Answers:
     """
 
     system: str
-    split: str
     ranked: Ranked
     figures: Retrieval
     spans: MomentRetrieval | None
@@ -155,7 +154,6 @@ def answers_of(run: Run, *, name: str) -> Answers:
     first = [run.videos[column] if row[column] > -math.inf else "" for row, column in zip(run.scores, best, strict=True)]
     return Answers(
         system=run.system,
-        split=run.split,
         ranked=ranked(run, name=name),
         figures=figures_of(place, videos=len(run.videos)),
         spans=moment_retrieval(own, overlaps),

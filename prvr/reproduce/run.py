@@ -23,18 +23,21 @@ from prvr.distillation import Distillation
 from prvr.errors import DataError, SettingError
 from prvr.evaluate import evaluate_model, run_of
 from prvr.features import columns
+from prvr.fusion import fuse
 from prvr.methods.dual_encoding_hybrid import published_fusion
 from prvr.methods.zero_shot import ZeroShotConfig
 from prvr.presets import PRESETS, preset
 from prvr.protocols import Splits, open_splits
 from prvr.published import is_package
+from prvr.reproduce.footprint import Footprint, footprint
 from prvr.reproduce.tables import Row, Table, Text
 from prvr.runs import Run, load_run, save_run
 from prvr.similarities import Similarities
 from prvr.train import Data, Recipe, changed, train_student
-from prvr.workspace import kept_similarities, open_shelf, student_features, teacher_features
+from prvr.workspace import features_for, kept_similarities, open_shelf, student_features, teacher_features
 
 Progress = Callable[[str, int, int], None]
+BESIDE = "beside-teacher"
 WHOLE, FIRST, SECOND = "test.npz", "test-first-branch.npz", "test-second-branch.npz"
 LATENT, CONCEPT, FUSED = "test-latent.npz", "test-concepts.npz", "test-fused.npz"
 
@@ -84,11 +87,14 @@ class Plan:
 class Scored:
     """A row with what it answered on the test split, a run for each seed; or why it was left out.
 
+    folders: of the runs, each with its history where it learned. models: the checkpoints that were asked.
     branches: for a sweep, the answers of the first branch alone and of the second, a pair for each seed.
     """
 
     row: Row
     runs: tuple[Run, ...] = ()
+    folders: tuple[Path, ...] = ()
+    models: tuple[Path, ...] = ()
     branches: tuple[tuple[Run, Run], ...] = ()
     left_out: str = ""
 
@@ -110,18 +116,36 @@ def score_rows(table: Table, out: Path, materials: Materials, plan: Plan, *, on_
         if reason:
             scored.append(Scored(row, left_out=reason))
             continue
-        runs, branches = [], []
+        answers, runs, branches = [], [], []
         # The teacher alone learns nothing, and answers the same whatever the seed.
         for seed, its in enumerate(splits if row.base else splits[:1]):
             label = f"{place + 1}/{len(table.rows)} {row.name}, seed {seed + 1}/{plan.seeds}: "
             answer = _Answer(row, out, materials, plan, its, seed)
+            answers.append(answer)
             runs.append(answer.whole(_prefixed(on_progress, label)))
             if table.sweep:
                 branches.append(answer.branches())
-        scored.append(Scored(row, tuple(runs), tuple(branches)))
+        folders, models = (tuple(getattr(answer, what) for answer in answers) for what in ("folder", "model"))
+        scored.append(Scored(row, tuple(runs), folders, models, tuple(branches)))
     if all(one.left_out for one in scored):
         raise DataError(f"no row of {table.name!r} can be run: {scored[0].left_out}")
     return scored
+
+
+def footprints(scored: Sequence[Scored], materials: Materials, plan: Plan, *, on_progress: Progress) -> dict[str, Footprint]:
+    """What each row that was run costs.
+
+    Raises:
+        DataError, SettingError: as `footprint`.
+    """
+    splits = open_splits(materials.data, protocol=plan.protocol, seed=0, annotations=materials.annotations)
+    there = [one for one in scored if not one.left_out]
+    found = {}
+    for place, one in enumerate(there):
+        on_progress(f"costs of {one.row.name}", place, len(there))
+        features = materials.features if one.row.base else materials.whole
+        found[one.row.name] = footprint(one.models[0], one.folders, features=features, test=splits.test, train=splits.train)
+    return found
 
 
 def recipe_of(row: Row, collection: str, changes: Sequence[str], *, teacher_columns: tuple[int, ...] = ()) -> Recipe:
@@ -149,17 +173,19 @@ class _Answer:
 
     def whole(self, on_progress: Progress) -> Run:
         """The test run, from disk if it was made before."""
-        path = self._folder() / (WHOLE if self.row.fusion == "own" else FUSED)
+        path = {"own": self.folder / WHOLE, "test_matrix": self.folder / FUSED, "teacher": self.model / WHOLE}[self.row.fusion]
         if path.is_file():
             return load_run(path)
         checkpoint = self._teacher() if not self.row.base else self._trained(on_progress)
-        return self._scored(checkpoint, path) if self.row.fusion == "own" else self._fused(checkpoint, path)
+        if self.row.fusion == "test_matrix":
+            return self._fused(checkpoint, path)
+        return self._scored(self._beside_teacher(checkpoint) if self.row.fusion == "teacher" else checkpoint, path)
 
     def branches(self) -> tuple[Run, Run]:
         """The test runs of the first branch alone and of the second."""
-        paths = [self._folder() / name for name in (FIRST, SECOND)]
+        paths = [self.folder / name for name in (FIRST, SECOND)]
         if not all(path.is_file() for path in paths):
-            trained = checkpoints.load(self._folder())
+            trained = checkpoints.load(self.folder)
             for path, weight in zip(paths, (0.0, 1.0), strict=True):
                 self._scored(reweighted(trained, weight), path)
         return load_run(paths[0]), load_run(paths[1])
@@ -167,7 +193,7 @@ class _Answer:
     def _fused(self, trained: Checkpoint, path: Path) -> Run:
         """The test run of a hybrid space whose two matrices are fused when all of the test is known, as DE++ publishes it."""
         latent, concept = (
-            self._scored(with_settings(trained, fusion="raw", latent_weight=weight), self._folder() / name)
+            self._scored(with_settings(trained, fusion="raw", latent_weight=weight), self.folder / name)
             for name, weight in ((LATENT, 1.0), (CONCEPT, 0.0))
         )
         matrices = (torch.from_numpy(run.scores).float() for run in (latent, concept))
@@ -187,16 +213,30 @@ class _Answer:
     def _says(self, on_progress: Progress) -> Similarities:
         """What the row, trained, says of the train split."""
         teacher = self._trained(on_progress)
-        (kept,) = kept_similarities(self.materials.features, [teacher], self.splits.train, out=self._folder() / "says")
+        (kept,) = kept_similarities(self.materials.features, [teacher], self.splits.train, out=self.folder / "says")
         return kept
 
-    def _folder(self) -> Path:
+    def _beside_teacher(self, student: Checkpoint) -> Checkpoint:
+        """The student with its first teacher beside it, weighed on the dev split."""
+        given, reads = teacher_features(self.materials.features, self._names()[0])
+        teacher = checkpoints.build("zero_shot", ZeroShotConfig(), reads)
+        found = fuse(student, features_for(self.materials.features, student), teacher, given, dev=self.splits.dev)
+        checkpoints.save(found.checkpoint, self.model)
+        return found.checkpoint
+
+    @property
+    def model(self) -> Path:
+        """Where the checkpoint is that is asked."""
+        return self.folder / BESIDE if self.row.fusion == "teacher" else self.folder
+
+    @property
+    def folder(self) -> Path:
         recipe = self._recipe(0) if self.row.base else None
         about: list[Any] = (
             [to_dict(part) for part in (recipe.settings, recipe.training, recipe.distillation) if part] if recipe else []
         )
         same = [self.plan.protocol, self.materials.collection, self._frames(), self.materials.texts.get(self.row.text)]
-        about += [str(teacher._folder().relative_to(self.out)) for teacher in self._taught_by()]
+        about += [str(teacher.folder.relative_to(self.out)) for teacher in self._taught_by()]
         key = hashlib.sha256(json.dumps([about, same, self._names()]).encode()).hexdigest()[:8]
         name = " ".join([self.row.base or "zero-shot", *self._names(), *(f"{k}={v}" for k, v in self._changed().items())])
         slug = re.sub(r"[^a-z0-9.=+]+", "-", name.lower()).strip("-")
@@ -205,7 +245,7 @@ class _Answer:
     def _changed(self) -> dict[str, Any]:
         """The row's changes that change something: a row that spells a default out is the same run as one that does not."""
         if not self.row.base:
-            return {}
+            return dict(self.row.changes)
         recipe = recipe_of(replace(self.row, changes={}), self.materials.collection, ())
         plain = {**to_dict(recipe.distillation or Distillation()), **to_dict(recipe.settings)}
         return {key: value for key, value in self.row.changes.items() if plain[key] != value}
@@ -224,7 +264,9 @@ class _Answer:
 
     def _teacher(self) -> Checkpoint:
         _, reads = teacher_features(self.materials.whole, self._names()[0])
-        return checkpoints.build("zero_shot", ZeroShotConfig(), reads)
+        teacher = checkpoints.build("zero_shot", ZeroShotConfig(**self.row.changes), reads)
+        checkpoints.save(teacher, self.folder)
+        return teacher
 
     def _trained(self, on_progress: Progress) -> Checkpoint:
         features, reads = student_features(
@@ -235,7 +277,7 @@ class _Answer:
         )
         kept = tuple(teacher._says(on_progress) for teacher in self._taught_by())
         return train_student(
-            self._folder(),
+            self.folder,
             self._recipe(self.seed),
             reads=reads,
             data=Data(self.splits.train, self.splits.dev, features, kept),
@@ -245,11 +287,7 @@ class _Answer:
         )
 
     def _scored(self, checkpoint: Checkpoint, path: Path) -> Run:
-        if self.row.base:
-            names = {"frames": self._frames(), "words": self.materials.texts[self.row.text]}
-            features, _ = student_features(self.materials.features, **names)
-        else:
-            features, _ = teacher_features(self.materials.whole, self._names()[0])
+        features = features_for(self.materials.features if self.row.base else self.materials.whole, checkpoint)
         model = checkpoints.to_device(checkpoint, self.plan.device).model
         found = evaluate_model(model, self.splits.test, features)
         protocol = self.splits.protocol

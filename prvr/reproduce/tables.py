@@ -29,7 +29,8 @@ class Row:
     teachers: places of its teachers among those given. taught_by: rows that are trained first and teach it by their scores.
     experts: places of teachers whose frames it reads beside its own, as further experts.
     published: what the paper reports for it, by collection.
-    fusion: how the test is scored, for a model of two spaces: as it does it itself, or by least and greatest of all the test.
+    fusion: how the test is scored: as the model does it itself; for a model of two spaces by least and greatest of all the
+        test; or with its first teacher beside it (`prvr.fusion`).
     """
 
     name: str
@@ -40,7 +41,7 @@ class Row:
     taught_by: tuple[Row, ...] = ()
     experts: tuple[int, ...] = ()
     published: Mapping[str, Figures] = field(default_factory=dict)
-    fusion: Literal["own", "test_matrix"] = "own"
+    fusion: Literal["own", "test_matrix", "teacher"] = "own"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Table:
 
     source: where the paper has it. claim: what the paper reads from it.
     sweep: values of beta at which every row is scored, for the figures; without it a row is scored as it was trained.
+    costs: whether what each row costs is measured, too, and drawn beside what it reaches.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Table:
     claim: str
     rows: tuple[Row, ...]
     sweep: tuple[float, ...] = ()
+    costs: bool = False
 
 
 _EXPERTS = Row("collaborative experts, not taught", "collaborative-experts", teachers=())
@@ -92,6 +95,11 @@ HYBRID_FIGURES: Mapping[str, Figures] = {
     "activitynet": (5.3, 18.4, 29.2, 68.0, 121.0),
     "charades": (1.7, 5.6, 9.6, 37.1, 54.1),
 }
+
+
+def _peer(name: str, base: str, *published: Figures, text: Text = "words") -> Row:
+    """A method as it is, with its published figures on TVR, ActivityNet Captions and Charades-STA."""
+    return Row(name, base, text=text, published=dict(zip(("tvr", "activitynet", "charades"), published, strict=False)))
 
 
 def _of_matrices(name: str, distillation: Distillation, msrvtt: Figures) -> Row:
@@ -214,6 +222,79 @@ _ALL = (
             _OTHER_TEXT,
             _MORE_EXPERTS,
         ),
+    ),
+    Table(
+        "peers",
+        "Every method, its figures and its costs",
+        "DL-DKD, Table 4 of each data set, and what followed (spec/published-numbers 1.1)",
+        "a distilled student is ahead of those that learn alone, and the follow-ups of MS-SL ahead of MS-SL",
+        (
+            PLUS,
+            PLAIN,
+            Row("DL-DKD without distillation", changes=NONE),
+            _peer(
+                "HGR",
+                "hgr",
+                (1.7, 4.9, 8.3, 35.2, 50.1),
+                (4.0, 15.0, 24.8, 63.2, 107.0),
+                (1.2, 3.8, 7.3, 33.4, 45.7),
+                text="roles",
+            ),
+            _peer("Dual Encoding", "dual-encoding", (123.4,), (121.7,)),
+            _peer("DE++", "dual-encoding++", *HYBRID_FIGURES.values()),
+            _peer("RIVRL", "rivrl", (9.4, 23.4, 32.2, 70.6, 135.6), (5.2, 18.0, 28.2, 66.4, 117.8), (1.6, 5.6, 9.4, 37.7, 54.3)),
+            _peer("XML", "xml", (10.0, 26.5, 37.3, 81.3, 155.1), (5.3, 19.4, 30.6, 73.1, 128.4), (1.6, 6.0, 10.1, 46.9, 64.6)),
+            _peer(
+                "ReLoCLNet",
+                "reloclnet",
+                (10.7, 28.1, 38.1, 80.3, 157.1),
+                (5.7, 18.9, 30.0, 72.0, 126.6),
+                (1.2, 5.4, 10.0, 45.6, 62.3),
+            ),
+            _peer(
+                "MS-SL", "ms-sl", (13.5, 32.1, 43.4, 83.4, 172.4), (7.1, 22.5, 34.7, 75.8, 140.1), (1.8, 7.1, 11.8, 47.7, 68.4)
+            ),
+            _peer(
+                "MS-SL++",
+                "ms-sl++",
+                (13.6, 33.1, 44.2, 83.5, 174.5),
+                (7.0, 23.1, 35.2, 75.8, 141.1),
+                (1.8, 7.6, 12.0, 48.4, 69.7),
+            ),
+            _peer(
+                "GMMFormer",
+                "gmmformer",
+                (13.9, 33.3, 44.5, 84.9, 176.6),
+                (8.3, 24.9, 36.7, 76.1, 146.0),
+                (2.1, 7.8, 12.5, 50.6, 72.9),
+            ),
+            _peer(
+                "GMMFormer v2",
+                "gmmformer-v2",
+                (16.2, 37.6, 48.8, 86.4, 189.1),
+                (8.9, 27.1, 40.2, 78.7, 154.9),
+                (2.5, 8.6, 13.9, 53.2, 78.2),
+            ),
+            _peer(
+                "HLFormer",
+                "hlformer",
+                (15.7, 37.1, 48.5, 86.4, 187.7),
+                (8.7, 27.1, 40.1, 79.0, 154.9),
+                (2.6, 8.5, 13.7, 54.0, 78.7),
+            ),
+            _peer("MS-SL with RAL", "ms-sl+ral", (179.1,), (143.0,)),
+            _peer("GMMFormer v2 with RAL", "gmmformer-v2+ral", (198.8,), (156.1,)),
+            Row("collaborative experts", "collaborative-experts", teachers=()),
+            Row("TeachText, one expert more", "teachtext", teachers=(), taught_by=(_MORE_EXPERTS,)),
+            Row("MS-SL with dynamic distillation", "ms-sl+dynamic"),
+            Row("GMMFormer v2 with soft targets", "gmmformer-v2+soft"),
+            Row("DL-DKD++ beside its teacher", "dl-dkd++", fusion="teacher"),
+            Row("prvr-best", "prvr-best", fusion="teacher"),
+            Row("zero-shot, best frame", base=""),
+            Row("zero-shot, clips and frames", base="", changes={"parts": "clips_and_frames"}),
+            Row("zero-shot, segments (TF-PRVR)", base="", changes={"parts": "consensus"}),
+        ),
+        costs=True,
     ),
     Table(
         "fusion",

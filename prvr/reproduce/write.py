@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -14,8 +13,9 @@ import numpy as np
 import torch
 
 from prvr.compare import Comparison, compare, ranked
-from prvr.files import write_json, write_whole
+from prvr.files import write_json, write_picture, write_whole
 from prvr.metrics import Retrieval, retrieval
+from prvr.reproduce.footprint import Footprint, draw_footprints, footprint_lines
 from prvr.reproduce.run import Materials, Plan, Scored
 from prvr.reproduce.tables import Table
 
@@ -31,8 +31,17 @@ class Counted:
     values: dict[str, Any]
 
 
-def write_table(table: Table, scored: Sequence[Scored], out: Path, *, materials: Materials, plan: Plan, command: str) -> Counted:
-    """Writes OUT/<table>.md and .json, and .png for a sweep."""
+def write_table(
+    table: Table,
+    scored: Sequence[Scored],
+    out: Path,
+    *,
+    materials: Materials,
+    plan: Plan,
+    command: str,
+    footprints: Mapping[str, Footprint] | None = None,
+) -> Counted:
+    """Writes OUT/<table>.md and .json, and .png for a sweep or where costs were measured."""
     about = {
         "table": table.name,
         "title": table.title,
@@ -62,6 +71,11 @@ def write_table(table: Table, scored: Sequence[Scored], out: Path, *, materials:
         values["SumR by weight of the second branch"] = {"weights": list(table.sweep), **curves}
         lines += ["", *_sweep_lines(table.sweep, curves), "", f"![{table.title}]({table.name}.png)"]
         draw_sweep(table, curves, out / f"{table.name}.png")
+    if footprints:
+        values["costs"] = {name: asdict(cost) for name, cost in footprints.items()}
+        lines += ["", *footprint_lines(footprints), "", f"![SumR and bytes]({table.name}.png)"]
+        sums = {row["name"]: row["mean"]["SumR"] for row in rows if "mean" in row}
+        draw_footprints(sums, footprints, out / f"{table.name}.png", title=table.title)
     write_json(out / f"{table.name}.json", values)
     write_whole(out / f"{table.name}.md", ("\n".join(lines) + "\n").encode())
     return Counted(tuple(lines), values)
@@ -95,9 +109,7 @@ def draw_sweep(table: Table, curves: Mapping[str, Mapping[str, Sequence[float]]]
     axes.set(xlabel="weight of the second branch (β)", ylabel="SumR on the test split", title=table.title)
     axes.grid(alpha=0.3)
     axes.legend()
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    write_whole(path, picture.getvalue())
+    write_picture(path, figure)
 
 
 def _texts(scored: Sequence[Scored], materials: Materials) -> list[str]:

@@ -118,7 +118,10 @@ def read_matrix(path: Path, truth: Mapping[str, Truth], *, queries: Sequence[str
     except DataError as problem:
         raise DataError(f"{path}: {problem}") from None
     if scores.shape != (len(queries), len(gallery)):
-        raise DataError(f"{path} has shape {scores.shape}, the ids are {len(queries)} queries and {len(gallery)} videos")
+        raise DataError(
+            f"{path} has shape {scores.shape}, the ids are {len(queries)} queries and {len(gallery)} videos; "
+            "give the ids of its rows and of its columns"
+        )
     return _run(scores, tuple(queries), tuple(gallery), truth, system=path.stem, path=path)
 
 
@@ -161,7 +164,7 @@ def _answers(path: Path) -> Iterator[tuple[str, str, str, float, str]]:
         except ValueError:
             raise DataError(f"{where}: {line[:60]!r} is no answer; it takes QUERY Q0 VIDEO RANK SCORE SYSTEM") from None
         if math.isnan(value):
-            raise DataError(f"{where}: the score of video {video!r} for query {query!r} is not a number")
+            raise DataError(f"{where}: the score of video {video!r} for query {query!r} is not a number; delete the line")
         yield where, query, video, value, system
 
 

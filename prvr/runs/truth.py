@@ -40,7 +40,7 @@ def read_truth(path: str | Path) -> dict[str, Truth]:
     if not lines:
         raise DataError(f"{path} holds no lines; it takes qrels, a captions.jsonl, a caption list, or lines with gt_video_ids")
     if _is_qrels(lines[0][1]):
-        return _qrels(path, lines)
+        return _qrels(lines)
     truth: dict[str, Truth] = {}
     count: Counter[str] = Counter()
     for where, line in lines:
@@ -79,7 +79,10 @@ def located(
     for row, id in enumerate(queries):
         unknown = next((video for video in truth[id].videos if video not in column), None)
         if unknown is not None:
-            raise DataError(f"video {unknown!r}, correct for query {id!r}, is not in the gallery of {len(videos)} videos")
+            raise DataError(
+                f"video {unknown!r}, correct for query {id!r}, is not in the gallery of {len(videos)} videos; "
+                "give the truth of the split that was searched"
+            )
         columns = list(dict.fromkeys(column[video] for video in truth[id].videos))
         target[row] = own[row] if own is not None and own[row] in columns else columns[0]
         also += [(row, place) for place in columns if place != target[row]]
@@ -101,7 +104,7 @@ def _is_whole(text: str) -> bool:
     return text.removeprefix("-").isdecimal()
 
 
-def _qrels(path: Path, lines: list[tuple[str, str]]) -> dict[str, Truth]:
+def _qrels(lines: list[tuple[str, str]]) -> dict[str, Truth]:
     found: dict[str, dict[str, int]] = {}
     for where, line in lines:
         if not _is_qrels(line):

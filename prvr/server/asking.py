@@ -123,7 +123,7 @@ def _names(index: VideoSearch) -> dict[str, str]:
 def _entry(index: VideoSearch, id: str) -> Entry:
     entry = index.index.fetch([id]).get(id)
     if entry is None:
-        raise HTTPException(404, f"the index no longer holds {shown_name(id)!r}")
+        raise HTTPException(404, f"the index no longer holds {shown_name(id)!r}; /api/videos lists those it holds")
     return entry
 
 

@@ -11,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+from prvr.folder_index import MODEL
 from prvr.server.answers import UpkeepReport
 
 MOST_PROBLEMS = 100
@@ -50,7 +51,7 @@ class Upkeep:
                 return
 
     async def _index(self) -> UpkeepReport:
-        command = [sys.executable, "-m", "prvr", "index", self.videos, self.index, "--model", self.index / "model"]
+        command = [sys.executable, "-m", "prvr", "index", self.videos, self.index, "--model", self.index / MODEL]
         command += ["--device", self.device, "--json"]
         process = await asyncio.create_subprocess_exec(
             *map(str, command),

@@ -21,8 +21,8 @@ from jaxtyping import Float
 
 from prvr.errors import ModelError
 from prvr.index.contract import Entry
-from prvr.index.database import key_of
 from prvr.index.qdrant.filters import terms
+from prvr.index.record import key_of
 
 Rows = Float[np.ndarray, "_ _"]
 

@@ -10,7 +10,6 @@ const LEAST_RANGE = 0.05;
 
 export function picture(hit) {
   const image = draw("svg", { class: "curve", viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: "none", "aria-hidden": "true" });
-  if (hit.edges.length < 2) return image;
   const end = hit.edges.at(-1) || 1;
   for (const span of hit.spans) {
     const [x, width] = [(span.start / end) * WIDE, ((span.end - span.start) / end) * WIDE];

@@ -2,9 +2,9 @@
 
 import { ghosts, hitCard, videoCard } from "./cards.js";
 import { at, make } from "./elements.js";
-import { address, conditionsOf, here, questionOf } from "./place.js";
+import { address, conditionsOf, here, placeOf, questionOf } from "./place.js";
 import { ask, Refusal } from "./service.js";
-import { countOf, percent } from "./words.js";
+import { countOf, fileOf, percent } from "./words.js";
 import { Watch } from "./watch.js";
 
 const HITS = 24;
@@ -39,7 +39,7 @@ async function render() {
   at("sentence").value = question.q;
   at("where").value = question.where;
   if (question.where) openConditions(true);
-  if (place.video) watch.show(place, known.get(place.video) ?? { title: titleOf(place.video) });
+  if (place.video) watch.show(place, known.get(place.video) ?? { title: fileOf(place.video) });
   else watch.close();
   mark(place.video);
   await fill(question, asked, place);
@@ -78,7 +78,7 @@ async function showHits(question, place, signal) {
     : await ask("api/similar", { video: question.like, t: question.t, k: HITS, where }, signal);
   signal.throwIfAborted();
   for (const hit of hits) known.set(hit.video, hit);
-  const title = question.q ? `“${question.q}”` : `Like a moment of ${known.get(question.like)?.title ?? titleOf(question.like)}`;
+  const title = question.q ? `“${question.q}”` : `Like a moment of ${known.get(question.like)?.title ?? fileOf(question.like)}`;
   const items = hits.map((hit, n) => hitCard(hit, n + 1, place));
   const none = make("p", {}, where.length ? "No video meets these conditions." : "The index holds no other video.");
   show({ title, took: `${countOf(hits.length, "video")} in ${Math.round(1000 * seconds)} ms`, items, notice: hits.length ? [] : [none] });
@@ -137,8 +137,6 @@ function comeBack() {
   else card?.scrollIntoView({ block: "nearest" });
 }
 
-const titleOf = (video) => video.slice(video.lastIndexOf("/") + 1);
-
 function openConditions(open) {
   at("conditions").hidden = !open;
   at("narrow").setAttribute("aria-expanded", String(open));
@@ -169,8 +167,7 @@ document.addEventListener("click", (event) => {
   const target = new URL(link.href);
   if (target.origin !== location.origin || target.pathname !== location.pathname || target.hash || link.download) return;
   event.preventDefault();
-  const query = new URLSearchParams(target.search);
-  go(Object.fromEntries(["q", "like", "t", "where", "video", "at"].map((name) => [name, query.get(name) ?? ""])));
+  go(placeOf(target.search));
 });
 
 document.addEventListener("keydown", (event) => {

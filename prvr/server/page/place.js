@@ -2,10 +2,12 @@
 
 const NAMES = ["q", "like", "t", "where", "video", "at"];
 
-export function here() {
-  const query = new URLSearchParams(location.search);
+export function placeOf(search) {
+  const query = new URLSearchParams(search);
   return Object.fromEntries(NAMES.map((name) => [name, query.get(name) ?? ""]));
 }
+
+export const here = () => placeOf(location.search);
 
 export function address(place) {
   const query = new URLSearchParams(NAMES.filter((name) => place[name]).map((name) => [name, place[name]]));

@@ -4,7 +4,7 @@ import { slider } from "./curve.js";
 import { at, make } from "./elements.js";
 import { address, here, questionOf } from "./place.js";
 import { ask, mediaOf, pictureOf, Refusal } from "./service.js";
-import { clock, percent, stretch } from "./words.js";
+import { clock, fileOf, percent, stretch } from "./words.js";
 
 const BRANCHES = {
   inheritance: "what the teacher would see",
@@ -25,7 +25,6 @@ export class Watch {
   show(place, { title, probability = null }) {
     const seconds = Number(place.at) || 0;
     const shown = JSON.stringify([place.video, questionOf(place)]);
-    this.box.hidden = false;
     if (shown === this.shown) return this.seek(seconds);
     this.close();
     this.box.hidden = false;
@@ -129,7 +128,7 @@ export class Watch {
       "div",
       { class: "unplayable", role: "alert" },
       make("p", {}, `This browser cannot play the file (${kind}).`),
-      make("a", { class: "button", href: mediaOf(video), download: video.slice(video.lastIndexOf("/") + 1) }, "Download it"),
+      make("a", { class: "button", href: mediaOf(video), download: fileOf(video) }, "Download it"),
     );
     this.player.parentElement.append(note);
   }

@@ -1,4 +1,4 @@
-// Numbers as people write them.
+// Numbers and names as people write them.
 
 export function clock(seconds) {
   const whole = Math.max(0, Math.floor(seconds + 0.05));
@@ -18,5 +18,6 @@ export function folderOf(video) {
   return video.includes("/") ? video.slice(0, video.lastIndexOf("/")) : "";
 }
 
+export const fileOf = (video) => video.slice(video.lastIndexOf("/") + 1);
 export const percent = (share) => `${Math.round(100 * share)} %`;
 export const countOf = (number, thing) => `${number.toLocaleString("en")} ${thing}${number === 1 ? "" : "s"}`;

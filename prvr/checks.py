@@ -1,4 +1,4 @@
-"""What settings of several methods must be: above 0, or a share."""
+"""What settings of several kinds must be: above 0, or a share."""
 
 from __future__ import annotations
 
@@ -35,5 +35,6 @@ def multiple_of_heads(settings: Any) -> None:
     Raises:
         SettingError: they do not.
     """
-    if settings.hidden % settings.heads:
-        raise SettingError(f"hidden {settings.hidden} is not a multiple of heads {settings.heads}")
+    hidden, heads = settings.hidden, settings.heads
+    if hidden % heads:
+        raise SettingError(f"hidden {hidden} is not a multiple of heads {heads}; {hidden - hidden % heads + heads} is")
