@@ -9,7 +9,6 @@ import numpy as np
 
 from prvr.encoders import ImageEncoder, SentenceEncoder, WordEncoder
 
-
 ABOUT = ("name", "source", "fingerprint")
 
 
