@@ -137,7 +137,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_a_trained_student_is_fused_kept_and_evaluated(world: tuple[Path, Path], tmp_path: Path, prvr: Prvr) -> None:
     package, packed = world
     names = ("--frames", "toy_frames", "--words", "words", "--teacher", "strong")
-    trained = prvr("train", package, packed, tmp_path / "run", *names, "--preset", "dl-dkd++/toy", "epochs=2", "hidden=8")
+    small = ("--preset", "dl-dkd++/toy", "epochs=2", "hidden=8", "max_frames=128")
+    trained = prvr("train", package, packed, tmp_path / "run", *names, *small)
     assert trained.status == 0, trained.err
     done = prvr("fuse", package, packed, tmp_path / "run", tmp_path / "both", "--teacher", "strong", "--json")
     assert done.status == 0, done.err

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import oracles
 import pytest
 import torch
+from commands import Prvr, says
 from method_checks import check_invariants, noise, sequences
 from toy_world import TEACHER, toy_world
 
 from prvr.batch import pad
 from prvr.clips import clip_means
+from prvr.convert import convert_package
 from prvr.errors import DataError, MissingExtra
 from prvr.evaluate import evaluate_model
 from prvr.features import FeatureSet
 from prvr.methods.segments import LEVELS, affinities, bands, changes, levels_of, propagated, segment_starts
 from prvr.methods.zero_shot import CLIPS, FIELDS, ZeroShot, ZeroShotConfig
+from prvr.toy import write_toy
 
 COLUMNS = 5
 every_variant = pytest.mark.parametrize("parts", FIELDS)
@@ -238,3 +243,20 @@ def test_it_retrieves_in_the_toy_world(parts: str) -> None:
     reached = evaluate_model(model, data.dev, FeatureSet(teacher.frames, teacher.sentences)).retrieval
     # 30 videos: chance is 3 + 17 + 33 + 100.
     assert reached.sumr > 200
+
+
+def test_the_command_takes_parts(tmp_path: Path, prvr: Prvr) -> None:
+    package = write_toy(tmp_path, train_videos=4, test_videos=6)
+    convert_package(package, tmp_path / "packed", sampling=None)
+    found = {}
+    for parts in ("", "frames", "clips", "consensus"):
+        more = ("--parts", parts) if parts else ()
+        answer = prvr("evaluate", package, tmp_path / "packed", "--zero-shot", "mediocre", *more, "--json")
+        assert answer.status == 0, answer.err
+        found[parts] = answer.json
+    assert found[""] == found["frames"]
+    assert len({json.dumps(value) for value in found.values()}) == 3
+    wrong = prvr("evaluate", package, tmp_path / "packed", "--zero-shot", "mediocre", "--parts", "halves")
+    says(wrong, "parts is 'halves'; it takes frames or clips or")
+    says(prvr("evaluate", package, tmp_path / "packed", "--model", "run", "--parts", "clips"), "--parts clips is for --zero-shot")
+    says(prvr("index", tmp_path, tmp_path / "gallery", "--model", "run", "--parts", "clips"), "--parts clips is for --zero-shot")

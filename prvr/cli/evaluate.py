@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prvr.cli.figures import report
-from prvr.cli.terminal import Device, Json, app, show
+from prvr.cli.terminal import Device, Json, Parts, app, show
 from prvr.errors import SettingError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def evaluate(
     features: Annotated[Path | None, typer.Argument(help="Folder of its features, or a package; none for a run.")] = None,
     model: Annotated[Path | None, typer.Option(help="Folder of a run.")] = None,
     zero_shot: Annotated[str, typer.Option(help="Instead of a run: the teacher alone, by its name below FEATURES.")] = "",
+    parts: Parts = "",
     split: Annotated[str | None, typer.Option(help="train, dev, test (if not said) or all.")] = None,
     split_seed: Annotated[int | None, typer.Option(help="Of the division into splits; by default the run's.")] = None,
     annotations: Annotated[Path | None, typer.Option(help="Of a package: folder of the original annotation files.")] = None,
@@ -54,7 +55,7 @@ def evaluate(
 ) -> None:
     """Retrieve a split's videos by its captions, and count: R@k, SumR, median rank, and moments where spans are given."""
     if videos.is_file() or videos.suffix in RUN_SUFFIXES:
-        _refuse(videos, features=features, model=model, zero_shot=zero_shot, split=split)
+        _refuse(videos, features=features, model=model, zero_shot=zero_shot, parts=parts, split=split)
         _refuse(videos, split_seed=split_seed, annotations=annotations)
         run = _read(videos, truth=truth, queries=queries, gallery=gallery)
     else:
@@ -64,6 +65,7 @@ def evaluate(
             features,
             model,
             zero_shot,
+            parts=parts,
             split=split or "test",
             split_seed=split_seed,
             annotations=annotations,
@@ -85,6 +87,7 @@ def _answered(
     model: Path | None,
     zero_shot: str,
     *,
+    parts: str,
     split: str,
     split_seed: int | None,
     annotations: Path | None,
@@ -95,7 +98,7 @@ def _answered(
 
     if features is None:
         raise SettingError(f"{videos} is no run; for a folder of videos name its features, too: prvr evaluate {videos} FEATURES")
-    checkpoint, given = _model_and_features(features, model, zero_shot)
+    checkpoint, given = _model_and_features(features, model, zero_shot, parts=parts)
     dataset: Dataset = open_split(videos, split, seed=_split_seed(checkpoint, split_seed), annotations=annotations)
     system = zero_shot or (model.resolve().name if model is not None else "")
     return asked(checkpoint, dataset, given, system=system, device=device)
@@ -180,18 +183,22 @@ def _refuse(first: Path, **options: object) -> None:
             raise SettingError(f"{name.replace('_', '-')} {value} is not for {kind} such as {first}; leave it out")
 
 
-def _model_and_features(features: Path, model: Path | None, zero_shot: str) -> tuple[Checkpoint, FeatureSet]:
+def _model_and_features(features: Path, model: Path | None, zero_shot: str, *, parts: str) -> tuple[Checkpoint, FeatureSet]:
     from prvr import checkpoint as checkpoints
+    from prvr.config import from_dict
     from prvr.methods.zero_shot import ZeroShotConfig
     from prvr.workspace import features_for, teacher_features
 
     if (model is None) == (not zero_shot):
         raise SettingError("say which model: --model RUN for a trained student, or --zero-shot NAME for the teacher alone")
     if model is not None:
+        if parts:
+            raise SettingError(f"--parts {parts} is for --zero-shot; a trained model is compared as in training")
         checkpoint = checkpoints.load(model)
         return checkpoint, features_for(features, checkpoint)
     given, reads = teacher_features(features, zero_shot)
-    return checkpoints.build("zero_shot", ZeroShotConfig(), reads), given
+    settings = from_dict(ZeroShotConfig, {"parts": parts or "frames"})
+    return checkpoints.build("zero_shot", settings, reads), given
 
 
 def _split_seed(checkpoint: Checkpoint, wanted: int | None) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from prvr.cli.terminal import Device, Json, Videos, app, clock, counts, progress, show, warn
+from prvr.cli.terminal import Device, Json, Parts, Videos, app, clock, counts, progress, show, warn
 from prvr.errors import ModelError, SettingError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def index(
     path: Annotated[Path | None, typer.Argument(help="Folder of the index; VIDEOS/.prvr if not said.", metavar="[INDEX]")] = None,
     model: Model = None,
     zero_shot: Annotated[str, typer.Option(help="Instead of a run: an encoder of images and sentences, by folder or name.")] = "",
+    parts: Parts = "",
     rate: Annotated[float | None, typer.Option(help="With --zero-shot: frames per second, 1 if not said.", min=0.01)] = None,
     dtype: Annotated[str, typer.Option(help="float16 or float32; that of the index, float16 for a new one.")] = "",
     watch: Annotated[bool, typer.Option("--watch", help="Go on: index again whenever the folder changes.")] = False,
@@ -47,7 +48,7 @@ def index(
     if dtype not in ("", "float16", "float32"):
         raise SettingError(f"dtype is {dtype!r}; it takes float16 or float32")
     target = path or videos / folder_index.DEFAULT
-    checkpoint = _checkpoint(target, model, zero_shot, rate)
+    checkpoint = _checkpoint(target, model, zero_shot, rate=rate, parts=parts)
     stored: Literal["float16", "float32"] | None = "float32" if dtype == "float32" else "float16" if dtype else None
     with progress() as tell:
         if watch:
@@ -59,7 +60,7 @@ def index(
         _tell(done, target, as_json)
 
 
-def _checkpoint(path: Path, model: Path | None, zero_shot: str, rate: float | None) -> Checkpoint:
+def _checkpoint(path: Path, model: Path | None, zero_shot: str, *, rate: float | None, parts: str) -> Checkpoint:
     from prvr import folder_index
     from prvr.checkpoint import load
 
@@ -67,8 +68,10 @@ def _checkpoint(path: Path, model: Path | None, zero_shot: str, rate: float | No
         raise SettingError("say which model: --model RUN for a trained student, or --zero-shot ENCODER for the teacher alone")
     if not zero_shot and rate is not None:
         raise SettingError("--rate is for --zero-shot; a trained student sees as many frames per second as in training")
+    if not zero_shot and parts:
+        raise SettingError(f"--parts {parts} is for --zero-shot; a trained student is compared as in training")
     if zero_shot:
-        return folder_index.zero_shot(zero_shot, rate=rate or 1.0)
+        return folder_index.zero_shot(zero_shot, rate=rate or 1.0, parts=parts or "frames")
     if model is not None:
         return load(model)
     try:

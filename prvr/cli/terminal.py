@@ -29,6 +29,13 @@ Data = Annotated[Path, typer.Argument(help="Folder of videos with captions.jsonl
 Features = Annotated[Path, typer.Argument(help="Folder that `prvr extract` or `prvr data convert` keeps, or a package.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Device = Annotated[str, typer.Option(help="Where networks run: cpu, cuda, cuda:1 ...")]
+Parts = Annotated[
+    str,
+    typer.Option(
+        help="With --zero-shot: what of a video a sentence is compared with: frames (if not said), clips, clips_and_frames, "
+        "segments, propagated or consensus."
+    ),
+]
 Rate = Annotated[float, typer.Option(help="Frames per second that are looked at.", min=0.01)]
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from prvr import checkpoint as checkpoints
 from prvr.checkpoint import Checkpoint, Reads, Source
+from prvr.config import from_dict
 from prvr.encoders import Encoder, ImageEncoder, SentenceEncoder, WordEncoder, open_encoder, sentence_encoder
 from prvr.encoders.joined import JoinedEyes, JoinedReader
 from prvr.errors import ModelError, SettingError
@@ -26,18 +27,23 @@ DEFAULT = ".prvr"
 OLDER = "index.json"
 
 
-def zero_shot(source: str | Path, *, rate: float = 1.0) -> Checkpoint:
+def zero_shot(source: str | Path, *, rate: float = 1.0, parts: str = "frames") -> Checkpoint:
     """The teacher alone as a checkpoint, from any encoder with images and sentences in one space.
+
+    Args:
+        parts: what of a video a sentence is compared with (`prvr.methods.zero_shot`).
 
     Raises:
         ModelError: the encoder cannot be opened, or lacks one of the two.
+        SettingError: there are no such parts.
     """
+    settings = from_dict(ZeroShotConfig, {"parts": parts})
     encoder = sentence_encoder(source)
     if not isinstance(encoder, ImageEncoder):
         raise ModelError(f"{encoder.name!r} has no image side; a teacher needs images and sentences in one space")
     frames = Source(encoder.name, encoder.image_columns, encoder.source, encoder.fingerprint, rate)
     text = Source(encoder.name, encoder.sentence_columns, encoder.source, encoder.fingerprint)
-    return checkpoints.build("zero_shot", ZeroShotConfig(), Reads(frames, text))
+    return checkpoints.build("zero_shot", settings, Reads(frames, text))
 
 
 def open_index(place: str | Path, *, model: str | Path | None = None, device: str = "cpu") -> VideoSearch:

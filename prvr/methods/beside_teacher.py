@@ -2,7 +2,8 @@
 
 Nobody's paper: what a student knows that its teacher does not is added to what the teacher says without any training. It reads
 the features of both side by side, as `JoinedFeatures` gives them: the student's frames and the teacher's, the words and, beside
-each, the teacher's sentence. `w` is found on held-out captions (`prvr.fusion`), and nothing else is learned here.
+each, the teacher's sentence. `w` is found on held-out captions (`prvr.fusion`), and nothing else is learned here. A video with
+more frames than the student reads at once is resampled for both.
 
 our name          what it is
 ----------------  ------------------------------------------------------------
