@@ -25,6 +25,7 @@ ROWS = (
     Row("one vector", "collaborative-experts", teachers=()),
     Row("teacher", base=""),
     Row("teacher, clips", base="", changes={"parts": "clips_and_frames"}),
+    Row("both", "dl-dkd++", experts=(0,), sentences=(0,), fusion="teacher"),
     Row("graph", "hgr", text="roles"),
 )
 
@@ -45,14 +46,19 @@ def test_costs_are_counted(materials: Materials, tmp_path: Path) -> None:
     table = replace(TABLES["peers"], rows=ROWS)
     scored = score_rows(table, tmp_path, materials, PLAN, on_progress=silent)
     costs = footprints(scored, materials, PLAN, on_progress=silent)
-    assert list(costs) == ["DL-DKD++", "one vector", "teacher", "teacher, clips"]
+    assert list(costs) == ["DL-DKD++", "one vector", "teacher", "teacher, clips", "both"]
 
-    plus, vector, teacher, clips = costs.values()
+    plus, vector, teacher, clips, both = costs.values()
     frames, test = open_features(materials.features / "strong" / "frames"), open_splits(materials.data).test
     lengths, columns = zip(*(frames[id].shape for id in test.video_ids), strict=True)
     assert teacher.index_bytes == round(2 * columns[0] * np.mean(lengths))
     assert clips.index_bytes == round(2 * columns[0] * (np.mean(lengths) + 32))
     assert vector.index_bytes == 2 * 8
+    # It keeps what a student of that width keeps, and the teacher's frames, as many as it reads at once.
+    assert both.index_bytes == round(plus.index_bytes + 2 * columns[0] * np.mean(np.minimum(lengths, 32)))
+    assert both.parameters > plus.parameters
+    assert both.training_seconds is not None
+    assert checkpoints.load(scored[4].models[0]).reads.frames.name == "toy_frames+strong+strong"
     assert teacher.parameters == 0
     assert teacher.training_bytes is teacher.training_seconds is None
     model = checkpoints.load(scored[0].folders[0]).model

@@ -27,6 +27,8 @@ MONTAGE: dict[str, Any] = {
     "patience": MONTAGE_EPOCHS,
     "batch_videos": 8,
 }
+# The best of them may take what it needs.
+BEST: dict[str, Any] = {**MONTAGE, "hidden": 128, "epochs": 16, "patience": 16, "soft_target_epochs": 16}
 OWN: dict[str, Any] = {"max_frames": 128, "max_words": 30, "patience": 20}
 TOY = "/toy"
 
@@ -35,7 +37,7 @@ def derived(presets: Mapping[str, Recipe]) -> dict[str, Recipe]:
     """NAME/montage for each NAME/toy, and NAME where it is missing."""
     made = {}
     for name in (name.removesuffix(TOY) for name in presets if name.endswith(TOY)):
-        made[f"{name}/montage"] = _with(presets[name + TOY], MONTAGE)
+        made[f"{name}/montage"] = _with(presets[name + TOY], BEST if name == "prvr-best" else MONTAGE)
         if name not in presets:
             made[name] = _with(presets[name + TOY], OWN)
     return made

@@ -207,6 +207,9 @@ class _Answer:
     def _frames(self) -> str:
         return "+".join([self.materials.frames, *(self.materials.teachers[place] for place in self.row.experts)])
 
+    def _words(self) -> str:
+        return "+".join([self.materials.texts[self.row.text], *(self.materials.teachers[place] for place in self.row.sentences)])
+
     def _taught_by(self) -> list[_Answer]:
         return [replace(self, row=row) for row in self.row.taught_by]
 
@@ -235,7 +238,12 @@ class _Answer:
         about: list[Any] = (
             [to_dict(part) for part in (recipe.settings, recipe.training, recipe.distillation) if part] if recipe else []
         )
-        same = [self.plan.protocol, self.materials.collection, self._frames(), self.materials.texts.get(self.row.text)]
+        same = [
+            self.plan.protocol,
+            self.materials.collection,
+            self._frames(),
+            self._words() if self.row.text in self.materials.texts else None,
+        ]
         about += [str(teacher.folder.relative_to(self.out)) for teacher in self._taught_by()]
         key = hashlib.sha256(json.dumps([about, same, self._names()]).encode()).hexdigest()[:8]
         name = " ".join([self.row.base or "zero-shot", *self._names(), *(f"{k}={v}" for k, v in self._changed().items())])
@@ -256,7 +264,7 @@ class _Answer:
             tuple(columns(teacher_features(self.materials.features, name)[0].frames) for name in self._names()) if mapped else ()
         )
         recipe = recipe_of(self.row, self.materials.collection, self.plan.changes, teacher_columns=widths)
-        if self.row.experts:
+        if self.row.experts and hasattr(recipe.settings, "experts"):
             shelf = open_shelf(self.materials.features)
             experts = tuple(columns(shelf.frames(name)) for name in self._frames().split("+"))
             recipe = replace(recipe, settings=replace(recipe.settings, experts=experts))
@@ -272,7 +280,7 @@ class _Answer:
         features, reads = student_features(
             self.materials.features,
             frames=self._frames(),
-            words=self.materials.texts[self.row.text],
+            words=self._words(),
             teachers=self._names(),
         )
         kept = tuple(teacher._says(on_progress) for teacher in self._taught_by())
@@ -319,7 +327,7 @@ def _left_out(row: Row, materials: Materials) -> str:
         reason = _left_out(teacher, materials)
         if reason:
             return f"of its teacher {teacher.name!r}: {reason}"
-    last = max((*row.teachers, *row.experts), default=-1)
+    last = max((*row.teachers, *row.experts, *row.sentences), default=-1)
     if last >= len(materials.teachers):
         return f"it needs {last + 1} teachers, and {len(materials.teachers)} were named (--teacher NAME)"
     return ""

@@ -27,7 +27,7 @@ class Row:
     base: the preset that it starts from, such as `dl-dkd` or `dl-dkd++`; "" for the teacher alone, which learns nothing.
     changes: to the settings of that preset, or to its distillation. text: which of the caption features it reads.
     teachers: places of its teachers among those given. taught_by: rows that are trained first and teach it by their scores.
-    experts: places of teachers whose frames it reads beside its own, as further experts.
+    experts: places of teachers whose frames it reads beside its own. sentences: those whose sentences it reads beside its words.
     published: what the paper reports for it, by collection.
     fusion: how the test is scored: as the model does it itself; for a model of two spaces by least and greatest of all the
         test; or with its first teacher beside it (`prvr.fusion`).
@@ -40,6 +40,7 @@ class Row:
     teachers: tuple[int, ...] = (0,)
     taught_by: tuple[Row, ...] = ()
     experts: tuple[int, ...] = ()
+    sentences: tuple[int, ...] = ()
     published: Mapping[str, Figures] = field(default_factory=dict)
     fusion: Literal["own", "test_matrix", "teacher"] = "own"
 
@@ -289,7 +290,8 @@ _ALL = (
             Row("MS-SL with dynamic distillation", "ms-sl+dynamic"),
             Row("GMMFormer v2 with soft targets", "gmmformer-v2+soft"),
             Row("DL-DKD++ beside its teacher", "dl-dkd++", fusion="teacher"),
-            Row("prvr-best", "prvr-best", fusion="teacher"),
+            Row("DL-DKD++, the teacher's features beside its own", "dl-dkd++", experts=(0,), sentences=(0,)),
+            Row("prvr-best", "prvr-best", experts=(0,), sentences=(0,), fusion="teacher"),
             Row("zero-shot, best frame", base=""),
             Row("zero-shot, clips and frames", base="", changes={"parts": "clips_and_frames"}),
             Row("zero-shot, segments (TF-PRVR)", base="", changes={"parts": "consensus"}),
