@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,14 +123,17 @@ def test_who_does_it(folder: Path) -> None:
 
 # The command, killed and interrupted
 
+VIDEOS = 40
+
 
 @pytest.fixture
 def start(folder: Path, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
-    # Enough frames to be at it for a while.
+    # Enough videos to be at it for a while when the first are seen to be done.
     copy = tmp_path / "long"
     copy.mkdir()
-    for number in range(10):
-        write_video(copy / f"{number}.mp4", colourful(seconds=20))
+    write_video(copy / "0.mp4", colourful(seconds=6))
+    for number in range(1, VIDEOS):
+        shutil.copy(copy / "0.mp4", copy / f"{number}.mp4")
     running: list[subprocess.Popen[str]] = []
 
     def begin() -> subprocess.Popen[str]:
@@ -175,12 +179,12 @@ def test_a_run_that_is_cut_off_goes_on(
         assert process.returncode == 130
         assert said.splitlines() == ["prvr: interrupted; what was finished is kept: run the same command to go on"]
     before = {id: rows.tobytes() for id, rows in Packed(out).items()}
-    assert 2 <= len(before) < 10
+    assert 2 <= len(before) < VIDEOS
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), seconds=60)
     process = start()
     answer, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
-    assert f"{10 - len(before)} done, {len(before)} kept" in answer
+    assert f"{VIDEOS - len(before)} done, {len(before)} kept" in answer
     extract_videos(find_videos(tmp_path / "long"), tmp_path / "one", encoder=image_encoder(folder / "encoder"), rate=25.0)
     assert_same(Packed(out), Packed(tmp_path / "one"))
 
