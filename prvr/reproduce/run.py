@@ -174,7 +174,8 @@ class _Answer:
     def whole(self, on_progress: Progress) -> Run:
         """The test run, from disk if it was made before."""
         path = {"own": self.folder / WHOLE, "test_matrix": self.folder / FUSED, "teacher": self.model / WHOLE}[self.row.fusion]
-        if path.is_file():
+        # An older prvr kept no checkpoint of a teacher alone.
+        if path.is_file() and (self.model / checkpoints.CONFIG).is_file():
             return load_run(path)
         checkpoint = self._teacher() if not self.row.base else self._trained(on_progress)
         if self.row.fusion == "test_matrix":
