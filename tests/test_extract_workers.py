@@ -144,6 +144,8 @@ def start(folder: Path, tmp_path: Path) -> Iterator[Callable[[], subprocess.Pope
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # Where the tests run in the background of a shell an interrupt is ignored, and by their children, too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         running.append(process)
         return process
