@@ -17,7 +17,7 @@ def open_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     # A torch without CUDA says so by an AssertionError.
-    except (RuntimeError, AssertionError, NotImplementedError) as problem:
+    except (RuntimeError, AssertionError) as problem:
         reason = (str(problem).splitlines() or [type(problem).__name__])[0][:200]
         raise SettingError(f"networks cannot run on device {name!r} here ({reason}); take cpu") from None
     return device

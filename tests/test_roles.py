@@ -27,7 +27,7 @@ def test_the_labels_of_two_actions_that_share_a_man() -> None:
     opens, enters, nothing = [1, 0, 0, 0, 0, 0], [2, 0, 0, 0, 0, 0], [0] * 6
     wanted = [man, man, opens, door, door, nothing, enters, room, room]
     np.testing.assert_array_equal(role_labels(parsed(OPENS)), wanted)
-    universal = OPENS.replace("dobj", "obj").replace("cc/2", "cc/6")
+    universal = OPENS.replace("dobj", "obj").replace("cc|2", "cc|6")
     np.testing.assert_array_equal(role_labels(parsed(universal)), wanted)
 
 
@@ -46,54 +46,54 @@ def said(words: str) -> set[str]:
 
 CASES = {
     "passive": (
-        "the/DET/det/1 door/NOUN/nsubjpass/3 is/AUX/auxpass/3 opened/VERB/ROOT/3 by/ADP/agent/3 a/DET/det/6 man/NOUN/pobj/4",
+        "the|DET|det|1 door|NOUN|nsubjpass|3 is|AUX|auxpass|3 opened|VERB|ROOT|3 by|ADP|agent|3 a|DET|det|6 man|NOUN|pobj|4",
         {"the door is patient of opened", "a man is agent of opened"},
     ),
     "recipient": (
-        "a/DET/det/1 boy/NOUN/nsubj/2 gives/VERB/ROOT/2 his/PRON/poss/4 dog/NOUN/dative/2 a/DET/det/6 bone/NOUN/dobj/2",
+        "a|DET|det|1 boy|NOUN|nsubj|2 gives|VERB|ROOT|2 his|PRON|poss|4 dog|NOUN|dative|2 a|DET|det|6 bone|NOUN|dobj|2",
         {"a boy is agent of gives", "his dog is recipient of gives", "a bone is patient of gives"},
     ),
     "what belongs to another": (
-        "a/DET/det/1 man/NOUN/nsubj/5 in/ADP/prep/1 red/ADJ/amod/4 shorts/NOUN/pobj/2 "
-        "runs/VERB/ROOT/5 on/ADP/prep/5 sand/NOUN/pobj/6",
+        "a|DET|det|1 man|NOUN|nsubj|5 in|ADP|prep|1 red|ADJ|amod|4 shorts|NOUN|pobj|2 "
+        "runs|VERB|ROOT|5 on|ADP|prep|5 sand|NOUN|pobj|6",
         {"a man is agent of runs", "red shorts is other of runs", "sand is oblique of runs"},
     ),
     "the same in universal dependencies": (
-        "a/DET/det/1 man/NOUN/nsubj/5 in/ADP/case/4 red/ADJ/amod/4 shorts/NOUN/nmod/1 "
-        "runs/VERB/root/5 on/ADP/case/7 sand/NOUN/obl:lmod/5",
+        "a|DET|det|1 man|NOUN|nsubj|5 in|ADP|case|4 red|ADJ|amod|4 shorts|NOUN|nmod|1 "
+        "runs|VERB|root|5 on|ADP|case|7 sand|NOUN|obl:lmod|5",
         {"a man is agent of runs", "red shorts is other of runs", "sand is oblique of runs"},
     ),
     "two who act": (
-        "a/DET/det/1 man/NOUN/nsubj/5 and/CCONJ/cc/1 a/DET/det/4 woman/NOUN/conj/1 dance/VERB/ROOT/5 "
-        "and/CCONJ/cc/5 sing/VERB/conj/5",
+        "a|DET|det|1 man|NOUN|nsubj|5 and|CCONJ|cc|1 a|DET|det|4 woman|NOUN|conj|1 dance|VERB|ROOT|5 "
+        "and|CCONJ|cc|5 sing|VERB|conj|5",
         {f"{who} is agent of {what}" for who in ("a man", "a woman") for what in ("dance", "sing")},
     ),
     "a verb at a noun": (
-        "a/DET/det/1 woman/NOUN/nsubj/5 wearing/VERB/acl/1 a/DET/det/4 hat/NOUN/dobj/2 smiles/VERB/ROOT/5",
+        "a|DET|det|1 woman|NOUN|nsubj|5 wearing|VERB|acl|1 a|DET|det|4 hat|NOUN|dobj|2 smiles|VERB|ROOT|5",
         {"a woman is agent of wearing", "a hat is patient of wearing", "a woman is agent of smiles"},
     ),
     "a subject of its own": (
-        "a/DET/det/1 man/NOUN/nsubj/2 sings/VERB/ROOT/2 and/CCONJ/cc/2 dogs/NOUN/nsubj/5 bark/VERB/conj/2",
+        "a|DET|det|1 man|NOUN|nsubj|2 sings|VERB|ROOT|2 and|CCONJ|cc|2 dogs|NOUN|nsubj|5 bark|VERB|conj|2",
         {"a man is agent of sings", "dogs is agent of bark"},
     ),
-    "nouns side by side": ("a/DET/det/1 dog/NOUN/dep/2 cat/NOUN/ROOT/2", {"a dog", "cat"}),
+    "nouns side by side": ("a|DET|det|1 dog|NOUN|dep|2 cat|NOUN|ROOT|2", {"a dog", "cat"}),
     "a verb within a phrase, and a time": (
-        "this/DET/det/1 morning/NOUN/npadvmod/5 a/DET/det/4 running/VERB/amod/4 horse/NOUN/nsubj/5 falls/VERB/ROOT/5",
+        "this|DET|det|1 morning|NOUN|npadvmod|5 a|DET|det|4 running|VERB|amod|4 horse|NOUN|nsubj|5 falls|VERB|ROOT|5",
         {"this morning is time of falls", "a running horse is agent of falls"},
     ),
     "whose": (
-        "the/DET/det/1 man/NOUN/poss/4 's/PART/case/1 kitchen/NOUN/compound/4 table/NOUN/nsubj/5 breaks/VERB/ROOT/5",
+        "the|DET|det|1 man|NOUN|poss|4 's|PART|case|1 kitchen|NOUN|compound|4 table|NOUN|nsubj|5 breaks|VERB|ROOT|5",
         {"the man 's kitchen table is agent of breaks"},
     ),
     "no verb": (
-        "a/DET/det/6 big/ADJ/amod/6 ,/PUNCT/punct/6 black/ADJ/amod/6 and/CCONJ/cc/3 white/ADJ/conj/3 dog/NOUN/ROOT/6",
+        "a|DET|det|6 big|ADJ|amod|6 ,|PUNCT|punct|6 black|ADJ|amod|6 and|CCONJ|cc|3 white|ADJ|conj|3 dog|NOUN|ROOT|6",
         {"a big , black and white dog"},
     ),
-    "there is": ("there/PRON/expl/1 is/AUX/ROOT/1 a/DET/det/3 dog/NOUN/attr/1", {"a dog is patient of is"}),
-    "a copula is no action": ("the/DET/det/1 dog/NOUN/nsubj/3 is/AUX/cop/3 happy/ADJ/root/3", {"the dog"}),
-    "no noun": ("run/VERB/ROOT/0 !/PUNCT/punct/0", {"run"}),
-    "nothing": ("quickly/ADV/ROOT/0", set()),
-    "heads in a circle": ("a/DET/det/1 dog/NOUN/nsubj/2 cat/NOUN/conj/1", {"a dog", "cat"}),
+    "there is": ("there|PRON|expl|1 is|AUX|ROOT|1 a|DET|det|3 dog|NOUN|attr|1", {"a dog is patient of is"}),
+    "a copula is no action": ("the|DET|det|1 dog|NOUN|nsubj|3 is|AUX|cop|3 happy|ADJ|root|3", {"the dog"}),
+    "no noun": ("run|VERB|ROOT|0 !|PUNCT|punct|0", {"run"}),
+    "nothing": ("quickly|ADV|ROOT|0", set()),
+    "heads in a circle": ("a|DET|det|1 dog|NOUN|nsubj|2 cat|NOUN|conj|1", {"a dog", "cat"}),
 }
 
 
@@ -104,7 +104,7 @@ def test_who_has_which_part(case: str) -> None:
 
 
 def test_further_actions_and_entities_are_left_out() -> None:
-    verbs = [f"verb{n}/VERB/conj/{max(2 * n - 2, 0)} noun{n}/NOUN/dobj/{2 * n}" for n in range(8)]
+    verbs = [f"verb{n}|VERB|conj|{max(2 * n - 2, 0)} noun{n}|NOUN|dobj|{2 * n}" for n in range(8)]
     labels = role_labels(parsed(" ".join(verbs)))
     assert labels.shape == (16, LABEL_COLUMNS)
     assert labels[::2, 0].tolist() == [1, 2, 3, 4, 0, 0, 0, 0]

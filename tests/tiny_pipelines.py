@@ -11,15 +11,15 @@ from typing import Any
 from prvr.encoders.roles import Token
 
 OPENS = (
-    "a/DET/det/1 man/NOUN/nsubj/2 opens/VERB/ROOT/2 the/DET/det/4 door/NOUN/dobj/2 "
-    "and/CCONJ/cc/2 enters/VERB/conj/2 the/DET/det/8 room/NOUN/dobj/6"
+    "a|DET|det|1 man|NOUN|nsubj|2 opens|VERB|ROOT|2 the|DET|det|4 door|NOUN|dobj|2 "
+    "and|CCONJ|cc|2 enters|VERB|conj|2 the|DET|det|8 room|NOUN|dobj|6"
 )
-RUNS = "the/DET/det/1 dog/NOUN/nsubj/2 runs/VERB/ROOT/2"
+RUNS = "the|DET|det|1 dog|NOUN|nsubj|2 runs|VERB|ROOT|2"
 
 
 def parsed(words: str) -> list[Token]:
-    """Words written as text/part/relation/head, the head by its place."""
-    fields = [word.rsplit("/", 3) for word in words.split()]
+    """Words written as text|part|relation|head, the head by its place."""
+    fields = [word.rsplit("|", 3) for word in words.split()]
     return [Token(text, part, relation, int(head)) for text, part, relation, head in fields]
 
 

@@ -88,7 +88,8 @@ def _check_archive(file: BinaryIO) -> None:
         return
     try:
         entries = zipfile.ZipFile(file).infolist()
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+    # What zipfile cannot read it calls a RuntimeError, or one of its kinds.
+    except (zipfile.BadZipFile, ValueError, OSError, RuntimeError):
         raise Refusal("its archive is broken or cut off; copy it again") from None
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:

@@ -46,7 +46,8 @@ def read_member(path: Path, name: str) -> bytes:
     with _opened(path) as archive:
         try:
             return archive.read(name)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as problem:
+        # What zipfile cannot read, an unknown compression or a password, is a RuntimeError.
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as problem:
             raise DataError(f"{path}: member {name!r} is broken ({problem}); get the file from its source again") from None
 
 
@@ -67,5 +68,5 @@ def _fault(member: zipfile.ZipInfo, names: set[str], most: int) -> str:
 def _opened(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as problem:
+    except (zipfile.BadZipFile, ValueError, RuntimeError) as problem:
         raise DataError(f"{path} is no readable zip archive ({problem}); get the file from its source again") from None
