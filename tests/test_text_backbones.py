@@ -183,7 +183,7 @@ def test_the_graph_against_slow_loops() -> None:
 
 
 def test_an_entity_whose_verb_was_cut_off_is_tied_to_the_event() -> None:
-    words = sentence("a/DET/det/1 man/NOUN/nsubj/3 quickly/ADV/advmod/3 runs/VERB/ROOT/3")
+    words = sentence("a|DET|det|1 man|NOUN|nsubj|3 quickly|ADV|advmod|3 runs|VERB|ROOT|3")
     reading = Reading(1, VECTOR + LABEL_COLUMNS, None, 2, unit=True, text="words", label_columns=LABEL_COLUMNS)
     cut = torch.from_numpy(read_words(words[0].numpy(), reading))[None]
     model = make("graph")
@@ -197,7 +197,7 @@ def test_an_entity_whose_verb_was_cut_off_is_tied_to_the_event() -> None:
 
 def test_a_sentence_without_verbs_and_nouns_is_its_event() -> None:
     model = make("graph").train()
-    words = sentence("quickly/ADV/ROOT/0 up/ADV/advmod/0")
+    words = sentence("quickly|ADV|ROOT|0 up|ADV|advmod|0")
     features, real = model(words, torch.ones(1, 2, dtype=torch.bool))
     assert real[0].nonzero()[:, 0].tolist() == [0]
     features.sum().backward()
@@ -247,8 +247,8 @@ def test_word_order_is_learned() -> None:
 def test_who_does_what_is_learned() -> None:
     """The same words in the same order, active and passive: only the roles differ."""
     torch.manual_seed(0)
-    active = sentence("dog/NOUN/nsubj/1 bites/VERB/ROOT/1 man/NOUN/dobj/1")
-    passive = sentence("dog/NOUN/dobj/1 bites/VERB/ROOT/1 man/NOUN/nsubj/1")
+    active = sentence("dog|NOUN|nsubj|1 bites|VERB|ROOT|1 man|NOUN|dobj|1")
+    passive = sentence("dog|NOUN|dobj|1 bites|VERB|ROOT|1 man|NOUN|nsubj|1")
     assert torch.equal(active[..., :VECTOR], passive[..., :VECTOR])
     words, mask, target = torch.cat([active, passive]), torch.ones(2, 3, dtype=torch.bool), torch.tensor([0, 1])
     # From the entities by way of the action to the event: two steps.
