@@ -13,7 +13,7 @@ from prvr.bench.index_gallery import World, chunks, easy_queries, hard_queries
 from prvr.bench.measure import SMALL
 from prvr.errors import SettingError
 from prvr.index import coarse, scan
-from prvr.index.coarse import Columns, FirstStage, principal, sketched
+from prvr.index.coarse import Columns, FirstStage, Sketch, principal, sketched
 from prvr.index.scan import Codes, Gallery, products_by_numpy, quantise
 
 WEIGHTS = (0.7, 0.3)
@@ -26,13 +26,16 @@ def world(videos: int, **settings: float) -> tuple[World, list[np.ndarray], np.n
     return its, list(fields), starts
 
 
-def stage(fields: list[np.ndarray], starts: np.ndarray, count: int, **settings: float) -> FirstStage:
+def sketch_of(fields: list[np.ndarray], starts: np.ndarray, count: int, *, share: float = 0.45) -> Sketch:
     codes = [quantise(rows) for rows in fields]
-    its = FirstStage(
-        Gallery(codes, [starts, starts], WEIGHTS, threads=1), [principal(field, count) for field in codes], **settings
-    )
+    its = Sketch([principal(field, count) for field in codes], WEIGHTS, share)
     its.add(codes, [starts, starts])
     return its
+
+
+def stage(fields: list[np.ndarray], starts: np.ndarray, *sketches: Sketch) -> FirstStage:
+    codes = [quantise(rows) for rows in fields]
+    return FirstStage(Gallery(codes, [starts, starts], WEIGHTS, threads=1), sketches)
 
 
 def part(fields: list[np.ndarray], starts: np.ndarray, begin: int, end: int) -> tuple[list[Codes], np.ndarray]:
@@ -41,18 +44,19 @@ def part(fields: list[np.ndarray], starts: np.ndarray, begin: int, end: int) -> 
 
 def test_sketches_of_all_rows_and_columns_score_as_the_rows_do() -> None:
     its, fields, starts = world(30)
-    whole = stage(fields, starts, 48, share=1.0)
+    codes = [quantise(rows) for rows in fields]
+    whole = Sketch([principal(field, 48) for field in codes], (0.5, 0.5), 1.0)
+    whole.add(codes, [starts, starts])
     queries = hard_queries(its, 5)
     for number in range(5):
         query = [field[number] for field in queries]
-        exact = sum(w * np.maximum.reduceat(f @ q, starts[:-1]) for w, f, q in zip(WEIGHTS, fields, query, strict=True))
+        exact = sum(np.maximum.reduceat(f @ q, starts[:-1]) for f, q in zip(fields, query, strict=True)) / 2
         np.testing.assert_allclose(whole.scores(query), exact, atol=0.02)
 
 
 def sketch(rows: np.ndarray, columns: Columns, share: float) -> list[list[int]]:
-    (block,) = coarse._sketches(rows, np.array([0, len(rows)]), columns, share)
-    assert block.places.tolist() == [0]
-    return block.values[:, 0].tolist()
+    wanted, found = coarse._sketches(rows, np.array([0, len(rows)]), columns, share)
+    return found[int(wanted[0])][0].tolist()
 
 
 def test_a_sketch_by_hand() -> None:
@@ -61,11 +65,10 @@ def test_a_sketch_by_hand() -> None:
     assert sketch(rows, columns, 0.5) == [[100, 0], [80, 60], [0, 100], [-100, 0]]
     # Beside others, of which one is longer: the same, and no row is joined to one of another video.
     twice = np.concatenate([rows, rows, rows[::-1], rows[:1]])
-    four, eight = coarse._sketches(twice, np.array([0, 8, 24, 25]), columns, 0.5)
-    assert (four.places.tolist(), eight.places.tolist()) == ([0, 2], [1])
-    assert four.values[:, 0].tolist() == sketch(rows, columns, 0.5)
-    assert four.values[:, 1].tolist() == [[100, 0]] * 4
-    assert eight.values[:, 0].tolist() == sketch(twice[8:24], columns, 0.5)
+    wanted, found = coarse._sketches(twice, np.array([0, 8, 24, 25]), columns, 0.5)
+    assert (wanted.tolist(), list(found)) == ([4, 8, 4], [4, 8])
+    assert found[4].tolist() == [sketch(rows, columns, 0.5), [[100, 0]] * 4]
+    assert found[8].tolist() == [sketch(twice[8:24], columns, 0.5)]
 
 
 def test_short_videos_are_sketched_by_repeating_a_row() -> None:
@@ -89,56 +92,113 @@ def test_principal_columns_are_those_of_the_most_variance() -> None:
     np.testing.assert_allclose(along.var(0), variances[:2], rtol=1e-3)
 
 
+def test_a_direction_of_the_queries_is_the_first_column_and_no_other_has_it() -> None:
+    its, fields, _ = world(60)
+    codes, way = quantise(fields[0]), hard_queries(its, 50)[0].mean(0)
+    kept, plain = principal(codes, 6, along=3 * way), principal(codes, 6)
+    units = kept.axes / np.linalg.norm(kept.axes, axis=0)
+    np.testing.assert_allclose(units[:, 0], scan.turned(way[None])[0], atol=1e-6)
+    np.testing.assert_allclose(units.T @ units, np.eye(6), atol=1e-4)
+    # Each as long as its column varies.
+    decoded = codes.values * codes.scales[:, None]
+    np.testing.assert_allclose(np.linalg.norm(kept.axes, axis=0), (decoded @ units).std(0) * coarse.STEP, rtol=1e-3)
+    # It says more of what sentences ask for, and less of what rows have in common.
+    asked = scan.turned(hard_queries(its, 20)[0])
+    exact = asked @ decoded.T
+    off = {}
+    for name, columns in (("plain", plain), ("with", kept)):
+        onto = columns.axes / np.linalg.norm(columns.axes, axis=0)
+        about = asked @ (columns.mean + (decoded - columns.mean) @ onto @ onto.T).T
+        off[name] = (about - exact).std()
+    assert off["with"] < 0.8 * off["plain"]
+
+
+def test_a_direction_that_is_none_is_left_out() -> None:
+    _, fields, _ = world(10)
+    codes = quantise(fields[0])
+    for nothing in (np.zeros(48, np.float32), np.full(48, np.nan, np.float32)):
+        assert all(np.array_equal(*pair) for pair in zip(principal(codes, 4, along=nothing), principal(codes, 4), strict=True))
+
+
+def test_a_field_that_counts_for_less_has_fewer_rows() -> None:
+    _, fields, starts = world(30)
+    codes = [quantise(rows) for rows in fields]
+    columns = [principal(field, 8) for field in codes]
+    sizes = {}
+    for weights in ((0.5, 0.5), (0.8, 0.2), (1.0, 0.0), (1.0, -0.5)):
+        its = Sketch(columns, weights, 0.9)
+        its.add(codes, [starts, starts])
+        sizes[weights] = its.nbytes
+    lengths = np.diff(starts)
+    rows = {share: int((4 * np.maximum(1, np.ceil(share * lengths / 4))).sum()) for share in (0.9, 0.45, 0.225, 0)}
+    assert {weights: size // 8 for weights, size in sizes.items()} == {
+        (0.5, 0.5): 2 * rows[0.9],
+        (0.8, 0.2): rows[0.9] + rows[0.225],
+        (1.0, 0.0): rows[0.9] + rows[0],
+        (1.0, -0.5): rows[0.9] + rows[0.45],
+    }
+
+
 def test_nearly_all_of_the_best_are_kept_on_hard_queries() -> None:
     its, fields, starts = world(400, seed=1)
-    first = stage(fields, starts, 24, share=0.6, keep=100)
+    rough, fine = sketch_of(fields, starts, 16, share=0.5), sketch_of(fields, starts, 32, share=0.8)
+    first = stage(fields, starts, rough, fine)
     for queries, wanted in ((hard_queries(its, 40), 0.98), (easy_queries(its, 40), 0.99)):
         kept = 0
         for number in range(40):
             query = [field[number] for field in queries]
             exact = sum(w * np.maximum.reduceat(f @ q, starts[:-1]) for w, f, q in zip(WEIGHTS, fields, query, strict=True))
-            kept += len(set(np.argsort(-exact)[:10]) & set(first.candidates(query, 10)))
+            kept += len(set(np.argsort(-exact)[:10]) & set(first.candidates(query, 10, (200, 100))))
         assert kept / 400 >= wanted
-    assert first.nbytes < 0.5 * sum(rows.size for rows in fields)
+    assert rough.nbytes < 0.2 * sum(rows.size for rows in fields)
 
 
 def test_where_all_are_kept_the_exact_best_are_candidates() -> None:
     its, fields, starts = world(40)
-    first = stage(fields, starts, 2, share=0.1, keep=40)
+    first = stage(fields, starts, sketch_of(fields, starts, 2, share=0.1))
     query = [field[0] for field in hard_queries(its, 1)]
     allowed = np.arange(40) % 3 > 0
-    assert first.candidates(query, 5, allowed).tolist() == first.gallery.candidates(query, 5, allowed).tolist()
-    assert len(first.candidates(query, 40)) == 40
+    found = first.candidates(query, 5, [40], allowed).tolist()
+    assert found[:5] == first.gallery.candidates(query, 5, allowed).tolist()[:5]
+    assert len(set(found)) == 15 == allowed[found].sum()
+    assert len(first.candidates(query, 40, [40])) == 40
 
 
-def test_no_more_are_scored_than_are_kept() -> None:
+def test_each_step_keeps_the_best_of_those_before_it() -> None:
     its, fields, starts = world(60)
-    first = stage(fields, starts, 8, keep=7)
+    rough, fine = sketch_of(fields, starts, 4, share=0.2), sketch_of(fields, starts, 24)
+    first = stage(fields, starts, rough, fine)
     query = [field[0] for field in hard_queries(its, 1)]
-    asked: list[int] = []
-    rescored = first.gallery.rescored
-    first.gallery.rescored = lambda queries, places: asked.append(len(places)) or rescored(queries, places)  # type: ignore[method-assign]
-    allowed = np.arange(60) % 2 == 0
-    assert allowed[first.candidates(query, 3, allowed)].all()
-    assert len(first.candidates(query, 9)) == 9
-    assert asked == [7, 9]
+    # Few of many, which are gathered, and most of them, which are scanned with all.
+    for allowed in (np.arange(60) % 5 == 0, np.arange(60) % 5 > 0, np.ones(60, bool)):
+        among = np.flatnonzero(allowed)
+        best = among[np.argsort(-rough.scores(query)[among])[:9]]
+        wanted = best[np.argsort(-fine.scores(query)[best])[:5]]
+        assert first.promising(query, (9, 5), allowed).tolist() == sorted(wanted.tolist())
+        assert first.promising(query, (99, 99), allowed).tolist() == among.tolist()
+    assert not len(first.promising(query, (9, 5), np.zeros(60, bool)))
+
+
+def test_some_videos_have_the_scores_that_they_have_among_all() -> None:
+    its, fields, starts = world(50)
+    whole, query = sketch_of(fields, starts, 8), [field[0] for field in hard_queries(its, 1)]
+    for places in (np.array([3]), np.array([49, 0, 7, 7]), np.arange(50), np.zeros(0, np.int64)):
+        assert np.array_equal(whole.scores(query, places), whole.scores(query)[places])
 
 
 @pytest.mark.parametrize("at_once", [1, 40, 1 << 17])
-def test_a_stage_that_grew_scores_as_one_made_at_once(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sketch_that_grew_scores_as_one_made_at_once(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coarse, "SKETCH_ROWS_AT_ONCE", at_once)
     its, fields, starts = world(30)
-    whole = stage(fields, starts, 8)
-    codes, of_part = part(fields, starts, 0, 1)
-    grown = FirstStage(Gallery(codes, [of_part] * 2, WEIGHTS), whole.columns)
-    grown.add(codes, [of_part] * 2)
-    for begin, end in ((1, 2), (2, 2), (2, 17), (17, 30)):
+    whole = sketch_of(fields, starts, 8)
+    grown = Sketch([principal(quantise(rows), 8) for rows in fields], WEIGHTS, 0.45)
+    for begin, end in ((0, 1), (1, 2), (2, 2), (2, 17), (17, 30)):
         codes, of_part = part(fields, starts, begin, end)
-        grown.gallery.add(codes, [of_part] * 2)
         grown.add(codes, [of_part] * 2)
-        assert len(grown) == len(grown.gallery) == end
+        assert len(grown) == end
     query = [field[0] for field in hard_queries(its, 1)]
     np.testing.assert_allclose(grown.scores(query), whole.scores(query), atol=1e-6)
+    assert grown.nbytes == whole.nbytes
 
 
 @pytest.mark.parametrize("at_once", [1, 50, 1 << 15])
@@ -163,7 +223,7 @@ def test_a_stage_of_a_gallery_that_came_in_parts(at_once: int, monkeypatch: pyte
         lengths = np.concatenate([np.diff(of_part[number]) for _, of_part in parts])
         assert lengths.tolist() == np.diff(of_both[number]).tolist()
     made = sketched(gallery, share=0.5, columns=8)
-    expected = FirstStage(gallery, [principal(of_field, 8) for of_field in codes], share=0.5)
+    expected = Sketch([principal(of_field, 8) for of_field in codes], WEIGHTS, 0.5)
     expected.add(codes, of_both)
     query = [field[0] for field in hard_queries(its, 1)]
     np.testing.assert_array_equal(made.scores(query), expected.scores(query))
@@ -176,17 +236,19 @@ def test_principal_columns_are_found_from_a_sample(monkeypatch: pytest.MonkeyPat
     codes = [quantise(rows) for rows in fields]
     gallery, seen = Gallery(codes, [starts, starts], WEIGHTS), []
     monkeypatch.setattr(coarse, "SAMPLE", 200)
-    monkeypatch.setattr(coarse, "principal", lambda of, count: seen.append(len(of.values)) or principal(of, count))
+    monkeypatch.setattr(
+        coarse, "principal", lambda of, count, along: seen.append(len(of.values)) or principal(of, count, along=along)
+    )
     made = sketched(gallery, share=1.0, columns=48)
     assert len(seen) == 2
     assert all(200 <= count < 400 for count in seen)
     query = [field[0] for field in hard_queries(its, 1)]
-    np.testing.assert_allclose(made.scores(query), gallery.scores(query)[0], atol=0.02)
+    np.testing.assert_allclose(made.scores(query), sketch_of(fields, starts, 48, share=1.0).scores(query), atol=0.02)
 
 
 def test_videos_that_come_one_by_one_are_scanned_together(monkeypatch: pytest.MonkeyPatch) -> None:
     _, fields, starts = world(20)
-    whole = stage([rows[: starts[1]] for rows in fields], starts[:2], 4)
+    whole = sketch_of([rows[: starts[1]] for rows in fields], starts[:2], 4)
     codes, of_part = part(fields, starts, 0, 1)
     for _ in range(10):
         whole.add(codes, [of_part] * 2)
@@ -211,17 +273,17 @@ def test_kernels_agree_to_the_last_bit(rows: int, columns: int) -> None:
 
 def test_a_query_without_a_direction_breaks_nothing() -> None:
     _, fields, starts = world(12)
-    first = stage(fields, starts, 4, keep=5)
+    first = stage(fields, starts, sketch_of(fields, starts, 4))
     for query in (np.zeros(48, np.float32), np.full(48, np.nan, np.float32)):
-        assert not first.scores([query, query]).any()
-        assert len(first.candidates([query, query], 3)) == 5
+        assert not first.sketches[0].scores([query, query]).any()
+        assert len(first.candidates([query, query], 3, [5])) == 5
 
 
-def test_settings_that_say_nothing_are_refused() -> None:
+def test_shares_that_say_nothing_are_refused() -> None:
     _, fields, starts = world(3)
-    for settings in ({"share": 0.0}, {"share": 1.5}, {"keep": 0}):
-        with pytest.raises(SettingError, match="a share is above 0 and at most 1, and one video or more is kept"):
-            stage(fields, starts, 4, **settings)
+    for share in (0.0, -1.0, 1.5):
+        with pytest.raises(SettingError, match=f"share {share}; a share of the rows is above 0 and at most 1"):
+            sketch_of(fields, starts, 4, share=share)
 
 
 # The benchmark

@@ -19,7 +19,7 @@ from jaxtyping import Float16, Float32, Int
 from prvr.bench.index_gallery import Fields, Queries, World, chunks, easy_queries, hard_queries
 from prvr.bench.measure import Line, Size
 from prvr.files import write_picture
-from prvr.index.coarse import FirstStage, principal
+from prvr.index.coarse import FirstStage, Sketch, principal
 from prvr.index.scan import Codes, Gallery, quantise
 
 WEIGHTS = (0.7, 0.3)
@@ -28,17 +28,20 @@ QUERIES = 40
 # Of the queries, whose candidates are compared with the exact best.
 CHECKED = 10
 # Of a video's rows and of the columns that are 384 in a whole-size gallery.
-SKETCHES = ((0.25, 64), (0.45, 64), (0.45, 96))
-KEPT = (0.003, 0.01, 0.03)
+FIRST = ((0.16, 64), (0.25, 64), (0.45, 64))
+FINER = ((0.45, 96), (1.0, 128))
+# Of the videos, by each of three sketches.
+KEPT = ((0.06, 0.01, 0.002), (0.12, 0.03, 0.006), (0.3, 0.1, 0.03))
 HELD = 400
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A gallery in memory with queries of two kinds, their exact scores, and the first videos in float32 and float16."""
+    """A gallery in memory with its sketches, queries of two kinds and their exact scores, and the first videos' rows."""
 
     gallery: Gallery
-    stages: list[tuple[str, FirstStage]]
+    first: dict[str, Sketch]
+    finer: list[Sketch]
     queries: dict[str, Queries]
     scores: dict[str, Float32[np.ndarray, "Q V"]]
     held: Fields
@@ -59,7 +62,15 @@ def large_index_lines(size: Size) -> list[Line]:
 def asked(size: Size, videos: int) -> Asked:
     """A gallery drawn part by part, with the stages that are compared."""
     world = World(videos, columns=size.hidden, fewest=max(size.frames // 2, 1), most=size.frames)
-    queries = {"hard": hard_queries(world, QUERIES), "easy": easy_queries(world, QUERIES)}
+    # Other sentences say what all of them have in common.
+    hard = [np.split(field, 2) for field in hard_queries(world, 2 * QUERIES)]
+    queries = {"hard": tuple(field[0] for field in hard), "easy": easy_queries(world, QUERIES)}
+    along = [field[1].mean(0) for field in hard]
+
+    def sketch(codes: Sequence[Codes], share: float, columns: int) -> Sketch:
+        count = max(1, columns * size.hidden // 384)
+        return Sketch([principal(rows, count, along=way) for rows, way in zip(codes, along, strict=True)], WEIGHTS, share)
+
     threads = torch.get_num_threads()
     scores: dict[str, list[Float32[np.ndarray, "Q V"]]] = {kind: [] for kind in queries}
     its: Asked | None = None
@@ -71,11 +82,12 @@ def asked(size: Size, videos: int) -> Asked:
             gallery = Gallery(codes, twice, WEIGHTS, threads=threads)
             held = tuple(rows[: starts[: HELD + 1][-1]].copy() for rows in fields)
             halves = tuple(rows.astype(np.float16) for rows in held)
-            its = Asked(gallery, _stages(gallery, codes, size), queries, {}, held, halves, starts[: HELD + 1])
+            first = {f"first stage from {share:.0%} of the rows": sketch(codes, share, count) for share, count in FIRST}
+            its = Asked(gallery, first, [sketch(codes, *one) for one in FINER], queries, {}, held, halves, starts[: HELD + 1])
         else:
             its.gallery.add(codes, twice)
-        for _, stage in its.stages:
-            stage.add(codes, twice)
+        for made in (*its.first.values(), *its.finer):
+            made.add(codes, twice)
     assert its is not None
     its.scores.update({kind: np.concatenate(parts, axis=1) for kind, parts in scores.items()})
     return its
@@ -87,23 +99,15 @@ def exact_scores(fields: Fields, starts: Int[np.ndarray, "N"], queries: Queries)
     return np.float32(WEIGHTS[0]) * best[0] + np.float32(WEIGHTS[1]) * best[1]
 
 
-def _stages(gallery: Gallery, codes: Sequence[Codes], size: Size) -> list[tuple[str, FirstStage]]:
-    stages = []
-    for share, columns in SKETCHES:
-        count = max(1, columns * size.hidden // 384)
-        label = f"first stage of {100 * share:.0f} % of the rows, {count} columns"
-        stages.append((label, FirstStage(gallery, [principal(field, count) for field in codes], share=share)))
-    return stages
-
-
 def _lines(size: Size, videos: int) -> list[Line]:
     its = asked(size, videos)
     lines = [_exact_line(its, size, videos, kind) for kind in its.queries]
     lines.append(_scan_line(its, size, videos))
-    for label, stage in its.stages:
-        ranks = {kind: _ranks(its, stage, kind) for kind in its.queries}
-        for stage.keep in dict.fromkeys(max(TOP, round(kept * videos)) for kept in KEPT):
-            lines += _stage_lines(its, size, f"{videos:,} videos: {label}, {stage.keep:,} kept", stage, ranks)
+    for label, first in its.first.items():
+        for shares in KEPT:
+            keep = [max(TOP, round(share * videos)) for share in shares]
+            kept = " and ".join(f"{count:,}" for count in keep)
+            lines += _stage_lines(its, size, f"{videos:,} videos: {label}, {kept} kept", [first, *its.finer], keep)
     return lines
 
 
@@ -143,29 +147,24 @@ def _scan_line(its: Asked, size: Size, videos: int) -> Line:
     return Line(f"{videos:,} videos: int8 scan, beside the bus", tuple(scan), tuple(bus), wanted=0.5, note=note)
 
 
-def _stage_lines(its: Asked, size: Size, label: str, stage: FirstStage, ranks: dict[str, Int[np.ndarray, "Q N"]]) -> list[Line]:
+def _stage_lines(its: Asked, size: Size, label: str, sketches: list[Sketch], keep: list[int]) -> list[Line]:
+    stage = FirstStage(its.gallery, sketches)
+
     def answer(number: int) -> None:
         query = _query(its, "hard", number)
-        _rescore(its, query, len(stage.candidates(query, TOP)))
+        _rescore(its, query, len(stage.candidates(query, TOP, keep)))
 
     times = _turns(answer, 4 * size.runs)
-    read = stage.nbytes + its.gallery.nbytes * stage.keep // len(stage)
+    sizes = [sketch.nbytes for sketch in sketches[1:]] + [its.gallery.nbytes]
+    read = sketches[0].nbytes + sum(nbytes * kept for nbytes, kept in zip(sizes, keep, strict=True)) // len(its.gallery)
     lines = [
         Line(label, times, (), note=f"p95 {np.percentile(times, 95):.3g} s"),
         Line(f"{label}: read", (read / 1e6,), (), "MB"),
     ]
-    # What is kept is scored within its bounds: the best of it are found.
-    recalls = {kind: float((of_kind < stage.keep).mean()) for kind, of_kind in ranks.items()}
-    return lines + [Line(f"{label}: recall@10, {kind}", (100 * recall,), (), "%") for kind, recall in recalls.items()]
-
-
-def _ranks(its: Asked, stage: FirstStage, kind: str) -> Int[np.ndarray, "Q N"]:
-    """The place that each of the exact best has among the sketches' scores."""
-    ranks = []
-    for number, exact in enumerate(its.scores[kind]):
-        about = stage.scores(_query(its, kind, number))
-        ranks.append([int((about > about[place]).sum()) for place in np.argsort(-exact)[:TOP]])
-    return np.array(ranks)
+    for kind in its.queries:
+        found = [_found(its, kind, number, stage.candidates(_query(its, kind, number), TOP, keep)) for number in range(QUERIES)]
+        lines.append(Line(f"{label}: recall@10, {kind}", (100 * float(np.mean(found)),), (), "%"))
+    return lines
 
 
 def _found(its: Asked, kind: str, number: int, places: Int[np.ndarray, "C"]) -> float:
@@ -178,7 +177,7 @@ def _rescore(its: Asked, query: Sequence[Float32[np.ndarray, "D"]], count: int) 
     starts = its.starts
     for place in (number % (len(starts) - 1) for number in range(count)):
         for rows, one in zip(its.halves, query, strict=True):
-            (rows[starts[place] : starts[place + 1]].astype(np.float32) @ one).max()
+            (torch.from_numpy(rows[starts[place] : starts[place + 1]]).float().numpy() @ one).max()
 
 
 def _query(its: Asked, kind: str, number: int) -> list[Float32[np.ndarray, "D"]]:

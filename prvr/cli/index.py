@@ -154,8 +154,9 @@ def _table(trial: Trial, least_recall: float | None) -> list[str]:
     """What was measured of first stages, and which is kept."""
     rows = [("none: the exact search", 1.0, median(one.exact_seconds for one in trial.measured))]
     rows += [(str(one.setting), one.recall, one.seconds) for one in trial.measured]
-    width = max(len(name) for name, _, _ in rows)
-    lines = [f"{'first stage':<{width}}  recall@10  ms a query"]
+    title = "sketches: rows x columns, and the videos they keep"
+    width = max(len(name) for name in (title, *(name for name, _, _ in rows)))
+    lines = [f"{title:<{width}}  recall@10  ms a query"]
     lines += [f"{name:<{width}}  {recall:9.4f}  {1000 * seconds:10.2f}" for name, recall, seconds in rows]
     if trial.kept is None:
         return [*lines, f"none finds {least_recall:g} of the ten best in less time than the exact search; nothing is kept"]

@@ -1,33 +1,37 @@
-"""A first stage for large galleries: a sketch of each video, scanned in place of its rows, and the best of them scored.
+"""A first stage for large galleries: sketches of each video, ever finer, scanned in place of its rows.
 
-It is approximate: a video of the best is missed where its sketch says too little. `FirstStage.keep` is how many videos are
-scored from their codes after the sketches were scanned; docs/index-speed.md has what was measured. The exact scan
-(`Gallery.candidates`) is what holds without conditions; a search asks a stage only in a setting that was measured with its
-user's queries (`prvr.index.trial`).
+It is approximate: a video of the best is missed where its sketches say too little. docs/index-speed.md has what was
+measured. The exact scan (`Gallery.candidates`) is what holds without conditions; a search asks a stage only in a setting
+that was measured with its user's queries (`prvr.index.trial`).
 
-A sketch has fewer rows than its video, neighbours that resemble each other most being joined, and fewer columns: the
-principal ones of the rows that the stage was made from. Videos that come later are sketched in the same columns, so that
-nothing is made again; where they are of another kind, recall falls and a new stage is worth its time.
+A sketch has fewer rows than its video, neighbours that resemble each other most being joined, and fewer columns: the one
+along which all queries lie, and the principal ones of what the rows have beside it. The first sketch is scanned for all
+videos, the next for those alone that the one before promises most of. Videos that come later are sketched in the same
+columns, so that nothing is made again; where they are of another kind, recall falls and a new stage is worth its time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int8, Int32
+import torch
+from jaxtyping import Bool, Float, Float32, Int, Int8, Int32
 
 from prvr.errors import SettingError
-from prvr.index.scan import LEVELS, Codes, Gallery, ask, best_places, join, products_by_numpy, runs
+from prvr.index.scan import LEVELS, Codes, Gallery, ask, join, products_by_numpy, runs, turned
 
 # Of a column's standard deviation: four of them fit into int8.
 STEP = 1 / 32
 # A sketch's rows come in such numbers, so that videos of like length are scanned together.
 ROWS_TOGETHER = 4
-SKETCH_ROWS_AT_ONCE = 1 << 17
+# So many rows are scanned at once: their products stay in the processor's cache.
+SKETCH_ROWS_AT_ONCE = 1 << 19
 SAMPLE = 50_000
+# Codes are off by a few thousandths: so many times the k best by codes hold the k best.
+SURE = 3
 LEAST = 1e-12
 
 Kernel = Callable[[Int8[np.ndarray, "R D"], Int8[np.ndarray, "D"]], Int32[np.ndarray, "R"]]
@@ -40,115 +44,146 @@ class Columns(NamedTuple):
     axes: Float32[np.ndarray, "D K"]
 
 
-def principal(codes: Codes, count: int) -> Columns:
-    """The columns that say most of rows, each so long that int8 holds nearly all values."""
+def principal(codes: Codes, count: int, *, along: Float[np.ndarray, "D"] | None = None) -> Columns:
+    """The columns that say most of rows, each so long that int8 holds nearly all values.
+
+    Args:
+        along: a direction that is the first column whatever it says of the rows. Sentences have one in common, far from
+            all frames: a quarter of what tells frames' scores apart may lie along it and in no principal column.
+    """
     rows = _decoded(codes, slice(None, None, max(1, len(codes.values) // SAMPLE)))
     mean = rows.mean(0)
-    variances, axes = np.linalg.eigh(np.cov(rows - mean, rowvar=False, bias=True).reshape(len(mean), len(mean)))
-    deviations = np.sqrt(np.maximum(variances[::-1][:count], LEAST))
-    return Columns(mean, (axes[:, ::-1][:, :count] * deviations * STEP).astype(np.float32))
+    rows -= mean
+    first = np.zeros((len(mean), 0), np.float32)
+    if along is not None:
+        first = turned(along[None]).T
+        on_it = rows @ first
+        rows -= on_it @ first.T
+        # One that is no direction is left out.
+        first = first[:, first.any(0)] * max(float(on_it.std()), LEAST)
+    variances, axes = np.linalg.eigh(np.cov(rows, rowvar=False, bias=True).reshape(len(mean), len(mean)))
+    left = count - first.shape[1]
+    deviations = np.sqrt(np.maximum(variances[::-1][:left], LEAST))
+    return Columns(mean, (np.concatenate([first, axes[:, ::-1][:, :left] * deviations], axis=1) * STEP).astype(np.float32))
 
 
-class FirstStage:
-    """Sketches of a gallery's videos, in the gallery's places."""
+@final
+class Sketch:
+    """A sketch of each video of a gallery, in the gallery's places."""
 
-    def __init__(self, gallery: Gallery, columns: Sequence[Columns], *, share: float = 0.45, keep: int = 2000) -> None:
-        """An empty stage; `add` takes the same videos as the gallery's, in the same order.
+    def __init__(self, columns: Sequence[Columns], weights: Sequence[float], share: float) -> None:
+        """An empty one.
 
         Args:
             columns: of each field, as `principal` finds them.
-            share: of a video's rows that its sketch has.
-            keep: videos that are scored from their codes.
+            weights: of the fields: one that counts for less has fewer rows.
+            share: of a video's rows that its sketch has, in the field that counts for most.
 
         Raises:
-            SettingError: the share or the number to keep says nothing.
+            SettingError: the share says nothing.
         """
-        if not 0 < share <= 1 or keep < 1:
-            raise SettingError(f"share {share} and keep {keep}; a share is above 0 and at most 1, and one video or more is kept")
-        self.gallery, self.columns, self.share, self.keep = gallery, list(columns), share, keep
-        self._blocks: list[list[_Block]] = [[] for _ in columns]
-        self._count = 0
+        if not 0 < share <= 1:
+            raise SettingError(f"share {share}; a share of the rows is above 0 and at most 1")
+        self._fields = [
+            _Field(of_field, weight, share * abs(weight) / max(map(abs, weights)))
+            for of_field, weight in zip(columns, weights, strict=True)
+        ]
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._fields[0].rows)
 
     @property
     def nbytes(self) -> int:
-        """What a query reads of the sketches."""
-        return sum(block.values.nbytes for blocks in self._blocks for block in blocks)
+        """What a scan of all videos reads."""
+        return sum(block.values.nbytes for field in self._fields for block in field.blocks.values())
 
     def add(self, fields: Sequence[Codes], starts: Sequence[Int[np.ndarray, "N"]]) -> None:
-        """Adds the sketches of videos behind those that are there, without touching these."""
-        for blocks, columns, codes, of_field in zip(self._blocks, self.columns, fields, starts, strict=True):
+        """Adds videos behind those that are there."""
+        for field, codes, of_field in zip(self._fields, fields, starts, strict=True):
             for begin, end in runs(of_field):
-                rows = _decoded(codes, slice(of_field[begin], of_field[end]))
-                for block in _sketches(rows, of_field[begin : end + 1] - of_field[begin], columns, self.share):
-                    _put(blocks, _Block(block.values, block.places + begin + self._count))
-        self._count += len(starts[0]) - 1
+                field.add(_decoded(codes, slice(of_field[begin], of_field[end])), of_field[begin : end + 1] - of_field[begin])
 
-    def scores(self, queries: Sequence[Float32[np.ndarray, "_"]]) -> Float32[np.ndarray, "V"]:
-        """About the score of every video, from the sketches alone."""
-        scores = np.zeros(self._count, np.float32)
-        for query, weight, columns, blocks in zip(queries, self.gallery.weights, self.columns, self._blocks, strict=True):
-            unit = _decoded(ask(query), slice(None)).sum(0)
-            along = unit @ columns.axes
-            scale = max(float(np.abs(along).max()), LEAST) / LEVELS
-            vector = np.rint(along / scale).astype(np.int8)
-            best = np.empty(self._count, np.float32)
-            for block in blocks:
-                rows, videos, _ = block.values.shape
-                products = kernel()(block.values.reshape(rows * videos, -1), vector)
-                best[block.places] = products.reshape(rows, videos).max(0)
-            scores += np.float32(weight) * (best * np.float32(scale) + unit @ columns.mean)
-        return scores
+    def scores(
+        self, queries: Sequence[Float32[np.ndarray, "_"]], places: Int[np.ndarray, "C"] | None = None
+    ) -> Float32[np.ndarray, "C"]:
+        """About the scores of the videos in some places, or of all."""
+        return np.sum([field.scores(query, places) for field, query in zip(self._fields, queries, strict=True)], axis=0)
+
+
+class FirstStage:
+    """Sketches of a gallery's videos, each finer than the one before."""
+
+    def __init__(self, gallery: Gallery, sketches: Sequence[Sketch]) -> None:
+        self.gallery, self.sketches = gallery, list(sketches)
+
+    def add(self, fields: Sequence[Codes], starts: Sequence[Int[np.ndarray, "N"]]) -> None:
+        """Adds the sketches of videos behind those that are there: the same as the gallery's, in the same order."""
+        for sketch in self.sketches:
+            sketch.add(fields, starts)
 
     def promising(
-        self, queries: Sequence[Float32[np.ndarray, "_"]], keep: int, allowed: Bool[np.ndarray, "V"] | None = None
+        self, queries: Sequence[Float32[np.ndarray, "_"]], keep: Sequence[int], allowed: Bool[np.ndarray, "V"] | None = None
     ) -> Int[np.ndarray, "C"]:
-        """Places of so many of those allowed whose sketches score best, in the order of their rows."""
-        scores = self.scores(queries)
-        places = np.arange(len(scores)) if allowed is None else np.flatnonzero(allowed)
-        if keep < len(places):
-            places = places[np.argpartition(-scores[places], keep - 1)[:keep]]
+        """Places of those allowed whose sketches score best, in the order of their rows.
+
+        Args:
+            keep: how many each sketch lets through.
+        """
+        count = len(self.gallery)
+        places = np.arange(count) if allowed is None else np.flatnonzero(allowed)
+        for sketch, most in zip(self.sketches, keep, strict=True):
+            if most < len(places):
+                # Many are sooner scanned with all others than gathered.
+                scores = sketch.scores(queries)[places] if 4 * len(places) > count else sketch.scores(queries, places)
+                places = places[np.argpartition(-scores, most - 1)[:most]]
         # The processor fetches rows ahead that are asked for in their order.
         return np.sort(places)
 
     def candidates(
-        self, queries: Sequence[Float32[np.ndarray, "_"]], k: int, allowed: Bool[np.ndarray, "V"] | None = None
+        self,
+        queries: Sequence[Float32[np.ndarray, "_"]],
+        k: int,
+        keep: Sequence[int],
+        allowed: Bool[np.ndarray, "V"] | None = None,
     ) -> Int[np.ndarray, "C"]:
-        """Places that hold most of the exact k best of those allowed, the most promising first."""
-        places = self.promising(queries, max(self.keep, k), allowed)
-        return places[best_places(*self.gallery.rescored(queries, places), k)]
+        """Places that hold most of the exact k best of those allowed, the most promising first: `SURE` times k of them."""
+        places = self.promising(queries, keep, allowed)
+        scores, _ = self.gallery.rescored(queries, places)
+        return places[np.argsort(-scores, kind="stable")[: SURE * k]]
 
 
-def sketched(gallery: Gallery, *, share: float, columns: int) -> FirstStage:
-    """A stage of all videos of a gallery, in the principal columns of their rows."""
+def sketched(gallery: Gallery, *, share: float, columns: int, along: Sequence[Float[np.ndarray, "_"]] | None = None) -> Sketch:
+    """A sketch of all videos of a gallery, in the principal columns of their rows.
+
+    Args:
+        along: of each field, a direction that queries have in common (`principal`).
+    """
     parts = list(gallery.parts())
-    stage = FirstStage(
-        gallery, [principal(_some(codes), columns) for codes in zip(*(f for f, _ in parts), strict=True)], share=share
-    )
+    of_fields = [_some(codes) for codes in zip(*(fields for fields, _ in parts), strict=True)]
+    found = [principal(codes, columns, along=along[number] if along else None) for number, codes in enumerate(of_fields)]
+    sketch = Sketch(found, gallery.weights, share)
     for fields, starts in parts:
-        stage.add(fields, starts)
-    return stage
+        sketch.add(fields, starts)
+    return sketch
 
 
 @cache
 def kernel() -> Kernel:
-    """torch's product of int8 matrices, at the speed of the memory where columns are few; NumPy's without it."""
-    try:
-        import torch
+    """torch's product of int8 matrices, NumPy's where there is none.
 
+    It runs at the speed of the memory where columns are a multiple of 64, at half of that with 96, and at a quarter or less
+    with fewer than 64.
+    """
+    try:
         rows = torch.ones(32, 8, dtype=torch.int8)
         torch._int_mm(rows, rows[:1].T)
-    except (ImportError, AttributeError, RuntimeError):
+    except (AttributeError, RuntimeError):
         return lambda rows, vector: products_by_numpy(rows, vector[None])[:, 0].astype(np.int32)
     return products_by_torch
 
 
 def products_by_torch(rows: Int8[np.ndarray, "R K"], vector: Int8[np.ndarray, "K"]) -> Int32[np.ndarray, "R"]:
     """The exact products of int8 rows with a vector."""
-    import torch
-
     return torch._int_mm(torch.from_numpy(rows), torch.from_numpy(vector)[:, None])[:, 0].numpy()
 
 
@@ -158,16 +193,90 @@ def _some(parts: Sequence[Codes]) -> Codes:
     return join([Codes(*(values[::step] for values in part)) for part in parts])
 
 
-class _Block(NamedTuple):
-    """Sketches with equally many rows, scanned at once: the first rows of all videos, then the second rows ..."""
+class _Field:
+    """The sketches of one field."""
 
-    values: Int8[np.ndarray, "N B K"]
-    places: Int[np.ndarray, "B"]
+    def __init__(self, columns: Columns, weight: float, share: float) -> None:
+        self.columns, self.weight, self.share = columns, weight, share
+        # Videos with equally many rows are scanned together: by that number.
+        self.blocks: dict[int, _Block] = {}
+        # Of each video: the number of its rows, and which it is among those with as many.
+        self.rows = np.zeros(0, np.int64)
+        self.nth = np.zeros(0, np.int64)
+
+    def add(self, rows: Float32[np.ndarray, "R D"], starts: Int[np.ndarray, "N"]) -> None:
+        lengths, sketches = _sketches(rows, starts, self.columns, self.share)
+        nth = np.zeros(len(lengths), np.int64)
+        for count in np.unique(lengths).tolist():
+            places = np.flatnonzero(lengths == count)
+            block = self.blocks.setdefault(count, _Block(count, self.columns.axes.shape[1]))
+            nth[places] = len(block.values) + np.arange(len(places))
+            block.add(sketches[count], places + len(self.rows))
+        self.rows, self.nth = np.append(self.rows, lengths), np.append(self.nth, nth)
+
+    def scores(self, query: Float32[np.ndarray, "D"], places: Int[np.ndarray, "C"] | None) -> Float32[np.ndarray, "C"]:
+        """What the field adds to the scores."""
+        unit = _decoded(ask(query), slice(None)).sum(0)
+        on_axes = unit @ self.columns.axes
+        scale = max(float(np.abs(on_axes).max()), LEAST) / LEVELS
+        vector = np.rint(on_axes / scale).astype(np.int8)
+        if places is None:
+            best = np.empty(len(self.rows), np.int32)
+            for block in self.blocks.values():
+                best[block.places] = _best(block.values, vector)
+        else:
+            best, rows, nth = np.empty(len(places), np.int32), self.rows[places], self.nth[places]
+            for count in np.unique(rows).tolist():
+                some = np.flatnonzero(rows == count)
+                best[some] = _best(self.blocks[count].values, vector, nth[some])
+        return np.float32(self.weight) * (best.astype(np.float32) * np.float32(scale) + unit @ self.columns.mean)
 
 
-def _sketches(rows: Float32[np.ndarray, "R D"], starts: Int[np.ndarray, "N"], columns: Columns, share: float) -> Iterator[_Block]:
+class _Block:
+    """Sketches with equally many rows, with room for more."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self._values = np.empty((0, rows, columns), np.int8)
+        self.places = np.zeros(0, np.int64)
+
+    @property
+    def values(self) -> Int8[np.ndarray, "B N K"]:
+        return self._values[: len(self.places)]
+
+    def add(self, values: Int8[np.ndarray, "B N K"], places: Int[np.ndarray, "B"]) -> None:
+        there, wanted = len(self.places), len(self.places) + len(places)
+        if wanted > len(self._values):
+            # Room for half as many again, so that what is there is seldom copied.
+            larger = np.empty((max(wanted, 3 * there // 2), *values.shape[1:]), np.int8)
+            larger[:there] = self.values
+            self._values = larger
+        self._values[there:wanted] = values
+        self.places = np.append(self.places, places)
+
+
+def _best(
+    values: Int8[np.ndarray, "B N K"], vector: Int8[np.ndarray, "K"], some: Int[np.ndarray, "C"] | None = None
+) -> Int32[np.ndarray, "C"]:
+    """The greatest product of each video's rows with a vector; of some videos, or of all."""
+    count, (_, rows, columns) = len(values) if some is None else len(some), values.shape
+    at_once = max(1, SKETCH_ROWS_AT_ONCE // rows)
+    # Gathered as numbers of four bytes, which is faster; there are four rows or eight or ...
+    words = torch.from_numpy(values.reshape(len(values), rows * columns).view(np.int32))
+    best = np.empty(count, np.int32)
+    for start in range(0, count, at_once):
+        part = slice(start, min(start + at_once, count))
+        taken = words[part] if some is None else words.index_select(0, torch.from_numpy(some[part]))
+        products = kernel()(taken.numpy().view(np.int8).reshape(-1, columns), vector)
+        best[part] = torch.from_numpy(products).view(-1, rows).amax(1).numpy()
+    return best
+
+
+def _sketches(
+    rows: Float32[np.ndarray, "R D"], starts: Int[np.ndarray, "N"], columns: Columns, share: float
+) -> tuple[Int[np.ndarray, "V"], dict[int, Int8[np.ndarray, "_ _ _"]]]:
+    """The number of rows of each video's sketch, and the sketches with as many, in the videos' order."""
     lengths = np.diff(starts)
-    wanted = ROWS_TOGETHER * np.ceil(share * lengths / ROWS_TOGETHER).astype(np.int64)
+    wanted = ROWS_TOGETHER * np.maximum(1, np.ceil(share * lengths / ROWS_TOGETHER)).astype(np.int64)
     alike = np.append(-np.inf, np.einsum("rd,rd->r", rows[1:], rows[:-1]))
     alike[starts[:-1]] = -np.inf
     # Each video's rows by how little they resemble the one before; those that do most are joined to it.
@@ -180,11 +289,13 @@ def _sketches(rows: Float32[np.ndarray, "R D"], starts: Int[np.ndarray, "N"], co
     values = np.clip(np.rint(sketch), -LEVELS, LEVELS).astype(np.int8)
     there = np.minimum(wanted, lengths)
     firsts = np.cumsum(there) - there
+    found = {}
     for count in np.unique(wanted).tolist():
         places = np.flatnonzero(wanted == count)
         # Where there are too few, the first is there again, which changes no maximum.
-        nth = np.arange(count)[:, None]
-        yield _Block(values[firsts[places] + np.where(nth < there[places], nth, 0)], places)
+        nth = np.arange(count)
+        found[count] = values[firsts[places][:, None] + np.where(nth < there[places][:, None], nth, 0)]
+    return wanted, found
 
 
 def _sums(rows: Float32[np.ndarray, "R D"], cuts: Int[np.ndarray, "N"]) -> Float32[np.ndarray, "N D"]:
@@ -195,18 +306,6 @@ def _sums(rows: Float32[np.ndarray, "R D"], cuts: Int[np.ndarray, "N"]) -> Float
         longer = np.flatnonzero(lengths > nth)
         sums[longer] += rows[cuts[longer] + nth]
     return sums
-
-
-def _put(blocks: list[_Block], block: _Block) -> None:
-    """Adds a block, to the last one with as many rows while that is small."""
-    rows = len(block.values)
-    for number in range(len(blocks) - 1, -1, -1):
-        there = blocks[number]
-        if len(there.values) == rows and rows * len(there.places) < SKETCH_ROWS_AT_ONCE:
-            values = np.concatenate([there.values, block.values], axis=1)
-            blocks[number] = _Block(values, np.append(there.places, block.places))
-            return
-    blocks.append(block)
 
 
 def _decoded(codes: Codes, rows: slice) -> Float32[np.ndarray, "R D"]:

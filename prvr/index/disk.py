@@ -25,6 +25,8 @@ from prvr.index.where import Condition, accepted
 from prvr.methods.contract import Embeddings, Model
 
 FILE = "index.sqlite"
+# Of each field, the direction that queries have in common.
+Along = tuple[tuple[float, ...], ...]
 # A first stage is of the videos that it was measured with: this many more are let pass, as a share of these.
 MORE = 0.25
 
@@ -137,20 +139,20 @@ class DiskIndex:
             proven = self._proven
             # As many as in the measurement, at least: of fewer videos the best are a larger share.
             keep = proven.setting.keep(k, max(proven.videos, len(self._videos)))
-            return self._most(queries, k, where, proven.setting, keep=keep, since=proven.last)
+            return self._most(queries, k, where, proven.setting, proven.along, keep=keep, since=proven.last)
 
-    def search_by(self, setting: Setting, queries: Embeddings, k: int) -> list[list[Found]]:
+    def search_by(self, setting: Setting, along: Along, queries: Embeddings, k: int) -> list[list[Found]]:
         """What `search_approximately` would find in another setting; for measurements."""
         approximable(self)
         with self._lock, self._database.reading():
             self._look()
-            return self._most(queries, k, (), setting, keep=setting.keep(k, len(self._videos)), since=0)
+            return self._most(queries, k, (), setting, along, keep=setting.keep(k, len(self._videos)), since=0)
 
-    def keep_setting(self, setting: Setting, *, recall: float, queries: int) -> None:
+    def keep_setting(self, setting: Setting, along: Along, *, recall: float, queries: int) -> None:
         """Keeps a setting that was measured on the videos as they were last asked, in place of the one before."""
         with self._lock, self._database.writing():
             last = max(self._videos.values(), default=0)
-            proven = Proven(setting, recall, queries, len(self._videos), last, self.header.model)
+            proven = Proven(setting, along, recall, queries, len(self._videos), last, self.header.model)
             self._database.prove(proven.as_text())
 
     def forget_setting(self) -> None:
@@ -256,13 +258,22 @@ class DiskIndex:
         return proven
 
     def _most(
-        self, queries: Embeddings, k: int, where: Sequence[Condition], setting: Setting, *, keep: int, since: int
+        self,
+        queries: Embeddings,
+        k: int,
+        where: Sequence[Condition],
+        setting: Setting,
+        along: Along,
+        *,
+        keep: Sequence[int],
+        since: int,
     ) -> list[list[Found]]:
         self._follow()
         held, rows, allowed = self._held, self._database.rows, self._allowed(where)
         assert isinstance(held, Resident)
-        held.sketch(setting, since=since)
-        return [self._ranked(held.most(query, k, rows=rows, keep=keep, allowed=allowed), k) for query in _each(queries)]
+        held.sketch(setting, along, since=since)
+        found = [held.most(query, k, rows=rows, setting=setting, keep=keep, allowed=allowed) for query in _each(queries)]
+        return [self._ranked(one, k) for one in found]
 
     def _allowed(self, where: Sequence[Condition]) -> list[int] | None:
         return [self._videos[id] for id in accepted(self._known(), where)] if where else None

@@ -6,38 +6,49 @@ import json
 import math
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 # The number of best videos that recall is measured for.
 TOP = 10
 
 
 @dataclass(frozen=True)
-class Setting:
-    """How much a first stage looks at.
-
-    share: of a video's rows that its sketch has, in so many `columns`. kept: the share of the videos that are then scored.
-    """
+class Step:
+    """A sketch of each video: of a share of its rows, in so many columns. A share of the videos is kept by it."""
 
     share: float
     columns: int
     kept: float
 
-    def __str__(self) -> str:
-        return f"{self.share:.0%} of the rows, {self.columns} columns, {self.kept:.0%} of the videos kept"
 
-    def keep(self, k: int, videos: int) -> int:
-        """How many of so many videos are scored for the k best: the more, the more are asked for."""
-        return max(k, math.ceil(self.kept * videos * max(k / TOP, 1)))
+@dataclass(frozen=True)
+class Setting:
+    """What a first stage looks at: sketches, each finer than the one before, of those videos that that one keeps.
+
+    As text: the rows and columns of each sketch, and what each keeps of the videos.
+    """
+
+    steps: tuple[Step, ...]
+
+    def __str__(self) -> str:
+        sketches = ", ".join(f"{100 * step.share:.3g}% x {step.columns}" for step in self.steps)
+        return f"{sketches} keep {', '.join(f'{100 * step.kept:.3g}%' for step in self.steps)}"
+
+    def keep(self, k: int, videos: int) -> tuple[int, ...]:
+        """How many of so many videos each step keeps for the k best: the more, the more are asked for."""
+        return tuple(max(k, math.ceil(step.kept * videos * max(k / TOP, 1))) for step in self.steps)
 
 
 @dataclass(frozen=True)
 class Proven:
     """A setting, the share of the exact best that it was found to find, and in what.
 
-    last: the greatest number of a video then; numbers are never used again, so later videos are known by theirs.
-    model: the fingerprint of the checkpoint.
+    along: the direction that the queries had in common, in each field. last: the greatest number of a video then; numbers
+    are never used again, so later videos are known by theirs. model: the fingerprint of the checkpoint.
     """
 
     setting: Setting
+    along: tuple[tuple[float, ...], ...]
     recall: float
     queries: int
     videos: int
@@ -57,12 +68,13 @@ def read(text: str) -> Proven:
     """
     try:
         values = json.loads(text)
-        asked = values["setting"]
-        setting = Setting(float(asked["share"]), int(asked["columns"]), float(asked["kept"]))
+        steps = [Step(float(step["share"]), int(step["columns"]), float(step["kept"])) for step in values["setting"]["steps"]]
+        along = tuple(tuple(map(float, of_field)) for of_field in values["along"])
         queries, videos, last = (int(values[name]) for name in ("queries", "videos", "last"))
-        proven = Proven(setting, float(values["recall"]), queries, videos, last, str(values["model"]))
+        proven = Proven(Setting(tuple(steps)), along, float(values["recall"]), queries, videos, last, str(values["model"]))
     except (KeyError, TypeError, OverflowError) as problem:
         raise ValueError(f"{type(problem).__name__} {problem}") from problem
-    if not (0 < setting.share <= 1 and setting.columns >= 1 and 0 < setting.kept <= 1 and proven.videos >= 0):
+    sound = all(0 < step.share <= 1 and step.columns >= 1 and 0 < step.kept <= 1 for step in steps)
+    if not (steps and sound and np.isfinite(np.concatenate([[0.0], *along])).all() and proven.videos >= 0):
         raise ValueError(f"{text[:200]!r} is no setting of a first stage")
     return proven

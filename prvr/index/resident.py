@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from prvr.index.coarse import FirstStage, sketched
+from prvr.index.coarse import FirstStage, Sketch, sketched
 from prvr.index.proven import Setting
 from prvr.index.scan import Codes, Gallery, best_places, join
 from prvr.scores import LEAST_NORM
@@ -25,8 +25,9 @@ class Resident:
     def __init__(self, weights: tuple[float, ...]) -> None:
         self._weights = weights
         self._gallery: Gallery | None = None
-        # With what it was made for.
-        self._stage: tuple[tuple[float, int, int], FirstStage] | None = None
+        # By their shares and columns, and what all were made for.
+        self._sketches: dict[tuple[float, int], Sketch] = {}
+        self._sketched_for: object = None
         self._numbers: Int[np.ndarray, "V"] = np.empty(0, np.int64)
         self._alive: Bool[np.ndarray, "V"] = np.empty(0, bool)
 
@@ -35,7 +36,7 @@ class Resident:
         self._alive &= np.isin(self._numbers, numbers)
         if self._gallery is not None and 2 * self._alive.sum() < len(self._numbers):
             # More rows are scanned in vain than not.
-            self._gallery, self._stage, self._numbers, self._alive = None, None, self._numbers[:0], self._alive[:0]
+            self._gallery, self._sketches, self._numbers, self._alive = None, {}, self._numbers[:0], self._alive[:0]
         there = set(self._numbers.tolist())
         new = [number for number in numbers if number not in there]
         for start in range(0, len(new), VIDEOS_AT_ONCE):
@@ -63,26 +64,37 @@ class Resident:
         k: int,
         *,
         rows: Rows,
-        keep: int,
+        setting: Setting,
+        keep: Sequence[int],
         allowed: Collection[int] | None = None,
     ) -> list[tuple[float, int]]:
-        """As `best`, of so many videos alone that the sketches promise most of; after `sketch`."""
-        if self._gallery is None or self._stage is None:
-            return []
-        places = self._stage[1].promising(queries, keep, self._among(allowed))
-        scores, bounds = self._gallery.rescored(queries, places)
-        order = best_places(scores, bounds, k)
-        return self._decided(queries, k, places[order], scores[order] + bounds[order], rows)
-
-    def sketch(self, setting: Setting, *, since: int) -> None:
-        """Sketches all videos, if they are not; those that come later are sketched with them.
+        """As `best`, of those videos alone that the sketches promise most of; after `sketch`.
 
         Args:
+            keep: how many videos each step of the setting lets through.
+        """
+        if self._gallery is None:
+            return []
+        stage = FirstStage(self._gallery, [self._sketches[step.share, step.columns] for step in setting.steps])
+        places = stage.candidates(queries, k, keep, self._among(allowed))
+        return self._decided(queries, k, places, np.full(len(places), np.inf), rows)
+
+    def sketch(self, setting: Setting, along: Sequence[Sequence[float]], *, since: int) -> None:
+        """Makes the sketches of a setting, if they are not there; videos that come later are sketched with them.
+
+        Args:
+            along: of each field, a direction that queries have in common.
             since: makes all sketches again where it is another one than before.
         """
-        made_for = (setting.share, setting.columns, since)
-        if self._gallery is not None and (self._stage is None or self._stage[0] != made_for):
-            self._stage = made_for, sketched(self._gallery, share=setting.share, columns=setting.columns)
+        if self._gallery is None:
+            return
+        if self._sketched_for != (along, since):
+            self._sketches, self._sketched_for = {}, (along, since)
+        for step in setting.steps:
+            if (step.share, step.columns) not in self._sketches:
+                directions = [np.array(of_field, np.float32) for of_field in along]
+                made = sketched(self._gallery, share=step.share, columns=step.columns, along=directions)
+                self._sketches[step.share, step.columns] = made
 
     def _among(self, allowed: Collection[int] | None) -> Bool[np.ndarray, "V"]:
         return self._alive if allowed is None else self._alive & np.isin(self._numbers, list(allowed))
@@ -124,8 +136,8 @@ class Resident:
             self._gallery = Gallery(fields, starts, self._weights)
         else:
             self._gallery.add(fields, starts)
-        if self._stage is not None:
-            self._stage[1].add(fields, starts)
+        for sketch in self._sketches.values():
+            sketch.add(fields, starts)
         self._numbers = np.append(self._numbers, np.array(numbers, np.int64))
         self._alive = np.append(self._alive, np.ones(len(numbers), bool))
 

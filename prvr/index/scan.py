@@ -22,6 +22,8 @@ from prvr.errors import DataError
 LEVELS = 127
 # So many rows are coded or scanned at once: their cosines stay in the processor's cache.
 ROWS_AT_ONCE = 1 << 15
+# So many videos' rows are gathered at once.
+VIDEOS_TOGETHER = 64
 # Of float32: each step of a sum of D products may be off by this much of it.
 ROUNDING = 2.0**-23
 
@@ -271,14 +273,17 @@ def _best(codes: Codes, starts: Int[np.ndarray, "N"], query: Codes) -> Float32[n
 
 
 def _best_of(blocks: Sequence[_Block], places: Int[np.ndarray, "C"], query: Codes) -> Float32[np.ndarray, "C"]:
-    """The best row's cosine of some videos, whose rows are not copied."""
-    products, scales, multiply = [], [], kernel()
+    """The best row's cosine of some videos."""
+    values, scales = [], []
     numbers = np.searchsorted([block.first for block in blocks], places, "right") - 1
     for place, number in zip(places.tolist(), numbers.tolist(), strict=True):
         codes, starts, first = blocks[number]
         rows = slice(starts[place - first], starts[place - first + 1])
-        products.append(multiply(codes.values[rows], query.values))
+        values.append(codes.values[rows])
         scales.append(codes.scales[rows])
+    # Copied together: a call for each video would take as long as its rows, and keep other threads waiting for its turn.
+    parts = [np.concatenate(values[start : start + VIDEOS_TOGETHER]) for start in range(0, len(values), VIDEOS_TOGETHER)]
+    products = [kernel()(part, query.values) for part in parts]
     cosines = np.concatenate(products) @ query.scales * np.concatenate(scales)
     return np.maximum.reduceat(cosines, np.cumsum([0, *map(len, scales[:-1])]))
 

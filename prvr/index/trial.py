@@ -8,14 +8,19 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+import torch
+
 from prvr.index.contract import Found
 from prvr.index.disk import DiskIndex
-from prvr.index.proven import TOP, Setting
+from prvr.index.proven import TOP, Setting, Step
 from prvr.index.recall import share_found
 from prvr.methods.contract import Embeddings
 
+# docs/index-speed.md has what they find and take in galleries of several sizes.
 SETTINGS = tuple(
-    Setting(share, columns, kept) for share, columns in ((0.25, 64), (0.45, 64), (0.45, 96)) for kept in (0.01, 0.03, 0.1)
+    Setting((Step(share, 64, first), Step(0.45, 96, second), Step(1.0, 128, third)))
+    for share in (0.16, 0.25, 0.45)
+    for first, second, third in ((0.06, 0.01, 0.002), (0.12, 0.03, 0.006), (0.3, 0.1, 0.03))
 )
 # Of a share that is a mean over queries.
 ROUNDING = 1e-9
@@ -56,9 +61,10 @@ def try_first_stages(
     asked = [tuple(field[place : place + 1] for field in queries) for place in range(len(queries[0]))]
     # Asked once before any time is taken: what is read and checked the first time is then in memory for all.
     exact = [index.search(query, TOP)[0] for query in asked]
+    along = in_common(queries)
     measured: list[Measured] = []
     for setting in SETTINGS:
-        turns = [(_timed(index.search, query, TOP), _timed(index.search_by, setting, query, TOP)) for query in asked]
+        turns = [(_timed(index.search, query, TOP), _timed(index.search_by, setting, along, query, TOP)) for query in asked]
         recall = share_found(exact, [found for _, (found, _) in turns])
         exact_seconds, seconds = median(taken for (_, taken), _ in turns), median(taken for _, (_, taken) in turns)
         measured.append(Measured(setting, recall, seconds, exact_seconds))
@@ -68,8 +74,15 @@ def try_first_stages(
     if kept is None:
         index.forget_setting()
     else:
-        index.keep_setting(kept.setting, recall=kept.recall, queries=len(asked))
+        index.keep_setting(kept.setting, along, recall=kept.recall, queries=len(asked))
     return Trial(len(asked), tuple(measured), kept)
+
+
+def in_common(queries: Embeddings) -> tuple[tuple[float, ...], ...]:
+    """The direction that queries have in common: of each field, the mean of theirs."""
+    means = [torch.nn.functional.normalize(field.float(), dim=1).mean(0) for field in queries]
+    # As many digits as float32 has.
+    return tuple(tuple(float(f"{value:.7g}") for value in mean.tolist()) for mean in means)
 
 
 def fastest(measured: Sequence[Measured], *, least_recall: float) -> Measured | None:
