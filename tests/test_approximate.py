@@ -217,10 +217,10 @@ def test_sketches_are_made_once_and_again_when_measured_again(tmp_path: Path, mo
 
 
 def test_how_many_are_kept_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    two = Setting((Step(0.45, 64, 0.03), Step(1.0, 96, 0.005)))
+    two = Setting((Step(0.45, 64, 0.03, heaviest=True), Step(1.0, 96, 0.005)))
     asked = ((10, 1000), (1, 1000), (20, 1000), (10, 50), (10, 1001))
     assert [two.keep(*one) for one in asked] == [(30, 10), (30, 5), (60, 20), (10, 10), (31, 10)]
-    assert str(two) == "45% x 64, 100% x 96 keep 3%, 0.5%"
+    assert str(two) == "45% x 64 of one field, 100% x 96 keep 3%, 0.5%"
     index, kept = made(tmp_path), []
     real = FirstStage.promising
     monkeypatch.setattr(FirstStage, "promising", lambda self, *asked: kept.append(asked[1]) or real(self, *asked))
@@ -418,7 +418,7 @@ def test_verified_and_then_searched_by_the_command_line(
     monkeypatch.setattr(trial, "SETTINGS", (setting(0.1, 1, 0.01),))
     found = json.loads(said(*verify, "--least-recall", 1, "--json")[1])["first_stages"]
     assert (found["queries"], found["kept"], len(found["measured"])) == (24, None, 1)
-    assert found["measured"][0]["setting"] == {"steps": [{"share": 0.1, "columns": 1, "kept": 0.01}]}
+    assert found["measured"][0]["setting"] == {"steps": [{"share": 0.1, "columns": 1, "kept": 0.01, "heaviest": False}]}
     assert (found["measured"][0]["seconds"], found["measured"][0]["exact_seconds"]) == (1.0, 8.0)
     assert "no measured setting" in said("search", gallery, "a dog runs", "--approximate")[2]
     with sqlite3.connect(gallery / FILE) as file, file.blobopen("rows", "data", 5) as blob:

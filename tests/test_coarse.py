@@ -139,6 +139,19 @@ def test_a_field_that_counts_for_less_has_fewer_rows() -> None:
     }
 
 
+def test_the_heaviest_field_alone() -> None:
+    its, fields, starts = world(30)
+    codes, query = [quantise(rows) for rows in fields], [field[0] for field in hard_queries(its, 1)]
+    columns = [principal(field, 8) for field in codes]
+    for weights, heaviest in (((0.7, 0.3), 0), ((0.2, -0.8), 1)):
+        alone, both = (Sketch(columns, weights, 0.5, heaviest=only) for only in (True, False))
+        for made in (alone, both):
+            made.add(codes, [starts, starts])
+        assert len(alone) == len(both) == 30
+        other = [field if number == heaviest else np.zeros_like(field) for number, field in enumerate(query)]
+        np.testing.assert_array_equal(alone.scores(query), both.scores(other))
+
+
 def test_nearly_all_of_the_best_are_kept_on_hard_queries() -> None:
     its, fields, starts = world(400, seed=1)
     rough, fine = sketch_of(fields, starts, 16, share=0.5), sketch_of(fields, starts, 32, share=0.8)

@@ -20,18 +20,14 @@ from prvr.bench.index_gallery import Fields, Queries, World, chunks, easy_querie
 from prvr.bench.measure import Line, Size
 from prvr.files import write_picture
 from prvr.index.coarse import FirstStage, Sketch, principal
+from prvr.index.proven import TOP, Setting, Step
 from prvr.index.scan import Codes, Gallery, quantise
+from prvr.index.trial import SETTINGS
 
 WEIGHTS = (0.7, 0.3)
-TOP = 10
 QUERIES = 40
 # Of the queries, whose candidates are compared with the exact best.
 CHECKED = 10
-# Of a video's rows and of the columns that are 384 in a whole-size gallery.
-FIRST = ((0.16, 64), (0.25, 64), (0.45, 64))
-FINER = ((0.45, 96), (1.0, 128))
-# Of the videos, by each of three sketches.
-KEPT = ((0.06, 0.01, 0.002), (0.12, 0.03, 0.006), (0.3, 0.1, 0.03))
 HELD = 400
 
 
@@ -40,8 +36,7 @@ class Asked:
     """A gallery in memory with its sketches, queries of two kinds and their exact scores, and the first videos' rows."""
 
     gallery: Gallery
-    first: dict[str, Sketch]
-    finer: list[Sketch]
+    sketches: dict[tuple[float, int, bool], Sketch]
     queries: dict[str, Queries]
     scores: dict[str, Float32[np.ndarray, "Q V"]]
     held: Fields
@@ -67,9 +62,11 @@ def asked(size: Size, videos: int) -> Asked:
     queries = {"hard": tuple(field[0] for field in hard), "easy": easy_queries(world, QUERIES)}
     along = [field[1].mean(0) for field in hard]
 
-    def sketch(codes: Sequence[Codes], share: float, columns: int) -> Sketch:
-        count = max(1, columns * size.hidden // 384)
-        return Sketch([principal(rows, count, along=way) for rows, way in zip(codes, along, strict=True)], WEIGHTS, share)
+    def sketch(codes: Sequence[Codes], step: Step) -> Sketch:
+        # As large a part of the columns as in a gallery of 384.
+        count = max(1, step.columns * size.hidden // 384)
+        columns = [principal(rows, count, along=way) for rows, way in zip(codes, along, strict=True)]
+        return Sketch(columns, WEIGHTS, step.share, heaviest=step.heaviest)
 
     threads = torch.get_num_threads()
     scores: dict[str, list[Float32[np.ndarray, "Q V"]]] = {kind: [] for kind in queries}
@@ -82,11 +79,11 @@ def asked(size: Size, videos: int) -> Asked:
             gallery = Gallery(codes, twice, WEIGHTS, threads=threads)
             held = tuple(rows[: starts[: HELD + 1][-1]].copy() for rows in fields)
             halves = tuple(rows.astype(np.float16) for rows in held)
-            first = {f"first stage from {share:.0%} of the rows": sketch(codes, share, count) for share, count in FIRST}
-            its = Asked(gallery, first, [sketch(codes, *one) for one in FINER], queries, {}, held, halves, starts[: HELD + 1])
+            sketches = {step.sketch: sketch(codes, step) for setting in SETTINGS for step in setting.steps}
+            its = Asked(gallery, sketches, queries, {}, held, halves, starts[: HELD + 1])
         else:
             its.gallery.add(codes, twice)
-        for made in (*its.first.values(), *its.finer):
+        for made in its.sketches.values():
             made.add(codes, twice)
     assert its is not None
     its.scores.update({kind: np.concatenate(parts, axis=1) for kind, parts in scores.items()})
@@ -103,11 +100,9 @@ def _lines(size: Size, videos: int) -> list[Line]:
     its = asked(size, videos)
     lines = [_exact_line(its, size, videos, kind) for kind in its.queries]
     lines.append(_scan_line(its, size, videos))
-    for label, first in its.first.items():
-        for shares in KEPT:
-            keep = [max(TOP, round(share * videos)) for share in shares]
-            kept = " and ".join(f"{count:,}" for count in keep)
-            lines += _stage_lines(its, size, f"{videos:,} videos: {label}, {kept} kept", [first, *its.finer], keep)
+    for setting in SETTINGS:
+        kept = " and ".join(f"{count:,}" for count in setting.keep(TOP, videos))
+        lines += _stage_lines(its, size, f"{videos:,} videos: first stage from {setting.steps[0]}, {kept} kept", setting)
     return lines
 
 
@@ -147,7 +142,9 @@ def _scan_line(its: Asked, size: Size, videos: int) -> Line:
     return Line(f"{videos:,} videos: int8 scan, beside the bus", tuple(scan), tuple(bus), wanted=0.5, note=note)
 
 
-def _stage_lines(its: Asked, size: Size, label: str, sketches: list[Sketch], keep: list[int]) -> list[Line]:
+def _stage_lines(its: Asked, size: Size, label: str, setting: Setting) -> list[Line]:
+    """The answer in a setting that `prvr index verify` tries."""
+    keep, sketches = setting.keep(TOP, len(its.gallery)), [its.sketches[step.sketch] for step in setting.steps]
     stage = FirstStage(its.gallery, sketches)
 
     def answer(number: int) -> None:

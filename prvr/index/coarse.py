@@ -71,35 +71,41 @@ def principal(codes: Codes, count: int, *, along: Float[np.ndarray, "D"] | None 
 class Sketch:
     """A sketch of each video of a gallery, in the gallery's places."""
 
-    def __init__(self, columns: Sequence[Columns], weights: Sequence[float], share: float) -> None:
+    def __init__(self, columns: Sequence[Columns], weights: Sequence[float], share: float, *, heaviest: bool = False) -> None:
         """An empty one.
 
         Args:
             columns: of each field, as `principal` finds them.
             weights: of the fields: one that counts for less has fewer rows.
             share: of a video's rows that its sketch has, in the field that counts for most.
+            heaviest: leaves the other fields out. Their frames are the same, and where a first look has to choose, more of
+                one field says more than a little of each.
 
         Raises:
             SettingError: the share says nothing.
         """
         if not 0 < share <= 1:
             raise SettingError(f"share {share}; a share of the rows is above 0 and at most 1")
-        self._fields = [
-            _Field(of_field, weight, share * abs(weight) / max(map(abs, weights)))
-            for of_field, weight in zip(columns, weights, strict=True)
-        ]
+        sizes = [abs(weight) for weight in weights]
+        most = sizes.index(max(sizes))
+        self._fields = {
+            number: _Field(columns[number], weights[number], share * size / sizes[most])
+            for number, size in enumerate(sizes)
+            if number == most or not heaviest
+        }
 
     def __len__(self) -> int:
-        return len(self._fields[0].rows)
+        return len(next(iter(self._fields.values())).rows)
 
     @property
     def nbytes(self) -> int:
         """What a scan of all videos reads."""
-        return sum(block.values.nbytes for field in self._fields for block in field.blocks.values())
+        return sum(block.values.nbytes for field in self._fields.values() for block in field.blocks.values())
 
     def add(self, fields: Sequence[Codes], starts: Sequence[Int[np.ndarray, "N"]]) -> None:
         """Adds videos behind those that are there."""
-        for field, codes, of_field in zip(self._fields, fields, starts, strict=True):
+        for number, field in self._fields.items():
+            codes, of_field = fields[number], starts[number]
             for begin, end in runs(of_field):
                 field.add(_decoded(codes, slice(of_field[begin], of_field[end])), of_field[begin : end + 1] - of_field[begin])
 
@@ -107,7 +113,7 @@ class Sketch:
         self, queries: Sequence[Float32[np.ndarray, "_"]], places: Int[np.ndarray, "C"] | None = None
     ) -> Float32[np.ndarray, "C"]:
         """About the scores of the videos in some places, or of all."""
-        return np.sum([field.scores(query, places) for field, query in zip(self._fields, queries, strict=True)], axis=0)
+        return np.sum([field.scores(queries[number], places) for number, field in self._fields.items()], axis=0)
 
 
 class FirstStage:
@@ -152,16 +158,24 @@ class FirstStage:
         return places[np.argsort(-scores, kind="stable")[: SURE * k]]
 
 
-def sketched(gallery: Gallery, *, share: float, columns: int, along: Sequence[Float[np.ndarray, "_"]] | None = None) -> Sketch:
+def sketched(
+    gallery: Gallery,
+    *,
+    share: float,
+    columns: int,
+    heaviest: bool = False,
+    along: Sequence[Float[np.ndarray, "_"]] | None = None,
+) -> Sketch:
     """A sketch of all videos of a gallery, in the principal columns of their rows.
 
     Args:
+        heaviest: as `Sketch` takes it.
         along: of each field, a direction that queries have in common (`principal`).
     """
     parts = list(gallery.parts())
     of_fields = [_some(codes) for codes in zip(*(fields for fields, _ in parts), strict=True)]
     found = [principal(codes, columns, along=along[number] if along else None) for number, codes in enumerate(of_fields)]
-    sketch = Sketch(found, gallery.weights, share)
+    sketch = Sketch(found, gallery.weights, share, heaviest=heaviest)
     for fields, starts in parts:
         sketch.add(fields, starts)
     return sketch

@@ -14,11 +14,23 @@ TOP = 10
 
 @dataclass(frozen=True)
 class Step:
-    """A sketch of each video: of a share of its rows, in so many columns. A share of the videos is kept by it."""
+    """A sketch of each video: of a share of its rows, in so many columns. A share of the videos is kept by it.
+
+    heaviest: only the field that counts for most is sketched.
+    """
 
     share: float
     columns: int
     kept: float
+    heaviest: bool = False
+
+    @property
+    def sketch(self) -> tuple[float, int, bool]:
+        """What tells its sketch from others."""
+        return self.share, self.columns, self.heaviest
+
+    def __str__(self) -> str:
+        return f"{100 * self.share:.3g}% x {self.columns}{' of one field' if self.heaviest else ''}"
 
 
 @dataclass(frozen=True)
@@ -31,8 +43,7 @@ class Setting:
     steps: tuple[Step, ...]
 
     def __str__(self) -> str:
-        sketches = ", ".join(f"{100 * step.share:.3g}% x {step.columns}" for step in self.steps)
-        return f"{sketches} keep {', '.join(f'{100 * step.kept:.3g}%' for step in self.steps)}"
+        return f"{', '.join(map(str, self.steps))} keep {', '.join(f'{100 * step.kept:.3g}%' for step in self.steps)}"
 
     def keep(self, k: int, videos: int) -> tuple[int, ...]:
         """How many of so many videos each step keeps for the k best: the more, the more are asked for."""
@@ -68,7 +79,10 @@ def read(text: str) -> Proven:
     """
     try:
         values = json.loads(text)
-        steps = [Step(float(step["share"]), int(step["columns"]), float(step["kept"])) for step in values["setting"]["steps"]]
+        steps = [
+            Step(float(step["share"]), int(step["columns"]), float(step["kept"]), bool(step["heaviest"]))
+            for step in values["setting"]["steps"]
+        ]
         along = tuple(tuple(map(float, of_field)) for of_field in values["along"])
         queries, videos, last = (int(values[name]) for name in ("queries", "videos", "last"))
         proven = Proven(Setting(tuple(steps)), along, float(values["recall"]), queries, videos, last, str(values["model"]))

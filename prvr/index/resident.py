@@ -25,8 +25,8 @@ class Resident:
     def __init__(self, weights: tuple[float, ...]) -> None:
         self._weights = weights
         self._gallery: Gallery | None = None
-        # By their shares and columns, and what all were made for.
-        self._sketches: dict[tuple[float, int], Sketch] = {}
+        # Of steps of settings, and what all were made for.
+        self._sketches: dict[tuple[float, int, bool], Sketch] = {}
         self._sketched_for: object = None
         self._numbers: Int[np.ndarray, "V"] = np.empty(0, np.int64)
         self._alive: Bool[np.ndarray, "V"] = np.empty(0, bool)
@@ -75,7 +75,7 @@ class Resident:
         """
         if self._gallery is None:
             return []
-        stage = FirstStage(self._gallery, [self._sketches[step.share, step.columns] for step in setting.steps])
+        stage = FirstStage(self._gallery, [self._sketches[step.sketch] for step in setting.steps])
         places = stage.candidates(queries, k, keep, self._among(allowed))
         return self._decided(queries, k, places, np.full(len(places), np.inf), rows)
 
@@ -91,10 +91,11 @@ class Resident:
         if self._sketched_for != (along, since):
             self._sketches, self._sketched_for = {}, (along, since)
         for step in setting.steps:
-            if (step.share, step.columns) not in self._sketches:
+            if step.sketch not in self._sketches:
+                share, columns, heaviest = step.sketch
                 directions = [np.array(of_field, np.float32) for of_field in along]
-                made = sketched(self._gallery, share=step.share, columns=step.columns, along=directions)
-                self._sketches[step.share, step.columns] = made
+                made = sketched(self._gallery, share=share, columns=columns, heaviest=heaviest, along=directions)
+                self._sketches[step.sketch] = made
 
     def _among(self, allowed: Collection[int] | None) -> Bool[np.ndarray, "V"]:
         return self._alive if allowed is None else self._alive & np.isin(self._numbers, list(allowed))
