@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int8
@@ -140,10 +140,16 @@ class Gallery:
         best = np.empty((len(asked), len(self)), np.float32)
         jobs = [(query, row, b) for query, row, blocks in zip(asked, best, self._blocks, strict=True) for b in blocks]
 
-        def scan(query: Codes, row: Float32[np.ndarray, "V"], block: _Block) -> None:
+        def scan(job: tuple[Codes, Float32[np.ndarray, "V"], _Block]) -> None:
+            query, row, block = job
             row[block.first : block.first + len(block.starts) - 1] = _best(block.codes, block.starts, query)
 
-        self._share_out(scan, jobs)
+        if self.threads == 1 or len(jobs) < 2:
+            for job in jobs:
+                scan(job)
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                list(pool.map(scan, jobs))
         return self._weighed(best, asked, self._errors)
 
     def rescored(
@@ -151,16 +157,8 @@ class Gallery:
     ) -> tuple[Float32[np.ndarray, "C"], Float32[np.ndarray, "C"]]:
         """The scores of some videos, and how far they may be from the exact ones: half as far as those of `scores`."""
         asked = [ask(query) for query in queries]
-        best = np.empty((len(asked), len(places)), np.float32)
-        parts = [part for part in np.array_split(np.arange(len(places)), self.threads) if len(part)]
-        jobs = [
-            (query, row, blocks, part) for query, row, blocks in zip(asked, best, self._blocks, strict=True) for part in parts
-        ]
-
-        def score(query: Codes, row: Float32[np.ndarray, "C"], blocks: list[_Block], part: Int[np.ndarray, "P"]) -> None:
-            row[part] = _best_of(blocks, places[part], query)
-
-        self._share_out(score, jobs)
+        # By one thread: more get no faster here, and wait for those that torch still holds after the sketches.
+        best = np.stack([_best_of(blocks, places, query) for query, blocks in zip(asked, self._blocks, strict=True)])
         return self._weighed(best, asked, self._errors[:, places])
 
     def candidates(
@@ -177,14 +175,6 @@ class Gallery:
             holding = [next(block for block in reversed(blocks) if block.first <= begin) for blocks in self._blocks]
             parts = [_between(block, begin, end) for block in holding]
             yield [part.codes for part in parts], [part.starts for part in parts]
-
-    def _share_out(self, action: Callable[..., None], jobs: Sequence[tuple[Any, ...]]) -> None:
-        if self.threads == 1 or len(jobs) < 2:
-            for job in jobs:
-                action(*job)
-        else:
-            with ThreadPoolExecutor(self.threads) as pool:
-                list(pool.map(lambda job: action(*job), jobs))
 
     def _weighed(
         self, best: Float32[np.ndarray, "B V"], asked: Sequence[Codes], errors: Float32[np.ndarray, "B V"]
@@ -274,6 +264,8 @@ def _best(codes: Codes, starts: Int[np.ndarray, "N"], query: Codes) -> Float32[n
 
 def _best_of(blocks: Sequence[_Block], places: Int[np.ndarray, "C"], query: Codes) -> Float32[np.ndarray, "C"]:
     """The best row's cosine of some videos."""
+    if not len(places):
+        return np.zeros(0, np.float32)
     values, scales = [], []
     numbers = np.searchsorted([block.first for block in blocks], places, "right") - 1
     for place, number in zip(places.tolist(), numbers.tolist(), strict=True):
@@ -281,7 +273,7 @@ def _best_of(blocks: Sequence[_Block], places: Int[np.ndarray, "C"], query: Code
         rows = slice(starts[place - first], starts[place - first + 1])
         values.append(codes.values[rows])
         scales.append(codes.scales[rows])
-    # Copied together: a call for each video would take as long as its rows, and keep other threads waiting for its turn.
+    # Copied together: a call for each video would take as long as its rows.
     parts = [np.concatenate(values[start : start + VIDEOS_TOGETHER]) for start in range(0, len(values), VIDEOS_TOGETHER)]
     products = [kernel()(part, query.values) for part in parts]
     cosines = np.concatenate(products) @ query.scales * np.concatenate(scales)

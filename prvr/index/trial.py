@@ -19,8 +19,8 @@ from prvr.methods.contract import Embeddings
 # docs/index-speed.md has what they find and take in galleries of several sizes.
 SETTINGS = tuple(
     Setting((Step(share, 64, first, heaviest), Step(0.45, 96, second), Step(1.0, 128, third)))
-    for share, heaviest in ((0.25, True), (0.35, True), (0.45, False))
-    for first, second, third in ((0.03, 0.008, 0.0015), (0.1, 0.03, 0.006), (0.3, 0.1, 0.03))
+    for share, heaviest in ((0.35, True), (0.45, False))
+    for first, second, third in ((0.03, 0.008, 0.0015), (0.06, 0.01, 0.002), (0.12, 0.03, 0.006), (0.3, 0.1, 0.03))
 )
 # Of a share that is a mean over queries.
 ROUNDING = 1e-9
