@@ -339,7 +339,8 @@ def test_training_that_is_interrupted_goes_on(prvr: Prvr, world: World) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     signal.signal(signal.SIGINT, before)
-    until((world.run / "state.safetensors").exists, seconds=60)
+    # The history comes last of what an epoch writes.
+    until((world.run / "history.jsonl").exists, seconds=60)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from tiny_folder import make_folder
 
 import prvr
 from prvr import checkpoint as checkpoints
-from prvr import presets
+from prvr import presets, toy
 from prvr.checkpoint import Reads, Source
 from prvr.methods import METHODS
 from prvr.toy import write_toy
@@ -81,6 +82,8 @@ def _shorten(monkeypatch: pytest.MonkeyPatch) -> None:
         recipe = presets.PRESETS[name]
         settings, training = replace(recipe.settings, hidden=8), replace(recipe.training, epochs=1)
         monkeypatch.setitem(presets.PRESETS, name, replace(recipe, settings=settings, training=training))
+    for name, function in (("write_toy", toy.write_toy), ("is_toy", toy.is_toy)):
+        monkeypatch.setattr(toy, name, partial(function, train_videos=24, test_videos=12))
 
 
 def test_the_captions_of_the_readme_are_read(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from prvr.datasets import Dataset
 from prvr.datasets.published import load
 from prvr.errors import SettingError
 from prvr.evaluate import evaluate_model
-from prvr.features import FeatureSet
+from prvr.features import FeatureSet, TeacherFeatures
 from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
 from prvr.protocols import open_splits
@@ -27,6 +27,12 @@ from prvr.workspace import student_features, teacher_features
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_toy(tmp_path_factory.mktemp("toy"), train_videos=80, test_videos=60)
+
+
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As much to learn, and little to evaluate after each epoch."""
+    return write_toy(tmp_path_factory.mktemp("learnt"), train_videos=80, test_videos=6)
 
 
 def sumr(package: Path, teacher: str, test: Dataset) -> float:
@@ -68,19 +74,25 @@ def test_too_small_a_world_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("backbone", "words"), [("words", "words"), ("bi_gru", "vectors"), ("graph", "roles")])
-def test_a_student_learns_with_each_text_backbone(package: Path, tmp_path: Path, backbone: str, words: str) -> None:
-    splits = open_splits(package)
+def test_a_student_learns_with_each_text_backbone(learnt: Path, tmp_path: Path, backbone: str, words: str) -> None:
+    package, splits = learnt, open_splits(learnt)
     features, reads = student_features(package, frames="toy_frames", words=words, teachers=["strong"])
     settings = replace(
         DlDkdConfig(hidden=32, heads=2, max_frames=32, max_words=12, soft_targets=False, dropout=0.1, input_dropout=0.1),
         text_backbone=backbone,  # type: ignore[arg-type]
     )
     recipe = Recipe("dl_dkd", settings, Training(lr=1e-3, epochs=6, batch_videos=16))
-    train_student(tmp_path / "run", recipe, reads=reads, data=Data(splits.train, splits.dev, features))
+    train_student(tmp_path / "run", recipe, reads=reads, data=Data(splits.train, splits.dev, in_memory(features)))
     lines = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
     losses = [json.loads(line)["losses"]["distillation"] for line in lines]
     # At epoch e the distillation weighs 0.95 ** e of its first weight.
     assert losses[-1] / 0.95 ** (len(losses) - 1) < 0.9 * losses[0], losses
+
+
+def in_memory(features: FeatureSet) -> FeatureSet:
+    """Read once, and not in each epoch."""
+    teachers = tuple(TeacherFeatures(dict(its.frames), dict(its.sentences)) for its in features.teachers)
+    return FeatureSet(dict(features.frames), dict(features.text), teachers)
 
 
 def test_padding_words_changes_no_query_of_a_graph(package: Path) -> None:

@@ -23,7 +23,6 @@ from typing import Any, final
 
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn.functional import normalize, softplus
 
@@ -201,6 +200,9 @@ def focal_diversity(
 def matching(queries: Float[Tensor, "Q D"], clips: Float[Tensor, "V N D"], target: Int[Tensor, "Q"]) -> Float[Tensor, ""]:
     """1 - the mean cosine of captions with the clips they are assigned to, no clip to two; mean over the videos that have
     two captions or more, 0 where there is none. The assignment is the best one (Hungarian method), found on the CPU."""
+    # Every command that opens a checkpoint imports this file, and SciPy's optimisers take half a second.
+    from scipy.optimize import linear_sum_assignment
+
     query, own_clips = (normalize(x, dim=-1, eps=scores.LEAST_NORM) for x in (queries, clips[target]))
     cosines = torch.einsum("qd,qnd->qn", query, own_clips)
     # Where training has gone wrong, it is the loss that says so.
