@@ -13,7 +13,7 @@ from prvr.bench.index_gallery import World, chunks, easy_queries, hard_queries
 from prvr.bench.measure import SMALL
 from prvr.errors import SettingError
 from prvr.index import coarse, scan
-from prvr.index.coarse import Columns, FirstStage, Sketch, principal, sketched
+from prvr.index.coarse import Columns, FirstStage, Sketch, columns_of, principal, sketched
 from prvr.index.scan import Codes, Gallery, products_by_numpy, quantise
 
 WEIGHTS = (0.7, 0.3)
@@ -111,6 +111,14 @@ def test_a_direction_of_the_queries_is_the_first_column_and_no_other_has_it() ->
         about = asked @ (columns.mean + (decoded - columns.mean) @ onto @ onto.T).T
         off[name] = (about - exact).std()
     assert off["with"] < 0.8 * off["plain"]
+
+
+def test_the_first_of_many_columns_are_those_that_are_found_alone() -> None:
+    its, fields, _ = world(60)
+    codes, way = quantise(fields[0]), hard_queries(its, 50)[0].mean(0)
+    for along in (None, way):
+        of_many, alone = principal(codes, 12, along=along).first(5), principal(codes, 5, along=along)
+        assert all(np.array_equal(*pair) for pair in zip(of_many, alone, strict=True))
 
 
 def test_a_direction_that_is_none_is_left_out() -> None:
@@ -235,7 +243,7 @@ def test_a_stage_of_a_gallery_that_came_in_parts(at_once: int, monkeypatch: pyte
         assert all(np.array_equal(one, other) for one, other in zip(joined, of_field, strict=True))
         lengths = np.concatenate([np.diff(of_part[number]) for _, of_part in parts])
         assert lengths.tolist() == np.diff(of_both[number]).tolist()
-    made = sketched(gallery, share=0.5, columns=8)
+    made = sketched(gallery, columns_of(gallery, 8), share=0.5)
     expected = Sketch([principal(of_field, 8) for of_field in codes], WEIGHTS, 0.5)
     expected.add(codes, of_both)
     query = [field[0] for field in hard_queries(its, 1)]
@@ -252,7 +260,7 @@ def test_principal_columns_are_found_from_a_sample(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         coarse, "principal", lambda of, count, along: seen.append(len(of.values)) or principal(of, count, along=along)
     )
-    made = sketched(gallery, share=1.0, columns=48)
+    made = sketched(gallery, columns_of(gallery, 48), share=1.0)
     assert len(seen) == 2
     assert all(200 <= count < 400 for count in seen)
     query = [field[0] for field in hard_queries(its, 1)]

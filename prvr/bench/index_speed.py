@@ -20,7 +20,7 @@ from prvr.bench.index_gallery import Fields, Queries, World, chunks, easy_querie
 from prvr.bench.measure import Line, Size
 from prvr.files import write_picture
 from prvr.index.coarse import FirstStage, Sketch, principal
-from prvr.index.proven import TOP, Setting, Step
+from prvr.index.proven import TOP, Setting
 from prvr.index.scan import Codes, Gallery, quantise
 from prvr.index.trial import SETTINGS
 
@@ -62,11 +62,14 @@ def asked(size: Size, videos: int) -> Asked:
     queries = {"hard": tuple(field[0] for field in hard), "easy": easy_queries(world, QUERIES)}
     along = [field[1].mean(0) for field in hard]
 
-    def sketch(codes: Sequence[Codes], step: Step) -> Sketch:
+    steps = {step.sketch: step for setting in SETTINGS for step in setting.steps}
+
+    def empty_sketches(codes: Sequence[Codes]) -> dict[tuple[float, int, bool], Sketch]:
         # As large a part of the columns as in a gallery of 384.
-        count = max(1, step.columns * size.hidden // 384)
-        columns = [principal(rows, count, along=way) for rows, way in zip(codes, along, strict=True)]
-        return Sketch(columns, WEIGHTS, step.share, heaviest=step.heaviest)
+        counts = {step.columns: max(1, step.columns * size.hidden // 384) for step in steps.values()}
+        found = [principal(rows, max(counts.values()), along=way) for rows, way in zip(codes, along, strict=True)]
+        columns = {of_step: [of_field.first(count) for of_field in found] for of_step, count in counts.items()}
+        return {key: Sketch(columns[step.columns], WEIGHTS, step.share, heaviest=step.heaviest) for key, step in steps.items()}
 
     threads = torch.get_num_threads()
     scores: dict[str, list[Float32[np.ndarray, "Q V"]]] = {kind: [] for kind in queries}
@@ -79,8 +82,7 @@ def asked(size: Size, videos: int) -> Asked:
             gallery = Gallery(codes, twice, WEIGHTS, threads=threads)
             held = tuple(rows[: starts[: HELD + 1][-1]].copy() for rows in fields)
             halves = tuple(rows.astype(np.float16) for rows in held)
-            sketches = {step.sketch: sketch(codes, step) for setting in SETTINGS for step in setting.steps}
-            its = Asked(gallery, sketches, queries, {}, held, halves, starts[: HELD + 1])
+            its = Asked(gallery, empty_sketches(codes), queries, {}, held, halves, starts[: HELD + 1])
         else:
             its.gallery.add(codes, twice)
         for made in its.sketches.values():

@@ -43,6 +43,10 @@ class Columns(NamedTuple):
     mean: Float32[np.ndarray, "D"]
     axes: Float32[np.ndarray, "D K"]
 
+    def first(self, count: int) -> Columns:
+        """Those that `principal` finds if it is asked for so many."""
+        return Columns(self.mean, self.axes[:, :count])
+
 
 def principal(codes: Codes, count: int, *, along: Float[np.ndarray, "D"] | None = None) -> Columns:
     """The columns that say most of rows, each so long that int8 holds nearly all values.
@@ -158,25 +162,20 @@ class FirstStage:
         return places[np.argsort(-scores, kind="stable")[: SURE * k]]
 
 
-def sketched(
-    gallery: Gallery,
-    *,
-    share: float,
-    columns: int,
-    heaviest: bool = False,
-    along: Sequence[Float[np.ndarray, "_"]] | None = None,
-) -> Sketch:
-    """A sketch of all videos of a gallery, in the principal columns of their rows.
+def columns_of(gallery: Gallery, count: int, *, along: Sequence[Float[np.ndarray, "_"]] | None = None) -> list[Columns]:
+    """The `principal` columns of each field of a gallery.
 
     Args:
-        heaviest: as `Sketch` takes it.
-        along: of each field, a direction that queries have in common (`principal`).
+        along: of each field, a direction that queries have in common.
     """
-    parts = list(gallery.parts())
-    of_fields = [_some(codes) for codes in zip(*(fields for fields, _ in parts), strict=True)]
-    found = [principal(codes, columns, along=along[number] if along else None) for number, codes in enumerate(of_fields)]
-    sketch = Sketch(found, gallery.weights, share, heaviest=heaviest)
-    for fields, starts in parts:
+    of_fields = [_some(codes) for codes in zip(*(fields for fields, _ in gallery.parts()), strict=True)]
+    return [principal(codes, count, along=along[number] if along else None) for number, codes in enumerate(of_fields)]
+
+
+def sketched(gallery: Gallery, columns: Sequence[Columns], *, share: float, heaviest: bool = False) -> Sketch:
+    """A sketch of all videos of a gallery; the arguments are those of `Sketch`."""
+    sketch = Sketch(columns, gallery.weights, share, heaviest=heaviest)
+    for fields, starts in gallery.parts():
         sketch.add(fields, starts)
     return sketch
 

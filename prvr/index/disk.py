@@ -18,15 +18,13 @@ from prvr.errors import ModelError, SettingError
 from prvr.index.contract import Entry, Found, Header, Store, checked, weights_of
 from prvr.index.database import Database
 from prvr.index.exact import ExactIndex
-from prvr.index.proven import Proven, Setting, read
+from prvr.index.proven import Along, Proven, Setting, read
 from prvr.index.record import coded
 from prvr.index.resident import Resident
 from prvr.index.where import Condition, accepted
 from prvr.methods.contract import Embeddings, Model
 
 FILE = "index.sqlite"
-# Of each field, the direction that queries have in common.
-Along = tuple[tuple[float, ...], ...]
 # A first stage is of the videos that it was measured with: this many more are let pass, as a share of these.
 MORE = 0.25
 

@@ -11,6 +11,9 @@ import numpy as np
 # The number of best videos that recall is measured for.
 TOP = 10
 
+# Of each field, the direction that queries have in common.
+Along = tuple[tuple[float, ...], ...]
+
 
 @dataclass(frozen=True)
 class Step:
@@ -54,12 +57,12 @@ class Setting:
 class Proven:
     """A setting, the share of the exact best that it was found to find, and in what.
 
-    along: the direction that the queries had in common, in each field. last: the greatest number of a video then; numbers
+    along: of the queries that it was measured with. last: the greatest number of a video then; numbers
     are never used again, so later videos are known by theirs. model: the fingerprint of the checkpoint.
     """
 
     setting: Setting
-    along: tuple[tuple[float, ...], ...]
+    along: Along
     recall: float
     queries: int
     videos: int

@@ -8,8 +8,8 @@ from typing import final
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from prvr.index.coarse import FirstStage, Sketch, sketched
-from prvr.index.proven import Setting
+from prvr.index.coarse import FirstStage, Sketch, columns_of, sketched
+from prvr.index.proven import Along, Setting
 from prvr.index.scan import Codes, Gallery, best_places, join
 from prvr.scores import LEAST_NORM
 
@@ -79,7 +79,7 @@ class Resident:
         places = stage.candidates(queries, k, keep, self._among(allowed))
         return self._decided(queries, k, places, np.full(len(places), np.inf), rows)
 
-    def sketch(self, setting: Setting, along: Sequence[Sequence[float]], *, since: int) -> None:
+    def sketch(self, setting: Setting, along: Along, *, since: int) -> None:
         """Makes the sketches of a setting, if they are not there; videos that come later are sketched with them.
 
         Args:
@@ -90,12 +90,13 @@ class Resident:
             return
         if self._sketched_for != (along, since):
             self._sketches, self._sketched_for = {}, (along, since)
-        for step in setting.steps:
-            if step.sketch not in self._sketches:
-                share, columns, heaviest = step.sketch
-                directions = [np.array(of_field, np.float32) for of_field in along]
-                made = sketched(self._gallery, share=share, columns=columns, heaviest=heaviest, along=directions)
-                self._sketches[step.sketch] = made
+        missing = [step for step in setting.steps if step.sketch not in self._sketches]
+        if missing:
+            most = max(step.columns for step in missing)
+            columns = columns_of(self._gallery, most, along=[np.array(of_field, np.float32) for of_field in along])
+            for step in missing:
+                its = [of_field.first(step.columns) for of_field in columns]
+                self._sketches[step.sketch] = sketched(self._gallery, its, share=step.share, heaviest=step.heaviest)
 
     def _among(self, allowed: Collection[int] | None) -> Bool[np.ndarray, "V"]:
         return self._alive if allowed is None else self._alive & np.isin(self._numbers, list(allowed))

@@ -12,7 +12,7 @@ import torch
 
 from prvr.index.contract import Found
 from prvr.index.disk import DiskIndex
-from prvr.index.proven import TOP, Setting, Step
+from prvr.index.proven import TOP, Along, Setting, Step
 from prvr.index.recall import share_found
 from prvr.methods.contract import Embeddings
 
@@ -78,7 +78,7 @@ def try_first_stages(
     return Trial(len(asked), tuple(measured), kept)
 
 
-def in_common(queries: Embeddings) -> tuple[tuple[float, ...], ...]:
+def in_common(queries: Embeddings) -> Along:
     """The direction that queries have in common: of each field, the mean of theirs."""
     means = [torch.nn.functional.normalize(field.float(), dim=1).mean(0) for field in queries]
     # As many digits as float32 has.
