@@ -35,25 +35,26 @@ def history(out: Path) -> list[dict]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "epochs"),
     [
-        {},
-        {"soft_targets": False, "shared_query_projection": True},
-        {"soft_targets": False, "distillation_weight": 0.0},
-        {"branches": ("inheritance",)},
-        {"branches": ("exploration",)},
-        {"hard_part": "random", "detach_self_targets": True},
+        ({}, 14),
+        ({"soft_targets": False, "shared_query_projection": True}, 14),
+        # Without a teacher it takes longer.
+        ({"soft_targets": False, "distillation_weight": 0.0}, 40),
+        ({"branches": ("inheritance",)}, 14),
+        ({"branches": ("exploration",)}, 40),
+        ({"hard_part": "random", "detach_self_targets": True}, 14),
     ],
     ids=["dl-dkd++", "dl-dkd", "no distillation", "inheritance", "exploration", "mended"],
 )
-def test_learns_the_toy_world(tmp_path: Path, changes: dict) -> None:
+def test_learns_the_toy_world(tmp_path: Path, changes: dict, epochs: int) -> None:
     data = toy_world(videos=150, things=15)
     # Without dropout: with it one branch alone needs luck, SumR 160 to 216 over seeds where 172 is asked for.
     settings = dataclasses.replace(SMALL, margin=0.1, dropout=0.0, input_dropout=0.0, **changes)
     torch.manual_seed(0)
     untrained = DlDkd(settings, frame_columns=FRAMES, word_columns=WORDS)
     before = evaluate_model(untrained, data.dev, data.features).retrieval.sumr
-    best = run(tmp_path, data, settings, Training(lr=1e-3, epochs=40, batch_videos=32, patience=40, seed=1))
+    best = run(tmp_path, data, settings, Training(lr=1e-3, epochs=epochs, batch_videos=32, patience=40, seed=1))
     after = evaluate_model(best.model, data.dev, data.features).retrieval
     assert after.sumr > before + 40
     assert after.sumr == pytest.approx(max(record["dev"]["sumr"] for record in history(tmp_path)))
