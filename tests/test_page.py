@@ -161,6 +161,31 @@ def test_names_with_markup_are_shown_not_run(tab: Tab) -> None:
     until(lambda: tab.find("img.there").count() == 5, lambda: str(tab.find("img.there").count()))
 
 
+COUNTED = """() => {
+  window.played = window.paused = 0;
+  const video = document.querySelector('video');
+  video.play = () => { played += 1; return Promise.resolve(); };
+  video.pause = () => { paused += 1; };
+  Object.defineProperty(video, 'paused', { get: () => played === paused });
+}"""
+
+
+def keys_of_the_player(tab: Tab, hit: dict[str, Any]) -> None:
+    """Presses those that the help lists, as one does who has just opened a hit."""
+    tab.page.evaluate(COUNTED)
+    for told in ([1, 0], [1, 1], [2, 1]):
+        tab.page.keyboard.press(" ")
+        assert tab.page.evaluate("[played, paused]") == told
+    at, end = hit["spans"][0]["start"], tab.page.evaluate("document.querySelector('video').duration")
+    for key, by in (("ArrowRight", 1), ("ArrowLeft", -1), ("ArrowLeft", -1), ("ArrowRight", 1)):
+        tab.page.keyboard.press(key)
+        at = min(max(at + by, 0), end)
+        tab.plays_at(at)
+    starts = sorted(span["start"] for span in hit["spans"])
+    tab.page.keyboard.press("s")
+    tab.plays_at(next((start for start in starts if start > at + 0.2), starts[0]))
+
+
 @pytest.mark.slow
 def test_keys(tab: Tab, served: Running) -> None:
     first, second = hits(served)[:2]
@@ -173,13 +198,29 @@ def test_keys(tab: Tab, served: Running) -> None:
     tab.find("li.card a").first.focus()
     tab.page.keyboard.press("Enter")
     tab.plays_at(first["spans"][0]["start"])
+    tab.find(".track .curve").wait_for()
+    keys_of_the_player(tab, first)
     tab.page.keyboard.press("n")
     tab.shows(".heading", second["video"])
     tab.plays_at(second["spans"][0]["start"])
+    tab.shows("#spoken", f"Player: {second['title']} at 0:0")
+    tab.find(".track .curve").wait_for()
+    keys_of_the_player(tab, second)
     tab.page.keyboard.press("p")
     tab.shows(".heading", first["video"])
     tab.page.keyboard.press("Escape")
     until(tab.find("#watch").is_hidden)
+    # With a click as well.
+    tab.find("li.card a").nth(1).click()
+    tab.plays_at(second["spans"][0]["start"])
+    tab.find(".track .curve").wait_for()
+    keys_of_the_player(tab, second)
+    tab.page.keyboard.press("m")
+    tab.shows("#results-title", f"Like a moment of {second['title']}")
+    until(lambda: tab.page.evaluate("document.activeElement.id") == "results-title")
+    tab.page.go_back()
+    tab.page.go_back()
+    tab.shows("#results-title", QUERY)
     tab.page.keyboard.press("?")
     until(tab.find("#help").is_visible)
     tab.page.keyboard.press("Escape")
@@ -202,6 +243,68 @@ def test_what_the_page_says_when_nothing_comes(tab: Tab) -> None:
     tab.find("#notice button").click()
     tab.shows("#results-title", QUERY)
     until(lambda: len(tab.videos()) == 5)
+
+
+@pytest.mark.slow
+def test_conditions_without_a_sentence_narrow_the_list(tab: Tab) -> None:
+    tab.open("?where=folder%3Dtrips")
+    tab.shows("#results-title", "Videos with folder=trips")
+    assert tab.videos() == [MARKUP, "trips/again.mp4"]
+    assert tab.find("#where").input_value() == "folder=trips"
+    tab.find("#where").fill("folder=trips; duration>60")
+    tab.find("#where").press("Enter")
+    tab.shows("#notice", "No video meets these conditions.")
+    tab.find("#where").fill("camara=1")
+    tab.find("#where").press("Enter")
+    tab.shows("#notice", "did you mean 'camera'?")
+    tab.find("#where").fill("")
+    tab.find("#where").press("Enter")
+    tab.shows("#results-title", "All videos")
+    until(lambda: len(tab.videos()) == 5)
+    assert tab.query == ""
+
+
+@pytest.mark.slow
+def test_a_link_shows_what_opening_the_hit_showed(tab: Tab, served: Running) -> None:
+    # As a calibrated model answers, and late.
+    likely = [{**hit, "title": f"The {hit['title']}", "probability": 0.2} for hit in hits(served)]
+    held: list[Any] = []
+    tab.page.route("**/api/search?**", lambda route: held.append(route))
+    tab.page.goto(tab.url + ASKED + "&video=trips/again.mp4&at=1")
+    tab.shows(".heading h2", "again")
+    tab.shows("#spoken", "Player: again at 0:01")
+    tab.find(".parts").wait_for()
+    assert "%" not in tab.texts(".parts")[0]
+    until(lambda: bool(held))
+    held[0].fulfill(json={"hits": likely, "seconds": 0.01})
+    tab.shows(".heading h2", "The again")
+    tab.shows(".parts", "20 %")
+    until(lambda: tab.page.title() == f"The again · {QUERY} · prvr", tab.page.title)
+    assert tab.texts("#spoken") == ["Player: again at 0:01"]
+    # What was likely for one sentence is not for another.
+    tab.page.unroute("**/api/search?**")
+    tab.open("?q=a+cat+sits&video=trips/again.mp4")
+    tab.find(".parts").wait_for()
+    assert "%" not in tab.texts(".parts")[0]
+    tab.open("?video=trips/again.mp4")
+    assert tab.texts(".heading h2") == ["again"]
+    assert tab.page.title() == "again · prvr"
+
+
+@pytest.mark.slow
+def test_more_videos_that_do_not_come(tab: Tab, served: Running) -> None:
+    listed = served.client.get("/api/videos").json()
+    first, rest = {**listed, "videos": listed["videos"][:3]}, {**listed, "videos": listed["videos"][3:]}
+    tab.page.route("**/api/videos?**", lambda route: route.fulfill(json=rest if "offset=3" in route.request.url else first))
+    tab.page.route("**/api/videos?**offset=**", lambda route: route.abort(), times=1)
+    tab.open()
+    tab.find("#more").click()
+    tab.shows("#notice", "The service does not answer.")
+    assert len(tab.videos()) == 3
+    tab.find("#more").click()
+    until(lambda: len(tab.videos()) == 5)
+    until(tab.find("#notice").is_hidden)
+    assert tab.find("#more").is_hidden()
 
 
 @pytest.mark.slow
@@ -239,6 +342,18 @@ def test_a_file_that_a_browser_cannot_play_is_offered(tab: Tab) -> None:
     tab.open("?video=beach.mp4")
     tab.shows(".unplayable", "This browser cannot play the file (mp4).")
     assert tab.find(".unplayable a").get_attribute("download") == "beach.mp4"
+
+
+@pytest.mark.slow
+def test_a_file_that_is_gone_is_not_offered(tab: Tab) -> None:
+    tab.open("?q=dog&video=never.mp4")
+    tab.shows(".unplayable", "The file is no longer there.")
+    tab.shows(".curve-box", "the index holds no video 'never.mp4'")
+    assert tab.find(".unplayable a").count() == 0
+    tab.page.route("**/media/**", lambda route: route.fulfill(status=503, body=""))
+    tab.open("?video=beach.mp4")
+    tab.shows(".unplayable", "The service answered with status 503.")
+    assert tab.find(".unplayable a").count() == 0
 
 
 @pytest.mark.slow

@@ -116,6 +116,10 @@ def test_the_list_of_videos(served: Running) -> None:
     assert beach["title"] == "beach"
     assert beach["fields"]["camera"] == "<script>alert(2)</script>"
     assert "file" not in beach["fields"]
+    narrowed = {"where": ["folder=trips", "duration<60"], "limit": 1, "offset": 1}
+    page = served.client.get("/api/videos", params=narrowed).json()
+    assert (page["total"], [video["video"] for video in page["videos"]]) == (2, ["trips/again.mp4"])
+    assert served.client.get("/api/videos", params={"where": "folder=trips", "contains": "beach"}).json()["total"] == 0
 
 
 def test_health_about_and_metrics(served: Running) -> None:
@@ -193,6 +197,9 @@ def test_new_videos_of_another_process_are_noticed(world: World, tmp_path: Path)
         ("/api/moments?video=beach.mp4", 422, "give q, a sentence"),
         ("/api/similar?video=beach.mp4&t=nan", 422, "t: Input should be a finite number"),
         ("/api/similar?video=beach.mp4&t=-1", 422, "t: Input should be greater than or equal to 0"),
+        ("/api/videos?where=nonsense", 422, "'nonsense' is not a condition"),
+        ("/api/videos?where=camara=1", 422, "did you mean 'camera'?"),
+        ("/api/videos?" + "&".join(["where=folder=a"] * 21), 422, "at most 20"),
         ("/api/videos?limit=all", 422, "limit: Input should be a valid integer"),
         ("/api/nothing", 404, "Not Found"),
         ("/thumbnails/beach.mp4?t=inf", 422, "finite"),

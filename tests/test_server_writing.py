@@ -21,6 +21,7 @@ from waiting import until
 from prvr.folder_index import index_folder, zero_shot
 from prvr.server.answers import UpkeepReport
 from prvr.server.service import UPLOADS_AT_ONCE
+from prvr.server.upkeep import without_folder
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 LIMIT = 100_000
@@ -206,6 +207,88 @@ def test_deleting_moves_the_file_aside(served: Running, own: World) -> None:
     assert kept.read_bytes() == data
     assert served.client.delete("/api/videos/trips/again.mp4", headers=BEARER).status_code == 404
     assert served.client.delete("/api/videos/notes.txt", headers=BEARER).status_code == 404
+
+
+def test_what_the_index_does_not_hold_can_be_deleted_and_sent_again(served: Running, own: World) -> None:
+    path = "/api/videos/trips/junk.mp4"
+    for data in (b"no video", b"nor this"):
+        assert served.client.put(path, headers=BEARER, content=data).status_code == 202
+        assert served.client.put(path, headers=BEARER, content=data).status_code == 409
+        assert served.client.delete(path, headers=BEARER).status_code == 202
+        assert not (own.videos / "trips" / "junk.mp4").exists()
+    assert {kept.read_bytes() for kept in (own.videos / ".deleted").glob("*/trips/junk.mp4")} == {b"no video", b"nor this"}
+    answer = served.client.delete(path, headers=BEARER)
+    assert (answer.status_code, "holds no video 'trips/junk.mp4'" in answer.json()["error"]) == (404, True)
+
+
+def test_of_what_the_index_does_not_hold_no_link_is_followed(served: Running, own: World) -> None:
+    root = own.videos.parent
+    (root / "secret.mp4").write_bytes(b"not yours")
+    (root / "secret").mkdir()
+    (root / "secret" / "a.mp4").write_bytes(b"nor this")
+    (own.videos / "out.mp4").symlink_to(root / "secret.mp4")
+    (own.videos / "out").symlink_to(root / "secret")
+    (own.videos / "in").symlink_to(own.videos)
+    (own.videos / "raw.mp4").write_bytes(b"no video")
+    (own.videos / "folder.mp4").mkdir()
+    before = everything(root)
+    for name in ("out.mp4", "out/a.mp4", "in/raw.mp4", "folder.mp4", "../secret.mp4", "%2e%2e/secret.mp4", "in/../raw.mp4"):
+        assert served.raw(f"/api/videos/{name}", "DELETE", **BEARER)[0] == 404, name
+    assert everything(root) == before
+    for name in ("out.mp4", "out", "in", "raw.mp4"):
+        (own.videos / name).unlink()
+    (own.videos / "folder.mp4").rmdir()
+
+
+def test_a_told_line_names_no_place_of_this_machine() -> None:
+    folder = Path("/home/me/videos")
+    for line, told in (
+        ("cannot read /home/me/videos/trips/a.mp4 as a video", "cannot read trips/a.mp4 as a video"),
+        ("no video in /home/me/videos; known are .mp4", "no video in the folder of the videos; known are .mp4"),
+        ("no index in /home/me/videos-index", "no index in /home/me/videos-index"),
+    ):
+        assert without_folder(line, folder) == told
+
+
+def test_the_last_video_can_be_deleted_and_another_one_added(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = World(tmp_path / "videos", tmp_path / "gallery", world.encoder)
+    own.videos.mkdir()
+    beach = Path(shutil.copy(world.videos / "beach.mp4", own.videos))
+    index_folder(own.videos, own.index, zero_shot(own.encoder))
+    with running(own.index, token=TOKEN) as service:
+        client, keeper = service.client, service.service.upkeep
+        refused = keeper.now.model_copy(update={"state": "failed", "error": "no video"})
+
+        async def index() -> UpkeepReport:
+            return refused
+
+        monkeypatch.setattr(keeper, "_index", index)
+
+        def done() -> UpkeepReport:
+            until(lambda: client.get("/api/upkeep").json()["state"] != "running")
+            return UpkeepReport(**client.get("/api/upkeep").json())
+
+        # What is gone by other hands is left to `prvr index`, which empties no index: the disk may not be there.
+        beach.rename(own.videos / "beach.txt")
+        client.post("/api/upkeep", headers=BEARER)
+        assert (done(), client.get("/health").json()["videos"]) == (refused, 1)
+        (own.videos / "beach.txt").rename(beach)
+        assert client.delete("/api/videos/beach.mp4", headers=BEARER).status_code == 202
+        report = done()
+        assert (report.state, report.error, report.dropped, report.problems) == ("idle", None, 1, [])
+        assert client.get("/api/videos").json() == {"total": 0, "videos": []}
+        assert client.get("/api/search", params={"q": "dog", "where": "camera=north"}).json()["hits"] == []
+        assert client.delete("/api/videos/beach.mp4", headers=BEARER).status_code == 404
+        # A folder that is not there is another matter than one without videos.
+        own.videos.rename(tmp_path / "elsewhere")
+        client.post("/api/upkeep", headers=BEARER)
+        assert done() == refused
+        (tmp_path / "elsewhere").rename(own.videos)
+        shutil.copy(world.videos / "kitchen.mp4", own.videos)
+        assert index_folder(own.videos, own.index, zero_shot(own.encoder)).added == ("kitchen.mp4",)
+        until(lambda: [hit["video"] for hit in client.get("/api/search?q=dog").json()["hits"]] == ["kitchen.mp4"])
 
 
 @pytest.mark.slow

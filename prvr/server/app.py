@@ -42,7 +42,7 @@ def make_service(
     """
     index = inside(index).resolve()
     desk = Desk(index, device=device)
-    thumbnails, upkeep = Thumbnails(index / "thumbnails"), Upkeep(index, desk.folder, device=device)
+    thumbnails, upkeep = Thumbnails(index / "thumbnails"), Upkeep(index, desk, device=device)
     return Service(desk, thumbnails, upkeep, Counts(), token, upload_limit, hosts)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,10 +15,11 @@ import numpy as np
 import torch
 from fastapi import HTTPException
 
+from prvr.errors import ModelError
 from prvr.folder_index import open_index
 from prvr.index.contract import Entry
 from prvr.index.exact import ExactIndex
-from prvr.index.where import parse
+from prvr.index.where import accepted, parse
 from prvr.methods.contract import Embeddings
 from prvr.search import Hit, VideoSearch, find
 from prvr.server.answers import Moments, Span, Video
@@ -76,9 +78,22 @@ class Desk:
             raise HTTPException(404, f"the index holds no video {name[:200]!r}; /api/videos lists those it holds")
         return id
 
-    async def search(self, text: str, *, k: int, where: Sequence[str], min_score: float | None) -> list[Moments]:
-        """The k videos that answer a sentence best, their curves thinned."""
-        return await self._ask(lambda index: [_thinned(hit) for hit in index.search(text, k=k, where=where, min_score=min_score)])
+    async def search(
+        self, text: str, *, k: int, where: Sequence[str], min_score: float | None, approximate: bool = False
+    ) -> list[Moments]:
+        """The k videos that answer a sentence best, their curves thinned; a refusal where they cannot be found approximately."""
+
+        def ask(index: VideoSearch) -> list[Moments]:
+            try:
+                hits = index.search(text, k=k, where=where, min_score=min_score, approximate=approximate)
+            except ModelError as problem:
+                if approximate:
+                    # Whoever asked can ask exactly.
+                    raise HTTPException(409, str(problem)) from problem
+                raise
+            return [_thinned(hit) for hit in hits]
+
+        return await self._ask(ask)
 
     async def moments(self, id: str, text: str) -> Moments:
         """Where in one video a sentence is answered."""
@@ -101,6 +116,32 @@ class Desk:
         """What is known of some videos; those that have gone meanwhile are left out."""
         ids = [self._ids[name] for name in names]
         return await self._ask(lambda index: [_video(entry) for entry in index.index.fetch(ids).values()])
+
+    async def those(self, names: Collection[str], *, where: Sequence[str]) -> list[str]:
+        """Those of the names whose videos meet all conditions."""
+        conditions = [parse(condition) for condition in where]
+        if not conditions:
+            return list(names)
+        met = await self._ask(lambda index: set(accepted(index.index.about(), conditions)))
+        return [name for name in names if self._ids.get(name) in met]
+
+    async def drop(self, ids: Collection[str]) -> tuple[int, int]:
+        """Takes videos out of the index; how many were there, and how many are left.
+
+        Raises:
+            DataError: another process writes, or the disk is full.
+        """
+
+        def drop(index: VideoSearch) -> tuple[int, int]:
+            there = [id for id in ids if id in index.index]
+            if there:
+                index.index.delete(there)
+            return len(there), index.index.count()
+
+        # Not one of the questions: it is done however many of them wait.
+        done = await asyncio.wrap_future(self._line.submit(drop, self._index))
+        self._seen = -math.inf
+        return done
 
     async def _ask(self, question: Callable[[VideoSearch], Answer]) -> Answer:
         if self._waiting >= MOST_WAITING:

@@ -36,11 +36,20 @@ router = APIRouter()
 api = APIRouter(prefix="/api", tags=["search"], responses=REFUSALS)
 
 
-@api.get("/search")
-async def search(q: Sentence, service: Served, where: Conditions = [], k: Count = 12, min_score: Least = None) -> Hits:  # noqa: B006
+@api.get("/search", responses=refusals(409))
+async def search(
+    q: Sentence,
+    service: Served,
+    where: Conditions = [],  # noqa: B006
+    k: Count = 12,
+    min_score: Least = None,
+    approximate: Annotated[
+        bool, Query(description="By the first stage that prvr index verify --approximate measured; not exact.")
+    ] = False,
+) -> Hits:
     """The videos that hold a moment, and where in them; none where nothing reaches `min_score`."""
     began = time.perf_counter()
-    hits = await service.desk.search(q, k=k, where=where, min_score=min_score)
+    hits = await service.desk.search(q, k=k, where=where, min_score=min_score, approximate=approximate)
     return Hits(hits=hits, seconds=time.perf_counter() - began)
 
 
@@ -75,12 +84,14 @@ async def similar(video: Named, service: Served, t: Seconds = 0.0, where: Condit
 async def videos(
     service: Served,
     contains: Annotated[str, Query(description="Only names that contain this.", max_length=MOST_CHARACTERS)] = "",
+    where: Conditions = [],  # noqa: B006
     offset: Annotated[int, Query(description="How many are passed over.", ge=0, le=10**9)] = 0,
     limit: Annotated[int, Query(description="How many at most.", ge=1, le=200)] = 60,
 ) -> Videos:
     """The videos of the index, by name."""
     wanted = contains.casefold()
     names = [name for name in await service.desk.names() if wanted in name.casefold()]
+    names = await service.desk.those(names, where=where)
     return Videos(total=len(names), videos=await service.desk.videos(names[offset : offset + limit]))
 
 

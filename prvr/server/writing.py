@@ -81,13 +81,13 @@ async def add(video: VideoName, request: Request, service: Writer) -> UpkeepRepo
 
 @router.delete("/videos/{video:path}", status_code=202, responses=refusals(*REFUSALS, 404, 422, 503, 507))
 async def delete(video: VideoName, service: Writer) -> UpkeepReport:
-    """Take a video out: its file is moved into the hidden folder `.deleted`, where it can be fetched back by hand."""
-    id = await service.desk.id_of(video)
-    file_of(id, service.desk.folder)
+    """Take a video out, or an upload that was not indexed: its file goes into the hidden folder `.deleted`, for fetching back."""
+    id = await _id_of(video, service)
     try:
         await asyncio.to_thread(_put_away, service.desk.folder, id)
     except OSError as problem:
         raise HTTPException(507, f"{video!r} cannot be moved: {problem.strerror}; nothing is changed") from None
+    service.upkeep.forget(id)
     return service.upkeep.start()
 
 
@@ -110,6 +110,28 @@ def drop_leftovers(folder: Path) -> None:
             # Another service of the same folder may be receiving.
             if time.time() - path.stat().st_mtime > LEFTOVER:
                 path.unlink()
+
+
+async def _id_of(video: str, service: Service) -> str:
+    """The id of a video that may be taken out: one of the index, or a file that came as one but is not in there (yet)."""
+    folder = service.desk.folder
+    try:
+        id = await service.desk.id_of(video)
+        file_of(id, folder)
+    except HTTPException as refusal:
+        if refusal.status_code != 404 or not _uploaded(video, folder):
+            raise
+        return video
+    return id
+
+
+def _uploaded(video: str, folder: Path) -> bool:
+    try:
+        # No link on the way, not even one that stays inside: what is moved is what was named.
+        place_for(video, folder)
+        return file_of(video, folder) == folder.resolve() / video
+    except HTTPException:
+        return False
 
 
 def _check_room(service: Service, size: int) -> None:

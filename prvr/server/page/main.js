@@ -4,7 +4,7 @@ import { ghosts, hitCard, videoCard } from "./cards.js";
 import { at, make } from "./elements.js";
 import { address, conditionsOf, here, placeOf, questionOf } from "./place.js";
 import { ask, Refusal } from "./service.js";
-import { countOf, fileOf, percent } from "./words.js";
+import { countOf, percent, titleOf } from "./words.js";
 import { Watch } from "./watch.js";
 
 const HITS = 24;
@@ -34,17 +34,31 @@ async function render() {
   const place = here();
   const question = questionOf(place);
   const asked = Boolean(question.q || question.like);
-  document.body.dataset.view = place.video ? "watch" : asked ? "results" : "home";
-  document.title = [known.get(place.video)?.title ?? place.video, question.q, "prvr"].filter(Boolean).join(" · ");
+  document.body.dataset.view = place.video ? "watch" : asked || question.where ? "results" : "home";
+  name(place);
   at("sentence").value = question.q;
   at("where").value = question.where;
   if (question.where) openConditions(true);
-  if (place.video) watch.show(place, known.get(place.video) ?? { title: fileOf(place.video) });
+  if (place.video) watch.show(place, toldOf(place));
   else watch.close();
   mark(place.video);
   await fill(question, asked, place);
+  // What is shown by now; a link may lead to a video before anything is known of it.
+  name(here());
+  if (here().video) watch.learn(toldOf(here()));
   if (!place.video && opened) comeBack();
   opened = place.video || null;
+}
+
+function name(place) {
+  const title = place.video ? toldOf(place).title : "";
+  document.title = [title, place.q || place.where, "prvr"].filter(Boolean).join(" · ");
+}
+
+// How likely a video is belongs to the question that was answered.
+function toldOf(place) {
+  const { title = titleOf(place.video), probability = null } = known.get(place.video) ?? {};
+  return { title, probability: answered === JSON.stringify(questionOf(place)) ? probability : null };
 }
 
 async function fill(question, asked, place) {
@@ -52,11 +66,12 @@ async function fill(question, asked, place) {
   asking.abort();
   asking = new AbortController();
   const { signal } = asking;
+  known.clear();
   answered = JSON.stringify(question);
   const waiting = setTimeout(() => show({ title: "", items: ghosts(8) }), PATIENCE);
   try {
     if (asked) await showHits(question, place, signal);
-    else await showVideos(place, signal);
+    else await showVideos(question, place, signal);
     mark(here().video);
     if (history.state?.scroll && !here().video) scrollTo(0, history.state.scroll);
   } catch (problem) {
@@ -78,32 +93,53 @@ async function showHits(question, place, signal) {
     : await ask("api/similar", { video: question.like, t: question.t, k: HITS, where }, signal);
   signal.throwIfAborted();
   for (const hit of hits) known.set(hit.video, hit);
-  const title = question.q ? `“${question.q}”` : `Like a moment of ${known.get(question.like)?.title ?? fileOf(question.like)}`;
+  const title = question.q ? `“${question.q}”` : `Like a moment of ${titleOf(question.like)}`;
   const items = hits.map((hit, n) => hitCard(hit, n + 1, place));
-  const none = make("p", {}, where.length ? "No video meets these conditions." : "The index holds no other video.");
+  const none = make("p", {}, where.length ? "No video meets these conditions." : question.like ? "The index holds no other video." : "The index holds no videos.");
   show({ title, took: `${countOf(hits.length, "video")} in ${Math.round(1000 * seconds)} ms`, items, notice: hits.length ? [] : [none] });
   const best = hits[0];
   const doubtful = best && best.probability !== null && best.probability < 0.5;
   at("doubt").hidden = !doubtful;
   at("doubt").textContent = doubtful ? `Probably nothing here matches: the best video is ${percent(best.probability)} likely to. These are the nearest.` : "";
+  if (here().video) return;
   at("spoken").textContent = best ? `${countOf(hits.length, "video")} found. The best is ${best.title}.` : "Nothing was found.";
 }
 
-async function showVideos(place, signal) {
-  const { total, videos } = await ask("api/videos", { limit: PAGE }, signal);
+async function showVideos(question, place, signal) {
+  const where = conditionsOf(question.where);
+  const { total, videos } = await ask("api/videos", { limit: PAGE, where }, signal);
   signal.throwIfAborted();
-  const empty = [make("p", {}, "The index holds no videos yet."), make("p", {}, "Index a folder on this machine: prvr index VIDEOS INDEX")];
-  show({ title: "All videos", items: cardsOf(videos, place), notice: total ? [] : empty });
-  let count = videos.length;
-  const more = at("more");
-  more.hidden = count >= total;
-  more.onclick = async () => {
-    const next = await ask("api/videos", { limit: PAGE, offset: count }, signal);
-    const items = cardsOf(next.videos, place);
-    list.append(...items);
-    items[0]?.querySelector("a").focus({ preventScroll: true });
-    count += next.videos.length;
-    more.hidden = count >= next.total || next.videos.length === 0;
+  const empty = where.length
+    ? [make("p", {}, "No video meets these conditions.")]
+    : [make("p", {}, "The index holds no videos yet."), make("p", {}, "Index a folder on this machine: prvr index VIDEOS INDEX")];
+  const title = where.length ? `Videos with ${where.join(" and ")}` : "All videos";
+  show({ title, took: where.length ? countOf(total, "video") : "", items: cardsOf(videos, place), notice: total ? [] : empty });
+  if (where.length && !here().video) at("spoken").textContent = `${countOf(total, "video")} found.`;
+  at("more").hidden = videos.length >= total;
+  at("more").onclick = more({ limit: PAGE, where }, videos.length, place, signal);
+}
+
+// What a click on "Show more" does; another one while it is awaited would bring the same videos twice.
+function more(asked, count, place, signal) {
+  let waiting = false;
+  return async () => {
+    if (waiting) return;
+    waiting = true;
+    try {
+      const next = await ask("api/videos", { ...asked, offset: count }, signal);
+      notice([]);
+      const items = cardsOf(next.videos, place);
+      list.append(...items);
+      items[0]?.querySelector("a").focus({ preventScroll: true });
+      count += next.videos.length;
+      at("more").hidden = count >= next.total || next.videos.length === 0;
+    } catch (problem) {
+      if (problem.name === "AbortError") return;
+      notice([make("p", { role: "alert" }, problem.message)]);
+      if (!(problem instanceof Refusal)) throw problem;
+    } finally {
+      waiting = false;
+    }
   };
 }
 
@@ -112,13 +148,17 @@ function cardsOf(videos, place) {
   return videos.map((video) => videoCard(video, place));
 }
 
-function show({ title, took = "", items, notice = [] }) {
+function show({ title, took = "", items, notice: said = [] }) {
   at("results-title").textContent = title;
   at("took").textContent = took;
   list.replaceChildren(...items);
-  at("notice").replaceChildren(...notice.filter(Boolean));
-  at("notice").hidden = notice.length === 0;
+  notice(said.filter(Boolean));
   at("doubt").hidden = at("more").hidden = true;
+}
+
+function notice(said) {
+  at("notice").replaceChildren(...said);
+  at("notice").hidden = said.length === 0;
 }
 
 function mark(video) {
@@ -131,8 +171,10 @@ function mark(video) {
 }
 
 function comeBack() {
+  // Who has asked something else meanwhile stays in the box.
+  if (at("ask").contains(document.activeElement)) return;
   const card = [...list.children].find((one) => one.dataset.video === opened);
-  card?.querySelector("a").focus({ preventScroll: true });
+  (card?.querySelector("a") ?? at("results-title")).focus({ preventScroll: true });
   if (history.state?.scroll) scrollTo(0, history.state.scroll);
   else card?.scrollIntoView({ block: "nearest" });
 }
@@ -151,7 +193,8 @@ function step(by) {
 at("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   const [q, where] = [at("sentence").value.trim(), at("where").value.trim()];
-  if (q) go(questionOf({ q, like: "", t: "", where }));
+  // Without a sentence the list of all videos is narrowed, or whole again.
+  if (q || where || here().where) go(questionOf({ q, like: "", t: "", where }));
   else at("sentence").focus();
 });
 at("narrow").addEventListener("click", () => {

@@ -17,6 +17,16 @@ export async function ask(path, parameters, signal) {
   return answer;
 }
 
+// The status of an address without what is there; null where nobody answers.
+export async function statusOf(address, signal) {
+  try {
+    return (await fetch(address, { method: "HEAD", signal })).status;
+  } catch (problem) {
+    if (problem.name === "AbortError") throw problem;
+    return null;
+  }
+}
+
 const path = (video) => video.split("/").map(encodeURIComponent).join("/");
 
 export const mediaOf = (video) => `media/${path(video)}`;

@@ -3,7 +3,7 @@
 import { slider } from "./curve.js";
 import { at, make } from "./elements.js";
 import { address, here, questionOf } from "./place.js";
-import { ask, mediaOf, pictureOf, Refusal } from "./service.js";
+import { ask, mediaOf, pictureOf, Refusal, statusOf } from "./service.js";
 import { clock, fileOf, percent, stretch } from "./words.js";
 
 const BRANCHES = {
@@ -31,8 +31,22 @@ export class Watch {
     this.shown = shown;
     this.stop = new AbortController();
     this.probability = probability;
+    this.moments = null;
     this.build(place, title, seconds);
+    // On a link the keys of the player would be the link's.
+    this.heading.focus({ preventScroll: true });
+    at("spoken").textContent = `Player: ${title} at ${clock(seconds)}`;
     if (place.q || place.like) this.explain(place, seconds);
+  }
+
+  // What is learned of the shown video only after it was opened.
+  learn({ title, probability }) {
+    if (!this.player) return;
+    this.heading.textContent = title;
+    this.player.setAttribute("aria-label", title);
+    if (probability === this.probability) return;
+    this.probability = probability;
+    if (this.moments) this.facts.lastChild.replaceWith(parts(this.moments, probability));
   }
 
   close() {
@@ -84,6 +98,7 @@ export class Watch {
   }
 
   tell(moments, seconds) {
+    this.moments = moments;
     this.spans = [...moments.spans].sort((one, other) => one.start - other.start);
     if (moments.edges.length > 1) {
       this.line = slider(moments, { onSeek: (time) => this.seek(time) });
@@ -121,16 +136,20 @@ export class Watch {
     this.similar.href = address(questionOf({ q: "", like: video, t: seconds.toFixed(2), where: here().where }));
   }
 
-  unplayable(video) {
-    if (!this.player?.getAttribute("src")) return;
+  async unplayable(video) {
+    const { player } = this;
+    if (!player?.getAttribute("src")) return;
+    const status = await statusOf(mediaOf(video));
+    if (player !== this.player) return;
     const kind = video.slice(video.lastIndexOf(".") + 1);
+    const said = { 200: `This browser cannot play the file (${kind}).`, 404: "The file is no longer there." }[status];
     const note = make(
       "div",
       { class: "unplayable", role: "alert" },
-      make("p", {}, `This browser cannot play the file (${kind}).`),
-      make("a", { class: "button", href: mediaOf(video), download: fileOf(video) }, "Download it"),
+      make("p", {}, said ?? (status === null ? "The service does not answer. Is it still running?" : `The service answered with status ${status}.`)),
+      status === 200 ? make("a", { class: "button", href: mediaOf(video), download: fileOf(video) }, "Download it") : null,
     );
-    this.player.parentElement.append(note);
+    player.parentElement.append(note);
   }
 
   // What a key does in the player; false where it does nothing.

@@ -18,6 +18,8 @@ export function folderOf(video) {
   return video.includes("/") ? video.slice(0, video.lastIndexOf("/")) : "";
 }
 
+// As the service names a video that it has not told of yet.
+export const titleOf = (video) => fileOf(video).replace(/(?<=.)\.[^.]*$/, "").split(/[_\s]+/).filter(Boolean).join(" ") || video;
 export const fileOf = (video) => video.slice(video.lastIndexOf("/") + 1);
 export const percent = (share) => `${Math.round(100 * share)} %`;
 export const countOf = (number, thing) => `${number.toLocaleString("en")} ${thing}${number === 1 ? "" : "s"}`;
