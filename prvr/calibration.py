@@ -132,6 +132,25 @@ def fit(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"], *, s
     return Calibration(intercept, score, margin, size, split, queries, videos)
 
 
+def fitted(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"], *, split: str, name: str) -> Calibration:
+    """As `fit`, of what must be enough.
+
+    Args:
+        name: of the scores, for an error line and where there is no split.
+
+    Raises:
+        SettingError: there are too few, or the first hits are all right or all wrong.
+    """
+    found = fit(scores, correct, split=split or name)
+    if found is None:
+        queries, videos = scores.shape
+        raise SettingError(
+            f"{name} has {queries} queries and {videos} videos; probabilities take {LEAST_QUERIES} and {LEAST_VIDEOS} at least, "
+            "and first hits of both kinds, right and wrong"
+        )
+    return found
+
+
 def ask_twice(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"]) -> Asked:
     """Every query over the gallery, and every query again over the gallery without its correct videos."""
     parts = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -118,12 +119,14 @@ class VideoSearch:
             approximate: whether the first stage stands before the scan, in the setting that `prvr index verify` measured.
 
         Raises:
-            SettingError: a sentence without words or far too long, k below 1, or a condition that is none; or an approximate
-                search of an index elsewhere.
+            SettingError: a sentence without words or far too long, k below 1, a least score that is not finite, or a condition
+                that is none; or an approximate search of an index elsewhere.
             ModelError: an approximate search without a setting that was measured on these videos.
         """
         if k < 1:
             raise SettingError(f"k is {k}; ask for at least one hit")
+        if min_score is not None and not math.isfinite(min_score):
+            raise SettingError(f"the least score is {min_score}; give a finite number, such as 0.5")
         query, among = self.encode(text), [conditions.parse(condition) for condition in where]
         # How far the best is ahead of the second belongs to its probability.
         ask = approximable(self.index).search_approximately if approximate else self.index.search

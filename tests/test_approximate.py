@@ -463,3 +463,32 @@ def test_searched_approximately_by_python(gallery: Path) -> None:
     hits = open_index(gallery).search("a dog runs", k=4, approximate=True)
     assert hits == index.search("a dog runs", k=4)
     assert all(hit.spans for hit in hits)
+
+
+def test_the_service_searches_approximately_as_the_command_line_does(
+    gallery: Path, said: Callable[..., tuple[int, str, str]]
+) -> None:
+    pytest.importorskip("fastapi")
+    pytest.importorskip("httpx")
+    from serving import running
+
+    asked = ("search", gallery, "a dog runs", "--approximate")
+    with running(gallery) as service:
+
+        def answered(**more: object) -> list[tuple[str, float]]:
+            answer = service.client.get("/api/search", params={"q": "a dog runs", "k": 10, **more})
+            assert answer.status_code == 200
+            return [(hit["video"], hit["score"]) for hit in answer.json()["hits"]]
+
+        refused = service.client.get("/api/search", params={"q": "a dog runs", "approximate": "true"})
+        assert refused.status_code == 409
+        assert said(*asked) == (1, "", f"prvr: {refused.json()['error']}\n")
+        assert "has no measured setting for an approximate search; " in refused.json()["error"]
+        index = DiskIndex(gallery, ONE_FIELD)
+        assert index.count() == 40
+        index.keep_setting(setting(0.2, 4, 0.25), NONE, recall=1.0, queries=20)
+        index.close()
+        expected = [(hit["video"], pytest.approx(hit["score"])) for hit in json.loads(said(*asked, "--json")[1])["hits"]]
+        assert answered(approximate="true") == expected
+        assert answered() == answered(approximate="false") != expected
+        assert service.client.get("/api/search", params={"q": "a dog", "min_score": "nan"}).status_code == 422

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,9 @@ from waiting import until
 
 from prvr import checkpoint as checkpoints
 from prvr import cli
+from prvr.calibration import fit
 from prvr.features.packed import Packed
+from prvr.runs import Run, save_run
 
 COLOURS_SHOWN = [(first, second) for first in range(5) for second in range(5) if first != second][:12]
 SETTINGS = ["hidden=16", "heads=2", "epochs=3", "batch_videos=4", "lr=1e-3"]
@@ -302,6 +304,33 @@ def test_a_damaged_video_is_told_and_mended(prvr: Prvr, world: World) -> None:
     assert "12 videos, 1 damaged, taken out" in answer.out
     assert "1 added, 11 kept" in prvr("index", world.videos).out
     assert prvr("index", "verify", world.videos).status == 0
+
+
+def test_an_index_of_the_teacher_alone_is_calibrated_by_a_kept_run(prvr: Prvr, world: World, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    target = draw.integers(0, 20, 80)
+    scores = draw.normal(size=(80, 20)).astype(np.float32)
+    scores[np.arange(80), target] += 2
+    ids = (tuple(f"{kind}{n}" for n in range(size)) for kind, size in (("q", 80), ("v", 20)))
+    run = Run(scores, *ids, target=target, split="dev", system="teacher")
+    save_run(run, tmp_path / "dev.npz")
+    save_run(replace(run, queries=run.queries[:9], scores=scores[:9], target=target[:9]), tmp_path / "small.npz")
+    new = ("index", world.videos, tmp_path / "g", "--zero-shot", world.clip)
+    says(prvr(*new, "--calibrate", tmp_path / "small.npz"), "small.npz has 9 queries and 20 videos", "50 and 10 at least")
+    assert not (tmp_path / "g").exists()
+    assert prvr(*new).status == 0
+    assert prvr("search", tmp_path / "g", "red", "--json").json["measure"] == "score"
+    assert "12 kept" in prvr("index", world.videos, tmp_path / "g", "--calibrate", tmp_path / "dev.npz").out
+    asked = prvr("search", tmp_path / "g", "red", "--json").json
+    assert asked["measure"] == "probability"
+    expected = fit(scores, run.correct, split="dev")
+    assert expected is not None
+    assert checkpoints.load(tmp_path / "g" / "model").calibration == expected
+    hits = np.array([hit["score"] for hit in asked["hits"]])
+    assert [hit["probability"] for hit in asked["hits"]] == pytest.approx(expected.probabilities(hits, videos=12).tolist())
+    # What is said again of the index says nothing of its probabilities.
+    assert "12 kept" in prvr(*new).out
+    assert prvr("search", tmp_path / "g", "red", "--json").json == asked
 
 
 @pytest.mark.slow

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,8 @@ from prvr.errors import DataError, ModelError, SettingError
 from prvr.features.packed import PackedWriter
 from prvr.folder_index import Indexing, copy_index, index_folder, open_index, verify_index, watch_folder, zero_shot
 from prvr.folder_index.opening import FEATURES, store_of
-from prvr.folder_index.update import TRIES
+from prvr.folder_index.own import own_fields
+from prvr.folder_index.update import TRIES, Indexer
 from prvr.index.contract import Entry
 from prvr.index.disk import FILE, DiskIndex
 from prvr.video import VideoReader
@@ -312,7 +316,116 @@ def test_fields_that_are_wrong(line: str, told: str, videos: Path, teacher: Chec
         index_folder(videos, tmp_path / "gallery", teacher)
 
 
+def test_a_line_ends_where_a_line_feed_is(videos: Path) -> None:
+    (videos / "videos.jsonl").write_text('{"video": "a.mp4", "note": "one\u2028two\x85three"}\r\n', encoding="utf-8", newline="")
+    assert own_fields(videos, ["a.mp4"]) == ({"a.mp4": {"note": "one\u2028two\x85three"}}, {})
+
+
+def test_fields_that_cannot_be_read(videos: Path) -> None:
+    (videos / "videos.jsonl").mkdir()
+    with pytest.raises(DataError, match=r"cannot read .*videos\.jsonl: Is a directory"):
+        own_fields(videos, ["a.mp4"])
+
+
 # Watching
+
+
+class Enough(Exception):
+    """What ends a watch that a test has seen enough of."""
+
+
+@pytest.fixture
+def watched(
+    videos: Path, teacher: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[int, Indexing]]:
+    """What a watch tells, by the look at which it does, where something is done to the folder after each look."""
+
+    def watch(*between: Callable[[], object]) -> dict[int, Indexing]:
+        done, told, steps = [0], {}, iter(between)
+
+        def step(seconds: float) -> None:
+            done[0] += 1
+            next(steps, enough)()
+
+        def enough() -> None:
+            raise Enough
+
+        monkeypatch.setattr("prvr.folder_index.watch.time", SimpleNamespace(sleep=step))
+        with suppress(Enough):
+            told.update((done[0] + 1, one) for one in watch_folder(videos, tmp_path / "gallery", teacher))
+        return told
+
+    return watch
+
+
+def nothing() -> None:
+    pass
+
+
+def test_fields_that_are_being_written_are_awaited(
+    videos: Path, watched: Callable[..., dict[int, Indexing]], tmp_path: Path
+) -> None:
+    own = videos / "videos.jsonl"
+    own.write_text('{"video": "a.mp4", "camera": "north"}\n')
+    told = watched(
+        nothing,
+        lambda: own.write_text('{"video": "a.mp'),
+        lambda: own.write_text('{"video": "a.mp4", "cam'),
+        lambda: own.write_text('{"video": "a.mp4", "camera": "south"}\n{"video": "b.mp4"}\n'),
+        nothing,
+        nothing,
+    )
+    everything = ("a.mp4", "b.mp4", "deep/c.mp4")
+    assert told == {2: Indexing(everything, (), (), {}), 6: Indexing((), everything, (), {})}
+    assert entries(tmp_path / "gallery")["a.mp4"].about["camera"] == "south"
+
+
+def test_fields_that_stay_broken_are_told_once_and_awaited(
+    videos: Path, stock: dict[str, Path], watched: Callable[..., dict[int, Indexing]], tmp_path: Path
+) -> None:
+    own = videos / "videos.jsonl"
+    own.write_text('{"video": "a.mp4", "camera": "north"}\n')
+    told = watched(
+        nothing,
+        lambda: (own.write_text('{"video": "a.mp4"\n'), shutil.copy2(stock["white"], videos / "d.mp4")),
+        nothing,
+        nothing,
+        lambda: shutil.copy2(stock["black"], videos / "e.mp4"),
+        nothing,
+        lambda: own.write_text('{"video": "a.mp4", "camera": "south"}\n'),
+        nothing,
+        nothing,
+    )
+    everything = ("a.mp4", "b.mp4", "deep/c.mp4")
+    assert list(told) == [2, 4, 9]
+    assert told[4] == Indexing((), everything, (), {"videos.jsonl": told[4].problems["videos.jsonl"]})
+    assert re.fullmatch(
+        r".*, line 1 is not a JSON object .*; until then the index stays as it is", told[4].problems["videos.jsonl"]
+    )
+    assert told[9] == Indexing(("d.mp4", "e.mp4"), everything, (), {})
+    assert entries(tmp_path / "gallery")["a.mp4"].about["camera"] == "south"
+
+
+def test_fields_that_are_written_at_the_moment_of_an_update(
+    videos: Path, watched: Callable[..., dict[int, Indexing]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, real, torn = videos / "videos.jsonl", Indexer.update, ['{"video": "a.mp']
+
+    def update(self: Indexer, **told: Any) -> Indexing:
+        if torn:
+            own.write_text(torn.pop())
+        return real(self, **told)
+
+    monkeypatch.setattr(Indexer, "update", update)
+    told = watched(nothing, lambda: own.write_text("\n"), nothing, nothing)
+    assert {look: done.problems for look, done in told.items()} == {4: {}}
+
+    def full(self: Indexer, **told: Any) -> Indexing:
+        raise DataError("the disk is full")
+
+    monkeypatch.setattr(Indexer, "update", full)
+    with pytest.raises(DataError, match="the disk is full"):
+        watched(nothing, nothing)
 
 
 def test_a_watched_folder_is_followed(

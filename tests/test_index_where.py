@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from prvr.errors import SettingError
@@ -33,6 +35,13 @@ VIDEOS = {
         ("date=2026-01", "a"),
         ("date>2026-02-01", ""),
         ("date>2026-02-01T01:00:00", "d"),
+        ("date>=2026", "abd"),
+        ("date<2026", "c"),
+        ("date<=2026-02-01T00:00:00", "abc"),
+        ("date=2026-02-01 08:00", "d"),
+        ("date=2026-02-01T08:00:00Z", "d"),
+        ("date=2026-02-01T10:00:00+02:00", "d"),
+        ("date>2026-02-01T10:00:00+02:00", ""),
         ("camera=north", "a"),
         ("camera!=north", "bcd"),
         ("camera=a = b", "d"),
@@ -65,9 +74,68 @@ def test_several_conditions_must_all_be_met() -> None:
         ("folder>trips", "a folder is asked for by = or !="),
         ("duration>long", "a duration is a number of seconds"),
         ("duration>nan", "a duration is a number of seconds"),
+        ("date<31.12.1990", "'31.12.1990' is no date; write a year, a month or a day, such as 'date>=2026-01-31'"),
+        ("date>=01/02/2999", "'01/02/2999' is no date"),
+        ("date=2026-1", "'2026-1' is no date"),
+        ("date=abc", "'abc' is no date"),
+        ("date>yesterday", "'yesterday' is no date"),
+        ("date=2026-02-30", "'2026-02-30' is no date"),
+        ("date=2026-13", "'2026-13' is no date"),
+        ("date=0000", "'0000' is no date"),
+        ("date=20260131", "'20260131' is no date"),
+        ("date=2026-W05", "'2026-W05' is no date"),
+        ("date=2026-01-31T25:00", "'2026-01-31T25:00' is no date"),
+        ("date=2026-01-31T", "'2026-01-31T' is no date"),
+        ("date=0001-01-01T00:00+09:00", "is no date; write a year"),
         ("camra=north", "no video has a field 'camra'; did you mean 'camera'?"),
     ],
 )
 def test_what_is_no_condition(text: str, line: str) -> None:
     with pytest.raises(SettingError, match=line.replace("?", r"\?")):
         accepted(VIDEOS, [parse(text)])
+
+
+WITHIN: dict[str, dict[str, Any]] = {
+    "a.mp4": {"gps": {"lat": 1.5, "place": {"name": "Bern"}}, "a.b": 1, "people": [{"name": "x"}, "y"]},
+    "b.mp4": {"gps": {"lat": 47, "tags": ["peak"]}, "a": {"b": 2}, "crew": [{"name": "z"}], "seen": {}},
+    "c.mp4": {"gps": "unknown", "crew": [], "seen": {}},
+    "d.mp4": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "letters"),
+    [
+        ("gps.lat>1", "ab"),
+        ("gps.lat<10", "a"),
+        ("gps.place.name=Bern", "a"),
+        ("gps.tags=peak", "b"),
+        ("a.b>=1", "ab"),
+        ("a.b=2", "b"),
+        # What is compared is text, numbers and words: no object is equal to anything, or other than it.
+        ("gps=1", ""),
+        ("gps!=1", "c"),
+        ("people=y", "a"),
+        ("people={'name': 'x'}", ""),
+        ("crew!=z", "c"),
+    ],
+)
+def test_fields_within_fields(text: str, letters: str) -> None:
+    assert accepted(WITHIN, [parse(text)]) == [id for id in WITHIN if id[0] in letters]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("gps=1", "the field 'gps' holds JSON objects, which are not compared; ask for a field within, such as 'gps.lat'"),
+        ("gps.place=Bern", "the field 'gps.place' holds JSON objects, .* such as 'gps.place.name'"),
+        ("gps.lon>1", "no video has a field 'gps.lon'; did you mean 'gps.lat'"),
+        ("gps.lat.deg>1", "no video has a field 'gps.lat.deg'; did you mean 'gps.lat'"),
+        ("gps.>1", "no video has a field 'gps.'; did you mean 'gps"),
+        ("crew=z", "the field 'crew' holds JSON objects, .*; give what is asked for a field of its own"),
+        ("seen=1", "the field 'seen' holds JSON objects, .*; give what is asked for a field of its own"),
+    ],
+)
+def test_objects_are_not_compared(text: str, line: str) -> None:
+    with pytest.raises(SettingError, match=line):
+        accepted({"a.mp4": WITHIN["a.mp4"], "b.mp4": WITHIN["b.mp4"]}, [parse(text)])

@@ -119,6 +119,9 @@ def test_a_query_that_is_no_sentence(search: VideoSearch) -> None:
         search.search("a dog", k=-1)
     with pytest.raises(SettingError, match="'duration' is not a condition"):
         search.search("a dog", where=["duration"])
+    for least in (float("nan"), float("inf"), -float("inf")):
+        with pytest.raises(SettingError, match=f"the least score is {least}; give a finite number, such as 0.5"):
+            search.search("a dog", min_score=least)
 
 
 def test_a_least_score_leaves_out_the_rest(search: VideoSearch) -> None:

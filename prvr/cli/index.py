@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -34,6 +35,10 @@ def index(
     parts: Parts = "",
     rate: Annotated[float | None, typer.Option(help="With --zero-shot: frames per second, 1 if not said.", min=0.01)] = None,
     dtype: Annotated[str, typer.Option(help="float16 or float32; that of the index, float16 for a new one.")] = "",
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(help="Fit probabilities of hits on this run of the same model, kept by prvr evaluate --save: DEV.npz."),
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Go on: index again whenever the folder changes.")] = False,
     device: Device = "cpu",
     as_json: Json = False,
@@ -49,6 +54,8 @@ def index(
         raise SettingError(f"dtype is {dtype!r}; it takes float16 or float32")
     target = path or videos / folder_index.DEFAULT
     checkpoint = _checkpoint(target, model, zero_shot, rate=rate, parts=parts)
+    if calibrate is not None:
+        checkpoint = _calibrated(checkpoint, calibrate)
     stored: Literal["float16", "float32"] | None = "float32" if dtype == "float32" else "float16" if dtype else None
     with progress() as tell:
         if watch:
@@ -81,6 +88,14 @@ def _checkpoint(path: Path, model: Path | None, zero_shot: str, *, rate: float |
             f"there is no index in {path} yet, so say which model: --model RUN for a trained student, or --zero-shot ENCODER "
             "for the teacher alone"
         ) from None
+
+
+def _calibrated(checkpoint: Checkpoint, path: Path) -> Checkpoint:
+    from prvr.calibration import fitted
+    from prvr.runs import load_run
+
+    run = load_run(path)
+    return replace(checkpoint, calibration=fitted(run.scores, run.correct, split=run.split, name=str(path)))
 
 
 def _tell(done: Indexing, path: Path, as_json: bool) -> None:

@@ -118,11 +118,18 @@ def made_or_reopened(
         if store.header.videos != header.videos:
             _moved(store, path, videos)
         # Again for an index that is there: its encoder may have moved, and search opens it from where the copy says.
-        checkpoints.save(checkpoint, path / MODEL)
+        checkpoints.save(_still_calibrated(checkpoint, path / MODEL), path / MODEL)
     except BaseException:
         store.close()
         raise
     return store
+
+
+def _still_calibrated(checkpoint: Checkpoint, copy: Path) -> Checkpoint:
+    """With the probabilities of the copy of it that is there, if it has none of its own."""
+    if checkpoint.calibration is not None or not (copy / checkpoints.CONFIG).exists():
+        return checkpoint
+    return replace(checkpoint, calibration=checkpoints.load(copy).calibration)
 
 
 def _moved(store: DiskIndex, path: Path, videos: Path) -> None:

@@ -22,15 +22,18 @@ def own_fields(folder: Path, videos: Collection[str]) -> tuple[dict[str, dict[st
     """The fields of each video that has any, and what is wrong with lines about videos that are not there.
 
     Raises:
-        DataError: a line is broken, or gives a name to a field that the index itself has.
+        DataError: a line is broken, or gives a name to a field that the index itself has; or the file cannot be read.
     """
     path = folder / FILE
-    if not path.exists():
-        return {}, {}
     fields: dict[str, dict[str, Any]] = {}
     strangers: dict[str, str] = {}
     try:
-        lines = path.read_text().splitlines()
+        # A line ends at a line feed alone: within a string, JSON leaves other separators as they are.
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        return {}, {}
+    except OSError as problem:
+        raise DataError(f"cannot read {path}: {problem.strerror}; check its permissions and the disk") from None
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8 text; write it again as UTF-8") from None
     for number, line in enumerate(lines, start=1):

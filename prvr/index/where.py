@@ -2,8 +2,9 @@
 
     folder=trips/2025   in that folder or below it
     duration>60         seconds
-    date>=2026-01-01    the day on which the file was last written
+    date>=2026-01-01    when the file was last written, in UTC: a year, a month, a day, or a day with a time
     camera=north        a field of one's own; where it holds a list, = asks for one of its items
+    gps.lat>47          a field within a field that holds a JSON object
 
 A video without the field meets no condition about it.
 """
@@ -13,8 +14,9 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
 from typing import Any
 
 from prvr.errors import SettingError, nearest
@@ -28,6 +30,7 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 FOLDER = "folder"
+ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,11 @@ class Condition:
         if self.field == FOLDER:
             inside = self.value.strip("/") in ("", ".") or f"/{video}".startswith(f"/{self.value.strip('/')}/")
             return compare(inside, True)
-        if self.field not in about:
+        known = _value(about, self.field)
+        if not comparable(known):
             return False
-        known = about[self.field]
         if isinstance(known, list):
-            return compare(any(_compared(item, self.value, operator.eq) for item in known), True)
+            return compare(any(_compared(item, self.value, operator.eq) for item in known if comparable(item)), True)
         return _compared(known, self.value, compare)
 
 
@@ -56,7 +59,7 @@ def parse(text: str) -> Condition:
     """A condition from FIELD, an operator and VALUE, such as duration>60.
 
     Raises:
-        SettingError: it is none, or asks for more or less of what has no order.
+        SettingError: it is none, asks for more or less of what has no order, or for a duration or a date that is none.
     """
     parts = re.fullmatch(r"\s*([^\s=!<>]+)\s*(=|!=|<=|>=|<|>)\s*(.*?)\s*", text, flags=re.S)
     if parts is None or not parts[3]:
@@ -66,6 +69,8 @@ def parse(text: str) -> Condition:
         raise SettingError(f"{text!r}: a folder is asked for by = or !=")
     if condition.field == "duration" and _number(condition.value) is None:
         raise SettingError(f"{text!r}: a duration is a number of seconds, such as 'duration>60'")
+    if condition.field == "date":
+        return replace(condition, value=_date(condition.value, text))
     return condition
 
 
@@ -73,16 +78,75 @@ def accepted(known: Mapping[str, Mapping[str, Any]], conditions: Sequence[Condit
     """The videos that meet all conditions.
 
     Raises:
-        SettingError: no video has the field of a condition; the nearest one is suggested.
+        SettingError: no video has the field of a condition (the nearest one is suggested), or none has anything there that can
+            be compared.
     """
     for condition in conditions:
-        if condition.field != FOLDER and known and not any(condition.field in about for about in known.values()):
-            raise SettingError(f"no video has a field {condition.field!r}; {nearest(condition.field, _fields(known.values()))}")
+        if condition.field != FOLDER and known:
+            _check_field(condition.field, known.values())
     return [video for video, about in known.items() if all(condition.accepts(video, about) for condition in conditions)]
 
 
+def comparable(value: Any) -> bool:
+    """Whether anything can be compared with what is known: with all but JSON objects."""
+    if isinstance(value, list):
+        return not value or not all(isinstance(item, Mapping) for item in value)
+    return value is not ABSENT and not isinstance(value, Mapping)
+
+
+def _check_field(field: str, abouts: Collection[Mapping[str, Any]]) -> None:
+    objects = False
+    for about in abouts:
+        value = _value(about, field)
+        if comparable(value):
+            return
+        objects = objects or value is not ABSENT
+    names = _fields(abouts)
+    if not objects:
+        raise SettingError(f"no video has a field {field!r}; {nearest(field, names)}")
+    within = sorted(name for name in names if name.startswith(f"{field}."))
+    remedy = f"ask for a field within, such as {within[0]!r}" if within else "give what is asked for a field of its own"
+    raise SettingError(f"the field {field!r} holds JSON objects, which are not compared; {remedy}")
+
+
+def _value(about: Mapping[str, Any], field: str) -> Any:
+    """What is known under a name; a.b is b within a where nothing is called a.b itself."""
+    if field in about:
+        return about[field]
+    value: Any = about
+    for name in field.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            return ABSENT
+        value = value[name]
+    return value
+
+
 def _fields(abouts: Iterable[Mapping[str, Any]]) -> set[str]:
-    return {FOLDER}.union(*(about.keys() for about in abouts))
+    """All names that something is known under, those within objects with a dot."""
+    names, waiting = {FOLDER}, [("", about) for about in abouts]
+    while waiting:
+        above, about = waiting.pop()
+        names |= {above + name for name in about}
+        waiting += [(f"{above}{name}.", value) for name, value in about.items() if isinstance(value, Mapping)]
+    return names
+
+
+def _date(value: str, text: str) -> str:
+    """A year, a month or a day as it is; a time as the moment in UTC, written as the index writes it.
+
+    Raises:
+        SettingError: it is none of these, or no calendar has it.
+    """
+    try:
+        if re.fullmatch(r"[0-9]{4}(-[0-9]{2}){0,2}", value):
+            date.fromisoformat(value + "-01-01"[len(value) - 4 :])
+            return value
+        if re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]", value):
+            moment = datetime.fromisoformat(value)
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+    except (ValueError, OverflowError):
+        pass
+    raise SettingError(f"{text!r}: {value!r} is no date; write a year, a month or a day, such as 'date>=2026-01-31'")
 
 
 def _compared(known: Any, value: str, compare: Callable[[Any, Any], bool]) -> bool:

@@ -179,6 +179,10 @@ class QdrantIndex:
     def _served(self, condition: Condition) -> Filter | None:
         if condition.field != FOLDER and not self._any(known(condition.field, *KINDS)):
             return None
+        whole = condition.field.split(".")[0]
+        if whole != condition.field and self._any(known(whole, "strange")):
+            # The server does not look into objects.
+            return None
         kinds = unserved(condition)
         return None if kinds and self._any(known(condition.field, *kinds)) else served(condition)
 

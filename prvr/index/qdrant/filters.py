@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from prvr.index.where import FOLDER, Condition
+from prvr.index.where import FOLDER, Condition, comparable
 
 Filter = dict[str, Any]
 """A filter in the words of Qdrant's interface."""
@@ -113,7 +113,9 @@ def _kind(value: Any) -> str:
     if isinstance(value, int | float):
         return "number" if _number(value) is not None else "strange"
     if isinstance(value, list):
-        return "list"
+        return "list" if comparable(value) else "strange"
+    if not comparable(value):
+        return "strange"
     return "day" if re.fullmatch(r"\d{4}-\d\d-\d\dT.*", str(value)) else "text"
 
 
