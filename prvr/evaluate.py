@@ -23,10 +23,16 @@ from prvr.index.exact import ExactIndex
 from prvr.methods.contract import Embeddings, Model
 from prvr.metrics import MomentRetrieval, Retrieval, moment_retrieval, overlap, ranks, retrieval
 from prvr.moments import find_spans
-from prvr.runs import Facts, Run
+from prvr.runs import UNSAID, Facts, Run
 from prvr.search import encode_queries
 
 QUERIES_AT_ONCE = 256
+# What figures are called by if they are of a split that the model was made with; no protocol reports such figures.
+MADE_WITH = {
+    "train": "on the training split",
+    "dev": "on the split that chose the epoch",
+    "all": "on all splits including training",
+}
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ def run_of(
     dataset: Dataset,
     *,
     system: str,
-    protocol: str = "honest",
+    protocol: str = UNSAID,
     seed: int | None = None,
     calibration: Calibration | None = None,
 ) -> Run:
@@ -114,6 +120,18 @@ def run_of(
         seed=seed,
         calibration=calibration,
     )
+
+
+def protocol_of(checkpoint: Checkpoint, split: str) -> str:
+    """The protocol of a model's figures on a split: that of its training, unless the split took part in it."""
+    if checkpoint.method == "zero_shot":
+        # Nothing of it was learnt or chosen on any split.
+        return "honest"
+    known = str(checkpoint.about.get("protocol", UNSAID))
+    # By the protocol `community` the dev split is not used at all.
+    if known == UNSAID or (known == "community" and split == "dev"):
+        return known
+    return MADE_WITH.get(split, known)
 
 
 def retrieve(model: Model, dataset: Dataset, features: FeatureSet) -> Retrieval:

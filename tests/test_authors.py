@@ -32,6 +32,7 @@ from prvr.authors import import_checkpoint, quarantine
 from prvr.authors.names import our_name, read_names
 from prvr.checkpoint import CONFIG, Source
 from prvr.errors import ModelError, SettingError
+from prvr.evaluate import protocol_of
 from prvr.methods.dl_dkd import DlDkd
 
 FOLDERS = ["model_double", "model_single", "model_iccv"]
@@ -123,6 +124,7 @@ def test_what_is_known_of_an_imported_checkpoint(easydict: type, tmp_path: Path,
     assert set(done.left_out) == {name for name in weights("model_iccv") if name.startswith("A_query_input_proj.")}
     assert len(done.left_out) == 4
     assert made.about["epoch"] == 57
+    assert protocol_of(made, "test") == "community"
     assert made.about["imported"]["file"] == "model.ckpt"
     assert made.about["imported"]["stored"]["margin"] == 0.2
 

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.metrics import overlap
 from prvr.runs import Run, load_run, save_run
 from prvr.search import encode_queries, moment
+from prvr.toy import write_toy
 
 TEACHER, WORDS = "clip_vit_base_patch32", "all_minilm_l6_v2"
 COLUMNS, VIDEOS, PER_VIDEO = 6, 12, 2
@@ -65,7 +67,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     reads = Reads(Source(TEACHER, COLUMNS), Source(WORDS, COLUMNS))
     student = checkpoints.build("dl_dkd", DlDkdConfig(hidden=8, heads=2), reads)
-    checkpoints.save(student, root / "run")
+    checkpoints.save(replace(student, about={"protocol": "honest"}), root / "run")
     return root
 
 
@@ -128,6 +130,47 @@ def test_the_protocol_is_the_checkpoints(prvr: Prvr, place: Path) -> None:
     assert json.loads(prvr("evaluate", "run.npz", "--json").out)["protocol"] == "community"
 
 
+def test_a_checkpoint_that_says_no_protocol(prvr: Prvr, place: Path) -> None:
+    told(place, {})
+    assert protocol(prvr, "--model", "run") == "not said"
+    assert protocol(prvr, "--zero-shot", TEACHER) == "honest"
+
+
+@pytest.mark.parametrize(
+    ("split", "honest", "community"),
+    [
+        ("train", "on the training split", "on the training split"),
+        ("dev", "on the split that chose the epoch", "community"),
+        ("test", "honest", "community"),
+        ("all", "on all splits including training", "on all splits including training"),
+    ],
+)
+def test_a_split_that_the_model_was_made_with_is_named(prvr: Prvr, place: Path, split: str, honest: str, community: str) -> None:
+    path = place / "videos" / "captions.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    given = {line["video"]: ("train", "dev", "test")[n // PER_VIDEO % 3] for n, line in enumerate(lines)}
+    path.write_text("".join(json.dumps({**line, "split": given[line["video"]]}) + "\n" for line in lines))
+    assert protocol(prvr, "--model", "run", "--split", split) == honest
+    told(place, {"protocol": "community"})
+    assert protocol(prvr, "--model", "run", "--split", split) == community
+    # A teacher alone has learnt from none of them.
+    assert protocol(prvr, "--zero-shot", TEACHER, "--split", split) == "honest"
+
+
+def told(place: Path, about: dict[str, object]) -> None:
+    """The checkpoint of the student, which now says this of itself."""
+    path = place / "run" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "about": about}))
+
+
+def protocol(prvr: Prvr, *options: str) -> str:
+    """The protocol that `prvr evaluate` names, in its last line and in JSON."""
+    line = prvr("evaluate", "videos", "features", *options).out.splitlines()[-1]
+    value = prvr("evaluate", "videos", "features", *options, "--json").json["protocol"]
+    assert line == f"protocol: {value}"
+    return value
+
+
 def test_ties_are_named_and_counted(prvr: Prvr, place: Path) -> None:
     assert prvr("evaluate", *FOLDER, "--save", "run.npz").status == 0
     run = load_run("run.npz")
@@ -170,6 +213,85 @@ def test_options_that_would_say_nothing(prvr: Prvr, place: Path) -> None:
     says(prvr("evaluate", "run.npz", "--model", "run"), "model run is not for a run")
     says(prvr("evaluate", "run.npz", "--split", "dev"), "split dev is not for a run")
     says(prvr("evaluate", *FOLDER, "--queries", "x"), "queries x is not for a folder of videos")
+    says(prvr("evaluate", "run.npz", "--gallery", "none"), "gallery none is not for a run")
+    says(prvr("evaluate", "run.npz", "--depth", "3"), "--depth 3", "--trec FILE")
+    assert prvr("evaluate", "run.npz", "--trec", "out.trec").status == 0
+    says(prvr("evaluate", "out.trec", "--truth", "out.trec.qrels", "--queries", "none"), "queries none is not for a run")
+
+
+def test_groups_of_which_nothing_is_known(prvr: Prvr, place: Path) -> None:
+    assert prvr("evaluate", *FOLDER, "--trec", "out.trec").status == 0
+    grouped = ("--groups", "--save", "run.npz")
+    says(prvr("evaluate", "out.trec", "--truth", "out.trec.qrels", *grouped), "of out.trec", "start, end and duration")
+    # A folder's captions have moments, and no lengths.
+    says(prvr("evaluate", "out.trec", "--truth", "videos/captions.jsonl", *grouped), "of out.trec", "start, end and duration")
+    assert not (place / "run.npz").exists()
+
+
+def test_groups_of_another_programs_run(prvr: Prvr, place: Path) -> None:
+    first = prvr("evaluate", *FOLDER, "--trec", "out.trec", "--groups", "--json").json["groups"]
+    lines = [json.loads(line) for line in (place / "videos" / "captions.jsonl").read_text().splitlines()]
+    lengths = [6.0 + n // PER_VIDEO for n in range(len(lines))]
+    told = ({**line, "duration": length} for line, length in zip(lines, lengths, strict=True))
+    (place / "truth.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
+    again = prvr("evaluate", "out.trec", "--truth", "truth.jsonl", "--groups", "--json").json["groups"]
+    assert again == {name: parts for name, parts in first.items() if name != "kind"}
+
+
+def test_a_packages_annotations_as_a_truth(prvr: Prvr, tmp_path: Path) -> None:
+    package = write_toy(tmp_path, train_videos=4, test_videos=3)
+    lines = [json.loads(line) for line in (package / "annotations" / "test.jsonl").read_text().splitlines()]
+    ranked = "".join(f"{line['desc_id']} Q0 {line['vid_name']} 1 0.5 s\n" for line in lines)
+    (tmp_path / "out.trec").write_text(ranked)
+    answer = prvr("evaluate", tmp_path / "out.trec", "--truth", package / "annotations" / "test.jsonl", "--groups", "--json")
+    assert answer.status == 0, answer.err
+    assert (answer.json["r1"], answer.json["videos"]) == (100, 3)
+    assert "moment / video, sextiles" in answer.json["groups"]
+
+
+# A gallery that nobody named
+
+
+def test_videos_that_only_a_run_names_are_told(prvr: Prvr, place: Path) -> None:
+    Path("qrels").write_text("q1 0 a 1\nq2 0 b 1\n")
+    Path("out.trec").write_text("q1 Q0 x 1 0.9 s\nq1 Q0 a 2 0.5 s\nq2 Q0 y 1 0.5 s\n")
+    Path("gallery").write_text("a\nb\nx\ny\nz\n")
+    answer = prvr("evaluate", "out.trec", "--truth", "qrels", "--json")
+    (line,) = answer.err.splitlines()
+    assert line.startswith(
+        "prvr: out.trec: 2 of its videos are correct for no query of the truth, 'x' first, and join the gallery"
+    )
+    assert line.endswith("--gallery FILE")
+    assert (answer.json["videos"], answer.json["joined_gallery"]) == (4, {"videos": 2, "first": "x"})
+    fixed = prvr("evaluate", "out.trec", "--truth", "qrels", "--gallery", "gallery", "--json")
+    assert (fixed.err, fixed.json["videos"]) == ("", 5)
+    assert "joined_gallery" not in fixed.json
+
+
+# Labels of further correct videos
+
+
+def test_labels_count_for_a_model_and_for_its_run(prvr: Prvr, place: Path) -> None:
+    label = {"query_id": "00.mp4#enc#0", "caption": "sentence 0-0", "gt_video_ids": ["00.mp4", "03.mp4", "elsewhere"]}
+    alone = {"query_id": "01.mp4#enc#0", "caption": "Sentence 1-0.", "gt_video_ids": ["01.mp4"]}
+    with zipfile.ZipFile("labels.zip", "w") as archive:
+        archive.writestr("videos/x.gt.jsonl", f"{json.dumps(label)}\n{json.dumps(alone)}\n")
+    answer = prvr("evaluate", *FOLDER, "--also", "labels.zip", "--save", "run.npz")
+    assert answer.status == 0, answer.err
+    lines = answer.out.splitlines()
+    assert lines[-2] == "2 of 24 queries are labelled in labels.zip"
+    assert any(line.startswith("1 further correct videos") for line in lines)
+    value = prvr("evaluate", *FOLDER, "--also", "labels.zip", "--json").json
+    assert value["labelled"] == 2
+    # Kept without labels, and given them afterwards.
+    assert prvr("evaluate", *FOLDER, "--save", "bare.npz", "--trec", "out.trec").status == 0
+    assert prvr("evaluate", "bare.npz", "--also", "labels.zip", "--json").json == value
+    other = prvr("evaluate", "out.trec", "--truth", "videos/captions.jsonl", "--also", "labels.zip", "--json").json
+    assert (other["labelled"], other["covered1"]) == (2, value["covered1"])
+    says(prvr("evaluate", "out.trec", "--truth", "out.trec.qrels", "--also", "labels.zip"), "found by the words of a query")
+    says(prvr("evaluate", *FOLDER, "--also", "none.zip"), "no labels at none.zip")
+    says(prvr("evaluate", *FOLDER, "--also", "labels.zip", "--truth", "x"), "leave one of them out")
+    says(prvr("evaluate", "bare.npz", "--truth", "labels.zip"), "--also labels.zip")
 
 
 def test_nothing_is_written_where_something_is_wrong(prvr: Prvr, place: Path) -> None:
@@ -221,6 +343,24 @@ def test_compare_says_where_protocols_differ_and_what_does_not_fit(prvr: Prvr, p
     says(prvr("compare", "a.npz", "a.npz"), "two systems are called 'a'")
     says(prvr("compare", "a.npz", "b="), "names no run")
     says(prvr("compare", "a.npz", "none.npz"), "no run at none.npz")
+
+
+def test_compare_reads_what_evaluate_reads(prvr: Prvr, place: Path) -> None:
+    assert prvr("evaluate", *FOLDER, "--save", "a.npz", "--trec", "a.trec").status == 0
+    run = load_run("a.npz")
+    np.save("b.npy", run.scores)
+    Path("queries").write_text("".join(f"{id}\n" for id in run.queries))
+    Path("gallery").write_text("".join(f"{id}\n" for id in run.videos))
+    given = ("--truth", "a.trec.qrels", "--gallery", "gallery", "--queries", "queries")
+    answer = prvr("compare", "a.npz", "b=a.trec", "c=b.npy", *given, "--resamples", 50, "--json")
+    assert answer.status == 0, answer.err
+    of = answer.json["effects"]
+    assert {of[name][measure]["difference"] for name in ("b", "c") for measure in of[name]} == {0}
+    lines = prvr("compare", "a.npz", "b=a.trec", *given[:4], "--resamples", 50).out.splitlines()
+    assert lines[-1] == "protocols differ: a honest, b not said"
+    says(prvr("compare", "a.npz", "b=a.trec"), "a.trec does not say which videos are correct; give --truth FILE")
+    says(prvr("compare", "a.npz", "b.npy", *given[:2]), "--queries FILE --gallery FILE")
+    says(prvr("compare", "a.npz", "run"), "no run at run")
 
 
 def test_help_with_an_example(prvr: Prvr) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from commands import Prvr
+from commands import Prvr, says
 from method_checks import build, check_invariants, noise
 from tiny_encoders import make_roberta, make_textual, make_visual
 from tiny_videos import plain, write_video
@@ -140,6 +141,7 @@ def test_a_trained_student_is_fused_kept_and_evaluated(world: tuple[Path, Path],
     small = ("--preset", "dl-dkd++/toy", "epochs=2", "hidden=8", "max_frames=128")
     trained = prvr("train", package, packed, tmp_path / "run", *names, *small)
     assert trained.status == 0, trained.err
+    assert "prvr fuse" not in trained.out
     done = prvr("fuse", package, packed, tmp_path / "run", tmp_path / "both", "--teacher", "strong", "--json")
     assert done.status == 0, done.err
     said = json.loads(done.out)
@@ -157,6 +159,33 @@ def test_a_trained_student_is_fused_kept_and_evaluated(world: tuple[Path, Path],
     np.testing.assert_allclose(found, (1 - weight) * parts[0] + weight * parts[1], atol=1e-5)
     answered = prvr("evaluate", package, packed, "--model", tmp_path / "both", "--json")
     assert answered.status == 0, answered.err
+
+
+def test_prvr_best_reads_its_teacher_and_says_how_to_ask_it(world: tuple[Path, Path], tmp_path: Path, prvr: Prvr) -> None:
+    package, packed = world
+    small = ("epochs=1", "hidden=8", "heads=2", "max_frames=128", "--preset", "prvr-best/toy", "--teacher", "strong")
+    for frames, words, take in (
+        (("--frames", "toy_frames"), "words", "take --frames toy_frames+strong --words words+strong, or preset dl-dkd++/toy"),
+        ((), "words", "and those of 'strong' are not in --words words; take --words words+strong"),
+        (
+            ("--frames", "toy_frames"),
+            "words+strong",
+            "'strong' are not in --frames toy_frames; take --frames toy_frames+strong, or",
+        ),
+    ):
+        says(prvr("train", package, packed, tmp_path / "run", *frames, "--words", words, *small), "prvr-best/toy reads", take)
+    assert not (tmp_path / "run").exists()
+    both = ("--frames", "toy_frames+strong", "--words", "words+strong")
+    trained = prvr("train", package, packed, tmp_path / "my run", *both, *small)
+    assert trained.status == 0, trained.err
+    what, command = trained.out.splitlines()[-1].split(": ", 1)
+    assert what == "next, the teacher beside it"
+    name, *arguments = shlex.split(command)
+    assert name == "prvr"
+    done = prvr(*arguments)
+    assert done.status == 0, done.err
+    assert checkpoints.load(tmp_path / "my run-fused").reads.frames.name == "toy_frames+strong+strong"
+    assert prvr("train", package, packed, tmp_path / "my run", *both, *small, "--json").json["next"] == command
 
 
 def test_what_cannot_stand_side_by_side_is_refused(world: tuple[Path, Path], tmp_path: Path) -> None:

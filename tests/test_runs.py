@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from prvr.errors import DataError
 from prvr.metrics import places
 from prvr.runs import Facts, Run, load_run, save_run
 from prvr.runs.foreign import read_ids, read_matrix, read_trec, write_qrels, write_trec
-from prvr.runs.truth import Truth, read_truth, with_truth
+from prvr.runs.truth import Truth, facts_of, located, read_truth, with_labels, with_truth
 
 
 def some_run(*, queries: int = 7, videos: int = 5, seed: int = 0) -> Run:
@@ -164,9 +165,25 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
     np.savez(tmp_path / "run.npz", about=np.array([Trap()], object), scores=np.zeros((1, 1)))
     np.save(tmp_path / "scores.npy", np.array([Trap()], object))
     for read in (lambda: load_run(tmp_path / "run.npz"), lambda: load_run(tmp_path / "scores.npy")):
-        with pytest.raises(DataError, match="cannot be read"):
+        with pytest.raises(DataError, match="cannot be read") as raised:
             read()
+        assert "allow_pickle" not in str(raised.value)
     assert not (tmp_path / "trapped").exists()
+
+
+@pytest.mark.parametrize("data", [b"q Q0 v 1 0.5 s\n", b"PK no", b"\x80\x04K\x01.", b""])
+def test_a_file_without_arrays_is_never_said_to_be_a_pickle(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "run").write_bytes(data)
+    with pytest.raises(DataError, match=r"neither .npz nor .npy; .* prvr evaluate .*run --truth FILE --save RUN.npz") as raised:
+        load_run(tmp_path / "run")
+    assert "allow_pickle" not in str(raised.value)
+
+
+def test_an_archive_of_something_else(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "run.npz", "w") as archive:
+        archive.writestr("about", b"text")
+    with pytest.raises(DataError, match=r"cannot be read \('about' in it is no array\)"):
+        load_run(tmp_path / "run.npz")
 
 
 def test_a_header_that_claims_the_moon(tmp_path: Path) -> None:
@@ -282,9 +299,15 @@ def test_truth_in_its_four_forms(tmp_path: Path) -> None:
         "a.mp4#0": ("a.mp4",),
         "b.mp4#0": ("b.mp4", "a.mp4"),
     }
-    assert read_truth(tmp_path / "captions.jsonl") == {"a.mp4#0": (("a.mp4",), "one"), "x": (("a.mp4",), "two")}
-    assert read_truth(tmp_path / "list") == {"a#enc#0": (("a",), "a man walks"), "b#enc#1": (("b",), "2 dogs 1 cat")}
-    assert read_truth(tmp_path / "gt.jsonl") == {"a#0": (("a", "b"), "c")}
+    assert read_truth(tmp_path / "captions.jsonl") == {
+        "a.mp4#0": Truth(("a.mp4",), "one"),
+        "x": Truth(("a.mp4",), "two"),
+    }
+    assert read_truth(tmp_path / "list") == {
+        "a#enc#0": Truth(("a",), "a man walks"),
+        "b#enc#1": Truth(("b",), "2 dogs 1 cat"),
+    }
+    assert read_truth(tmp_path / "gt.jsonl") == {"a#0": Truth(("a", "b"), "c")}
 
 
 @pytest.mark.parametrize(
@@ -297,6 +320,11 @@ def test_truth_in_its_four_forms(tmp_path: Path) -> None:
         ("hello world\n", "line 1: 'hello world' says no truth"),
         ('{"video": 3}\n', "line 1: 'video' is 3"),
         ('{"video": "a", "text": "b"}\n{]\n', "line 2: this is not JSON"),
+        ('{"qid": 3, "vid": "a"}\n', "line 1 has 'qid', 'vid'; a truth takes qrels, .* vid_name and desc"),
+        ('{"video": "a", "text": "b", "start": 3}\n', "line 1: the moment is None; it takes a number"),
+        ('{"video": "a", "text": "b", "duration": 0}\n', "line 1: 'duration' is 0; a video lasts more"),
+        ('{"vid_name": "a", "desc_id": true, "desc": "b"}\n', "line 1: 'desc_id' is True; it takes text"),
+        ('{"vid_name": "a", "desc_id": 1, "desc": ""}\n', "line 1: 'desc' is ''; it takes text"),
         ('{"query_id": "a", "gt_video_ids": "b"}\n', "is no list"),
     ],
 )
@@ -336,3 +364,96 @@ def test_a_query_without_a_correct_video() -> None:
         with_truth(run, {**whole, run.queries[3]: Truth(())})
     with pytest.raises(DataError, match=r"video 'moon', correct for query .* is not in the gallery of 5 videos"):
         with_truth(run, {**whole, run.queries[3]: Truth(("moon",))})
+
+
+# What a truth tells beside the correct videos
+
+
+def test_truth_with_moments_in_two_spellings(tmp_path: Path) -> None:
+    (tmp_path / "captions.jsonl").write_text(
+        '{"video": "a", "text": "one", "id": "q1", "start": 2, "end": 12, "duration": 10, "kind": "v"}\n'
+        '{"video": "b", "text": "two", "id": "q2", "start": null, "end": null}\n'
+    )
+    (tmp_path / "test.jsonl").write_text(
+        '{"vid_name": "a", "desc_id": 7, "desc": "one", "duration": 10, "ts": [2, 12], "type": "v"}\n'
+        '{"vid_name": "b", "desc_id": "b#enc#0", "desc": "two", "duration": 4.0, "ts": [3, 1]}\n'
+    )
+    whole = Truth(("a",), "one", (2, 10), 10, "v")
+    assert read_truth(tmp_path / "captions.jsonl") == {"q1": whole, "q2": Truth(("b",), "two")}
+    assert read_truth(tmp_path / "test.jsonl") == {"7": whole, "b#enc#0": Truth(("b",), "two", None, 4)}
+
+
+def test_a_run_of_another_program_knows_what_its_truth_tells(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("q1 Q0 a 1 0.5 s\nq2 Q0 a 1 0.5 s\n")
+    truth = {"q1": Truth(("a",), "one", (2.0, 10.0), 40.0, "v"), "q2": Truth(("b",), "two", (0.0, 1.0))}
+    facts = read_trec(tmp_path / "run", truth).facts
+    assert (facts.texts, facts.kinds) == (("one", "two"), ("v", None))
+    np.testing.assert_equal([facts.lengths, facts.ratios], [[40, np.nan], [0.2, np.nan]])
+    assert read_trec(tmp_path / "run", {"q1": Truth(("a",)), "q2": Truth(("b",))}).facts == Facts()
+
+
+def test_a_truth_fills_in_what_a_run_does_not_know() -> None:
+    run = some_run()
+    truth = {id: Truth((run.videos[own],), None, (0.0, 5.0), 50.0, "t") for id, own in zip(run.queries, run.target, strict=True)}
+    filled = with_truth(run, truth).facts
+    # Its first ratio and the second kind are unknown; all else it knows.
+    assert filled.ratios.tolist() == [0.1, *run.facts.ratios[1:]]
+    assert filled.kinds == ("v", "t", *["vt"] * 5)
+    assert filled.lengths.tolist() == run.facts.lengths.tolist()
+    moved = with_truth(run, {id: of._replace(videos=("v4",)) for id, of in truth.items()}).facts
+    assert (moved.lengths.tolist(), moved.overlaps) == ([50] * 7, None)
+
+
+# Labels
+
+
+def labelled_run(tmp_path: Path) -> Run:
+    """Queries a#0, b#0 and c#0 of one video each, of which the last has a further one; labels for the first two."""
+    texts = ("A man runs.", "a dog", "rain")
+    labels = [
+        {"query_id": "a#enc#9", "caption": "a man runs", "gt_video_ids": ["a", "c", "elsewhere"]},
+        {"query_id": "b#enc#0", "caption": "A dog", "gt_video_ids": ["b"]},
+    ]
+    (tmp_path / "x.gt.jsonl").write_text("".join(json.dumps(label) + "\n" for label in labels))
+    return Run(np.zeros((3, 3)), ("a#0", "b#0", "c#0"), ("a", "b", "c"), np.arange(3), np.array([[2, 0]]), Facts(texts))
+
+
+def test_labels_for_a_run(tmp_path: Path) -> None:
+    run = labelled_run(tmp_path)
+    done, count = with_labels(run, tmp_path / "x.gt.jsonl")
+    assert count == 2
+    assert done.also.tolist() == [[0, 2], [2, 0]]
+    with zipfile.ZipFile(tmp_path / "one.zip", "w") as archive:
+        archive.write(tmp_path / "x.gt.jsonl", "toy/x.gt.jsonl")
+    assert with_labels(run, tmp_path / "one.zip")[0].also.tolist() == [[0, 2], [2, 0]]
+    with zipfile.ZipFile(tmp_path / "one.zip", "a") as archive:
+        archive.writestr("tvr/x.gt.jsonl", b"")
+    with pytest.raises(DataError, match=r"has 2 files \*/\*.gt.jsonl; it has toy/x.gt.jsonl, tvr/x.gt.jsonl: unpack"):
+        with_labels(run, tmp_path / "one.zip")
+    with pytest.raises(DataError, match="which this run does not know; give a --truth"):
+        with_labels(replace(run, facts=Facts()), tmp_path / "x.gt.jsonl")
+    with pytest.raises(DataError, match=r"no label of .* is about a query of this run"):
+        with_labels(replace(run, facts=Facts(("x", "y", "z"))), tmp_path / "x.gt.jsonl")
+    with pytest.raises(DataError, match=r"is an archive, which says no truth; .* --also"):
+        read_truth(tmp_path / "one.zip")
+
+
+@pytest.mark.shared
+def test_the_labels_of_tvr_for_a_run(shared: Path, tmp_path: Path) -> None:
+    """The first queries of the release: those about what is seen have labels, all others none."""
+    annotations = shared / "data" / "annotations"
+    lines = (annotations / "tvr" / "tvr_val_release.jsonl").read_text().splitlines(keepends=True)[:1_000]
+    (tmp_path / "tvr.jsonl").write_text("".join(lines))
+    with zipfile.ZipFile(annotations / "prvr_multigt" / "multigt_labels.zip") as archive:
+        labels = archive.read("tvr/tvrdenseval_v.gt.jsonl").splitlines(keepends=True)
+    truth = read_truth(tmp_path / "tvr.jsonl")
+    videos = tuple(dict.fromkeys(of.videos[0] for of in truth.values()))
+    mine = [line for line in labels if json.loads(line)["query_id"].partition("#")[0] in videos]
+    (tmp_path / "tvr.gt.jsonl").write_bytes(b"".join(mine))
+    target, _ = located(tuple(truth), videos, truth)
+    facts = facts_of(tuple(truth), truth)
+    assert len(truth) == 1_000
+    assert facts.kinds is not None
+    run = Run(np.zeros((1_000, len(videos)), np.float32), tuple(truth), videos, target, facts=facts)
+    _, count = with_labels(run, tmp_path / "tvr.gt.jsonl")
+    assert count == facts.kinds.count("v")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prvr.cli.evaluate import Ties
+from prvr.cli.evaluate import Gallery, Queries, Ties, Truth, warn_of_joined
 from prvr.cli.terminal import Json, app, show
 from prvr.errors import SettingError
 
@@ -23,21 +23,30 @@ def compare(
         list[str],
         typer.Argument(help="Systems, the baseline first: a run each, or several seeds with commas; NAME= before it names it."),
     ],
+    truth: Truth = None,
+    queries: Queries = None,
+    gallery: Gallery = None,
     ties: Ties = "pessimistic",
     resamples: Annotated[int, typer.Option(help="Of the bootstrap and of the randomisation test.", min=1)] = 10_000,
     seed: Annotated[int, typer.Option(help="Of the resamples.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Say whether systems differ: paired tests on runs that `prvr evaluate --save` kept, clustered by video."""
+    """Say whether systems differ: paired tests, clustered by video. Runs are those that `prvr evaluate` takes."""
+    from prvr.compare import Ranked, ranked
     from prvr.compare import compare as run
-    from prvr.compare import ranked
-    from prvr.runs import load_run
+    from prvr.runs.forms import read_run
 
     named = _named(runs)
     if len(named) < 2:
         raise SettingError(f"there is one system to compare, {runs[0]}; name another: prvr compare A.npz B.npz")
+
+    def read(path: Path) -> Ranked:
+        found = read_run(path, truth=truth, queries=queries, gallery=gallery)
+        warn_of_joined(path, found.joined)
+        return ranked(found.run, name=str(path), ties=ties)
+
     # One run at a time: of each only the ranks are kept.
-    systems = {name: [ranked(load_run(path), name=str(path), ties=ties) for path in paths] for name, paths in named.items()}
+    systems = {name: [read(path) for path in paths] for name, paths in named.items()}
     result = run(systems, resamples=resamples, seed=seed)
     show(as_json, _value(result, ties, resamples), _lines(result, ties, resamples))
 

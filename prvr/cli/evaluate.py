@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from prvr.cli.figures import report
-from prvr.cli.terminal import Device, Json, Parts, app, show
+from prvr.cli.terminal import Device, Json, Parts, app, show, warn
 from prvr.errors import SettingError
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 RUN_SUFFIXES = (".npz", ".npy", ".trec", ".run")
 
 Ties = Annotated[str, typer.Option(help="Where tied videos stand: pessimistic (wrong ones first), optimistic or mean.")]
+Truth = Annotated[Path | None, typer.Option(help="Correct videos: qrels, a caption list, captions or annotations as JSON lines.")]
+Queries = Annotated[Path | None, typer.Option(help="Of a score matrix: ids of its rows, one a line.")]
+Gallery = Annotated[Path | None, typer.Option(help="Of a score matrix or TREC run: ids of all videos, one a line.")]
 
 
 @app.command(epilog="Example: prvr evaluate videos features --model run --split test")
@@ -37,9 +41,10 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="train, dev, test (if not said) or all.")] = None,
     split_seed: Annotated[int | None, typer.Option(help="Of the division into splits; by default the run's.")] = None,
     annotations: Annotated[Path | None, typer.Option(help="Of a package: folder of the original annotation files.")] = None,
-    truth: Annotated[Path | None, typer.Option(help="Correct videos: qrels, captions.jsonl, a caption list or labels.")] = None,
-    queries: Annotated[Path | None, typer.Option(help="Of a score matrix: ids of its rows, one a line.")] = None,
-    gallery: Annotated[Path | None, typer.Option(help="Of a score matrix or TREC run: ids of all videos, one a line.")] = None,
+    truth: Truth = None,
+    also: Annotated[Path | None, typer.Option(help="Further correct videos: published labels, *.gt.jsonl or their zip.")] = None,
+    queries: Queries = None,
+    gallery: Gallery = None,
     ties: Ties = "pessimistic",
     groups: Annotated[bool, typer.Option("--groups", help="Also by moment-to-video ratio, length and kind.")] = False,
     video_to_text: Annotated[bool, typer.Option("--video-to-text", help="Also find captions by videos.")] = False,
@@ -49,18 +54,22 @@ def evaluate(
     risks: Annotated[Path | None, typer.Option(help="Picture of how right the probabilities are: FILE.png.")] = None,
     save: Annotated[Path | None, typer.Option(help="Keep the scores with all that is known: RUN.npz.")] = None,
     trec: Annotated[Path | None, typer.Option(help="Write the ranking in TREC's format, and FILE.qrels beside it.")] = None,
-    depth: Annotated[int, typer.Option(help="With --trec: videos per query.", min=1)] = 1000,
+    depth: Annotated[int | None, typer.Option(help="With --trec: videos per query; 1000 if not said.", min=1)] = None,
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Retrieve a split's videos by its captions, and count: R@k, SumR, median rank, and moments where spans are given."""
+    if depth is not None and trec is None:
+        raise SettingError(f"--depth {depth} says how many videos --trec writes; name that file, too: --trec FILE")
     if videos.is_file() or videos.suffix in RUN_SUFFIXES:
         _refuse(videos, features=features, model=model, zero_shot=zero_shot, parts=parts, split=split)
         _refuse(videos, split_seed=split_seed, annotations=annotations)
-        run = _read(videos, truth=truth, queries=queries, gallery=gallery)
+        run, notes = _read(videos, truth=truth, also=also, queries=queries, gallery=gallery)
     else:
         _refuse(videos, queries=queries, gallery=gallery)
-        run = _answered(
+        if truth is not None and also is not None:
+            raise SettingError(f"--truth {truth} replaces the correct videos that --also {also} adds to; leave one of them out")
+        run, notes = _answered(
             videos,
             features,
             model,
@@ -69,16 +78,18 @@ def evaluate(
             split=split or "test",
             split_seed=split_seed,
             annotations=annotations,
+            also=also,
             device=device,
         )
         run = _with_truth(run, truth)
     if calibrate is not None:
         run = _calibrated(run, calibrate)
-    if risks is not None and run.calibration is None:
-        raise SettingError("this run has no probabilities to draw; fit them on a run of another split: --calibrate DEV.npz")
+    _see_what_is_known(run, videos, groups=groups, risks=risks)
     value, lines = report(run, ties=ties, groups=groups, backwards=video_to_text)
+    if "labelled" in notes:
+        lines.insert(-1, f"{notes['labelled']} of {len(run.queries)} queries are labelled in {also}")
     _write(run, save=save, trec=trec, depth=depth, risks=risks)
-    show(as_json, value, lines)
+    show(as_json, value | notes, lines)
 
 
 def _answered(
@@ -91,45 +102,58 @@ def _answered(
     split: str,
     split_seed: int | None,
     annotations: Path | None,
+    also: Path | None,
     device: str,
-) -> Run:
-    """What the model that was named answers."""
+) -> tuple[Run, dict[str, Any]]:
+    """What the model that was named answers, and how many captions are labelled."""
+    from prvr.datasets.positives import labelled
     from prvr.protocols import open_split
 
     if features is None:
         raise SettingError(f"{videos} is no run; for a folder of videos name its features, too: prvr evaluate {videos} FEATURES")
     checkpoint, given = _model_and_features(features, model, zero_shot, parts=parts)
     dataset: Dataset = open_split(videos, split, seed=_split_seed(checkpoint, split_seed), annotations=annotations)
+    notes = {}
+    if also is not None:
+        dataset, notes["labelled"] = labelled(dataset, also)
     system = zero_shot or (model.resolve().name if model is not None else "")
-    return asked(checkpoint, dataset, given, system=system, device=device)
+    return asked(checkpoint, dataset, given, system=system, device=device), notes
 
 
 def asked(checkpoint: Checkpoint, dataset: Dataset, features: FeatureSet, *, system: str, device: str) -> Run:
     """What a model answers to a data set's captions."""
     from prvr.checkpoint import to_device
-    from prvr.evaluate import evaluate_model, run_of
+    from prvr.evaluate import evaluate_model, protocol_of, run_of
 
-    result, about = evaluate_model(to_device(checkpoint, device).model, dataset, features), checkpoint.about
-    protocol, seed = about.get("protocol", "honest"), about.get("training", {}).get("seed")
+    result = evaluate_model(to_device(checkpoint, device).model, dataset, features)
+    protocol, seed = protocol_of(checkpoint, dataset.split), checkpoint.about.get("training", {}).get("seed")
     return run_of(result, dataset, system=system, protocol=protocol, seed=seed, calibration=checkpoint.calibration)
 
 
-def _read(path: Path, *, truth: Path | None, queries: Path | None, gallery: Path | None) -> Run:
-    """A run from a file in any of the forms; foreign ones need a truth, and a matrix needs ids."""
-    from prvr.runs import load_run, read_arrays
-    from prvr.runs.foreign import read_ids, read_matrix, read_trec
-    from prvr.runs.truth import read_truth
+def warn_of_joined(path: Path, joined: Sequence[str]) -> None:
+    """A line on stderr where a TREC run names videos that nobody asks for, and nobody said the gallery."""
+    if joined:
+        told = f"{len(joined)} of its videos are correct for no query of the truth, {joined[0]!r} first, and join the gallery"
+        warn({str(path): f"{told}; say which videos there are: --gallery FILE"})
 
-    matrix = path.suffix in (".npz", ".npy")
-    if matrix and queries is None and gallery is None and "about" in read_arrays(path):
-        return _with_truth(load_run(path), truth)
-    if truth is None:
-        raise SettingError(f"{path} does not say which videos are correct; give --truth FILE, qrels or captions")
-    if not matrix:
-        return read_trec(path, read_truth(truth), gallery=None if gallery is None else read_ids(gallery))
-    if queries is None or gallery is None:
-        raise SettingError(f"{path} is a plain score matrix; name its ids: --queries FILE --gallery FILE, one id a line")
-    return read_matrix(path, read_truth(truth), queries=read_ids(queries), gallery=read_ids(gallery))
+
+def _read(
+    path: Path, *, truth: Path | None, also: Path | None, queries: Path | None, gallery: Path | None
+) -> tuple[Run, dict[str, Any]]:
+    """A run from a file, and what one should know of it."""
+    from prvr.runs.forms import NEEDLESS, form_of, read_run
+    from prvr.runs.truth import with_labels
+
+    ids = {name: file for name, file in (("queries", queries), ("gallery", gallery)) if file is not None}
+    if ids:
+        needless = NEEDLESS[form_of(path)]
+        _refuse(path, **{name: file for name, file in ids.items() if name in needless})
+    run, joined = read_run(path, truth=truth, **ids)
+    warn_of_joined(path, joined)
+    notes: dict[str, Any] = {"joined_gallery": {"videos": len(joined), "first": joined[0]}} if joined else {}
+    if also is not None:
+        run, notes["labelled"] = with_labels(run, also)
+    return run, notes
 
 
 def _with_truth(run: Run, truth: Path | None) -> Run:
@@ -140,7 +164,7 @@ def _with_truth(run: Run, truth: Path | None) -> Run:
 
 def _calibrated(run: Run, path: Path) -> Run:
     """The run with probabilities that are fitted on another one."""
-    from prvr.calibration import LEAST_QUERIES, LEAST_VIDEOS, fit
+    from prvr.calibration import fitted
     from prvr.runs import load_run
 
     held_out = load_run(path)
@@ -149,27 +173,31 @@ def _calibrated(run: Run, path: Path) -> Run:
         raise SettingError(
             f"{path} answers the same queries ({same[0]!r} first); probabilities are fitted on those of another split, dev"
         )
-    found = fit(held_out.scores, held_out.correct, split=held_out.split or path.name)
-    if found is None:
-        queries, videos = held_out.scores.shape
+    return replace(run, calibration=fitted(held_out.scores, held_out.correct, split=held_out.split, name=path.name))
+
+
+def _see_what_is_known(run: Run, videos: Path, *, groups: bool, risks: Path | None) -> None:
+    """What is wanted of a run that does not know it is an error, not silence."""
+    if risks is not None and run.calibration is None:
+        raise SettingError("this run has no probabilities to draw; fit them on a run of another split: --calibrate DEV.npz")
+    if groups and run.facts.ratios is None and run.facts.lengths is None and run.facts.kinds is None:
         raise SettingError(
-            f"{path} has {queries} queries and {videos} videos; probabilities take {LEAST_QUERIES} and {LEAST_VIDEOS} at least, "
-            "and first hits of both kinds, right and wrong"
+            f"nothing is known of the queries of {videos} to group them by; give a --truth of JSON lines with start, end and "
+            "duration, or with kind"
         )
-    return replace(run, calibration=found)
 
 
-def _write(run: Run, *, save: Path | None, trec: Path | None, depth: int, risks: Path | None) -> None:
+def _write(run: Run, *, save: Path | None, trec: Path | None, depth: int | None, risks: Path | None) -> None:
     from prvr.reliability import judge
     from prvr.report.risks import draw_risks
     from prvr.runs import save_run
-    from prvr.runs.foreign import write_qrels, write_trec
+    from prvr.runs.foreign import DEPTH, write_qrels, write_trec
 
     if risks is not None and run.calibration is not None:
         draw_risks(judge(run.calibration, run.scores, run.correct), risks)
 
     if trec is not None:
-        write_trec(run, trec, depth=depth)
+        write_trec(run, trec, depth=depth or DEPTH)
         write_qrels(run, trec.with_name(trec.name + ".qrels"))
     if save is not None:
         save_run(run, save)

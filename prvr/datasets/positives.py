@@ -32,6 +32,15 @@ def with_positives(dataset: Dataset, path: str | Path) -> Dataset:
     Raises:
         DataError: the labels are not there or broken, or none is about a caption of this split.
     """
+    return labelled(dataset, path)[0]
+
+
+def labelled(dataset: Dataset, path: str | Path) -> tuple[Dataset, int]:
+    """The data set as `with_positives` gives it, and how many of its captions have a label.
+
+    Args:
+        path: as there; where the data set has no name, an archive that holds one file of labels is read, too.
+    """
     path = Path(path)
     gallery = set(dataset.video_ids)
     positives: dict[tuple[str, str], dict[str, None]] = {}
@@ -45,11 +54,11 @@ def with_positives(dataset: Dataset, path: str | Path) -> Dataset:
         replace(caption, also=tuple(positives.get((caption.video, words_of(caption.text)), caption.also)))
         for caption in dataset.captions
     )
-    if not any((caption.video, words_of(caption.text)) in positives for caption in captions):
-        raise DataError(
-            f"no label of {path} is about a caption of split {dataset.split!r} of {dataset.name!r}; give that split's labels"
-        )
-    return replace(dataset, captions=captions)
+    count = sum((caption.video, words_of(caption.text)) in positives for caption in captions)
+    if not count:
+        asked = f"a caption of split {dataset.split!r} of {dataset.name!r}" if dataset.name else "a query of this run"
+        raise DataError(f"no label of {path} is about {asked}; give that split's labels")
+    return replace(dataset, captions=captions), count
 
 
 def _lines(path: Path, name: str) -> Iterable[tuple[str, str]]:
@@ -58,10 +67,11 @@ def _lines(path: Path, name: str) -> Iterable[tuple[str, str]]:
     if path.suffix != ".zip":
         return text_lines(path)
     found = [member for member in members(path, most=MOST_BYTES) if member.endswith(SUFFIX)]
-    mine = [member for member in found if member.partition("/")[0] == name]
+    mine = [member for member in found if not name or member.partition("/")[0] == name]
     if len(mine) != 1:
         raise DataError(
-            f"{path} has {len(mine)} files {name}/*{SUFFIX}; it has {', '.join(found) or 'none at all'}: unpack the one you need"
+            f"{path} has {len(mine)} files {name or '*'}/*{SUFFIX}; it has {', '.join(found) or 'none at all'}: "
+            "unpack the one you need"
         )
     try:
         return numbered_lines(f"{path}: {mine[0]}", read_member(path, mine[0]).decode())

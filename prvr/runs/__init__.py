@@ -28,6 +28,8 @@ UNSAID = "not said"
 NUMBERS = ("lengths", "ratios", "overlaps", "any_overlaps")
 # What numpy and zipfile raise on files that are cut off, forged or something else.
 BROKEN = (ValueError, TypeError, KeyError, EOFError, OSError, MemoryError, RecursionError, zipfile.BadZipFile, zlib.error)
+# How an .npy begins, an .npz, and an .npz of no arrays; numpy takes whatever else there is for a pickle.
+MAGIC = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")
 
 
 @dataclass(frozen=True)
@@ -159,14 +161,36 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         DataError: there is no such file, or it is broken.
     """
     if not path.is_file():
-        raise DataError(f"no run at {path}; make one: prvr evaluate VIDEOS FEATURES --model RUN --save {path}")
+        raise no_run(path)
+    if not holds_arrays(path):
+        raise DataError(
+            f"{path} cannot be read: it is neither .npz nor .npy; a run file of TREC becomes a run by "
+            f"prvr evaluate {path} --truth FILE --save RUN.npz"
+        )
     try:
         # numpy leaves a broken file open if it opens it itself.
         with open(path, "rb") as file:
             found = np.load(file, allow_pickle=False)
-            return {"scores": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+            arrays = {"scores": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
     except BROKEN as problem:
-        raise DataError(f"{path} cannot be read ({type(problem).__name__}: {problem}); write it again, as plain arrays") from None
+        # What numpy says of objects ends in how to run whatever is in them.
+        reason = "it holds more than plain arrays" if "pickle" in str(problem) else f"{type(problem).__name__}: {problem}"
+        raise DataError(f"{path} cannot be read ({reason}); write it again, as plain arrays") from None
+    other = next((name for name, array in arrays.items() if not isinstance(array, np.ndarray)), None)
+    if other is not None:
+        raise DataError(f"{path} cannot be read ({other!r} in it is no array); write it again, as plain arrays")
+    return arrays
+
+
+def holds_arrays(path: Path) -> bool:
+    """Whether a file begins as an `.npz` or `.npy` does."""
+    with open(path, "rb") as file:
+        return file.read(6).startswith(MAGIC)
+
+
+def no_run(path: Path) -> DataError:
+    """What is said where no run is."""
+    return DataError(f"no run at {path}; make one: prvr evaluate VIDEOS FEATURES --model RUN --save {path.with_suffix('.npz')}")
 
 
 def as_scores(array: np.ndarray) -> np.ndarray:

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from prvr.datasets.reading import text_lines
 from prvr.errors import DataError, nearest
 from prvr.files import write_whole
-from prvr.runs import Facts, Run, as_scores, read_arrays
-from prvr.runs.truth import Truth, located, texts_of
+from prvr.runs import Run, as_scores, read_arrays
+from prvr.runs.truth import Truth, facts_of, located
 
 DEPTH = 1000
 QUERIES_AT_ONCE = 512
@@ -150,7 +150,7 @@ def _run(
 ) -> Run:
     try:
         target, also = located(queries, videos, truth)
-        return Run(scores, queries, videos, target, also, Facts(texts_of(queries, truth)), system=system)
+        return Run(scores, queries, videos, target, also, facts_of(queries, truth), system=system)
     except DataError as problem:
         raise DataError(f"{path}: {problem}") from None
 
