@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from prvr.datasets import Dataset, folder, published
-from prvr.datasets.annotations import DATASETS, annotate, load_annotations
+from prvr.datasets.annotations import annotate, load_annotations
+from prvr.datasets.origin import annotated
 from prvr.errors import DataError, SettingError, nearest
 from prvr.published import is_package
 
@@ -23,8 +24,6 @@ Protocol = Literal["honest", "community"]
 DEV_SHARE = 0.15
 # Packages of one's own and of weakly supervised work keep spans beside their captions, in this folder.
 ANNOTATIONS = "annotations"
-# What annotation files call the split that a package calls val or test.
-REPORTED = {"activitynet": "val_1", "tvr": "val", "charades": "test", "qvhighlights": "val", "tacos": "test", "msrvtt": "test"}
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,13 @@ def open_splits(data: str | Path, *, protocol: str = "honest", seed: int = 0, an
 
     Args:
         seed: of what is drawn: a folder's division into train, dev and test, a package's into train and dev.
-        annotations: folder of the original annotation files, for the spans and durations of what is reported; by default
-            what the package has.
+        annotations: folder of the original annotation files, or one file, for the spans and durations of what is reported;
+            by default what the package has.
 
     Raises:
         SettingError: there is no such protocol.
-        DataError: captions are missing or broken, or too few videos to carve a dev split from.
+        DataError: captions are missing or broken, annotations are or are about others, or there are too few videos to carve a
+            dev split from.
     """
     if protocol not in get_args(Protocol):
         raise SettingError(f"unknown protocol {protocol!r}; {nearest(protocol, get_args(Protocol))}")
@@ -77,11 +77,7 @@ def open_split(data: str | Path, split: str, *, seed: int = 0, annotations: str 
     own = path / ANNOTATIONS
     if annotations is None and (own / f"{split}.jsonl").is_file():
         return annotate(loaded, load_annotations("vcmr", own, split))
-    if annotations is None:
-        return loaded
-    known = path.name if path.name in DATASETS else "vcmr"
-    named = REPORTED.get(known, split) if split in ("val", "test") else split
-    return annotate(loaded, load_annotations(known, annotations, named))
+    return loaded if annotations is None else annotated(loaded, annotations)
 
 
 def carve(train: Dataset, *, seed: int, share: float = DEV_SHARE) -> tuple[Dataset, Dataset]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prvr.datasets import Caption, Dataset, activitynet, charades, msrvtt, qvhighlights, tacos, tvr, vcmr
+from prvr.datasets.reading import file_of
 from prvr.errors import DataError, SettingError, nearest
 
 DATASETS: dict[str, Callable[[str | Path, str], Dataset]] = {
@@ -20,6 +21,17 @@ DATASETS: dict[str, Callable[[str | Path, str], Dataset]] = {
     "tacos": tacos.load,
     "tvr": tvr.load,
     "vcmr": vcmr.load,
+}
+# By data set and split, the names that its file has in releases.
+FILES: dict[str, Mapping[str, Sequence[str]]] = {
+    "activitynet": activitynet.FILES,
+    "charades": charades.FILES,
+    "msrvtt": msrvtt.FILES,
+    "qvhighlights": qvhighlights.FILES,
+    "qvhighlights_sources": qvhighlights.FILES,
+    "tacos": tacos.FILES,
+    "tvr": tvr.FILES,
+    "vcmr": vcmr.FILES,
 }
 
 
@@ -48,6 +60,15 @@ def load_annotations(name: str, path: str | Path, split: str) -> Dataset:
     if name not in DATASETS:
         raise SettingError(f"unknown data set {name!r}; {nearest(name, DATASETS)}")
     return DATASETS[name](path, split)
+
+
+def annotation_file(name: str, path: str | Path, split: str) -> Path:
+    """The file that `load_annotations` reads: the path itself if it is a file, else the split's in the folder.
+
+    Raises:
+        DataError: the data set has no such split, or the folder no file of it.
+    """
+    return file_of(path, split, FILES[name])
 
 
 def annotate(dataset: Dataset, annotations: Dataset) -> Dataset:

@@ -20,6 +20,17 @@ class Size:
 _TVR = (Size(2_179, 10_895, "TVR val"), Size(2_179, 8_097, "TVR val, visual queries alone"))
 _ACTIVITYNET = (Size(4_430, 15_753, "MS-SL's list"), Size(4_917, 17_505, "val_1 whole"))
 _CHARADES = (Size(1_334, 3_720, "Charades-STA test"),)
+# Both protocols. Papers report on val, so that a package's test may be val.
+_QVHIGHLIGHTS_VAL = (Size(1_519, 1_550, "segments of val"), Size(474, 1_550, "source videos of val"))
+_QVHIGHLIGHTS: dict[str, tuple[Size, ...]] = {
+    "train": (Size(7_100, 7_218, "segments of train"), Size(2_214, 7_218, "source videos of train")),
+    "val": _QVHIGHLIGHTS_VAL,
+    "test": (
+        Size(1_529, 1_542, "segments of test"),
+        Size(476, 1_542, "source videos of test"),
+        *_QVHIGHLIGHTS_VAL,
+    ),
+}
 _THOUSAND = (Size(1_000, 1_000, "1k, a caption each"), Size(1_000, 20_000, "1k, all captions"))
 
 # By collection and split of a package. `val` of the published ones is the same data as `test`.
@@ -45,11 +56,9 @@ SIZES: dict[str, dict[str, tuple[Size, ...]]] = {
         "val": (Size(497, 9_940, "official"), *_THOUSAND),
         "test": (Size(2_990, 59_800, "official"), *_THOUSAND),
     },
-    "qvhighlights": {
-        "train": (Size(7_100, 7_218, "segments"), Size(2_214, 7_218, "source videos")),
-        "val": (Size(1_519, 1_550, "segments"), Size(474, 1_550, "source videos")),
-        "test": (Size(1_529, 1_542, "segments"), Size(476, 1_542, "source videos")),
-    },
+    # Packages of either protocol go by either name.
+    "qvhighlights": _QVHIGHLIGHTS,
+    "qvhighlights_sources": _QVHIGHLIGHTS,
     "tacos": {
         "train": (Size(75, 9_790, "TACoS train"),),
         "val": (Size(27, 4_436, "TACoS val"),),

@@ -11,7 +11,7 @@ from prvr.datasets import Dataset
 from prvr.datasets.reading import file_of, gathered
 from prvr.datasets.tvr import described
 
-SPLITS = ("train", "val", "test")
+FILES = {split: (f"{split}.jsonl",) for split in ("train", "val", "test")}
 
 
 def load(path: str | Path, split: str) -> Dataset:
@@ -20,5 +20,5 @@ def load(path: str | Path, split: str) -> Dataset:
     Raises:
         DataError: the file is not there, or a line of it is broken.
     """
-    file = file_of(path, split, {split: (f"{split}.jsonl",) for split in SPLITS})
+    file = file_of(path, split, FILES)
     return gathered(file, file.absolute().parent.name, split, *described(file))
