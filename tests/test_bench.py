@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 from commands import Prvr, says
+from matplotlib.figure import Figure
 
 from prvr import scores
 from prvr.batch import Reading, collate, video_item
-from prvr.bench import losses, plain
+from prvr.bench import index_speed, losses, plain
 from prvr.bench.batches import frame_counts, make_batch
 from prvr.bench.counting import launches
 from prvr.bench.evaluation import PlainEvaluation
@@ -277,6 +278,23 @@ def test_the_command_lists_and_refuses(prvr: Prvr) -> None:
     assert all(f"{name} " in listed.out for name in BENCHMARKS)
     says(prvr("bench", "lossses"), "no benchmark 'lossses'; did you mean 'losses'?")
     says(prvr("bench", "losses", "--size", "tiny"), "known: full, small, tvr")
+
+
+def test_the_bytes_of_first_stages_can_be_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = {"9 videos: first stage from A, 1 and 2 kept": (0.1, 30.0), "9 videos: first stage from B, 1 and 2 kept": (0.2, 3.0)}
+    lines = [Line("9 videos: exact, hard queries, beside NumPy float32", (0.5,), ())]
+    for part, (seconds, read) in stages.items():
+        lines += [Line(part, (seconds,), ()), Line(f"{part}: read", (read,), (), "MB")]
+        lines += [Line(f"{part}: recall@10, {kind}", (90.0,), (), "%") for kind in ("hard", "easy")]
+    drawn: list[Figure] = []
+    monkeypatch.setattr(index_speed, "write_picture", lambda path, figure: drawn.append(figure))
+    index_speed.draw_index(lines, tmp_path / "index.png")
+    seconds, read = (
+        {str(line.get_label()): np.asarray(line.get_xdata()).tolist() for line in axes.lines} for axes in drawn[0].axes
+    )
+    assert read == {f"first stage from {of}, {kind}": [mb] for of, mb in (("A", 30), ("B", 3)) for kind in ("hard", "easy")}
+    assert seconds == {**{name: [0.1 if "A" in name else 0.2] for name in read}, "exact": [0.5]}
+    assert drawn[0].axes[1].get_xlim()[0] == 0
 
 
 def test_a_benchmark_that_fails_says_so_in_one_line() -> None:

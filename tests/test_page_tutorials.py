@@ -1,8 +1,9 @@
-"""The tutorials: every command runs, in their order, on a small folder."""
+"""The tutorials: every command runs, in their order, on a small folder, and their pictures can be taken."""
 
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 
 pytest.importorskip("fastapi")
 
+from browsing import chromium
 from commands import Prvr
+from serving import make_world, running
 from tiny_folder import make_folder
 
 from prvr import presets
@@ -54,3 +57,16 @@ def test_the_commands(tutorial: Path, place: Path, monkeypatch: pytest.MonkeyPat
         answer = prvr(*words[1:])
         assert answer.status == 0, (command, answer.err)
     assert found == [8]
+
+
+@pytest.mark.slow
+def test_the_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("playwright.sync_api")
+    script = runpy.run_path(str(TUTORIALS[0].parent / "pictures.py"))
+    shown = {name for tutorial in TUTORIALS for name in re.findall(r"!\[.*?\]\((.+?)\.jpg\)", tutorial.read_text())}
+    assert {name for name, *_ in script["PICTURES"]} == shown
+    # The narrow one goes through all that the others do.
+    ((name, scheme, size, what),) = (one for one in script["PICTURES"] if one[0] == "telephone")
+    with chromium() as browser, running(make_world(tmp_path / "world").index) as service:
+        script["take"](browser, service.url, tmp_path, name=name, scheme=scheme, size=size, what=what)
+    assert (tmp_path / "telephone.jpg").read_bytes().startswith(b"\xff\xd8")

@@ -110,6 +110,25 @@ def test_profiles_are_what_search_shows(place: Path) -> None:
         profiles(checkpoint, dataset, features, ["new"])
 
 
+def test_a_teacher_alone_is_asked_by_its_name(prvr: Prvr, place: Path) -> None:
+    told = {}
+    for name, more in (("frames", ()), ("clips", ("--parts", "clips"))):
+        kept = ("--zero-shot", "strong", *more, "--save", f"{name}.npz")
+        assert prvr("evaluate", "packages/tvr", "features/tvr", *kept).status == 0
+        told[name] = prvr("report", f"{name}.npz", *DATA, "--out", f"{name}.html", "--json").json["missing"]
+        assert not any("--data" in line for line in told[name])
+    assert not any("profiles" in line for line in told["frames"])
+    charts = [a.get("aria-label") or "" for tag, a in Page(Path("frames.html").read_text()).tags if tag == "svg"]
+    assert sum(label.startswith("relevance over the video") for label in charts) == 10
+    assert any("the best frames of the teacher 'strong' score otherwise." in line for line in told["clips"])
+    # Of a student the answers alone are not enough, and nobody is taken for it.
+    shutil.copy("run2/test.npz", "student.npz")
+    (line,) = (line for line in prvr("report", "student.npz", *DATA, "--json").json["missing"] if "profiles" in line)
+    assert "name the folder of its training run in place of the kept answers; they are not those of a teacher alone" in line
+    lines = prvr("report", "frames.npz", "--json").json["missing"]
+    assert any("of a teacher alone, give prvr report --data DATA --features FEATURES" in line for line in lines)
+
+
 def test_frames_without_times_have_a_profile_and_no_span(place: Path) -> None:
     shutil.rmtree("packages/tvr/annotations")
     checkpoint, dataset = checkpoints.load("run"), open_split("packages/tvr", "test")

@@ -1,8 +1,8 @@
 """The pictures of the tutorials, taken of the page over the demo's rendered videos.
 
-    prvr demo demo && python docs/tutorials/pictures.py demo
+    prvr demo demo && python docs/tutorials/pictures.py demo [OUT]
 
-Needs Chromium and playwright (the extra `dev`). Writes beside itself.
+Needs Chromium and playwright (the extra `dev`). Writes beside itself, or into the folder OUT.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from playwright.sync_api import sync_playwright
 from prvr.server.app import make_service
 from prvr.server.run import listen, server_of
 
-HERE = Path(__file__).parent
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -38,8 +36,8 @@ PICTURES = [
 ]
 
 
-def take(browser: Any, base: str, name: str, scheme: str, size: tuple[int, int], what: str) -> None:
-    """Takes one picture."""
+def take(browser: Any, base: str, out: Path, *, name: str, scheme: str, size: tuple[int, int], what: str) -> None:
+    """Takes one picture of the service at an address: OUT/NAME.jpg."""
     context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
     page = context.new_page()
     # A video that stands still gives the same picture each time.
@@ -49,14 +47,18 @@ def take(browser: Any, base: str, name: str, scheme: str, size: tuple[int, int],
     if "open" in what:
         page.locator("li.card a").first.click()
         page.locator(".track .curve").wait_for()
-    time.sleep(2)
-    page.screenshot(path=HERE / f"{name}.jpg", type="jpeg", quality=82)
+        page.wait_for_function("document.querySelector('video').readyState == 4")
+    # The pictures of the cards that are in view.
+    page.wait_for_load_state("networkidle")
+    # The player's wheel goes on turning for a while.
+    page.wait_for_timeout(1500)
+    page.screenshot(path=out / f"{name}.jpg", type="jpeg", quality=82, animations="disabled")
     context.close()
 
 
 def main() -> None:
     """Serves the demo's index and takes all pictures of it."""
-    demo = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
+    demo, out = Path(sys.argv[1]), Path(sys.argv[2] if len(sys.argv) > 2 else Path(__file__).parent)
     opened = listen("127.0.0.1", 0)
     server = server_of(make_service(demo / "gallery"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]})
@@ -65,13 +67,14 @@ def main() -> None:
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
             for name, scheme, size, what in PICTURES:
-                take(browser, f"http://127.0.0.1:{opened.getsockname()[1]}/", name, scheme, size, what)
+                base = f"http://127.0.0.1:{opened.getsockname()[1]}/"
+                take(browser, base, out, name=name, scheme=scheme, size=size, what=what)
             browser.close()
     finally:
         server.should_exit = True
         thread.join()
     curves = next(iter(sorted((demo / "runs").glob("dl-dkd*/curves.png"))))
-    shutil.copyfile(curves, HERE / "curves.png")
+    shutil.copyfile(curves, out / "curves.png")
 
 
 if __name__ == "__main__":

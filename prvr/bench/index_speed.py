@@ -8,9 +8,10 @@ many rows as the candidates have. Times are of the processor with one thread, an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from prvr.index.coarse import FirstStage, Sketch, principal
 from prvr.index.proven import TOP, Setting
 from prvr.index.scan import Codes, Gallery, quantise
 from prvr.index.trial import SETTINGS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 WEIGHTS = (0.7, 0.3)
 QUERIES = 40
@@ -199,23 +203,31 @@ def _turns(action: Callable[[int], object], runs: int) -> tuple[float, ...]:
 
 
 def draw_index(lines: Sequence[Line], path: Path) -> None:
-    """A picture of recall over seconds: a panel for each gallery, a curve for each sketch, a dot as large as what it reads."""
+    """A picture of recall over seconds, and below it over the bytes that are read: a column for each gallery."""
     from matplotlib.figure import Figure
 
     values = {line.part: float(np.median(line.ours)) for line in lines}
     galleries = dict.fromkeys(part.split(": ")[0] for part in values)
-    figure = Figure(figsize=(6 * len(galleries), 4.5), layout="constrained")
-    for axes, gallery in zip(figure.subplots(1, len(galleries), squeeze=False)[0], galleries, strict=True):
-        points = [part.removesuffix(": read") for part in values if part.startswith(f"{gallery}: ") and part.endswith(": read")]
-        for color, sketch in enumerate(dict.fromkeys(point.rpartition(", ")[0] for point in points)):
-            of_sketch = [point for point in points if point.rpartition(", ")[0] == sketch]
-            seconds, read = ([values[f"{point}{what}"] for point in of_sketch] for what in ("", ": read"))
-            for kind, style in (("hard", "-"), ("easy", ":")):
-                recall = [values[f"{point}: recall@10, {kind}"] for point in of_sketch]
-                axes.plot(seconds, recall, style, color=f"C{color}", label=f"{sketch.split(': ')[1]}, {kind}")
-                axes.scatter(seconds, recall, s=np.array(read) / max(read) * 60, color=f"C{color}")
-        axes.plot(values[f"{gallery}: exact, hard queries, beside NumPy float32"], 100, "k*", label="exact")
-        axes.set(xlabel="seconds of a query", ylabel="recall@10, %", title=gallery, xscale="log")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
+    figure = Figure(figsize=(6 * len(galleries), 8), layout="constrained")
+    panels = figure.subplots(2, len(galleries), squeeze=False, sharey="col")
+    for (above, below), gallery in zip(panels.T, galleries, strict=True):
+        _draw_stages(above, values, gallery, over="", label="seconds of a query")
+        above.plot(values[f"{gallery}: exact, hard queries, beside NumPy float32"], 100, "k*", label="exact")
+        _draw_stages(below, values, gallery, over=": read", label="MB that a query reads of sketches and codes")
+        above.set(title=gallery, xscale="log")
+        below.set_xlim(0, 1.05 * below.dataLim.x1)
+        above.legend(fontsize=7)
     write_picture(path, figure)
+
+
+def _draw_stages(axes: Axes, values: Mapping[str, float], gallery: str, *, over: str, label: str) -> None:
+    """A curve for each sketch and kind of query, a dot for each setting of it; `over` ends the names of the values below."""
+    points = [part.removesuffix(": read") for part in values if part.startswith(f"{gallery}: ") and part.endswith(": read")]
+    for color, sketch in enumerate(dict.fromkeys(point.rpartition(", ")[0] for point in points)):
+        of_sketch = [point for point in points if point.rpartition(", ")[0] == sketch]
+        along = [values[f"{point}{over}"] for point in of_sketch]
+        for kind, style in (("hard", "o-"), ("easy", "o:")):
+            recall = [values[f"{point}: recall@10, {kind}"] for point in of_sketch]
+            axes.plot(along, recall, style, markersize=4, color=f"C{color}", label=f"{sketch.split(': ')[1]}, {kind}")
+    axes.set(xlabel=label, ylabel="recall@10, %")
+    axes.grid(alpha=0.3)

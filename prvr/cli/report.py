@@ -97,6 +97,19 @@ class _Asked:
         checkpoint = self._checkpoint(folder)
         return profiles(checkpoint, self._dataset(checkpoint), features_for(self.features, checkpoint), queries)
 
+    def teacher_profiles(self, name: str, queries: Sequence[str], *, split: str) -> dict[str, Profile]:
+        """Of each query in its own video, by the frames of the teacher alone."""
+        from prvr import checkpoint as checkpoints
+        from prvr.methods.zero_shot import ZeroShotConfig
+        from prvr.protocols import open_split
+        from prvr.report.queries import profiles
+        from prvr.workspace import teacher_features
+
+        features, reads = teacher_features(self.features, name)
+        teacher = checkpoints.to_device(checkpoints.build("zero_shot", ZeroShotConfig(), reads), self.device)
+        dataset = open_split(self.data, split or "test", annotations=self.annotations)
+        return profiles(teacher, dataset, features, queries)
+
     def _run(self, checkpoint: Checkpoint, folder: Path) -> Run:
         from prvr.workspace import features_for
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from prvr.metrics import overlap
 from prvr.report.charts import Curve, line_chart, profile_chart
-from prvr.report.page import GIVE, Section, figure, folded, listed, note, shortened, table
+from prvr.report.page import ANNOTATE, Section, figure, folded, listed, note, shortened, table
 from prvr.report.queries import Duel, Profile, duel, extremes, shares
 from prvr.report.systems import Answers, Contender
 
@@ -104,7 +104,7 @@ def _sorted_differences(of: Duel, first: Contender, second: Contender) -> str:
 
 def _where(of: Duel, answers: Answers, first: Contender, second: Contender) -> str:
     if np.isnan(answers.ratios).all():
-        return note(f"By moment-to-video ratio: not known of these runs; {GIVE}, with annotated moments.")
+        return note(f"By moment-to-video ratio: not known of these runs; {ANNOTATE}.")
     rows = [
         [part.name, str(part.queries), str(part.second), str(part.first), f"{part.difference:+.4f}"]
         for part in shares(of, answers.ratios)

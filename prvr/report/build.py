@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 from prvr.checkpoint import CONFIG
 from prvr.compare import RESAMPLES, compare
 from prvr.errors import DataError, SettingError, nearest
-from prvr.report import answers, figures, training
+from prvr.report import answers, figures, probabilities, training
 from prvr.report.page import GIVE, SAVE, Section
 from prvr.report.queries import Profile
 from prvr.report.systems import Contender, Files, Lot, Seed, answers_of, read_history, sweep_of
@@ -17,6 +17,9 @@ from prvr.run_state import HISTORY
 from prvr.runs import Run, load_run
 
 Progress = Callable[[str, int, int], None]
+NAME_IT = "they need the model: name the folder of its training run in place of the kept answers"
+# Of cosines that are summed in another order.
+NOISE = 1e-4
 
 
 @runtime_checkable
@@ -30,6 +33,10 @@ class Scorer(Protocol):
         ...
 
     def profiles(self, folder: Path, queries: Sequence[str]) -> dict[str, Profile]: ...
+
+    def teacher_profiles(self, name: str, queries: Sequence[str], *, split: str) -> dict[str, Profile]:
+        """Those of a teacher alone, by its frames."""
+        ...
 
 
 def read_contenders(lots: Sequence[Lot], scorer: Scorer | None, *, on_progress: Progress) -> list[Contender]:
@@ -83,10 +90,11 @@ def build(contenders: Sequence[Contender], scorer: Scorer | None = None, *, resa
     ranked = {one.name: [its.ranked for its in one.answers] for one in there}
     comparison = compare(ranked, resamples=resamples) if len(there) > 1 else None
     sections = [
-        figures.systems(contenders, comparison, resamples=resamples),
+        figures.systems(contenders, comparison, resamples=resamples, asked=scorer is not None),
         training.curves(contenders),
-        training.sweep(contenders),
+        training.sweep(contenders, asked=scorer is not None),
         figures.ratios(contenders),
+        *probabilities.probabilities(contenders),
     ]
     if there:
         shown = there[min(1, len(there) - 1)]
@@ -131,10 +139,28 @@ def _profiles(shown: Contender, scorer: Scorer | None) -> tuple[Mapping[str, Pro
     folders = [seed.files.folder for seed in shown.seeds if seed.files.folder is not None and seed.answers is not None]
     folder = next((folder for folder in folders if (folder / CONFIG).is_file()), None)
     if folder is None:
-        return None, "they need the model; name the folder of its training run in place of the kept answers"
+        return _of_teacher(shown, scorer)
     if scorer is None:
         return None, f"they need the features; {GIVE}"
     try:
         return scorer.profiles(folder, answers.chosen(shown)), ""
     except DataError as problem:
         raise DataError(f"{folder}: {problem}") from None
+
+
+def _of_teacher(shown: Contender, scorer: Scorer | None) -> tuple[Mapping[str, Profile] | None, str]:
+    """The same for kept answers: those of a teacher alone name it, and nothing else is needed to ask it again."""
+    its = shown.answers[0]
+    if scorer is None:
+        return None, f"{NAME_IT}; of a teacher alone, {GIVE}"
+    if not its.system:
+        return None, NAME_IT
+    chosen = answers.chosen(shown)
+    try:
+        found = scorer.teacher_profiles(its.system, chosen, split=its.split)
+    except (DataError, SettingError) as problem:
+        return None, f"{NAME_IT}; they are not those of a teacher alone, either: {problem}"
+    kept = dict(zip(its.ranked.queries, its.scores.tolist(), strict=True))
+    if any(abs(max(found[id].relevance) - kept[id]) > NOISE for id in chosen):
+        return None, f"{NAME_IT}; the best frames of the teacher {its.system!r} score otherwise"
+    return found, ""

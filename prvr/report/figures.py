@@ -9,10 +9,11 @@ from html import escape
 import numpy as np
 from jaxtyping import Float
 
+from prvr.checkpoint import CONFIG
 from prvr.compare import Comparison, Effect
 from prvr.groups import Group
 from prvr.report.charts import Curve, Interval, bar_chart, bar_legend, interval_chart
-from prvr.report.page import GIVE, SAVE, Section, figure, folded, listed, note, spread, table
+from prvr.report.page import ANNOTATE, GIVE, SAVE, Section, figure, folded, listed, note, spread, table
 from prvr.report.systems import Contender
 
 # Label, name in `Retrieval`, digits.
@@ -28,11 +29,16 @@ COUNTED = (
 )
 
 
-def systems(contenders: Sequence[Contender], comparison: Comparison | None, *, resamples: int) -> Section:
-    """Figures of every system, mean and standard deviation over seeds, and paired tests against the first one."""
+def systems(contenders: Sequence[Contender], comparison: Comparison | None, *, resamples: int, asked: bool) -> Section:
+    """Figures of every system, mean and standard deviation over seeds, and paired tests against the first one.
+
+    Args:
+        asked: the data is at hand, so that a folder with a checkpoint was enough.
+    """
     there = [one for one in contenders if one.answers]
     silent = [one.name for one in contenders if not one.answers]
-    missing = [f"No answers of {listed(silent)}: keep them with {SAVE}, or {GIVE}."] if silent else []
+    otherwise = f"name a folder with its checkpoint ({CONFIG})" if asked else GIVE
+    missing = [f"No answers of {listed(silent)}: keep them with {SAVE}, or {otherwise}."] if silent else []
     protocols = {one.name: _protocol(one) for one in there}
     if len(set(protocols.values())) > 1:
         told = ", ".join(f"{name} {protocol}" for name, protocol in protocols.items())
@@ -51,8 +57,8 @@ def ratios(contenders: Sequence[Contender]) -> Section:
     known = [(one.name, [its.groups for its in one.answers if its.groups is not None]) for one in contenders]
     known = [(name, groups) for name, groups in known if groups]
     if not known:
-        how = f"annotate the data and save the answers again: {SAVE} --annotations DIR"
-        return Section("ratio", title, "", (f"No ratios: no run knows the moments and the lengths of its videos; {how}.",))
+        line = f"No ratios: no run knows the moments and the lengths of its videos; {ANNOTATE}."
+        return Section("ratio", title, "", (line,))
     # Runs that know different moments may have different groups; those without a name in common stay empty.
     groups = {group.name: group for _, seeds in reversed(known) for seed in reversed(seeds) for group in seed}
     bins = [group.name for group in known[0][1][0]] + sorted(groups.keys() - {group.name for group in known[0][1][0]})

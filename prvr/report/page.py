@@ -10,6 +10,7 @@ TEXT_SHOWN = 400
 # What to do where something is missing.
 SAVE = "prvr evaluate DATA FEATURES --model RUN --save RUN/test.npz"
 GIVE = "give prvr report --data DATA --features FEATURES"
+ANNOTATE = f"annotate the data and save the answers again: {SAVE} --annotations DIR"
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2024; --soft: #5c6670; --line: #d8dde2; --paper: #fff; --panel: #f5f7f9;
   --c0: #1f5fb4; --c1: #c2410c; --c2: #1a7f37; --c3: #8250df; --c4: #b4236a; --c5: #0e7490; --c6: #7a5c00; --c7: #57606a }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from prvr.checkpoint import CONFIG
 from prvr.compare import Ranked, ranked
@@ -18,6 +18,7 @@ from prvr.errors import DataError, SettingError
 from prvr.groups import Group, by_ratio
 from prvr.metrics import MomentRetrieval, Retrieval, moment_retrieval, places, ranks, retrieval
 from prvr.metrics import figures as figures_of
+from prvr.reliability import Judged, judge
 from prvr.run_state import HISTORY
 from prvr.runs import Run
 
@@ -48,15 +49,26 @@ class Lot:
 
 
 @dataclass(frozen=True)
+class Trust:
+    """What a run's probabilities say of its first hits, and what they were fitted on. itself: which is what is reported."""
+
+    judged: Judged
+    fitted: str
+    itself: bool
+
+
+@dataclass(frozen=True)
 class Answers:
     """What is left of a run: figures, and of each query, in the order of the ids, what a page shows.
 
     videos: the query's own. first: the video that was ranked first, "" where none was ranked.
     overlaps, ratios: as in `runs.Facts`; NaN if unknown.
-    groups: by moment-to-video ratio; None where no ratio is known.
+    scores: for its own video. groups: by moment-to-video ratio; None where no ratio is known.
+    trust: of its probabilities; None where it has none.
     """
 
     system: str
+    split: str
     ranked: Ranked
     figures: Retrieval
     spans: MomentRetrieval | None
@@ -64,8 +76,10 @@ class Answers:
     texts: tuple[str, ...]
     videos: tuple[str, ...]
     first: tuple[str, ...]
+    scores: Float[np.ndarray, "Q"]
     overlaps: Float[np.ndarray, "Q"]
     ratios: Float[np.ndarray, "Q"]
+    trust: Trust | None
 
     @property
     def rank(self) -> Float[np.ndarray, "Q"]:
@@ -154,6 +168,7 @@ def answers_of(run: Run, *, name: str) -> Answers:
     first = [run.videos[column] if row[column] > -math.inf else "" for row, column in zip(run.scores, best, strict=True)]
     return Answers(
         system=run.system,
+        split=run.split,
         ranked=ranked(run, name=name),
         figures=figures_of(place, videos=len(run.videos)),
         spans=moment_retrieval(own, overlaps),
@@ -161,8 +176,10 @@ def answers_of(run: Run, *, name: str) -> Answers:
         texts=tuple(texts[row] for row in order),
         videos=tuple(run.videos[run.target[row]] for row in order),
         first=tuple(first[row] for row in order),
+        scores=run.scores[order, run.target[order]],
         overlaps=overlaps[order],
         ratios=ratios[order],
+        trust=_trust(run, correct),
     )
 
 
@@ -176,6 +193,14 @@ def sweep_of(first: Run, second: Run) -> tuple[float, ...]:
         raise DataError("the two branches answered other queries or over another gallery; score them again")
     correct = first.correct
     return tuple(retrieval((1 - weight) * first.scores + weight * second.scores, correct).sumr for weight in WEIGHTS)
+
+
+def _trust(run: Run, correct: Bool[np.ndarray, "Q V"]) -> Trust | None:
+    its = run.calibration
+    if its is None:
+        return None
+    fitted = f"{its.queries} queries of {its.split or 'another run'}"
+    return Trust(judge(its, run.scores, correct), fitted, itself=its.split == run.split)
 
 
 def _named(given: str) -> tuple[str, list[Path]]:

@@ -29,12 +29,17 @@ def curves(contenders: Sequence[Contender]) -> Section:
     return Section("curves", "Training", body, tuple(missing))
 
 
-def sweep(contenders: Sequence[Contender]) -> Section:
-    """SumR at each weight of the second branch."""
+def sweep(contenders: Sequence[Contender], *, asked: bool) -> Section:
+    """SumR at each weight of the second branch.
+
+    Args:
+        asked: the data is at hand, so that a run's folder was enough.
+    """
     title = "Weight of the second branch (β)"
     swept = [(one.name, [seed.sweep for seed in one.seeds if seed.sweep is not None]) for one in contenders]
     lacking = [name for name, values in swept if not values]
-    how = f"it takes a student of two branches; have prvr reproduce beta keep the answers of each, or {GIVE}"
+    otherwise = "name the folder of its training run" if asked else GIVE
+    how = f"it takes a student of two branches; have prvr reproduce beta keep the answers of each, or {otherwise}"
     missing = [f"No sweep of {listed(lacking)}: {how}."] if lacking else []
     held = [(name, np.array(values)) for name, values in swept if values]
     if not held:
