@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from prvr import checkpoint as checkpoints
+from prvr import complexity
 from prvr.checkpoint import Reads, Source
+from prvr.complexity import StepSizes
 from prvr.convert import convert_package
 from prvr.errors import DataError, SettingError
+from prvr.methods.zero_shot import FIELDS
 from prvr.metrics import retrieval
-from prvr.reproduce.costs import STUDENTS
-from prvr.reproduce.run import Materials, Plan, recipe_of, score_rows
+from prvr.protocols import ANNOTATIONS
+from prvr.reproduce import costs
+from prvr.reproduce.costs import STUDENTS, Student, costed, write_costs
+from prvr.reproduce.ratios import division_lines, division_values, divisions, draw_divisions
+from prvr.reproduce.run import Materials, Plan, Scored, recipe_of, score_rows
 from prvr.reproduce.tables import TABLES, Row, Table, table
 from prvr.reproduce.write import sweep, write_table
-from prvr.runs import load_run
+from prvr.runs import Facts, Run, load_run
 from prvr.toy import write_toy
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -39,6 +48,22 @@ def materials(tmp_path_factory: pytest.TempPathFactory) -> Materials:
 
 def silent(note: str, done: int, total: int) -> None:
     pass
+
+
+TWICE = Plan(seeds=2, changes=QUICK)
+
+
+@pytest.fixture(scope="module")
+def main_results(materials: Materials, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the runs of the rows of `main`, trained with two seeds."""
+    out = tmp_path_factory.mktemp("results")
+    score_rows(TABLES["main"], out, materials, TWICE, on_progress=silent)
+    return out
+
+
+def kept(out: Path) -> dict[Path, int]:
+    """The test runs of a folder, and when each was written."""
+    return {path: path.stat().st_mtime_ns for path in out.rglob("test.npz")}
 
 
 @pytest.mark.parametrize("collection", ["tvr", "activitynet", "charades", "toy", "elsewhere"])
@@ -66,10 +91,12 @@ def test_the_settings_are_the_published_ones() -> None:
     assert recipe_of(Row("", "dl-dkd"), "tvr", ("margin=0.4",)).settings.margin == 0.4
 
 
-def test_a_table_runs_once_and_is_written_down(materials: Materials, tmp_path: Path) -> None:
-    plan, main = Plan(seeds=2, changes=QUICK), TABLES["main"]
-    scored = score_rows(main, tmp_path, materials, plan, on_progress=silent)
-    counted = write_table(main, scored, tmp_path, materials=materials, plan=plan, command="prvr reproduce main")
+def test_a_table_runs_once_and_is_written_down(materials: Materials, main_results: Path, tmp_path: Path) -> None:
+    main, files = TABLES["main"], kept(main_results)
+    assert len(files) == 7
+    scored = score_rows(main, main_results, materials, TWICE, on_progress=silent)
+    assert kept(main_results) == files
+    counted = write_table(main, scored, tmp_path, materials=materials, plan=TWICE, command="prvr reproduce main")
     assert [len(one.runs) for one in scored] == [2, 2, 2, 1]
     values = json.loads((tmp_path / "main.json").read_text())
     assert values["protocol"] == "honest"
@@ -85,11 +112,6 @@ def test_a_table_runs_once_and_is_written_down(materials: Materials, tmp_path: P
     for expected in ("Protocol `honest`", "prvr reproduce main", "14.4/34.9/45.8/84.9/179.9", "8 videos", "CPU cores"):
         assert expected in text
     assert re.search(r"\| DL-DKD\+\+ \| [\d.]+ ± [\d.]+ \|", text)
-
-    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("test.npz")}
-    assert len(files) == 7
-    score_rows(main, tmp_path, materials, plan, on_progress=silent)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("test.npz")} == files
 
 
 def test_what_was_cut_off_goes_on_and_gives_the_same(materials: Materials, tmp_path: Path) -> None:
@@ -184,9 +206,138 @@ def test_every_table_is_linked_from_the_papers_page() -> None:
 
 
 def test_the_published_costs_are_there() -> None:
-    published = {name: (flops, memory) for name, *_, flops, memory in STUDENTS if flops}
-    assert published == {
+    assert {one.row.name: one.published for one in STUDENTS if any(one.published)} == {
         "DL-DKD, RoBERTa, TVR": ("1.04", "4455"),
         "DL-DKD, Bi-GRU, TVR": ("0.98", "4057"),
         "DL-DKD, graph, TVR": ("1.01", "4229"),
+        "HGR, graph, TVR": ("2.96", "8555"),
+        "Dual Encoding, Bi-GRU, TVR": ("5.24", "5837"),
+        "DE++, Bi-GRU, TVR": ("5.30", "3515"),
+        "RIVRL, RoBERTa, TVR": ("8.64", "4809"),
+        "XML, RoBERTa, TVR": ("0.80", "2451"),
+        "ReLoCLNet, RoBERTa, TVR": ("0.96", "2673"),
+        "MS-SL, RoBERTa, TVR": ("1.22", "5349"),
     }
+
+
+@pytest.mark.parametrize("student", STUDENTS, ids=lambda student: student.row.name)
+def test_what_a_row_costs_can_be_counted(student: Student) -> None:
+    whole, reads = costed(student)
+    there = vars(whole.settings)
+    small = {key: int(value) for key, value in (change.split("=") for change in SMALL) if key in there}
+    recipe = dataclasses.replace(whole, settings=dataclasses.replace(whole.settings, **small))
+    reads = dataclasses.replace(reads, frames=Source("frames", 20))
+    cost = complexity.complexity(recipe, reads, frames=6, words=3)
+    assert min(cost.parameters, cost.video_flops, cost.query_flops) > 0
+    made = checkpoints.build(recipe.method, recipe.settings, reads)
+    complexity._steps(made, StepSizes(videos=3, queries=6, frames=6, words=3, teacher_columns=8), torch.device("cpu"))
+
+
+def test_the_costs_are_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(costs, "STUDENTS", [one for one in STUDENTS if one.row.base in ("dl-dkd++", "hgr")])
+    monkeypatch.setattr(costs, "training_memory", lambda recipe, reads, *, sizes, device: 3 << 20)
+    counted = write_costs(tmp_path, command="c", device="cpu", sizes=StepSizes(), on_progress=silent)
+    text = (tmp_path / "complexity.md").read_text()
+    assert text == "\n".join(counted.lines) + "\n"
+    assert "| DL-DKD++, TVR | 5.76 | 1.032 | 0.109 | 1.141 |  | 3 |  |" in text
+    assert re.search(r"\| HGR, graph, TVR \| [\d.]+ \| [\d.]+ \| [\d.]+ \| [\d.]+ \| 2\.96 \| 3 \| 8555 \|", text)
+    assert text.endswith("\nHGR, graph, TVR reads 20 frames.\n")
+    assert json.loads((tmp_path / "complexity.json").read_text())["rows"][1]["published"] == {"GFLOPs": "2.96", "MiB": "8555"}
+
+
+# By moment-to-video ratio
+
+
+def test_the_rows_of_main_by_ratio(materials: Materials, main_results: Path, tmp_path: Path) -> None:
+    ratio, files = TABLES["ratio"], kept(main_results)
+    scored = score_rows(ratio, main_results, materials, TWICE, on_progress=silent)
+    # What `main` trained is not trained again.
+    assert kept(main_results) == files
+    counted = write_table(ratio, scored, tmp_path, materials=materials, plan=TWICE, command="c")
+    assert (tmp_path / "ratio.png").read_bytes().startswith(b"\x89PNG")
+    assert "ratio.png" in (tmp_path / "ratio.md").read_text()
+    found = json.loads((tmp_path / "ratio.json").read_text())["SumR by moment-to-video ratio"]
+    assert found == counted.values["SumR by moment-to-video ratio"]
+    bins, sextiles = found["bins of equal width"], found["sextiles"]
+    assert len(bins["parts"]) == 5
+    assert len(sextiles["parts"]) == 6
+    queries = len(scored[0].runs[0].queries)
+    for division in (bins, sextiles):
+        assert sum(division["queries"]) == queries
+        assert list(division["SumR"]) == [one.row.name for one in scored]
+        assert division["SumR"]["teacher, zero-shot"]["std"] is None
+    # Of all parts together, each by its queries, it is the SumR of the table.
+    for row in counted.values["rows"]:
+        parts = zip(bins["SumR"][row["name"]]["mean"], bins["queries"], strict=True)
+        whole = sum(mean * count for mean, count in parts if count) / queries
+        assert whole == pytest.approx(row["mean"]["SumR"])
+
+
+def answered(name: str, *ranks: tuple[int, ...], ratios: tuple[float, ...]) -> Scored:
+    """A system whose runs rank the own video of each query there, among 20."""
+    runs = []
+    for of_seed in ranks:
+        scores = np.zeros((len(of_seed), 20))
+        for row, rank in enumerate(of_seed):
+            scores[row, 1:rank] = 2
+            scores[row, 0] = 1
+        queries, videos = (tuple(f"{kind}{n}" for n in range(count)) for kind, count in (("q", len(of_seed)), ("v", 20)))
+        facts = Facts(ratios=np.array(ratios))
+        runs.append(Run(scores, queries, videos, np.zeros(len(of_seed), np.int64), facts=facts))
+    return Scored(Row(name), tuple(runs))
+
+
+def test_ratios_by_hand(tmp_path: Path) -> None:
+    ratios = (0.1, 0.2, 0.5, 1.0, np.nan)
+    first = answered("ours", (1, 2, 7, 1, 1), (1, 1, 20, 1, 20), ratios=ratios)
+    # Another row's ratios are not asked, nor is whether it knows any.
+    other = answered("other", (20, 20, 20, 20, 1), ratios=(np.nan,) * 5)
+    bins, sextiles = divisions([other, first])
+    assert bins.parts == ("[0, 0.2]", "(0.2, 0.4]", "(0.4, 0.6]", "(0.6, 0.8]", "(0.8, 1]")
+    assert bins.queries == (2, 0, 1, 0, 1)
+    assert bins.unknown == 1
+    # Ranks 1 and 2: 50 + 100 + 100 + 100; both 1: 400. Rank 7: 0 + 0 + 100 + 100; rank 20: 0 + 0 + 0 + 100.
+    np.testing.assert_equal(bins.mean["ours"], [375.0, np.nan, 150.0, np.nan, 400.0])
+    np.testing.assert_allclose(bins.std["ours"], [50 / 2**0.5, np.nan, 100 / 2**0.5, np.nan, 0.0])
+    assert bins.std["other"] is None
+    assert sum(sextiles.queries) == 4
+    lines = division_lines(bins)
+    assert lines[0].startswith("| SumR by moment / video, bins of equal width | [0, 0.2], 2 queries | (0.2, 0.4], 0 queries |")
+    assert "| ours | 375.0 ± 35.4 | – | 150.0 ± 70.7 | – | 400.0 ± 0.0 |" in lines
+    assert "| other | 100.0 | – | 100.0 | – | 100.0 |" in lines
+    assert lines[-1] == "The ratio of 1 queries is not known."
+    assert division_values(bins)["SumR"]["ours"]["mean"] == [375.0, None, 150.0, None, 400.0]
+    draw_divisions([bins, sextiles], tmp_path / "p.png", title="t")
+    assert (tmp_path / "p.png").stat().st_size > 1000
+
+
+def test_without_moments_there_are_no_ratios(materials: Materials, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no test query has an annotated moment in a video of known length"):
+        divisions([answered("ours", (1, 2), ratios=(np.nan, np.nan))])
+    package = tmp_path / "bare" / "tvr"
+    shutil.copytree(materials.data, package)
+    shutil.rmtree(package / ANNOTATIONS)
+    bare = dataclasses.replace(materials, data=package)
+    with pytest.raises(
+        DataError, match=r"'ratio' needs the moments of the test captions, and tvr has none; .* --annotations DIR"
+    ):
+        score_rows(TABLES["ratio"], tmp_path / "out", bare, Plan(seeds=1, changes=QUICK), on_progress=silent)
+    assert not list((tmp_path / "out").rglob("*.npz"))
+
+
+# The teacher alone in parts
+
+
+def test_each_row_of_the_teacher_alone_says_what_it_is() -> None:
+    parts = {row.changes.get("parts", "frames"): row.name for row in TABLES["peers"].rows if not row.base}
+    assert parts == {
+        "frames": "zero-shot, best frame",
+        "clips": "zero-shot, best clip",
+        "clips_and_frames": "zero-shot, clips and frames",
+        "segments": "zero-shot, best segment",
+        "propagated": "zero-shot, best segment, propagated",
+        "consensus": "zero-shot, consensus of segments (TF-PRVR)",
+    }
+    assert set(parts) == set(FIELDS)
+    names = [row.name for row in TABLES["peers"].rows]
+    assert len(set(names)) == len(names)

@@ -103,13 +103,18 @@ def score_rows(table: Table, out: Path, materials: Materials, plan: Plan, *, on_
     """Every row of a table, trained where it was not yet, and scored.
 
     Raises:
-        DataError, SettingError, ModelError: as `train_student`.
+        DataError, SettingError, ModelError: as `train_student`; or a table by ratio, and no moment is annotated.
     """
     # A folder's test split depends on the seed of its division, a package's does not: every run must answer the same queries.
     division = [seed if is_package(materials.data) else 0 for seed in range(plan.seeds)]
     splits = [
         open_splits(materials.data, protocol=plan.protocol, seed=seed, annotations=materials.annotations) for seed in division
     ]
+    if table.ratios and not any(caption.moments for caption in splits[0].test.captions):
+        raise DataError(
+            f"{table.name!r} needs the moments of the test captions, and {materials.collection} has none; "
+            "name the original annotation files: --annotations DIR"
+        )
     scored = []
     for place, row in enumerate(table.rows):
         reason = _left_out(row, materials)

@@ -1,4 +1,4 @@
-"""A table's rows as figures, and the figures as Markdown, JSON and, for a sweep, a picture."""
+"""A table's rows as figures, and the figures as Markdown, JSON and, where there is something to draw, a picture."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from prvr.compare import Comparison, compare, ranked
 from prvr.files import write_json, write_picture, write_whole
 from prvr.metrics import Retrieval, retrieval
 from prvr.reproduce.footprint import Footprint, draw_footprints, footprint_lines
+from prvr.reproduce.ratios import division_lines, division_values, divisions, draw_divisions
 from prvr.reproduce.run import Materials, Plan, Scored
 from prvr.reproduce.tables import Table
 
@@ -41,7 +42,11 @@ def write_table(
     command: str,
     footprints: Mapping[str, Footprint] | None = None,
 ) -> Counted:
-    """Writes OUT/<table>.md and .json, and .png for a sweep or where costs were measured."""
+    """Writes OUT/<table>.md and .json, and .png for a sweep, by ratio or where costs were measured.
+
+    Raises:
+        DataError: a table by moment-to-video ratio, and no ratio is known.
+    """
     about = {
         "table": table.name,
         "title": table.title,
@@ -71,6 +76,12 @@ def write_table(
         values["SumR by weight of the second branch"] = {"weights": list(table.sweep), **curves}
         lines += ["", *_sweep_lines(table.sweep, curves), "", f"![{table.title}]({table.name}.png)"]
         draw_sweep(table, curves, out / f"{table.name}.png")
+    if table.ratios:
+        found = divisions(there)
+        values["SumR by moment-to-video ratio"] = {one.name: division_values(one) for one in found}
+        lines += [line for one in found for line in ("", *division_lines(one))]
+        lines += ["", f"![{table.title}]({table.name}.png)"]
+        draw_divisions(found, out / f"{table.name}.png", title=table.title)
     if footprints:
         values["costs"] = {name: asdict(cost) for name, cost in footprints.items()}
         lines += ["", *footprint_lines(footprints), "", f"![SumR and bytes]({table.name}.png)"]
