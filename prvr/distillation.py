@@ -66,8 +66,8 @@ class Distillation:
         checks.shares(self, "hard_fraction", "mixing")
         if self.distillation_target == "feature" and self.distillation_aggregate != "each":
             raise SettingError(
-                f"distillation_aggregate is {self.distillation_aggregate!r}, and features of several teachers have no common "
-                "columns; take distillation_aggregate=each"
+                f"distillation_aggregate is {self.distillation_aggregate!r}, and a column of one teacher's features means "
+                "nothing in another's; take distillation_aggregate=each, or a target of scores, such as batch_matrix"
             )
         if self.distillation_decay not in DECAYS:
             raise SettingError(f"unknown decay {self.distillation_decay!r}; {nearest(self.distillation_decay, DECAYS)}")

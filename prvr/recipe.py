@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from prvr import checkpoint as checkpoints
 from prvr import checks
+from prvr.checkpoint import Reads
 from prvr.config import override
 from prvr.distillation import Distillation
+from prvr.errors import SettingError
 from prvr.methods import METHODS
-from prvr.methods.taught import own_settings
+from prvr.methods.contract import Model
+from prvr.methods.taught import Guidance, own_settings
+
+# What makes a method learn from a teacher that is an encoder; none serves every method.
+_WAYS = (
+    "distillation_weight=0.1",
+    "distillation_target=batch_matrix distillation_weight=1",
+    "soft_targets=teacher",
+    "soft_targets=true",
+)
 
 
 @dataclass(frozen=True)
@@ -38,12 +50,15 @@ class Recipe:
     """A method, its settings (the method's own dataclass), how to train it, and what teachers tell it beside its objective.
 
     distillation: None for a method that distils by settings of its own, and where nothing is distilled.
+    beside_teacher: made for a student that reads its teacher's features beside its own and is asked with the teacher beside it
+        (`prvr fuse`).
     """
 
     method: str
     settings: Any
     training: Training
     distillation: Distillation | None = None
+    beside_teacher: bool = False
 
 
 def changed(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
@@ -57,4 +72,54 @@ def changed(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
         parts.append(recipe.distillation or Distillation())
     settings, training, *others = override(parts, assignments)
     told = others[0] if others and others[0] != Distillation() else None
-    return Recipe(recipe.method, settings, training, told)
+    return replace(recipe, settings=settings, training=training, distillation=told)
+
+
+def heeds_teachers(recipe: Recipe) -> bool:
+    """Whether a teacher changes anything: the method's settings, or the distillation beside them, learn from one."""
+    told = recipe.distillation
+    beside = told is not None and (told.compares or told.soft_targets == "teacher")
+    return beside or METHODS[recipe.method].distils(recipe.settings)
+
+
+def check_heeded(recipe: Recipe, reads: Reads) -> None:
+    """Sees that a teacher that was named is learned from.
+
+    Raises:
+        SettingError: it is not; the text says which settings would do it with this method.
+    """
+    if heeds_teachers(recipe):
+        return
+    student = checkpoints.build(recipe.method, recipe.settings, reads).model
+    ways = [f"set {way}" for way in _WAYS if _serves(way, recipe, student)]
+    remedy = ", or ".join([*ways, "leave out --teacher"])
+    raise SettingError(f"{recipe.method} with these settings learns nothing from a teacher, and one was named; {remedy}")
+
+
+def fitted(recipe: Recipe, teacher_columns: Sequence[int]) -> Recipe:
+    """The recipe with its teachers' widths, where its method needs them and they were left out.
+
+    Args:
+        teacher_columns: a number for each teacher; 0 for a trained model, which has no features.
+
+    Raises:
+        SettingError: widths were set, and not for so many teachers.
+    """
+    if not own_settings(recipe.method) or not recipe.settings.needs_teacher_columns:
+        return recipe
+    given = recipe.settings.teacher_columns
+    if given and len(given) != len(teacher_columns):
+        raise SettingError(
+            f"teacher_columns has {len(given)} numbers, and there are {len(teacher_columns)} teachers; leave teacher_columns out"
+        )
+    return replace(recipe, settings=replace(recipe.settings, teacher_columns=given or tuple(teacher_columns)))
+
+
+def _serves(way: str, recipe: Recipe, student: Model) -> bool:
+    try:
+        tried = changed(recipe, way.split())
+        if tried.distillation is not None:
+            Guidance(tried.distillation, method=recipe.method, student=student, teacher_columns=[1])
+    except SettingError:
+        return False
+    return heeds_teachers(tried)

@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,12 @@ from prvr.features import Features, FeatureSet
 from prvr.features.packed import Packed
 from prvr.methods import METHODS
 from prvr.methods.contract import Gather, Terms, embed
-from prvr.methods.taught import Guidance, own_settings
+from prvr.methods.taught import Guidance, check_teachers, own_settings
 from prvr.optimiser import BertAdam, decay_groups
 from prvr.recipe import Recipe as Recipe
 from prvr.recipe import Training as Training
 from prvr.recipe import changed as changed
+from prvr.recipe import fitted, heeds_teachers
 from prvr.report import draw_curves
 from prvr.run_state import RunState, as_plain, load_state, save_state, state_from, stored_state, write_history
 from prvr.similarities import Similarities
@@ -86,6 +88,7 @@ def train_student(
     """
     out, group = Path(out), group or Alone(device)
     _check(recipe, data)
+    recipe = fitted(recipe, [*_widths(data), *[0 for _ in data.similarities]])
     place = open_device(group.device)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.training.seed)
@@ -210,6 +213,8 @@ class _Loop:
             return self.guidance.objective(model, *embedded, epoch, self._kept(videos))
         objective = METHODS[self.checkpoint.method].objective
         assert objective is not None
+        if self.data.similarities:
+            objective = partial(objective, kept=self._kept(videos))
         terms: Terms = objective(model, *embedded, epoch)
         return terms
 
@@ -242,10 +247,12 @@ def _check(recipe: Recipe, data: Data) -> None:
     method = METHODS[recipe.method]
     if method.objective is None:
         raise SettingError(f"{recipe.method} has nothing to learn; index and evaluate with it as it is")
-    if method.distils(recipe.settings) and not data.features.teachers:
+    if method.distils(recipe.settings) and not (data.features.teachers or data.similarities):
         raise SettingError(
             f"{recipe.method} with these settings learns from a teacher; name one (--teacher), or take a preset without"
         )
+    if data.similarities:
+        _check_kept(recipe, data)
     if not data.train.captions:
         raise DataError(f"split {data.train.split!r} of {data.train.name!r} has no captions; there is nothing to learn from")
     if not data.dev.captions:
@@ -254,19 +261,26 @@ def _check(recipe: Recipe, data: Data) -> None:
     feature_files.check(data.dev, data.features.without_teachers)
 
 
+def _check_kept(recipe: Recipe, data: Data) -> None:
+    if not heeds_teachers(recipe):
+        raise SettingError(
+            f"{recipe.method} is to learn from trained models, and its recipe distils nothing; "
+            "add distillation_target=batch_matrix distillation_weight=1"
+        )
+    told = recipe.settings.distillation if own_settings(recipe.method) else recipe.distillation
+    assert told is not None
+    check_teachers(told, len(data.features.teachers), len(data.similarities))
+
+
 def _guidance(recipe: Recipe, fresh: Checkpoint, data: Data) -> Guidance | None:
     if recipe.distillation is None:
-        if data.similarities and own_settings(recipe.method):
-            raise SettingError(f"{recipe.method} learns from encoders alone; leave out the teachers that are trained models")
-        if data.similarities:
-            raise SettingError(
-                f"{recipe.method} is to learn from trained models, and its recipe distils nothing; "
-                "add distillation_target=batch_matrix distillation_weight=1"
-            )
         return None
-    columns = [feature_files.columns(teacher.frames) for teacher in data.features.teachers]
     kept = len(data.similarities)
-    return Guidance(recipe.distillation, method=recipe.method, student=fresh.model, teacher_columns=columns, kept=kept)
+    return Guidance(recipe.distillation, method=recipe.method, student=fresh.model, teacher_columns=_widths(data), kept=kept)
+
+
+def _widths(data: Data) -> list[int]:
+    return [feature_files.columns(teacher.frames) for teacher in data.features.teachers]
 
 
 def _identity(first: Checkpoint, training: Training, data: Data, guidance: Guidance | None) -> dict[str, Any]:
@@ -276,7 +290,9 @@ def _identity(first: Checkpoint, training: Training, data: Data, guidance: Guida
     teachers = [_origin(teacher.frames) for teacher in data.features.teachers]
     flat = {"method": first.method, **to_dict(first.settings), **to_dict(training), **reads, **splits, "teachers": teachers}
     if guidance is not None:
-        flat |= {**to_dict(guidance.settings), "similarities": [dict(teacher.about) for teacher in data.similarities]}
+        flat |= to_dict(guidance.settings)
+    if guidance is not None or data.similarities:
+        flat["similarities"] = [dict(teacher.about) for teacher in data.similarities]
     identity: dict[str, Any] = json.loads(json.dumps(flat))
     return identity
 

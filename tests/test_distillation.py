@@ -131,7 +131,7 @@ def test_maps_for_other_teachers_are_refused() -> None:
 
 def test_feature_distillation_needs_the_widths() -> None:
     with pytest.raises(SettingError, match="teacher_columns=512"):
-        DlDkdConfig(distillation_target="feature")
+        DlDkd(DlDkdConfig(distillation_target="feature"), frame_columns=5, word_columns=3)
 
 
 SMALL = DlDkdConfig(hidden=8, heads=2, dropout=0.0, input_dropout=0.0)
@@ -186,7 +186,29 @@ def test_a_branch_learns_from_teachers_taken_together(target: Any, aggregate: An
 
 def test_learned_shares_need_the_number_of_teachers() -> None:
     with pytest.raises(SettingError, match="distillation_aggregate learned needs the teachers' widths"):
-        DlDkdConfig(distillation_aggregate="learned")
+        DlDkd(DlDkdConfig(distillation_aggregate="learned"), frame_columns=5, word_columns=3)
+
+
+def test_what_trained_models_say_stands_beside_what_encoders_say() -> None:
+    given, told = batch(), torch.rand(5, 3, dtype=torch.float64)
+    changes: dict[str, Any] = {"distillation_target": "batch_matrix", "distillation_loss": "huber", "distillation_weight": 1.0}
+    config = replace(SMALL, hard_fraction=0.0, hard_fraction_decay="fixed", **changes)
+    torch.manual_seed(0)
+    model = DlDkd(config, frame_columns=5, word_columns=3).double().eval()
+    queries, videos, _ = embed(model, given)
+    ours = scores.compare(queries[0], videos[0], given.frame_mask, given.target)
+    (guide,) = distillation.guides_of(given)
+    for teachers, kept, matrices, dots in (
+        (given.teachers, [told], [guide.cosines, told], [guide.dots, told]),
+        ((), [told], [told], [told]),
+    ):
+        seen = given._replace(teachers=teachers)
+        terms = objective(model, queries, videos, seen, 0, kept=kept)
+        expected = distillation.from_matrices(ours.cosines, matrices, settings=config.distillation)
+        torch.testing.assert_close(terms["distillation"], expected)
+        soft = distillation.SoftTargets.at(config, 0, seen)
+        nce = soft.info_nce(ours.dots, given.target, relevance=torch.stack(dots))
+        torch.testing.assert_close(terms["inheritance_nce"], config.nce_weight * nce)
 
 
 def test_two_equal_branches_have_names_of_their_own() -> None:

@@ -37,7 +37,7 @@ from prvr.reproduce.run import Materials, Plan, score_rows
 from prvr.reproduce.tables import TABLES
 from prvr.similarities import Similarities, keep_similarities, open_similarities, similarities
 from prvr.toy import write_toy
-from prvr.train import Data, Recipe, Training, train_student
+from prvr.train import Data, Recipe, Training, changed, train_student
 
 COLUMNS = (4, 3, 5)
 SMALL = CollaborativeExpertsConfig(hidden=6, experts=COLUMNS, clusters=3, dropout=0.0)
@@ -273,11 +273,34 @@ def test_kept_scores_need_a_recipe_that_distils(tmp_path: Path) -> None:
     data = replace(toy_world(), similarities=(truth(toy_world().train),))
     with pytest.raises(SettingError, match="its recipe distils nothing; add distillation_target=batch_matrix"):
         train_student(tmp_path, Recipe("collaborative_experts", ONE, QUICK), reads=READS, data=data)
-    with pytest.raises(SettingError, match="dl_dkd learns from encoders alone; leave out"):
-        train_student(tmp_path, preset("dl-dkd/toy"), reads=READS, data=data)
+    for name, line in (
+        ("no-distillation", "dl_dkd is to learn from trained models, and its recipe distils nothing"),
+        ("dl-dkd/toy", "distillation_target is 'frame_profile', .* take distillation_target=batch_matrix"),
+    ):
+        with pytest.raises(SettingError, match=line):
+            train_student(tmp_path, preset(name), reads=READS, data=data)
+    # A target says nothing without a weight.
+    idle = changed(preset("ms-sl/toy"), ["distillation_target=batch_matrix"])
+    with pytest.raises(SettingError, match="its recipe distils nothing; add"):
+        train_student(tmp_path, idle, reads=READS, data=data)
     told = replace(TEACHTEXT, distillation_target="frame_profile")
     with pytest.raises(SettingError, match="take distillation_target=batch_matrix"):
         train_student(tmp_path, Recipe("xml", preset("xml/toy").settings, QUICK, told), reads=READS, data=data)
+
+
+def test_trained_models_teach_dl_dkd_as_they_teach_others(tmp_path: Path) -> None:
+    data = replace(toy_world(), similarities=(truth(toy_world().train),))
+    small = ["hidden=8", "heads=2", "epochs=1", "batch_videos=20", "distillation_target=batch_matrix", "distillation_weight=1"]
+    recipe = changed(preset("dl-dkd++/toy"), [*small, "distillation_aggregate=learned"])
+    best = train_student(tmp_path / "both", recipe, reads=READS, data=data)
+    # Its place among the learned weights; it has no features.
+    assert best.settings.teacher_columns == (12, 0)
+    assert {"distillation", "teacher_shares"} <= json.loads((tmp_path / "both" / "history.jsonl").read_text())["losses"].keys()
+    alone = replace(data, features=data.features.without_teachers)
+    train_student(tmp_path / "alone", changed(preset("no-distillation"), small), reads=READS, data=alone)
+    other = replace(alone, similarities=(replace(truth(data.train), about={"model": "another"}),))
+    with pytest.raises(SettingError, match="holds a run with similarities"):
+        train_student(tmp_path / "alone", changed(preset("no-distillation"), small), reads=READS, data=other)
 
 
 def test_a_student_of_better_teachers_is_better(tmp_path: Path) -> None:

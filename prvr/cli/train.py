@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -46,6 +47,8 @@ def train(
     recipe = changed(presets.preset(preset), settings or [])
     if not frames and not teacher:
         raise SettingError("say whose frames the student reads: --teacher NAME, or --frames NAME to learn without a teacher")
+    if recipe.beside_teacher and teacher:
+        _check_beside(preset, frames or teacher[0], words, teacher[0])
     work = partial(
         _train,
         data,
@@ -84,12 +87,15 @@ def _train(
     from prvr.checkpoint import load
     from prvr.distributed import joined
     from prvr.protocols import open_splits
+    from prvr.recipe import check_heeded
     from prvr.train import Data as TrainingData
     from prvr.train import train_student
     from prvr.workspace import kept_similarities, student_features
 
     frames, words, *teachers = names
     given, reads = student_features(features, frames=frames or teachers[0], words=words, teachers=teachers)
+    if teachers:
+        check_heeded(recipe, reads)
     splits = open_splits(data, protocol=protocol, seed=split_seed)
     kept = kept_similarities(features, [load(path) for path in teacher_runs], splits.train, out=out / "teachers")
     with joined(device) as group, progress() if group.leads else nullcontext() as on_progress:
@@ -106,5 +112,26 @@ def _train(
         about = best.about
         reached = f"best epoch {about['epoch'] + 1}, SumR {about['dev']['sumr']:.1f} on {splits.dev.split}"
         line = f"{out}: {reached}, protocol {splits.protocol}; curves in {out / 'curves.png'}"
-        show(as_json, {"run": str(out), "fingerprint": best.fingerprint, **about}, [line])
+        value, lines = {"run": str(out), "fingerprint": best.fingerprint, **about}, [line]
+        if recipe.beside_teacher and teachers:
+            value["next"] = _fuse(data, features, out, teachers[0])
+            lines.append(f"next, the teacher beside it: {value['next']}")
+        show(as_json, value, lines)
     group.leave()
+
+
+def _check_beside(preset: str, frames: str, words: str, teacher: str) -> None:
+    """Sees that a student reads its teacher's frames, and its sentences beside each word."""
+    read = {f"--frames {frames}": frames.split("+"), f"--words {words}": words.split("+")[1:]}
+    lacking = [option for option, names in read.items() if teacher not in names]
+    if lacking:
+        take = " ".join(f"{option}+{teacher}" for option in lacking)
+        raise SettingError(
+            f"{preset} reads its teacher's features beside its own, and those of {teacher!r} are not in "
+            f"{' and not in '.join(lacking)}; take {take}, or preset {preset.replace('prvr-best', 'dl-dkd++')}"
+        )
+
+
+def _fuse(data: Path, features: Path, out: Path, teacher: str) -> str:
+    """The command that puts the teacher beside a trained student."""
+    return shlex.join(["prvr", "fuse", str(data), str(features), str(out), f"{out}-fused", "--teacher", teacher])

@@ -23,6 +23,7 @@ Numbers follow the released code, quirks included, as spec/dl-dkd sets them down
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,7 +55,8 @@ class DlDkdConfig:
     distillation_target, distillation_loss: what the inheritance branch learns from the teacher, and how.
     distillation_aggregate: how several teachers are taken together (`prvr.distillation`).
     teacher_columns: widths of the teachers' features, for the target "feature", which maps the student's vectors to them,
-    and for a learned aggregate, which has a number for each teacher.
+    and for a learned aggregate, which has a number for each teacher; 0 for a trained model, which has no features. Training
+    fills them in.
     soft_targets: DL-DKD++; without them the contrastive loss is that of DL-DKD.
     soft_target_epochs: length of the linear and cosine decays of `hard_fraction` and `mixing`.
     hard_part: which queries and videos keep one-hot targets: the first of the batch, as released, or random ones.
@@ -99,11 +101,13 @@ class DlDkdConfig:
         checks.multiple_of_heads(self)
         if len(self.branches) not in (1, 2):
             raise SettingError(f"there are {len(self.branches)} branches, {self.branches}; take one or two")
-        for name, value in (("target", "feature"), ("aggregate", "learned")):
-            if getattr(self, f"distillation_{name}") == value and not self.teacher_columns:
-                raise SettingError(f"distillation_{name} {value} needs the teachers' widths, for example teacher_columns=512")
         # It checks the settings that it has.
         _ = self.distillation
+
+    @property
+    def needs_teacher_columns(self) -> bool:
+        """Whether weights depend on the teachers' widths, or on how many teachers there are."""
+        return self.distillation_target == "feature" or self.distillation_aggregate == "learned"
 
     @property
     def distillation(self) -> Distillation:
@@ -139,6 +143,7 @@ class DlDkd(nn.Module):
 
     def __init__(self, config: DlDkdConfig, *, frame_columns: int, word_columns: int) -> None:
         super().__init__()
+        _check_widths(config)
         self.config = config
         self.text_backbone = None if config.text_backbone == "words" else TEXT_BACKBONES[config.text_backbone](word_columns)
         self.reading = Reading(
@@ -213,16 +218,28 @@ class DlDkd(nn.Module):
         return [branch for branch in self.branches if isinstance(branch, DlDkdBranch)]
 
 
-def objective(model: DlDkd, queries: Embeddings, videos: Embeddings, batch: Batch, epoch: int) -> Terms:
+def objective(
+    model: DlDkd,
+    queries: Embeddings,
+    videos: Embeddings,
+    batch: Batch,
+    epoch: int,
+    kept: Sequence[Float[Tensor, "Q V"]] = (),
+) -> Terms:
     """Triplet and contrastive loss of each branch, and the KL from each teacher's frame profile (spec/dl-dkd 2.5).
 
     L = sum_b [trip(c_b) + 0.04 nce(d_b)] + 0.1 w(epoch) KL, c_b the best cosine and d_b the best inner product.
     Several teachers weigh the same, unless settings say otherwise: the KL and the soft targets are means over them.
+
+    Args:
+        kept: what teachers that are trained models say of the batch; a batch matrix and soft targets take it.
     """
     config = model.config
     soft = SoftTargets.at(config, epoch, batch) if config.soft_targets else None
     weight = config.distillation.weight(epoch)
-    guides = distillation.guides_of(batch) if distils(config) and (weight or soft) else []
+    asked = distils(config) and bool(weight or soft)
+    guides = distillation.guides_of(batch) if asked else []
+    matrices = [guide.cosines for guide in guides] + list(kept if asked else ())
     terms: Terms = {}
     maps = iter(model.maps())
     for branch, name, query, video in zip(config.branches, model.embedding_fields, queries, videos, strict=True):
@@ -231,18 +248,21 @@ def objective(model: DlDkd, queries: Embeddings, videos: Embeddings, batch: Batc
         if soft is None:
             nce = losses.info_nce(ours.dots, batch.target)
         else:
-            nce = soft.info_nce(ours.dots, batch.target, relevance=_relevance(branch, ours.dots, guides, config))
+            nce = soft.info_nce(
+                ours.dots,
+                batch.target,
+                relevance=_relevance(branch, ours.dots, [guide.dots for guide in guides] + list(kept), config),
+            )
         terms[f"{name}_nce"] = config.nce_weight * nce
-        if branch == "inheritance" and weight and batch.teachers:
+        if branch == "inheritance" and weight and matrices:
             if config.distillation_target == "feature":
                 told = distillation.from_features(next(maps), query, video, batch, settings=config.distillation)
             else:
-                told = _told(ours, guides, batch, model)
+                told = _told(ours, guides, matrices, batch, model)
             terms[name.replace("inheritance", "distillation")] = weight * told
-    if model.teacher_shares is not None and guides:
-        terms["teacher_shares"] = model.teacher_shares.objective(
-            [guide.cosines for guide in guides], batch.target, temperature=config.distillation_temperature
-        )
+    if model.teacher_shares is not None and matrices:
+        temperature = config.distillation_temperature
+        terms["teacher_shares"] = model.teacher_shares.objective(matrices, batch.target, temperature=temperature)
     return terms
 
 
@@ -256,6 +276,12 @@ def distils(config: DlDkdConfig) -> bool:
     return "inheritance" in config.branches and (config.distillation.compares or config.soft_targets)
 
 
+def _check_widths(config: DlDkdConfig) -> None:
+    for name, value in (("target", "feature"), ("aggregate", "learned")):
+        if getattr(config, f"distillation_{name}") == value and not config.teacher_columns:
+            raise SettingError(f"distillation_{name} {value} needs the teachers' widths, for example teacher_columns=512")
+
+
 def _weights(config: DlDkdConfig) -> tuple[float, ...]:
     if len(config.branches) == 1:
         return (1.0,)
@@ -264,16 +290,15 @@ def _weights(config: DlDkdConfig) -> tuple[float, ...]:
     return (second, 1 - second) if config.branches == ("exploration", "inheritance") else (1 - second, second)
 
 
-def _relevance(branch: Branch, dots: Tensor, guides: list[Comparison], config: DlDkdConfig) -> Float[Tensor, "K Q V"]:
+def _relevance(branch: Branch, dots: Tensor, told: list[Tensor], config: DlDkdConfig) -> Float[Tensor, "K Q V"]:
     if branch == "inheritance":
-        return torch.stack([guide.dots for guide in guides]) / config.teacher_temperature
+        return torch.stack(told) / config.teacher_temperature
     return (dots.detach() if config.detach_self_targets else dots)[None]
 
 
-def _told(ours: Comparison, guides: list[Comparison], batch: Batch, model: DlDkd) -> Float[Tensor, ""]:
+def _told(ours: Comparison, guides: list[Comparison], matrices: list[Tensor], batch: Batch, model: DlDkd) -> Float[Tensor, ""]:
     settings, shares = model.config.distillation, model.teacher_shares
     if model.config.distillation_target == "batch_matrix":
-        matrices = [guide.cosines for guide in guides]
         return distillation.from_matrices(ours.cosines, matrices, settings=settings, shares=shares)
     profiles, mask = [guide.profile for guide in guides], batch.frame_mask[batch.target]
     return distillation.from_profiles(ours.profile, profiles, mask, settings=settings, shares=shares)

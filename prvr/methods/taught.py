@@ -49,7 +49,7 @@ class Guidance(nn.Module):
         super().__init__()
         self.settings, self.method = settings, METHODS[method]
         _check_method(settings, method, student)
-        _check_teachers(settings, len(teacher_columns), kept)
+        check_teachers(settings, len(teacher_columns), kept)
         self.profile: Profile = self.method.profile or field_profile
         wanted = settings.distillation_target if settings.compares else None
         self.place = _frame_field(student) if wanted == "feature" else 0
@@ -135,6 +135,28 @@ def own_settings(method: str) -> bool:
     return bool(distillation.SETTINGS & {field.name for field in fields(METHODS[method].config)})
 
 
+def check_teachers(settings: Distillation, encoders: int, kept: int) -> None:
+    """Sees that teachers can give what the settings ask for.
+
+    Args:
+        encoders: how many of them are encoders. kept: how many are trained models, which have kept their scores.
+
+    Raises:
+        SettingError: they cannot, or there are none.
+    """
+    if settings.soft_targets == "teacher" and not encoders + kept:
+        raise SettingError("soft_targets=teacher needs a teacher; name one (--teacher), or take soft_targets=self or none")
+    if not settings.compares:
+        return
+    if not encoders + kept:
+        raise SettingError("distillation needs a teacher; name one (--teacher), or take distillation_weight=0")
+    if settings.distillation_target != "batch_matrix" and (kept or not encoders):
+        raise SettingError(
+            f"distillation_target is {settings.distillation_target!r}, and a trained model as teacher keeps its scores of "
+            "whole videos alone; take distillation_target=batch_matrix"
+        )
+
+
 def _check_method(settings: Distillation, name: str, student: Model) -> None:
     method: Method = METHODS[name]
     if own_settings(name):
@@ -150,20 +172,6 @@ def _check_method(settings: Distillation, name: str, student: Model) -> None:
         raise SettingError(f"{name} does not score along a video; take distillation_target=batch_matrix")
     if target == "feature" and not student.frame_fields:
         raise SettingError(f"{name} has no vector for each frame; take distillation_target=batch_matrix")
-
-
-def _check_teachers(settings: Distillation, encoders: int, kept: int) -> None:
-    if settings.soft_targets == "teacher" and not encoders + kept:
-        raise SettingError("soft_targets=teacher needs a teacher; name one (--teacher), or take soft_targets=self or none")
-    if not settings.compares:
-        return
-    if not encoders + kept:
-        raise SettingError("distillation needs a teacher; name one (--teacher), or take distillation_weight=0")
-    if settings.distillation_target != "batch_matrix" and (kept or not encoders):
-        raise SettingError(
-            f"distillation_target is {settings.distillation_target!r}, and a trained model as teacher keeps its scores of "
-            "whole videos alone; take distillation_target=batch_matrix"
-        )
 
 
 def _says_where(student: Model) -> bool:

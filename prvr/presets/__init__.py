@@ -1,8 +1,8 @@
 """Published settings, and settings for a folder of one's own: what `prvr train --preset NAME` starts from.
 
-A file for each method or family of methods. Figures in comments are R@1/5/10/100/SumR as published
-(spec/published-numbers); NAME/toy is a small student for the toy world of `prvr reproduce`,
-NAME/montage one for real photographs strung into videos.
+A file for each method or family of methods. The optimiser is one for all, and not each paper's own (docs/decisions/0021).
+Figures in comments are R@1/5/10/100/SumR as published (spec/published-numbers); NAME/toy is a small student for the toy world
+of `prvr reproduce`, NAME/montage one for real photographs strung into videos.
 """
 
 from __future__ import annotations

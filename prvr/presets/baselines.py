@@ -1,8 +1,9 @@
 """The papers' baselines, which were there before the task had a name: XML, ReLoCLNet, Dual Encoding, DE++, HGR and RIVRL.
 
 Settings are those of each paper, the same on all data sets. Figures are those that this field's papers print for them, on
-the published feature packages (spec/published-numbers 1.1); the optimiser is ours for all (prvr.optimiser). Dual Encoding
-on MSR-VTT, with a teacher and without, is DL-DKD's supplementary Table 1; a name without a data set is for one's own.
+the published feature packages (spec/published-numbers 1.1). Rates and epochs are theirs, the optimiser and its schedule are ours
+for all (prvr.optimiser; what theirs were: docs/decisions/0021). Dual Encoding on MSR-VTT, with a teacher and without, is
+DL-DKD's supplementary Table 1; a name without a data set is for one's own.
 """
 
 from __future__ import annotations

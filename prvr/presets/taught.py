@@ -2,9 +2,11 @@
 
 Nothing here was published: DL-DKD's teacher, weight, temperature and decays, on other students.
 
-`prvr-best` is what came out best on the dev split of the montage (LOG.md, 2026-11-21): DL-DKD++, twice as wide and trained for
-longer than the others there, given its teacher's frames and sentences beside its own features; `prvr fuse` then lets the teacher
-answer, too.
+`prvr-best` has the settings of `dl-dkd++`, and is made for what came out best on the dev split of the montage (LOG.md,
+2026-11-21): a student that reads its teacher's frames and sentences beside its own features, and is then asked with the teacher
+beside it (`prvr fuse`). The first is for the command to say (`--frames NAME+TEACHER --words NAME+TEACHER`), the second is a
+command of its own: `prvr train` sees to the one and names the other. `prvr-best/montage` is also twice as wide and trained for
+longer than the others there.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ COLLECTIONS = ("tvr", "activitynet", "charades", "toy")
 PRESETS: dict[str, Recipe] = {
     "ms-sl+dynamic": _with(ms_sl.PRESETS["ms-sl"], DYNAMIC),
     **{f"ms-sl+dynamic/{name}": _with(ms_sl.PRESETS[f"ms-sl/{name}"], DYNAMIC) for name in COLLECTIONS},
-    "prvr-best": dl_dkd.PRESETS["dl-dkd++"],
-    **{f"prvr-best/{name}": dl_dkd.PRESETS[f"dl-dkd++/{name}"] for name in COLLECTIONS},
+    "prvr-best": replace(dl_dkd.PRESETS["dl-dkd++"], beside_teacher=True),
+    **{f"prvr-best/{name}": replace(dl_dkd.PRESETS[f"dl-dkd++/{name}"], beside_teacher=True) for name in COLLECTIONS},
     **{f"gmmformer-v2+soft/{name}": _with(follow_ups.PRESETS[f"gmmformer-v2/{name}"], SOFT) for name in COLLECTIONS},
 }
