@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from jaxtyping import TypeCheckError
 
 import prvr
+from prvr import scores
 
 PACKAGE = Path(prvr.__file__).parent
 
@@ -71,6 +74,11 @@ def upstream_imports(root: Path, river: list[str]) -> list[str]:
             if source != part and (source not in river or river.index(source) > river.index(part)):
                 faults.append(f"{path.relative_to(root)}:{line} imports {source!r}, which is downstream of {part!r}")
     return faults
+
+
+def test_a_wrong_shape_does_not_pass_unseen() -> None:
+    with pytest.raises(TypeCheckError):
+        scores.video_scores(torch.zeros(2, 3))
 
 
 def test_a_module_imports_only_from_upstream() -> None:
