@@ -8,16 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packed_toy import packed_toy
 
 from prvr import checkpoint as checkpoints
-from prvr.convert import convert_package
 from prvr.features import open_features
 from prvr.protocols import open_splits
 from prvr.reproduce.footprint import Footprint, draw_footprints, footprint_lines
 from prvr.reproduce.run import Materials, Plan, footprints, score_rows
 from prvr.reproduce.tables import PLUS, TABLES, Row
 from prvr.reproduce.write import write_table
-from prvr.toy import write_toy
 
 PLAN = Plan(seeds=2, changes=("hidden=8", "epochs=1", "batch_videos=4"))
 ROWS = (
@@ -33,9 +32,8 @@ ROWS = (
 @pytest.fixture(scope="module")
 def materials(tmp_path_factory: pytest.TempPathFactory) -> Materials:
     root = tmp_path_factory.mktemp("footprint")
-    package = write_toy(root, train_videos=16, test_videos=8)
-    convert_package(package, root / "packed", sampling=None)
-    return Materials(package, root / "packed", "toy_frames", {"words": "words"}, ("strong", "second"))
+    package, packed = packed_toy(root, train_videos=16)
+    return Materials(package, packed, "toy_frames", {"words": "words"}, ("strong", "second"))
 
 
 def silent(note: str, done: int, total: int) -> None:

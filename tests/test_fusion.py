@@ -12,6 +12,7 @@ import pytest
 import torch
 from commands import Prvr, says
 from method_checks import build, check_invariants, noise
+from packed_toy import packed_toy
 from tiny_encoders import make_roberta, make_textual, make_visual
 from tiny_videos import plain, write_video
 
@@ -34,7 +35,6 @@ from prvr.methods.ms_sl import MsSlConfig
 from prvr.methods.zero_shot import ZeroShotConfig
 from prvr.protocols import open_splits
 from prvr.runs import Facts, Run
-from prvr.toy import write_toy
 from prvr.workspace import features_for, student_features, teacher_features
 
 FRAMES, WORDS, TEACHER = 20, 16, 12
@@ -129,10 +129,7 @@ def test_the_weight_is_the_least_that_is_not_clearly_worse() -> None:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    root = tmp_path_factory.mktemp("fusion")
-    package = write_toy(root, train_videos=24, test_videos=8)
-    convert_package(package, root / "packed", sampling=None)
-    return package, root / "packed"
+    return packed_toy(tmp_path_factory.mktemp("fusion"), train_videos=24)
 
 
 def test_a_trained_student_is_fused_kept_and_evaluated(world: tuple[Path, Path], tmp_path: Path, prvr: Prvr) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from commands import Answer, Prvr, says
+from packed_toy import packed_toy
 
 from prvr import checkpoint as checkpoints
 from prvr.checkpoint import Reads, Source
-from prvr.convert import convert_package
 from prvr.encoders.roles import LABEL_COLUMNS
 from prvr.errors import SettingError
 from prvr.methods import METHODS
@@ -19,7 +19,6 @@ from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.methods.taught import Guidance
 from prvr.presets import PRESETS, preset
 from prvr.recipe import Recipe, Training, changed, check_heeded, fitted, heeds_teachers
-from prvr.toy import write_toy
 
 READS = Reads(Source("frames", 20), Source("words", 10 + LABEL_COLUMNS))
 ALONE = {recipe.method: name for name, recipe in PRESETS.items() if name.endswith("/toy") and not heeds_teachers(recipe)}
@@ -73,10 +72,7 @@ def test_widths_are_filled_in_only_where_they_are_needed_and_were_left_out() -> 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    root = tmp_path_factory.mktemp("recipe")
-    package = write_toy(root, train_videos=16, test_videos=8)
-    convert_package(package, root / "packed", sampling=None)
-    return package, root / "packed"
+    return packed_toy(tmp_path_factory.mktemp("recipe"), train_videos=16)
 
 
 def train(prvr: Prvr, world: tuple[Path, Path], out: Path, *more: str) -> Answer:

@@ -237,9 +237,12 @@ def objective(
     config = model.config
     soft = SoftTargets.at(config, epoch, batch) if config.soft_targets else None
     weight = config.distillation.weight(epoch)
-    asked = distils(config) and bool(weight or soft)
-    guides = distillation.guides_of(batch) if asked else []
-    matrices = [guide.cosines for guide in guides] + list(kept if asked else ())
+    guides: list[Comparison] = []
+    if distils(config) and (weight or soft):
+        guides = distillation.guides_of(batch)
+    else:
+        kept = ()
+    matrices, dots = [guide.cosines for guide in guides] + [*kept], [guide.dots for guide in guides] + [*kept]
     terms: Terms = {}
     maps = iter(model.maps())
     for branch, name, query, video in zip(config.branches, model.embedding_fields, queries, videos, strict=True):
@@ -248,11 +251,7 @@ def objective(
         if soft is None:
             nce = losses.info_nce(ours.dots, batch.target)
         else:
-            nce = soft.info_nce(
-                ours.dots,
-                batch.target,
-                relevance=_relevance(branch, ours.dots, [guide.dots for guide in guides] + list(kept), config),
-            )
+            nce = soft.info_nce(ours.dots, batch.target, relevance=_relevance(branch, ours.dots, dots, config))
         terms[f"{name}_nce"] = config.nce_weight * nce
         if branch == "inheritance" and weight and matrices:
             if config.distillation_target == "feature":
