@@ -24,6 +24,7 @@ from torch.nn.functional import normalize
 from prvr import checks, losses, scores
 from prvr.batch import Batch
 from prvr.errors import SettingError, nearest
+from prvr.products import Linear
 from prvr.schedules import DECAYS, SOFT_TARGET_DECAYS, soft_target_weight
 from prvr.scores import Comparison
 
@@ -129,8 +130,8 @@ class FeatureMaps(nn.Module):
 
     def __init__(self, hidden: int, teacher_columns: Sequence[int]) -> None:
         super().__init__()
-        self.queries = nn.ModuleList(nn.Linear(hidden, columns) for columns in teacher_columns)
-        self.frames = nn.ModuleList(nn.Linear(hidden, columns) for columns in teacher_columns)
+        self.queries = nn.ModuleList(Linear(hidden, columns) for columns in teacher_columns)
+        self.frames = nn.ModuleList(Linear(hidden, columns) for columns in teacher_columns)
 
 
 class TeacherShares(nn.Module):

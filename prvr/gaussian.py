@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout as dropped
 
 from prvr.layers import Dropout, MultiHead, Rows, SelfAttention
+from prvr.products import Linear
 
 WIDTHS_PER_DEVIATION = 9
 
@@ -75,8 +76,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.widen = nn.Linear(hidden, 4 * hidden)
-        self.narrow = nn.Linear(4 * hidden, hidden)
+        self.widen = Linear(hidden, 4 * hidden)
+        self.narrow = Linear(4 * hidden, hidden)
         self.norm = nn.LayerNorm(hidden)
         self.dropout = Dropout(dropout)
 
@@ -95,8 +96,8 @@ class Consolidation(MultiHead):
     def __init__(self, hidden: int, heads: int, dropout: float, *, places: int, temperature: float) -> None:
         super().__init__(hidden, heads, dropout)
         self.temperature = temperature
-        self.first = nn.Linear(hidden, hidden)
-        self.second = nn.Linear(hidden, places)
+        self.first = Linear(hidden, hidden)
+        self.second = Linear(hidden, places)
 
     def forward(
         self, views: Float[Tensor, "R N D"], rows: Rows, token: Float[Tensor, "V D"] | Float[Tensor, "1 D"]

@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from prvr.products import linear, transposed_product
+
 LEAST_NORM = 1e-12
 
 
@@ -47,8 +49,9 @@ def frame_dots(
     queries: Float[Tensor, "Q D"], videos: Float[Tensor, "V F D"], mask: Bool[Tensor, "V F"]
 ) -> Float[Tensor, "Q V F"]:
     """Unnormalised inner product of every query with every frame of every video."""
-    dots = (queries @ videos.flatten(0, 1).T).unflatten(1, mask.shape)
-    return dots.masked_fill_(~mask, -float("inf"))
+    # As the product's bias the mask costs nothing.
+    barred = queries.new_zeros(mask.numel()).masked_fill_(~mask.flatten(), -float("inf"))
+    return linear(queries, videos.flatten(0, 1), barred).unflatten(1, mask.shape)
 
 
 def video_scores(frame_scores: Float[Tensor, "Q V F"]) -> Float[Tensor, "Q V"]:
@@ -109,7 +112,7 @@ class _Compare(torch.autograd.Function):
         place = target[:, None, None].expand(-1, 1, mask.shape[1])
         weights.scatter_add_(1, place, (of_profile / frame_norms[target])[:, None])
         weights = weights.flatten(1)
-        of_queries = weights @ videos.flatten(0, 1) - queries * (of_query_norms / query_norms)[:, None]
-        of_videos = weights.T @ queries
+        of_queries = linear(weights, videos.flatten(0, 1).T) - queries * (of_query_norms / query_norms)[:, None]
+        of_videos = transposed_product(weights, queries)
         of_videos -= (videos * (of_frame_norms / frame_norms.square())[..., None]).flatten(0, 1)
         return of_queries, of_videos.view_as(videos), None, None

@@ -34,6 +34,7 @@ from prvr.batch import Batch, Reading
 from prvr.errors import SettingError
 from prvr.layers import Dropout
 from prvr.methods.contract import Embeddings, Terms
+from prvr.products import Linear
 from prvr.scores import LEAST_NORM
 
 
@@ -67,7 +68,7 @@ class NetVlad(nn.Module):
 
     def __init__(self, columns: int, clusters: int) -> None:
         super().__init__()
-        self.assignment = nn.Linear(columns, clusters)
+        self.assignment = Linear(columns, clusters)
         self.centres = nn.Parameter(torch.randn(clusters, columns) / columns**0.5)
 
     def forward(self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]) -> Float[Tensor, "Q N"]:
@@ -81,8 +82,8 @@ class GatedUnit(nn.Module):
 
     def __init__(self, columns: int, hidden: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(columns, hidden)
-        self.gate = nn.Linear(hidden, hidden)
+        self.linear = Linear(columns, hidden)
+        self.gate = Linear(hidden, hidden)
 
     def forward(self, values: Float[Tensor, "N C"]) -> Float[Tensor, "N D"]:
         hidden = self.linear(values)
@@ -106,7 +107,7 @@ class CollaborativeExperts(nn.Module):
         pooled = config.clusters * word_columns
         self.pooling = NetVlad(word_columns, config.clusters)
         self.dropout = Dropout(config.dropout)
-        self.mixture = nn.Linear(pooled, len(self.columns))
+        self.mixture = Linear(pooled, len(self.columns))
         self.texts = nn.ModuleList(GatedUnit(pooled, config.hidden) for _ in self.columns)
         self.videos = nn.ModuleList(GatedUnit(columns, config.hidden) for columns in self.columns)
 

@@ -38,6 +38,7 @@ from prvr.errors import SettingError
 from prvr.layers import AttentivePooling, InputProjection, Rows, initialise
 from prvr.methods.contract import Embeddings, Terms
 from prvr.methods.xml import ranking, sequence_encoder
+from prvr.products import Linear
 from prvr.scores import Comparison
 from prvr.text_backbones import NODES, TEXT_BACKBONES
 
@@ -127,7 +128,7 @@ class DlDkdBranch(nn.Module):
         self.pooling = AttentivePooling(config.hidden)
         self.frame_projection = InputProjection(frame_columns, config.hidden, config.input_dropout)
         self.frames = sequence_encoder(config.max_frames, config)
-        self.mapping = nn.Linear(config.hidden, config.hidden)
+        self.mapping = Linear(config.hidden, config.hidden)
 
     def encode_queries(self, projected: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "Q D"]:
         """Words, already projected, to one vector per query."""

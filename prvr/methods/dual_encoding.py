@@ -34,6 +34,7 @@ from prvr import checks, losses, scores
 from prvr.batch import Batch, Reading
 from prvr.layers import Dropout
 from prvr.methods.contract import Embeddings, Terms
+from prvr.products import Linear
 from prvr.text_backbones import BiGru
 
 
@@ -91,7 +92,7 @@ class Mapping(nn.Module):
 
     def __init__(self, columns: int, hidden: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(columns, hidden)
+        self.linear = Linear(columns, hidden)
         self.norm = nn.BatchNorm1d(hidden)
 
     def forward(self, levels: Float[Tensor, "N X"]) -> Float[Tensor, "N D"]:

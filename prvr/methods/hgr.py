@@ -33,6 +33,7 @@ from prvr.batch import Batch, Reading
 from prvr.encoders.roles import ACTIONS
 from prvr.layers import AttentivePooling
 from prvr.methods.contract import Embeddings, Terms
+from prvr.products import Linear
 from prvr.scores import LEAST_NORM
 from prvr.text_backbones import NODES, RoleGraph
 
@@ -76,9 +77,9 @@ class Hgr(nn.Module):
         self.embedding_fields: tuple[str, ...] = ("actions", "entities", "event")
         self.frame_fields: tuple[str, ...] = ("actions", "entities")
         self.score_weights: tuple[float, ...] | None = None
-        self.actions = nn.Linear(frame_columns, config.hidden)
-        self.entities = nn.Linear(frame_columns, config.hidden)
-        self.event = nn.Linear(frame_columns, config.hidden)
+        self.actions = Linear(frame_columns, config.hidden)
+        self.entities = Linear(frame_columns, config.hidden)
+        self.event = Linear(frame_columns, config.hidden)
         self.pooling = AttentivePooling(config.hidden)
 
     def encode_queries(

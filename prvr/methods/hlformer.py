@@ -33,6 +33,7 @@ from prvr.layers import AttentivePooling, Dropout, Rows, initialise
 from prvr.methods.contract import Contrast, Embeddings, Terms
 from prvr.methods.gmmformer import check_widths
 from prvr.methods.gmmformer_v2 import ClipsAndFrames, student_terms
+from prvr.products import Linear
 
 CURVATURE = 1.0
 
@@ -76,7 +77,7 @@ class LorentzLinear(nn.Module):
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(hidden + 1, hidden)
+        self.linear = Linear(hidden + 1, hidden)
 
     def forward(self, points: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
         return self.linear(torch.cat([hyperboloid.time(points, CURVATURE), points], -1))
@@ -89,7 +90,7 @@ class LorentzAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.query, self.key, self.value = (LorentzLinear(hidden) for _ in range(3))
-        self.output = nn.Linear(hidden, hidden)
+        self.output = Linear(hidden, hidden)
         self.norm = nn.LayerNorm(hidden)
         self.dropout = Dropout(dropout)
 

@@ -41,6 +41,7 @@ from prvr.clips import clip_means, clip_rows, over_frames
 from prvr.layers import AttentivePooling, InputProjection, Rows, initialise
 from prvr.methods.contract import Contrast, Embeddings, Terms
 from prvr.methods.xml import pool_at, ranking, sequence_encoder
+from prvr.products import Linear
 
 MEDOID_ROUNDS = 10
 # Pairs of a query and a video that are scored at once: each takes some 5 KB where videos have 528 clips and 128 frames.
@@ -103,8 +104,8 @@ class MsSl(nn.Module):
         self.clips = sequence_encoder(config.clips, config)
         self.frame_projection = InputProjection(frame_columns, config.hidden, config.input_dropout)
         self.frames = sequence_encoder(config.max_frames, config)
-        self.attended = nn.Linear(config.hidden, config.hidden, bias=False)
-        self.kept = nn.Linear(config.hidden, config.hidden, bias=False)
+        self.attended = Linear(config.hidden, config.hidden, bias=False)
+        self.kept = Linear(config.hidden, config.hidden, bias=False)
         self.lengths = nn.Embedding(config.clips, config.hidden) if config.reduced_clips else None
         every = windows(config.clips)
         self.register_buffer("windows", torch.eye(self._reduced(len(every))) if config.reduced_clips else every, persistent=False)

@@ -38,6 +38,7 @@ from prvr.methods.gmmformer_v2 import objective as gmmformer_v2_objective
 from prvr.methods.ms_sl import MsSl, MsSlConfig
 from prvr.methods.ms_sl import objective as ms_sl_objective
 from prvr.methods.ms_sl import profile as ms_sl_profile
+from prvr.products import Linear
 
 FIRST_LOG_VARIANCE = -4.0
 
@@ -108,7 +109,7 @@ class Gaussians(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.pooling = AttentivePooling(hidden)
-        self.of_query, self.of_video = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
+        self.of_query, self.of_video = Linear(hidden, hidden), Linear(hidden, hidden)
         self.apply(initialise)
         for layer in (self.of_query, self.of_video):
             nn.init.constant_(layer.bias, FIRST_LOG_VARIANCE)
