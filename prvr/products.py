@@ -3,12 +3,15 @@
 torch multiplies with Intel's MKL, which leaves AVX-512 unused on AMD's processors; oneDNN, which it has for convolutions and
 compiled models, uses it there and is twice as fast (docs/decisions/0026). The arithmetic is the same: float32, summed in
 another order. oneDNN prepares itself for each shape and keeps what it prepared, some 0.5 MB: rows are given to it in tiles of
-few sizes, and what is left over goes to MKL.
+few sizes.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +20,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-TILE = 256
-# Rows of a sum over rows: one of the sizes 8192, 4096, ..., TILE, largest first.
-LONGEST = 8192
-# Fewer multiplications than these are done before oneDNN is under way.
-LEAST = 1 << 24
+# How many rows a product is given at once: few, so that what it makes is still in the cache when it is put in its place.
+TILES = (256, 64, 16)
+# How many rows are summed over at once: many, because each sum is added to the whole.
+SUMS = (8192, 4096, 2048, 1024, 512, 256, 64)
+# Smaller matrices are multiplied before oneDNN is under way. The rows do not decide: a row is not to depend on its company.
+LEAST = 1 << 16
+_OWN: ContextVar[bool] = ContextVar("_OWN", default=False)
 
 
 def linear(rows: Float[Tensor, "*N K"], weight: Float[Tensor, "M K"], bias: Float[Tensor, "M"] | None = None) -> Tensor:
@@ -34,7 +39,7 @@ def linear(rows: Float[Tensor, "*N K"], weight: Float[Tensor, "M K"], bias: Floa
 
 def transposed_product(left: Float[Tensor, "N K"], right: Float[Tensor, "N M"]) -> Float[Tensor, "K M"]:
     """left.T @ right, a sum over rows; gradients do not pass."""
-    return _sum_of_products(left, right) if gains(left, right) else left.T @ right
+    return _sum_of_products(left, right) if gains(left, right.T) else left.T @ right
 
 
 class Linear(nn.Linear):
@@ -43,17 +48,34 @@ class Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         return linear(input, self.weight, self.bias)
 
+    @staticmethod
+    def throughout(model: nn.Module) -> None:
+        """Makes every `torch.nn.Linear` of somebody else's model one of these; its weights stay where they are."""
+        for module in model.modules():
+            if type(module) is nn.Linear:
+                module.__class__ = Linear
+
 
 def gains(rows: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN is to be asked for a product of these."""
-    float32 = rows.dtype == weight.dtype == torch.float32
     return (
-        float32
+        weight.numel() >= LEAST
+        and rows.ndim > 1
+        and rows.dtype == weight.dtype == torch.float32
         and rows.device.type == "cpu" == weight.device.type
-        and rows.numel() // max(rows.shape[-1], 1) >= TILE
-        and rows.numel() * weight.shape[0] >= LEAST
         and is_faster()
+        and not _OWN.get()
     )
+
+
+@contextmanager
+def as_torch_does() -> Iterator[None]:
+    """Every product by torch's own choice meanwhile: to compare with, and to count what any device would be given."""
+    before = _OWN.set(True)
+    try:
+        yield
+    finally:
+        _OWN.reset(before)
 
 
 @functools.cache
@@ -87,32 +109,36 @@ class _Linear(torch.autograd.Function):
 
 
 def _product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    rows, whole = rows.contiguous(), len(rows) - len(rows) % TILE
-    made = rows.new_empty(len(rows), len(weight))
-    for start in range(0, whole, TILE):
-        tile = slice(start, start + TILE)
+    if len(rows) < TILES[-1]:
+        return _product(functional.pad(rows, (0, 0, 0, TILES[-1] - len(rows))), weight, bias)[: len(rows)].clone()
+    rows, made = rows.contiguous(), rows.new_empty(len(rows), len(weight))
+    # Each thread is to have a tile.
+    for tile in _tiles(len(rows), (TILES[0] * torch.get_num_threads(), *TILES)):
+        if tile.stop - tile.start < TILES[-1]:
+            # As the others, and not by MKL: a few rows are made twice.
+            tile = slice(len(rows) - TILES[-1], len(rows))
         made[tile] = torch.ops.mkldnn._linear_pointwise(rows[tile], weight, bias, "none", [], "")
-    if whole < len(rows):
-        made[whole:] = functional.linear(rows[whole:], weight, bias)
     return made
 
 
 def _sum_of_products(left: Tensor, right: Tensor) -> Tensor:
-    """left.T @ right, tile by tile: oneDNN's gradient of a weight."""
-    total, start = left.new_zeros(left.shape[1], right.shape[1]), 0
-    for size in _sizes(len(left)):
-        part, other = left[start : start + size], right[start : start + size]
-        start += size
-        if size < TILE:
-            total.addmm_(part.T, other)
+    total: Tensor | None = None
+    for tile in _tiles(len(left), SUMS):
+        if tile.stop - tile.start < SUMS[-1]:
+            part = left[tile].T @ right[tile]
         else:
-            total += torch.ops.aten.mkldnn_linear_backward_weights(part.to_mkldnn(), other.to_mkldnn(), total, False)[0]
-    return total
+            shape = left.new_empty(left.shape[1], right.shape[1])
+            part, _ = torch.ops.aten.mkldnn_linear_backward_weights(left[tile].to_mkldnn(), right[tile].to_mkldnn(), shape, False)
+        total = part if total is None else total.add_(part)
+    return left.T @ right if total is None else total
 
 
-def _sizes(count: int) -> list[int]:
-    sizes, size = [], LONGEST
-    while size >= TILE:
-        sizes += [size] * (count // size)
-        count, size = count % size, size // 2
-    return [*sizes, count] if count else sizes
+def _tiles(rows: int, sizes: tuple[int, ...]) -> Iterator[slice]:
+    """Rows in parts of these sizes, the largest first, and at last what is left over."""
+    start = 0
+    for size in sizes:
+        while start + size <= rows:
+            yield slice(start, start + size)
+            start += size
+    if start < rows:
+        yield slice(start, rows)

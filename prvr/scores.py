@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 from torch.nn.functional import normalize
 
 from prvr.products import linear, transposed_product
 
 LEAST_NORM = 1e-12
+FEW = 16
 
 
 class Comparison(NamedTuple):
@@ -49,9 +51,10 @@ def frame_dots(
     queries: Float[Tensor, "Q D"], videos: Float[Tensor, "V F D"], mask: Bool[Tensor, "V F"]
 ) -> Float[Tensor, "Q V F"]:
     """Unnormalised inner product of every query with every frame of every video."""
-    # As the product's bias the mask costs nothing.
+    # As the product's bias the mask costs nothing. A few queries wait for memory, and arithmetic is not to be added.
     barred = queries.new_zeros(mask.numel()).masked_fill_(~mask.flatten(), -float("inf"))
-    return linear(queries, videos.flatten(0, 1), barred).unflatten(1, mask.shape)
+    multiply = linear if len(queries) >= FEW else functional.linear
+    return multiply(queries, videos.flatten(0, 1), barred).unflatten(1, mask.shape)
 
 
 def video_scores(frame_scores: Float[Tensor, "Q V F"]) -> Float[Tensor, "Q V"]:

@@ -53,3 +53,16 @@ def prvr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Prvr
         return Answer(int(ended.value.code or 0), *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture(params=["torch", "onednn"])
+def either_product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test with each of the two libraries that multiply, however small its products."""
+    from prvr import products
+
+    if request.param == "onednn" and not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch has no oneDNN")
+    monkeypatch.setattr(products, "is_faster", lambda: request.param == "onednn")
+    monkeypatch.setattr(products, "LEAST", 0)
+    monkeypatch.setattr(products, "TILES", (8, 2, 1))
+    monkeypatch.setattr(products, "SUMS", (8, 2))

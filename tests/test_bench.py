@@ -45,6 +45,7 @@ def undropped() -> DlDkd:
     return student(SMALL).eval()
 
 
+@pytest.mark.usefixtures("either_product")
 @pytest.mark.parametrize("epoch", [0, 40, 119])
 @pytest.mark.parametrize("full", [False, True])
 def test_the_plain_objective_has_the_same_terms_and_gradients(epoch: int, full: bool, still: None) -> None:
@@ -63,6 +64,7 @@ def test_the_plain_objective_has_the_same_terms_and_gradients(epoch: int, full: 
         torch.testing.assert_close(gradients[0][name], gradient, rtol=1e-3, atol=1e-5 * largest, msg=name)
 
 
+@pytest.mark.usefixtures("either_product")
 def test_five_plain_steps_end_at_the_same_weights(still: None) -> None:
     batch, ours, theirs = make_batch(SMALL), Ours(undropped()), Plain(undropped())
     for number in range(5):

@@ -50,6 +50,7 @@ def config_of(folder: str, **changes: object) -> DlDkdConfig:
     return dataclasses.replace(CONFIG, **single, **shared, **changes)
 
 
+@pytest.mark.usefixtures("either_product")
 @pytest.mark.parametrize(
     ("folder", "dtype"), [("model_double", "f32"), ("model_double", "f64"), ("model_single", "f64"), ("model_iccv", "f64")]
 )
@@ -80,6 +81,7 @@ def decay_to(weight: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(schedules.DECAYS, "exponential", lambda epoch: weight)
 
 
+@pytest.mark.usefixtures("either_product")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("folder", ["model_double", "model_single"])
 def test_objective_and_gradients(folder: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,6 +117,7 @@ def compare_gradients(student: DlDkd, file: str, tolerance: float) -> None:
         close(ours[name].grad, value, tolerance=tolerance * largest)
 
 
+@pytest.mark.usefixtures("either_product")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_objective_of_the_conference_version(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected, weight = numbers("model_iccv/losses.json")[dtype], numbers("model_iccv/config.json")["distill_weight"]

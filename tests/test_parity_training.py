@@ -181,6 +181,7 @@ def toy_model(dtype: torch.dtype, **changes: object) -> DlDkd:
     return model
 
 
+@pytest.mark.usefixtures("either_product")
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_scores_of_the_toy_data_set(split: str) -> None:
     toy, fixture, expected = Toy(split), arrays("dataset/expected_eval.npz"), numbers("dataset/expected_eval.json")[split]
@@ -200,6 +201,7 @@ def test_scores_of_the_toy_data_set(split: str) -> None:
 RUNS = numbers("dataset/expected_train_run.json")
 
 
+@pytest.mark.usefixtures("either_product")
 @pytest.mark.parametrize("run", RUNS["runs"], ids=lambda run: f"{run['style']}-{run['dtype']}")
 def test_eight_steps_on_the_toy_data_set(run: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(schedules.DECAYS, "exponential", lambda epoch: run["distill_weight"])

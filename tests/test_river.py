@@ -19,7 +19,7 @@ PACKAGE = Path(prvr.__file__).parent
 # a folder data set lists its videos, so `video` comes before `datasets`; a checkpoint stores settings, so `config` comes
 # before it; an index keeps the times of frames, so `moments` comes before it.
 RIVER = [
-    *("errors", "files", "device", "ray_cluster"),
+    *("errors", "files", "device", "ray_cluster", "products"),
     *("video", "datasets", "features", "encoders", "extract"),
     *("batch", "layers", "clips", "gaussian", "hyperboloid", "text_backbones"),
     *("scores", "losses", "schedules", "checks", "distillation", "config", "methods"),

@@ -24,6 +24,7 @@ from prvr.bench.step import student
 from prvr.evaluate import evaluate_model
 from prvr.methods.dl_dkd import DlDkd, DlDkdBranch
 from prvr.metrics import RECALLS
+from prvr.products import as_torch_does
 
 VIDEOS_AT_ONCE, QUERIES_AT_ONCE = 200, 50
 
@@ -39,7 +40,7 @@ def evaluation_lines(size: Size) -> list[Line]:
         with peak_memory() as peak:
             for _ in range(max(1, size.runs)):
                 times.append(timed(lambda: evaluate_model(model, split, features), device=size.device))
-        with FlopCounterMode(display=False) as counter:
+        with as_torch_does(), FlopCounterMode(display=False) as counter:
             evaluate_model(model, split, features)
         theirs = PlainEvaluation(model, package, captions, size)
         theirs.run()

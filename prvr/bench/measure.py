@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from prvr.products import linear
+
 MIB = 1 << 20
 
 
@@ -109,8 +111,8 @@ def peak_memory() -> Iterator[list[int]]:
 
 def product_rate() -> float:
     """FLOP/s of this machine's own matrix product, at the shape of a batch's projection; the best of several."""
-    rows, matrix = torch.randn(4096, 3072), torch.randn(3072, 384)
-    return 2 * 4096 * 3072 * 384 / min(timed(lambda: rows @ matrix) for _ in range(8))
+    rows, matrix = torch.randn(4096, 3072), torch.randn(384, 3072)
+    return 2 * 4096 * 3072 * 384 / min(timed(lambda: linear(rows, matrix)) for _ in range(8))
 
 
 def copy_rate() -> float:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from prvr.device import open_device
 from prvr.errors import ModelError, PrvrError, require
+from prvr.products import Linear
 
 # What opening a model reads; a repository may hold the same weights for other programs, too.
 FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
@@ -85,6 +86,7 @@ def open_model(opener: Callable[..., Any], folder: Path, *, device: str) -> tupl
     # Missing weights are drawn at random at each opening: they would change the fingerprint.
     known = {key: tensor for key, tensor in model.state_dict().items() if key not in missing}
     module: nn.Module = model.eval().requires_grad_(False).to(place)
+    Linear.throughout(module)
     return module, weights_fingerprint(known)
 
 

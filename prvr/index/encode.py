@@ -23,9 +23,9 @@ from prvr.index.contract import Entry, Store
 from prvr.methods.contract import Model
 from prvr.moments import frame_edges
 
-VIDEOS_AT_ONCE = 64
-# Padded frames in one batch: a model without a limit of its own may be given hours.
-FRAMES_AT_ONCE = 1 << 14
+VIDEOS_AT_ONCE = 128
+# Padded frames in one batch: few enough to stay in a processor's cache on their way through the model.
+FRAMES_AT_ONCE = 1 << 11
 # Up to so many times what a model reads at once a video is resampled, as its like were in training.
 LONG = 2
 
@@ -105,8 +105,10 @@ def _encoded(model: Model, read: Sequence[Float[np.ndarray, "_ E"]]) -> list[tup
     assert isinstance(model, torch.nn.Module)
     was_training = model.training
     model.eval()
-    encoded = []
-    for part in _batches(read):
+    encoded: dict[int, tuple[np.ndarray, ...]] = {}
+    # Sequences of about one length together, so that there is little padding to encode.
+    for batch in _batches(sorted(range(len(read)), key=lambda place: len(read[place])), read):
+        part = [read[place] for place in batch]
         padded, mask = pad(part)
         device = device_of(model)
         embeddings = model.encode_videos(padded.to(device), mask.to(device))
@@ -114,20 +116,20 @@ def _encoded(model: Model, read: Sequence[Float[np.ndarray, "_ E"]]) -> list[tup
             (name in model.frame_fields, field.float().cpu().numpy())
             for name, field in zip(model.embedding_fields, embeddings, strict=True)
         ]
-        for place, sequence in enumerate(part):
+        for row, (place, sequence) in enumerate(zip(batch, part, strict=True)):
             # Copies: a part of a padded batch would keep all of it in memory.
-            encoded.append(tuple((rows[place, : len(sequence)] if framed else rows[place]).copy() for framed, rows in fields))
+            encoded[place] = tuple((rows[row, : len(sequence)] if framed else rows[row]).copy() for framed, rows in fields)
     model.train(was_training)
-    return encoded
+    return [encoded[place] for place in range(len(read))]
 
 
-def _batches(read: Sequence[Float[np.ndarray, "_ E"]]) -> Iterator[list[Float[np.ndarray, "_ E"]]]:
-    batch: list[Float[np.ndarray, "_ E"]] = []
-    for rows in read:
-        longest = max(len(rows), *map(len, batch)) if batch else len(rows)
-        if batch and (len(batch) == VIDEOS_AT_ONCE or longest * (len(batch) + 1) > FRAMES_AT_ONCE):
+def _batches(order: Sequence[int], read: Sequence[Float[np.ndarray, "_ E"]]) -> Iterator[list[int]]:
+    """Places of sequences, the shorter ones first, cut where they would become too many frames with their padding."""
+    batch: list[int] = []
+    for place in order:
+        if batch and (len(batch) == VIDEOS_AT_ONCE or len(read[place]) * (len(batch) + 1) > FRAMES_AT_ONCE):
             yield batch
             batch = []
-        batch.append(rows)
+        batch.append(place)
     if batch:
         yield batch
