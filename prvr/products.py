@@ -111,14 +111,22 @@ class _Linear(torch.autograd.Function):
 def _product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if len(rows) < TILES[-1]:
         return _product(functional.pad(rows, (0, 0, 0, TILES[-1] - len(rows))), weight, bias)[: len(rows)].clone()
-    rows, made = rows.contiguous(), rows.new_empty(len(rows), len(weight))
     # Each thread is to have a tile.
-    for tile in _tiles(len(rows), (TILES[0] * torch.get_num_threads(), *TILES)):
+    sizes, rows = (TILES[0] * torch.get_num_threads(), *TILES), rows.contiguous()
+    if len(rows) in sizes:
+        return _tile(rows, weight, bias)
+    made = rows.new_empty(len(rows), len(weight))
+    for tile in _tiles(len(rows), sizes):
         if tile.stop - tile.start < TILES[-1]:
             # As the others, and not by MKL: a few rows are made twice.
             tile = slice(len(rows) - TILES[-1], len(rows))
-        made[tile] = torch.ops.mkldnn._linear_pointwise(rows[tile], weight, bias, "none", [], "")
+        made[tile] = _tile(rows[tile], weight, bias)
     return made
+
+
+def _tile(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+    return product
 
 
 def _sum_of_products(left: Tensor, right: Tensor) -> Tensor:

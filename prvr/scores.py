@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 from prvr.products import linear, transposed_product
 
 LEAST_NORM = 1e-12
-FEW = 16
+FEW, QUERIES_AT_ONCE = 16, 256
 
 
 class Comparison(NamedTuple):
@@ -71,7 +71,15 @@ def fused(
 ) -> Float[Tensor, "Q V"]:
     """Weighted sum over fields of the best row's cosine. Fused per video, never per frame."""
     parts = zip(weights, queries, videos, masks, strict=True)
-    return torch.stack([w * video_scores(frame_cosines(q, v, m)) for w, q, v, m in parts]).sum(0)
+    return torch.stack([w * best_cosines(q, v, m) for w, q, v, m in parts]).sum(0)
+
+
+def best_cosines(
+    queries: Float[Tensor, "Q D"], videos: Float[Tensor, "V F D"], mask: Bool[Tensor, "V F"]
+) -> Float[Tensor, "Q V"]:
+    """`video_scores` of `frame_cosines`, of few queries at once: frame scores are still in the cache when they are read."""
+    queries, videos = (normalize(x, dim=-1, eps=LEAST_NORM) for x in (queries, videos))
+    return torch.cat([video_scores(frame_dots(some, videos, mask)) for some in queries.split(QUERIES_AT_ONCE)])
 
 
 def every_row(field: Float[Tensor, "V N D"]) -> Bool[Tensor, "V N"]:

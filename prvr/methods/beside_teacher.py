@@ -86,7 +86,7 @@ class BesideTeacher(nn.Module):
     def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
         """The weighted sum, per video."""
         share = self.config.teacher_weight
-        zero_shot = scores.video_scores(scores.frame_cosines(queries[-1], videos[-1], mask))
+        zero_shot = scores.best_cosines(queries[-1], videos[-1], mask)
         return (1 - share) * self._student.score(queries[:-1], videos[:-1], mask) + share * zero_shot
 
     def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "P"]:

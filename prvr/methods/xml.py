@@ -82,7 +82,7 @@ class Xml(nn.Module):
 
     def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
         """The best frame's cosine."""
-        return scores.video_scores(scores.frame_cosines(queries[0], videos[0], mask))
+        return scores.best_cosines(queries[0], videos[0], mask)
 
     def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "F"]:
         """Each frame's cosine."""
