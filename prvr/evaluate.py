@@ -26,7 +26,8 @@ from prvr.moments import find_spans
 from prvr.runs import UNSAID, Facts, Run
 from prvr.search import encode_queries
 
-QUERIES_AT_ONCE = 128
+# Features of so many captions are read, put in order of length, and encoded so many at once.
+QUERIES_IN_ORDER, QUERIES_AT_ONCE = 4096, 128
 # What figures are called by if they are of a split that the model was made with; no protocol reports such figures.
 MADE_WITH = {
     "train": "on the training split",
@@ -158,12 +159,15 @@ def encode_captions(model: Model, captions: Sequence[str], text: Features) -> Em
     assert isinstance(model, torch.nn.Module)
     was_training = model.training
     model.eval()
-    rows = [rows_of("caption", id, text) for id in captions]
-    # Sentences of about one length together, so that there is little padding to encode.
-    order = torch.tensor([len(words) for words in rows]).argsort(stable=True)
-    parts = [encode_queries(model, [rows[place] for place in some]) for some in order.split(QUERIES_AT_ONCE)]
+    parts: list[Embeddings] = []
+    for start in range(0, len(captions), QUERIES_IN_ORDER):
+        rows = [rows_of("caption", id, text) for id in captions[start : start + QUERIES_IN_ORDER]]
+        # Sentences of about one length together, so that there is little padding to encode.
+        order = torch.tensor([len(words) for words in rows]).argsort(stable=True)
+        encoded = [encode_queries(model, [rows[place] for place in some]) for some in order.split(QUERIES_AT_ONCE)]
+        parts.append(tuple(torch.cat(field)[order.argsort()] for field in zip(*encoded, strict=True)))
     model.train(was_training)
-    return tuple(torch.cat(field)[order.argsort()] for field in zip(*parts, strict=True))
+    return tuple(torch.cat(field) for field in zip(*parts, strict=True))
 
 
 def _encoded(model: Model, dataset: Dataset, features: FeatureSet) -> tuple[ExactIndex, Embeddings]:

@@ -22,6 +22,8 @@ from torch.nn import functional
 
 # How many rows a product is given at once: few, so that what it makes is still in the cache when it is put in its place.
 TILES = (256, 64, 16)
+# How many columns of a result whose number of columns is not that of a layer.
+COLUMNS = (2048, 1024, 512, 256, 128, 64)
 # How many rows are summed over at once: many, because each sum is added to the whole.
 SUMS = (8192, 4096, 2048, 1024, 512, 256, 64)
 # Smaller matrices are multiplied before oneDNN is under way. The rows do not decide: a row is not to depend on its company.
@@ -29,17 +31,28 @@ LEAST = 1 << 16
 _OWN: ContextVar[bool] = ContextVar("_OWN", default=False)
 
 
-def linear(rows: Float[Tensor, "*N K"], weight: Float[Tensor, "M K"], bias: Float[Tensor, "M"] | None = None) -> Tensor:
-    """rows @ weight.T + bias, of shape (*N, M), with gradients: torch's `linear`, made where it is made fastest."""
-    if not gains(rows, weight):
+def linear(
+    rows: Float[Tensor, "*N K"], weight: Float[Tensor, "M K"], bias: Float[Tensor, "M"] | None = None, *, ragged: bool = False
+) -> Float[Tensor, "*N M"]:
+    """rows @ weight.T + bias, with gradients: torch's `linear`, made where it is made fastest.
+
+    Args:
+        ragged: whether M is another one at each call, so that columns, too, go in tiles of few sizes.
+    """
+    if not gains(rows, weight.numel(), weight):
         return functional.linear(rows, weight, bias)
-    product: Tensor = _Linear.apply(rows.flatten(0, -2), weight, bias)
-    return product.view(*rows.shape[:-1], len(weight))
+    product: Tensor = _Linear.apply(rows.flatten(0, -2), weight, bias, ragged)
+    return product if rows.ndim == 2 else product.view(*rows.shape[:-1], len(weight))
 
 
 def transposed_product(left: Float[Tensor, "N K"], right: Float[Tensor, "N M"]) -> Float[Tensor, "K M"]:
-    """left.T @ right, a sum over rows; gradients do not pass."""
-    return _sum_of_products(left, right) if gains(left, right.T) else left.T @ right
+    """left.T @ right, a sum over rows, whatever N and K are each time; gradients do not pass."""
+    if not gains(left, left.shape[1] * right.shape[1], right):
+        return left.T @ right
+    made = left.new_empty(left.shape[1], right.shape[1])
+    for columns in _tiles(left.shape[1], COLUMNS, again=True):
+        made[columns] = _sum_of_products(left[:, columns], right)
+    return made
 
 
 class Linear(nn.Linear):
@@ -56,13 +69,13 @@ class Linear(nn.Linear):
                 module.__class__ = Linear
 
 
-def gains(rows: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN is to be asked for a product of these."""
+def gains(rows: Tensor, numbers: int, other: Tensor) -> bool:
+    """Whether oneDNN is to be asked for a product of these, one side of which has so many numbers."""
     return (
-        weight.numel() >= LEAST
+        numbers >= LEAST
         and rows.ndim > 1
-        and rows.dtype == weight.dtype == torch.float32
-        and rows.device.type == "cpu" == weight.device.type
+        and rows.dtype == other.dtype == torch.float32
+        and rows.device.type == "cpu" == other.device.type
         and is_faster()
         and not _OWN.get()
     )
@@ -94,39 +107,34 @@ def is_faster() -> bool:
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, ragged: bool) -> Tensor:
         ctx.save_for_backward(rows, weight)
-        return _product(rows, weight, bias)
+        return _product(rows, weight, bias, ragged=ragged)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         rows, weight = ctx.saved_tensors
         gradient = gradient.contiguous()
         of_rows = _product(gradient, weight.T, None) if ctx.needs_input_grad[0] else None
         of_weight = _sum_of_products(gradient, rows) if ctx.needs_input_grad[1] else None
-        return of_rows, of_weight, gradient.sum(0) if ctx.needs_input_grad[2] else None
+        return of_rows, of_weight, gradient.sum(0) if ctx.needs_input_grad[2] else None, None
 
 
-def _product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _product(rows: Tensor, weight: Tensor, bias: Tensor | None, *, ragged: bool = False) -> Tensor:
     if len(rows) < TILES[-1]:
-        return _product(functional.pad(rows, (0, 0, 0, TILES[-1] - len(rows))), weight, bias)[: len(rows)].clone()
+        filled = functional.pad(rows, (0, 0, 0, TILES[-1] - len(rows)))
+        return _product(filled, weight, bias, ragged=ragged)[: len(rows)].clone()
+    rows, made = rows.contiguous(), rows.new_empty(len(rows), len(weight))
+    # oneDNN would read on behind the numbers of a view.
+    bias = None if bias is None else bias.contiguous()
     # Each thread is to have a tile.
-    sizes, rows = (TILES[0] * torch.get_num_threads(), *TILES), rows.contiguous()
-    if len(rows) in sizes:
-        return _tile(rows, weight, bias)
-    made = rows.new_empty(len(rows), len(weight))
-    for tile in _tiles(len(rows), sizes):
-        if tile.stop - tile.start < TILES[-1]:
-            # As the others, and not by MKL: a few rows are made twice.
-            tile = slice(len(rows) - TILES[-1], len(rows))
-        made[tile] = _tile(rows[tile], weight, bias)
+    sizes = (TILES[0] * torch.get_num_threads(), *TILES)
+    for columns in _tiles(len(weight), COLUMNS, again=True) if ragged else [slice(0, len(weight))]:
+        part, added = weight[columns], None if bias is None else bias[columns]
+        for tile in _tiles(len(rows), sizes, again=True):
+            made[tile, columns] = torch.ops.mkldnn._linear_pointwise(rows[tile], part, added, "none", [], "")
     return made
-
-
-def _tile(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
-    return product
 
 
 def _sum_of_products(left: Tensor, right: Tensor) -> Tensor:
@@ -141,12 +149,16 @@ def _sum_of_products(left: Tensor, right: Tensor) -> Tensor:
     return left.T @ right if total is None else total
 
 
-def _tiles(rows: int, sizes: tuple[int, ...]) -> Iterator[slice]:
-    """Rows in parts of these sizes, the largest first, and at last what is left over."""
+def _tiles(count: int, sizes: tuple[int, ...], *, again: bool = False) -> Iterator[slice]:
+    """Places in parts of these sizes, the largest first, and at last what is left over.
+
+    Args:
+        again: whether what is left over may hold places of the part before, so that it has the smallest size.
+    """
     start = 0
     for size in sizes:
-        while start + size <= rows:
+        while start + size <= count:
             yield slice(start, start + size)
             start += size
-    if start < rows:
-        yield slice(start, rows)
+    if start < count:
+        yield slice(max(0, count - sizes[-1]) if again else start, count)

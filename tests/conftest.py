@@ -65,4 +65,5 @@ def either_product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(products, "is_faster", lambda: request.param == "onednn")
     monkeypatch.setattr(products, "LEAST", 0)
     monkeypatch.setattr(products, "TILES", (8, 2, 1))
+    monkeypatch.setattr(products, "COLUMNS", (8, 2))
     monkeypatch.setattr(products, "SUMS", (8, 2))

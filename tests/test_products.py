@@ -23,6 +23,10 @@ def drawn(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
+def gains(rows: Tensor, weight: Tensor) -> bool:
+    return products.gains(rows, weight.numel(), weight)
+
+
 def both(rows: Tensor, weight: Tensor, bias: Tensor | None) -> list[list[Tensor | None]]:
     """What comes out and its three gradients: ours, and torch's in float64."""
     found: list[list[Tensor | None]] = []
@@ -52,7 +56,7 @@ def both(rows: Tensor, weight: Tensor, bias: Tensor | None) -> list[list[Tensor 
 )
 def test_numbers_and_gradients_are_those_of_float64(shape: tuple[int, ...], columns: int, biased: bool, gaining: None) -> None:
     rows, weight, bias = drawn(*shape), drawn(columns, shape[-1]), drawn(columns) if biased else None
-    assert products.gains(rows, weight)
+    assert gains(rows, weight)
     ours, exact = both(rows, weight, bias)
     for one, other in zip(ours, exact, strict=True):
         if one is None or other is None:
@@ -86,6 +90,23 @@ def test_a_row_has_the_same_bits_wherever_it_stands(gaining: None) -> None:
 
 
 @there
+def test_a_bias_may_be_a_view(gaining: None) -> None:
+    rows, weight = drawn(300, 256), drawn(400, 256)
+    for bias in (drawn(800)[::2], torch.tensor([1.5]).expand(400), drawn(500)[50:450]):
+        torch.testing.assert_close(linear(rows, weight, bias), functional.linear(rows, weight, bias), rtol=1e-5, atol=1e-4)
+
+
+@there
+@pytest.mark.parametrize("columns", [171, 1000, 2048 + 7, 5000])
+def test_columns_in_tiles_are_the_same_numbers(columns: int, gaining: None) -> None:
+    rows, weight, bias = drawn(300, 384).requires_grad_(), drawn(columns, 384).requires_grad_(), drawn(columns)
+    sides = [linear(rows, weight, bias), linear(rows, weight, bias, ragged=True)]
+    torch.testing.assert_close(*sides, rtol=1e-5, atol=1e-4)
+    found = [torch.autograd.grad(side.square().sum(), (rows, weight)) for side in sides]
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-1)
+
+
+@there
 def test_a_barred_column_stays_barred(gaining: None) -> None:
     bias = torch.zeros(400).masked_fill(torch.arange(400) % 3 == 0, -float("inf"))
     made = linear(drawn(128, 384), drawn(400, 384), bias)
@@ -95,8 +116,8 @@ def test_a_barred_column_stays_barred(gaining: None) -> None:
 
 @there
 def test_a_sum_over_rows(gaining: None) -> None:
-    for count in (64, 700, 8192 + 640 + 13):
-        left, right = drawn(count, 384), drawn(count, 700)
+    for count, columns in ((64, 384), (700, 5001), (8192 + 640 + 13, 171), (3, 384), (0, 384)):
+        left, right = drawn(count, columns), drawn(count, 700)
         expected = left.double().T @ right.double()
         torch.testing.assert_close(transposed_product(left, right).double(), expected, rtol=1e-4, atol=1e-3)
 
@@ -109,12 +130,12 @@ def test_what_gains_nothing_is_torchs_own(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(products, "is_faster", lambda: True)
     with as_torch_does():
         assert torch.equal(linear(rows, weight), expected)
-    assert products.gains(rows[:1], weight)
-    assert not products.gains(rows, weight[:128])
-    assert not products.gains(rows[0], weight)
-    assert not products.gains(rows.double(), weight.double())
-    assert not products.gains(rows, weight.double())
-    assert not products.gains(rows.to("meta"), weight.to("meta"))
+    assert gains(rows[:1], weight)
+    assert not gains(rows, weight[:128])
+    assert not gains(rows[0], weight)
+    assert not gains(rows.double(), weight.double())
+    assert not gains(rows, weight.double())
+    assert not gains(rows.to("meta"), weight.to("meta"))
     assert linear(rows.to("meta"), weight.to("meta")).is_meta
     assert torch.equal(linear(rows[0], weight), functional.linear(rows[0], weight))
 

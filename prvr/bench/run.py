@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from prvr.bench.encoding import encoding_lines
 from prvr.bench.evaluation import evaluation_lines
 from prvr.bench.index_speed import draw_index, index_lines, large_index_lines
 from prvr.bench.loading import loading_lines
@@ -51,6 +52,7 @@ BENCHMARKS = {
     "losses": Benchmark("the losses of a batch, given its scores", losses_lines),
     "step": Benchmark("a training step, what it launches and how often the host waits", step_lines),
     "evaluation": Benchmark("from packed features to figures", evaluation_lines),
+    "encoding": Benchmark("pictures through an encoder as large as CLIP ViT-B/32", encoding_lines, ("default",)),
     "ranking": Benchmark("the figures of a score matrix", ranking_lines, ("default",)),
     "searching": Benchmark("a query in an index on disk", searching_lines, ("default",)),
     "index": Benchmark("a query in galleries of 2,000 and 10,000 videos", index_lines, ("default",), draw_index),

@@ -24,8 +24,8 @@ from prvr.methods.contract import Model
 from prvr.moments import frame_edges
 
 VIDEOS_AT_ONCE = 128
-# Padded frames in one batch: few enough to stay in a processor's cache on their way through the model.
-FRAMES_AT_ONCE = 1 << 11
+# Padded frames in one batch: on the CPU few enough to stay in its cache on their way through the model.
+FRAMES_AT_ONCE = {"cpu": 1 << 11, "elsewhere": 1 << 14}
 # Up to so many times what a model reads at once a video is resampled, as its like were in training.
 LONG = 2
 
@@ -107,10 +107,11 @@ def _encoded(model: Model, read: Sequence[Float[np.ndarray, "_ E"]]) -> list[tup
     model.eval()
     encoded: dict[int, tuple[np.ndarray, ...]] = {}
     # Sequences of about one length together, so that there is little padding to encode.
-    for batch in _batches(sorted(range(len(read)), key=lambda place: len(read[place])), read):
+    device = device_of(model)
+    most = FRAMES_AT_ONCE["cpu" if device.type == "cpu" else "elsewhere"]
+    for batch in _batches(sorted(range(len(read)), key=lambda place: len(read[place])), read, most=most):
         part = [read[place] for place in batch]
         padded, mask = pad(part)
-        device = device_of(model)
         embeddings = model.encode_videos(padded.to(device), mask.to(device))
         fields = [
             (name in model.frame_fields, field.float().cpu().numpy())
@@ -123,11 +124,11 @@ def _encoded(model: Model, read: Sequence[Float[np.ndarray, "_ E"]]) -> list[tup
     return [encoded[place] for place in range(len(read))]
 
 
-def _batches(order: Sequence[int], read: Sequence[Float[np.ndarray, "_ E"]]) -> Iterator[list[int]]:
+def _batches(order: Sequence[int], read: Sequence[Float[np.ndarray, "_ E"]], *, most: int) -> Iterator[list[int]]:
     """Places of sequences, the shorter ones first, cut where they would become too many frames with their padding."""
     batch: list[int] = []
     for place in order:
-        if batch and (len(batch) == VIDEOS_AT_ONCE or len(read[place]) * (len(batch) + 1) > FRAMES_AT_ONCE):
+        if batch and (len(batch) == VIDEOS_AT_ONCE or len(read[place]) * (len(batch) + 1) > most):
             yield batch
             batch = []
         batch.append(place)

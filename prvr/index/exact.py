@@ -15,7 +15,8 @@ from prvr.index.contract import Entry, Found, checked, fields_by_window
 from prvr.index.where import Condition, accepted
 from prvr.methods.contract import Embeddings, Model
 
-# Frame scores of so many queries with so many frames are in memory at once, for each branch: 16 MiB of float32.
+# At most the frame scores of so many queries with so many frames are in memory at once, for each branch: 16 MiB of float32.
+# Methods that take the best frame's cosine keep to 2 MiB (`scores.best_cosines`).
 QUERIES_AT_ONCE = 2048
 FRAMES_AT_ONCE = 2048
 KEPT_BYTES = 1 << 30
