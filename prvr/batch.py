@@ -6,7 +6,9 @@ from the memory map, in one copy.
 
 from __future__ import annotations
 
+import functools
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -230,7 +232,7 @@ def read_words(features: Shaped[np.ndarray, "L C"], reading: Reading) -> Float[n
 def read_teacher(features: Float[np.ndarray, "L T"], reading: Reading, *, student_rows: int) -> Float[np.ndarray, "F T"]:
     """A video's frames as the teacher sees them, on the student's grid; not normalised."""
     if features.dtype == np.float16 and len(features) == student_rows <= (reading.max_frames or student_rows):
-        return features  # `pad` widens a batch as a whole
+        return features  # `pad` widens it
     # The released code breaks where the student has fewer frames than the teacher; we resample the teacher then.
     rows = resample(resample(features.astype(np.float32, copy=False), reading.max_frames), student_rows)
     if len(rows) < student_rows:
@@ -272,15 +274,32 @@ def pad(
     empty = np.empty if memory is None else memory.empty
     lengths = torch.tensor([len(s) for s in sequences])
     dtype = np.result_type(*{s.dtype for s in sequences})
-    padded = empty((len(sequences), max(map(len, sequences)), sequences[0].shape[1]), dtype)
-    for row, sequence in zip(padded, sequences, strict=True):
-        row[: len(sequence)] = sequence
-        row[len(sequence) :] = 0
+    wide = np.dtype(np.float32) if dtype == np.float16 else dtype
+    padded = empty((len(sequences), max(map(len, sequences)), sequences[0].shape[1]), wide)
     tensor = torch.from_numpy(padded)
-    if dtype == np.float16:
-        # As a whole and by torch: NumPy takes each number alone.
-        tensor = torch.from_numpy(empty(padded.shape, np.dtype(np.float32))).copy_(tensor)
+    for number, sequence in enumerate(sequences):
+        if dtype == np.float16:
+            # By torch: NumPy takes each number alone.
+            tensor[number, : len(sequence)] = _shared(sequence)
+        else:
+            padded[number, : len(sequence)] = sequence
+        padded[number, len(sequence) :] = 0
     return tensor, torch.arange(padded.shape[1]) < lengths[:, None]
+
+
+def _shared(rows: Float[np.ndarray, "_ E"]) -> Tensor:
+    """The same memory as a tensor, which is only read."""
+    _warn_no_more()
+    return torch.from_numpy(rows)
+
+
+@functools.cache
+def _warn_no_more() -> None:
+    # torch says once in a process that a file's memory may not be written to.
+    alone = np.zeros(1)
+    alone.flags.writeable = False
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        torch.from_numpy(alone)
 
 
 def collate(items: Sequence[Item], memory: Memory | None = None) -> Batch:

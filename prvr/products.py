@@ -2,8 +2,8 @@
 
 torch multiplies with Intel's MKL, which leaves AVX-512 unused on AMD's processors; oneDNN, which it has for convolutions and
 compiled models, uses it there and is twice as fast (docs/decisions/0026). The arithmetic is the same: float32, summed in
-another order. oneDNN prepares itself for each shape and keeps what it prepared, some 0.5 MB: rows are given to it in tiles of
-few sizes.
+another order. oneDNN prepares itself for each shape and keeps what it prepared, 0.5 to 2 MB, so that products go to it in tiles
+of few sizes.
 """
 
 from __future__ import annotations
