@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import dropout, embedding, scaled_dot_product_attention
 
-from prvr.products import Linear, linear
+from prvr.products import Linear, all_by_torch, linear
 
 
 class Rows(NamedTuple):
@@ -51,7 +51,7 @@ class Dropout(nn.Module):
     def forward(self, values: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
         if not self.training or self.share == 0:
             return values
-        if values.device.type != "cpu" or values.dtype != torch.float32:
+        if values.device.type != "cpu" or values.dtype != torch.float32 or all_by_torch():
             return dropout(values, self.share)
         return _Drop.apply(values, self.share)
 

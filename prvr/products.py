@@ -77,18 +77,23 @@ def gains(rows: Tensor, numbers: int, other: Tensor) -> bool:
         and rows.dtype == other.dtype == torch.float32
         and rows.device.type == "cpu" == other.device.type
         and is_faster()
-        and not _OWN.get()
+        and not all_by_torch()
     )
 
 
 @contextmanager
 def as_torch_does() -> Iterator[None]:
-    """Every product by torch's own choice meanwhile: to compare with, and to count what any device would be given."""
+    """Nothing by a way of the CPU's own meanwhile: to compare with, and to count what any device would be given."""
     before = _OWN.set(True)
     try:
         yield
     finally:
         _OWN.reset(before)
+
+
+def all_by_torch() -> bool:
+    """Whether this is within `as_torch_does`."""
+    return _OWN.get()
 
 
 @functools.cache

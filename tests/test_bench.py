@@ -30,6 +30,7 @@ from prvr.evaluate import correct_videos, evaluate_model
 from prvr.layers import Dropout, Rows
 from prvr.methods.contract import embed
 from prvr.methods.dl_dkd import DlDkd, objective
+from prvr.products import as_torch_does
 
 
 @pytest.fixture
@@ -207,6 +208,17 @@ def test_a_step_needs_no_value_on_the_host() -> None:
     assert all(term.is_meta for term in terms.values())
     with pytest.raises(RuntimeError):
         float(next(iter(terms.values())))
+
+
+def test_what_is_counted_is_what_any_device_is_given(still: None) -> None:
+    values, drop = torch.ones(50, 60), Dropout(0.5)
+    with as_torch_does():
+        torch.manual_seed(3)
+        ours = drop(values.clone())
+    torch.manual_seed(3)
+    assert torch.equal(ours, torch.nn.functional.dropout(values, 0.5))
+    torch.manual_seed(3)
+    assert not torch.equal(ours, drop(values.clone()))
 
 
 def test_kernels_and_waits_are_counted_as_described() -> None:

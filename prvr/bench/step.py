@@ -41,7 +41,7 @@ def step_lines(size: Size) -> list[Line]:
     if size.device == "cpu":
         best = product_rate()
         note += f", {100 * rate / best:.0f} % of the {best / 1e9:.1f} of a matrix product"
-    # Tiles are the CPU's: what any device would be given is counted.
+    # Tiles and NumPy's part of dropout are the CPU's: what any device would be given is counted.
     with as_torch_does():
         mine, other = launches(lambda: ours.step(batch)), launches(lambda: theirs.step(batch))
     return [
