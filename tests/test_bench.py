@@ -13,7 +13,7 @@ import torch
 from commands import Prvr, says
 from matplotlib.figure import Figure
 
-from prvr import scores
+from prvr import products, scores
 from prvr.batch import Reading, collate, video_item
 from prvr.bench import index_speed, losses, plain
 from prvr.bench.batches import frame_counts, make_batch
@@ -63,6 +63,19 @@ def test_the_plain_objective_has_the_same_terms_and_gradients(epoch: int, full: 
     largest = max(float(g.abs().max()) for g in gradients[1].values())
     for name, gradient in gradients[1].items():
         torch.testing.assert_close(gradients[0][name], gradient, rtol=1e-3, atol=1e-5 * largest, msg=name)
+
+
+@pytest.mark.usefixtures("either_product")
+def test_the_plain_way_has_torchs_own_products(monkeypatch: pytest.MonkeyPatch, still: None) -> None:
+    batch, model, asked = make_batch(SMALL), undropped(), list[bool]()
+    gains = products.gains
+    monkeypatch.setattr(products, "gains", lambda *given: asked.append(gains(*given)) or asked[-1])
+    plain.objective(model, batch, 0)
+    assert not any(asked)
+    assert len(asked) >= 20
+    asked.clear()
+    embed(model, batch)
+    assert any(asked) is products.is_faster()
 
 
 @pytest.mark.usefixtures("either_product")

@@ -1,7 +1,8 @@
 """A DL-DKD++ student as the published code is described to work, on our weights (spec/dl-dkd 2.3 to 2.8 and 5).
 
-Everything padded is computed with; scores are made twice, by cosine and by inner product; a slice of all frame scores is
-taken for each query, and each label is looked for in a loop. The numbers are those of `prvr.methods.dl_dkd`.
+Products are torch's own, though our layers hold the weights. Everything padded is computed with; scores are made twice, by
+cosine and by inner product; a slice of all frame scores is taken for each query, and each label is looked for in a loop.
+The numbers are those of `prvr.methods.dl_dkd`.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from prvr.batch import Batch
 from prvr.distillation import SoftTargets
 from prvr.layers import InputProjection, SequenceEncoder
 from prvr.methods.dl_dkd import DlDkd, DlDkdBranch
+from prvr.products import as_torch_does
 from prvr.schedules import DECAYS
 
 MASKED = -1e10
 
 
+@as_torch_does()
 def encode_queries(model: DlDkd, branch: DlDkdBranch, words: Tensor, mask: Bool[Tensor, "Q W"]) -> Float[Tensor, "Q D"]:
     """One vector a query, padding encoded with the rest."""
     assert branch.word_projection is not None
@@ -28,6 +31,7 @@ def encode_queries(model: DlDkd, branch: DlDkdBranch, words: Tensor, mask: Bool[
     return torch.einsum("nl,nld->nd", share, hidden)
 
 
+@as_torch_does()
 def encode_videos(model: DlDkd, branch: DlDkdBranch, frames: Tensor, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "V F D"]:
     """One vector a frame, padding encoded with the rest."""
     return branch.mapping(_sequence(model, branch.frame_projection, branch.frames, frames, mask))
