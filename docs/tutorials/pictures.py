@@ -47,7 +47,10 @@ def take(browser: Any, base: str, out: Path, *, name: str, scheme: str, size: tu
     if "open" in what:
         page.locator("li.card a").first.click()
         page.locator(".track .curve").wait_for()
-        page.wait_for_function("document.querySelector('video').readyState == 4")
+        # The page forbids evaluated strings, and `wait_for_function` evaluates one whenever it has to wait.
+        page.locator("video").first.evaluate(
+            "v => v.readyState == 4 || new Promise(done => v.addEventListener('canplaythrough', () => done(true), {once: true}))"
+        )
     # The pictures of the cards that are in view.
     page.wait_for_load_state("networkidle")
     # The player's wheel goes on turning for a while.
