@@ -2,7 +2,7 @@
 # make test    the tests
 # make check   format, lint, types and tests
 # make quick   the same without the slow tests, in under a minute
-# make bench   the benchmarks, most of them by prvr bench
+# make bench   the benchmarks, `python -m benchmarks` lists them
 # Each sets up .venv by itself, from the package registry alone.
 
 PYTHON ?= python3
@@ -30,8 +30,8 @@ types: .venv/installed
 	$(BIN)/mypy
 
 bench: .venv/installed
-	$(BIN)/prvr bench all
-	for script in $(wildcard benchmarks/*.py); do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python -m benchmarks all
+	for script in distributed extraction serving; do $(BIN)/python -m benchmarks.$$script || exit 1; done
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -1,6 +1,6 @@
 """A training step of one process beside the same step of several that share its batch.
 
-    python benchmarks/distributed.py [--processes 2 --videos 48 --frames 64 --columns 3072]
+    python -m benchmarks.distributed [--processes 2 --videos 48 --frames 64 --columns 3072]
 
 One thread a process, features drawn at random; medians of alternating steps, lowest and highest; prints the ratio, of the
 clock and of the leader's processor, and how far the losses are apart. While one process works alone, the others wait.
@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from prvr.batch import Item, collate
-from prvr.distributed import Alone, Group, joined
-from prvr.launch import launch
 from prvr.methods.contract import embed
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig, objective
-from prvr.optimiser import BertAdam, decay_groups
+from prvr.train.distributed import Alone, Group, joined
+from prvr.train.launch import launch
+from prvr.train.optimiser import BertAdam, decay_groups
 
 CAPTIONS, WORDS, WORD_COLUMNS, TEACHER = 5, 12, 768, 512
 

@@ -1,6 +1,6 @@
 """Extraction of a folder: how busy the encoder is kept, and ways to decode, with what each loses in time.
 
-    python benchmarks/extraction.py [--videos FOLDER --encoder FOLDER --rate 1]
+    python -m benchmarks.extraction [--videos FOLDER --encoder FOLDER --rate 1]
 
 1. The pipeline (decoding ahead in threads, videos in common batches), beside one video after the other in the same
    run: seconds, the encoder's share of them, frames a second, ratio.

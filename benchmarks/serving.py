@@ -1,6 +1,6 @@
 """Many clients of one service on this machine, beside a client that reads slowly and an upload that never ends.
 
-    python benchmarks/serving.py INDEX [--clients 50 --seconds 60]
+    python -m benchmarks.serving INDEX [--clients 50 --seconds 60]
 
 The service runs in a process of its own. Each client searches, looks at pictures, seeks in a video and searches again, without a
 pause. Prints, for each kind of request, how many there were, the median and the 95th percentile in milliseconds, and how
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     arguments = parser.parse_args()
     if arguments.index is None:
-        print("benchmarks/serving.py: name an index to be served: python benchmarks/serving.py INDEX")
+        print("benchmarks/serving.py: name an index to be served: python -m benchmarks.serving INDEX")
         return
     command = [sys.executable, "-m", "prvr", "serve", arguments.index, "--port", "0", "--json", "--upload-limit", "0.5"]
     served = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PRVR_TOKEN": TOKEN})

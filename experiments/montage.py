@@ -24,13 +24,13 @@ import numpy as np
 import torch
 
 import prvr
-from prvr.checkpoint import Reads
 from prvr.datasets.published import load
-from prvr.evaluate import correct_videos, evaluate_model
+from prvr.evaluate.evaluation import correct_videos, evaluate_model
+from prvr.evaluate.metrics import Retrieval, retrieval
 from prvr.features import FeatureSet, TeacherFeatures, columns
+from prvr.features.package import published_features
+from prvr.features.sources import Reads
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
-from prvr.metrics import Retrieval, retrieval
-from prvr.published import published_features
 
 SEEDS = (0, 1, 2)
 DEV_SHARE = 0.15

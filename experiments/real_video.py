@@ -26,9 +26,9 @@ import numpy as np
 import torch
 
 import prvr
-from prvr.evaluate import Evaluation, evaluate_model
+from prvr.evaluate.evaluation import Evaluation, evaluate_model
+from prvr.evaluate.metrics import overlap, retrieval
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
-from prvr.metrics import overlap, retrieval
 
 SEEDS = (0, 1, 2)
 TEST_CLIPS, DEV_CLIPS, CLIPS_A_VIDEO = 14, 6, 2

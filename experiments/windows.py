@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from prvr import checkpoint as checkpoints
-from prvr.evaluate import encode_captions
+from prvr.datasets.splits import open_splits
+from prvr.evaluate.evaluation import encode_captions
 from prvr.features import open_features, rows_of
 from prvr.index.encode import VIDEOS_AT_ONCE, Sampled, encode_long
 from prvr.index.exact import ExactIndex
-from prvr.protocols import open_splits
+from prvr.methods import checkpoint as checkpoints
 
 STRUNG = (1, 2, 4)
 LONG = (1, 2, 3, 4, 6, 8, math.inf)

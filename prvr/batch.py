@@ -1,6 +1,6 @@
 """From features on disk to a batch of tensors: resample, normalise, pad, mask, collate.
 
-Features that `prvr.convert` packed were resampled, cut and normalised then: `AsRead` rows go into the batch as they are,
+Features that `prvr.extract.convert` packed were resampled, cut and normalised then: `AsRead` rows go into the batch as they are,
 from the memory map, in one copy.
 """
 

@@ -105,3 +105,36 @@ def _in_words(kind: Any) -> str:
     if origin in (types.UnionType, typing.Union):
         return " or ".join("none" if arg is type(None) else _in_words(arg) for arg in arguments)
     return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(kind, str(kind))
+
+
+def check_above_zero(settings: Any, *names: str) -> None:
+    """Sees that these settings are above 0.
+
+    Raises:
+        SettingError: one is not.
+    """
+    for name in names:
+        if getattr(settings, name) <= 0:
+            raise SettingError(f"{name} is {getattr(settings, name)}; it must be above 0")
+
+
+def check_shares(settings: Any, *names: str) -> None:
+    """Sees that these settings are shares from 0 to 1.
+
+    Raises:
+        SettingError: one is not.
+    """
+    for name in names:
+        if not 0 <= getattr(settings, name) <= 1:
+            raise SettingError(f"{name} is {getattr(settings, name)}; it takes a share from 0 to 1")
+
+
+def check_heads(settings: Any) -> None:
+    """Sees that the heads of attention divide the hidden size.
+
+    Raises:
+        SettingError: they do not.
+    """
+    hidden, heads = settings.hidden, settings.heads
+    if hidden % heads:
+        raise SettingError(f"hidden {hidden} is not a multiple of heads {heads}; {hidden - hidden % heads + heads} is")

@@ -1,10 +1,15 @@
-"""Where networks run: a device by name, seen to work."""
+"""Opens a torch device or a Ray cluster by name, and checks that it works."""
 
 from __future__ import annotations
 
+import logging
+import os
+import socket
+from types import ModuleType
+
 import torch
 
-from prvr.errors import SettingError
+from prvr.errors import SettingError, require
 
 
 def open_device(name: str) -> torch.device:
@@ -21,3 +26,39 @@ def open_device(name: str) -> torch.device:
         reason = (str(problem).splitlines() or [type(problem).__name__])[0][:200]
         raise SettingError(f"networks cannot run on device {name!r} here ({reason}); take cpu") from None
     return device
+
+
+def connect(address: str, *, otherwise: str) -> tuple[ModuleType, bool]:
+    """Ray, connected to a cluster; and whether it was connected here and now, so that it is to be shut down again.
+
+    Args:
+        address: HOST:PORT of a cluster, `auto` for the one that this machine belongs to, `local` to start one here.
+        otherwise: what to do where there is none.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        SettingError: there is no cluster at the address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray = require("ray", extra="ray")
+    if ray.is_initialized():
+        return ray, False
+    started = {"include_dashboard": False} if address == "local" else {}
+    try:
+        host, colon, port = address.rpartition(":")
+        if colon and port.isdecimal():
+            # Ray itself tries for minutes.
+            socket.create_connection((host.rpartition("/")[2].strip("[]"), int(port)), timeout=10).close()
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **started)
+    # An address that cannot be one is a ValueError, a token that is missing a RuntimeError.
+    except (OSError, ValueError, OverflowError, RuntimeError, ray.exceptions.RayError) as problem:
+        raise SettingError(
+            f"no Ray cluster at {address!r}: {gist(problem)}; start one (ray start --head), or {otherwise}"
+        ) from problem
+    return ray, True
+
+
+def gist(problem: Exception) -> str:
+    """The last line of an error, where Ray has the reason."""
+    lines = [line for line in str(problem).splitlines() if line.strip()]
+    return " ".join(lines[-1].split())[:200].rstrip(".") if lines else type(problem).__name__

@@ -13,8 +13,8 @@ from prvr.config import from_dict, override, to_dict
 from prvr.errors import SettingError
 from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.methods.zero_shot import ZeroShotConfig
-from prvr.presets import PRESETS
-from prvr.train import Training
+from prvr.train.loop import Training
+from prvr.train.presets import PRESETS
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from prvr.datasets.sizes import SIZES
-from prvr.reproduce.tables import PEERS
+from prvr.papers.tables import PEERS
 
 DOCS = Path(__file__).parent.parent / "docs"
 

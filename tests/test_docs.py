@@ -16,11 +16,12 @@ from commands import Prvr
 from tiny_folder import make_folder
 
 import prvr
-from prvr import checkpoint as checkpoints
-from prvr import presets, toy
-from prvr.checkpoint import Reads, Source
+from prvr.features.sources import Reads, Source
 from prvr.methods import METHODS
-from prvr.toy import write_toy
+from prvr.methods import checkpoint as checkpoints
+from prvr.papers import toy
+from prvr.papers.toy import write_toy
+from prvr.train import presets
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

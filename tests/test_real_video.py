@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prvr.folder_index import index_folder, open_index, zero_shot
-from prvr.metrics import overlap
+from prvr.evaluate.metrics import overlap
+from prvr.search import index_folder, open_index, zero_shot
 
 
 @pytest.mark.slow

@@ -8,7 +8,19 @@ import sys
 import typer
 
 # Each of these adds its verbs.
-from prvr.cli import bench, checkpoint, compare, convert, evaluate, folder, fuse, index, report, reproduce, serve, train  # noqa: F401
+from prvr.cli import (
+    checkpoint,  # noqa: F401
+    compare,  # noqa: F401
+    convert,  # noqa: F401
+    evaluate,  # noqa: F401
+    folder,  # noqa: F401
+    fuse,  # noqa: F401
+    index,  # noqa: F401
+    report,  # noqa: F401
+    reproduce,  # noqa: F401
+    serve,  # noqa: F401
+    train,  # noqa: F401
+)
 from prvr.cli.terminal import app
 from prvr.errors import PrvrError
 

@@ -29,7 +29,7 @@ def import_(
     """Turn a published checkpoint into one of ours. No code in the file is run; a file that names any is refused."""
     from torch import nn
 
-    from prvr.authors import import_checkpoint
+    from prvr.papers.authors import import_checkpoint
 
     done = import_checkpoint(model, out, visual_feature=visual_feature, preset_name=preset)
     made = done.checkpoint

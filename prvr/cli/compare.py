@@ -12,7 +12,7 @@ from prvr.cli.terminal import Json, app, show
 from prvr.errors import SettingError
 
 if TYPE_CHECKING:
-    from prvr.compare import Comparison, System
+    from prvr.evaluate.compare import Comparison, System
 
 LABELS = {"sumr": ("SumR", 1), "r1": ("R@1", 1), "mrr": ("MRR", 4)}
 
@@ -32,9 +32,9 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Say whether systems differ: paired tests, clustered by video. Runs are those that `prvr evaluate` takes."""
-    from prvr.compare import Ranked, ranked
-    from prvr.compare import compare as run
-    from prvr.runs.forms import read_run
+    from prvr.evaluate.compare import Ranked, ranked
+    from prvr.evaluate.compare import compare as run
+    from prvr.evaluate.runs.forms import read_run
 
     named = _named(runs)
     if len(named) < 2:

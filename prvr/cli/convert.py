@@ -26,7 +26,7 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Pack a published feature package for training: sampled and normalised once, read without copies."""
-    from prvr.convert import Sampling, convert_package
+    from prvr.extract.convert import Sampling, convert_package
 
     with progress() as on_progress:
         done = convert_package(

@@ -10,7 +10,7 @@ import typer
 from prvr.cli.terminal import Json, app, progress, show
 
 if TYPE_CHECKING:
-    from prvr.package_check import FileReport, PackageReport, SplitReport
+    from prvr.features.package_check import FileReport, PackageReport, SplitReport
 
 data = typer.Typer(
     name="data",
@@ -31,7 +31,7 @@ def check(
 
     Exit status 1 if none of them can be used for anything.
     """
-    from prvr.package_check import SAMPLE, check_package, find_packages
+    from prvr.features.package_check import SAMPLE, check_package, find_packages
 
     with progress() as on_progress:
         reports = [

@@ -14,10 +14,10 @@ from prvr.cli.terminal import Device, Json, Parts, app, show, warn
 from prvr.errors import SettingError
 
 if TYPE_CHECKING:
-    from prvr.checkpoint import Checkpoint
     from prvr.datasets import Dataset
+    from prvr.evaluate.runs import Run
     from prvr.features import FeatureSet
-    from prvr.runs import Run
+    from prvr.methods.checkpoint import Checkpoint
 
 # Below the name of its first argument, for a file that is not there.
 RUN_SUFFIXES = (".npz", ".npy", ".trec", ".run")
@@ -107,7 +107,7 @@ def _answered(
 ) -> tuple[Run, dict[str, Any]]:
     """What the model that was named answers, and how many captions are labelled."""
     from prvr.datasets.positives import labelled
-    from prvr.protocols import open_split
+    from prvr.datasets.splits import open_split
 
     if features is None:
         raise SettingError(f"{videos} is no run; for a folder of videos name its features, too: prvr evaluate {videos} FEATURES")
@@ -122,8 +122,8 @@ def _answered(
 
 def asked(checkpoint: Checkpoint, dataset: Dataset, features: FeatureSet, *, system: str, device: str) -> Run:
     """What a model answers to a data set's captions."""
-    from prvr.checkpoint import to_device
-    from prvr.evaluate import evaluate_model, protocol_of, run_of
+    from prvr.evaluate.evaluation import evaluate_model, protocol_of, run_of
+    from prvr.methods.checkpoint import to_device
 
     result = evaluate_model(to_device(checkpoint, device).model, dataset, features)
     protocol, seed = protocol_of(checkpoint, dataset.split), checkpoint.about.get("training", {}).get("seed")
@@ -141,8 +141,8 @@ def _read(
     path: Path, *, truth: Path | None, also: Path | None, queries: Path | None, gallery: Path | None
 ) -> tuple[Run, dict[str, Any]]:
     """A run from a file, and what one should know of it."""
-    from prvr.runs.forms import NEEDLESS, form_of, read_run
-    from prvr.runs.truth import with_labels
+    from prvr.evaluate.runs.forms import NEEDLESS, form_of, read_run
+    from prvr.evaluate.runs.truth import with_labels
 
     ids = {name: file for name, file in (("queries", queries), ("gallery", gallery)) if file is not None}
     if ids:
@@ -157,15 +157,15 @@ def _read(
 
 
 def _with_truth(run: Run, truth: Path | None) -> Run:
-    from prvr.runs.truth import read_truth, with_truth
+    from prvr.evaluate.runs.truth import read_truth, with_truth
 
     return run if truth is None else with_truth(run, read_truth(truth))
 
 
 def _calibrated(run: Run, path: Path) -> Run:
     """The run with probabilities that are fitted on another one."""
-    from prvr.calibration import fitted
-    from prvr.runs import load_run
+    from prvr.evaluate.runs import load_run
+    from prvr.methods.calibration import fitted
 
     held_out = load_run(path)
     same = sorted(set(held_out.queries) & set(run.queries))
@@ -188,10 +188,10 @@ def _see_what_is_known(run: Run, videos: Path, *, groups: bool, risks: Path | No
 
 
 def _write(run: Run, *, save: Path | None, trec: Path | None, depth: int | None, risks: Path | None) -> None:
-    from prvr.reliability import judge
+    from prvr.evaluate.reliability import judge
+    from prvr.evaluate.runs import save_run
+    from prvr.evaluate.runs.foreign import DEPTH, write_qrels, write_trec
     from prvr.report.risks import draw_risks
-    from prvr.runs import save_run
-    from prvr.runs.foreign import DEPTH, write_qrels, write_trec
 
     if risks is not None and run.calibration is not None:
         draw_risks(judge(run.calibration, run.scores, run.correct), risks)
@@ -212,10 +212,11 @@ def _refuse(first: Path, **options: object) -> None:
 
 
 def _model_and_features(features: Path, model: Path | None, zero_shot: str, *, parts: str) -> tuple[Checkpoint, FeatureSet]:
-    from prvr import checkpoint as checkpoints
     from prvr.config import from_dict
+    from prvr.features.shelf import teacher_features
+    from prvr.methods import checkpoint as checkpoints
+    from prvr.methods.checkpoint import features_for
     from prvr.methods.zero_shot import ZeroShotConfig
-    from prvr.workspace import features_for, teacher_features
 
     if (model is None) == (not zero_shot):
         raise SettingError("say which model: --model RUN for a trained student, or --zero-shot NAME for the teacher alone")

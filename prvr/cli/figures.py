@@ -7,15 +7,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prvr.calibration import Calibration
-    from prvr.groups import Group
-    from prvr.metrics import MomentRetrieval
-    from prvr.runs import Run
+    from prvr.evaluate.groups import Group
+    from prvr.evaluate.metrics import MomentRetrieval
+    from prvr.evaluate.runs import Run
+    from prvr.methods.calibration import Calibration
 
 
 def report(run: Run, *, ties: str, groups: bool, backwards: bool) -> tuple[dict[str, Any], list[str]]:
     """All figures of a run; those of groups and of the other direction only where asked for."""
-    from prvr import metrics
+    from prvr.evaluate import metrics
 
     correct = run.correct
     place = metrics.places(run.scores, correct, ties=ties)
@@ -82,7 +82,7 @@ def _moment_lines(spans: MomentRetrieval, queries: int) -> list[str]:
 
 def _trust(run: Run, calibration: Calibration) -> tuple[dict[str, Any], list[str]]:
     """How far the probabilities can be trusted."""
-    from prvr.reliability import judge, reliability
+    from prvr.evaluate.reliability import judge, reliability
 
     of = reliability(judge(calibration, run.scores, run.correct))
     figures = (
@@ -104,7 +104,7 @@ def _trust(run: Run, calibration: Calibration) -> tuple[dict[str, Any], list[str
 
 
 def _groups(run: Run, place: Any) -> dict[str, Sequence[Group]]:
-    from prvr import groups
+    from prvr.evaluate import groups
 
     facts, videos = run.facts, len(run.videos)
     named: dict[str, Sequence[Group]] = {}

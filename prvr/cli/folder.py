@@ -29,7 +29,7 @@ def extract(
     as_json: Json = False,
 ) -> None:
     """Turn videos, and captions if there are any, into features on disk. A second run does only what changed."""
-    from prvr.workspace import extract_folder
+    from prvr.extract.folder import extract_folder
 
     with progress() as on_progress:
         done = extract_folder(

@@ -20,11 +20,12 @@ def fuse(
     as_json: Json = False,
 ) -> None:
     """Let a zero-shot teacher answer beside a student; how much it weighs is found on the dev split of the student's run."""
-    from prvr import checkpoint as checkpoints
-    from prvr.fusion import fuse as put_together
+    from prvr.datasets.splits import open_splits
+    from prvr.features.shelf import teacher_features
+    from prvr.methods import checkpoint as checkpoints
+    from prvr.methods.checkpoint import features_for
     from prvr.methods.zero_shot import ZeroShotConfig
-    from prvr.protocols import open_splits
-    from prvr.workspace import features_for, teacher_features
+    from prvr.train.fusion import fuse as put_together
 
     student = checkpoints.load(model)
     about = student.about

@@ -13,9 +13,9 @@ from prvr.cli.terminal import Device, Json, Parts, Videos, app, clock, counts, p
 from prvr.errors import ModelError, SettingError
 
 if TYPE_CHECKING:
-    from prvr.checkpoint import Checkpoint
-    from prvr.folder_index import Indexing
     from prvr.index.trial import Trial
+    from prvr.methods.checkpoint import Checkpoint
+    from prvr.search import Indexing
 
 Index = Annotated[str, typer.Argument(help="Folder of the index, or of the videos that it is kept in.", metavar="INDEX")]
 Model = Annotated[Path | None, typer.Option(help="Folder of a run.")]
@@ -48,7 +48,7 @@ def index(
     An index that is there needs no --model again. It can be searched all the while, and goes on where it was cut off. A
     line of VIDEOS/videos.jsonl ({"video": "a.mp4", "camera": "north"}) gives a video fields for prvr search --where.
     """
-    from prvr import folder_index
+    from prvr import search as folder_index
 
     if dtype not in ("", "float16", "float32"):
         raise SettingError(f"dtype is {dtype!r}; it takes float16 or float32")
@@ -68,8 +68,8 @@ def index(
 
 
 def _checkpoint(path: Path, model: Path | None, zero_shot: str, *, rate: float | None, parts: str) -> Checkpoint:
-    from prvr import folder_index
-    from prvr.checkpoint import load
+    from prvr import search as folder_index
+    from prvr.methods.checkpoint import load
 
     if model is not None and zero_shot:
         raise SettingError("say which model: --model RUN for a trained student, or --zero-shot ENCODER for the teacher alone")
@@ -91,8 +91,8 @@ def _checkpoint(path: Path, model: Path | None, zero_shot: str, *, rate: float |
 
 
 def _calibrated(checkpoint: Checkpoint, path: Path) -> Checkpoint:
-    from prvr.calibration import fitted
-    from prvr.runs import load_run
+    from prvr.evaluate.runs import load_run
+    from prvr.methods.calibration import fitted
 
     run = load_run(path)
     return replace(checkpoint, calibration=fitted(run.scores, run.correct, split=run.split, name=str(path)))
@@ -112,7 +112,7 @@ def index_copy(
     as_json: Json = False,
 ) -> None:
     """Copy an index, or bring a copy up to date, and compare every video of the two."""
-    from prvr.folder_index import copy_index
+    from prvr.search import copy_index
 
     with progress() as tell:
         done = copy_index(source, target, model=model, on_progress=tell)
@@ -143,7 +143,7 @@ def index_verify(
 
     With --approximate, what prvr search --approximate would find, and how fast. Exit status 1 where something is damaged.
     """
-    from prvr.folder_index import verify_index
+    from prvr.search import verify_index
 
     if least_recall is not None and not approximate:
         raise SettingError("--least-recall is for --approximate; without it, search is exact")
@@ -198,7 +198,7 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find the videos that hold a moment, and where in them."""
-    from prvr.folder_index import open_index
+    from prvr.search import open_index
 
     gallery = open_index(path, model=model, device=device)
     hits = gallery.search(query, k=k, where=where or (), min_score=min_score, approximate=approximate)

@@ -15,10 +15,10 @@ from prvr.cli.terminal import Device, Json, app, progress, show, typed
 from prvr.errors import SettingError
 
 if TYPE_CHECKING:
-    from prvr.checkpoint import Checkpoint
     from prvr.datasets import Dataset
+    from prvr.evaluate.runs import Run
+    from prvr.methods.checkpoint import Checkpoint
     from prvr.report.queries import Profile
-    from prvr.runs import Run
 
 
 @app.command(epilog="Example: prvr report teacher.npz run --data videos --features features --out report.html")
@@ -81,7 +81,7 @@ class _Asked:
     def branches(self, folder: Path) -> tuple[Run, Run] | None:
         """The answers of each of its two branches alone; None if it has not two."""
         from prvr.methods.dl_dkd import DlDkdConfig
-        from prvr.reproduce.run import reweighted
+        from prvr.papers.run import reweighted
 
         checkpoint = self._checkpoint(folder)
         if not isinstance(checkpoint.settings, DlDkdConfig) or len(checkpoint.settings.branches) < 2:
@@ -91,19 +91,19 @@ class _Asked:
 
     def profiles(self, folder: Path, queries: Sequence[str]) -> dict[str, Profile]:
         """Of each query in its own video."""
+        from prvr.methods.checkpoint import features_for
         from prvr.report.queries import profiles
-        from prvr.workspace import features_for
 
         checkpoint = self._checkpoint(folder)
         return profiles(checkpoint, self._dataset(checkpoint), features_for(self.features, checkpoint), queries)
 
     def teacher_profiles(self, name: str, queries: Sequence[str], *, split: str) -> dict[str, Profile]:
         """Of each query in its own video, by the frames of the teacher alone."""
-        from prvr import checkpoint as checkpoints
+        from prvr.datasets.splits import open_split
+        from prvr.features.shelf import teacher_features
+        from prvr.methods import checkpoint as checkpoints
         from prvr.methods.zero_shot import ZeroShotConfig
-        from prvr.protocols import open_split
         from prvr.report.queries import profiles
-        from prvr.workspace import teacher_features
 
         features, reads = teacher_features(self.features, name)
         teacher = checkpoints.to_device(checkpoints.build("zero_shot", ZeroShotConfig(), reads), self.device)
@@ -111,19 +111,19 @@ class _Asked:
         return profiles(teacher, dataset, features, queries)
 
     def _run(self, checkpoint: Checkpoint, folder: Path) -> Run:
-        from prvr.workspace import features_for
+        from prvr.methods.checkpoint import features_for
 
         dataset, features = self._dataset(checkpoint), features_for(self.features, checkpoint)
         return asked(checkpoint, dataset, features, system=folder.resolve().name, device=self.device)
 
     def _checkpoint(self, folder: Path) -> Checkpoint:
-        from prvr import checkpoint as checkpoints
+        from prvr.methods import checkpoint as checkpoints
 
         return checkpoints.to_device(checkpoints.load(folder), self.device)
 
     def _dataset(self, checkpoint: Checkpoint) -> Dataset:
         """The split that is reported; a folder's depends on the seed of its division."""
-        from prvr.protocols import open_split
+        from prvr.datasets.splits import open_split
 
         seed = checkpoint.about.get("split_seed") or 0
         return open_split(self.data, "test", seed=seed, annotations=self.annotations)

@@ -10,7 +10,7 @@ import typer
 from prvr.cli.terminal import Device, Json, app, progress, show, typed
 
 if TYPE_CHECKING:
-    from prvr.reproduce.run import Materials
+    from prvr.papers.run import Materials
 
 # What the packages in circulation call a student's frames; others are called i3d.
 FRAMES = {"tvr": "i3d_resnet", "charades": "i3d_rgb_lgi", "toy": "toy_frames"}
@@ -41,11 +41,11 @@ def reproduce(
     as_json: Json = False,
 ) -> None:
     """Run a table of the papers on a feature package, or on a toy world: trained, tested, compared, written down."""
-    from prvr.reproduce.costs import SOURCE, TITLE
-    from prvr.reproduce.run import Plan, footprints, score_rows
-    from prvr.reproduce.tables import TABLES
-    from prvr.reproduce.tables import table as find
-    from prvr.reproduce.write import write_table
+    from prvr.papers.costs import SOURCE, TITLE
+    from prvr.papers.run import Plan, footprints, score_rows
+    from prvr.papers.tables import TABLES
+    from prvr.papers.tables import table as find
+    from prvr.papers.write import write_table
 
     if not table:
         known = {name: {"title": its.title, "source": its.source} for name, its in TABLES.items()}
@@ -70,8 +70,8 @@ def reproduce(
 
 
 def _complexity(out: Path, device: str, as_json: bool) -> None:
-    from prvr.complexity import StepSizes
-    from prvr.reproduce.costs import write_costs
+    from prvr.papers.complexity import StepSizes
+    from prvr.papers.costs import write_costs
 
     with progress() as on_progress:
         counted = write_costs(out, command=typed(), device=device, sizes=StepSizes(), on_progress=on_progress)
@@ -79,8 +79,8 @@ def _complexity(out: Path, device: str, as_json: bool) -> None:
 
 
 def _toy(out: Path, frames: str, texts: dict[str, str], teachers: list[str]) -> Materials:
-    from prvr.convert import convert_package
-    from prvr.toy import is_toy, write_toy
+    from prvr.extract.convert import convert_package
+    from prvr.papers.toy import is_toy, write_toy
 
     package, packed = out / "toy", out / "toy-packed"
     if not is_toy(package):
@@ -93,7 +93,7 @@ def _toy(out: Path, frames: str, texts: dict[str, str], teachers: list[str]) -> 
 def _package(
     data: Path, features: Path, frames: str, texts: dict[str, str], teachers: list[str], annotations: Path | None
 ) -> Materials:
-    from prvr.reproduce.run import Materials
+    from prvr.papers.run import Materials
 
     named = {**texts, "words": texts["words"] or "roberta"}
     kinds = {kind: name for kind, name in named.items() if name}

@@ -14,7 +14,7 @@ from prvr.cli.terminal import Data, Device, Features, Json, app, progress, show
 from prvr.errors import SettingError
 
 if TYPE_CHECKING:
-    from prvr.train import Recipe
+    from prvr.train.loop import Recipe
 
 
 @app.command(epilog="Example: prvr train videos features run --frames clip --words roberta_base --teacher clip lr=3e-4")
@@ -41,8 +41,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a student on a folder of videos with captions, or on a package; the best epoch on the dev split is kept."""
-    from prvr import presets
-    from prvr.train import changed
+    from prvr.train import presets
+    from prvr.train.loop import changed
 
     recipe = changed(presets.preset(preset), settings or [])
     if not frames and not teacher:
@@ -65,7 +65,7 @@ def train(
     if devices == 1:
         work()
     else:
-        from prvr.launch import launch
+        from prvr.train.launch import launch
 
         launch(work, devices, device=device)
 
@@ -84,13 +84,14 @@ def _train(
     as_json: bool,
 ) -> None:
     """The command in one process, of several perhaps; `names` are those of frames, of words and of teachers."""
-    from prvr.checkpoint import load
-    from prvr.distributed import joined
-    from prvr.protocols import open_splits
-    from prvr.recipe import check_heeded
-    from prvr.train import Data as TrainingData
-    from prvr.train import train_student
-    from prvr.workspace import kept_similarities, student_features
+    from prvr.datasets.splits import open_splits
+    from prvr.features.shelf import student_features
+    from prvr.methods.checkpoint import load
+    from prvr.train.distributed import joined
+    from prvr.train.loop import Data as TrainingData
+    from prvr.train.loop import train_student
+    from prvr.train.recipe import check_heeded
+    from prvr.train.similarities import kept_similarities
 
     frames, words, *teachers = names
     given, reads = student_features(features, frames=frames or teachers[0], words=words, teachers=teachers)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from prvr.datasets import Caption, Dataset, activitynet, charades, msrvtt, qvhighlights, tacos, tvr, vcmr
+from prvr.datasets import Caption, Dataset, activitynet, charades, msrvtt, qvhighlights, tacos, tvr
 from prvr.datasets.reading import file_of
 from prvr.errors import DataError, SettingError, nearest
 
@@ -20,7 +20,7 @@ DATASETS: dict[str, Callable[[str | Path, str], Dataset]] = {
     "qvhighlights_sources": qvhighlights.load_sources,
     "tacos": tacos.load,
     "tvr": tvr.load,
-    "vcmr": vcmr.load,
+    "vcmr": tvr.load_vcmr,
 }
 # By data set and split, the names that its file has in releases.
 FILES: dict[str, Mapping[str, Sequence[str]]] = {
@@ -31,7 +31,7 @@ FILES: dict[str, Mapping[str, Sequence[str]]] = {
     "qvhighlights_sources": qvhighlights.FILES,
     "tacos": tacos.FILES,
     "tvr": tvr.FILES,
-    "vcmr": vcmr.FILES,
+    "vcmr": tvr.VCMR_FILES,
 }
 
 

@@ -52,3 +52,8 @@ def _lines(path: Path, collection: str) -> Iterator[tuple[str, str]]:
         found = sorted(file.name.removesuffix(SUFFIX).removeprefix(collection) for file in path.parent.glob(f"*{SUFFIX}"))
         there = f"the splits there: {', '.join(found)}" if found else "a package has them as ROOT/COLLECTION/TextData"
         raise DataError(f"no captions at {path}; {there}") from None
+
+
+def is_package(path: Path) -> bool:
+    """Whether a folder is a published package: ROOT/COLLECTION."""
+    return (path / "FeatureData").is_dir() or (path / "TextData").is_dir()

@@ -5,6 +5,10 @@
     tvr_video2dur_idx.json                           split -> video -> [duration, index]
 
 PRVR tests on `val`. The public test names no videos: its captions have none, and its gallery comes from the last file.
+
+Weakly supervised moment retrieval keeps caption lists of PRVR packages, with spans, in the same layout (`load_vcmr`):
+
+    <split>.jsonl   vid_name, desc_id "VIDEO#enc#NUMBER", duration, ts [start, end], desc
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from prvr.errors import DataError
 SECRET = "test_public"
 FILES = {split: (f"tvr_{split}_release.jsonl",) for split in ("train", "val", SECRET)}
 DURATIONS = "tvr_video2dur_idx.json"
+VCMR_FILES = {split: (f"{split}.jsonl",) for split in ("train", "val", "test")}
 
 
 def load(path: str | Path, split: str) -> Dataset:
@@ -44,6 +49,16 @@ def load(path: str | Path, split: str) -> Dataset:
     captions = [_asked(where, line) for where, line in json_lines(text_lines(file))]
     durations = _durations(file.parent / DURATIONS, split)
     return Dataset("tvr", split, gathered(file, "tvr", split, captions).captions, tuple(durations), durations)
+
+
+def load_vcmr(path: str | Path, split: str) -> Dataset:
+    """One split of a caption list with spans: train, val or test; named after the folder of its file.
+
+    Raises:
+        DataError: the file is not there, or a line of it is broken.
+    """
+    file = file_of(path, split, VCMR_FILES)
+    return gathered(file, file.absolute().parent.name, split, *described(file))
 
 
 def described(path: Path) -> tuple[list[Caption], dict[str, float]]:

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from prvr.datasets import Caption
-from prvr.evaluate import Evaluation
-from prvr.metrics import overlap
-from prvr.search import Hit
+from prvr.evaluate.evaluation import Evaluation
+from prvr.evaluate.metrics import overlap
+from prvr.search.asking import Hit
 from prvr.video import VideoReader
 
 FRAMES_SHOWN = 6

@@ -16,20 +16,21 @@ from typing import Any
 
 import numpy as np
 
-from prvr import checkpoint as checkpoints
-from prvr import presets
 from prvr.datasets import Caption, Dataset
 from prvr.datasets.folder import load
 from prvr.demo.page import Answer, write_page
 from prvr.demo.teacher import train_teacher
 from prvr.demo.world import render_world
-from prvr.evaluate import Evaluation, evaluate_model
+from prvr.evaluate.evaluation import Evaluation, evaluate_model
+from prvr.extract.folder import extract_folder
+from prvr.features.shelf import student_features, teacher_features
 from prvr.files import write_whole
-from prvr.folder_index import index_folder, open_index
+from prvr.methods import checkpoint as checkpoints
 from prvr.methods.zero_shot import ZeroShotConfig
-from prvr.search import VideoSearch
-from prvr.train import Data, train_student
-from prvr.workspace import extract_folder, student_features, teacher_features
+from prvr.search import index_folder, open_index
+from prvr.search.asking import VideoSearch
+from prvr.train import presets
+from prvr.train.loop import Data, train_student
 
 VIDEOS = {"train": 120, "dev": 24, "test": 48}
 RATE = 2.0

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from prvr.cpu import Linear
 from prvr.device import open_device
 from prvr.errors import ModelError, PrvrError, require
-from prvr.products import Linear
 
 # What opening a model reads; a repository may hold the same weights for other programs, too.
 FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]

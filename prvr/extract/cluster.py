@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, final
 
+from prvr.device import connect, gist
 from prvr.errors import DataError, PrvrError, SettingError
 from prvr.extract.docket import Docket, Hand
 from prvr.extract.jobs import Job, Opening, Outcome, Sampling
 from prvr.extract.stream import cores, encode_stream
-from prvr.ray_cluster import connect, gist
 
 # Videos given at once, so that short ones share batches; fewer towards the end, so that all end together.
 MOST_AT_ONCE = 16

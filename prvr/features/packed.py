@@ -6,7 +6,7 @@
 
 Rows reach the disk before their journal line does, so an item is there whole or not at all, whenever the
 writer dies. A later line about the same id replaces the earlier one. Where `about` has a `read`, rows were sampled,
-cut or scaled when they were packed (`prvr.convert`); reading does not do it a second time.
+cut or scaled when they were packed (`prvr.extract.convert`); reading does not do it a second time.
 """
 
 from __future__ import annotations

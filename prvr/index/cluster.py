@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, TypeVar, final
 from urllib.parse import urlsplit
 
+from prvr.device import connect, gist
 from prvr.errors import DataError, PrvrError, SettingError, require
 from prvr.index.contract import Header
 from prvr.index.disk import DiskIndex
 from prvr.index.shards import ShardedIndex, made, shards_of
 from prvr.methods.contract import Model
-from prvr.ray_cluster import connect, gist
 
 Answer = TypeVar("Answer")
 

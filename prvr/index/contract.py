@@ -18,6 +18,7 @@ from jaxtyping import Float
 from prvr.errors import DataError, ModelError
 from prvr.index.where import Condition
 from prvr.methods.contract import Embeddings, Model
+from prvr.nn.scores import LEAST_NORM
 
 
 @dataclass(frozen=True)
@@ -168,3 +169,18 @@ def relevance(model: Model, query: Embeddings, entry: Entry) -> tuple[Float[np.n
             edges += np.interp(places, np.arange(frames + 1), bounds).tolist()[1:]
         first += frames
     return np.concatenate(curve), None if entry.edges is None else (entry.edges[0], *edges)
+
+
+def units(queries: Sequence[Float[np.ndarray, "_"]]) -> list[Float[np.ndarray, "_"]]:
+    """Queries at unit length."""
+    return [query / max(float(np.linalg.norm(query)), LEAST_NORM) for query in queries]
+
+
+def contributions(
+    rows: Sequence[Float[np.ndarray, "_ _"]], unit: Sequence[Float[np.ndarray, "_"]], weights: Sequence[float]
+) -> list[float]:
+    """What each field adds to a video's score: its weight times the best row's cosine with a query of unit length."""
+    return [
+        weight * float(((field @ query) / np.maximum(np.linalg.norm(field, axis=1), LEAST_NORM)).max())
+        for field, query, weight in zip(rows, unit, weights, strict=True)
+    ]

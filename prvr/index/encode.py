@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from prvr.batch import pad, read_frames
-from prvr.checkpoint import device_of
+from prvr.batch import pad, read_frames, read_words
 from prvr.features import Features, rows_of
 from prvr.features.packed import Packed
 from prvr.index.contract import Entry, Store
-from prvr.methods.contract import Model
-from prvr.moments import frame_edges
+from prvr.index.moments import frame_edges
+from prvr.methods.checkpoint import device_of
+from prvr.methods.contract import Embeddings, Model
 
 VIDEOS_AT_ONCE = 128
 # Padded frames in one batch: on the CPU few enough to stay in its cache on their way through the model.
@@ -134,3 +134,11 @@ def _batches(order: Sequence[int], read: Sequence[Float[np.ndarray, "_ E"]], *, 
         batch.append(place)
     if batch:
         yield batch
+
+
+@torch.inference_mode()
+def encode_queries(model: Model, text_features: Sequence[np.ndarray]) -> Embeddings:
+    """Query embeddings of sentences, from the features (W, C) of each."""
+    words, mask = pad([read_words(rows, model.reading) for rows in text_features])
+    device = device_of(model)
+    return model.encode_queries(words.to(device), mask.to(device))

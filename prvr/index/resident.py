@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from prvr.index.coarse import FirstStage, Sketch, columns_of, sketched
+from prvr.index.contract import contributions, units
 from prvr.index.proven import Along, Setting
 from prvr.index.scan import Codes, Gallery, best_places, join
-from prvr.scores import LEAST_NORM
 
 VIDEOS_AT_ONCE = 256
 
@@ -144,24 +144,9 @@ class Resident:
         self._alive = np.append(self._alive, np.ones(len(numbers), bool))
 
 
-def units(queries: Sequence[Float[np.ndarray, "_"]]) -> list[Float[np.ndarray, "_"]]:
-    """Queries at unit length."""
-    return [query / max(float(np.linalg.norm(query)), LEAST_NORM) for query in queries]
-
-
 def score(rows: Sequence[Float[np.ndarray, "_ _"]], unit: Sequence[Float[np.ndarray, "_"]], weights: Sequence[float]) -> float:
     """A video's score: the sum of its `contributions`."""
     return float(sum(contributions(rows, unit, weights)))
-
-
-def contributions(
-    rows: Sequence[Float[np.ndarray, "_ _"]], unit: Sequence[Float[np.ndarray, "_"]], weights: Sequence[float]
-) -> list[float]:
-    """What each field adds to a video's score: its weight times the best row's cosine with a query of unit length."""
-    return [
-        weight * float(((field @ query) / np.maximum(np.linalg.norm(field, axis=1), LEAST_NORM)).max())
-        for field, query, weight in zip(rows, unit, weights, strict=True)
-    ]
 
 
 def _starts(lengths: Sequence[int]) -> Int[np.ndarray, "N"]:

@@ -41,7 +41,7 @@ class Method:
     `model(config, frame_columns=, word_columns=)` gives a `contract.Model`; `objective(model, queries, videos, batch,
     epoch)` the loss that the paper defines, as `contract.Terms`, of what `contract.embed` gives; `distils(config)` whether
     that loss itself needs a teacher. An objective that distils by settings of its own takes `kept=`, too: what teachers that
-    are trained models say of the batch (`prvr.similarities`).
+    are trained models say of the batch (`prvr.train.similarities`).
 
     For distillation on top (`methods.taught`): `contrasts`, whether the objective takes `contrast=`, a `contract.Contrast`
     in place of its `losses.info_nce`, so that its targets can be soft; `profile`, what scores a query along its own video

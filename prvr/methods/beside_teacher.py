@@ -2,8 +2,8 @@
 
 Nobody's paper: what a student knows that its teacher does not is added to what the teacher says without any training. It reads
 the features of both side by side, as `JoinedFeatures` gives them: the student's frames and the teacher's, the words and, beside
-each, the teacher's sentence. `w` is found on held-out captions (`prvr.fusion`), and nothing else is learned here. A video with
-more frames than the student reads at once is resampled for both.
+each, the teacher's sentence. `w` is found on held-out captions (`prvr.train.fusion`), and nothing else is learned here. A video
+with more frames than the student reads at once is resampled for both.
 
 our name          what it is
 ----------------  ------------------------------------------------------------
@@ -22,11 +22,12 @@ from typing import Any
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from prvr import checks, scores
 from prvr.batch import Reading
-from prvr.clips import NORM_OFFSET, over_frames
+from prvr.config import check_above_zero, check_shares
 from prvr.errors import SettingError
 from prvr.methods.contract import Embeddings, Model
+from prvr.nn import scores
+from prvr.nn.clips import NORM_OFFSET, over_frames
 
 FIELD = "teacher"
 Build = Callable[[str, Mapping[str, Any], int, int], nn.Module]
@@ -42,8 +43,8 @@ class BesideTeacherConfig:
     teacher_weight: float
 
     def __post_init__(self) -> None:
-        checks.above_zero(self, "teacher_columns")
-        checks.shares(self, "teacher_weight")
+        check_above_zero(self, "teacher_columns")
+        check_shares(self, "teacher_weight")
 
 
 class BesideTeacher(nn.Module):

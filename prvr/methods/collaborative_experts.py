@@ -29,13 +29,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize, relu
 
-from prvr import checks, losses
 from prvr.batch import Batch, Reading
+from prvr.config import check_above_zero, check_shares
+from prvr.cpu import Linear
 from prvr.errors import SettingError
-from prvr.layers import Dropout
 from prvr.methods.contract import Embeddings, Terms
-from prvr.products import Linear
-from prvr.scores import LEAST_NORM
+from prvr.nn import losses
+from prvr.nn.layers import Dropout
+from prvr.nn.scores import LEAST_NORM
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ class CollaborativeExpertsConfig:
     margin: float = 0.0938
 
     def __post_init__(self) -> None:
-        checks.above_zero(self, "hidden", "clusters", "max_frames", "max_words")
-        checks.shares(self, "dropout")
+        check_above_zero(self, "hidden", "clusters", "max_frames", "max_words")
+        check_shares(self, "dropout")
         if any(columns <= 0 for columns in self.experts):
             raise SettingError(f"experts are {self.experts}; each must have a column")
 

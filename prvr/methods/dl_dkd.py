@@ -31,16 +31,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from prvr import checks, distillation, losses, scores
 from prvr.batch import Batch, Reading
-from prvr.distillation import Distillation, FeatureMaps, SoftTargets, TeacherShares
+from prvr.config import check_above_zero, check_heads, check_shares
+from prvr.cpu import Linear
 from prvr.errors import SettingError
-from prvr.layers import AttentivePooling, InputProjection, Rows, initialise
 from prvr.methods.contract import Embeddings, Terms
-from prvr.methods.xml import ranking, sequence_encoder
-from prvr.products import Linear
-from prvr.scores import Comparison
-from prvr.text_backbones import NODES, TEXT_BACKBONES
+from prvr.nn import distillation, losses, scores
+from prvr.nn.distillation import Distillation, FeatureMaps, SoftTargets, TeacherShares
+from prvr.nn.layers import AttentivePooling, InputProjection, Rows, initialise, sequence_encoder
+from prvr.nn.losses import ranking
+from prvr.nn.scores import Comparison
+from prvr.nn.text_backbones import NODES, TEXT_BACKBONES
 
 Branch = Literal["inheritance", "exploration"]
 
@@ -54,7 +55,7 @@ class DlDkdConfig:
     shared_query_projection: exploration reads words through inheritance's projection (DL-DKD; not DL-DKD++).
     distillation_weight, distillation_offset: the KL weighs weight * decay(epoch) + offset; 0 and 0 for no distillation.
     distillation_target, distillation_loss: what the inheritance branch learns from the teacher, and how.
-    distillation_aggregate: how several teachers are taken together (`prvr.distillation`).
+    distillation_aggregate: how several teachers are taken together (`prvr.nn.distillation`).
     teacher_columns: widths of the teachers' features, for the target "feature", which maps the student's vectors to them,
     and for a learned aggregate, which has a number for each teacher; 0 for a trained model, which has no features. Training
     fills them in.
@@ -97,9 +98,9 @@ class DlDkdConfig:
     teacher_temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        checks.above_zero(self, "hidden", "heads", "max_frames", "max_words", "negative_pool")
-        checks.shares(self, "dropout", "input_dropout", "exploration_weight")
-        checks.multiple_of_heads(self)
+        check_above_zero(self, "hidden", "heads", "max_frames", "max_words", "negative_pool")
+        check_shares(self, "dropout", "input_dropout", "exploration_weight")
+        check_heads(self)
         if len(self.branches) not in (1, 2):
             raise SettingError(f"there are {len(self.branches)} branches, {self.branches}; take one or two")
         # It checks the settings that it has.

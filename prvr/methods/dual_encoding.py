@@ -30,12 +30,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
-from prvr import checks, losses, scores
 from prvr.batch import Batch, Reading
-from prvr.layers import Dropout
+from prvr.config import check_above_zero, check_shares
+from prvr.cpu import Linear
 from prvr.methods.contract import Embeddings, Terms
-from prvr.products import Linear
-from prvr.text_backbones import BiGru
+from prvr.nn import losses, scores
+from prvr.nn.layers import Dropout
+from prvr.nn.text_backbones import BiGru
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class DualEncodingConfig:
     margin: float = 0.2
 
     def __post_init__(self) -> None:
-        checks.above_zero(self, "hidden", "frame_gru", "word_gru", "filters", "max_frames", "max_words")
-        checks.shares(self, "dropout")
+        check_above_zero(self, "hidden", "frame_gru", "word_gru", "filters", "max_frames", "max_words")
+        check_shares(self, "dropout")
 
 
 class MultiLevelEncoder(nn.Module):

@@ -34,11 +34,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy, one_hot
 
-from prvr import checks, losses
 from prvr.batch import Batch, Reading
-from prvr.layers import Rows
+from prvr.config import check_above_zero, check_shares
 from prvr.methods.contract import Embeddings, Terms
 from prvr.methods.dual_encoding import Mapping, MultiLevelEncoder, cosines
+from prvr.nn import losses
+from prvr.nn.layers import Rows
 
 Fusion = Literal["per_query", "raw"]
 
@@ -71,8 +72,8 @@ class DualEncodingHybridConfig:
     margin: float = 0.2
 
     def __post_init__(self) -> None:
-        checks.above_zero(self, "latent", "concepts", "cohort", "frame_gru", "word_gru", "filters", "max_frames", "max_words")
-        checks.shares(self, "dropout", "latent_weight")
+        check_above_zero(self, "latent", "concepts", "cohort", "frame_gru", "word_gru", "filters", "max_frames", "max_words")
+        check_shares(self, "dropout", "latent_weight")
 
 
 class HybridSpace(nn.Module):

@@ -26,14 +26,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from prvr import checks, losses, scores
 from prvr.batch import Batch, Reading
-from prvr.clips import clip_means, clip_rows
+from prvr.config import check_above_zero, check_heads, check_shares
 from prvr.errors import SettingError
-from prvr.gaussian import GaussianBlock
-from prvr.layers import AttentivePooling, InputProjection, Positions, Rows, SequenceEncoder, initialise
 from prvr.methods.contract import Contrast, Embeddings, Terms
-from prvr.methods.xml import pool_at, ranking
+from prvr.nn import losses, scores
+from prvr.nn.clips import clip_means, clip_rows
+from prvr.nn.gaussian import GaussianBlock
+from prvr.nn.layers import AttentivePooling, InputProjection, Positions, Rows, SequenceEncoder, initialise, pool_at
+from prvr.nn.losses import ranking
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,9 @@ class GmmFormerConfig:
     diversity_scale: float = 32.0
 
     def __post_init__(self) -> None:
-        checks.above_zero(self, "hidden", "heads", "max_frames", "max_words", "clips", "blocks", "negative_pool")
-        checks.shares(self, "dropout", "input_dropout", "frame_weight")
-        checks.multiple_of_heads(self)
+        check_above_zero(self, "hidden", "heads", "max_frames", "max_words", "clips", "blocks", "negative_pool")
+        check_shares(self, "dropout", "input_dropout", "frame_weight")
+        check_heads(self)
         check_widths(self.widths)
 
 

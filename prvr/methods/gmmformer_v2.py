@@ -26,14 +26,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize, softplus
 
-from prvr import checks, losses, scores
 from prvr.batch import Batch, Reading
-from prvr.clips import clip_means, clip_rows, over_frames
-from prvr.gaussian import Consolidation, FeedForward, attention_block
-from prvr.layers import Rows, initialise
+from prvr.config import check_above_zero, check_heads, check_shares
 from prvr.methods.contract import Contrast, Embeddings, Terms
 from prvr.methods.gmmformer import QueryEncoder, Sizes, VideoBranch, branch_terms, check_widths, of_siblings
-from prvr.methods.xml import pool_at
+from prvr.nn import losses, scores
+from prvr.nn.clips import clip_means, clip_rows, over_frames
+from prvr.nn.gaussian import Consolidation, FeedForward, attention_block
+from prvr.nn.layers import Rows, initialise, pool_at
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class GmmFormerV2Config:
     matching_weight: float = 0.09
 
     def __post_init__(self) -> None:
-        checks.above_zero(self, "hidden", "heads", "max_frames", "max_words", "clips", "negative_pool")
-        checks.above_zero(self, "consolidation_temperature")
-        checks.shares(self, "dropout", "input_dropout", "frame_weight")
-        checks.multiple_of_heads(self)
+        check_above_zero(self, "hidden", "heads", "max_frames", "max_words", "clips", "negative_pool")
+        check_above_zero(self, "consolidation_temperature")
+        check_shares(self, "dropout", "input_dropout", "frame_weight")
+        check_heads(self)
         check_widths(self.widths)
 
 

@@ -28,14 +28,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize, relu
 
-from prvr import checks, losses, scores
 from prvr.batch import Batch, Reading
+from prvr.config import check_above_zero, check_shares
+from prvr.cpu import Linear
 from prvr.encoders.roles import ACTIONS
-from prvr.layers import AttentivePooling
 from prvr.methods.contract import Embeddings, Terms
-from prvr.products import Linear
-from prvr.scores import LEAST_NORM
-from prvr.text_backbones import NODES, RoleGraph
+from prvr.nn import losses, scores
+from prvr.nn.layers import AttentivePooling
+from prvr.nn.scores import LEAST_NORM
+from prvr.nn.text_backbones import NODES, RoleGraph
 
 # Scores of so many phrases with frames are in memory at once: 64 MiB of float32.
 SCORES_AT_ONCE = 1 << 24
@@ -54,8 +55,8 @@ class HgrConfig:
     margin: float = 0.2
 
     def __post_init__(self) -> None:
-        checks.above_zero(self, "hidden", "layers", "max_frames", "max_words", "sharpness")
-        checks.shares(self, "dropout")
+        check_above_zero(self, "hidden", "layers", "max_frames", "max_words", "sharpness")
+        check_shares(self, "dropout")
 
 
 class Hgr(nn.Module):

@@ -26,14 +26,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import dropout as dropped
 
-from prvr import checks, hyperboloid, losses, scores
 from prvr.batch import Batch
-from prvr.gaussian import Consolidation, FeedForward, attention_block
-from prvr.layers import AttentivePooling, Dropout, Rows, initialise
+from prvr.config import check_above_zero, check_heads, check_shares
+from prvr.cpu import Linear
 from prvr.methods.contract import Contrast, Embeddings, Terms
 from prvr.methods.gmmformer import check_widths
 from prvr.methods.gmmformer_v2 import ClipsAndFrames, student_terms
-from prvr.products import Linear
+from prvr.nn import hyperboloid, losses, scores
+from prvr.nn.gaussian import Consolidation, FeedForward, attention_block
+from prvr.nn.layers import AttentivePooling, Dropout, Rows, initialise
 
 CURVATURE = 1.0
 
@@ -65,10 +66,10 @@ class HlFormerConfig:
     order_weight: float = 1e-3
 
     def __post_init__(self) -> None:
-        checks.above_zero(self, "hidden", "heads", "max_frames", "max_words", "clips", "negative_pool")
-        checks.above_zero(self, "consolidation_temperature")
-        checks.shares(self, "dropout", "input_dropout", "frame_weight")
-        checks.multiple_of_heads(self)
+        check_above_zero(self, "hidden", "heads", "max_frames", "max_words", "clips", "negative_pool")
+        check_above_zero(self, "consolidation_temperature")
+        check_shares(self, "dropout", "input_dropout", "frame_weight")
+        check_heads(self)
         check_widths(self.widths)
 
 

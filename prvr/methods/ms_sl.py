@@ -35,13 +35,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from prvr import checks, losses, scores
 from prvr.batch import Batch, Reading
-from prvr.clips import clip_means, clip_rows, over_frames
-from prvr.layers import AttentivePooling, InputProjection, Rows, initialise
+from prvr.config import check_above_zero, check_heads, check_shares
+from prvr.cpu import Linear
 from prvr.methods.contract import Contrast, Embeddings, Terms
-from prvr.methods.xml import pool_at, ranking, sequence_encoder
-from prvr.products import Linear
+from prvr.nn import losses, scores
+from prvr.nn.clips import clip_means, clip_rows, over_frames
+from prvr.nn.layers import AttentivePooling, InputProjection, Rows, initialise, pool_at, sequence_encoder
+from prvr.nn.losses import ranking
 
 MEDOID_ROUNDS = 10
 # Pairs of a query and a video that are scored at once: each takes some 5 KB where videos have 528 clips and 128 frames.
@@ -72,9 +73,9 @@ class MsSlConfig:
     frame_nce_weight: float = 0.04
 
     def __post_init__(self) -> None:
-        checks.above_zero(self, "hidden", "heads", "max_frames", "max_words", "clips", "negative_pool")
-        checks.shares(self, "dropout", "input_dropout", "frame_weight")
-        checks.multiple_of_heads(self)
+        check_above_zero(self, "hidden", "heads", "max_frames", "max_words", "clips", "negative_pool")
+        check_shares(self, "dropout", "input_dropout", "frame_weight")
+        check_heads(self)
 
 
 class ClipComparison(NamedTuple):

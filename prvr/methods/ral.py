@@ -27,9 +27,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from prvr import checks, losses, scores
 from prvr.batch import Batch
-from prvr.layers import AttentivePooling, initialise
+from prvr.config import check_above_zero
+from prvr.cpu import Linear
 from prvr.methods.contract import Contrast, Embeddings, Terms
 from prvr.methods.gmmformer import GmmFormer, GmmFormerConfig
 from prvr.methods.gmmformer import objective as gmmformer_objective
@@ -38,7 +38,8 @@ from prvr.methods.gmmformer_v2 import objective as gmmformer_v2_objective
 from prvr.methods.ms_sl import MsSl, MsSlConfig
 from prvr.methods.ms_sl import objective as ms_sl_objective
 from prvr.methods.ms_sl import profile as ms_sl_profile
-from prvr.products import Linear
+from prvr.nn import losses, scores
+from prvr.nn.layers import AttentivePooling, initialise
 
 FIRST_LOG_VARIANCE = -4.0
 
@@ -53,7 +54,7 @@ class RalMsSlConfig(MsSlConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.above_zero(self, "proxies")
+        check_above_zero(self, "proxies")
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class RalGmmFormerConfig(GmmFormerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.above_zero(self, "proxies")
+        check_above_zero(self, "proxies")
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class RalGmmFormerV2Config(GmmFormerV2Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.above_zero(self, "proxies")
+        check_above_zero(self, "proxies")
 
 
 class Student(NamedTuple):

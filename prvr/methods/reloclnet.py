@@ -21,11 +21,12 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from prvr import checks, losses, scores
 from prvr.batch import Batch, Reading
-from prvr.layers import AttentivePooling, InputProjection, Rows, SelfAttention, initialise
+from prvr.config import check_above_zero, check_heads, check_shares
 from prvr.methods.contract import Contrast, Embeddings, Terms
-from prvr.methods.xml import pool_at, ranking, sequence_encoder
+from prvr.nn import losses, scores
+from prvr.nn.layers import AttentivePooling, InputProjection, Rows, SelfAttention, initialise, pool_at, sequence_encoder
+from prvr.nn.losses import ranking
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ class ReloclnetConfig:
     video_contrast_weight: float = 0.03
 
     def __post_init__(self) -> None:
-        checks.above_zero(self, "hidden", "heads", "max_frames", "max_words", "negative_pool")
-        checks.shares(self, "dropout", "input_dropout")
-        checks.multiple_of_heads(self)
+        check_above_zero(self, "hidden", "heads", "max_frames", "max_words", "negative_pool")
+        check_shares(self, "dropout", "input_dropout")
+        check_heads(self)
 
 
 class Reloclnet(nn.Module):

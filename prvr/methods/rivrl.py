@@ -26,14 +26,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from prvr import checks
 from prvr.batch import Batch, Reading
-from prvr.layers import Dropout, Rows
+from prvr.config import check_above_zero, check_shares
+from prvr.cpu import Linear
 from prvr.methods.contract import Embeddings, Terms
 from prvr.methods.dual_encoding import MultiLevelEncoder, mean_row
 from prvr.methods.dual_encoding_hybrid import Cohort, Fusion, HashedConcepts, HybridSpace, hybrid_terms
-from prvr.products import Linear
-from prvr.text_backbones import BiGru
+from prvr.nn.layers import Dropout, Rows
+from prvr.nn.text_backbones import BiGru
 
 BRANCHES = ("preview", "intensive")
 
@@ -61,9 +61,9 @@ class RivrlConfig:
     margin: float = 0.2
 
     def __post_init__(self) -> None:
-        checks.above_zero(self, "latent", "concepts", "cohort", "frame_gru", "word_gru", "filters", "max_frames", "max_words")
-        checks.above_zero(self, "segment_width", "segment_stride", "segment_filters", "attention")
-        checks.shares(self, "dropout", "latent_weight")
+        check_above_zero(self, "latent", "concepts", "cohort", "frame_gru", "word_gru", "filters", "max_frames", "max_words")
+        check_above_zero(self, "segment_width", "segment_stride", "segment_filters", "attention")
+        check_shares(self, "dropout", "latent_weight")
 
 
 class IntensiveReading(nn.Module):

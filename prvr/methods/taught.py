@@ -7,7 +7,7 @@ feature         its first field with a row for each frame, through `distillation
 soft_targets    every `losses.info_nce` of an objective that takes `contrast=`
 
 A teacher is an encoder with images and sentences in one space (`Batch.teachers`) or the kept scores of a trained model
-(`prvr.similarities`), which know a batch matrix and nothing finer.
+(`prvr.train.similarities`), which know a batch matrix and nothing finer.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from prvr import distillation, losses, scores
 from prvr.batch import Batch
-from prvr.clips import over_frames
-from prvr.distillation import Distillation, FeatureMaps, SoftTargets, TeacherShares
 from prvr.errors import SettingError
-from prvr.layers import initialise
 from prvr.methods import METHODS, Method
 from prvr.methods.contract import Contrast, Embeddings, Model, Profile, Terms
-from prvr.scores import Comparison
+from prvr.nn import distillation, losses, scores
+from prvr.nn.clips import over_frames
+from prvr.nn.distillation import Distillation, FeatureMaps, SoftTargets, TeacherShares
+from prvr.nn.layers import initialise
+from prvr.nn.scores import Comparison
 
 
 @final

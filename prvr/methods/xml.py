@@ -17,15 +17,16 @@ with several captions, for which positives are averaged as in `losses.triplet`. 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from prvr import checks, losses, scores
 from prvr.batch import Batch, Reading
-from prvr.layers import AttentivePooling, InputProjection, Rows, SequenceEncoder, initialise
+from prvr.config import check_above_zero, check_heads, check_shares
 from prvr.methods.contract import Embeddings, Terms
+from prvr.nn import scores
+from prvr.nn.layers import AttentivePooling, InputProjection, Rows, initialise, pool_at, sequence_encoder
+from prvr.nn.losses import ranking
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class XmlConfig:
     hard_from_epoch: int = 20
 
     def __post_init__(self) -> None:
-        checks.above_zero(self, "hidden", "heads", "max_frames", "max_words", "negative_pool")
-        checks.shares(self, "dropout", "input_dropout")
-        checks.multiple_of_heads(self)
+        check_above_zero(self, "hidden", "heads", "max_frames", "max_words", "negative_pool")
+        check_shares(self, "dropout", "input_dropout")
+        check_heads(self)
 
 
 class Xml(nn.Module):
@@ -94,28 +95,3 @@ def objective(model: Xml, queries: Embeddings, videos: Embeddings, batch: Batch,
     config = model.config
     ours = scores.compare(queries[0], videos[0], batch.frame_mask, batch.target)
     return {"triplet": ranking(ours.cosines, batch.target, margin=config.margin, pool=pool_at(config, epoch))}
-
-
-def pool_at(config: Any, epoch: int) -> int | None:
-    """From how many of the hardest videos a negative is drawn at an epoch; None while any wrong one will do."""
-    pool: int = config.negative_pool
-    return pool if epoch >= config.hard_from_epoch else None
-
-
-def ranking(
-    video_scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, margin: float, pool: int | None
-) -> Float[Tensor, ""]:
-    """`losses.triplet`; its negatives are the hardest query and one of the `pool` hardest videos, or any where that is None."""
-    negative_queries = losses.random_negative_queries if pool is None else losses.hardest_negative_queries
-    return losses.triplet(
-        video_scores,
-        target,
-        margin=margin,
-        negative_videos=losses.hard_negative_videos(video_scores, target, pool=pool or video_scores.shape[1]),
-        negative_queries=negative_queries(video_scores, target),
-    )
-
-
-def sequence_encoder(places: int, config: Any) -> SequenceEncoder:
-    """Positions and one attention block of these settings' sizes."""
-    return SequenceEncoder(places, config.hidden, heads=config.heads, input_dropout=config.input_dropout, dropout=config.dropout)

@@ -28,12 +28,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from prvr import scores
 from prvr.batch import Reading
-from prvr.clips import clip_means, over_frames
 from prvr.errors import DataError
 from prvr.methods.contract import Embeddings
 from prvr.methods.segments import LEVELS, affinities, levels_of, propagated
+from prvr.nn import scores
+from prvr.nn.clips import clip_means, over_frames
 
 CLIPS = 32
 Levels = list[np.ndarray]

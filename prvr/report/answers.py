@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from prvr.metrics import overlap
+from prvr.evaluate.metrics import overlap
 from prvr.report.charts import Curve, line_chart, profile_chart
 from prvr.report.page import ANNOTATE, Section, figure, folded, listed, note, shortened, table
 from prvr.report.queries import Duel, Profile, duel, extremes, shares

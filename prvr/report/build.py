@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from prvr.checkpoint import CONFIG
-from prvr.compare import RESAMPLES, compare
 from prvr.errors import DataError, SettingError, nearest
+from prvr.evaluate.compare import RESAMPLES, compare
+from prvr.evaluate.runs import Run, load_run
+from prvr.methods.checkpoint import CONFIG
 from prvr.report import answers, figures, probabilities, training
 from prvr.report.page import GIVE, SAVE, Section
 from prvr.report.queries import Profile
 from prvr.report.systems import Contender, Files, Lot, Seed, answers_of, read_history, sweep_of
-from prvr.run_state import HISTORY
-from prvr.runs import Run, load_run
+from prvr.train.run_state import HISTORY
 
 Progress = Callable[[str, int, int], None]
 NAME_IT = "they need the model: name the folder of its training run in place of the kept answers"

@@ -9,9 +9,9 @@ from html import escape
 import numpy as np
 from jaxtyping import Float
 
-from prvr.checkpoint import CONFIG
-from prvr.compare import Comparison, Effect
-from prvr.groups import Group
+from prvr.evaluate.compare import Comparison, Effect
+from prvr.evaluate.groups import Group
+from prvr.methods.checkpoint import CONFIG
 from prvr.report.charts import Curve, Interval, bar_chart, bar_legend, interval_chart
 from prvr.report.page import ANNOTATE, GIVE, SAVE, Section, figure, folded, listed, note, spread, table
 from prvr.report.systems import Contender

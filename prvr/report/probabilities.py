@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from prvr.reliability import Judged, Reliability, curve, reliability, risks
+from prvr.evaluate.reliability import Judged, Reliability, curve, reliability, risks
 from prvr.report.charts import Curve, legend, line_chart
 from prvr.report.page import Section, figure, listed, note, spread, table
 from prvr.report.systems import Contender, Trust

@@ -9,18 +9,18 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Bool, Float
 
-from prvr.checkpoint import Checkpoint
-from prvr.compare import Ranked
 from prvr.datasets import Caption, Dataset
 from prvr.errors import DataError
-from prvr.evaluate import encode_captions
+from prvr.evaluate.compare import Ranked
+from prvr.evaluate.evaluation import encode_captions
+from prvr.evaluate.groups import RATIOS, UNKNOWN
 from prvr.features import FeatureSet
-from prvr.groups import RATIOS, UNKNOWN
 from prvr.index.contract import relevance
 from prvr.index.encode import add_videos
 from prvr.index.exact import ExactIndex
+from prvr.methods.checkpoint import Checkpoint
 from prvr.report.systems import Answers
-from prvr.search import moment
+from prvr.search.asking import moment
 
 
 @dataclass(frozen=True)

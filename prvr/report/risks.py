@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from prvr.evaluate.reliability import Judged, curve, reliability, risks
 from prvr.files import write_picture
-from prvr.reliability import Judged, curve, reliability, risks
 
 
 def draw_risks(judged: Judged, path: Path) -> None:

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from prvr.checkpoint import CONFIG
-from prvr.compare import Ranked, ranked
 from prvr.errors import DataError, SettingError
-from prvr.groups import Group, by_ratio
-from prvr.metrics import MomentRetrieval, Retrieval, moment_retrieval, places, ranks, retrieval
-from prvr.metrics import figures as figures_of
-from prvr.reliability import Judged, judge
-from prvr.run_state import HISTORY
-from prvr.runs import Run
+from prvr.evaluate.compare import Ranked, ranked
+from prvr.evaluate.groups import Group, by_ratio
+from prvr.evaluate.metrics import MomentRetrieval, Retrieval, moment_retrieval, places, ranks, retrieval
+from prvr.evaluate.metrics import figures as figures_of
+from prvr.evaluate.reliability import Judged, judge
+from prvr.evaluate.runs import Run
+from prvr.methods.checkpoint import CONFIG
+from prvr.train.run_state import HISTORY
 
 # As `prvr reproduce` keeps them in the folder of a training run.
 WHOLE, BRANCHES = "test.npz", ("test-first-branch.npz", "test-second-branch.npz")

@@ -14,7 +14,7 @@ from starlette.responses import FileResponse, JSONResponse
 from starlette.staticfiles import StaticFiles
 
 from prvr.errors import PrvrError, SettingError
-from prvr.folder_index.opening import inside
+from prvr.search.opening import inside
 from prvr.server import media, reading, writing
 from prvr.server.asking import Desk
 from prvr.server.counting import Counts

@@ -14,17 +14,17 @@ from typing import TypeVar
 import numpy as np
 import torch
 from fastapi import HTTPException
+from jaxtyping import Float
 
 from prvr.errors import ModelError
-from prvr.folder_index import open_index
 from prvr.index.contract import Entry
 from prvr.index.exact import ExactIndex
 from prvr.index.where import accepted, parse
 from prvr.methods.contract import Embeddings
-from prvr.search import Hit, VideoSearch, find
+from prvr.search import open_index
+from prvr.search.asking import Hit, VideoSearch, find
 from prvr.server.answers import Moments, Span, Video
 from prvr.server.names import shown_name, title_of
-from prvr.server.thinning import thin
 
 Answer = TypeVar("Answer")
 
@@ -213,3 +213,13 @@ def _video(entry: Entry) -> Video:
         duration=duration,
         fields={name: value for name, value in entry.about.items() if name != "file"},
     )
+
+
+def thin(
+    curve: Float[np.ndarray, "F"], edges: Float[np.ndarray, "_"], *, most: int
+) -> tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]:
+    """At most `most` stretches, each with the highest relevance in it, so that no peak is lost; and the times between them."""
+    if len(curve) <= most:
+        return curve, edges
+    starts = np.arange(most) * len(curve) // most
+    return np.maximum.reduceat(curve, starts), edges[[*starts, len(curve)]]

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from prvr.errors import DataError, PrvrError
-from prvr.folder_index import MODEL
+from prvr.search import MODEL
 from prvr.server.answers import UpkeepReport
 from prvr.server.asking import Desk
 from prvr.video import find_videos

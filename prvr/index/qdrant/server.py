@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import torch
 
-from prvr.checkpoint import device_of
 from prvr.errors import DataError, ModelError, SettingError, require
 from prvr.index.contract import Header
+from prvr.methods.checkpoint import device_of
 from prvr.methods.contract import Model
 
 PORT = 6333

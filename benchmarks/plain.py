@@ -1,0 +1,161 @@
+"""A DL-DKD++ student as the published code is described to work, on our weights (spec/dl-dkd 2.3 to 2.8 and 5).
+
+Products are torch's own, though our layers hold the weights. Everything padded is computed with; scores are made twice, by
+cosine and by inner product; a slice of all frame scores is taken for each query, and each label is looked for in a loop.
+The numbers are those of `prvr.methods.dl_dkd`.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn.functional import dropout, layer_norm, linear, normalize
+
+from prvr.batch import Batch
+from prvr.cpu import as_torch_does
+from prvr.methods.dl_dkd import DlDkd, DlDkdBranch
+from prvr.nn.distillation import SoftTargets
+from prvr.nn.layers import InputProjection, SequenceEncoder
+from prvr.nn.schedules import DECAYS
+
+MASKED = -1e10
+
+
+@as_torch_does()
+def encode_queries(model: DlDkd, branch: DlDkdBranch, words: Tensor, mask: Bool[Tensor, "Q W"]) -> Float[Tensor, "Q D"]:
+    """One vector a query, padding encoded with the rest."""
+    assert branch.word_projection is not None
+    hidden = _sequence(model, branch.word_projection, branch.words, words, mask)
+    share = (linear(hidden, branch.pooling.weight.weight)[..., 0] + (1 - mask.float()) * MASKED).softmax(-1)
+    return torch.einsum("nl,nld->nd", share, hidden)
+
+
+@as_torch_does()
+def encode_videos(model: DlDkd, branch: DlDkdBranch, frames: Tensor, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "V F D"]:
+    """One vector a frame, padding encoded with the rest."""
+    return branch.mapping(_sequence(model, branch.frame_projection, branch.frames, frames, mask))
+
+
+def cosines(queries: Tensor, videos: Tensor, mask: Tensor) -> Float[Tensor, "Q V F"]:
+    """Both sides made to unit length, then all with all."""
+    return dots(normalize(queries, dim=-1), normalize(videos, dim=-1), mask)
+
+
+def dots(queries: Tensor, videos: Tensor, mask: Tensor) -> Float[Tensor, "Q V F"]:
+    """All with all; what is padded is made very small."""
+    scores = torch.einsum("qd,vfd->qvf", queries, videos)
+    return scores * mask.float() + (1 - mask.float()) * MASKED
+
+
+def objective(model: DlDkd, batch: Batch, epoch: int) -> dict[str, Tensor]:
+    """The terms of `prvr.methods.dl_dkd.objective` with its defaults, in loops."""
+    config, mask, labels = model.config, batch.frame_mask, batch.target.tolist()
+    soft = SoftTargets.at(config, epoch, batch)
+    teacher = batch.teachers[0]
+    guides = cosines(teacher.queries, teacher.frames, mask)
+    relevance = dots(teacher.queries, teacher.frames, mask).amax(-1)
+    terms: dict[str, Tensor] = {}
+    for place, name in enumerate(model.embedding_fields):
+        branch = model.branches[place]
+        assert isinstance(branch, DlDkdBranch)
+        queries = encode_queries(model, branch, batch.words, batch.word_mask)
+        videos = encode_videos(model, branch, batch.frames, mask)
+        near = cosines(queries, videos, mask)
+        inner = dots(queries, videos, mask).amax(-1)
+        terms[f"{name}_triplet"] = triplet(near.amax(-1), labels, margin=config.margin, pool=config.negative_pool)
+        told = relevance if name == "inheritance" else inner
+        terms[f"{name}_nce"] = config.nce_weight * soft_info_nce(inner, labels, told, soft)
+        if name == "inheritance":
+            weight = config.distillation_weight * DECAYS[config.distillation_decay](epoch)
+            terms["distillation"] = weight * frame_kl(near, guides, labels, mask, temperature=config.distillation_temperature)
+    return terms
+
+
+def frame_kl(student: Tensor, teacher: Tensor, labels: list[int], mask: Tensor, *, temperature: float) -> Tensor:
+    """A slice of all frame scores for each query; each makes its own gradient of them all."""
+    total = student.new_zeros(())
+    for query, video in enumerate(labels):
+        length = int(mask[video].sum())
+        mine = (student[query, video, :length] / temperature).softmax(0)
+        guide = (teacher[query, video, :length] / temperature).softmax(0)
+        total = total + (guide * (guide / mine).log()).sum()
+    return total
+
+
+def info_nce(scores: Tensor, labels: list[int]) -> Tensor:
+    """Both directions, a row and a column at a time."""
+    total, (queries, videos) = scores.new_zeros(()), scores.shape
+    for query, video in enumerate(labels):
+        total = total + (scores[query].logsumexp(0) - scores[query, video]) / queries
+    for video in range(videos):
+        own = [query for query, label in enumerate(labels) if label == video]
+        total = total + (scores[:, video].logsumexp(0) - scores[own, video].logsumexp(0)) / videos
+    return total
+
+
+def soft_info_nce(scores: Tensor, labels: list[int], relevance: Tensor, soft: SoftTargets) -> Tensor:
+    """Both directions, a row and a column at a time; the first ones keep one-hot targets."""
+    queries, videos = scores.shape
+    one_hot = torch.zeros_like(scores)
+    for query, video in enumerate(labels):
+        one_hot[query, video] = 1
+    rows = (1 - soft.mixing) * relevance.softmax(1) + soft.mixing * one_hot
+    columns = (1 - soft.mixing) * relevance.softmax(0) + soft.mixing * one_hot
+    first_queries, first_videos = int(soft.hard_fraction * queries), int(soft.hard_fraction * videos)
+    text_to_video, video_to_text = [], []
+    for query in range(queries):
+        target = one_hot[query] if query < first_queries else rows[query]
+        text_to_video.append(scores[query].logsumexp(0) * target.sum() - (target * scores[query]).sum())
+    for video in range(videos):
+        target = one_hot[:, video] if video < first_videos else columns[:, video]
+        spread = ((target + 1e-12).log() + scores[:, video]).logsumexp(0)
+        video_to_text.append(scores[:, video].logsumexp(0) - spread)
+    hard = _part(text_to_video[:first_queries], video_to_text[:first_videos], scores)
+    return soft.hard_fraction * hard + (1 - soft.hard_fraction) * _part(
+        text_to_video[first_queries:], video_to_text[first_videos:], scores
+    )
+
+
+def triplet(scores: Tensor, labels: list[int], *, margin: float, pool: int) -> Tensor:
+    """A query at a time a wrong video drawn from the hardest, a video at a time the hardest wrong query."""
+    total, (queries, videos) = scores.new_zeros(()), scores.shape
+    size = min(pool, videos - 1)
+    drawn = torch.randint(size, (queries, 1), device=scores.device)
+    for query, video in enumerate(labels):
+        order = scores[query].detach().argsort(descending=True)
+        wrong = order[order != video][:size][drawn[query, 0]]
+        total = total + (margin + scores[query, wrong] - scores[query, video]).relu() / queries
+    for video in range(videos):
+        own = [query for query, label in enumerate(labels) if label == video]
+        others = [query for query, label in enumerate(labels) if label != video]
+        total = total + (margin + scores[others, video].max() - scores[own, video].mean()).relu() / videos
+    return total
+
+
+def _part(rows: list[Tensor], columns: list[Tensor], scores: Tensor) -> Tensor:
+    return torch.stack(rows).mean() + torch.stack(columns).mean() if rows and columns else scores.new_zeros(())
+
+
+def _sequence(
+    model: DlDkd, projection: InputProjection, encoder: SequenceEncoder, rows: Tensor, mask: Tensor
+) -> Float[Tensor, "N L D"]:
+    config, attention = model.config, encoder.attention
+
+    def dropped(values: Tensor, share: float) -> Tensor:
+        return dropout(values, share, model.training)
+
+    def normed(values: Tensor, norm: nn.LayerNorm) -> Tensor:
+        return layer_norm(values, norm.normalized_shape, norm.weight, norm.bias)
+
+    def heads(values: Tensor) -> Tensor:
+        return values.unflatten(-1, (config.heads, -1)).permute(0, 2, 1, 3)
+
+    projected = projection.linear(dropped(normed(rows, projection.norm), config.input_dropout)).relu()
+    placed = projected + encoder.positions.table.weight[: rows.shape[1]]
+    hidden = dropped(normed(placed, encoder.positions.norm), config.input_dropout)
+    query, key, value = (heads(layer(hidden)) for layer in (attention.query, attention.key, attention.value))
+    logits = query @ key.transpose(-1, -2) / (config.hidden / config.heads) ** 0.5
+    share = dropped((logits + (1 - mask[:, None, None].float()) * -10000).softmax(-1), config.dropout)
+    mixed = (share @ value).permute(0, 2, 1, 3).contiguous().flatten(2)
+    return normed(dropped(attention.output(mixed), config.dropout) + hidden, attention.norm)

@@ -1,0 +1,103 @@
+"""How a run's best epoch is chosen, and on what it is reported: two protocols, named in every output.
+
+honest      a dev split, carved from the training videos with a seed, chooses the epoch; the test split is touched once
+community   as the field does: the epoch is the best one on the very split that is reported
+
+Figures of the two are not to be compared: the second is chosen with the test split's own answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from prvr.datasets import Dataset, folder, published
+from prvr.datasets.annotations import annotate, load_annotations
+from prvr.datasets.origin import annotated
+from prvr.datasets.published import is_package
+from prvr.errors import DataError, SettingError, nearest
+
+Protocol = Literal["honest", "community"]
+
+DEV_SHARE = 0.15
+# Packages of one's own and of weakly supervised work keep spans beside their captions, in this folder.
+ANNOTATIONS = "annotations"
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a student learns from, what chooses its epoch, what is reported, and by which protocol."""
+
+    train: Dataset
+    dev: Dataset
+    test: Dataset
+    protocol: Protocol
+
+
+def open_splits(data: str | Path, *, protocol: str = "honest", seed: int = 0, annotations: str | Path | None = None) -> Splits:
+    """The splits of a folder of videos with captions, or of a published package ROOT/COLLECTION.
+
+    Args:
+        seed: of what is drawn: a folder's division into train, dev and test, a package's into train and dev.
+        annotations: folder of the original annotation files, or one file, for the spans and durations of what is reported;
+            by default what the package has.
+
+    Raises:
+        SettingError: there is no such protocol.
+        DataError: captions are missing or broken, annotations are or are about others, or there are too few videos to carve a
+            dev split from.
+    """
+    if protocol not in get_args(Protocol):
+        raise SettingError(f"unknown protocol {protocol!r}; {nearest(protocol, get_args(Protocol))}")
+    path = Path(data)
+    if not is_package(path):
+        train, dev, test = (folder.load(path, split, seed=seed) for split in folder.SPLITS)
+        return Splits(train, dev, test, "honest") if protocol == "honest" else Splits(train, test, test, "community")
+    test = open_split(path, "test", annotations=annotations)
+    # Without the annotations: moments are read in what is reported, and a release may come without its training part.
+    train = open_split(path, "train")
+    if protocol == "community":
+        return Splits(train, test, test, "community")
+    return Splits(*carve(train, seed=seed), test, "honest")
+
+
+def open_split(data: str | Path, split: str, *, seed: int = 0, annotations: str | Path | None = None) -> Dataset:
+    """One split by name: of a folder train, dev, test or all; of a package those that it has.
+
+    Raises:
+        DataError: as `open_splits`.
+    """
+    path = Path(data)
+    if not is_package(path):
+        return folder.load(path, split, seed=seed)
+    path = path.resolve()
+    loaded = published.load(path.parent, path.name, split)
+    own = path / ANNOTATIONS
+    if annotations is None and (own / f"{split}.jsonl").is_file():
+        return annotate(loaded, load_annotations("vcmr", own, split))
+    return loaded if annotations is None else annotated(loaded, annotations)
+
+
+def carve(train: Dataset, *, seed: int, share: float = DEV_SHARE) -> tuple[Dataset, Dataset]:
+    """A split divided by video into train and dev; the same seed and videos give the same division.
+
+    Raises:
+        DataError: fewer than four videos.
+    """
+    if len(train.video_ids) < 4:
+        raise DataError(
+            f"{train.name} has {len(train.video_ids)} training videos; a dev split cannot be carved from fewer than 4"
+        )
+    drawn = folder.divide(train.video_ids, seed=seed, dev=share, test=0.0)
+    return _part(train, drawn, "train"), _part(train, drawn, "dev")
+
+
+def _part(whole: Dataset, drawn: Mapping[str, str], name: str) -> Dataset:
+    return replace(
+        whole,
+        split=name,
+        captions=tuple(caption for caption in whole.captions if drawn[caption.video] == name),
+        video_ids=tuple(video for video in whole.video_ids if drawn[video] == name),
+    )

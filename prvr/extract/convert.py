@@ -1,0 +1,260 @@
+"""A published package, packed for training: frames are sampled and normalised once, instead of whenever they are read.
+
+OUT/<visual feature>/frames                 sampled to 128, unit length: as a student reads them in evaluation
+OUT/<visual feature>/taught_by/<teacher>    those of which the teacher has fewer frames, as they are read in training
+OUT/<text feature>/words                    the first 30, unit length
+OUT/<teacher>/frames, sentences             frames sampled to 128 and not normalised; sentences as they are
+
+In training a video is first sampled to the teacher's number of frames (spec/dl-dkd 2.2), in evaluation it is not. Both
+forms are kept where they differ, so that any split can be trained and evaluated on. Captions have the ids of the caption
+lists. A second run does what is missing or of a file with another modification time; every item is then read again and
+compared with its checksum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from prvr.batch import Reading, read_frames, read_words, resample
+from prvr.datasets.published import SUFFIX, is_package, load
+from prvr.errors import DataError, SettingError
+from prvr.extract import Extraction, Progress, feature_folder
+from prvr.extract.ledger import drop
+from prvr.features import Features, columns, place, rows_of
+from prvr.features.bigfile import BigFile
+from prvr.features.npz import NpzFolder
+from prvr.features.package import Package, open_package, short_spelling
+from prvr.features.packed import ITEMS_AT_ONCE, Packed, PackedWriter, tidy
+from prvr.features.shelf import taught_folder
+from prvr.features.verify import unsound
+
+BYTES_AT_ONCE = 1 << 25
+
+Prepare = Callable[[str, np.ndarray], np.ndarray]
+Read = dict[str, int | bool | None]
+_Item = tuple[str, np.ndarray, Mapping[str, int]]
+_Counted = tuple[int, list[_Item]]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many frames of a video and words of a caption are kept; those of a student are scaled to unit length, too."""
+
+    frames: int = 128
+    words: int = 30
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "words"):
+            if getattr(self, name) < 1:
+                raise SettingError(f"{name} is {getattr(self, name)}; keep at least one")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Features of one kind on their way into one folder.
+
+    files: what they are made of. ids: what each item is called here, and in the source. prepare: id and rows to the rows
+    that are stored. read: what that does, as `Packed` understands it; None where rows stay as they are.
+    """
+
+    folder: Path
+    kind: Literal["frames", "sentences", "words"]
+    name: str
+    source: Features
+    files: tuple[Path, ...]
+    ids: Mapping[str, str]
+    prepare: Prepare
+    read: Read | None
+
+
+Form = tuple[Prepare, Read | None]
+
+
+def convert_package(
+    package: str | Path,
+    out: str | Path,
+    *,
+    visual_features: Sequence[str] = (),
+    sampling: Sampling | None = Sampling(),
+    dtype: Literal["float16", "float32"] = "float32",
+    on_progress: Progress | None = None,
+) -> dict[str, Extraction]:
+    """Packs the features of a package ROOT/COLLECTION; what each folder below `out` came to.
+
+    An item that is broken in the package stops nothing and is told; it is tried again the next time.
+
+    Args:
+        visual_features: by default all that are there.
+        sampling: None to keep all rows as they are.
+
+    Raises:
+        DataError: there is no such package, a file is broken as a whole, or `out` was made of other files or in
+            another way.
+    """
+    if not is_package(Path(package)):
+        raise DataError(f"{package} is no feature package; name the folder ROOT/COLLECTION that holds FeatureData and TextData")
+    opened, out = open_package(package), Path(out)
+    visual = [name for name in visual_features or opened.visual if name not in opened.teachers]
+    parts = _parts(opened, out, visual, sampling)
+    done = {part.folder.relative_to(out).as_posix(): _pack(part, opened.path, dtype, on_progress or _silent) for part in parts}
+    if not done:
+        raise DataError(f"{package} holds no features; copy FeatureData and TextData from the package")
+    return done
+
+
+def _parts(package: Package, out: Path, visual: Sequence[str], sampling: Sampling | None) -> Iterator[_Part]:
+    """What there is to pack, one after the other: the last ones are known only when the first ones lie there."""
+    listed = _listed(package)
+    for name in visual:
+        source = package.frames(name)
+        reading, files = _reading(source, sampling), (package.visual[name],)
+        yield _Part(feature_folder(out, name, "frames"), "frames", name, source, files, _same(source), *_frames_form(reading))
+    for name, (seen, spoken) in package.teachers.items():
+        teacher, form = package.teacher(name), _teacher_form(sampling)
+        yield _Part(feature_folder(out, name, "frames"), "frames", name, teacher.frames, (seen,), _same(teacher.frames), *form)
+        ids, folder = _spelled(teacher.sentences, listed), feature_folder(out, name, "sentences")
+        yield _Part(folder, "sentences", name, teacher.sentences, (spoken,), ids, *_AS_THEY_ARE)
+    for name, file in package.words.items():
+        source = package.text(name, "words")
+        form, folder = _words_form(_reading(source, sampling)), feature_folder(out, name, "words")
+        yield _Part(folder, "words", name, source, (file,), _spelled(source, listed), *form)
+    for name in visual:
+        reading = _reading(package.frames(name), sampling)
+        yield from (_taught(package, out, name, teacher, reading) for teacher in package.teachers if reading is not None)
+
+
+_AS_THEY_ARE: Form = (lambda id, rows: rows, None)
+
+
+def _frames_form(reading: Reading | None) -> Form:
+    if reading is None:
+        return _AS_THEY_ARE
+    return lambda id, rows: read_frames(rows, reading), {"most": reading.max_frames, "unit": True}
+
+
+def _words_form(reading: Reading | None) -> Form:
+    if reading is None:
+        return _AS_THEY_ARE
+    return lambda id, rows: read_words(rows, reading), {"most": reading.max_words, "unit": True}
+
+
+def _teacher_form(sampling: Sampling | None) -> Form:
+    if sampling is None:
+        return _AS_THEY_ARE
+    return lambda id, rows: resample(rows.astype(np.float32), sampling.frames), {"most": sampling.frames, "unit": False}
+
+
+def _taught(package: Package, out: Path, name: str, teacher: str, reading: Reading) -> _Part:
+    """The student's frames on the teacher's grid, where that is coarser."""
+    own, view = (Packed(feature_folder(out, encoder, "frames")) for encoder in (name, teacher))
+    ids = {id: id for id in own if id in view and view.rows_before(id) < own.rows_before(id)}
+
+    def prepare(id: str, rows: np.ndarray) -> np.ndarray:
+        return read_frames(rows, reading, teacher_rows=view.rows_before(id))
+
+    form: Form = (prepare, {"most": reading.max_frames, "unit": True})
+    files = (package.visual[name], package.teachers[teacher][0])
+    return _Part(taught_folder(out, name, teacher), "frames", name, package.frames(name), files, ids, *form)
+
+
+def _reading(source: Features, sampling: Sampling | None) -> Reading | None:
+    """How a student reads these features; None where they are kept whole."""
+    if sampling is None:
+        return None
+    width = _width(source)
+    return Reading(width, width, sampling.frames, sampling.words, unit=True, text="words")
+
+
+def _width(source: Features) -> int:
+    """Columns of the first item that can be read: a broken one stops nothing."""
+    if isinstance(source, BigFile | NpzFolder):
+        return columns(source)
+    for id in source:
+        with suppress(DataError):
+            return int(source[id].shape[1])
+    raise DataError(f"{place(source)} holds no features that can be read; copy it from the package again")
+
+
+def _same(features: Features) -> dict[str, str]:
+    return {id: id for id in features}
+
+
+def _spelled(features: Features, listed: Mapping[str, str]) -> dict[str, str]:
+    """Captions by their ids in the caption lists, with their keys in the file."""
+    return {listed.get(short_spelling(key), key): key for key in features}
+
+
+def _listed(package: Package) -> dict[str, str]:
+    """The ids of the caption lists, by their short spelling."""
+    name, files = package.path.name, sorted((package.path / "TextData").glob(f"*{SUFFIX}"))
+    splits = [file.name.removesuffix(SUFFIX).removeprefix(name) for file in files if file.name.startswith(name)]
+    captions = [caption for split in splits for caption in load(package.path.parent, name, split).captions]
+    return {short_spelling(caption.id): caption.id for caption in captions}
+
+
+def _pack(part: _Part, package: Path, dtype: str, on_progress: Progress) -> Extraction:
+    stamps = {file.relative_to(package).as_posix(): _size_and_time(file) for file in part.files}
+    about: dict[str, Any] = {"kind": part.kind, "encoder": {"name": part.name, "fingerprint": None}}
+    about["published"] = {file: size for file, (size, _) in stamps.items()}
+    if part.read is not None:
+        about["read"] = part.read
+    stamp = {"mtime_ns": max(time for _, time in stamps.values())}
+    problems: dict[str, str] = {}
+    with PackedWriter(part.folder, columns=_width(part.source), about=about, dtype=dtype) as writer:
+        there = writer.features
+        dropped = drop(writer, [id for id in there if id not in part.ids])
+        is_kept = {id: id in there and stamp.items() <= there.info(id).items() for id in part.ids}
+        fresh = [id for id in is_kept if not is_kept[id]]
+        for count, items in _prepared(part, fresh, stamp, problems):
+            _append(writer, items, problems)
+            on_progress(f"{part.name} {part.kind}", len(is_kept) - len(fresh) + count, len(is_kept))
+        drop(writer, problems)
+        broken = drop(writer, unsound(there, on_progress))
+    tidy(part.folder)
+    problems |= dict.fromkeys(broken, "its rows on disk are not those that were written; run the same command again")
+    good = [id for id in is_kept if id not in problems]
+    done, kept = (tuple(id for id in good if is_kept[id] is before) for before in (False, True))
+    return Extraction(done, kept, tuple(dropped), problems)
+
+
+def _prepared(part: _Part, ids: Sequence[str], stamp: Mapping[str, int], problems: dict[str, str]) -> Iterator[_Counted]:
+    """Items to be written at once, with how many ids they bring it to; those that cannot be read are put to the problems."""
+    items: list[_Item] = []
+    size, what = 0, "video" if part.kind == "frames" else "caption"
+    for number, id in enumerate(ids, start=1):
+        try:
+            rows = rows_of(what, part.ids[id], part.source)
+            items.append((id, part.prepare(id, rows), {"of": len(rows), **stamp}))
+            size += items[-1][1].nbytes
+        except (DataError, OSError) as refused:
+            problems[id] = str(refused)
+        if len(items) == ITEMS_AT_ONCE or size >= BYTES_AT_ONCE or number == len(ids):
+            yield number, items
+            items, size = [], 0
+
+
+def _append(writer: PackedWriter, items: Sequence[_Item], problems: dict[str, str]) -> None:
+    try:
+        writer.extend(items)
+    except DataError:
+        for item in items:
+            try:
+                writer.append(*item)
+            except DataError as refused:
+                problems[item[0]] = str(refused)
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    """Bytes of a file, or of those in a folder, and when the latest was modified."""
+    found = [file.stat() for file in (path.iterdir() if path.is_dir() else (path,)) if file.is_file()]
+    return sum(file.st_size for file in found), max(file.st_mtime_ns for file in found)
+
+
+def _silent(note: str, done: int, total: int) -> None:
+    """No progress is shown."""

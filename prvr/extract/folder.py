@@ -1,0 +1,78 @@
+"""Extracts the features of a folder of videos and of its captions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prvr.datasets.folder import CAPTIONS
+from prvr.datasets.folder import load as load_folder
+from prvr.encoders import SentenceEncoder, image_encoder, word_encoder
+from prvr.errors import DataError
+from prvr.extract import (
+    Extraction,
+    Progress,
+    engine_for,
+    extract_sentences,
+    extract_videos,
+    extract_words,
+    feature_folder,
+)
+from prvr.video import find_videos
+
+
+def extract_folder(
+    videos: str | Path,
+    features: str | Path,
+    *,
+    encoders: Sequence[str | Path],
+    words: Sequence[str | Path] = (),
+    rate: float = 1.0,
+    batch_size: int = 32,
+    device: str = "cpu",
+    workers: int | None = None,
+    ray: str | None = None,
+    on_progress: Progress | None = None,
+) -> dict[str, Extraction]:
+    """Features of a folder's videos, and of its captions if it has any; what each encoder and kind came to.
+
+    Args:
+        encoders: of frames, by folder or hub name; those that also read sentences encode the captions, too.
+        words: encoders that give a row per word of each caption.
+        rate: frames per second.
+        workers: processes that decode and encode videos; by default this one, or one on each machine of a cluster.
+        ray: the address of a Ray cluster to do it: HOST:PORT, `auto` or `local`.
+
+    Raises:
+        ModelError: an encoder cannot be opened or cannot do what it is asked for.
+        SettingError: no cluster at that address.
+        DataError: no videos, broken captions, or features that are there are of another encoder or rate.
+    """
+    # Other machines have other working directories.
+    videos, features = Path(videos).absolute(), Path(features)
+    files = find_videos(videos)
+    has_captions = (videos / CAPTIONS).exists()
+    texts = {caption.id: caption.text for caption in load_folder(videos, "all").captions} if has_captions else {}
+    if words and not texts:
+        raise DataError(f"{videos} has no {CAPTIONS}; there is nothing for {words[0]} to read")
+    done = {}
+    for source in encoders:
+        encoder = image_encoder(source, device=device)
+        out = feature_folder(features, encoder.name, "frames")
+        done[f"{encoder.name}/frames"] = extract_videos(
+            files,
+            out,
+            encoder=encoder,
+            rate=rate,
+            batch_size=batch_size,
+            engine=engine_for(encoder, device=device, workers=workers, ray=ray),
+            on_progress=on_progress,
+        )
+        if texts and isinstance(encoder, SentenceEncoder):
+            out = feature_folder(features, encoder.name, "sentences")
+            done[f"{encoder.name}/sentences"] = extract_sentences(texts, out, encoder=encoder, on_progress=on_progress)
+    for source in words:
+        reader = word_encoder(source, device=device)
+        out = feature_folder(features, reader.name, "words")
+        done[f"{reader.name}/words"] = extract_words(texts, out, encoder=reader, on_progress=on_progress)
+    return done

@@ -1,0 +1,246 @@
+"""Published packages, looked through before anything is trained on them: what is there, what fits, what it is good for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prvr.datasets import Dataset
+from prvr.datasets.published import SUFFIX, is_package, load
+from prvr.datasets.sizes import SIZES
+from prvr.errors import DataError
+from prvr.features import Features, columns, open_features, rows_of
+from prvr.features.bigfile import HOLDS, BigFile, is_bigfile
+from prvr.features.npz import is_npz_folder
+from prvr.features.package import TEXT, CaptionKeys, Package, open_package, short_spelling
+from prvr.features.packed import is_packed
+
+SAMPLE = 64
+SPLITS = ("train", "val", "test")
+TEACHER = "clip_vit_b32"
+
+OnProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """A caption file. published: which published split has its size, or which sizes that one has; empty if none is known."""
+
+    file: str
+    videos: int = 0
+    captions: int = 0
+    as_published: bool | None = None
+    published: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """A file or folder of features.
+
+    items: videos or captions in it. unused: those that no split names. lacking: by split, the ids that it does not have.
+    looked_at: items whose rows were read. broken: those of them that cannot be used; problem says why, of the first, or
+    why the whole file cannot. repeated: names that stand twice; the last one counts.
+    """
+
+    file: str
+    of: str
+    columns: int = 0
+    items: int = 0
+    unused: int = 0
+    lacking: Mapping[str, tuple[str, ...]] | None = None
+    looked_at: int = 0
+    broken: int = 0
+    repeated: tuple[str, ...] = ()
+    problem: str = ""
+
+    def fault(self, split: str) -> str:
+        """Why a split cannot be read from it; empty if it can."""
+        if self.problem:
+            return f"{self.file}: {self.problem}"
+        lacking = (self.lacking or {}).get(split, ())
+        return f"{self.file} lacks {len(lacking)} {self.of} of {split}, {lacking[0]!r} first" if lacking else ""
+
+
+Pair = tuple[FileReport, FileReport]
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a package may be good for, and with what, or why not."""
+
+    possible: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class PackageReport:
+    """What is in a package, by split and by file, and by use."""
+
+    path: Path
+    splits: Mapping[str, SplitReport]
+    files: tuple[FileReport, ...]
+    uses: Mapping[str, Use]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report for JSON: of ids that are lacking the number and the first, of repeated names the number."""
+        files = [
+            {**vars(f), "lacking": {s: _brief(ids) for s, ids in (f.lacking or {}).items()}, "repeated": _brief(f.repeated)}
+            for f in self.files
+        ]
+        splits, uses = ({name: vars(value) for name, value in part.items()} for part in (self.splits, self.uses))
+        return {"collection": self.path.name, "path": str(self.path), "splits": splits, "files": files, "uses": uses}
+
+
+def find_packages(root: str | Path) -> list[Path]:
+    """The collections of a folder, or the folder itself if it is one.
+
+    Raises:
+        DataError: there are none.
+    """
+    root = Path(root).absolute()
+    found = [root] if is_package(root) else sorted(path for path in root.glob("*") if is_package(path))
+    if not found:
+        raise DataError(f"no package in {root}; a package has ROOT/COLLECTION/FeatureData and ROOT/COLLECTION/TextData")
+    return found
+
+
+def check_package(path: str | Path, *, most: int | None = SAMPLE, on_progress: OnProgress | None = None) -> PackageReport:
+    """Looks a package through. A broken or missing file is a line of the report, not an error.
+
+    Args:
+        path: the folder ROOT/COLLECTION.
+        most: of each file, how many items are read to see whether they are numbers, evenly spread; None for all.
+    """
+    package = open_package(path)
+    datasets, splits = _splits(package.path)
+    inside = [file for folder in ("FeatureData", "TextData") for file in sorted(package.path.glob(f"{folder}/*"))]
+    files = {file: FileReport("", "") for file in inside if file.is_dir() or file.suffix in (".h5", ".hdf5")}
+    for number, file in enumerate(files):
+        if on_progress:
+            on_progress(f"{package.path.name}: {file.name}", number, len(files))
+        files[file] = _file(file, datasets, most)
+    return PackageReport(package.path, splits, tuple(files.values()), _uses(package, splits, files))
+
+
+def _splits(path: Path) -> tuple[dict[str, Dataset], dict[str, SplitReport]]:
+    found = [file.name for file in path.glob(f"TextData/*{SUFFIX}")]
+    names = {name.removesuffix(SUFFIX).removeprefix(path.name) for name in found if name.startswith(path.name)}
+    datasets, reports = {}, {}
+    for split in [*SPLITS, *sorted(names - {*SPLITS})]:
+        file = f"TextData/{path.name}{split}{SUFFIX}"
+        try:
+            datasets[split] = load(path.parent, path.name, split)
+        except DataError as problem:
+            reports[split] = SplitReport(file, problem=str(problem))
+            continue
+        counts = len(datasets[split].video_ids), len(datasets[split].captions)
+        sizes = SIZES.get(path.name, {}).get(split, ())
+        same = [size.source for size in sizes if (size.videos, size.captions) == counts]
+        known = same[0] if same else " or ".join(map(str, sizes))
+        reports[split] = SplitReport(file, *counts, bool(same) if sizes else None, known)
+    return datasets, reports
+
+
+def _file(file: Path, datasets: Mapping[str, Dataset], most: int | None) -> FileReport:
+    name, of = f"{file.parent.name}/{file.name}", "videos" if file.parent.name == "FeatureData" else "captions"
+    if file.is_dir() and not (is_bigfile(file) or is_npz_folder(file) or is_packed(file)):
+        return FileReport(
+            name, of, problem=f"this is no folder of features; one has {', '.join(HOLDS)}, or an npz file for each item"
+        )
+    try:
+        stored = open_features(file)
+        features = stored if of == "videos" else CaptionKeys(stored)
+        width, ids = columns(features), list(features)
+    except DataError as problem:
+        return FileReport(name, of, problem=str(problem))
+    wanted = {
+        split: [*dataset.video_ids] if of == "videos" else [c.id for c in dataset.captions] for split, dataset in datasets.items()
+    }
+    named = {_spelled(id, of) for each in wanted.values() for id in each}
+    looked_at = ids if most is None else [ids[place] for place in np.unique(np.linspace(0, len(ids) - 1, most).astype(int))]
+    faults = [fault for id in looked_at if (fault := _fault(of.removesuffix("s"), id, stored, width))]
+    return FileReport(
+        name,
+        of,
+        columns=width,
+        items=len(ids),
+        unused=sum(_spelled(id, of) not in named for id in ids),
+        lacking={split: tuple(id for id in each if id not in features) for split, each in wanted.items()},
+        looked_at=len(looked_at),
+        broken=len(faults),
+        repeated=stored.repeated if isinstance(stored, BigFile) else (),
+        problem=f"{len(faults)} of {len(looked_at)} items that were read are broken: {faults[0]}" if faults else "",
+    )
+
+
+def _spelled(id: str, of: str) -> str:
+    return short_spelling(id) if of == "captions" else id
+
+
+def _fault(what: str, id: str, features: Features, width: int) -> str:
+    try:
+        rows = rows_of(what, id, features)
+    except DataError as problem:
+        return str(problem)
+    return "" if rows.shape[1] == width else f"features of {what} {id!r} have {rows.shape[1]} columns, those of the first {width}"
+
+
+def _uses(package: Package, splits: Mapping[str, SplitReport], files: Mapping[Path, FileReport]) -> dict[str, Use]:
+    students = {
+        f"{seen} and {read}": (files[package.visual[seen]], files[package.words[read]])
+        for seen in package.visual
+        for read in package.words
+    }
+    teachers = {name: _matched(files[seen], files[spoken]) for name, (seen, spoken) in package.teachers.items()}
+    # A package's val and test are the same data more often than not; either serves for both.
+    dev, test = (next((s for s in order if not splits[s].problem), "test") for order in (("val", "test"), ("test", "val")))
+    missing = {name: report.problem for name, report in splits.items()}
+    training = _use(students, [missing["train"], missing[dev]], ("train", dev), otherwise=_no_student(package))
+    distillation = _use(teachers, [], ("train",), otherwise=_no_teacher(package))
+    return {
+        "student training": training,
+        "distillation": distillation if training.possible else training,
+        "evaluation": _use(students, [missing[test]], (test,), otherwise=_no_student(package)),
+        "teacher alone": _use(teachers, [missing[test]], (test,), otherwise=_no_teacher(package)),
+    }
+
+
+def _matched(seen: FileReport, spoken: FileReport) -> Pair:
+    if seen.problem or spoken.problem or seen.columns == spoken.columns:
+        return seen, spoken
+    unlike = f"has {seen.columns} columns, {spoken.file} {spoken.columns}: they come from different encoders"
+    return replace(seen, problem=unlike), spoken
+
+
+def _use(choices: Mapping[str, Pair], missing: Iterable[str], splits: Iterable[str], *, otherwise: str) -> Use:
+    """Whether one of several pairs of files, frames and text, serves for all of some splits."""
+    faults = {
+        name: next((fault for split in splits for file in pair if (fault := file.fault(split))), "")
+        for name, pair in choices.items()
+    }
+    good = [name for name, fault in faults.items() if not fault]
+    why = [problem for problem in missing if problem] or ([] if good else [*faults.values(), otherwise])
+    return Use(False, why[0]) if why else Use(True, f"with {'; '.join(good)}")
+
+
+def _no_student(package: Package) -> str:
+    if not package.visual:
+        return f"FeatureData has no frames; it takes a folder FeatureData/NAME with {', '.join(HOLDS)}"
+    return f"TextData/roberta_{package.path.name}_{TEXT} is missing; it holds the words of captions"
+
+
+def _no_teacher(package: Package) -> str:
+    try:
+        package.teacher(TEACHER)
+    except DataError as problem:
+        return str(problem)
+    return ""
+
+
+def _brief(ids: tuple[str, ...]) -> dict[str, Any]:
+    return {"number": len(ids), "first": ids[0] if ids else None}

@@ -1,0 +1,54 @@
+"""Where features come from: which encoder made the frames and the text that a student reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prvr.errors import DataError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where features come from.
+
+    name: of the encoder or of the published features; columns: their width.
+    source: what the encoder can be opened from, a folder or a hub name; None if it is not one of ours.
+    fingerprint: of the encoder's weights. rate: frames per second, for frames.
+    parts: of features side by side, where each block comes from; of text, words first and then sentences.
+    """
+
+    name: str
+    columns: int
+    source: str | None = None
+    fingerprint: str | None = None
+    rate: float | None = None
+    parts: tuple[Source, ...] = ()
+
+
+def joined(parts: Sequence[Source]) -> Source:
+    """The source of features side by side.
+
+    Raises:
+        DataError: frames were taken at different rates.
+    """
+    rates = {part.rate for part in parts}
+    if len(rates) > 1:
+        each = ", ".join(f"{part.name} at {part.rate}" for part in parts)
+        raise DataError(f"frames side by side were taken at different rates ({each}); extract both at one --rate")
+    known = [part.fingerprint for part in parts if part.fingerprint]
+    return Source(
+        "+".join(part.name for part in parts),
+        sum(part.columns for part in parts),
+        fingerprint="+".join(known) if len(known) == len(parts) else None,
+        rate=rates.pop(),
+        parts=tuple(parts),
+    )
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What a student reads: the source of its frames and the source of its text."""
+
+    frames: Source
+    text: Source

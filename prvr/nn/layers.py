@@ -1,0 +1,191 @@
+"""The few blocks that the methods share (the XML lineage; spec/methods 2.0).
+
+Padding is not computed with: `Rows` takes the real rows R out of padded sequences, and only attention puts them back.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, final
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import dropout, embedding, scaled_dot_product_attention
+
+from prvr.cpu import Linear, all_by_torch, linear
+
+
+class Rows(NamedTuple):
+    """Where the real rows of padded sequences stand: `mask`, and the places in it, flattened, that are True."""
+
+    mask: Bool[Tensor, "N L"]
+    places: Int[Tensor, "R"]
+
+    @staticmethod
+    def of(mask: Bool[Tensor, "N L"], places: Int[Tensor, "R"] | None = None) -> Rows:
+        """The rows of a mask; to count them here, where no places are given, a GPU has to be waited for."""
+        return Rows(mask, mask.flatten().nonzero()[:, 0] if places is None else places)
+
+    def packed(self, padded: Float[Tensor, "N L E"]) -> Float[Tensor, "R E"]:
+        """The real rows alone."""
+        return padded.flatten(0, 1).index_select(0, self.places)
+
+    def padded(self, packed: Float[Tensor, "R E"]) -> Float[Tensor, "N L E"]:
+        """The rows at their places again, and zeros elsewhere."""
+        zeros = packed.new_zeros(self.mask.numel(), packed.shape[1])
+        return zeros.index_copy_(0, self.places, packed).unflatten(0, self.mask.shape)
+
+
+class Dropout(nn.Module):
+    """Zeroes each value with a probability of `share` and scales the rest by 1 / (1 - share), in training.
+
+    On the CPU a decision is 16 random bits, and the share is rounded to 1 / 65,536: torch draws a float and keeps it,
+    which takes ten times as long and four times the memory (docs/decisions/0012).
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, values: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+        if not self.training or self.share == 0:
+            return values
+        if values.device.type != "cpu" or values.dtype != torch.float32 or all_by_torch():
+            return dropout(values, self.share)
+        return _Drop.apply(values, self.share)
+
+
+class InputProjection(nn.Module):
+    """LayerNorm, dropout, Linear, ReLU: features of any width to the hidden size."""
+
+    def __init__(self, columns: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(columns)
+        self.dropout = Dropout(dropout)
+        self.linear = Linear(columns, hidden)
+
+    def forward(self, features: Float[Tensor, "R E"]) -> Float[Tensor, "R D"]:
+        return self.linear(self.dropout(self.norm(features))).relu()
+
+
+class Positions(nn.Module):
+    """Adds a learned vector per place, then LayerNorm and dropout."""
+
+    def __init__(self, places: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.table = nn.Embedding(places, hidden)
+        self.norm = nn.LayerNorm(hidden)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
+        places = rows.places % rows.mask.shape[1]
+        return self.dropout(self.norm(hidden + embedding(places, self.table.weight)))
+
+
+class MultiHead(nn.Module):
+    """What attention with several heads is made of: query, key, value; output Linear, dropout, residual, LayerNorm.
+
+    Query, key and value keep a Linear each, though they are computed as one: fused into one tensor they would be
+    clipped as one, and training would take another path (spec/dl-dkd 2.7).
+    """
+
+    def __init__(self, hidden: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = Linear(hidden, hidden)
+        self.key = Linear(hidden, hidden)
+        self.value = Linear(hidden, hidden)
+        self.output = Linear(hidden, hidden)
+        self.norm = nn.LayerNorm(hidden)
+        self.dropout = Dropout(dropout)
+
+    def split(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "3 N H L _"]:
+        """Query, key and value of each head, padded."""
+        layers = (self.query, self.key, self.value)
+        weight, bias = torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
+        return rows.padded(linear(hidden, weight, bias)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+
+    def joined(self, mixed: Float[Tensor, "N H L _"], hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
+        """What the heads say, added to what was there."""
+        return self.norm(self.dropout(self.output(rows.packed(mixed.transpose(1, 2).flatten(2)))) + hidden)
+
+
+@final
+class SelfAttention(MultiHead):
+    """Multi-head self-attention; there is no feed-forward layer."""
+
+    def forward(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
+        query, key, value = self.split(hidden, rows).contiguous().unbind()
+        share = self.dropout.share if self.training else 0.0
+        mixed = scaled_dot_product_attention(query, key, value, attn_mask=rows.mask[:, None, None], dropout_p=share)
+        return self.joined(mixed, hidden, rows)
+
+
+class SequenceEncoder(nn.Module):
+    """Positions and one self-attention block over projected features."""
+
+    def __init__(self, places: int, hidden: int, *, heads: int, input_dropout: float, dropout: float) -> None:
+        super().__init__()
+        self.positions = Positions(places, hidden, input_dropout)
+        self.attention = SelfAttention(hidden, heads, dropout)
+
+    def forward(self, projected: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
+        return self.attention(self.positions(projected, rows), rows)
+
+
+class AttentivePooling(nn.Module):
+    """One vector of a sequence: sum_l softmax_l(u . h_l) h_l."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.weight = nn.Linear(hidden, 1, bias=False)
+
+    def forward(self, hidden: Float[Tensor, "N L D"], mask: Bool[Tensor, "N L"]) -> Float[Tensor, "N D"]:
+        share = self.weight(hidden)[..., 0].masked_fill(~mask, -float("inf")).softmax(-1)
+        return torch.einsum("nl,nld->nd", share, hidden)
+
+
+def initialise(module: nn.Module) -> None:
+    """Linear and Embedding weights from N(0, 0.02), biases 0, LayerNorm 1 and 0; use with `model.apply`."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+class _Drop(torch.autograd.Function):
+    """Dropout that remembers a byte a value and writes over its input, which nothing else may need."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, share: float) -> Tensor:
+        steps = max(round(share * 65536), 1)
+        bits = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+        kept = (bits[: values.numel()] > steps - 32769).view(values.shape)
+        ctx.scale = 65536 / (65536 - steps) if steps < 65536 else 0.0
+        ctx.save_for_backward(kept)
+        ctx.mark_dirty(values)
+        return _thinned(values, kept, ctx.scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (kept,) = ctx.saved_tensors
+        return _thinned(gradient.clone(), kept, ctx.scale), None
+
+
+def _thinned(values: Tensor, kept: Bool[Tensor, "*N"], scale: float) -> Tensor:
+    """Writes over the values. On one core NumPy multiplies floats by truth values in a fifth of the time that torch takes."""
+    there = values.detach().numpy()
+    np.multiply(there, kept.numpy(), out=there)
+    return values.mul_(scale)
+
+
+def pool_at(config: Any, epoch: int) -> int | None:
+    """From how many of the hardest videos a negative is drawn at an epoch; None while any wrong one will do."""
+    pool: int = config.negative_pool
+    return pool if epoch >= config.hard_from_epoch else None
+
+
+def sequence_encoder(places: int, config: Any) -> SequenceEncoder:
+    """Positions and one attention block of these settings' sizes."""
+    return SequenceEncoder(places, config.hidden, heads=config.heads, input_dropout=config.input_dropout, dropout=config.dropout)

@@ -1,0 +1,228 @@
+"""Losses as pure functions of scores, vectorised, without a host synchronisation.
+
+Q queries, V videos, F frames; `target` (Q,) is the video that a query describes, as its place in the batch. A video
+may have several queries; each term says what it makes of a video with none.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize, relu
+
+LOWEST = -float("inf")
+
+
+def ownership(target: Int[Tensor, "Q"], videos: int) -> Bool[Tensor, "Q V"]:
+    """True where a query describes a video."""
+    return target[:, None] == torch.arange(videos, device=target.device)
+
+
+def hard_negative_videos(
+    scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, pool: int, generator: torch.Generator | None = None
+) -> Int[Tensor, "Q"]:
+    """For each query one wrong video, drawn uniformly from the `pool` that score highest (all, if there are fewer)."""
+    queries, videos = scores.shape
+    size = max(min(pool, videos - 1), 1)
+    wrong = scores.detach().masked_fill(ownership(target, videos), LOWEST)
+    hardest = wrong.topk(size, dim=1).indices
+    rank = torch.randint(size, (queries, 1), generator=generator, device=scores.device)
+    return hardest.gather(1, rank)[:, 0]
+
+
+def hardest_negative_queries(scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Int[Tensor, "V"]:
+    """For each video the query of another video that scores highest."""
+    return scores.detach().masked_fill(ownership(target, scores.shape[1]), LOWEST).argmax(0)
+
+
+def random_negative_queries(scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Int[Tensor, "V"]:
+    """For each video one query of another video, drawn uniformly."""
+    return torch.rand_like(scores).masked_fill(ownership(target, scores.shape[1]), LOWEST).argmax(0)
+
+
+def triplet(
+    scores: Float[Tensor, "Q V"],
+    target: Int[Tensor, "Q"],
+    *,
+    margin: float,
+    negative_videos: Int[Tensor, "Q"],
+    negative_queries: Int[Tensor, "V"],
+) -> Float[Tensor, ""]:
+    """Hinge between right and wrong, from text to video plus from video to text (spec/dl-dkd 2.5, trip).
+
+    mean_n [m + s(n, neg_n) - s(n, y_n)]_+  +  mean_v [m + s(neg_v, v) - mean_{n: y_n = v} s(n, v)]_+
+
+    A negative that is none (the query's own video, where a batch holds one video) costs nothing; the second mean
+    is over the videos that have a query.
+    """
+    own = ownership(target, scores.shape[1])
+    wrong = scores.masked_fill(own, LOWEST)
+    positive = scores.gather(1, target[:, None])[:, 0]
+    text_to_video = relu(margin + wrong.gather(1, negative_videos[:, None])[:, 0] - positive).mean()
+
+    captions = own.sum(0)
+    described = captions > 0
+    mean_positive = scores.masked_fill(~own, 0).sum(0) / captions.clamp(min=1)
+    hinge = relu(margin + wrong.gather(0, negative_queries[None])[0] - mean_positive)
+    return text_to_video + hinge.masked_fill(~described, 0).sum() / described.sum()
+
+
+def hardest_triplet(scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, margin: float) -> Float[Tensor, ""]:
+    """Hinge of each query with its video against the hardest of the batch, from text to video plus from video to text.
+
+    mean_n ([m + max_{v != y_n} s(n, v) - s(n, y_n)]_+  +  [m + max_{k: y_k != y_n} s(k, y_n) - s(n, y_n)]_+)
+
+    (VSE++, as Dual Encoding has it; spec/methods 2.6.) The papers sum over the batch: a mean weighs beside other losses,
+    and alone is the same to the optimiser. What has no wrong partner costs nothing.
+    """
+    wrong = scores.masked_fill(ownership(target, scores.shape[1]), LOWEST)
+    positive = scores.gather(1, target[:, None])[:, 0]
+    return (relu(margin + wrong.amax(1) - positive) + relu(margin + wrong.amax(0)[target] - positive)).mean()
+
+
+def info_nce(dots: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Float[Tensor, ""]:
+    """Contrastive loss with one-hot targets in both directions, temperature 1 (spec/dl-dkd 2.5, nce hard).
+
+    mean_n [lse_v d(n, v) - d(n, y_n)]  +  mean_v [lse_n d(n, v) - lse_{n: y_n = v} d(n, v)]
+
+    A video without a query adds nothing, and counts in the second mean.
+    """
+    own = ownership(target, dots.shape[1])
+    described = own.any(0)
+    text_to_video = dots.logsumexp(1) - dots.gather(1, target[:, None])[:, 0]
+    # Where a column has no positive, all of it stands in: a difference of 0 with a gradient of 0.
+    video_to_text = dots.logsumexp(0) - dots.masked_fill(~own & described, LOWEST).logsumexp(0)
+    return text_to_video.mean() + video_to_text.mean()
+
+
+def soft_info_nce(
+    dots: Float[Tensor, "Q V"],
+    target: Int[Tensor, "Q"],
+    *,
+    relevance: Float[Tensor, "K Q V"],
+    mixing: float,
+    hard_fraction: float,
+    hard_queries: Bool[Tensor, "Q"],
+    hard_videos: Bool[Tensor, "V"],
+) -> Float[Tensor, ""]:
+    """Contrastive loss in which some rows and columns keep one-hot targets and the rest take soft ones.
+
+    With I one-hot and R the relevance (mean over K sources of its softmax), T = (1 - b) softmax_v(R) + b I for soft
+    queries and I for hard ones, W likewise with softmax_n for videos (spec/dl-dkd 2.5, nce soft):
+
+    t_n = lse_v d(n, .) sum_v T - sum_v T d        u_v = lse_n d(., v) - lse_n [log(W(n, v) + 1e-12) + d(n, v)]
+
+    The result is a (mean t + mean u over the hard) + (1 - a) (the same over the soft), where a part is 0 if it holds
+    no query or no video. u is not a cross-entropy: the weights stand inside the log-sum-exp, as in the released code.
+    A hard video without a query costs -log(1e-12) = 27.6, without a gradient that could mend it; `batch.collate` makes none.
+
+    Args:
+        relevance: similarities that the soft targets come from, one layer per source. Gradients flow through it.
+        mixing: b, the share of the one-hot target in a soft one, from 0 to 1.
+        hard_fraction: a, the weight of the hard part, from 0 to 1.
+        hard_queries, hard_videos: which rows and columns keep one-hot targets.
+    """
+    one_hot = ownership(target, dots.shape[1]).to(dots.dtype)
+    soft_rows = relevance.softmax(2).mean(0).lerp(one_hot, mixing)
+    soft_columns = relevance.softmax(1).mean(0).lerp(one_hot, mixing)
+    row_targets = torch.where(hard_queries[:, None], one_hot, soft_rows)
+    column_targets = torch.where(hard_videos[None], one_hot, soft_columns)
+
+    text_to_video = dots.logsumexp(1) * row_targets.sum(1) - (row_targets * dots).sum(1)
+    video_to_text = dots.logsumexp(0) - ((column_targets + 1e-12).log() + dots).logsumexp(0)
+
+    of_queries, of_videos = _shares(hard_queries, hard_videos, hard_fraction, dots.dtype)
+    return (of_queries * text_to_video).sum() + (of_videos * video_to_text).sum()
+
+
+def frame_kl(
+    student: Float[Tensor, "Q F"], teacher: Float[Tensor, "Q F"], mask: Bool[Tensor, "Q F"], *, temperature: float
+) -> Float[Tensor, ""]:
+    """KL divergence of the student's profile over a video's frames from the teacher's, summed over queries.
+
+    sum_n sum_f t log(t / p), p = softmax_f(student / temperature), t = softmax_f(teacher / temperature)
+    (spec/dl-dkd 2.5, KL). A sum and not a mean, as in the released code: its weight grows with the batch.
+    """
+    log_student = (student / temperature).masked_fill(~mask, LOWEST).log_softmax(-1)
+    log_teacher = (teacher / temperature).masked_fill(~mask, LOWEST).log_softmax(-1)
+    difference = torch.where(mask, log_teacher - log_student, 0)
+    return (log_teacher.exp() * difference).sum()
+
+
+def frame_mse(student: Float[Tensor, "Q F"], teacher: Float[Tensor, "Q F"], mask: Bool[Tensor, "Q F"]) -> Float[Tensor, ""]:
+    """Squared difference of the profiles, a mean over a video's frames, summed over queries.
+
+    sum_n 1/F_n sum_f (s_nf - t_nf)^2 (DL-DKD, supplementary Tables 2 and 3: similarity-based, MSE).
+    """
+    squared = torch.where(mask, student - teacher, 0).square()
+    return (squared.sum(-1) / mask.sum(-1)).sum()
+
+
+def huber(difference: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+    """d^2 / 2 where |d| < 1, |d| - 1/2 elsewhere."""
+    size = difference.abs()
+    return torch.where(size < 1, 0.5 * size.square(), size - 0.5)
+
+
+def frame_huber(student: Float[Tensor, "Q F"], teacher: Float[Tensor, "Q F"], mask: Bool[Tensor, "Q F"]) -> Float[Tensor, ""]:
+    """As `frame_mse`, with `huber` in place of the square."""
+    return (huber(torch.where(mask, student - teacher, 0)).sum(-1) / mask.sum(-1)).sum()
+
+
+def matrix_kl(student: Float[Tensor, "Q V"], teacher: Float[Tensor, "Q V"], *, temperature: float) -> Float[Tensor, ""]:
+    """KL divergence of the student's scores of a batch from the teacher's: of each query's over the videos, mean over
+    queries, plus of each video's over the queries, mean over videos (DL-DKD, supplementary Table 1; spec/methods 2.1).
+    """
+    by_axis = []
+    for axis in (1, 0):
+        log_student, log_teacher = ((scores / temperature).log_softmax(axis) for scores in (student, teacher))
+        by_axis.append((log_teacher.exp() * (log_teacher - log_student)).sum(axis).mean())
+    return by_axis[0] + by_axis[1]
+
+
+def matrix_mse(student: Float[Tensor, "Q V"], teacher: Float[Tensor, "Q V"]) -> Float[Tensor, ""]:
+    """Squared difference of two matrices of scores, a mean over all pairs."""
+    return (student - teacher).square().mean()
+
+
+def matrix_huber(student: Float[Tensor, "Q V"], teacher: Float[Tensor, "Q V"]) -> Float[Tensor, ""]:
+    """As `matrix_mse`, with `huber` in place of the square (TeachText; spec/methods 3)."""
+    return huber(student - teacher).mean()
+
+
+def vector_kl(student: Float[Tensor, "*N T"], teacher: Float[Tensor, "*N T"], *, temperature: float) -> Float[Tensor, "*N"]:
+    """KL divergence between vectors of unit length, each turned into a distribution over its columns by a softmax.
+
+    sum_c t log(t / p), p = softmax_c(s / |s| / temperature) (DL-DKD, supplementary Tables 2 and 3: feature-based, KL).
+    """
+    log_student = (normalize(student, dim=-1) / temperature).log_softmax(-1)
+    log_teacher = (normalize(teacher, dim=-1) / temperature).log_softmax(-1)
+    return (log_teacher.exp() * (log_teacher - log_student)).sum(-1)
+
+
+def _shares(
+    hard_queries: Bool[Tensor, "Q"], hard_videos: Bool[Tensor, "V"], hard_fraction: float, dtype: torch.dtype
+) -> tuple[Float[Tensor, "Q"], Float[Tensor, "V"]]:
+    """What each query and each video weighs: its part's weight over its number in the part, 0 where a side is empty."""
+
+    def share(weight: float, queries: Tensor, videos: Tensor) -> Tensor:
+        counts = torch.stack([queries.sum(), videos.sum()]).to(dtype)
+        return (weight / counts).masked_fill((counts == 0).any(), 0)
+
+    hard, soft = share(hard_fraction, hard_queries, hard_videos), share(1 - hard_fraction, ~hard_queries, ~hard_videos)
+    return torch.where(hard_queries, hard[0], soft[0]), torch.where(hard_videos, hard[1], soft[1])
+
+
+def ranking(
+    video_scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, margin: float, pool: int | None
+) -> Float[Tensor, ""]:
+    """`triplet`; its negatives are the hardest query and one of the `pool` hardest videos, or any where that is None."""
+    negative_queries = random_negative_queries if pool is None else hardest_negative_queries
+    return triplet(
+        video_scores,
+        target,
+        margin=margin,
+        negative_videos=hard_negative_videos(video_scores, target, pool=pool or video_scores.shape[1]),
+        negative_queries=negative_queries(video_scores, target),
+    )

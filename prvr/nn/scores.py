@@ -1,0 +1,136 @@
+"""Frame scores (Q, V, F) and video scores (Q, V): how alike a query is to each frame and to each video.
+
+Larger is better, always. Padded frames score -inf, so that no maximum and no softmax sees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.functional import normalize
+
+from prvr.cpu import linear, transposed_product
+
+LEAST_NORM = 1e-12
+FEW, QUERIES_AT_ONCE = 16, 256
+
+
+class Comparison(NamedTuple):
+    """Queries beside videos: the best frame's cosine (Q, V), the best frame's inner product (Q, V), which may be another
+    frame's, and `profile` (Q, F), the cosines with the frames of a query's own video, -inf where that is padded."""
+
+    cosines: Float[Tensor, "Q V"]
+    dots: Float[Tensor, "Q V"]
+    profile: Float[Tensor, "Q F"]
+
+
+def compare(
+    queries: Float[Tensor, "Q D"], videos: Float[Tensor, "V F D"], mask: Bool[Tensor, "V F"], target: Int[Tensor, "Q"]
+) -> Comparison:
+    """All that the losses ask of frame scores, from one matrix product.
+
+    The same numbers as `frame_cosines` and `frame_dots` give through `video_scores` and `own_video`. Of two best frames
+    that are equal the first gets the gradient; it is that of few frame scores, and only those few are kept.
+    """
+    return Comparison(*_Compare.apply(queries, videos, mask, target))
+
+
+def frame_cosines(
+    queries: Float[Tensor, "Q D"], videos: Float[Tensor, "V F D"], mask: Bool[Tensor, "V F"]
+) -> Float[Tensor, "Q V F"]:
+    """Cosine of every query with every frame of every video; norms are floored at 1e-12."""
+    return frame_dots(normalize(queries, dim=-1, eps=LEAST_NORM), normalize(videos, dim=-1, eps=LEAST_NORM), mask)
+
+
+def frame_dots(
+    queries: Float[Tensor, "Q D"], videos: Float[Tensor, "V F D"], mask: Bool[Tensor, "V F"]
+) -> Float[Tensor, "Q V F"]:
+    """Unnormalised inner product of every query with every frame of every video. Padded frames must be numbers, too."""
+    return _dots(queries, videos, mask, few=len(queries) < FEW)
+
+
+def video_scores(frame_scores: Float[Tensor, "Q V F"]) -> Float[Tensor, "Q V"]:
+    """The score of a video is that of its best frame: max_f."""
+    return frame_scores.amax(-1)
+
+
+def fused(
+    queries: Sequence[Float[Tensor, "Q D"]],
+    videos: Sequence[Float[Tensor, "V _ D"]],
+    masks: Sequence[Bool[Tensor, "V _"]],
+    *,
+    weights: Sequence[float],
+) -> Float[Tensor, "Q V"]:
+    """Weighted sum over fields of the best row's cosine. Fused per video, never per frame."""
+    parts = zip(weights, queries, videos, masks, strict=True)
+    return torch.stack([w * best_cosines(q, v, m) for w, q, v, m in parts]).sum(0)
+
+
+def best_cosines(
+    queries: Float[Tensor, "Q D"], videos: Float[Tensor, "V F D"], mask: Bool[Tensor, "V F"]
+) -> Float[Tensor, "Q V"]:
+    """`video_scores` of `frame_cosines`, of few queries at once: frame scores are still in the cache when they are read."""
+    queries, videos = (normalize(x, dim=-1, eps=LEAST_NORM) for x in (queries, videos))
+    few, some = len(queries) < FEW, QUERIES_AT_ONCE if queries.device.type == "cpu" else max(len(queries), 1)
+    return torch.cat([video_scores(_dots(part, videos, mask, few=few)) for part in queries.split(some)])
+
+
+def every_row(field: Float[Tensor, "V N D"]) -> Bool[Tensor, "V N"]:
+    """The mask of a field without padding."""
+    return torch.ones(field.shape[:2], dtype=torch.bool, device=field.device)
+
+
+def own_video(frame_scores: Float[Tensor, "Q V F"], target: Tensor) -> Float[Tensor, "Q F"]:
+    """Frame scores of each query in the video that it describes; `target` is (Q,), the video's place in the batch."""
+    index = target[:, None, None].expand(-1, 1, frame_scores.shape[-1])
+    return frame_scores.gather(1, index)[:, 0]
+
+
+def _dots(queries: Tensor, videos: Tensor, mask: Tensor, *, few: bool) -> Float[Tensor, "Q V F"]:
+    # As the product's bias the mask costs nothing.
+    barred = queries.new_zeros(mask.numel()).masked_fill_(~mask.flatten(), -float("inf"))
+    frames = videos.flatten(0, 1)
+    # A few queries wait for memory, and oneDNN would make more of them than there are.
+    dots = functional.linear(queries, frames, barred) if few else linear(queries, frames, barred, ragged=True)
+    return dots.unflatten(1, mask.shape)
+
+
+class _Compare(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, videos: Tensor, mask: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query_norms, frame_norms = (x.norm(dim=-1).clamp(min=LEAST_NORM) for x in (queries, videos))
+        scores = frame_dots(queries, videos, mask)
+        dots, best_dots = scores.max(-1)
+        scores /= frame_norms
+        cosines, best_cosines = scores.max(-1)
+        cosines /= query_norms[:, None]
+        profile = own_video(scores, target) / query_norms[:, None]
+        ctx.save_for_backward(queries, videos, mask, target, query_norms, frame_norms, best_dots, best_cosines, cosines, profile)
+        return cosines, dots, profile
+
+    @staticmethod
+    def backward(ctx: Any, of_cosines: Tensor, of_dots: Tensor, of_profile: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        queries, videos, mask, target, query_norms, frame_norms, best_dots, best_cosines, cosines, profile = ctx.saved_tensors
+        padded = ~mask[target]
+        of_cosines = of_cosines / query_norms[:, None]
+        of_profile = of_profile.masked_fill(padded, 0) / query_norms[:, None]
+        # d cos = (d dot - cos |q| d|f| - cos |f| d|q|) / (|q| |f|): by the dots, and by the two norms.
+        by_norm, profile_by_norm = of_cosines * cosines, of_profile * profile.masked_fill(padded, 0)
+        of_query_norms = by_norm.sum(1) + profile_by_norm.sum(1)
+        of_frame_norms = torch.zeros_like(frame_norms).scatter_add_(1, best_cosines.T, (by_norm * query_norms[:, None]).T)
+        of_frame_norms.index_add_(0, target, profile_by_norm * query_norms[:, None])
+        weights = queries.new_zeros(len(queries), *mask.shape)
+        weights.scatter_(2, best_dots[..., None], of_dots[..., None])
+        weights.scatter_add_(2, best_cosines[..., None], (of_cosines / frame_norms.gather(1, best_cosines.T).T)[..., None])
+        place = target[:, None, None].expand(-1, 1, mask.shape[1])
+        weights.scatter_add_(1, place, (of_profile / frame_norms[target])[:, None])
+        weights = weights.flatten(1)
+        of_queries = transposed_product(weights.T, videos.flatten(0, 1)) - queries * (of_query_norms / query_norms)[:, None]
+        of_videos = transposed_product(weights, queries)
+        of_videos -= (videos * (of_frame_norms / frame_norms.square())[..., None]).flatten(0, 1)
+        return of_queries, of_videos.view_as(videos), None, None

@@ -1,0 +1,168 @@
+"""What may stand between the words of a sentence and the student: the text backbones of DL-DKD (supplementary, Table 4).
+
+RoBERTa's words come from disk and need none of this. `BiGru` reads word vectors (`prvr.encoders.vectors`), `RoleGraph`
+word vectors with roles (`prvr.encoders.roles`, whose label columns it understands). Both are trained with the student.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from prvr.cpu import Linear
+from prvr.encoders.roles import ACTIONS, ENTITIES, LABEL_COLUMNS, ROLES
+from prvr.errors import DataError, SettingError
+from prvr.nn.layers import AttentivePooling
+
+NODES = 1 + ACTIONS + ENTITIES
+
+
+@runtime_checkable
+class TextBackbone(Protocol):
+    """Turns the words of queries into the sequence that the student reads; every implementation is an `nn.Module`, too.
+
+    `columns` is the width of what it gives, `label_columns` how many of the last word columns are labels.
+    """
+
+    columns: int
+    label_columns: int
+
+    def __call__(
+        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]
+    ) -> tuple[Float[Tensor, "Q N D"], Bool[Tensor, "Q N"]]: ...
+
+
+class BiGru(nn.Module):
+    """A bidirectional GRU over words; a row per word, both directions side by side: 2 * hidden columns."""
+
+    def __init__(self, word_columns: int, hidden: int = 512) -> None:
+        super().__init__()
+        self.columns, self.label_columns = 2 * hidden, 0
+        self.gru = nn.GRU(word_columns, hidden, batch_first=True, bidirectional=True)
+
+    def forward(
+        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]
+    ) -> tuple[Float[Tensor, "Q W D"], Bool[Tensor, "Q W"]]:
+        # Packed, so that the backward direction starts at the last word and not in the padding.
+        packed = pack_padded_sequence(words, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
+        states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=words.shape[1])
+        return states, mask
+
+
+class RoleGraph(nn.Module):
+    """HGR's text side: event, actions and entities of a sentence, reasoning over the graph of their roles.
+
+    Words h_w = BiGru(words). The event is their attentive pooling, an action or entity the maximum over its words;
+    then, with r the learned vector of a node's role (the mean, where an entity has several),
+
+        g = node * r        g <- g + W_t sum_j softmax_j(<W_q g_i, W_k g_j> / sqrt(hidden)) g_j      `layers` times
+
+    where j runs over the node itself and its neighbours: event and actions, actions and their entities; an entity
+    without an action is tied to the event. Row 0 is the event, then `ACTIONS` actions and `ENTITIES` entities, masked
+    where the sentence has fewer.
+
+    Args:
+        word_columns: label columns included.
+        hidden: columns of a node, and of both directions of the GRU together.
+    """
+
+    def __init__(self, word_columns: int, hidden: int = 1024, *, layers: int = 1, dropout: float = 0.5) -> None:
+        super().__init__()
+        if word_columns <= LABEL_COLUMNS or hidden % 2:
+            raise SettingError(
+                f"{word_columns} word columns and {hidden} hidden: the graph needs more than {LABEL_COLUMNS} word columns "
+                "(vectors with roles) and an even hidden size"
+            )
+        self.columns, self.label_columns = hidden, LABEL_COLUMNS
+        self.words = BiGru(word_columns - LABEL_COLUMNS, hidden // 2)
+        self.pooling = AttentivePooling(hidden)
+        # Of the event, of an action, and of an entity in each of its roles. Ones: no role matters until it is learned;
+        # a parameter and not an Embedding, because `layers.initialise` would draw those near 0, and they are factors.
+        self.roles = nn.Parameter(torch.ones(2 + len(ROLES), hidden))
+        self.layers = nn.ModuleList(GraphAttention(hidden, dropout) for _ in range(layers))
+
+    def forward(
+        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]
+    ) -> tuple[Float[Tensor, "Q N D"], Bool[Tensor, "Q N"]]:
+        states, _ = self.words(words[..., :-LABEL_COLUMNS], mask)
+        labels = _labels(words, mask)
+        slots = torch.where(labels[..., 1] > 0, ACTIONS + labels[..., 1], labels[..., 0])
+        nodes = _largest(states, slots)
+        nodes = torch.cat([self.pooling(states, mask)[:, None], nodes[:, 1:]], dim=1)
+        real = (one_hot(slots, NODES) * mask[..., None]).sum(1) > 0
+        real[:, 0] = True
+        edges, roles = graph(_largest(labels[..., 2:], slots)[:, 1 + ACTIONS :], real)
+        nodes = nodes * (roles.to(nodes.dtype) @ self.roles)
+        for layer in self.layers:
+            nodes = layer(nodes, edges)
+        return nodes * real[..., None], real
+
+
+class GraphAttention(nn.Module):
+    """g_i + W_t sum_j softmax_j(<W_q g_i, W_k g_j> / sqrt(hidden)) g_j over the nodes j that i has an edge to."""
+
+    def __init__(self, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.query = Linear(hidden, hidden)
+        self.key = Linear(hidden, hidden)
+        self.context = Linear(hidden, hidden)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, nodes: Float[Tensor, "Q N D"], edges: Bool[Tensor, "Q N N"]) -> Float[Tensor, "Q N D"]:
+        logits = self.query(nodes) @ self.key(nodes).mT / math.sqrt(nodes.shape[-1])
+        share = logits.masked_fill(~edges, -float("inf")).softmax(-1)
+        return nodes + self.dropout(self.context(share @ nodes))
+
+
+TEXT_BACKBONES: dict[str, type[BiGru | RoleGraph]] = {"bi_gru": BiGru, "graph": RoleGraph}
+
+
+def graph(entity_roles: Int[Tensor, "Q E A"], real: Bool[Tensor, "Q N"]) -> tuple[Bool[Tensor, "Q N N"], Float[Tensor, "Q N R"]]:
+    """The edges of each graph, a node's to itself included, and what share each role has in a node.
+
+    Args:
+        entity_roles: of each entity in each action, from 1; 0 for none.
+        real: which nodes a sentence has.
+    """
+    actions, entities = real[:, 1 : 1 + ACTIONS], real[:, 1 + ACTIONS :]
+    # An action that was cut off with its words ties nobody.
+    roles = entity_roles * (entities[:, :, None] & actions[:, None])
+    tied = roles > 0
+    free = entities & ~tied.any(-1)
+    edges = torch.zeros(len(real), NODES, NODES, dtype=torch.bool, device=real.device)
+    edges[:, 0, 1:] = torch.cat([actions, free], dim=1)
+    edges[:, 1 : 1 + ACTIONS, 1 + ACTIONS :] = tied.mT
+    edges = edges | edges.mT | torch.eye(NODES, dtype=torch.bool, device=real.device)
+    counts = one_hot(roles, 1 + len(ROLES)).sum(2)[..., 1:]
+    counts[..., -1] += free
+    share = counts / counts.sum(-1, keepdim=True).clamp(min=1)
+    shares = torch.zeros(len(real), NODES, 2 + len(ROLES), device=real.device)
+    shares[:, 0, 0] = 1
+    shares[:, 1 : 1 + ACTIONS, 1] = 1
+    shares[:, 1 + ACTIONS :, 2:] = share
+    return edges, shares
+
+
+def _labels(words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]) -> Int[Tensor, "Q W L"]:
+    given = words[..., -LABEL_COLUMNS:] * mask[..., None]
+    most = torch.tensor([ACTIONS, ENTITIES, *[len(ROLES)] * ACTIONS], device=words.device)
+    wrong = given[(given != given.round()) | (given < 0) | (given > most)]
+    if len(wrong):
+        raise DataError(
+            f"the last {LABEL_COLUMNS} columns of the words hold {wrong[0].item():.4g}, which is no role: the graph backbone "
+            "reads words of prvr extract VIDEOS FEATURES --words roles:VECTORS.txt+PIPELINE"
+        )
+    return given.long()
+
+
+def _largest(rows: Tensor, slots: Int[Tensor, "Q W"]) -> Tensor:
+    """The maximum of the rows (Q, W, X) of each slot, (Q, NODES, X); 0 for a slot without any."""
+    empty = rows.new_zeros(len(rows), NODES, rows.shape[-1])
+    place = slots[..., None].expand_as(rows)
+    return empty.scatter_reduce(1, place, rows, reduce="amax", include_self=False)

@@ -1,0 +1,309 @@
+"""The papers' tables and figures: what each compares, and what was published.
+
+A row is a change to the settings of DL-DKD or DL-DKD++ on a data set. Published figures are R@1/5/10/100/SumR, or SumR
+alone, by collection; their sources are the supplementary material of DL-DKD (ICCV 2023) and the README of its authors'
+repository (spec/published-numbers 1.1, spec/methods 2.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from prvr.config import to_dict
+from prvr.errors import SettingError, nearest
+from prvr.nn.distillation import Distillation
+from prvr.train.presets.baselines import DYNAMIC, FIXED
+
+Figures = tuple[float, ...]
+Text = Literal["words", "vectors", "roles"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system of a table.
+
+    base: the preset that it starts from, such as `dl-dkd` or `dl-dkd++`; "" for the teacher alone, which learns nothing.
+    changes: to the settings of that preset, or to its distillation. text: which of the caption features it reads.
+    teachers: places of its teachers among those given. taught_by: rows that are trained first and teach it by their scores.
+    experts: places of teachers whose frames it reads beside its own. sentences: those whose sentences it reads beside its words.
+    published: what the paper reports for it, by collection.
+    fusion: how the test is scored: as the model does it itself; for a model of two spaces by least and greatest of all the
+        test; or with its first teacher beside it (`prvr.train.fusion`).
+    """
+
+    name: str
+    base: str = "dl-dkd"
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    text: Text = "words"
+    teachers: tuple[int, ...] = (0,)
+    taught_by: tuple[Row, ...] = ()
+    experts: tuple[int, ...] = ()
+    sentences: tuple[int, ...] = ()
+    published: Mapping[str, Figures] = field(default_factory=dict)
+    fusion: Literal["own", "test_matrix", "teacher"] = "own"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows side by side, each compared with the first one, the reference.
+
+    source: where the paper has it. claim: what the paper reads from it.
+    sweep: values of beta at which every row is scored, for the figures; without it a row is scored as it was trained.
+    costs: whether what each row costs is measured, too, and drawn beside what it reaches.
+    ratios: whether SumR is counted by moment-to-video ratio, too, and drawn.
+    """
+
+    name: str
+    title: str
+    source: str
+    claim: str
+    rows: tuple[Row, ...]
+    sweep: tuple[float, ...] = ()
+    costs: bool = False
+    ratios: bool = False
+
+
+_EXPERTS = Row("collaborative experts, not taught", "collaborative-experts", teachers=())
+_OTHER_TEXT = Row("teacher: word vectors", "collaborative-experts", text="vectors", teachers=())
+_MORE_EXPERTS = Row("teacher: one expert more", "collaborative-experts", teachers=(), experts=(0,))
+
+NONE = {"soft_targets": False, "distillation_weight": 0.0}
+PLAIN = Row("DL-DKD", published={"tvr": (14.4, 34.9, 45.8, 84.9, 179.9), "activitynet": (8.0, 25.0, 37.5, 77.1, 147.6)})
+PLUS = Row(
+    "DL-DKD++",
+    "dl-dkd++",
+    published={
+        "tvr": (15.3, 36.0, 47.5, 86.0, 184.8),
+        "activitynet": (8.3, 25.5, 38.3, 77.8, 149.9),
+        "charades": (1.9, 7.1, 12.3, 49.8, 71.1),
+    },
+)
+HYBRID = Row("hybrid", published=PLAIN.published)
+TWO_BRANCHES = (
+    HYBRID,
+    Row("Dual-inheritance", changes={"branches": ("inheritance", "inheritance")}),
+    Row("Dual-exploration", changes={"branches": ("exploration", "exploration")}),
+)
+
+
+def _distilled(name: str, target: str, loss: str, tvr: Figures, activitynet: Figures) -> Row:
+    changes = {"distillation_target": target, "distillation_loss": loss}
+    return Row(name, changes=changes, published={"tvr": tvr, "activitynet": activitynet})
+
+
+# Each method as it is: its name, its preset, and what is published for it on TVR, ActivityNet Captions and Charades-STA.
+_PEERS = """
+HGR                  | hgr              | 1.7/4.9/8.3/35.2/50.1     | 4.0/15.0/24.8/63.2/107.0 | 1.2/3.8/7.3/33.4/45.7
+Dual Encoding        | dual-encoding    | 123.4                    | 121.7
+DE++                 | dual-encoding++  | 8.8/21.9/30.2/67.4/128.3 | 5.3/18.4/29.2/68.0/121.0 | 1.7/5.6/9.6/37.1/54.1
+RIVRL                | rivrl            | 9.4/23.4/32.2/70.6/135.6 | 5.2/18.0/28.2/66.4/117.8 | 1.6/5.6/9.4/37.7/54.3
+XML                  | xml              | 10.0/26.5/37.3/81.3/155.1 | 5.3/19.4/30.6/73.1/128.4 | 1.6/6.0/10.1/46.9/64.6
+ReLoCLNet            | reloclnet        | 10.7/28.1/38.1/80.3/157.1 | 5.7/18.9/30.0/72.0/126.6 | 1.2/5.4/10.0/45.6/62.3
+MS-SL                | ms-sl            | 13.5/32.1/43.4/83.4/172.4 | 7.1/22.5/34.7/75.8/140.1 | 1.8/7.1/11.8/47.7/68.4
+MS-SL++              | ms-sl++          | 13.6/33.1/44.2/83.5/174.5 | 7.0/23.1/35.2/75.8/141.1 | 1.8/7.6/12.0/48.4/69.7
+GMMFormer            | gmmformer        | 13.9/33.3/44.5/84.9/176.6 | 8.3/24.9/36.7/76.1/146.0 | 2.1/7.8/12.5/50.6/72.9
+GMMFormer v2         | gmmformer-v2     | 16.2/37.6/48.8/86.4/189.1 | 8.9/27.1/40.2/78.7/154.9 | 2.5/8.6/13.9/53.2/78.2
+HLFormer             | hlformer         | 15.7/37.1/48.5/86.4/187.7 | 8.7/27.1/40.1/79.0/154.9 | 2.6/8.5/13.7/54.0/78.7
+MS-SL with RAL       | ms-sl+ral        | 179.1                    | 143.0
+GMMFormer with RAL   | gmmformer+ral    | 186.1                    | 147.7
+GMMFormer v2 with RAL | gmmformer-v2+ral | 198.8                   | 156.1
+"""
+
+
+def _peer(line: str) -> Row:
+    name, base, *published = (part.strip() for part in line.split("|"))
+    figures = (tuple(float(value) for value in each.split("/")) for each in published)
+    by_collection = dict(zip(("tvr", "activitynet", "charades"), figures, strict=False))
+    return Row(name, base, text="roles" if base == "hgr" else "words", published=by_collection)
+
+
+PEERS = {row.base: row for row in map(_peer, _PEERS.strip().splitlines())}
+
+
+def _of_matrices(name: str, distillation: Distillation, msrvtt: Figures) -> Row:
+    return Row(name, "dual-encoding", to_dict(distillation), published={"msrvtt": msrvtt})
+
+
+_MAIN = (PLUS, PLAIN, Row("without distillation", changes=NONE), Row("teacher, zero-shot", base=""))
+_ALL = (
+    Table(
+        "main",
+        "DL-DKD, DL-DKD++ and what they are measured against",
+        "DL-DKD, main results; README of HuiGuanLab/DL-DKD",
+        "distillation helps, and soft targets add to it",
+        _MAIN,
+    ),
+    Table(
+        "ratio",
+        "SumR by moment-to-video ratio",
+        "MS-SL, DL-DKD and their followers plot it (no figures that we have; spec/data 4.4)",
+        "not at hand; the plot shows how each fares where little of a video is what was asked for",
+        _MAIN,
+        ratios=True,
+    ),
+    Table(
+        "decay",
+        "Decay of the teacher's weight",
+        "DL-DKD, decay strategies (the paper prints no figures that we have; spec/methods 2.1)",
+        "a weight that decays beats a fixed one where the teacher is mediocre; exponential is slightly best",
+        (
+            Row("exponential"),
+            *(Row(name, changes={"distillation_decay": name}) for name in ("fixed", "linear", "sigmoid")),
+        ),
+    ),
+    Table(
+        "distillation",
+        "What is distilled, and with which loss",
+        "DL-DKD, supplementary Tables 2 and 3",
+        "similarities beat features, KL beats MSE",
+        (
+            _distilled("similarity, KL", "frame_profile", "kl", *(PLAIN.published[name] for name in ("tvr", "activitynet"))),
+            _distilled(
+                "similarity, MSE", "frame_profile", "mse", (13.7, 33.4, 44.6, 83.6, 175.4), (6.9, 22.5, 35.3, 77.1, 142.1)
+            ),
+            _distilled("feature, KL", "feature", "kl", (14.0, 33.3, 44.2, 83.6, 175.0), (6.8, 22.3, 34.6, 75.6, 139.2)),
+            _distilled("feature, MSE", "feature", "mse", (13.6, 32.7, 43.9, 83.2, 173.4), (6.6, 22.2, 34.5, 75.7, 138.9)),
+        ),
+    ),
+    Table(
+        "branches",
+        "One branch, the same twice, or one of each",
+        "DL-DKD, branches (no figures that we have) and supplementary Figure 2",
+        "hybrid beats two of the same, which beat one; inheritance beats exploration",
+        (
+            *TWO_BRANCHES,
+            Row("inheritance alone", changes={"branches": ("inheritance",)}),
+            Row("exploration alone", changes={"branches": ("exploration",)}),
+        ),
+    ),
+    Table(
+        "beta",
+        "The weight of the second branch at search time",
+        "DL-DKD, supplementary Figures 1 and 2",
+        "0.3 is best, and the hybrid is ahead of both pairs of equal branches at every weight",
+        TWO_BRANCHES,
+        sweep=tuple(step / 10 for step in range(11)),
+    ),
+    Table(
+        "soft-targets",
+        "One-hot and soft targets",
+        "DL-DKD++, abstract (its tables were not at hand)",
+        "soft targets that evolve add to distillation",
+        (
+            PLUS,
+            Row("soft, not evolving", "dl-dkd++", {"hard_fraction_decay": "fixed", "mixing_decay": "fixed"}),
+            Row("one-hot", "dl-dkd++", {"soft_targets": False}),
+            Row("soft, random hard part, detached", "dl-dkd++", {"hard_part": "random", "detach_self_targets": True}),
+        ),
+    ),
+    Table(
+        "teachers",
+        "One teacher and several",
+        "DL-DKD, introduction: single- and multiple-teacher distillation (no figures that we have)",
+        "two teachers beat one",
+        (
+            Row("both teachers", teachers=(0, 1)),
+            Row("first teacher", teachers=(0,)),
+            Row("second teacher", teachers=(1,)),
+            Row("first teacher, zero-shot", base="", teachers=(0,)),
+            Row("second teacher, zero-shot", base="", teachers=(1,)),
+        ),
+    ),
+    Table(
+        "text",
+        "Text backbone",
+        "DL-DKD, supplementary Table 4 (SumR)",
+        "RoBERTa beats Bi-GRU, which beats the graph",
+        (
+            Row("RoBERTa", published={"tvr": (179.9,), "activitynet": (147.6,)}),
+            Row(
+                "Bi-GRU",
+                changes={"text_backbone": "bi_gru"},
+                text="vectors",
+                published={"tvr": (145.1,), "activitynet": (137.3,)},
+            ),
+            Row("graph", changes={"text_backbone": "graph"}, text="roles", published={"tvr": (103.6,), "activitynet": (125.4,)}),
+        ),
+    ),
+    Table(
+        "msrvtt",
+        "Dual Encoding with distillation, whole videos",
+        "DL-DKD, supplementary Table 1 (MSR-VTT)",
+        "distillation helps whole-video retrieval too, and a weight that decays more than a fixed one",
+        (
+            Row("Dual Encoding", "dual-encoding", published={"msrvtt": (10.5, 28.4, 38.9, 89.5, 167.2)}),
+            _of_matrices("fixed distillation", FIXED, (11.1, 30.0, 41.0, 89.2, 171.3)),
+            _of_matrices("dynamic distillation", DYNAMIC, (11.7, 30.9, 42.0, 91.8, 176.4)),
+        ),
+    ),
+    Table(
+        "teachtext",
+        "Teachers that read other text, or see more",
+        "TeachText (ICCV 2021), main table and more modalities (on its data sets; the tables were not at hand)",
+        "text-encoder teachers make the student better, teachers with more experts too, and it costs nothing at search time",
+        (
+            _EXPERTS,
+            Row("TeachText, two texts", "teachtext", teachers=(), taught_by=(_EXPERTS, _OTHER_TEXT)),
+            Row("TeachText, one expert more", "teachtext", teachers=(), taught_by=(_MORE_EXPERTS,)),
+            Row("TeachText, both", "teachtext", teachers=(), taught_by=(_EXPERTS, _OTHER_TEXT, _MORE_EXPERTS)),
+            _OTHER_TEXT,
+            _MORE_EXPERTS,
+        ),
+    ),
+    Table(
+        "peers",
+        "Every method, its figures and its costs",
+        "DL-DKD, Table 4 of each data set, and what followed (spec/published-numbers 1.1)",
+        "a distilled student is ahead of those that learn alone, and the follow-ups of MS-SL ahead of MS-SL",
+        (
+            PLUS,
+            PLAIN,
+            Row("DL-DKD without distillation", changes=NONE),
+            *PEERS.values(),
+            Row("collaborative experts", "collaborative-experts", teachers=()),
+            Row("TeachText, one expert more", "teachtext", teachers=(), taught_by=(_MORE_EXPERTS,)),
+            Row("MS-SL with dynamic distillation", "ms-sl+dynamic"),
+            Row("GMMFormer v2 with soft targets", "gmmformer-v2+soft"),
+            Row("DL-DKD++ beside its teacher", "dl-dkd++", fusion="teacher"),
+            Row("DL-DKD++, the teacher's features beside its own", "dl-dkd++", experts=(0,), sentences=(0,)),
+            Row("prvr-best", "prvr-best", experts=(0,), sentences=(0,), fusion="teacher"),
+            Row("zero-shot, best frame", base=""),
+            Row("zero-shot, best clip", base="", changes={"parts": "clips"}),
+            Row("zero-shot, clips and frames", base="", changes={"parts": "clips_and_frames"}),
+            Row("zero-shot, best segment", base="", changes={"parts": "segments"}),
+            Row("zero-shot, best segment, propagated", base="", changes={"parts": "propagated"}),
+            Row("zero-shot, consensus of segments (TF-PRVR)", base="", changes={"parts": "consensus"}),
+        ),
+        costs=True,
+    ),
+    Table(
+        "fusion",
+        "How DE++ fuses its two spaces",
+        "DE++ (TPAMI 2021), as this field's papers print it for their data sets",
+        "the latent space and that of concepts are fused by the least and the greatest score of the whole test",
+        (
+            Row("each query calibrated by itself", "dual-encoding++"),
+            Row(
+                "over the whole test, as published",
+                "dual-encoding++",
+                published=PEERS["dual-encoding++"].published,
+                fusion="test_matrix",
+            ),
+            Row("latent space alone", "dual-encoding++", {"latent_weight": 1.0}),
+        ),
+    ),
+)
+TABLES: dict[str, Table] = {table.name: table for table in _ALL}
+
+
+def table(name: str) -> Table:
+    """A table by name.
+
+    Raises:
+        SettingError: there is none of that name; the nearest is suggested.
+    """
+    if name not in TABLES:
+        raise SettingError(f"unknown table {name!r}; {nearest(name, TABLES)}")
+    return TABLES[name]

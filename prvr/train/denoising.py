@@ -1,0 +1,80 @@
+"""Captions that say little of their own video, found by teachers and left out of training (TeachText; spec/methods 3).
+
+A caption is kept where its own video ranks below `below` in the train gallery. The ranks are out of fold: a teacher that has
+learned a caption ranks it too well, so each part of the videos is ranked by a teacher that was trained on the others.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from prvr.datasets import Dataset
+from prvr.errors import DataError, SettingError
+from prvr.features.sources import Reads
+from prvr.train.loop import Data, Recipe, train_student
+from prvr.train.similarities import Similarities, similarities
+
+Combine = Literal["mean", "median", "any", "all"]
+# Which rank of several teachers' must be below the threshold. How TeachText does it is not known.
+COMBINED: Mapping[Combine, Callable[[Sequence[int]], Any]] = {"mean": np.mean, "median": np.median, "any": np.min, "all": np.max}
+
+
+def out_of_fold_ranks(
+    out: Path, recipe: Recipe, *, reads: Reads, data: Data, folds: int = 5, device: str = "cpu"
+) -> dict[str, int]:
+    """The rank of each caption's own video among all train videos, 1 the best, by a teacher that never saw either.
+
+    The teachers' runs are kept in OUT/fold0, OUT/fold1, ... and go on where they were cut off; all have `data.dev` to choose
+    their epochs on.
+
+    Raises:
+        SettingError: fewer than two folds, or more than there are videos.
+    """
+    videos = sorted({caption.video for caption in data.train.captions})
+    if not 2 <= folds <= len(videos):
+        raise SettingError(f"folds is {folds}; take from 2 to the {len(videos)} videos that have captions")
+    random.Random(recipe.training.seed).shuffle(videos)
+    fold_of = {video: place % folds for place, video in enumerate(videos)}
+    ranks: dict[str, int] = {}
+    for fold in range(folds):
+        inside, outside = (
+            replace(data.train, captions=tuple(c for c in data.train.captions if (fold_of[c.video] == fold) is held))
+            for held in (True, False)
+        )
+        teacher = train_student(out / f"fold{fold}", recipe, reads=reads, data=replace(data, train=outside), device=device)
+        ranks |= _ranks(similarities(teacher, inside, data.features), inside)
+    return ranks
+
+
+def denoised(dataset: Dataset, ranks: Sequence[Mapping[str, int]], *, below: int, combine: Combine = "mean") -> Dataset:
+    """The split with those captions alone whose combined rank is below a threshold; videos stay in the gallery.
+
+    Args:
+        ranks: one for each teacher, by caption id.
+        combine: what must be below: the mean rank, the median, that of any teacher or of all.
+
+    Raises:
+        DataError: a caption has no rank, or none is left.
+    """
+    for caption in dataset.captions:
+        if not ranks or any(caption.id not in its for its in ranks):
+            raise DataError(f"caption {caption.id!r} has no rank by every teacher; rank the split that is to be denoised")
+    kept = tuple(c for c in dataset.captions if COMBINED[combine]([its[c.id] for its in ranks]) < below)
+    if not kept:
+        raise DataError(f"no caption of {len(dataset.captions)} ranks its own video below {below}; take a higher threshold")
+    return replace(dataset, captions=kept)
+
+
+def _ranks(said: Similarities, dataset: Dataset) -> dict[str, int]:
+    ranks = {}
+    for caption in dataset.captions:
+        row = said.scores[said.rows[caption.id]]
+        # Videos that score as well stand before it: a teacher that cannot tell them apart does not know.
+        ranks[caption.id] = int((row >= row[said.columns[caption.video]]).sum())
+    return ranks

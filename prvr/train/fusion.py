@@ -1,0 +1,84 @@
+"""How much a teacher weighs beside a trained student: found on held-out captions, the student's own weights as they are.
+
+S = (1 - w) S_student + w S_teacher. Among steps of `STEP` we take the least w that a paired bootstrap over videos (95 %) cannot
+tell from the best one, and not the best one: a teacher may have been trained on what is held out here, its captions or its
+pictures, and looks better there than on what comes later (LOG.md, 2026-11-21; docs/decisions/0024).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import nn
+
+from prvr.config import to_dict
+from prvr.datasets import Dataset
+from prvr.errors import SettingError
+from prvr.evaluate.compare import bootstrap, ranked
+from prvr.evaluate.evaluation import evaluate_model, run_of
+from prvr.evaluate.runs import Run
+from prvr.features import FeatureSet
+from prvr.features.sources import Reads, joined
+from prvr.methods import checkpoint as checkpoints
+from prvr.methods.beside_teacher import BesideTeacher, BesideTeacherConfig
+from prvr.methods.calibration import fit
+from prvr.methods.checkpoint import Checkpoint
+
+STEP = 0.05
+WEIGHTS = tuple(round(STEP * step, 2) for step in range(round(1 / STEP) + 1))
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """A student and its teacher as one checkpoint, the weight that the teacher has in it, and SumR on dev by weight."""
+
+    checkpoint: Checkpoint
+    weight: float
+    sums: dict[float, float]
+
+
+def fuse(
+    student: Checkpoint, student_reads: FeatureSet, teacher: Checkpoint, teacher_reads: FeatureSet, *, dev: Dataset
+) -> Fusion:
+    """Puts a zero-shot teacher beside a student.
+
+    Raises:
+        SettingError: the student reads no words, or the teacher is none.
+        DataError: features are missing.
+    """
+    if student.model.reading.text != "words" or student.model.reading.label_columns or teacher.method != "zero_shot":
+        raise SettingError(
+            f"{student.method} and {teacher.method} cannot stand side by side; take a student that reads words alone, "
+            "and a teacher's name"
+        )
+    asked = [(student, student_reads), (teacher, teacher_reads)]
+    own, said = (run_of(evaluate_model(one.model, dev, features), dev, system=one.method) for one, features in asked)
+    weight, sums = best_weight(own, said)
+    settings = BesideTeacherConfig(
+        student.method, json.dumps(to_dict(student.settings)), teacher.reads.frames.columns, teacher_weight=weight
+    )
+    reads = Reads(*(joined([getattr(one.reads, side) for one in (student, teacher)]) for side in ("frames", "text")))
+    made = checkpoints.build("beside_teacher", settings, reads)
+    assert isinstance(made.model, BesideTeacher)
+    assert isinstance(student.model, nn.Module)
+    made.model.student.load_state_dict(student.model.state_dict())
+    made.model.eval()
+    about = {**student.about, "fusion": {"weight": weight, "dev SumR": {f"{w:g}": value for w, value in sums.items()}}}
+    mixed = _mixed(own, said, weight)
+    return Fusion(replace(made, about=about, calibration=fit(mixed.scores, mixed.correct, split=dev.split)), weight, sums)
+
+
+def best_weight(student: Run, teacher: Run) -> tuple[float, dict[float, float]]:
+    """The least weight of the teacher that cannot be told from the best, and SumR by weight."""
+    by_weight = {weight: ranked(_mixed(student, teacher, weight), name=f"{weight:g}") for weight in WEIGHTS}
+    sums = {weight: float(one.values[:, 0].mean()) for weight, one in by_weight.items()}
+    best = by_weight[max(sums, key=sums.__getitem__)]
+    missing = np.stack([best.values[:, 0] - one.values[:, 0] for one in by_weight.values()], axis=1)
+    low, _ = bootstrap(missing, best.video)
+    return next(weight for weight, least in zip(WEIGHTS, low.tolist(), strict=True) if least <= 0), sums
+
+
+def _mixed(student: Run, teacher: Run, weight: float) -> Run:
+    return replace(student, scores=(1 - weight) * student.scores + weight * teacher.scores)

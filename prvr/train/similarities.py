@@ -1,0 +1,140 @@
+"""What a trained model says of a split, kept for students: its score of every caption with every video.
+
+A folder: `scores.npy`, (Q, V) in float16 and read from the memory map, and `about.json` with the ids and whose they are.
+A teacher that is kept like this may read other features than its student, and is not needed any more while that learns.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from prvr.batch import check_widths
+from prvr.datasets import Dataset
+from prvr.errors import DataError
+from prvr.evaluate.evaluation import encode_captions
+from prvr.evaluate.runs import BROKEN
+from prvr.features import FeatureSet, check
+from prvr.files import write_json, write_whole
+from prvr.index.encode import add_videos
+from prvr.index.exact import ExactIndex
+from prvr.methods.checkpoint import Checkpoint, features_for
+
+SCORES, ABOUT = "scores.npy", "about.json"
+CAPTIONS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class Similarities:
+    """Scores (Q, V), and the rows of captions and the columns of videos by id; `about` says which model gave them."""
+
+    scores: Float[np.ndarray, "Q V"]
+    rows: Mapping[str, int]
+    columns: Mapping[str, int]
+    about: Mapping[str, Any]
+
+    def of(self, captions: Sequence[str], videos: Sequence[str]) -> Float[Tensor, "Q V"]:
+        """The scores of some captions with some videos.
+
+        Raises:
+            DataError: one of them was not there when the scores were made.
+        """
+        for what, ids, known in (("caption", captions, self.rows), ("video", videos, self.columns)):
+            missing = next((id for id in ids if id not in known), None)
+            if missing is not None:
+                raise DataError(f"the teacher never scored {what} {missing!r}; make its similarities again, on this split")
+        rows, columns = [self.rows[id] for id in captions], [self.columns[id] for id in videos]
+        return torch.from_numpy(self.scores[rows][:, columns].astype(np.float32))
+
+
+def keep_similarities(path: Path, checkpoint: Checkpoint, dataset: Dataset, features: FeatureSet) -> Similarities:
+    """The similarities of a split by a model, from `path` where they are that model's, and else made and written there.
+
+    Raises:
+        DataError: features are missing, or others than the model reads.
+    """
+    captions = [caption.id for caption in dataset.captions]
+    wanted = {
+        "model": checkpoint.fingerprint,
+        "split": f"{dataset.name}/{dataset.split}",
+        "captions": captions,
+        "videos": list(dataset.video_ids),
+    }
+    if not _says(path / ABOUT, wanted):
+        whole = io.BytesIO()
+        np.save(whole, similarities(checkpoint, dataset, features).scores.astype(np.float16), allow_pickle=False)
+        (path / ABOUT).unlink(missing_ok=True)
+        write_whole(path / SCORES, whole.getvalue())
+        # Last: a folder that has it is whole.
+        write_json(path / ABOUT, wanted)
+    return open_similarities(path)
+
+
+def open_similarities(path: Path) -> Similarities:
+    """Similarities as `keep_similarities` wrote them.
+
+    Raises:
+        DataError: there are none, or they are broken.
+    """
+    try:
+        about = json.loads((path / ABOUT).read_text())
+        rows, columns = ({id: place for place, id in enumerate(about.pop(name))} for name in ("captions", "videos"))
+        scores = np.load(path / SCORES, mmap_mode="r", allow_pickle=False)
+    except (*BROKEN, AttributeError) as problem:
+        raise DataError(f"{path} holds no similarities ({type(problem).__name__}: {problem}); make them again") from None
+    if scores.shape != (len(rows), len(columns)) or not np.issubdtype(scores.dtype, np.floating):
+        raise DataError(
+            f"{path / SCORES} is {scores.dtype} of shape {scores.shape}, for {len(rows)} captions and {len(columns)} videos; "
+            "make them again"
+        )
+    return Similarities(scores, rows, columns, about)
+
+
+def similarities(checkpoint: Checkpoint, dataset: Dataset, features: FeatureSet) -> Similarities:
+    """What a model says of a split, in memory.
+
+    Raises:
+        DataError: features are missing, or others than the model reads.
+    """
+    read = features.without_teachers
+    check(dataset, read)
+    check_widths(read, checkpoint.model.reading)
+    index = ExactIndex(checkpoint.model)
+    add_videos(index, dataset.video_ids, read.frames)
+    captions = [caption.id for caption in dataset.captions]
+    parts = []
+    for start in range(0, len(captions), CAPTIONS_AT_ONCE):
+        queries = encode_captions(checkpoint.model, captions[start : start + CAPTIONS_AT_ONCE], read.text)
+        parts.append(index.scores(queries).numpy().astype(np.float32))
+    rows, columns = ({id: place for place, id in enumerate(ids)} for ids in (captions, index.ids))
+    return Similarities(np.concatenate(parts), rows, columns, {"model": checkpoint.fingerprint})
+
+
+def _says(path: Path, wanted: Mapping[str, Any]) -> bool:
+    try:
+        return bool(json.loads(path.read_text()) == wanted)
+    except (OSError, ValueError):
+        return False
+
+
+def kept_similarities(
+    features: str | Path, teachers: Sequence[Checkpoint], train: Dataset, *, out: Path
+) -> tuple[Similarities, ...]:
+    """What trained models say of a train split, each from the features that it reads; kept in OUT/0, OUT/1, ...
+
+    Raises:
+        DataError: their features are not there, or not those that they were trained on.
+    """
+    return tuple(
+        keep_similarities(out / str(place), teacher, train, features_for(features, teacher))
+        for place, teacher in enumerate(teachers)
+    )

@@ -1,0 +1,475 @@
+"""The commands, from a folder of real video files to hits and figures, and what they say when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import Answer, Prvr, says
+from safetensors.torch import load_file, save_file
+from tiny_encoders import make_clip, make_roberta
+from tiny_videos import SECONDS, plain, write_video
+from waiting import until
+
+from prvr import cli
+from prvr.evaluate.runs import Run, save_run
+from prvr.features.packed import Packed
+from prvr.methods import checkpoint as checkpoints
+from prvr.methods.calibration import fit
+
+COLOURS_SHOWN = [(first, second) for first in range(5) for second in range(5) if first != second][:12]
+SETTINGS = ["hidden=16", "heads=2", "epochs=3", "batch_videos=4", "lr=1e-3"]
+
+
+@dataclass
+class World:
+    """A folder of videos with captions, two encoders, their features and a trained run."""
+
+    videos: Path
+    clip: Path
+    roberta: Path
+    features: Path
+    run: Path
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Twelve videos of two colours, two seconds each, with a caption for each."""
+    root = tmp_path_factory.mktemp("world")
+    world = World(root / "videos", root / "tiny-clip", root / "tiny-roberta", root / "features", root / "run")
+    world.videos.mkdir()
+    lines = []
+    for number, colours in enumerate(COLOURS_SHOWN):
+        name = f"video_{number:02d}.mp4"
+        frames = [(100 * n, plain(SECONDS[colours[n // 20]])) for n in range(40)]
+        write_video(world.videos / name, frames)
+        for k, colour in enumerate(colours):
+            text = f"a {SECONDS[colour]} picture"
+            lines.append({"video": name, "text": text, "start": 2.0 * k, "end": 2.0 * k + 2})
+    (world.videos / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    make_clip(world.clip)
+    make_roberta(world.roberta)
+    from prvr.extract.folder import extract_folder
+
+    extract_folder(world.videos, world.features, encoders=[world.clip], words=[world.roberta], rate=2.0)
+    return world
+
+
+@pytest.fixture
+def world(made: World, tmp_path: Path) -> World:
+    """A copy of one's own."""
+    shutil.copytree(made.videos.parent, tmp_path / "world")
+    own = tmp_path / "world"
+    return World(*(own / path.name for path in vars(made).values()))
+
+
+def train(prvr: Prvr, world: World, *more: object) -> Answer:
+    names = ["--words", "tiny_roberta", "--teacher", "tiny_clip"]
+    return prvr("train", world.videos, world.features, world.run, *names, *SETTINGS, *more)
+
+
+def test_the_whole_way(prvr: Prvr, world: World, tmp_path: Path) -> None:
+    features = tmp_path / "features"
+    answer = prvr("extract", world.videos, features, "--encoder", world.clip, "--words", world.roberta, "--rate", 2, "--json")
+    assert answer.status == 0, answer.err
+    assert {name: counts["done"] for name, counts in answer.json["extracted"].items()} == {
+        "tiny_clip/frames": 12,
+        "tiny_clip/sentences": 24,
+        "tiny_roberta/words": 24,
+    }
+    again = prvr("extract", world.videos, features, "--encoder", world.clip, "--rate", 2)
+    assert "tiny_clip/frames: 0 done, 12 kept, 0 dropped, 0 problems" in again.out
+
+    trained = train(prvr, world, "--json")
+    assert trained.status == 0, trained.err
+    assert (world.run / "curves.png").exists()
+    assert len((world.run / "history.jsonl").read_text().splitlines()) == 3
+
+    figures = prvr("evaluate", world.videos, world.features, "--model", world.run, "--json").json
+    assert figures["videos"] == 3
+    assert figures["r100"] == 100
+    assert set(figures["moments"]) == {"0.3", "0.5", "0.7"}
+    teacher = prvr("evaluate", world.videos, world.features, "--zero-shot", "tiny_clip", "--split", "all")
+    assert "24 queries, 12 videos" in teacher.out
+    assert "IoU>=0.5" in teacher.out
+
+    gallery = tmp_path / "gallery"
+    assert "12 added" in prvr("index", world.videos, gallery, "--model", world.run).out
+    assert "0 added, 12 kept" in prvr("index", world.videos, gallery, "--model", world.run).out
+    answer = prvr("search", gallery, "a red picture", "-k", 3, "--json")
+    assert len(answer.json["hits"]) == 3
+    for hit in answer.json["hits"]:
+        assert 0 <= hit["start"] < hit["end"] <= 4.1
+    plain_text = prvr("search", gallery, "a red picture", "-k", 2)
+    assert len(plain_text.out.splitlines()) == 2
+
+
+def test_search_serves_what_evaluate_counts(prvr: Prvr, world: World, tmp_path: Path) -> None:
+    from prvr.datasets.folder import load
+    from prvr.evaluate.evaluation import evaluate_model
+    from prvr.methods.checkpoint import features_for
+    from prvr.search import open_index
+
+    train(prvr, world)
+    gallery = tmp_path / "gallery"
+    assert prvr("index", world.videos, gallery, "--model", world.run, "--dtype", "float32").status == 0
+    checkpoint = checkpoints.load(world.run)
+    dataset = load(world.videos, "all")
+    counted = evaluate_model(checkpoint.model, dataset, features_for(world.features, checkpoint))
+    searched = open_index(gallery)
+    for caption, scores in zip(dataset.captions, counted.scores, strict=True):
+        hits = {hit.video: hit.score for hit in searched.search(caption.text, k=12)}
+        np.testing.assert_allclose([hits[video] for video in counted.videos], scores, atol=1e-5)
+
+
+def test_zero_shot_index_grows_changes_and_shrinks(prvr: Prvr, world: World, tmp_path: Path) -> None:
+    gallery = tmp_path / "gallery"
+    options = [gallery, "--zero-shot", world.clip, "--rate", 2]
+    assert "12 added" in prvr("index", world.videos, *options).out
+    (world.videos / "video_00.mp4").unlink()
+    write_video(world.videos / "video_01.mp4", [(100 * n, plain("white")) for n in range(20)])
+    write_video(world.videos / "new.mp4", [(100 * n, plain("black")) for n in range(20)])
+    assert "2 added, 10 kept, 1 dropped" in prvr("index", world.videos, *options).out
+    found = {hit["video"] for hit in prvr("search", gallery, "a picture", "-k", 50, "--json").json["hits"]}
+    assert "new.mp4" in found
+    assert "video_00.mp4" not in found
+    assert len(found) == 12
+
+
+def test_bad_files_do_not_stop_the_folder(prvr: Prvr, world: World, tmp_path: Path) -> None:
+    (world.videos / "empty.mp4").write_bytes(b"")
+    (world.videos / "text.mp4").write_text("this is not a video\n" * 50)
+    whole = (world.videos / "video_03.mp4").read_bytes()
+    (world.videos / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    answer = prvr("index", world.videos, tmp_path / "gallery", "--zero-shot", world.clip)
+    assert answer.status == 0
+    assert "12 added" in answer.out
+    lines = [line for line in answer.err.splitlines() if line.startswith("prvr: ")]
+    assert [line.split(": ")[1] for line in lines] == ["cut.mp4", "empty.mp4", "text.mp4"]
+    extracted = prvr("extract", world.videos, tmp_path / "features", "--encoder", world.clip)
+    assert "12 done, 0 kept, 0 dropped, 3 problems" in extracted.out
+
+
+def test_an_index_of_another_checkpoint(prvr: Prvr, world: World, tmp_path: Path) -> None:
+    train(prvr, world)
+    assert prvr("index", world.videos, tmp_path / "gallery", "--model", world.run).status == 0
+    mine = checkpoints.load(world.run).fingerprint
+    world.run = world.run.with_name("other")
+    train(prvr, world, "seed=5")
+    other = checkpoints.load(world.run).fingerprint
+    says(prvr("index", world.videos, tmp_path / "gallery", "--model", world.run), mine, other, "another folder")
+    says(prvr("search", tmp_path / "gallery", "a red picture", "--model", world.run), mine, other)
+
+
+def test_wrong_settings(prvr: Prvr, world: World) -> None:
+    says(train(prvr, world, "marign=0.3"), "unknown setting 'marign'; did you mean 'margin'?")
+    says(train(prvr, world, "margin"), "'margin' is not a setting", "key=value")
+    says(train(prvr, world, "margin=wide"), "margin is 'wide'", "a number")
+    says(train(prvr, world, "--preset", "dl-dkd+"), "unknown preset 'dl-dkd+'; did you mean 'dl-dkd++'?")
+    says(train(prvr, world, "distillation_decay=exponentia"), "did you mean 'exponential'?")
+    says(train(prvr, world, "heads=3"), "hidden 16 is not a multiple of heads 3")
+    assert not world.run.exists()
+
+
+def test_features_that_are_not_there(prvr: Prvr, world: World, tmp_path: Path) -> None:
+    answer = prvr("train", world.videos, world.features, world.run, "--words", "tiny_robert", "--teacher", "tiny_clip")
+    says(answer, "no words features of 'tiny_robert'", "did you mean 'tiny_roberta'?")
+    says(prvr("train", world.videos, world.features, world.run, "--words", "tiny_roberta"), "--teacher NAME", "--frames NAME")
+    says(prvr("evaluate", world.videos, tmp_path / "none", "--zero-shot", "clip"), "prvr extract")
+    says(prvr("evaluate", world.videos, world.features, "--model", tmp_path / "none"), "no checkpoint", "prvr train")
+    says(prvr("evaluate", world.videos, world.features), "say which model")
+    says(prvr("search", tmp_path / "none", "a red picture"), "no index", "prvr index")
+
+
+def test_a_video_added_after_extraction(prvr: Prvr, world: World) -> None:
+    write_video(world.videos / "late.mp4", [(100 * n, plain("white")) for n in range(20)])
+    with open(world.videos / "captions.jsonl", "a") as file:
+        file.write(json.dumps({"video": "late.mp4", "text": "late", "split": "train"}) + "\n")
+    says(train(prvr, world), "no features for video 'late.mp4'", "1 of", "prvr extract")
+
+
+def test_a_caption_changed_after_extraction(prvr: Prvr, world: World) -> None:
+    path = world.videos / "captions.jsonl"
+    path.write_text(path.read_text().replace("a red picture", "a scarlet picture"))
+    says(train(prvr, world), "a scarlet picture", "a red picture", "run prvr extract again")
+
+
+def test_captions_that_are_wrong(prvr: Prvr, world: World) -> None:
+    path = world.videos / "captions.jsonl"
+    path.write_text('{"video": "video_00.mp4", "text": "  "}\n')
+    says(train(prvr, world), "line 1", "empty")
+    path.unlink()
+    says(train(prvr, world), "no captions at")
+
+
+def test_encoders_that_cannot(prvr: Prvr, world: World, tmp_path: Path) -> None:
+    says(prvr("extract", world.videos, tmp_path / "f", "--encoder", world.roberta), "no image side")
+    says(prvr("index", world.videos, tmp_path / "g", "--zero-shot", tmp_path / "nowhere"), "nowhere")
+    (tmp_path / "bare").mkdir()
+    says(prvr("index", tmp_path / "bare", tmp_path / "g", "--zero-shot", world.clip), "no video", "bare")
+    says(prvr("index", world.videos, tmp_path / "g"), "say which model")
+
+
+def test_an_encoder_that_is_another_one_now(prvr: Prvr, world: World, tmp_path: Path) -> None:
+    assert prvr("index", world.videos, tmp_path / "gallery", "--zero-shot", world.clip).status == 0
+    weights = world.clip / "model.safetensors"
+    save_file({name: tensor * 1.5 for name, tensor in load_file(weights).items()}, weights, metadata={"format": "pt"})
+    says(prvr("search", tmp_path / "gallery", "a red picture"), "fingerprint", "put the old one back")
+
+
+def test_an_encoder_named_from_where_one_stood(prvr: Prvr, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(world.clip.parent)
+    assert prvr("index", "videos", "gallery", "--zero-shot", "tiny-clip").status == 0
+    monkeypatch.chdir(tmp_path)
+    assert prvr("search", world.clip.with_name("gallery"), "a red picture").status == 0
+
+
+def test_an_encoder_that_has_moved(prvr: Prvr, world: World, tmp_path: Path) -> None:
+    assert prvr("index", world.videos, tmp_path / "gallery", "--zero-shot", world.clip).status == 0
+    moved = tmp_path / "moved" / world.clip.name
+    shutil.move(world.clip, moved)
+    says(prvr("search", tmp_path / "gallery", "a red picture"), "'tiny_clip'", str(world.clip), "put it back", "config.json")
+    assert "12 kept" in prvr("index", world.videos, tmp_path / "gallery", "--zero-shot", moved).out
+    assert prvr("search", tmp_path / "gallery", "a red picture").status == 0
+
+
+def test_what_an_index_cannot_change(prvr: Prvr, world: World, tmp_path: Path) -> None:
+    gallery = tmp_path / "gallery"
+    assert prvr("index", world.videos, gallery, "--zero-shot", world.clip, "--dtype", "float32").status == 0
+    assert "12 kept" in prvr("index", world.videos, gallery, "--zero-shot", world.clip).out
+    answer = prvr("index", world.videos, gallery, "--zero-shot", world.clip, "--dtype", "float16")
+    says(answer, "holds float32, not float16", "another folder")
+    says(prvr("index", world.videos, gallery, "--model", world.run, "--rate", 2), "--rate is for --zero-shot")
+
+
+def test_queries(prvr: Prvr, world: World, tmp_path: Path) -> None:
+    assert prvr("index", world.videos, tmp_path / "gallery", "--zero-shot", world.clip).status == 0
+    says(prvr("search", tmp_path / "gallery", "   "), "the query is empty")
+    says(prvr("search", tmp_path / "gallery", "red", "-k", 0), "k is 0")
+    one_word = prvr("search", tmp_path / "gallery", "red", "-k", 50)
+    assert len(one_word.out.splitlines()) == 12
+    long = prvr("search", tmp_path / "gallery", "red " * 500, "-k", 1)
+    assert long.status == 0
+
+
+def test_an_index_is_searched_in_part_copied_and_verified(prvr: Prvr, world: World, tmp_path: Path) -> None:
+    own = [{"video": f"video_{n:02d}.mp4", "camera": "north" if n < 3 else "south"} for n in range(12)]
+    (world.videos / "videos.jsonl").write_text("".join(json.dumps(line) + "\n" for line in own))
+    answer = prvr("index", world.videos, "--zero-shot", world.clip, "--rate", 2)
+    assert answer.out == f"{world.videos / '.prvr'}: 12 added, 0 kept, 0 dropped, 0 problems\n"
+    # Neither the place nor the model has to be said again.
+    assert "12 kept" in prvr("index", world.videos).out
+    found = prvr("search", world.videos, "a red picture", "--where", "camera=north", "--json").json["hits"]
+    assert {hit["video"] for hit in found} == {"video_00.mp4", "video_01.mp4", "video_02.mp4"}
+    for hit in found:
+        assert hit["start"] == hit["spans"][0]["start"]
+        assert len(hit["edges"]) == len(hit["curve"]) + 1
+        assert list(hit["branches"]) == ["teacher"]
+    assert (
+        prvr("search", world.videos, "red", "--where", "camera=south", "--where", "duration>60").out == "nothing here matches\n"
+    )
+    assert "with a score of 2 or more" in prvr("search", world.videos, "red", "--min-score", 2).out
+    says(prvr("search", world.videos, "red", "--where", "camra=north"), "no video has a field 'camra'; did you mean 'camera'?")
+    says(prvr("search", world.videos, "x" * 100_000), "the query has 100000 characters")
+
+    copied = prvr("index", "copy", world.videos, tmp_path / "copy")
+    assert copied.out == f"{tmp_path / 'copy'}: 12 written, 0 kept, 0 dropped; all 12 are the same\n"
+    searches = [prvr("search", place, "a red picture", "--json").out for place in (world.videos, tmp_path / "copy")]
+    assert searches[0] == searches[1]
+    (tmp_path / "queries.txt").write_text("a red picture\na blue picture\n")
+    verified = prvr("index", "verify", tmp_path / "copy", "--queries", tmp_path / "queries.txt")
+    assert "12 videos, 0 damaged" in verified.out
+    assert "2 queries: recall@10 1.0000 against the exact scan" in verified.out
+    for arguments in (("index", "copy"), ("index", "verify")):
+        assert f"Example: prvr {' '.join(arguments)}" in prvr(*arguments, "--help").out
+
+
+def test_a_damaged_video_is_told_and_mended(prvr: Prvr, world: World) -> None:
+    assert prvr("index", world.videos, "--zero-shot", world.clip).status == 0
+    with sqlite3.connect(world.videos / ".prvr" / "index.sqlite") as file, file.blobopen("codes", "data", 5) as blob:
+        blob.write(b"\x55" * 9)
+    file.close()
+    says(prvr("search", world.videos, "red"), "damaged", "prvr index verify", "--drop")
+    answer = prvr("index", "verify", world.videos, "--drop")
+    assert answer.status == 1
+    assert "12 videos, 1 damaged, taken out" in answer.out
+    assert "1 added, 11 kept" in prvr("index", world.videos).out
+    assert prvr("index", "verify", world.videos).status == 0
+
+
+def test_an_index_of_the_teacher_alone_is_calibrated_by_a_kept_run(prvr: Prvr, world: World, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    target = draw.integers(0, 20, 80)
+    scores = draw.normal(size=(80, 20)).astype(np.float32)
+    scores[np.arange(80), target] += 2
+    ids = (tuple(f"{kind}{n}" for n in range(size)) for kind, size in (("q", 80), ("v", 20)))
+    run = Run(scores, *ids, target=target, split="dev", system="teacher")
+    save_run(run, tmp_path / "dev.npz")
+    save_run(replace(run, queries=run.queries[:9], scores=scores[:9], target=target[:9]), tmp_path / "small.npz")
+    new = ("index", world.videos, tmp_path / "g", "--zero-shot", world.clip)
+    says(prvr(*new, "--calibrate", tmp_path / "small.npz"), "small.npz has 9 queries and 20 videos", "50 and 10 at least")
+    assert not (tmp_path / "g").exists()
+    assert prvr(*new).status == 0
+    assert prvr("search", tmp_path / "g", "red", "--json").json["measure"] == "score"
+    assert "12 kept" in prvr("index", world.videos, tmp_path / "g", "--calibrate", tmp_path / "dev.npz").out
+    asked = prvr("search", tmp_path / "g", "red", "--json").json
+    assert asked["measure"] == "probability"
+    expected = fit(scores, run.correct, split="dev")
+    assert expected is not None
+    assert checkpoints.load(tmp_path / "g" / "model").calibration == expected
+    hits = np.array([hit["score"] for hit in asked["hits"]])
+    assert [hit["probability"] for hit in asked["hits"]] == pytest.approx(expected.probabilities(hits, videos=12).tolist())
+    # What is said again of the index says nothing of its probabilities.
+    assert "12 kept" in prvr(*new).out
+    assert prvr("search", tmp_path / "g", "red", "--json").json == asked
+
+
+@pytest.mark.slow
+def test_a_folder_is_watched_until_it_is_interrupted(world: World, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "prvr", "index", world.videos, tmp_path / "g", "--zero-shot", world.clip, "--watch"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
+    assert process.stdout is not None
+    assert "12 added" in process.stdout.readline()
+    write_video(world.videos / "late.mp4", [(100 * n, plain("white")) for n in range(20)])
+    assert "1 added, 12 kept" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; what was finished is kept" in err
+
+
+def test_a_student_of_published_features_cannot_read_videos(prvr: Prvr, world: World, tmp_path: Path) -> None:
+    from prvr.features.sources import Reads, Source
+    from prvr.methods.dl_dkd import DlDkdConfig
+
+    reads = Reads(Source("i3d", 12), Source("roberta_published", 8))
+    checkpoints.save(checkpoints.build("dl_dkd", DlDkdConfig(hidden=8), reads), tmp_path / "run")
+    says(prvr("index", world.videos, tmp_path / "g", "--model", tmp_path / "run"), "reads 'i3d' frames", "prvr extract")
+    assert not (tmp_path / "g").exists()
+
+
+@pytest.mark.slow
+def test_training_that_is_interrupted_goes_on(prvr: Prvr, world: World) -> None:
+    """A real process, a real Ctrl-C."""
+    command = [sys.executable, "-m", "prvr", "train", world.videos, world.features, world.run, "--words", "tiny_roberta"]
+    command += ["--teacher", "tiny_clip", *SETTINGS, "epochs=400", "patience=400"]
+    # Where the tests run in the background, a shell has told them to ignore interrupts, and the process would inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
+    # The history comes last of what an epoch writes.
+    until((world.run / "history.jsonl").exists, seconds=60)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; what was finished is kept" in err
+    assert "Traceback" not in err
+    epochs = len((world.run / "history.jsonl").read_text().splitlines())
+    assert 1 <= epochs < 400
+    assert not list(world.run.glob("*.part"))
+
+
+@pytest.mark.slow
+def test_extraction_killed_outright_goes_on(world: World, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "prvr", "extract", world.videos, tmp_path / "f", "--encoder", world.clip, "--rate", "10"]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    journal = tmp_path / "f" / "tiny_clip" / "frames" / "items.jsonl"
+    until(lambda: journal.exists() and journal.stat().st_size, seconds=60)
+    process.kill()
+    process.wait()
+    there = set(Packed(journal.parent))
+    assert there
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+    assert f"{12 - len(there)} done, {len(there)} kept" in done.stdout
+    fresh = Packed(journal.parent)
+    assert set(fresh) == {path.name for path in world.videos.glob("*.mp4")}
+
+
+@pytest.mark.slow
+def test_indexing_killed_outright_goes_on(prvr: Prvr, world: World, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "prvr", "index", world.videos, tmp_path / "g", "--zero-shot", world.clip, "--rate", "10"]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    journal = tmp_path / "g" / "features" / "items.jsonl"
+    until(lambda: journal.exists() and journal.stat().st_size, seconds=60)
+    process.kill()
+    process.wait()
+    extracted = (tmp_path / "g" / "features" / "rows.bin").read_bytes()
+    assert extracted
+    again = prvr("index", world.videos, tmp_path / "g", "--zero-shot", world.clip, "--rate", 10, "--json")
+    assert again.json["added"] + again.json["kept"] == 12
+    # What was there before the kill was not done again: the same bytes lead the file still.
+    assert (tmp_path / "g" / "features" / "rows.bin").read_bytes().startswith(extracted[: len(extracted) // 80 * 80])
+    fresh = prvr("index", world.videos, tmp_path / "fresh", "--zero-shot", world.clip, "--rate", 10)
+    assert fresh.status == 0
+    answers = [prvr("search", tmp_path / name, "a red picture", "-k", 12).out for name in ("g", "fresh")]
+    assert answers[0] == answers[1]
+
+
+def test_a_run_is_not_evaluated_on_other_splits(prvr: Prvr, world: World) -> None:
+    train(prvr, world, "--split-seed", 3)
+    assert prvr("evaluate", world.videos, world.features, "--model", world.run).status == 0
+    answer = prvr("evaluate", world.videos, world.features, "--model", world.run, "--split-seed", 4)
+    says(answer, "--split-seed 3, not 4")
+
+
+def test_a_traceback_only_with_debug(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from prvr.errors import ModelError
+
+    monkeypatch.setattr(sys, "argv", ["prvr", "search", str(tmp_path), "red", "--debug"])
+    with pytest.raises(ModelError):
+        cli.main()
+
+
+@pytest.mark.parametrize("what", ["import prvr; dir(prvr)", "import prvr.cli", "sys.argv = ['prvr', '--help']; prvr.cli.main()"])
+def test_import_and_help_do_not_import_torch(what: str) -> None:
+    code = f"import atexit, os, sys, prvr.cli; atexit.register(lambda: os._exit('torch' in sys.modules)); {what}"
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "command"),
+    [
+        ("av", "video", ["index", "VIDEOS", "OUT", "--zero-shot", "CLIP"]),
+        ("transformers", "encoders", ["index", "VIDEOS", "OUT", "--zero-shot", "CLIP"]),
+        ("av", "all", ["demo", "OUT"]),
+        ("PIL", "all", ["demo", "OUT"]),
+    ],
+)
+def test_an_extra_that_is_not_installed(made: World, tmp_path: Path, module: str, extra: str, command: list[str]) -> None:
+    places = {"VIDEOS": made.videos, "OUT": tmp_path / "out", "CLIP": made.clip}
+    code = f"import sys; sys.modules[{module!r}] = None; sys.argv[0] = 'prvr'; from prvr import cli; cli.main()"
+    arguments = [str(places.get(word, word)) for word in command]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"prvr: {module} is not installed; pip install 'prvr[{extra}]'"
+
+
+def test_every_command_has_help_with_an_example(prvr: Prvr) -> None:
+    for command in ("extract", "train", "evaluate", "index", "search", "demo"):
+        answer = prvr(command, "--help")
+        assert answer.status == 0
+        assert f"Example: prvr {command}" in answer.out
+
+
+def test_a_disk_that_is_full(prvr: Prvr, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        says(train(prvr, world), "No space left on device")
+        answer = prvr("index", world.videos, world.run.with_name("gallery"), "--zero-shot", world.clip)
+        says(answer, "No space left on device")
+    assert train(prvr, world).status == 0
+    assert "12 added" in prvr("index", world.videos, world.run.with_name("gallery"), "--zero-shot", world.clip).out

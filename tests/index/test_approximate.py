@@ -1,0 +1,494 @@
+"""Approximate search: offered after it was measured, of the videos that it was measured with, and exact where all are kept."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+from collections.abc import Callable
+from itertools import pairwise, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_encoders import make_textual, make_visual
+
+from benchmarks.index_gallery import World, chunks, easy_queries, hard_queries
+from prvr.cli import index as commands
+from prvr.cli import main
+from prvr.errors import DataError, ModelError, SettingError
+from prvr.index import trial
+from prvr.index.coarse import FirstStage, Sketch
+from prvr.index.contract import Entry, Header, Store
+from prvr.index.disk import FILE, DiskIndex, approximable
+from prvr.index.exact import ExactIndex
+from prvr.index.places import make_store
+from prvr.index.proven import Proven, Setting, Step, read
+from prvr.index.recall import share_found
+from prvr.index.scan import Gallery
+from prvr.index.trial import Measured, Trial, fastest, in_common, try_first_stages
+from prvr.index.where import parse
+from prvr.methods import checkpoint as checkpoints
+from prvr.methods.checkpoint import Checkpoint
+from prvr.methods.contract import Embeddings, Model
+from prvr.methods.dl_dkd import DlDkd, DlDkdConfig
+from prvr.methods.ms_sl import MsSl, MsSlConfig
+from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
+from prvr.search import MODEL, copy_index, open_index, verify_index, zero_shot
+
+COLUMNS = 32
+HEADER = Header("0123456789abcdef", "float16", "videos")
+ONE_FIELD = ZeroShot(ZeroShotConfig(), frame_columns=COLUMNS, word_columns=COLUMNS).eval()
+TWO_FIELDS = DlDkd(DlDkdConfig(hidden=COLUMNS, heads=2, exploration_weight=0.4), frame_columns=6, word_columns=6).eval()
+# Of the direction that queries have in common, where nobody measured it.
+NONE = ()
+
+
+def setting(share: float, columns: int, kept: float) -> Setting:
+    return Setting((Step(share, columns, kept),))
+
+
+ALL, FEW = setting(0.1, 2, 1.0), setting(0.5, 8, 0.1)
+REMEDY = r"prvr index verify .* --queries FILE --approximate"
+
+
+def entry(id: str, seed: int, *, fields: int = 1) -> Entry:
+    draw = np.random.default_rng(seed)
+    rows = tuple(draw.normal(size=(8 + seed % 5, COLUMNS)).astype(np.float32) for _ in range(fields))
+    return Entry(id, rows, (len(rows[0]),), None, {"odd": seed % 2})
+
+
+def queries(count: int = 4, *, fields: int = 1) -> Embeddings:
+    draw = torch.manual_seed(1)
+    return tuple(torch.randn(count, COLUMNS, generator=draw) for _ in range(fields))
+
+
+def made(path: Path, count: int = 40, *, model: Model = ONE_FIELD) -> DiskIndex:
+    index = DiskIndex.make(path, model, HEADER)
+    index.add([entry(f"{n}.mp4", n, fields=len(model.embedding_fields)) for n in range(count)])
+    assert len(index.ids) == count
+    return index
+
+
+def of_world(path: Path, world: World) -> DiskIndex:
+    index = DiskIndex.make(path, ONE_FIELD, HEADER)
+    (fields, starts), *_ = chunks(world)
+    index.add([Entry(f"{n:03d}.mp4", (fields[0][a:b],), (b - a,)) for n, (a, b) in enumerate(pairwise(starts.tolist()))])
+    return index
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock by which a scan takes eight seconds, as in a large gallery, and sketches one."""
+    clock = [0.0]
+    for kind, seconds in ((Gallery, 8.0), (Sketch, 1.0)):
+        monkeypatch.setattr(kind, "scores", _told(kind.scores, clock, seconds))
+    monkeypatch.setattr(trial, "perf_counter", lambda: clock[0])
+
+
+def _told(real: Callable[..., Any], clock: list[float], seconds: float) -> Callable[..., Any]:
+    def scores(*arguments: Any) -> Any:
+        clock[0] += seconds
+        return real(*arguments)
+
+    return scores
+
+
+# What is found
+
+
+@pytest.mark.parametrize("model", [ONE_FIELD, TWO_FIELDS], ids=["one field", "two fields"])
+def test_where_all_videos_are_kept_the_answer_is_the_exact_one(model: Model, tmp_path: Path) -> None:
+    index, asked = made(tmp_path, model=model), queries(fields=len(model.embedding_fields))
+    index.keep_setting(ALL, NONE, recall=1.0, queries=20)
+    for k in (1, 5, 99):
+        exact = index.search(asked, k)
+        assert index.search_by(ALL, NONE, asked, k) == index.search_approximately(asked, k) == exact
+        assert [len(row) for row in exact] == [min(k, 40)] * 4
+
+
+def test_an_easy_gallery_is_found_whole(large: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(80, columns=COLUMNS, fewest=6, most=12)
+    index, asked = of_world(tmp_path, world), (torch.from_numpy(easy_queries(world, 10)[0]),)
+    worst, good, better = setting(0.25, 1, 0.01), setting(1.0, COLUMNS, 0.2), setting(1.0, COLUMNS, 0.5)
+    monkeypatch.setattr(trial, "SETTINGS", (worst, good, better))
+    told: list[tuple[int, int]] = []
+    done = try_first_stages(index, asked, least_recall=0.99, on_setting=lambda *numbers: told.append(numbers))
+    assert [one.setting for one in done.measured] == [worst, good, better]
+    assert done.measured[0].recall < 0.8 < 0.99 < done.measured[1].recall <= done.measured[2].recall == 1.0
+    assert done.kept == done.measured[1]
+    assert (done.kept.exact_seconds, done.kept.seconds) == (8.0, 1.0)
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert read(index._database.proven() or "").along == in_common(asked)
+    exact, found = index.search(asked, 10), index.search_approximately(asked, 10)
+    assert sum(len(set(a) & set(b)) for a, b in zip(exact, found, strict=True)) / 100 == done.kept.recall
+
+
+def test_what_is_found_has_its_exact_score_and_more_kept_finds_more(tmp_path: Path) -> None:
+    world = World(80, columns=COLUMNS, fewest=6, most=12)
+    index, asked = of_world(tmp_path, world), (torch.from_numpy(hard_queries(world, 8)[0]),)
+    exact, shares = index.search(asked, 80), []
+    for kept in (0.1, 0.3, 1.0):
+        found = index.search_by(setting(0.5, 8, kept), NONE, asked, 10)
+        assert all(set(row) <= set(known) for row, known in zip(found, exact, strict=True))
+        shares.append(sum(len(set(row) & set(known[:10])) for row, known in zip(found, exact, strict=True)) / 80)
+    assert shares == sorted(shares)
+    assert shares[0] < 0.9 < shares[-1] == 1.0
+
+
+def test_a_column_for_what_queries_have_in_common_finds_more(tmp_path: Path) -> None:
+    world = World(300, columns=COLUMNS, fewest=6, most=12, decay=1.0)
+    index, asked = of_world(tmp_path, world), (torch.from_numpy(hard_queries(world, 60)[0]),)
+    others, exact = (asked[0][30:],), index.search((asked[0][:30],), 10)
+    shares = []
+    for along in (NONE, in_common(others)):
+        found = index.search_by(setting(1.0, 4, 0.1), along, (asked[0][:30],), 10)
+        shares.append(share_found(exact, found))
+    assert shares[0] + 0.1 < shares[1]
+
+
+def test_what_queries_have_in_common_is_the_mean_of_their_directions() -> None:
+    ((first, second),) = in_common((torch.tensor([[3.0, 4.0], [0.0, 2.0]]),))
+    assert (first, second) == pytest.approx((0.3, 0.9))
+    assert in_common((torch.zeros(2, 2),)) == ((0.0, 0.0),)
+
+
+def test_conditions_are_met_before_videos_are_kept(tmp_path: Path) -> None:
+    index, odd = made(tmp_path), [parse("odd=1")]
+    index.keep_setting(FEW, NONE, recall=1.0, queries=20)
+    found = index.search_approximately(queries(), 10, where=odd)
+    assert all(len(row) == 10 and {int(hit.video[:-4]) % 2 for hit in row} == {1} for row in found)
+    index.keep_setting(ALL, NONE, recall=1.0, queries=20)
+    assert index.search_approximately(queries(), 10, where=odd) == index.search(queries(), 10, where=odd)
+    assert index.search_approximately(queries(1), 3, where=[parse("odd=2")]) == [[]]
+    with pytest.raises(SettingError, match="no video has a field 'od'"):
+        index.search_approximately(queries(), 10, where=[parse("od=1")])
+
+
+def test_sketches_follow_what_another_process_adds_replaces_and_deletes(tmp_path: Path) -> None:
+    writer = made(tmp_path)
+    writer.keep_setting(ALL, NONE, recall=1.0, queries=20)
+    reader = DiskIndex(tmp_path, ONE_FIELD)
+
+    def check(count: int) -> None:
+        found = reader.search_approximately(queries(), 99)
+        assert found == reader.search(queries(), 99) == DiskIndex(tmp_path, ONE_FIELD).search_approximately(queries(), 99)
+        assert [len(row) for row in found] == [count] * 4
+
+    check(40)
+    writer.add([entry("new.mp4", 90), entry("3.mp4", 91)])
+    check(41)
+    writer.delete(["0.mp4", "new.mp4"])
+    check(39)
+    # More than half of what the reader holds: it begins anew.
+    writer.delete([f"{n}.mp4" for n in range(25)])
+    check(15)
+    writer.add([entry("0.mp4", 0)])
+    check(16)
+    writer.delete(writer.ids)
+    check(0)
+    writer.add([entry("0.mp4", 0)])
+    check(1)
+
+
+def test_sketches_are_made_once_and_again_when_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, count = made(tmp_path), []
+    real = Sketch.add
+    monkeypatch.setattr(
+        Sketch, "add", lambda self, fields, starts: count.append(len(starts[0]) - 1) or real(self, fields, starts)
+    )
+    writer.keep_setting(FEW, NONE, recall=1.0, queries=20)
+    reader = DiskIndex(tmp_path, ONE_FIELD)
+    for _ in range(3):
+        reader.search_approximately(queries(), 5)
+    assert count == [40]
+    writer.add([entry("new.mp4", 90)])
+    reader.search_approximately(queries(), 5)
+    assert count == [40, 1]
+    writer.search(queries(), 5)
+    writer.keep_setting(FEW, NONE, recall=1.0, queries=20)
+    reader.search_approximately(queries(), 5)
+    assert count == [40, 1, 41]
+
+
+# What is kept of a measurement
+
+
+def test_how_many_are_kept_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two = Setting((Step(0.45, 64, 0.03, heaviest=True), Step(1.0, 96, 0.005)))
+    asked = ((10, 1000), (1, 1000), (20, 1000), (10, 50), (10, 1001))
+    assert [two.keep(*one) for one in asked] == [(30, 10), (30, 5), (60, 20), (10, 10), (31, 10)]
+    assert str(two) == "45% x 64 of one field, 100% x 96 keep 3%, 0.5%"
+    index, kept = made(tmp_path), []
+    real = FirstStage.promising
+    monkeypatch.setattr(FirstStage, "promising", lambda self, *asked: kept.append(asked[1]) or real(self, *asked))
+    index.keep_setting(setting(0.5, 8, 0.5), NONE, recall=1.0, queries=20)
+    index.search_approximately(queries(1), 10)
+    # No fewer than were measured, though they are of fewer videos.
+    index.delete([f"{n}.mp4" for n in range(10)])
+    index.search_approximately(queries(1), 10)
+    index.add([entry(f"more{n}.mp4", n) for n in range(10)])
+    index.search_approximately(queries(1), 10)
+    index.search_approximately(queries(1), 30)
+    assert kept == [(20,), (20,), (20,), (60,)]
+
+
+def test_a_setting_outlives_its_process_and_the_last_one_counts(tmp_path: Path) -> None:
+    index = made(tmp_path)
+    for one in (FEW, ALL):
+        index.keep_setting(one, NONE, recall=0.995, queries=25)
+        again = DiskIndex(tmp_path, ONE_FIELD)
+        assert again.search_approximately(queries(), 7) == again.search_by(one, NONE, queries(), 7)
+    with sqlite3.connect(tmp_path / FILE) as file:
+        ((text,),) = file.execute("SELECT proven FROM stage").fetchall()
+    file.close()
+    assert read(text) == Proven(ALL, NONE, 0.995, 25, 40, 40, HEADER.model)
+    again.forget_setting()
+    with pytest.raises(ModelError, match="no measured setting"):
+        index.search_approximately(queries(), 7)
+    assert index.verify() == {}
+
+
+def test_the_fastest_that_finds_enough_and_is_faster_than_the_exact_search() -> None:
+    one, two, three, slow = (
+        Measured(FEW, *numbers) for numbers in ((0.98, 1.0, 9.0), (0.99, 3.0, 9.0), (1.0, 4.0, 18.0), (1.0, 9.0, 9.0))
+    )
+    # The machine was half as fast when the third was measured.
+    assert fastest([one, two, three, slow], least_recall=0.99) is three
+    assert fastest([one, two, slow], least_recall=0.99) is two
+    assert fastest([one, two], least_recall=0.9) is one
+    assert fastest([one, slow], least_recall=0.99) is None
+    # 198 of 200, as a mean over queries.
+    assert fastest([Measured(FEW, sum([0.9, 0.9, *[1.0] * 18]) / 20, 1.0, 9.0)], least_recall=0.99)
+
+
+def test_where_none_is_good_enough_none_is_kept(large: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = made(tmp_path)
+    index.keep_setting(ALL, NONE, recall=1.0, queries=20)
+    monkeypatch.setattr(trial, "SETTINGS", (setting(0.1, 1, 0.01),))
+    assert try_first_stages(index, queries(6), least_recall=0.99).kept is None
+    with pytest.raises(ModelError, match="no measured setting"):
+        index.search_approximately(queries(), 5)
+
+
+# What is refused
+
+
+def test_nothing_is_approximate_before_it_was_measured(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=f"no measured setting for an approximate search; .*{REMEDY}"):
+        made(tmp_path).search_approximately(queries(), 5)
+
+
+def test_a_gallery_that_has_changed_a_lot_since(tmp_path: Path) -> None:
+    index = made(tmp_path)
+    index.keep_setting(FEW, NONE, recall=1.0, queries=20)
+    index.add([entry(f"{n}.mp4", 50 + n) for n in range(10)])
+    assert len(index.search_approximately(queries(1), 5)[0]) == 5
+    index.add([entry("one more.mp4", 99)])
+    with pytest.raises(ModelError, match=f"11 videos in .* are newer than the setting .* measured with 40; .*{REMEDY}"):
+        index.search_approximately(queries(), 5)
+    assert len(index.search(queries(), 5)[0]) == 5
+    index.keep_setting(FEW, NONE, recall=1.0, queries=20)
+    assert len(index.search_approximately(queries(1), 5)[0]) == 5
+
+
+def test_a_setting_of_another_model(tmp_path: Path) -> None:
+    index = made(tmp_path)
+    index.keep_setting(FEW, NONE, recall=1.0, queries=20)
+    with sqlite3.connect(tmp_path / FILE) as file:
+        file.execute("UPDATE stage SET proven = replace(proven, '0123456789abcdef', 'fedcba9876543210')")
+    file.close()
+    with pytest.raises(ModelError, match=f"measured with checkpoint fedcba9876543210, not 0123456789abcdef; .*{REMEDY}"):
+        index.search_approximately(queries(), 5)
+
+
+SOUND = Proven(FEW, ((0.25, -1.0),), 1.0, 20, 40, 40, HEADER.model).as_text()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"setting": 1}',
+        SOUND[:-5],
+        SOUND.replace('"share": 0.5', '"share": 0'),
+        SOUND.replace('"share": 0.5', '"share": NaN'),
+        SOUND.replace('"share": 0.5', '"share": "half"'),
+        SOUND.replace('"columns": 8', '"columns": -8'),
+        SOUND.replace('"columns": 8', '"columns": Infinity'),
+        SOUND.replace('"kept": 0.1', '"kept": 2'),
+        SOUND.replace('"kept": 0.1', '"kept": null'),
+        SOUND.replace("-1.0", "NaN"),
+        SOUND.replace("[0.25, -1.0]", "1"),
+        Proven(Setting(()), NONE, 1.0, 20, 40, 40, HEADER.model).as_text(),
+    ],
+)
+def test_a_damaged_setting(text: str, tmp_path: Path) -> None:
+    assert text != SOUND
+    index = made(tmp_path, 3)
+    with index._database.writing():
+        index._database.prove(text)
+    with pytest.raises(ModelError, match=f"the setting for an approximate search in .* is damaged: .*; .*{REMEDY}"):
+        index.search_approximately(queries(), 5)
+
+
+def test_a_method_of_another_score_is_refused_by_name(tmp_path: Path) -> None:
+    index = DiskIndex.make(tmp_path, MsSl(MsSlConfig(hidden=8, heads=2), frame_columns=6, word_columns=6), HEADER)
+    for ask in (index.search_approximately, lambda *asked: index.search_by(ALL, NONE, *asked)):
+        with pytest.raises(ModelError, match=r"^MsSl does not score by a weighted sum of best cosines, .* ask it exactly$"):
+            ask(queries(), 5)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda path: ExactIndex(ONE_FIELD), "ExactIndex"),
+        (lambda path: make_store(f"shards://{path}", ONE_FIELD, HEADER), "ShardedIndex"),
+    ],
+)
+def test_indexes_elsewhere_are_refused_with_the_reason(make: Callable[[Path], Store], name: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        SettingError, match=f"^{name} is asked where its videos are, and exactly; .* whose codes are in this process"
+    ):
+        approximable(make(tmp_path))
+
+
+# By the command line, and by Python
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    root = tmp_path_factory.mktemp("encoder")
+    return zero_shot(make_textual(make_visual(root / "tiny", size=[8, 12])), rate=2.0)
+
+
+@pytest.fixture
+def gallery(teacher: Checkpoint, tmp_path: Path) -> Path:
+    """An index of 40 videos that nobody filmed, and a file of 24 sentences beside it."""
+    path = tmp_path / "gallery"
+    checkpoints.save(teacher, path / MODEL)
+    index = DiskIndex.make(path, teacher.model, Header(teacher.fingerprint, "float16", str(tmp_path)))
+    draw = np.random.default_rng(0)
+    index.add(
+        [
+            Entry(f"{n:02d}.mp4", (draw.normal(size=(6, 288)).astype(np.float32),), (6,), tuple(n / 2 for n in range(7)))
+            for n in range(40)
+        ]
+    )
+    index.close()
+    who, does, where = ("dog", "cat", "man", "woman"), ("runs", "sits", "cooks"), ("kitchen", "beach")
+    sentences = [f"a {a} {b} on the {c}" for a, b, c in product(who, does, where)]
+    (tmp_path / "queries.txt").write_text("".join(f"{sentence}\n" for sentence in sentences))
+    (tmp_path / "few.txt").write_text("".join(f"{sentence}\n" for sentence in 2 * sentences[:19]))
+    return path
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["prvr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return (int(ended.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+def test_verified_and_then_searched_by_the_command_line(
+    large: None, gallery: Path, said: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "SETTINGS", (setting(0.5, 8, 0.25), setting(1.0, 288, 0.99)))
+    status, _, told = said("search", gallery, "a dog runs", "--approximate")
+    assert status == 1
+    assert told.startswith(f"prvr: the index in {gallery} has no measured setting for an approximate search; ")
+    verify = ("index", "verify", gallery, "--queries", gallery.parent / "queries.txt", "--approximate")
+    status, out, told = said(*verify)
+    assert (status, told) == (0, "")
+    lines = out.splitlines()
+    assert lines[:2] == [f"{gallery}: 40 videos, 0 damaged", "24 queries: recall@10 1.0000 against the exact scan"]
+    assert lines[3].split("  ") == ["sketches: rows x columns, and the videos they keep", "recall@10", "ms a query"]
+    assert len({len(line) for line in lines[3:-1]}) == 1
+    assert lines[-2].startswith("100% x 288 keep 99%")
+    assert lines[-1] == "kept for prvr search --approximate: 100% x 288 keep 99%"
+    assert len(json.loads(said("search", gallery, "a dog runs", "--approximate", "--json")[1])["hits"]) == 10
+    monkeypatch.setattr(trial, "SETTINGS", (setting(0.1, 1, 0.01),))
+    found = json.loads(said(*verify, "--least-recall", 1, "--json")[1])["first_stages"]
+    assert (found["queries"], found["kept"], len(found["measured"])) == (24, None, 1)
+    assert found["measured"][0]["setting"] == {"steps": [{"share": 0.1, "columns": 1, "kept": 0.01, "heaviest": False}]}
+    assert (found["measured"][0]["seconds"], found["measured"][0]["exact_seconds"]) == (1.0, 8.0)
+    assert "no measured setting" in said("search", gallery, "a dog runs", "--approximate")[2]
+    with sqlite3.connect(gallery / FILE) as file, file.blobopen("rows", "data", 5) as blob:
+        blob.write(b"\x99" * 8)
+    file.close()
+    status, out, _ = said(*verify)
+    assert (status, out.splitlines()[1:]) == (1, ["nothing was measured by the queries: take what is damaged out first (--drop)"])
+
+
+def test_what_is_said_where_nothing_is_good_enough() -> None:
+    *_, row, last = commands._table(Trial(20, (Measured(FEW, 0.5, 0.00123, 0.009),), None), 0.99)
+    assert row == f"{'50% x 8 keep 10%':<50}     0.5000        1.23"
+    assert last == "none finds 0.99 of the ten best in less time than the exact search; nothing is kept"
+
+
+def test_what_cannot_be_measured_is_refused_before_anything_is_read(
+    gallery: Path, said: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DiskIndex, "verify", lambda self: pytest.fail("the index was read"))
+    few, enough = gallery.parent / "few.txt", gallery.parent / "queries.txt"
+    assert said("index", "verify", gallery, "--approximate")[2].startswith("prvr: first stages are measured by your own queries")
+    with pytest.raises(DataError, match=r"few.txt holds 19 different queries, too few to tell .*; write 20 or more"):
+        verify_index(gallery, queries=few, least_recall=0.99)
+    assert (
+        "--least-recall is for --approximate" in said("index", "verify", gallery, "--queries", enough, "--least-recall", 0.9)[2]
+    )
+    with pytest.raises(SettingError, match=r"the least recall is 99\.0; it is a share"):
+        verify_index(gallery, queries=enough, least_recall=99.0)
+    url = f"shards://{gallery.parent / 'shards'}?shards=2"
+    copy_index(gallery, url)
+    for arguments in (("index", "verify", url, "--queries", enough), ("search", url, "a dog")):
+        status, _, told = said(*arguments, "--model", gallery / MODEL, "--approximate")
+        assert (status, len(told.splitlines())) == (1, 1)
+        assert told.startswith("prvr: ShardedIndex is asked where its videos are, and exactly; ")
+
+
+def test_searched_approximately_by_python(gallery: Path) -> None:
+    index = open_index(gallery)
+    with pytest.raises(ModelError, match="no measured setting"):
+        index.search("a dog runs", approximate=True)
+    approximable(index.index).keep_setting(setting(1.0, 288, 1.0), NONE, recall=1.0, queries=24)
+    hits = open_index(gallery).search("a dog runs", k=4, approximate=True)
+    assert hits == index.search("a dog runs", k=4)
+    assert all(hit.spans for hit in hits)
+
+
+def test_the_service_searches_approximately_as_the_command_line_does(
+    gallery: Path, said: Callable[..., tuple[int, str, str]]
+) -> None:
+    pytest.importorskip("fastapi")
+    pytest.importorskip("httpx")
+    from serving import running
+
+    asked = ("search", gallery, "a dog runs", "--approximate")
+    with running(gallery) as service:
+
+        def answered(**more: object) -> list[tuple[str, float]]:
+            answer = service.client.get("/api/search", params={"q": "a dog runs", "k": 10, **more})
+            assert answer.status_code == 200
+            return [(hit["video"], hit["score"]) for hit in answer.json()["hits"]]
+
+        refused = service.client.get("/api/search", params={"q": "a dog runs", "approximate": "true"})
+        assert refused.status_code == 409
+        assert said(*asked) == (1, "", f"prvr: {refused.json()['error']}\n")
+        assert "has no measured setting for an approximate search; " in refused.json()["error"]
+        index = DiskIndex(gallery, ONE_FIELD)
+        assert index.count() == 40
+        index.keep_setting(setting(0.2, 4, 0.25), NONE, recall=1.0, queries=20)
+        index.close()
+        expected = [(hit["video"], pytest.approx(hit["score"])) for hit in json.loads(said(*asked, "--json")[1])["hits"]]
+        assert answered(approximate="true") == expected
+        assert answered() == answered(approximate="false") != expected
+        assert service.client.get("/api/search", params={"q": "a dog", "min_score": "nan"}).status_code == 422

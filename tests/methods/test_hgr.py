@@ -1,0 +1,177 @@
+"""HGR: phrases and frames beside slow loops, sentences that lack a level, and what is true of every method."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import oracles
+import pytest
+import torch
+from method_checks import (
+    FRAMES_OF,
+    MATRIX,
+    PROFILE,
+    WORDS_OF,
+    build,
+    check_invariants,
+    check_learning,
+    check_learns,
+    check_taught,
+    padded,
+    sequences,
+    terms_of,
+    toy_batch,
+)
+from torch import Tensor
+from toy_world import FRAMES, WORDS, toy_world
+
+from prvr.encoders.roles import ACTIONS, LABEL_COLUMNS
+from prvr.errors import SettingError
+from prvr.features.sources import Reads, Source
+from prvr.methods import hgr
+from prvr.methods.contract import embed
+from prvr.methods.hgr import Hgr, HgrConfig, phrase_scores, profile
+from prvr.nn import losses
+from prvr.train.loop import Data
+
+READS = Reads(Source("toy_frames", FRAMES), Source("toy_roles", WORDS + LABEL_COLUMNS))
+SETTINGS = HgrConfig(hidden=12, max_frames=20, dropout=0.0)
+ACTION, ENTITY, NOTHING = (1, 0, 0), (0, 1, 1), (0, 0, 0)
+
+
+def labelled(rows: Tensor, kinds: list[tuple[int, int, int]]) -> Tensor:
+    """Words with the number of the action or entity that each is, and an entity's role in the first action."""
+    labels = torch.zeros(len(rows), LABEL_COLUMNS)
+    labels[:, :3] = torch.tensor(kinds, dtype=torch.float32)
+    return torch.cat([rows, labels], dim=1)
+
+
+def sentences() -> list[Tensor]:
+    """Of every kind: with actions and entities, with one of the two, with neither, with several."""
+    several = [ACTION, (2, 0, 0), ENTITY, (0, 2, 0), ENTITY, NOTHING]
+    kinds = [[ENTITY, ACTION, NOTHING], [NOTHING], [ENTITY] * 4, several, [ACTION, NOTHING], [NOTHING] * 5]
+    return [labelled(rows, its) for rows, its in zip(sequences(WORDS_OF, WORDS), kinds, strict=True)]
+
+
+def toy_roles(**options: int) -> Data:
+    """The toy world; a sentence's last word names a thing, its first one stands for what that does."""
+    data = toy_world(**options)
+    text = {}
+    for id, rows in data.features.text.items():
+        kinds = [ACTION, *[NOTHING] * (len(rows) - 2), ENTITY]
+        text[id] = labelled(torch.from_numpy(rows), kinds).numpy()
+    return replace(data, features=replace(data.features, text=text))
+
+
+@pytest.fixture
+def model() -> Hgr:
+    return build("hgr", SETTINGS, READS)
+
+
+def test_what_pads_and_who_stands_beside_changes_nothing(model: Hgr) -> None:
+    check_invariants(model, sentences())
+
+
+def test_all_that_learns_gets_a_gradient(model: Hgr) -> None:
+    data = toy_roles(videos=12)
+    check_learning("hgr", model, toy_batch(model, data=data), toy_batch(model, data=data, most=1))
+
+
+def test_a_teacher_can_be_added(model: Hgr) -> None:
+    check_taught("hgr", model, toy_batch(model, data=toy_roles(videos=12)), by=(PROFILE, MATRIX))
+
+
+@pytest.mark.slow
+def test_learns_the_toy_world(tmp_path: Path) -> None:
+    check_learns("hgr", replace(SETTINGS, hidden=64), tmp_path, data=toy_roles(videos=150, things=15), reads=READS)
+
+
+def slow_phrases(phrases: list[list[float]], frames: list[list[float]], sharpness: float) -> float:
+    """One sentence's phrases in one video."""
+    positive = [[max(oracles.cosine(p, x), 0.0) for x in frames] for p in phrases]
+    found = []
+    for place, phrase in enumerate(phrases):
+        logits = []
+        for f in range(len(frames)):
+            length = math.sqrt(sum(row[f] ** 2 for row in positive))
+            logits.append(sharpness * positive[place][f] / length if length else 0.0)
+        share = oracles.softmax(logits)
+        attended = [sum(a * x[d] for a, x in zip(share, frames, strict=True)) for d in range(len(phrase))]
+        found.append(oracles.cosine(phrase, attended))
+    return oracles.mean(found)
+
+
+def test_phrases_against_slow_loops() -> None:
+    draw = torch.Generator().manual_seed(0)
+    phrases, frames = torch.randn(4, 3, 5, generator=draw), torch.randn(3, 6, 5, generator=draw)
+    real, lengths = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 0], [0, 0, 0]]).bool(), (6, 1, 4)
+    mask = torch.arange(6) < torch.tensor(lengths)[:, None]
+    found = phrase_scores(phrases, real, frames, mask, sharpness=4.0)
+    for n in range(4):
+        there = phrases[n, real[n]].tolist()
+        for v, length in enumerate(lengths):
+            wanted = slow_phrases(there, frames[v, :length].tolist(), 4.0) if there else 0.0
+            assert float(found[n, v]) == pytest.approx(wanted, abs=1e-5)
+
+
+@torch.no_grad()
+def test_a_score_is_the_mean_of_the_levels_that_a_sentence_has(model: Hgr) -> None:
+    words, frames = sentences(), sequences(FRAMES_OF, FRAMES, seed=1)
+    (seen, mask), queries = padded(frames), model.encode_queries(*padded(words))
+    videos = model.encode_videos(seen, mask)
+    found = model.score(queries, videos, mask)
+    counts = []
+    for n in range(len(words)):
+        parts = [[oracles.cosine(queries[0][n].tolist(), event[0].tolist()) for event in videos[2]]]
+        for field, kind in ((0, slice(None, ACTIONS)), (1, slice(ACTIONS, None))):
+            there = queries[1][n, kind][queries[2][n, kind]].tolist()
+            if there:
+                its = [slow_phrases(there, v[: len(f)].tolist(), 4.0) for v, f in zip(videos[field], frames, strict=True)]
+                parts.append(its)
+        counts.append(len(parts))
+        assert found[n].tolist() == pytest.approx(np.mean(parts, axis=0).tolist(), abs=1e-5)
+    assert counts == [3, 1, 2, 3, 2, 1]
+
+
+@torch.no_grad()
+def test_scores_in_parts_are_the_same(model: Hgr, monkeypatch: pytest.MonkeyPatch) -> None:
+    (seen, mask), queries = padded(sequences(FRAMES_OF, FRAMES)), model.encode_queries(*padded(sentences()))
+    videos = model.encode_videos(seen, mask)
+    whole = model.score(queries, videos, mask)
+    monkeypatch.setattr(hgr, "SCORES_AT_ONCE", 1)
+    torch.testing.assert_close(model.score(queries, videos, mask), whole)
+
+
+@torch.no_grad()
+def test_the_profile_is_the_relevance_of_each_querys_own_video(model: Hgr) -> None:
+    batch = toy_batch(model, data=toy_roles(videos=12))
+    queries, videos, _ = embed(model, batch)
+    curves = profile(model, queries, videos, batch)
+    for n, v in enumerate(batch.target.tolist()):
+        length = int(batch.frame_mask[v].sum())
+        video = tuple(field[v : v + 1, :length] for field in videos)
+        alone = model.relevance(tuple(field[n : n + 1] for field in queries), video)
+        torch.testing.assert_close(curves[n, :length], alone)
+        assert curves[n, length:].isneginf().all()
+        event, nodes, _ = (field[n] for field in queries)
+        by_hand = oracles.cosine(event.tolist(), video[2][0, 0].tolist())
+        by_hand += oracles.cosine(nodes[0].tolist(), video[0][0, 2].tolist())
+        by_hand += oracles.cosine(nodes[ACTIONS].tolist(), video[1][0, 2].tolist())
+        assert float(alone[2]) == pytest.approx(by_hand / 3, abs=1e-5)
+
+
+def test_the_objective_is_the_hardest_triplet_of_scores(model: Hgr) -> None:
+    batch = toy_batch(model, data=toy_roles(videos=12))
+    terms, queries, videos = terms_of("hgr", model, batch)
+    wanted = losses.hardest_triplet(model.score(queries, videos, batch.frame_mask), batch.target, margin=0.2)
+    assert terms["triplet"].item() == pytest.approx(wanted.item())
+
+
+def test_words_without_roles_are_refused() -> None:
+    with pytest.raises(SettingError, match="the graph needs more than 6 word columns"):
+        Hgr(SETTINGS, frame_columns=4, word_columns=6)
+    with pytest.raises(SettingError, match="sharpness is 0"):
+        replace(SETTINGS, sharpness=0.0)

@@ -1,0 +1,227 @@
+"""MS-SL: scores and losses against loops written from spec/methods 2.3, its invariants, and that it learns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import oracles
+import pytest
+import torch
+from method_checks import check_learns
+from torch import Tensor
+from toy_world import FRAMES, READS, WORDS, toy_world
+
+from prvr.batch import Batch, read_frames
+from prvr.errors import SettingError
+from prvr.evaluate.evaluation import encode_captions, evaluate_model
+from prvr.methods import checkpoint as checkpoints
+from prvr.methods import ms_sl
+from prvr.methods.contract import embed
+from prvr.methods.ms_sl import MsSl, MsSlConfig, medoids, objective, paired_nce, profile, windows
+
+SMALL = MsSlConfig(hidden=8, heads=2, clips=4, max_frames=20, dropout=0.0, input_dropout=0.0, margin=0.2)
+REDUCED = replace(SMALL, reduced_clips=3)
+LENGTHS, TARGET = (5, 1, 3), (0, 0, 1, 2, 2)
+
+
+def student(config: MsSlConfig = SMALL, *, spread: float = 1.0) -> MsSl:
+    torch.manual_seed(0)
+    model = MsSl(config, frame_columns=FRAMES, word_columns=WORDS).double().eval()
+    # Weights of N(0, 0.02) make all vectors alike, and a key clip of one query that of all.
+    for weight in (model.attended.weight, model.kept.weight):
+        torch.nn.init.normal_(weight, std=spread)
+    return model
+
+
+def batch(*, more_frames: int = 0) -> Batch:
+    draw = torch.Generator().manual_seed(1)
+    frames = torch.randn(3, 5, FRAMES, generator=draw, dtype=torch.float64)
+    words = torch.randn(5, 4, WORDS, generator=draw, dtype=torch.float64)
+    mask = torch.arange(5 + more_frames) < torch.tensor(LENGTHS)[:, None]
+    frames = torch.cat([frames, torch.randn(3, more_frames, FRAMES, generator=draw, dtype=torch.float64)], 1)
+    word_mask = torch.arange(4) < torch.tensor([4, 2, 1, 3, 4])[:, None]
+    return Batch(frames * mask[..., None], mask, words, word_mask, torch.tensor(TARGET), ())
+
+
+def loop_clips(rows: Tensor) -> list[list[float]]:
+    """All means of consecutive rows, shortest first."""
+    count = len(rows)
+    return [rows[s : s + n].mean(0).tolist() for n in range(1, count + 1) for s in range(count - n + 1)]
+
+
+def loop_summary(model: MsSl, clip: list[float], frames: Tensor) -> list[float]:
+    attended, kept = ([(layer.weight @ frame).tolist() for frame in frames] for layer in (model.attended, model.kept))
+    weights = oracles.softmax([oracles.dot(frame, clip) for frame in attended])
+    return [sum(w * frame[d] for w, frame in zip(weights, kept, strict=True)) for d in range(len(clip))]
+
+
+def loop_parts(model: MsSl, query: Tensor, clips: Tensor, frames: Tensor) -> tuple[float, float, list[float]]:
+    """S_c, U_c and r of one query and one video, given without padding."""
+    every = clips.tolist() if model.lengths is not None else loop_clips(clips)
+    cosines = [oracles.cosine(query.tolist(), clip) for clip in every]
+    key = max(range(len(every)), key=lambda k: cosines[k])
+    dots = [oracles.dot(query.tolist(), clip) for clip in every]
+    return cosines[key], max(dots), loop_summary(model, every[key], frames)
+
+
+def loops(model: MsSl, given: Batch) -> tuple[list[list[tuple[float, float, list[float]]]], Tensor]:
+    queries, videos, _ = embed(model, given)
+    clips, frames = (field.detach() for field in videos)
+    query = queries[0].detach()
+    parts = [[loop_parts(model, q, clips[v], frames[v, : LENGTHS[v]]) for v in range(len(LENGTHS))] for q in query]
+    return parts, query
+
+
+def test_clips_are_all_means_of_consecutive_rows() -> None:
+    assert windows(32).shape == (528, 32)
+    rows = torch.randn(4, 3)
+    torch.testing.assert_close(windows(4) @ rows, torch.tensor(loop_clips(rows)))
+
+
+@pytest.mark.parametrize("config", [SMALL, REDUCED], ids=["ms-sl", "ms-sl++"])
+@torch.no_grad()
+def test_scores_against_loops(config: MsSlConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, given = student(config), batch()
+    parts, query = loops(model, given)
+    expected = [
+        [0.7 * s_c + 0.3 * oracles.cosine(q.tolist(), r) for s_c, _, r in row] for q, row in zip(query, parts, strict=True)
+    ]
+    queries, videos, _ = embed(model, given)
+    ours = model.score(queries, videos, given.frame_mask)
+    torch.testing.assert_close(ours, torch.tensor(expected, dtype=torch.float64))
+    assert len({tuple(model.windows[k].tolist()) for k in ms_sl.compare(queries[0], videos[0], model.windows).key.flatten()}) > 1
+    one = tuple(field[3:4] for field in queries)
+    torch.testing.assert_close(model.score(one, videos, given.frame_mask), ours[3:4])
+    monkeypatch.setattr(ms_sl, "PAIRS_AT_ONCE", 1)
+    torch.testing.assert_close(model.score(queries, videos, given.frame_mask), ours)
+
+
+def test_losses_against_loops() -> None:
+    # The hardest negative alone, so that nothing is drawn.
+    model, given = student(replace(SMALL, hard_from_epoch=0, negative_pool=1)), batch()
+    parts, query = loops(model, given)
+    s_c, u_c = ([[pair[k] for pair in row] for row in parts] for k in (0, 1))
+    own = [row[v][2] for row, v in zip(parts, TARGET, strict=True)]
+    s_f, u_f = ([[of(q.tolist(), r) for r in own] for q in query] for of in (oracles.cosine, oracles.dot))
+    each = list(range(5))
+    terms = {name: value.item() for name, value in objective(model, *embed(model, given), 0).items()}
+    expected = {
+        "clips_triplet": oracles.triplet(s_c, TARGET, margin=0.2, negatives=hardest(s_c, TARGET)),
+        "clips_nce": 0.02 * oracles.info_nce(u_c, TARGET),
+        "frames_triplet": oracles.triplet(s_f, each, margin=0.2, negatives=hardest(s_f, each)),
+        "frames_nce": 0.04 * loop_paired_nce(u_f),
+    }
+    assert terms == pytest.approx(expected, abs=1e-9)
+
+
+def hardest(s: list[list[float]], y: tuple[int, ...] | list[int]) -> list[int]:
+    return [oracles.hardest_wrong_videos(s, y, n, 1)[0] for n in range(len(s))]
+
+
+def loop_paired_nce(d: list[list[float]]) -> float:
+    total = 0.0
+    for n in range(len(d)):
+        below = sum(math.exp(d[n][m]) for m in range(len(d))) + sum(math.exp(d[m][n]) for m in range(len(d)))
+        total += math.log(below) - d[n][n]
+    return total / len(d)
+
+
+def test_paired_nce_by_hand() -> None:
+    # Row 0: e^1 + e^0, column 0: e^1 + e^0; the same for 1.
+    assert paired_nce(torch.eye(2)).item() == pytest.approx(math.log(2 * (math.e + 1)) - 1)
+
+
+def test_negatives_are_random_before_they_are_hard() -> None:
+    model, given = student(replace(SMALL, hard_from_epoch=5)), batch()
+    embedded = embed(model, given)
+
+    def drawn(epoch: int) -> set[float]:
+        return {round(objective(model, *embedded, epoch)["clips_triplet"].item(), 9) for _ in range(30)}
+
+    assert len(drawn(4)) > len(drawn(5))
+
+
+@pytest.mark.parametrize("config", [SMALL, REDUCED], ids=["ms-sl", "ms-sl++"])
+@torch.no_grad()
+def test_padding_and_order_change_nothing(config: MsSlConfig) -> None:
+    model = student(config)
+    first, padded = batch(), batch(more_frames=3)
+    scored = []
+    for given in (first, padded):
+        queries, videos, _ = embed(model, given)
+        scored.append(model.score(queries, videos, given.frame_mask))
+    torch.testing.assert_close(scored[0], scored[1])
+    order = torch.tensor([2, 0, 1])
+    queries, videos, _ = embed(model, first)
+    shuffled = model.score(queries, tuple(field[order] for field in videos), first.frame_mask[order])
+    torch.testing.assert_close(shuffled, scored[0][:, order])
+
+
+@pytest.mark.parametrize("config", [SMALL, REDUCED], ids=["ms-sl", "ms-sl++"])
+@torch.no_grad()
+def test_the_profile_is_the_relevance_of_each_query(config: MsSlConfig) -> None:
+    model, given = student(config), batch()
+    queries, videos, _ = embed(model, given)
+    along = profile(model, queries, videos, given)
+    for n, v in enumerate(TARGET):
+        alone = (videos[0][v : v + 1], videos[1][v : v + 1, : LENGTHS[v]])
+        one = model.relevance((queries[0][n : n + 1], queries[1][n : n + 1]), alone)
+        torch.testing.assert_close(along[n, : LENGTHS[v]], one)
+        assert along[n, LENGTHS[v] :].eq(-math.inf).all()
+
+
+def test_medoids_are_in_the_middle_of_their_groups() -> None:
+    angles = torch.tensor([[0.0, 0.1, 0.2, 3.0, 3.1, 3.2, 1.5]])
+    vectors = torch.stack([angles.cos(), angles.sin()], -1)
+    assert sorted(medoids(vectors, 3)[0].tolist()) == [1, 4, 6]
+
+
+def test_as_many_medoids_as_clips_are_all_of_them() -> None:
+    model = student(replace(SMALL, reduced_clips=10_000))
+    _, videos, _ = embed(model, batch())
+    assert videos[0].shape == (3, 10, 8)
+    assert model.lengths is not None
+    torch.nn.init.zeros_(model.lengths.weight)
+    plain = student(SMALL)
+    plain.load_state_dict({name: value for name, value in model.state_dict().items() if not name.startswith("lengths")})
+    both = [one.score(*embed(one, batch())[:2], batch().frame_mask) for one in (model, plain)]
+    torch.testing.assert_close(both[0], both[1])
+
+
+def test_every_parameter_learns() -> None:
+    for config in (SMALL, REDUCED):
+        model, given = student(config), batch()
+        torch.stack(list(objective(model, *embed(model, given), 30).values())).sum().backward()
+        assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+
+
+def test_settings_that_cannot_be() -> None:
+    with pytest.raises(SettingError, match="clips is 0; it must be above 0"):
+        MsSlConfig(clips=0)
+    with pytest.raises(SettingError, match=r"frame_weight is 1\.5; it takes a share"):
+        MsSlConfig(frame_weight=1.5)
+
+
+@pytest.mark.parametrize("reduced", [0, 16], ids=["ms-sl", "ms-sl++"])
+def test_learns_the_toy_world(tmp_path: Path, reduced: int) -> None:
+    settings = MsSlConfig(
+        hidden=32, clips=16, reduced_clips=reduced, max_frames=32, dropout=0.0, input_dropout=0.0, hard_from_epoch=3
+    )
+    check_learns("ms_sl", settings, tmp_path, data=toy_world(videos=100, things=12), lr=1.5e-3, epochs=14)
+
+
+@torch.no_grad()
+def test_a_video_shorter_than_its_clips_is_found_through_the_index() -> None:
+    data, model = toy_world(videos=12), checkpoints.build("ms_sl", MsSlConfig(hidden=16, heads=2), READS).model
+    assert isinstance(model, MsSl)
+    model.eval()
+    short = {video: rows[: 1 + place % 5] for place, (video, rows) in enumerate(data.features.frames.items())}
+    found = evaluate_model(model, data.dev, replace(data.features, frames=short))
+    queries = encode_captions(model, found.captions, data.features.text)
+    for column, video in enumerate(found.videos):
+        frames = torch.from_numpy(read_frames(short[video], model.reading))[None]
+        mask = torch.ones(frames.shape[:2], dtype=torch.bool)
+        alone = model.score(queries, model.encode_videos(frames, mask), mask)[:, 0]
+        torch.testing.assert_close(torch.from_numpy(found.scores)[:, column], alone, atol=1e-5, rtol=1e-4)

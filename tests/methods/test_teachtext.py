@@ -1,0 +1,430 @@
+"""Collaborative experts and TeachText: scores, losses, kept similarities, experts side by side, captions left out."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import oracles
+import pytest
+import torch
+from commands import Answer, Prvr, says
+from method_checks import check_learns
+from torch import Tensor
+from toy_world import FRAMES, READS, WORDS, toy_world
+
+from prvr.batch import Batch
+from prvr.datasets import Caption, Dataset
+from prvr.errors import DataError, SettingError
+from prvr.evaluate.evaluation import evaluate_model
+from prvr.features import FeatureSet
+from prvr.features.joined import JoinedFeatures
+from prvr.features.packed import Packed, PackedWriter
+from prvr.features.sources import Reads, Source
+from prvr.methods import checkpoint as checkpoints
+from prvr.methods import taught
+from prvr.methods.checkpoint import Checkpoint
+from prvr.methods.collaborative_experts import CollaborativeExperts, CollaborativeExpertsConfig, NetVlad, max_margin
+from prvr.methods.contract import embed
+from prvr.nn.losses import ownership
+from prvr.papers.run import Materials, Plan, score_rows
+from prvr.papers.tables import TABLES
+from prvr.papers.toy import write_toy
+from prvr.train.denoising import denoised, out_of_fold_ranks
+from prvr.train.loop import Data, Recipe, Training, changed, train_student
+from prvr.train.presets import preset
+from prvr.train.presets.teachtext import TEACHTEXT
+from prvr.train.similarities import Similarities, keep_similarities, open_similarities, similarities
+
+COLUMNS = (4, 3, 5)
+SMALL = CollaborativeExpertsConfig(hidden=6, experts=COLUMNS, clusters=3, dropout=0.0)
+ONE = CollaborativeExpertsConfig(hidden=16, clusters=4, dropout=0.0)
+QUICK = Training(lr=3e-3, epochs=2, batch_videos=13, seed=1)
+LENGTHS, TARGET = (5, 1, 3), (0, 0, 1, 2, 2)
+
+
+def student() -> CollaborativeExperts:
+    torch.manual_seed(0)
+    return CollaborativeExperts(SMALL, frame_columns=sum(COLUMNS), word_columns=WORDS).double().eval()
+
+
+def batch(*, more_frames: int = 0, without: tuple[tuple[int, int], ...] = ((1, 0), (2, 2))) -> Batch:
+    """Three videos; `without` lists videos and the expert that each lacks."""
+    draw = torch.Generator().manual_seed(1)
+    frames = torch.randn(3, 5, sum(COLUMNS), generator=draw, dtype=torch.float64)
+    for video, expert in without:
+        frames[video].split(COLUMNS, dim=-1)[expert].zero_()
+    words = torch.randn(5, 4, WORDS, generator=draw, dtype=torch.float64)
+    frames = torch.cat([frames, torch.randn(3, more_frames, sum(COLUMNS), generator=draw, dtype=torch.float64)], 1)
+    mask = torch.arange(5 + more_frames) < torch.tensor(LENGTHS)[:, None]
+    word_mask = torch.arange(4) < torch.tensor([4, 2, 1, 3, 4])[:, None]
+    return Batch(frames * mask[..., None], mask, words, word_mask, torch.tensor(TARGET), ())
+
+
+def loop_unit(values: list[float]) -> list[float]:
+    length = math.sqrt(sum(v * v for v in values))
+    return [v / length for v in values]
+
+
+def loop_gated(unit: Any, values: list[float]) -> list[float]:
+    given = torch.tensor(values, dtype=torch.float64)
+    hidden = (unit.linear.weight @ given + unit.linear.bias).tolist()
+    gates = (unit.gate.weight @ torch.tensor(hidden, dtype=torch.float64) + unit.gate.bias).tolist()
+    return loop_unit([h / (1 + math.exp(-g)) for h, g in zip(hidden, gates, strict=True)])
+
+
+def loop_vlad(pooling: NetVlad, words: Tensor) -> list[float]:
+    columns = []
+    for k, centre in enumerate(pooling.centres.tolist()):
+        sums = [0.0] * len(centre)
+        for word in words:
+            share = oracles.softmax((pooling.assignment.weight @ word + pooling.assignment.bias).tolist())[k]
+            sums = [s + share * (w - c) for s, w, c in zip(sums, word.tolist(), centre, strict=True)]
+        columns += loop_unit(sums)
+    return loop_unit(columns)
+
+
+@torch.no_grad()
+def test_scores_against_loops() -> None:
+    model, given = student(), batch()
+    queries, videos, _ = embed(model, given)
+    scores = model.score(queries, videos, given.frame_mask)
+    for n in range(len(TARGET)):
+        pooled = loop_vlad(model.pooling, given.words[n][given.word_mask[n]])
+        logits = model.mixture.weight @ torch.tensor(pooled, dtype=torch.float64) + model.mixture.bias
+        weights = oracles.softmax(logits.tolist())
+        for v, length in enumerate(LENGTHS):
+            blocks = given.frames[v, :length].split(COLUMNS, dim=-1)
+            total = below = 0.0
+            for unit, text, block, weight in zip(model.videos, model.texts, blocks, weights, strict=True):
+                if block.abs().sum() == 0:
+                    continue
+                expert = loop_gated(unit, loop_unit(block.mean(0).tolist()))
+                total += weight * oracles.dot(loop_gated(text, pooled), expert)
+                below += weight
+            assert scores[n, v].item() == pytest.approx(total / below, abs=1e-9)
+    assert model.relevance((queries[0][:1],), (videos[0][:1],)).tolist() == pytest.approx([scores[0, 0].item()])
+
+
+@torch.no_grad()
+def test_padding_and_order_change_nothing() -> None:
+    model, first, padded = student(), batch(), batch(more_frames=3)
+    one, two = (model.score(*embed(model, given)[:2], given.frame_mask) for given in (first, padded))
+    torch.testing.assert_close(one, two)
+    queries, videos, _ = embed(model, first)
+    order = torch.tensor([2, 0, 1])
+    torch.testing.assert_close(model.score(queries, (videos[0][order],), first.frame_mask[order]), one[:, order])
+
+
+@torch.no_grad()
+def test_a_video_without_any_expert_scores_nothing() -> None:
+    model = student()
+    given = batch(without=tuple((1, expert) for expert in range(3)))
+    scores = model.score(*embed(model, given)[:2], given.frame_mask)
+    assert scores[:, 1].eq(0).all()
+    assert scores.isfinite().all()
+
+
+def loop_max_margin(s: list[list[float]], y: tuple[int, ...], margin: float) -> float:
+    hinges = []
+    for n in range(len(s)):
+        right = s[n][y[n]]
+        hinges += [max(0.0, margin + s[n][v] - right) for v in range(len(s[0])) if v != y[n]]
+        hinges += [max(0.0, margin + s[k][y[n]] - right) for k in range(len(s)) if y[k] != y[n]]
+    return oracles.mean(hinges)
+
+
+def test_max_margin_against_a_loop_and_by_hand() -> None:
+    scores = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = loop_max_margin(scores.tolist(), TARGET, 0.2)
+    assert max_margin(scores, torch.tensor(TARGET), margin=0.2).item() == pytest.approx(expected)
+    # One caption a video: (0.1 + 0.4 - 0.5)+ = 0, (0.1 + 0.6 - 0.3)+ = 0.4; columns 0.1 + 0.6 - 0.5 = 0.2, 0.1 + 0.4 - 0.3 = 0.2.
+    square = torch.tensor([[0.5, 0.4], [0.6, 0.3]])
+    assert max_margin(square, torch.arange(2), margin=0.1).item() == pytest.approx((0.0 + 0.4 + 0.2 + 0.2) / 4)
+    assert max_margin(torch.ones(2, 1), torch.zeros(2, dtype=torch.long), margin=0.1).item() == 0
+
+
+def test_experts_that_do_not_fit_the_frames() -> None:
+    with pytest.raises(SettingError, match=r"experts have \[4, 3, 5\] columns, and frames 20; set experts"):
+        CollaborativeExperts(SMALL, frame_columns=20, word_columns=WORDS)
+    with pytest.raises(SettingError, match="each must have a column"):
+        CollaborativeExpertsConfig(experts=(4, 0))
+
+
+def test_experts_side_by_side(tmp_path: Path) -> None:
+    seen = {"a": np.ones((4, 2), np.float32), "b": np.ones((3, 2), np.float32)}
+    heard = {"a": np.array([[5.0], [6.0]]), "c": np.array([[7.0]])}
+    joined = JoinedFeatures([(seen, 2), (heard, 1)])
+    assert joined["a"].tolist() == [[1, 1, 5], [1, 1, 5], [1, 1, 6], [1, 1, 6]]
+    assert joined["b"].tolist() == [[1, 1, 0]] * 3
+    assert joined["c"].tolist() == [[0, 0, 7]]
+    assert (list(joined), len(joined), "c" in joined, "d" in joined) == (["a", "b", "c"], 3, True, False)
+    with PackedWriter(tmp_path, columns=2, about={"read": {"most": 2, "unit": True}}) as writer:
+        writer.append("a", np.ones((2, 2), np.float32))
+    with pytest.raises(DataError, match="was sampled when it was packed, and cannot be joined"):
+        JoinedFeatures([(Packed(tmp_path), 2)])
+
+
+def trained(out: Path, data: Data, **changes: Any) -> Checkpoint:
+    recipe = Recipe("collaborative_experts", replace(ONE, **changes), replace(QUICK, epochs=1))
+    return train_student(out, recipe, reads=READS, data=data)
+
+
+def test_learns_the_toy_world(tmp_path: Path) -> None:
+    data = toy_world(videos=100, things=12)
+    check_learns("collaborative_experts", replace(ONE, hidden=32), tmp_path, data=data, lr=3e-3, epochs=15)
+
+
+def test_similarities_are_the_scores_of_the_index_and_stay_on_disk(tmp_path: Path) -> None:
+    data = toy_world(videos=20)
+    teacher = trained(tmp_path / "teacher", data)
+    kept = keep_similarities(tmp_path / "kept", teacher, data.train, data.features)
+    found = evaluate_model(teacher.model, data.train, data.features)
+    ours = kept.of(found.captions, found.videos).numpy()
+    np.testing.assert_allclose(ours, found.scores, atol=1e-3)
+    some = kept.of(found.captions[3:5], [found.videos[2]]).numpy()
+    np.testing.assert_array_equal(some, ours[3:5, 2:3])
+    before = (tmp_path / "kept" / "scores.npy").stat().st_mtime_ns
+    again = keep_similarities(tmp_path / "kept", teacher, data.train, data.features)
+    assert (tmp_path / "kept" / "scores.npy").stat().st_mtime_ns == before
+    assert again.about == kept.about
+    other = trained(tmp_path / "other", data, hidden=8)
+    assert keep_similarities(tmp_path / "kept", other, data.train, data.features).about["model"] == other.fingerprint
+    with pytest.raises(DataError, match="never scored caption 'nobody#0'"):
+        kept.of(["nobody#0"], [found.videos[0]])
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("about.json", b"{"),
+        ("about.json", b"[]"),
+        ("about.json", b'{"captions": [[1]], "videos": []}'),
+        ("about.json", b'{"captions": ["one"], "videos": ["a", "b"]}'),
+        ("scores.npy", b"\x80\x04."),
+        ("scores.npy", b""),
+        ("scores.npy", None),
+    ],
+)
+def test_broken_similarities(tmp_path: Path, file: str, content: bytes | None) -> None:
+    (tmp_path / "about.json").write_text(json.dumps({"captions": ["one"], "videos": ["a", "b", "c"]}))
+    np.save(tmp_path / "scores.npy", np.zeros((1, 3), np.float16))
+    assert open_similarities(tmp_path).of(["one"], ["c", "a"]).shape == (1, 2)
+    if content is None:
+        (tmp_path / file).unlink()
+    else:
+        (tmp_path / file).write_bytes(content)
+    with pytest.raises(DataError, match="make them again"):
+        open_similarities(tmp_path)
+
+
+def truth(dataset: Dataset) -> Similarities:
+    """1 where a caption is about a video, 0 elsewhere: the best of teachers."""
+    rows = {caption.id: row for row, caption in enumerate(dataset.captions)}
+    columns = {video: column for column, video in enumerate(dataset.video_ids)}
+    scores = np.zeros((len(rows), len(columns)), np.float16)
+    for caption in dataset.captions:
+        scores[rows[caption.id], columns[caption.video]] = 1
+    return Similarities(scores, rows, columns, {"model": "truth"})
+
+
+def test_kept_scores_stand_in_the_order_of_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, seen = toy_world(), []
+    objective = taught.Guidance.objective
+
+    def watched(guidance: Any, model: Any, queries: Any, videos: Any, batch: Batch, epoch: int, kept: Any) -> Any:
+        (matrix,) = kept
+        torch.testing.assert_close(matrix, ownership(batch.target, len(batch.frames)).float())
+        seen.append(matrix.shape)
+        return objective(guidance, model, queries, videos, batch, epoch, kept)
+
+    monkeypatch.setattr(taught.Guidance, "objective", watched)
+    recipe = Recipe("collaborative_experts", ONE, QUICK, TEACHTEXT)
+    best = train_student(tmp_path, recipe, reads=READS, data=replace(data, similarities=(truth(data.train),)))
+    assert len(seen) == 2 * 4
+    assert len(set(seen)) > 1
+    assert best.about["distillation"]["distillation_loss"] == "huber"
+
+
+def test_the_published_loss_of_teachtext(tmp_path: Path) -> None:
+    # L = L_rank(S) + mean over all pairs of Huber(S - mean of the teachers' matrices).
+    model = student()
+    given = batch()
+    told = [torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(k)) * 2 for k in range(2)]
+    guidance = taught.Guidance(TEACHTEXT, method="collaborative_experts", student=model.float(), kept=2)
+    model.double()
+    queries, videos, _ = embed(model, given)
+    terms = guidance.objective(model, queries, videos, given, 50, told)
+    scores = model.score(queries, videos, given.frame_mask).tolist()
+    total = 0.0
+    for n in range(5):
+        for v in range(3):
+            d = abs(scores[n][v] - (told[0][n, v].item() + told[1][n, v].item()) / 2)
+            total += d * d / 2 if d < 1 else d - 0.5
+    assert terms["distillation"].item() == pytest.approx(total / 15, abs=1e-9)
+    assert terms["ranking"].item() == pytest.approx(loop_max_margin(scores, TARGET, 0.0938), abs=1e-9)
+    assert set(terms) == {"distillation", "ranking"}
+
+
+def test_kept_scores_need_a_recipe_that_distils(tmp_path: Path) -> None:
+    data = replace(toy_world(), similarities=(truth(toy_world().train),))
+    with pytest.raises(SettingError, match="its recipe distils nothing; add distillation_target=batch_matrix"):
+        train_student(tmp_path, Recipe("collaborative_experts", ONE, QUICK), reads=READS, data=data)
+    for name, line in (
+        ("no-distillation", "dl_dkd is to learn from trained models, and its recipe distils nothing"),
+        ("dl-dkd/toy", "distillation_target is 'frame_profile', .* take distillation_target=batch_matrix"),
+    ):
+        with pytest.raises(SettingError, match=line):
+            train_student(tmp_path, preset(name), reads=READS, data=data)
+    # A target says nothing without a weight.
+    idle = changed(preset("ms-sl/toy"), ["distillation_target=batch_matrix"])
+    with pytest.raises(SettingError, match="its recipe distils nothing; add"):
+        train_student(tmp_path, idle, reads=READS, data=data)
+    told = replace(TEACHTEXT, distillation_target="frame_profile")
+    with pytest.raises(SettingError, match="take distillation_target=batch_matrix"):
+        train_student(tmp_path, Recipe("xml", preset("xml/toy").settings, QUICK, told), reads=READS, data=data)
+
+
+def test_trained_models_teach_dl_dkd_as_they_teach_others(tmp_path: Path) -> None:
+    data = replace(toy_world(), similarities=(truth(toy_world().train),))
+    small = ["hidden=8", "heads=2", "epochs=1", "batch_videos=20", "distillation_target=batch_matrix", "distillation_weight=1"]
+    recipe = changed(preset("dl-dkd++/toy"), [*small, "distillation_aggregate=learned"])
+    best = train_student(tmp_path / "both", recipe, reads=READS, data=data)
+    # Its place among the learned weights; it has no features.
+    assert best.settings.teacher_columns == (12, 0)
+    assert {"distillation", "teacher_shares"} <= json.loads((tmp_path / "both" / "history.jsonl").read_text())["losses"].keys()
+    alone = replace(data, features=data.features.without_teachers)
+    train_student(tmp_path / "alone", changed(preset("no-distillation"), small), reads=READS, data=alone)
+    other = replace(alone, similarities=(replace(truth(data.train), about={"model": "another"}),))
+    with pytest.raises(SettingError, match="holds a run with similarities"):
+        train_student(tmp_path / "alone", changed(preset("no-distillation"), small), reads=READS, data=other)
+
+
+def test_a_student_of_better_teachers_is_better(tmp_path: Path) -> None:
+    # With few captions, teachers that know what each is about are worth more than the captions themselves.
+    data = toy_world(videos=60, things=12)
+    recipe = Recipe("collaborative_experts", replace(ONE, margin=0.02), Training(lr=1e-3, epochs=6, batch_videos=20, seed=1))
+    alone = train_student(tmp_path / "alone", recipe, reads=READS, data=data)
+    told = replace(recipe, distillation=replace(TEACHTEXT, distillation_weight=20.0))
+    taught_by_truth = train_student(tmp_path / "taught", told, reads=READS, data=replace(data, similarities=(truth(data.train),)))
+    assert taught_by_truth.about["dev"]["sumr"] > alone.about["dev"]["sumr"]
+
+
+# Denoising
+
+
+def test_captions_are_kept_by_their_combined_rank() -> None:
+    captions = tuple(Caption(f"v#{k}", "v", f"thing {k}", 0.0, 1.0) for k in range(3))
+    dataset = Dataset("toy", "train", captions, ("v", "w"))
+    ranks = [{"v#0": 1, "v#1": 90, "v#2": 100}, {"v#0": 3, "v#1": 120, "v#2": 100}, {"v#0": 2, "v#1": 99, "v#2": 101}]
+    kept = {"mean": {"v#0"}, "median": {"v#0", "v#1"}, "any": {"v#0", "v#1"}, "all": {"v#0"}}
+    for combine, ids in kept.items():
+        left = denoised(dataset, ranks, below=100, combine=combine)  # type: ignore[arg-type]
+        assert {caption.id for caption in left.captions} == ids
+        assert left.video_ids == ("v", "w")
+    with pytest.raises(DataError, match="no caption of 3 ranks its own video below 1"):
+        denoised(dataset, ranks, below=1)
+    with pytest.raises(DataError, match="'v#2' has no rank by every teacher"):
+        denoised(dataset, [*ranks, {"v#0": 1, "v#1": 1}], below=100)
+
+
+def test_ranks_are_out_of_fold_and_find_the_noise(tmp_path: Path) -> None:
+    data = toy_world(videos=90, things=6)
+    # A tenth of the captions say something else.
+    wrong = [caption.id for caption in data.train.captions[::10]]
+    words = dict(data.features.text)
+    draw = np.random.default_rng(5)
+    for id in wrong:
+        words[id] = draw.normal(size=words[id].shape).astype(np.float32)
+    noisy = replace(data, features=FeatureSet(data.features.frames, words))
+    recipe = Recipe("collaborative_experts", replace(ONE, hidden=32), Training(lr=3e-3, epochs=10, batch_videos=20, seed=1))
+    ranks = out_of_fold_ranks(tmp_path, recipe, reads=READS, data=noisy, folds=2)
+    assert ranks.keys() == {caption.id for caption in data.train.captions}
+    assert all(1 <= rank <= len(data.train.video_ids) for rank in ranks.values())
+    right = [rank for id, rank in ranks.items() if id not in wrong]
+    assert np.mean([ranks[id] for id in wrong]) > np.mean(right) + 5
+    folds = [checkpoints.load(tmp_path / f"fold{fold}").fingerprint for fold in range(2)]
+    assert folds[0] != folds[1]
+    with pytest.raises(SettingError, match="folds is 1; take from 2"):
+        out_of_fold_ranks(tmp_path, recipe, reads=READS, data=noisy, folds=1)
+
+
+def test_a_teacher_reads_features_of_its_own(tmp_path: Path) -> None:
+    # Another text encoder, and one expert more than the student's.
+    data = toy_world()
+    more = JoinedFeatures([(data.features.frames, FRAMES), (data.features.teachers[0].frames, 12)])
+    other = {id: np.concatenate([rows, rows[:, :2]], 1) for id, rows in data.features.text.items()}
+    recipe = Recipe("collaborative_experts", replace(ONE, experts=(FRAMES, 12)), QUICK)
+    reads = Reads(Source("toy_frames+more", FRAMES + 12), Source("other_words", WORDS + 2))
+    teacher = train_student(tmp_path / "teacher", recipe, reads=reads, data=replace(data, features=FeatureSet(more, other)))
+    said = similarities(teacher, data.train, FeatureSet(more, other))
+    student_recipe = Recipe("collaborative_experts", ONE, QUICK, TEACHTEXT)
+    plain = replace(data, features=FeatureSet(data.features.frames, data.features.text), similarities=(said, truth(data.train)))
+    best = train_student(tmp_path / "student", student_recipe, reads=READS, data=plain)
+    assert evaluate_model(best.model, data.dev, plain.features).retrieval.sumr > 0
+    with pytest.raises(SettingError, match="holds a run with similarities"):
+        train_student(
+            tmp_path / "student", student_recipe, reads=READS, data=replace(plain, similarities=(truth(data.train), said))
+        )
+
+
+# The table, and the command line
+
+
+@pytest.fixture(scope="module")
+def materials(tmp_path_factory: pytest.TempPathFactory) -> Materials:
+    root = tmp_path_factory.mktemp("teachtext")
+    package = write_toy(root, train_videos=16, test_videos=8)
+    texts = {"words": "words", "vectors": "vectors"}
+    return Materials(package, package, "toy_frames", texts, ("strong",))  # type: ignore[arg-type]
+
+
+CHANGES = ("hidden=8", "clusters=2", "epochs=1", "batch_videos=8")
+
+
+def test_the_table_trains_teachers_first_and_uses_them(tmp_path: Path, materials: Materials) -> None:
+    trained: list[str] = []
+
+    def told(note: str, done: int, total: int) -> None:
+        trained.append(note)
+
+    plan, table = Plan(seeds=1, changes=CHANGES), TABLES["teachtext"]
+    scored = score_rows(table, tmp_path, materials, plan, on_progress=told)
+    assert [one.left_out for one in scored] == [""] * len(table.rows)
+    folders = sorted(path.parent for path in tmp_path.rglob("config.json"))
+    assert len(folders) == len(table.rows)
+    by_preset = {path.parent.name.rpartition("-")[0]: [] for path in folders}
+    for path in folders:
+        by_preset[path.parent.name.rpartition("-")[0]].append(json.loads((path / "config.json").read_text()))
+    assert {name: len(runs) for name, runs in by_preset.items()} == {"collaborative-experts": 3, "teachtext": 3}
+    assert all(run["about"]["distillation"]["distillation_loss"] == "huber" for run in by_preset["teachtext"])
+    assert sorted(run["settings"]["experts"] for run in by_preset["collaborative-experts"])[-1] == [64, 32]
+    trained.clear()
+    score_rows(table, tmp_path, materials, plan, on_progress=told)
+    assert trained == []
+    one_text = replace(materials, texts={"words": "words"})
+    reasons = [one.left_out for one in score_rows(table, tmp_path, one_text, plan, on_progress=told)]  # type: ignore[arg-type]
+    assert reasons[1].startswith("of its teacher 'teacher: word vectors': it reads caption features of the kind 'vectors'")
+    assert [bool(reason) for reason in reasons] == [False, True, False, True, True, False]
+
+
+def test_a_run_teaches_another_from_the_command_line(tmp_path: Path, materials: Materials, prvr: Prvr) -> None:
+    def train(out: str, *more: object) -> Answer:
+        return prvr("train", materials.data, materials.data, tmp_path / out, *more, *CHANGES)
+
+    teacher = ("--preset", "collaborative-experts/toy", "--frames", "toy_frames+strong", "--words", "vectors", "experts=64,32")
+    answer = train("teacher", *teacher)
+    assert answer.status == 0, answer.err
+    student = ("--preset", "teachtext/toy", "--frames", "toy_frames", "--words", "words")
+    answer = train("student", *student, "--teacher-run", tmp_path / "teacher")
+    assert answer.status == 0, answer.err
+    about = json.loads((tmp_path / "student" / "teachers" / "0" / "about.json").read_text())
+    assert about["model"] == checkpoints.load(tmp_path / "teacher").fingerprint
+    says(train("alone", *student), "distillation needs a teacher")
+    assert not (tmp_path / "alone").exists()
+    answer = prvr("evaluate", materials.data, materials.data, "--model", tmp_path / "teacher", "--split", "test")
+    assert answer.status == 0, answer.err

@@ -1,0 +1,518 @@
+"""A report shows what `prvr.evaluate` counts; what is missing or broken is said in one line."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prvr.errors import DataError, SettingError
+from prvr.evaluate.compare import compare, ranked
+from prvr.evaluate.groups import by_ratio
+from prvr.evaluate.metrics import places, retrieval
+from prvr.evaluate.runs import Facts, Run, save_run
+from prvr.report.build import build, in_order, read_contenders
+from prvr.report.charts import Curve, Scale, line_chart, profile_chart, scale
+from prvr.report.page import Section, spread, write_page
+from prvr.report.papers import papers, read_tables
+from prvr.report.queries import duel, extremes, shares
+from prvr.report.systems import WEIGHTS, Contender, answers_of, find_systems, read_history, sweep_of
+
+QUERIES, VIDEOS = 40, 12
+EVIL = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>&amp;"
+
+
+class Page(HTMLParser):
+    """A page as its tables (rows of texts) by section, its texts, its tags and their attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tables: dict[str, list[list[list[str]]]] = {}
+        self.texts: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.section, self._cell = "", False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "section":
+            self.section = dict(attrs)["id"] or ""
+        tables = self.tables.setdefault(self.section, [])
+        if tag == "table":
+            tables.append([])
+        elif tag == "tr":
+            tables[-1].append([])
+        elif tag in ("td", "th"):
+            tables[-1][-1].append("")
+            self._cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self._cell = self._cell and tag not in ("td", "th")
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+        if self._cell:
+            self.tables[self.section][-1][-1][-1] += data
+
+    def rows(self, section: str, table: int = 0) -> dict[tuple[str, str], list[str]]:
+        """The rows of a table below its head, by their first two cells."""
+        return {(row[0], row[1]): row for row in self.tables[section][table][1:]}
+
+
+def a_run(seed: int, *, skill: float = 1.0, **changes: object) -> Run:
+    draw = np.random.default_rng(seed)
+    target = np.arange(QUERIES) % VIDEOS
+    scores = draw.normal(size=(QUERIES, VIDEOS))
+    scores[np.arange(QUERIES), target] += skill
+    facts = Facts(
+        texts=tuple(f"sentence {n}" for n in range(QUERIES)),
+        ratios=np.where(np.arange(QUERIES) % 7 == 0, math.nan, np.arange(QUERIES) / QUERIES),
+        overlaps=draw.random(QUERIES),
+        lengths=np.full(QUERIES, 30.0),
+    )
+    ids = tuple(f"q{n}" for n in range(QUERIES)), tuple(f"v{n}" for n in range(VIDEOS))
+    made = Run(scores, *ids, target, facts=facts, system="ours", split="test", protocol="honest", seed=seed)
+    return replace(made, **changes)
+
+
+def history(epochs: int, *, best: int) -> str:
+    lines = []
+    for epoch in range(epochs):
+        dev = {"sumr": 100.0 + (50 if epoch == best else epoch)}
+        losses = {"triplet": 1 / (epoch + 1), "distillation": 0.0 if epoch == 2 else 0.1}
+        lines.append(json.dumps({"epoch": epoch, "losses": losses, "loss": sum(losses.values()), "dev": dev}) + "\n")
+    return "".join(lines)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> dict[str, list[Run]]:
+    """A baseline in one file, and two seeds of a training run with their branches."""
+    made = {"base": [a_run(0, skill=0.2)], "ours": [a_run(1), a_run(2)]}
+    save_run(made["base"][0], tmp_path / "base.npz")
+    for place, run in enumerate(made["ours"]):
+        folder = tmp_path / f"run{place}"
+        save_run(run, folder / "test.npz")
+        save_run(a_run(10 + place), folder / "test-first-branch.npz")
+        save_run(a_run(20 + place), folder / "test-second-branch.npz")
+        (folder / "history.jsonl").write_text(history(5 + place, best=3))
+    return made
+
+
+def contenders_of(*given: str) -> list[Contender]:
+    lots = [lot for one in given for lot in find_systems(one)]
+    return read_contenders(lots, None, on_progress=lambda note, done, total: None)
+
+
+def page_of(*given: str, resamples: int = 200) -> Page:
+    return Page(write_page("Report", build(contenders_of(*given), resamples=resamples), about=""))
+
+
+@pytest.fixture
+def page(runs: dict[str, list[Run]], tmp_path: Path) -> Page:
+    return page_of(str(tmp_path / "base.npz"), f"ours={tmp_path / 'run0'},{tmp_path / 'run1'}")
+
+
+# Its numbers
+
+
+def test_figures_are_those_of_the_metrics(page: Page, runs: dict[str, list[Run]]) -> None:
+    table = {row[0]: row for row in page.tables["systems"][0][1:]}
+    head = page.tables["systems"][0][0]
+    assert list(table) == ["base", "ours"]
+    each = [retrieval(run.scores, run.correct) for run in runs["ours"]]
+    for label, name, digits in (
+        ("R@1", "r1", 1),
+        ("R@100", "r100", 1),
+        ("SumR", "sumr", 1),
+        ("MedR", "medr", 1),
+        ("MRR", "mrr", 3),
+    ):
+        values = [getattr(one, name) for one in each]
+        mean, half = sum(values) / 2, abs(values[0] - values[1]) / math.sqrt(2)
+        assert table["ours"][head.index(label)] == f"{mean:.{digits}f} ± {half:.{digits}f}"
+        (base,) = (retrieval(run.scores, run.correct) for run in runs["base"])
+        assert table["base"][head.index(label)] == f"{getattr(base, name):.{digits}f}"
+    right = [
+        100 * np.mean((run.scores.argmax(1) == run.target) & (np.asarray(run.facts.overlaps) >= 0.5)) for run in runs["ours"]
+    ]
+    assert table["ours"][head.index("moment")] == spread(float(np.mean(right)), float(np.std(right, ddof=1)))
+    assert [row[0] for row in page.tables["systems"][1][1:]] == ["base", "ours", "ours"]
+
+
+def test_tests_are_those_of_compare(page: Page, runs: dict[str, list[Run]]) -> None:
+    expected = compare({name: [ranked(run, name=name) for run in its] for name, its in runs.items()}, resamples=200)
+    rows = page.rows("systems", 2)
+    assert len(rows) == 3
+    for measure, (label, digits) in {"sumr": ("SumR", 1), "r1": ("R@1", 1), "mrr": ("MRR", 4)}.items():
+        of = expected.effects["ours"][measure]
+        interval = f"{of.low:+.{digits}f} to {of.high:+.{digits}f}"
+        assert rows["ours", label][2:] == [f"{of.difference:+.{digits}f}", interval, f"{of.p:.2g}", f"{of.p_holm:.2g}"]
+
+
+def test_ratios_are_those_of_groups(page: Page, runs: dict[str, list[Run]]) -> None:
+    (run,) = runs["base"]
+    rows = page.rows("ratio")
+    groups = by_ratio(places(run.scores, run.correct), np.asarray(run.facts.ratios), videos=VIDEOS)
+    assert [group.name for group in groups][-1] == "unknown"
+    for group in groups:
+        assert group.retrieval is not None
+        shown = rows[group.name, "base"]
+        assert shown[2:] == [
+            str(group.queries),
+            *(f"{getattr(group.retrieval, n):.1f}" for n in ("r1", "r5", "r10", "r100", "sumr")),
+        ]
+    assert len(rows) == 2 * len(groups)
+
+
+def test_the_sweep_fuses_the_branches(page: Page) -> None:
+    first, second = a_run(10), a_run(20)
+    values = sweep_of(first, second)
+    assert len(values) == len(WEIGHTS) == 11
+    for weight, value in zip(WEIGHTS, values, strict=True):
+        assert value == retrieval((1 - weight) * first.scores + weight * second.scores, first.correct).sumr
+    both = np.array([values, sweep_of(a_run(11), a_run(21))])
+    (row,) = page.tables["beta"][0][1:]
+    assert row[1:] == [f"{mean:.1f}\n± {half:.1f}" for mean, half in zip(both.mean(0), both.std(0, ddof=1), strict=True)]
+    with pytest.raises(DataError, match="other queries"):
+        sweep_of(first, replace(second, queries=("new", *second.queries[1:])))
+
+
+def test_branches_that_do_not_fit_are_named(runs: dict[str, list[Run]], tmp_path: Path) -> None:
+    other = a_run(9, videos=tuple(f"other{n}" for n in range(VIDEOS)))
+    save_run(other, tmp_path / "run0" / "test-second-branch.npz")
+    with pytest.raises(DataError, match="run0: the two branches answered other queries"):
+        contenders_of(str(tmp_path / "run0"))
+
+
+def test_curves_have_a_point_for_each_epoch(page: Page) -> None:
+    lines = [attributes["points"].split() for tag, attributes in page.tags if tag == "polyline" and attributes["points"]]
+    # SumR of both seeds; losses, of which one is 0 at the third epoch and leaves a gap.
+    assert [len(line) for line in lines[:8]] == [5, 6, 5, 6, 2, 2, 2, 3]
+    assert "run0: best 150.0, epoch 4 of 5" in page.texts
+    assert "run1: best 150.0, epoch 4 of 6" in page.texts
+
+
+# Query by query
+
+
+def by_rank(ranks: list[int], *, overlaps: list[float] | None = None, ratios: list[float] | None = None) -> Run:
+    """Query n, whose own video has that rank among five."""
+    scores = np.array([[float(5 - k if k < rank else 4 - k) for k in range(1, 5)] for rank in ranks])
+    scores = np.concatenate([np.array([[5.0 - rank] for rank in ranks]), scores], axis=1)
+    facts = Facts(ratios=None if ratios is None else np.array(ratios), overlaps=None if overlaps is None else np.array(overlaps))
+    ids = tuple(f"q{n}" for n in range(len(ranks))), tuple(f"v{n}" for n in range(5))
+    return Run(scores, *ids, np.zeros(len(ranks), np.int64), facts=facts)
+
+
+def test_who_wins_where_worked_by_hand() -> None:
+    first, second = [1, 2, 4, 5, 2], [2, 1, 4, 1, 4]
+    ratios = [0.1, 0.2, 0.3, math.nan, 0.1]
+    answers = [answers_of(by_rank(ranks, ratios=ratios), name="x") for ranks in (first, second)]
+    assert [one.rank.tolist() for one in answers] == [first, second]
+    of = duel([answers[0].ranked], [answers[1].ranked])
+    assert of.difference == pytest.approx([-1 / 2, 1 / 2, 0, 4 / 5, -1 / 4])
+    assert (of.gains, of.losses) == ([3, 1], [0, 4])
+    parts = [(part.name, part.queries, part.second, part.first) for part in shares(of, answers[0].ratios) if part.queries]
+    assert parts == [("[0, 0.2]", 3, 1, 2), ("(0.2, 0.4]", 1, 0, 0), ("unknown", 1, 1, 0)]
+    # Two seeds count by their mean: 1/1 and 1/2 beside 1/2.
+    mixed = duel([answers[1].ranked], [answers[0].ranked, answers[1].ranked])
+    assert mixed.difference[0] == pytest.approx(1 / 4)
+
+
+def test_best_and_worst_worked_by_hand() -> None:
+    ranks, overlaps = [3, 1, 1, 5, 1, 5], [0.5, 0.1, 0.9, 0.4, math.nan, 0.0]
+    answers = answers_of(by_rank(ranks, overlaps=overlaps), name="x")
+    assert extremes([answers], 2) == ([2, 1], [5, 3])
+    assert extremes([answers], 4) == ([2, 1, 4, 0], [5, 3])
+    assert extremes([answers], 9) == ([2, 1, 4, 0, 3, 5], [])
+
+
+def test_queries_are_shown_by_difference(page: Page, runs: dict[str, list[Run]]) -> None:
+    base, ours = ([answers_of(run, name=name) for run in runs[name]] for name in ("base", "ours"))
+    rank = {name: np.array([one.rank for one in of]) for name, of in (("base", base), ("ours", ours))}
+    difference = (1 / rank["ours"]).mean(0) - (1 / rank["base"]).mean(0)
+    _, gains, more, losses, *_ = page.tables["pair"]
+    shown = [float(row[4]) for row in gains[1:]]
+    assert shown == sorted(shown, reverse=True)
+    assert shown == pytest.approx(np.sort(difference)[::-1][:10], abs=5e-4)
+    first = base[0].texts.index(gains[1][0])
+    assert gains[1][1:4] == [
+        base[0].videos[first],
+        f"{rank['base'][0, first]:g}",
+        ", ".join(f"{r:g}" for r in rank["ours"][:, first]),
+    ]
+    told = " ".join(page.texts)
+    wins, lost = int((difference > 0).sum()), int((difference < 0).sum())
+    assert f"ours ranks {wins} of 40 queries better than base, {lost} worse, {40 - wins - lost} the same" in told
+    assert len(more) - 1 == wins - 10
+    assert float(losses[1][4]) == pytest.approx(difference.min(), abs=5e-4)
+
+
+# What is asked of any page
+
+
+def test_nothing_is_fetched_and_nothing_runs(page: Page) -> None:
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"script", "link", "iframe", "object", "embed", "base", "form", "img", "image", "use", "video"}
+    for _, attributes in page.tags:
+        assert not any(name.startswith("on") for name in attributes)
+        assert (attributes.get("href") or "#").startswith("#")
+        assert "src" not in attributes
+    html = "".join(page.texts)
+    for outside in ("url(", "@import", "http:", "https:"):
+        assert outside not in html
+    policy = next(attributes["content"] for tag, attributes in page.tags if "http-equiv" in attributes)
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'"
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert links == [f"#{attributes['id']}" for tag, attributes in page.tags if tag == "section"]
+
+
+def test_names_and_captions_are_shown_and_not_run(tmp_path: Path) -> None:
+    evil = a_run(
+        0,
+        queries=tuple(f"{EVIL}{n}" for n in range(QUERIES)),
+        videos=tuple(f"{EVIL}{n}" for n in range(VIDEOS)),
+        facts=Facts(texts=tuple(f"{EVIL}{n}" for n in range(QUERIES)), ratios=np.full(QUERIES, 0.5)),
+        system=EVIL,
+        protocol=EVIL,
+    )
+    for name, run in (("a", evil), ("b", replace(evil, scores=evil.scores[:, ::-1].copy()))):
+        save_run(run, tmp_path / "results" / "runs" / f"{name}-01234567" / "seed0" / "test.npz")
+        told = history(3, best=1).replace("triplet", EVIL.replace('"', '\\"'))
+        (tmp_path / "results" / "runs" / f"{name}-01234567" / "seed0" / "history.jsonl").write_text(told)
+    save_run(replace(evil, protocol="honest"), tmp_path / "plain.npz")
+    page = page_of(f"{EVIL}={tmp_path / 'results'}", str(tmp_path / "plain.npz"))
+    assert not {tag for tag, _ in page.tags} & {"script", "img"}
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert f"{EVIL}: a" in [row[0] for row in page.tables["systems"][0]]
+    assert any(EVIL in text for row in page.tables["pair"][1] for text in row)
+    assert any(EVIL in (attributes.get("aria-label") or "") for _, attributes in page.tags)
+
+
+def test_long_texts_do_not_fill_the_page(tmp_path: Path) -> None:
+    texts = tuple("word " * 20_000 for _ in range(QUERIES))
+    save_run(a_run(0, facts=Facts(texts=texts)), tmp_path / "a.npz")
+    save_run(a_run(1, facts=Facts(texts=texts)), tmp_path / "b.npz")
+    sections = build(contenders_of(str(tmp_path / "a.npz"), str(tmp_path / "b.npz")), resamples=50)
+    assert len(write_page("Report", sections, about="")) < 100_000
+
+
+# What is missing
+
+
+def test_what_is_missing_is_said_with_what_to_do(runs: dict[str, list[Run]], tmp_path: Path) -> None:
+    save_run(a_run(3, facts=Facts()), tmp_path / "bare.npz")
+    sections = {section.id: section for section in build(contenders_of(str(tmp_path / "bare.npz")), resamples=50)}
+    assert set(sections) == {"systems", "curves", "beta", "ratio", "queries"}
+    for id, part in {
+        "systems": "prvr report RUN OTHER",
+        "curves": "history.jsonl",
+        "beta": "--data DATA --features FEATURES",
+        "ratio": "--save RUN/test.npz --annotations DIR",
+        "queries": "name the folder of its training run",
+    }.items():
+        (line,) = sections[id].missing
+        assert part in line
+        assert f"“{'bare'}”" in line or id in ("systems", "ratio")
+    # Without answers there is only what training left; without a text the id stands for it.
+    (tmp_path / "run0" / "test.npz").unlink()
+    sections = {section.id: section for section in build(contenders_of(str(tmp_path / "run0")), resamples=50)}
+    assert "queries" not in sections
+    assert "prvr evaluate DATA FEATURES --model RUN" in sections["systems"].missing[0]
+    assert sections["curves"].missing == ()
+
+
+def test_protocols_that_differ_are_named(tmp_path: Path) -> None:
+    save_run(a_run(0), tmp_path / "a.npz")
+    save_run(a_run(1, protocol="community"), tmp_path / "b.npz")
+    first = build(contenders_of(str(tmp_path / "a.npz"), str(tmp_path / "b.npz")), resamples=50)[0]
+    assert first.missing == ("Protocols differ, so these figures are not comparable: a honest, b community.",)
+
+
+def test_runs_that_know_other_moments(tmp_path: Path) -> None:
+    """One without unknown ratios beside one with: the group that only one has stays empty for the other."""
+    whole = a_run(0)
+    save_run(replace(whole, facts=replace(whole.facts, ratios=np.full(QUERIES, 0.5))), tmp_path / "a.npz")
+    save_run(a_run(1), tmp_path / "b.npz")
+    rows = page_of(str(tmp_path / "a.npz"), str(tmp_path / "b.npz")).rows("ratio")
+    assert rows["unknown", "a"][3:] == ["–"] * 5
+    assert rows["unknown", "b"][3] != "–"
+
+
+# Which systems
+
+
+def test_systems_of_a_folder_of_results(tmp_path: Path) -> None:
+    for name, system, seeds in (("dl-dkd-a", "hybrid", (2, 10)), ("dl-dkd-b", "hybrid", (0,)), ("zero-shot", "teacher", (0,))):
+        for seed in seeds:
+            save_run(a_run(seed, system=system), tmp_path / "runs" / f"{name}-0123abcd" / f"seed{seed}" / "test.npz")
+    (tmp_path / "runs" / "nothing-0123abcd" / "seed0").mkdir(parents=True)
+    found = contenders_of(str(tmp_path))
+    # What the runs call themselves, unless two do alike; seed 2 before seed 10.
+    assert [one.name for one in found] == ["dl-dkd-a", "dl-dkd-b", "teacher"]
+    assert [seed.files.label for seed in found[0].seeds] == ["seed2", "seed10"]
+    assert [one.name for one in contenders_of(f"first={tmp_path}")] == ["first: dl-dkd-a", "first: dl-dkd-b", "first: teacher"]
+    assert [one.name for one in in_order(found, baseline="teacher")] == ["teacher", "dl-dkd-a", "dl-dkd-b"]
+    assert [one.name for one in in_order(found, rival="teacher")] == ["dl-dkd-a", "teacher", "dl-dkd-b"]
+    with pytest.raises(SettingError, match="no system is called 'techer'; did you mean 'teacher'"):
+        in_order(found, baseline="techer")
+    (tmp_path / "silent").mkdir()
+    (tmp_path / "silent" / "history.jsonl").write_text(history(2, best=1))
+    with pytest.raises(SettingError, match="'silent' has no answers to hold beside others"):
+        in_order([*found, *contenders_of(str(tmp_path / "silent"))], rival="silent")
+    with pytest.raises(SettingError, match="held against itself"):
+        in_order(found, baseline="teacher", rival="teacher")
+    assert [one.name for one in in_order(found[:1], rival="dl-dkd-a")] == ["dl-dkd-a"]
+
+
+def test_a_path_may_have_an_equals_sign(tmp_path: Path) -> None:
+    path = tmp_path / "decay=fixed.npz"
+    save_run(a_run(0), path)
+    assert [lot.name for lot in find_systems(str(path))] == ["decay=fixed"]
+    assert [lot.name for lot in find_systems(f"ours={path}")] == ["ours"]
+    (lot,) = find_systems(f"o=urs={path},{path}")
+    assert (lot.name, [files.run for files in lot.files]) == ("o=urs", [path, path])
+
+
+def test_what_names_no_system(runs: dict[str, list[Run]], tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="'ours=' names no run"):
+        find_systems("ours=")
+    with pytest.raises(DataError, match=r"none\.npz is neither a RUN\.npz"):
+        find_systems(str(tmp_path / "none.npz"))
+    with pytest.raises(SettingError, match="only such can be seeds of 'ours'"):
+        find_systems(f"ours={tmp_path / 'base.npz'},{tmp_path}")
+    with pytest.raises(SettingError, match="two systems are called 'base'; tell them apart: NAME=RUN"):
+        contenders_of(str(tmp_path / "base.npz"), str(tmp_path / "base.npz"))
+
+
+# Broken files
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{",
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b'{"epoch": 0, "losses": {}, "loss": 1}',
+        b'{"epoch": "first", "losses": {}, "loss": 1, "dev": {"sumr": 1}}',
+        b'{"epoch": 0, "losses": {"a": NaN}, "loss": 1, "dev": {"sumr": 1}}',
+        b'{"epoch": 0, "losses": [], "loss": 1, "dev": {"sumr": 1}}',
+        b'{"epoch": 1%s, "losses": {}, "loss": 1, "dev": {"sumr": 1}}' % (b"0" * 400),
+        b"[" * 100_000,
+    ],
+)
+def test_a_broken_history(line: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_bytes(history(2, best=0).encode() + line + b"\n")
+    with pytest.raises(DataError, match=r"history\.jsonl:3 is no epoch of a training run .*copy the file again") as problem:
+        read_history(path)
+    assert len(str(problem.value)) < 1000
+
+
+def test_broken_answers_are_named(runs: dict[str, list[Run]], tmp_path: Path) -> None:
+    path = tmp_path / "run0" / "test.npz"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"run0/test\.npz"):
+        contenders_of(str(tmp_path / "run0"))
+    other = a_run(0, queries=tuple(f"other{n}" for n in range(QUERIES)))
+    save_run(other, tmp_path / "other.npz")
+    with pytest.raises(DataError, match=r"other\.npz has query 'other0', which .*base\.npz has not"):
+        build(contenders_of(str(tmp_path / "base.npz"), str(tmp_path / "other.npz")), resamples=50)
+
+
+TABLE = {
+    **{name: name for name in ("title", "source", "claim", "protocol", "collection", "command", "machine")},
+    "compared with the first row": {"two": {"sumr": {"difference": 3.0, "low": 1.0, "high": 5.0, "p": 0.01, "p_holm": 0.02}}},
+    "rows": [
+        {
+            "name": "one",
+            "mean": dict.fromkeys(("R@1", "R@5", "R@10", "R@100", "SumR"), 25.0),
+            "std": None,
+            "published": {"SumR": 99.5},
+        },
+        {
+            "name": "two",
+            "mean": dict.fromkeys(("R@1", "R@5", "R@10", "R@100", "SumR"), 26.0),
+            "std": dict.fromkeys(("R@1", "R@5", "R@10", "R@100", "SumR"), 0.5),
+        },
+        {"name": "three", "left out": "it needs words"},
+    ],
+}
+
+
+def test_the_papers_tables(tmp_path: Path) -> None:
+    (tmp_path / "main.json").write_text(json.dumps(TABLE))
+    (tmp_path / "complexity.json").write_text('{"rows": []}')
+    page = Page(write_page("Report", [papers(read_tables(tmp_path))], about=""))
+    rows = {row[0]: row[1:] for row in page.tables["papers"][0]}
+    assert rows["one"] == ["25.0"] * 5 + ["", "", "99.5"]
+    assert rows["two"] == ["26.0 ± 0.5"] * 5 + ["+3.0 (+1.0 to +5.0)", "0.0200", ""]
+    assert rows["three"] == ["–"] * 7 + [""]
+    assert "three was left out: it needs words." in page.texts
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", '{"compared with the first row": {}}', json.dumps({**TABLE, "rows": [{"name": "one", "mean": 1}]}), "[" * 100_000],
+)
+def test_a_broken_table(text: str, tmp_path: Path) -> None:
+    (tmp_path / "main.json").write_text(text)
+    with pytest.raises(DataError, match=r"main\.json is no .*write it again: prvr reproduce main"):
+        read_tables(tmp_path)
+
+
+# Charts
+
+
+def test_ticks_are_round_numbers() -> None:
+    assert Scale(0.0, 1.0, 0.0, 100.0).ticks() == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+    assert Scale(-3.0, 17.0, 0.0, 100.0).ticks() == [0, 5, 10, 15]
+    assert Scale(0.02, 30.0, 0.0, 100.0, log=True).ticks() == pytest.approx([0.1, 1, 10])
+    assert Scale(1.5, 9.0, 0.0, 100.0, log=True).ticks() == pytest.approx([2, 5])
+    assert Scale(1e-30, 1e30, 0.0, 100.0, log=True).ticks() == pytest.approx([10.0**power for power in range(-30, 31, 11)])
+    assert Scale(10.0, 20.0, 100.0, 0.0)(15.0) == 50
+    assert Scale(1.0, 100.0, 0.0, 10.0, log=True)(10.0) == pytest.approx(5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(values=st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), min_size=1, max_size=20), log=st.booleans())
+def test_every_point_lies_in_the_drawing(values: list[float], log: bool) -> None:
+    chart = line_chart(
+        [Curve("c", [float(n) for n in range(len(values))], values, 0)], title="t", x="x", y="y", log=log, width=300.0
+    )
+    points = [point.split(",") for tag, a in Page(chart).tags if tag == "polyline" for point in (a["points"] or "").split()]
+    assert len(points) == sum(math.isfinite(value) and (value > 0 or not log) for value in values)
+    assert all(0 <= float(x) <= 300 and 0 <= float(y) <= 260 for x, y in points)
+
+
+def test_a_scale_of_equal_values_has_room() -> None:
+    for values in ([0.0], [5.0, 5.0], [], [math.nan]):
+        found = scale(values, 0.0, 100.0)
+        assert found.low < found.high
+        assert found.ticks()
+
+
+def test_spans_are_drawn_where_they_are() -> None:
+    lanes = [("annotated", 2, [(10.0, 20.0)]), ("found", 1, [(10.0, 30.0)])]
+    chart = profile_chart([0.1, 0.9, 0.2, 0.3], [0.0, 10.0, 20.0, 30.0, 40.0], title="t", x="seconds", lanes=lanes, width=492.0)
+    boxes = [a for tag, a in Page(chart).tags if tag == "rect" and "band" not in (a["class"] or "")]
+    # 400 places for 40 seconds, from 80 on.
+    assert [(a["class"], a["x"], a["width"]) for a in boxes] == [("f2", "180.0", "100.0"), ("f1", "180.0", "200.0")]
+    (stairs,) = [a["d"] for tag, a in Page(chart).tags if tag == "path" and a["class"] == "s0"]
+    assert [part.partition("H")[2] for part in (stairs or "").split("V")[1:]] == ["180.0 ", "280.0 ", "380.0 ", "480.0"]
+
+
+def test_a_section_shows_what_is_missing() -> None:
+    page = Page(write_page("<Title>", [Section("a", "A & B", "<p>body</p>", ("no <thing>",))], about=""))
+    assert "<Title>" in page.texts
+    assert "A & B" in page.texts
+    assert "no <thing>" in page.texts

@@ -1,0 +1,447 @@
+"""The service: it says what the index says, and gives nothing away that is not of the index."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("httpx")
+
+from serving import MARKUP, ODD, Running, World, make_world, running
+from tiny_videos import COLOURS, colour_of, colourful, write_video
+from waiting import until
+
+import prvr
+from prvr.search import index_folder, open_index, zero_shot
+from prvr.server import asking, media
+from prvr.server.asking import thin
+from prvr.server.counting import Counts
+from prvr.server.thumbnails import Thumbnails, make_picture
+from prvr.video import SUFFIXES, VideoReader
+
+QUERY = "a red dog runs on the beach"
+ALL = {"beach.mp4", "kitchen.mp4", MARKUP, ODD, "trips/again.mp4"}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture(scope="module")
+def served(world: World) -> Iterator[Running]:
+    with running(world.index) as service:
+        yield service
+
+
+# What is asked
+
+
+def test_a_search_says_what_the_index_says(served: Running, world: World) -> None:
+    answer = served.client.get("/api/search", params={"q": QUERY, "k": 3}).json()
+    expected = open_index(world.index).search(QUERY, k=3)
+    assert [hit["video"] for hit in answer["hits"]] == [hit.video for hit in expected]
+    for hit, want in zip(answer["hits"], expected, strict=True):
+        assert hit["score"] == pytest.approx(want.score)
+        assert (hit["spans"][0]["start"], hit["spans"][0]["end"]) == (want.start, want.end)
+        assert hit["curve"] == pytest.approx(want.curve)
+        assert hit["edges"] == pytest.approx(want.edges)
+        assert hit["peak"] == want.edges[int(np.argmax(want.curve))]
+        assert hit["contributions"] == {"teacher": pytest.approx(want.score)}
+    assert 0 < answer["seconds"] < 20
+
+
+def test_a_search_can_be_narrowed(served: Running) -> None:
+    def found(*where: str) -> set[str]:
+        answer = served.client.get("/api/search", params={"q": QUERY, "where": where})
+        return {hit["video"] for hit in answer.json()["hits"]}
+
+    assert found() == ALL
+    assert found("folder=trips") == {MARKUP, "trips/again.mp4"}
+    assert found("folder=trips", "duration>60") == set()
+    assert found("camera=<script>alert(2)</script>") == {"beach.mp4"}
+
+
+def test_the_moments_of_one_video(served: Running, world: World) -> None:
+    ranked = served.client.get("/api/search", params={"q": QUERY, "k": 5}).json()["hits"]
+    index = open_index(world.index)
+    for hit in ranked:
+        moments = served.client.get("/api/moments", params={"q": QUERY, "video": hit["video"]}).json()
+        assert moments["score"] == pytest.approx(hit["score"], abs=1e-6)
+        assert moments["spans"] == hit["spans"]
+        assert moments["curve"] == pytest.approx(index.relevance(QUERY, hit["video"])[0].tolist(), abs=1e-6)
+
+
+def test_more_like_a_moment_finds_the_same_pictures_elsewhere(served: Running) -> None:
+    answer = served.client.get("/api/similar", params={"video": "kitchen.mp4", "t": 3.5, "k": 4}).json()
+    videos = [hit["video"] for hit in answer["hits"]]
+    assert videos[0] == "trips/again.mp4"
+    assert answer["hits"][0]["score"] == pytest.approx(1, abs=1e-3)
+    assert answer["hits"][0]["peak"] == 3.0
+    assert set(videos) == ALL - {"kitchen.mp4"}
+    asked = {"like": "kitchen.mp4", "t": 3.5, "video": "trips/again.mp4"}
+    assert served.client.get("/api/moments", params=asked).json()["curve"] == pytest.approx(answer["hits"][0]["curve"], abs=1e-6)
+    # Far beyond the end is the last frame.
+    assert served.client.get("/api/similar", params={"video": "kitchen.mp4", "t": 9999}).json()["hits"][0]["peak"] == 5.0
+
+
+def test_a_model_whose_score_is_no_sum_of_cosines_is_not_asked_with_frames(world: World) -> None:
+    with running(world.index) as service:
+        service.service.desk.checkpoint.model.score_weights = None
+        assert service.client.get("/api/about").json()["similar"] is False
+        answer = service.client.get("/api/similar", params={"video": "kitchen.mp4"})
+    assert answer.status_code == 409
+    assert "ask in words" in answer.json()["error"]
+
+
+def test_the_list_of_videos(served: Running) -> None:
+    everything = served.client.get("/api/videos").json()
+    assert everything["total"] == 5
+    assert [video["video"] for video in everything["videos"]] == sorted(ALL)
+    assert all(video["duration"] == pytest.approx(6, abs=0.3) for video in everything["videos"])
+    page = served.client.get("/api/videos", params={"offset": 1, "limit": 2}).json()
+    assert [video["video"] for video in page["videos"]] == sorted(ALL)[1:3]
+    (beach,) = served.client.get("/api/videos", params={"contains": "BEACH"}).json()["videos"]
+    assert beach["title"] == "beach"
+    assert beach["fields"]["camera"] == "<script>alert(2)</script>"
+    assert "file" not in beach["fields"]
+    narrowed = {"where": ["folder=trips", "duration<60"], "limit": 1, "offset": 1}
+    page = served.client.get("/api/videos", params=narrowed).json()
+    assert (page["total"], [video["video"] for video in page["videos"]]) == (2, ["trips/again.mp4"])
+    assert served.client.get("/api/videos", params={"where": "folder=trips", "contains": "beach"}).json()["total"] == 0
+
+
+def test_health_about_and_metrics(served: Running) -> None:
+    assert served.client.get("/health").json() == {"status": "ok", "videos": 5}
+    about = served.client.get("/api/about").json()
+    assert (about["method"], about["videos"], about["similar"], about["writable"]) == ("zero_shot", 5, True, False)
+    assert about["version"] == prvr.__version__
+    served.client.get("/no-such-thing")
+    text = served.client.get("/metrics").text
+    assert 'prvr_requests_total{route="/health",status="200"}' in text
+    assert "prvr_videos 5\n" in text
+    # A stranger cannot make a new line for every address that he thinks of.
+    assert "no-such-thing" not in text
+
+
+def test_counts_by_hand() -> None:
+    counts = Counts()
+    for seconds in (0.001, 0.2, 99.0):
+        counts.request("/a", 200, seconds)
+    counts.request("/a", 404, 0.02)
+    lines = counts.text({"videos": 2}).splitlines()
+    for line in (
+        'prvr_requests_total{route="/a",status="200"} 3',
+        'prvr_requests_total{route="/a",status="404"} 1',
+        'prvr_request_seconds_bucket{route="/a",le="0.01"} 1',
+        'prvr_request_seconds_bucket{route="/a",le="0.025"} 2',
+        'prvr_request_seconds_bucket{route="/a",le="0.25"} 3',
+        'prvr_request_seconds_bucket{route="/a",le="10.0"} 3',
+        'prvr_request_seconds_bucket{route="/a",le="+Inf"} 4',
+        'prvr_request_seconds_sum{route="/a"} 99.221000',
+        'prvr_request_seconds_count{route="/a"} 4',
+        "prvr_videos 2",
+    ):
+        assert line in lines, line
+
+
+def test_a_thinned_curve_keeps_its_peaks() -> None:
+    curve, edges = np.array([1.0, 5.0, 2.0, 0.0, 3.0]), np.arange(6.0)
+    assert [part.tolist() for part in thin(curve, edges, most=2)] == [[5.0, 3.0], [0.0, 2.0, 5.0]]
+    assert [part.tolist() for part in thin(curve, edges, most=5)] == [curve.tolist(), edges.tolist()]
+
+
+def test_new_videos_of_another_process_are_noticed(world: World, tmp_path: Path) -> None:
+    videos, index = tmp_path / "videos", tmp_path / "gallery"
+    shutil.copytree(world.videos, videos)
+    index_folder(videos, index, zero_shot(world.encoder))
+    with running(index) as service:
+        assert service.client.get("/health").json()["videos"] == 5
+        write_video(videos / "new.mp4", colourful())
+        (videos / "beach.mp4").unlink()
+        index_folder(videos, index, zero_shot(world.encoder))
+        time.sleep(asking.FRESH + 0.1)
+        names = {video["video"] for video in service.client.get("/api/videos").json()["videos"]}
+        assert names == (ALL | {"new.mp4"}) - {"beach.mp4"}
+        assert len(service.client.get("/media/new.mp4").content) == (videos / "new.mp4").stat().st_size
+        assert service.client.get("/media/beach.mp4").status_code == 404
+
+
+# What is refused, and how
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [
+        ("/api/search", 422, "q: Field required"),
+        ("/api/search?q=", 422, "q: String should have at least 1 character"),
+        ("/api/search?q=%20", 422, "the query is empty"),
+        (f"/api/search?q={'dog+' * 300}", 422, "at most 1000 characters"),
+        ("/api/search?q=dog&k=0", 422, "k: Input should be greater than or equal to 1"),
+        ("/api/search?q=dog&k=1000", 422, "less than or equal to 100"),
+        ("/api/search?q=dog&where=nonsense", 422, "'nonsense' is not a condition"),
+        ("/api/search?q=dog&where=camara=1", 422, "did you mean 'camera'?"),
+        ("/api/search?q=dog&" + "&".join(["where=folder=a"] * 21), 422, "at most 20"),
+        ("/api/moments?q=dog&video=bech.mp4", 404, "the index holds no video 'bech.mp4'"),
+        ("/api/moments?video=beach.mp4", 422, "give q, a sentence"),
+        ("/api/similar?video=beach.mp4&t=nan", 422, "t: Input should be a finite number"),
+        ("/api/similar?video=beach.mp4&t=-1", 422, "t: Input should be greater than or equal to 0"),
+        ("/api/videos?where=nonsense", 422, "'nonsense' is not a condition"),
+        ("/api/videos?where=camara=1", 422, "did you mean 'camera'?"),
+        ("/api/videos?" + "&".join(["where=folder=a"] * 21), 422, "at most 20"),
+        ("/api/videos?limit=all", 422, "limit: Input should be a valid integer"),
+        ("/api/nothing", 404, "Not Found"),
+        ("/thumbnails/beach.mp4?t=inf", 422, "finite"),
+    ],
+)
+def test_a_refusal_is_one_line(served: Running, path: str, status: int, said: str) -> None:
+    answer = served.client.get(path)
+    assert answer.status_code == status
+    assert list(answer.json()) == ["error"]
+    assert said in answer.json()["error"]
+    assert "\n" not in answer.json()["error"]
+
+
+def test_every_answer_bears_the_headers_that_keep_a_browser_safe(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("/secret/path broke")
+
+    monkeypatch.setattr(served.service.desk, "search", fail)
+    statuses = {}
+    for path in ("/", "/main.js", "/health", "/api/search?q=dog", "/api/nothing", "/api/videos?limit=x", "/media/beach.mp4"):
+        answer = served.client.get(path)
+        statuses[path] = answer.status_code
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "server" not in answer.headers
+    assert list(statuses.values()) == [200, 200, 200, 500, 404, 422, 200]
+    assert served.client.get("/api/search?q=dog").json() == {"error": "the service failed at this; its log says why"}
+    assert served.client.request("TRACE", "/health").status_code == 405
+
+
+def test_only_its_own_names_are_answered(world: World) -> None:
+    with running(world.index, hosts={"localhost", "127.0.0.1", "[::1]"}) as service:
+        for host in ("localhost", "LOCALHOST:80", "127.0.0.1:9", "[::1]", "[::1]:8000"):
+            assert service.raw("/health", Host=host)[0] == 200, host
+        for host in ("evil.example", "evil.example:8000", "localhost.evil.example", ""):
+            assert service.raw("/health", Host=host)[0] == 421, host
+
+
+def test_a_full_line_turns_away(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "MOST_WAITING", 2)
+    hold = threading.Event()
+    served.service.desk._line.submit(hold.wait, 10)
+    waiting = [threading.Thread(target=served.client.get, args=("/api/search?q=dog",)) for _ in range(2)]
+    for thread in waiting:
+        thread.start()
+    until(lambda: served.service.desk.waiting == 2)
+    answer = httpx.get(served.url + "api/search?q=dog", trust_env=False)
+    hold.set()
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    for thread in waiting:
+        thread.join(10)
+    assert served.client.get("/api/search?q=dog").status_code == 200
+
+
+# Files
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_a_video_comes_whole_or_in_ranges(served: Running, world: World, name: str) -> None:
+    path = f"/media/{quote(name)}"
+    data = (world.videos / name).read_bytes()
+    whole = served.client.get(path)
+    assert (whole.status_code, whole.headers["content-type"], whole.content) == (200, "video/mp4", data)
+    part = served.client.get(path, headers={"Range": "bytes=100-199"})
+    assert (part.status_code, part.content) == (206, data[100:200])
+    assert part.headers["content-range"] == f"bytes 100-199/{len(data)}"
+    assert served.client.get(path, headers={"Range": "bytes=-7"}).content == data[-7:]
+    assert served.client.get(path, headers={"Range": f"bytes={len(data)}-"}).status_code == 416
+    head = served.client.head(path)
+    assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(data)), b"")
+
+
+ESCAPES = [
+    *("../gallery/model/config.json", "%2e%2e/gallery/model/config.json", "..%2fgallery%2fmodel%2fconfig.json"),
+    *(
+        "%252e%252e%252fgallery",
+        "trips/../notes.txt",
+        "trips/..%5cnotes.txt",
+        "notes.txt",
+        "videos.jsonl",
+        "./beach.mp4",
+        "/beach.mp4",
+    ),
+    *(
+        "/etc/passwd",
+        "%2fetc%2fpasswd",
+        "beach.mp4%00.txt",
+        "beach.mp4/",
+        "beach.mp4/..",
+        "BEACH.MP4",
+        ".",
+        "",
+        "%ff%fe",
+        "trips",
+    ),
+    *("..%c0%af..%c0%afetc/passwd", "~root", "beach.mp4;.txt", "a" * 4000),
+]
+
+
+@pytest.mark.parametrize("path", ESCAPES)
+def test_nothing_but_files_of_the_index_is_served(served: Running, path: str) -> None:
+    for place in ("/media/", "/thumbnails/", "/api/moments?q=dog&video=", "/api/similar?video=", "/"):
+        status, body = served.raw(place + path)
+        if place == "/" and path in ("", "."):
+            continue  # the page itself
+        assert status in (404, 422), (place, path)
+        assert list(json.loads(body)) == ["error"]
+
+
+def test_links_that_lead_out_of_the_folder_are_not_followed(world: World, tmp_path: Path) -> None:
+    videos, index = tmp_path / "videos", tmp_path / "gallery"
+    shutil.copytree(world.videos, videos)
+    shutil.copytree(world.index, index)
+    secret = tmp_path / "secret.mp4"
+    shutil.copy(videos / "beach.mp4", secret)
+    (videos / "inside.mp4").symlink_to(videos / "beach.mp4")
+    (videos / "outside.mp4").symlink_to(secret)
+    index_folder(videos, index, zero_shot(world.encoder))
+    with running(index) as service:
+        desk = service.service.desk
+        object.__setattr__(desk, "folder", videos)
+        assert service.client.get("/media/inside.mp4").status_code == 200
+        for place in ("/media/", "/thumbnails/"):
+            assert service.client.get(place + "outside.mp4").status_code == 404
+            (videos / "kitchen.mp4").unlink(missing_ok=True)
+            assert service.client.get(place + "kitchen.mp4").status_code == 404
+        (videos / "kitchen.mp4").symlink_to("/etc/hostname")
+        assert service.client.get("/media/kitchen.mp4").status_code == 404
+
+
+def test_a_name_that_is_no_utf8_is_shown_and_served(world: World, tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    try:
+        shutil.copy(world.videos / "beach.mp4", videos / os.fsdecode(b"caf\xe9.mp4"))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    index_folder(videos, tmp_path / "gallery", zero_shot(world.encoder))
+    with running(tmp_path / "gallery") as service:
+        (video,) = service.client.get("/api/videos").json()["videos"]
+        assert video["video"] == "caf\\udce9.mp4"
+        assert service.client.get("/api/search", params={"q": "dog"}).json()["hits"][0]["video"] == video["video"]
+        path = quote(video["video"])
+        assert service.client.get(f"/media/{path}").content == (world.videos / "beach.mp4").read_bytes()
+        assert service.client.get(f"/thumbnails/{path}").status_code == 200
+
+
+# Pictures
+
+
+def test_a_picture_is_of_its_moment(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "colours.mp4", colourful())
+    from PIL import Image
+
+    for second, colour in enumerate(COLOURS):
+        (tmp_path / "picture.jpg").write_bytes(make_picture(video, second + 0.5))
+        with Image.open(tmp_path / "picture.jpg") as image:
+            assert colour_of(np.asarray(image)) == colour
+            assert max(image.size) <= 480
+
+
+def test_a_still_is_what_reading_the_video_gives(tmp_path: Path) -> None:
+    # One keyframe at the start: each still is decoded from there.
+    video = write_video(tmp_path / "long.mp4", colourful(fps=10), options={"g": "1000", "bf": "2"})
+    with VideoReader(video, rate=10.0) as reader:
+        frames = list(reader)
+    for time_, frame in frames[::7]:
+        with VideoReader(video, rate=1.0) as reader:
+            np.testing.assert_array_equal(reader.still(time_ + 0.04), frame)
+    with VideoReader(video, rate=1.0) as reader:
+        np.testing.assert_array_equal(reader.still(1e5), frames[-1][1])
+
+
+def test_pictures_are_kept_and_bounded(served: Running, world: World, tmp_path: Path) -> None:
+    import asyncio
+
+    video = world.videos / "beach.mp4"
+
+    async def ask(thumbnails: Thumbnails, times: list[float]) -> list[bytes]:
+        return await asyncio.gather(*(thumbnails.picture(video, t) for t in times))
+
+    thumbnails = Thumbnails(tmp_path / "kept")
+    first, again, other = asyncio.run(ask(thumbnails, [1.0, 1.0, 3.0]))
+    assert first == again != other
+    assert len(list(thumbnails.folder.iterdir())) == 2
+    # From the disk, without a decoder: nothing else could give what a stranger wrote there.
+    for kept in thumbnails.folder.iterdir():
+        kept.write_bytes(b"kept")
+    assert asyncio.run(ask(thumbnails, [1.0])) == [b"kept"]
+    small = Thumbnails(tmp_path / "small", most_bytes=4 * len(first))
+    asyncio.run(ask(small, [n / 5 for n in range(25)]))
+    size = sum(path.stat().st_size for path in small.folder.iterdir())
+    assert 0 < size == small.size <= small.most_bytes
+    assert Thumbnails(tmp_path / "small").size == size
+
+
+def test_pictures_where_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert Thumbnails(tmp_path / "file" / "thumbnails").folder.is_dir()
+
+
+def test_a_file_that_is_gone_or_broken_has_no_picture(world: World, tmp_path: Path) -> None:
+    videos, index = tmp_path / "videos", tmp_path / "gallery"
+    shutil.copytree(world.videos, videos)
+    index_folder(videos, index, zero_shot(world.encoder))
+    with running(index) as service:
+        (videos / "beach.mp4").write_bytes(b"no longer a video")
+        (videos / "kitchen.mp4").unlink()
+        broken, gone = (service.client.get(f"/thumbnails/{name}.mp4") for name in ("beach", "kitchen"))
+    assert (broken.status_code, gone.status_code) == (404, 404)
+    assert "cannot read beach.mp4 as a video" in broken.json()["error"]
+    assert str(tmp_path) not in broken.text + gone.text
+
+
+def test_every_video_that_is_found_has_a_type() -> None:
+    assert set(media.TYPES) == SUFFIXES
+
+
+# The description and the page
+
+
+def test_the_description_names_every_route(served: Running) -> None:
+    described = served.client.get("/openapi.json").json()
+    assert set(described["paths"]) == {
+        *("/api/about", "/api/moments", "/api/search", "/api/similar", "/api/videos", "/api/videos/{video}", "/api/upkeep"),
+        *("/health", "/metrics", "/media/{video}", "/thumbnails/{video}"),
+    }
+    for path, operations in described["paths"].items():
+        for method, operation in operations.items():
+            assert operation["description"], (method, path)
+            assert all(given.get("description") for given in operation.get("parameters", ())), (method, path)
+    assert described["paths"]["/api/videos/{video}"]["put"]["security"] == [{"HTTPBearer": []}]
+    assert served.client.get("/docs").status_code == 404
+
+
+def test_the_page_asks_no_other_host() -> None:
+    folder = Path(prvr.__file__).parent / "server" / "page"
+    files = [path for path in folder.iterdir() if path.is_file()]
+    assert {"index.html", "main.js", "style.css"} <= {path.name for path in files}
+    for path in files:
+        text = path.read_text().replace("http://www.w3.org/2000/svg", "")
+        assert "//" not in "".join(line for line in text.splitlines() if not line.lstrip().startswith("//")), path.name
+        assert "innerHTML" not in text
