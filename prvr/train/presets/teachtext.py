@@ -2,7 +2,8 @@
 
 The published settings of model and loss, rate, weight decay, epochs and batch, for the features of MSR-VTT. Not the published
 training: the optimiser is ours (prvr.train.optimiser) where theirs is RAdam, and a step has all captions of a video where
-theirs draws one. Figures are theirs: R@1/5/10 and the median rank of the full split, mean of three seeds, with the published experts.
+theirs draws one. Figures are theirs: R@1/5/10 and the median rank of the full split, mean of three seeds, with the
+published experts.
 """
 
 from __future__ import annotations
