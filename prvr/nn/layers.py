@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import dropout, embedding, scaled_dot_product_attention
 
-from prvr.cpu import Linear, all_by_torch, linear
+from prvr.cpu import all_by_torch, linear
 
 
 class Rows(NamedTuple):
@@ -63,7 +63,7 @@ class InputProjection(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(columns)
         self.dropout = Dropout(dropout)
-        self.linear = Linear(columns, hidden)
+        self.linear = nn.Linear(columns, hidden)
 
     def forward(self, features: Float[Tensor, "R E"]) -> Float[Tensor, "R D"]:
         return self.linear(self.dropout(self.norm(features))).relu()
@@ -93,10 +93,10 @@ class MultiHead(nn.Module):
     def __init__(self, hidden: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
-        self.query = Linear(hidden, hidden)
-        self.key = Linear(hidden, hidden)
-        self.value = Linear(hidden, hidden)
-        self.output = Linear(hidden, hidden)
+        self.query = nn.Linear(hidden, hidden)
+        self.key = nn.Linear(hidden, hidden)
+        self.value = nn.Linear(hidden, hidden)
+        self.output = nn.Linear(hidden, hidden)
         self.norm = nn.LayerNorm(hidden)
         self.dropout = Dropout(dropout)
 

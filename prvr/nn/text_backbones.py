@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from prvr.cpu import Linear
 from prvr.encoders.roles import ACTIONS, ENTITIES, LABEL_COLUMNS, ROLES
 from prvr.errors import DataError, SettingError
 from prvr.nn.layers import AttentivePooling
@@ -109,9 +108,9 @@ class GraphAttention(nn.Module):
 
     def __init__(self, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.query = Linear(hidden, hidden)
-        self.key = Linear(hidden, hidden)
-        self.context = Linear(hidden, hidden)
+        self.query = nn.Linear(hidden, hidden)
+        self.key = nn.Linear(hidden, hidden)
+        self.context = nn.Linear(hidden, hidden)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, nodes: Float[Tensor, "Q N D"], edges: Bool[Tensor, "Q N N"]) -> Float[Tensor, "Q N D"]:
