@@ -10,6 +10,7 @@ from typing import Any, final
 import numpy as np
 import torch
 
+from prvr.cpu import fast_products
 from prvr.encoders import name_of
 from prvr.encoders.pretrained import clear_errors, local_folder, open_model, open_tokenizer, token_rows
 from prvr.errors import ModelError, nearest, require
@@ -66,6 +67,7 @@ class DualEncoder:
             self.image_columns = config.vision_config.hidden_size
             self.sentence_columns = config.text_config.projection_size
 
+    @fast_products()
     @torch.inference_mode()
     def encode_images(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         """Frames (height, width, 3) uint8 RGB as rows (N, image_columns)."""
@@ -90,6 +92,7 @@ class DualEncoder:
         output, mask = self._read(texts)
         return token_rows(output.last_hidden_state, mask)
 
+    @fast_products()
     @torch.inference_mode()
     def _read(self, texts: Sequence[str]) -> tuple[Any, torch.Tensor]:
         family = self._family

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prvr.cpu import Linear
 from prvr.device import open_device
 from prvr.errors import ModelError, PrvrError, require
 
@@ -86,7 +85,6 @@ def open_model(opener: Callable[..., Any], folder: Path, *, device: str) -> tupl
     # Missing weights are drawn at random at each opening: they would change the fingerprint.
     known = {key: tensor for key, tensor in model.state_dict().items() if key not in missing}
     module: nn.Module = model.eval().requires_grad_(False).to(place)
-    Linear.throughout(module)
     return module, weights_fingerprint(known)
 
 

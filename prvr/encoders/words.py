@@ -8,6 +8,7 @@ from typing import Any, final
 import numpy as np
 import torch
 
+from prvr.cpu import fast_products
 from prvr.encoders import name_of
 from prvr.encoders.pretrained import clear_errors, local_folder, open_model, open_tokenizer, token_rows
 from prvr.errors import ModelError, require
@@ -40,6 +41,7 @@ class TextEncoder:
         self._longest = _longest(config, self._tokenizer)
         self.word_columns: int = config.hidden_size
 
+    @fast_products()
     @torch.inference_mode()
     def encode_words(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The last states of each text, a row per token, (W, word_columns)."""
