@@ -20,10 +20,10 @@ from jaxtyping import Float16, Float32, Int
 from benchmarks.index_gallery import Fields, Queries, World, chunks, easy_queries, hard_queries
 from benchmarks.measure import Line, Size
 from prvr.files import write_picture
-from prvr.index.coarse import FirstStage, Sketch, principal
-from prvr.index.proven import TOP, Setting
+from prvr.index.measure import SETTINGS
 from prvr.index.scan import Codes, Gallery, quantise
-from prvr.index.trial import SETTINGS
+from prvr.index.setting import TOP, Setting
+from prvr.index.sketches import FirstStage, Sketch, principal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,7 +107,7 @@ def _lines(size: Size, videos: int) -> list[Line]:
     lines = [_exact_line(its, size, videos, kind) for kind in its.queries]
     lines.append(_scan_line(its, size, videos))
     for setting in SETTINGS:
-        kept = " and ".join(f"{count:,}" for count in setting.keep(TOP, videos))
+        kept = " and ".join(f"{count:,}" for count in setting.candidates(TOP, videos))
         lines += _stage_lines(its, size, f"{videos:,} videos: first stage from {setting.steps[0]}, {kept} kept", setting)
     return lines
 
@@ -150,7 +150,7 @@ def _scan_line(its: Asked, size: Size, videos: int) -> Line:
 
 def _stage_lines(its: Asked, size: Size, label: str, setting: Setting) -> list[Line]:
     """The answer in a setting that `prvr index verify` tries."""
-    keep, sketches = setting.keep(TOP, len(its.gallery)), [its.sketches[step.sketch] for step in setting.steps]
+    keep, sketches = setting.candidates(TOP, len(its.gallery)), [its.sketches[step.sketch] for step in setting.steps]
     stage = FirstStage(its.gallery, sketches)
 
     def answer(number: int) -> None:

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from prvr.errors import DataError, MissingExtra, ModelError, SettingError
-from prvr.index.contract import Entry, Kept
+from prvr.index.conditions import parse
+from prvr.index.contract import Entry, PersistentStore
 from prvr.index.disk import FILE, DiskIndex
 from prvr.index.encode import Sampled, add_videos, encode
-from prvr.index.places import make_store, open_store
-from prvr.index.where import parse
+from prvr.index.stores import make_store, open_store
 from prvr.methods.contract import Embeddings
 from tests.index.test_contract import MODELS, TOLERANCE, asked, assert_serves, gallery, video
 from tests.index.test_disk import HEADER, MODEL, QUERY, entry
@@ -40,7 +40,7 @@ def as_one_file(path: Path) -> DiskIndex:
     return index
 
 
-def assert_same(index: Kept, other: Kept, query: Embeddings = QUERY) -> None:
+def assert_same(index: PersistentStore, other: PersistentStore, query: Embeddings = QUERY) -> None:
     assert index.header == other.header
     assert sorted(index.ids) == sorted(other.ids)
     assert index.search(query, 5) == other.search(query, 5)

@@ -19,13 +19,13 @@ from prvr.evaluate.evaluation import evaluate_model
 from prvr.features import FeatureSet
 from prvr.features.packed import Packed, PackedWriter
 from prvr.features.sources import Reads, Source
-from prvr.index.contract import Header, Store, relevance
+from prvr.index.conditions import parse
+from prvr.index.contract import Header, Store
 from prvr.index.disk import DiskIndex
 from prvr.index.encode import Sampled, add_videos, encode, encode_queries
 from prvr.index.exact import ExactIndex
-from prvr.index.moments import frame_edges
-from prvr.index.places import make_store
-from prvr.index.where import parse
+from prvr.index.moments import frame_edges, relevance
+from prvr.index.stores import make_store
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings, Model
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig
@@ -420,7 +420,7 @@ def test_search_finds_what_was_evaluated(backend: str, model: Model, tmp_path: P
             curve, edges = searcher.relevance(caption.text, hit.video)
             if not isinstance(model, ClipsAndFrames):
                 info = frames.info(hit.video)
-                assert edges == frame_edges(info["times"], info["duration"], most=model.reading.max_frames)
+                assert edges == frame_edges(info["times"], info["duration"], limit=model.reading.max_frames)
             assert (tuple(curve.tolist()), tuple(edges)) == (hit.curve, hit.edges)
             at = int(curve.argmax())
             assert hit.start <= edges[at] < edges[at + 1] <= hit.end

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from prvr.batch import pad, read_frames
-from prvr.index.contract import Store, relevance
+from prvr.index.contract import Store
 from prvr.index.disk import DiskIndex
 from prvr.index.encode import LONG, Sampled, encode, encode_long, encode_queries
 from prvr.index.exact import ExactIndex
+from prvr.index.moments import relevance
 from prvr.methods.contract import Model
 from prvr.search.asking import find
 from tests.index.test_contract import COLUMNS, HEADER, ClipsAndFrames, Together, dl_dkd, video
