@@ -20,10 +20,11 @@ from jaxtyping import Float16, Float32, Int
 from benchmarks.index_gallery import Fields, Queries, World, chunks, easy_queries, hard_queries
 from benchmarks.measure import Line, Size
 from prvr.files import write_picture
+from prvr.index.columns import principal
 from prvr.index.measure import SETTINGS
 from prvr.index.scan import Codes, Gallery, quantise
 from prvr.index.setting import TOP, Setting
-from prvr.index.sketches import FirstStage, Sketch, principal
+from prvr.index.sketches import FirstStage, Sketch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

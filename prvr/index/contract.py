@@ -200,13 +200,3 @@ def cast_entries(entries: Sequence[Entry], dtype: str) -> list[Entry]:
             raise DataError(f"the embedding of {entry.video!r} holds NaN or infinite values, or beyond {dtype}")
         cast.append(Entry(entry.video, fields, entry.windows, entry.edges, entry.about))
     return cast
-
-
-def split_windows(model: Model, entry: Entry) -> list[tuple[Float[np.ndarray, "_ _"], ...]]:
-    """The rows of every field, window by window."""
-    ends = np.cumsum(entry.windows)[:-1]
-    parts = [
-        np.split(rows, ends if name in model.frame_fields else len(entry.windows))
-        for name, rows in zip(model.embedding_fields, entry.fields, strict=True)
-    ]
-    return list(zip(*parts, strict=True))

@@ -18,13 +18,11 @@ from prvr.index.database import Database
 from prvr.index.exact import ExactIndex
 from prvr.index.resident import ResidentCodes
 from prvr.index.scan import quantise
-from prvr.index.setting import MeanDirection, MeasuredSetting, Setting
+from prvr.index.setting import MeanDirection, MeasuredSetting, Setting, require_valid
 from prvr.methods.contract import Embeddings, Model
 from prvr.nn.scores import unit_queries
 
 FILE = "index.sqlite"
-# A setting is valid for the videos it was measured with and this share of newer ones.
-NEWER = 0.25
 
 
 @final
@@ -109,10 +107,11 @@ class DiskIndex:
         """
         with self._lock, self._database.reading():
             self._follow()
-            if isinstance(self._held, ExactIndex):
-                return self._held.search(queries, k, where=where)
-            allowed, read = self._numbers(where), self._database.record
-            return [self._held.search(query, k, read=read, allowed=allowed) for query in unit_queries(queries)]
+            held, read = self._held, self._database.record
+            if isinstance(held, ExactIndex):
+                return held.search(queries, k, where=where)
+            allowed = self._numbers(where)
+            return [held.search(query, k, read=read, allowed=allowed) for query in unit_queries(queries)]
 
     def search_approximately(self, queries: Embeddings, k: int, *, where: Sequence[Condition] = ()) -> list[list[ScoredVideo]]:
         """As `search`, but most of the k best: those among the candidates of the setting that is kept.
@@ -241,27 +240,6 @@ class DiskIndex:
     def _measured_setting(self) -> MeasuredSetting:
         videos = self._database.videos
         if self._measured is None or self._measured[0] is not videos:
-            self._measured = videos, self._read_setting()
+            text, model = self._database.setting(), self.header.model
+            self._measured = videos, require_valid(text, self.path, model=model, numbers=videos.values())
         return self._measured[1]
-
-    def _read_setting(self) -> MeasuredSetting:
-        remedy = f"measure one with sentences of your own: prvr index verify {self.path} --queries FILE --approximate"
-        text = self._database.setting()
-        if text is None:
-            raise ModelError(f"the index in {self.path} has no measured setting for an approximate search; {remedy}")
-        try:
-            measured = MeasuredSetting.from_json(text)
-        except ValueError as problem:
-            raise ModelError(f"the setting for an approximate search in {self.path} is damaged: {problem}; {remedy}") from None
-        if measured.model != self.header.model:
-            raise ModelError(
-                f"the setting for an approximate search in {self.path} was measured with checkpoint {measured.model}, not "
-                f"{self.header.model}; {remedy}"
-            )
-        new = sum(number > measured.last for number in self._database.videos.values())
-        if new > NEWER * measured.videos:
-            raise ModelError(
-                f"{new} videos in {self.path} are newer than the setting for an approximate search, which was measured with "
-                f"{measured.videos}; {remedy}"
-            )
-        return measured

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from prvr.batch import pad
 from prvr.index.conditions import Condition, select
-from prvr.index.contract import Entry, ScoredVideo, cast_entries, split_windows
+from prvr.index.contract import Entry, ScoredVideo, cast_entries
+from prvr.index.moments import split_windows
 from prvr.methods.contract import Embeddings, Model
 from prvr.nn.scores import best_places, score_parts, unit_queries
 

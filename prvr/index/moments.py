@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float
 from numpy.lib.stride_tricks import sliding_window_view
 
 from prvr.batch import segment_edges
-from prvr.index.contract import Entry, split_windows
+from prvr.index.contract import Entry
 from prvr.methods.contract import Embeddings, Model
-from prvr.nn.scores import best_places, first_best, tolerance
+from prvr.nn.scores import first_best, tolerance
 
 # Heights above the background, as shares of the best peak's. Chosen on dev splits (LOG.md, 2026-11-21).
 BAR = 0.6
@@ -48,6 +48,16 @@ def relevance(model: Model, query: Embeddings, entry: Entry) -> tuple[Float[np.n
             edges += part_edges(entry.edges[first : first + frames + 1], len(curve[-1]))[1:]
         first += frames
     return np.concatenate(curve), None if entry.edges is None else (entry.edges[0], *edges)
+
+
+def split_windows(model: Model, entry: Entry) -> list[tuple[Float[np.ndarray, "_ _"], ...]]:
+    """The rows of every field, window by window."""
+    ends = np.cumsum(entry.windows)[:-1]
+    parts = [
+        np.split(rows, ends if name in model.frame_fields else len(entry.windows))
+        for name, rows in zip(model.embedding_fields, entry.fields, strict=True)
+    ]
+    return list(zip(*parts, strict=True))
 
 
 def frame_edges(times: Sequence[float], duration: float, *, limit: int | None = None) -> list[float]:
@@ -102,7 +112,7 @@ def find_spans(relevance: Float[np.ndarray, "P"], edges: Sequence[float], *, lim
             break
         peak = first_best(np.where(peaks, curve, -np.inf), apart=apart)
     spans = [Span(times[start], times[end], float(curve[start:end].max())) for start, end in stretches]
-    return [spans[place] for place in best_places(np.array([span.score for span in spans]), len(spans), apart=apart)]
+    return sorted(spans, key=lambda span: sum(other.score > span.score + apart for other in spans))
 
 
 def best_span(relevance: Float[np.ndarray, "P"], edges: Sequence[float]) -> tuple[float, float]:

@@ -8,11 +8,12 @@ from typing import NamedTuple, final
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from prvr.index.columns import find_columns
 from prvr.index.contract import ScoredVideo
 from prvr.index.database import Record
 from prvr.index.scan import Codes, Gallery, candidate_places, join
 from prvr.index.setting import MeanDirection, Setting
-from prvr.index.sketches import FirstStage, Sketch, find_columns, sketch_gallery
+from prvr.index.sketches import FirstStage, Sketch, sketch_gallery
 from prvr.nn.scores import best_places, score_parts, tolerance
 
 VIDEOS_AT_ONCE = 256
@@ -63,8 +64,9 @@ class ResidentCodes:
         """
         if self._gallery is None:
             return []
+        alive = self._allowed_places(allowed)
         scores, errors = self._gallery.scores(query)
-        places = candidate_places(scores, errors, k, self._allowed_places(allowed))
+        places = candidate_places(scores, errors, k, alive)
         return self._best(query, k, places, scores[places] + errors[places], read)
 
     def search_approximately(
@@ -135,25 +137,24 @@ class ResidentCodes:
         found: list[_Scored] = []
         least = -np.inf
         for done, place in enumerate(places.tolist()):
+            if done == k or (done > k and done % k == 0):
+                scores = np.array([one.score for one in found])
+                least = float(np.partition(scores, -k)[-k]) - tolerance(scores)
+                # The rows of the others are not needed any more.
+                found = [one for one in found if one.score >= least]
             if upper[done] < least:
                 break
             record = read(int(self._numbers[place]))
             parts = score_parts(record.rows, query, self._weights)
             found.append(_Scored(sum(parts), tuple(parts), record))
-            if done + 1 == k or (done % k == 0 and done > k):
-                scores = np.array([one.score for one in found])
-                least = float(np.partition(scores, -k)[-k]) - tolerance(scores)
-                # Their rows are large.
-                found = [one for one in found if one.score >= least]
-        found.sort(key=lambda one: one.record.id)
-        ranked = best_places(np.array([one.score for one in found]), k)
-        return [
-            ScoredVideo(record.id, score, parts, record.entry()) for score, parts, record in (found[place] for place in ranked)
-        ]
+        found = sorted(found, key=lambda one: one.record.id)
+        ranked = [found[place] for place in best_places(np.array([one.score for one in found]), k)]
+        entries = [one.record.entry() for one in ranked]
+        return [ScoredVideo(entry.video, one.score, one.parts, entry) for one, entry in zip(ranked, entries, strict=True)]
 
     def _add(self, numbers: list[int], codes: list[list[Codes]]) -> None:
+        starts = [np.cumsum([0, *[len(part.values) for part in of_field]]) for of_field in zip(*codes, strict=True)]
         fields = [join(of_field) for of_field in zip(*codes, strict=True)]
-        starts = [np.cumsum([0, *(len(part.values) for part in of_field)]) for of_field in zip(*codes, strict=True)]
         if self._gallery is None:
             self._gallery = Gallery(fields, starts, self._weights)
         else:

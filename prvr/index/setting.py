@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
+from prvr.errors import ModelError
+
 # Recall is measured for this many best videos.
 TOP = 10
+# A setting is valid for the videos it was measured with and this share of newer ones.
+NEWER = 0.25
 
 MeanDirection = tuple[tuple[float, ...], ...]
 """Of each field, the mean direction of the queries."""
@@ -97,3 +103,34 @@ class MeasuredSetting:
         if not (steps and sound and np.isfinite(np.concatenate([[0.0], *along])).all() and videos >= 0):
             raise ValueError(f"{text[:200]!r} is not a setting of approximate search")
         return MeasuredSetting(Setting(tuple(steps)), along, recall, queries, videos, last, model)
+
+
+def require_valid(text: str | None, path: Path, *, model: str, numbers: Collection[int]) -> MeasuredSetting:
+    """The setting that the index in a folder keeps, if it is valid for its model and its videos.
+
+    Args:
+        text: as `MeasuredSetting.to_json` wrote it; None if the index keeps no setting.
+        numbers: of the videos.
+
+    Raises:
+        ModelError: it is not; the line says how to measure one.
+    """
+    remedy = f"measure one with sentences of your own: prvr index verify {path} --queries FILE --approximate"
+    if text is None:
+        raise ModelError(f"the index in {path} has no measured setting for an approximate search; {remedy}")
+    try:
+        measured = MeasuredSetting.from_json(text)
+    except ValueError as problem:
+        raise ModelError(f"the setting for an approximate search in {path} is damaged: {problem}; {remedy}") from None
+    if measured.model != model:
+        raise ModelError(
+            f"the setting for an approximate search in {path} was measured with checkpoint {measured.model}, not {model}; "
+            f"{remedy}"
+        )
+    newer = sum(number > measured.last for number in numbers)
+    if newer > NEWER * measured.videos:
+        raise ModelError(
+            f"{newer} videos in {path} are newer than the setting for an approximate search, which was measured with "
+            f"{measured.videos}; {remedy}"
+        )
+    return measured

@@ -14,61 +14,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import NamedTuple, final
+from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int, Int8, Int32
+from jaxtyping import Bool, Float32, Int, Int8, Int32
 
 from prvr.errors import SettingError
-from prvr.index.scan import LEVELS, Codes, Gallery, code_query, join, products_by_numpy, ranges, rotate
+from prvr.index.columns import LEAST, Columns, decode
+from prvr.index.scan import LEVELS, Codes, Gallery, code_query, products_by_numpy, ranges
 
-# One step of int8, in standard deviations of a column: int8 holds four deviations.
-STEP = 1 / 32
 # The number of rows of a sketch is a multiple of this, so that videos of similar length are scanned together.
 ROWS_TOGETHER = 4
 # Rows that are scanned together: their products stay in the processor's cache.
 SKETCH_ROWS_AT_ONCE = 1 << 19
-SAMPLE = 50_000
 # Codes have errors of a few thousandths: the best SURE * k by codes contain the exact k best.
 SURE = 3
-LEAST = 1e-12
 
 Kernel = Callable[[Int8[np.ndarray, "R D"], Int8[np.ndarray, "D"]], Int32[np.ndarray, "R"]]
-
-
-class Columns(NamedTuple):
-    """The columns of a field's sketches: a row is approximately `mean + sketch @ axes.T`."""
-
-    mean: Float32[np.ndarray, "D"]
-    axes: Float32[np.ndarray, "D K"]
-
-    def first(self, count: int) -> Columns:
-        """The columns that `principal` finds for this count."""
-        return Columns(self.mean, self.axes[:, :count])
-
-
-def principal(codes: Codes, count: int, *, along: Float[np.ndarray, "D"] | None = None) -> Columns:
-    """The principal columns of rows, scaled so that int8 holds nearly all values.
-
-    Args:
-        along: the first column, whatever the rows are. Sentences have a direction in common, far from all frames: a quarter
-            of the variance of the frames' scores may lie along it and in no principal column.
-    """
-    rows = _decode(codes, slice(None, None, max(1, len(codes.values) // SAMPLE)))
-    mean = rows.mean(0)
-    rows -= mean
-    first = np.zeros((len(mean), 0), np.float32)
-    if along is not None:
-        first = rotate(along[None]).T
-        on_it = rows @ first
-        rows -= on_it @ first.T
-        # A zero vector has no direction and is left out.
-        first = first[:, first.any(0)] * max(float(on_it.std()), LEAST)
-    variances, axes = np.linalg.eigh(np.cov(rows, rowvar=False, bias=True).reshape(len(mean), len(mean)))
-    left = count - first.shape[1]
-    deviations = np.sqrt(np.maximum(variances[::-1][:left], LEAST))
-    return Columns(mean, (np.concatenate([first, axes[:, ::-1][:, :left] * deviations], axis=1) * STEP).astype(np.float32))
 
 
 @final
@@ -111,7 +74,7 @@ class Sketch:
         for number, field in self._fields.items():
             codes, of_field = fields[number], starts[number]
             for begin, end in ranges(of_field):
-                field.add(_decode(codes, slice(of_field[begin], of_field[end])), of_field[begin : end + 1] - of_field[begin])
+                field.add(decode(codes, slice(of_field[begin], of_field[end])), of_field[begin : end + 1] - of_field[begin])
 
     def scores(
         self, queries: Sequence[Float32[np.ndarray, "_"]], places: Int[np.ndarray, "C"] | None = None
@@ -162,16 +125,6 @@ class FirstStage:
         return places[np.argsort(-scores, kind="stable")[: SURE * k]]
 
 
-def find_columns(gallery: Gallery, count: int, *, along: Sequence[Float[np.ndarray, "_"]] | None = None) -> list[Columns]:
-    """The `principal` columns of each field of a gallery.
-
-    Args:
-        along: of each field, the mean direction of queries.
-    """
-    of_fields = [_sample(codes) for codes in zip(*(fields for fields, _ in gallery.parts()), strict=True)]
-    return [principal(codes, count, along=along[number] if along else None) for number, codes in enumerate(of_fields)]
-
-
 def sketch_gallery(gallery: Gallery, columns: Sequence[Columns], *, share: float, heaviest: bool = False) -> Sketch:
     """A sketch of all videos of a gallery; arguments as for `Sketch`."""
     sketch = Sketch(columns, gallery.weights, share, heaviest=heaviest)
@@ -200,12 +153,6 @@ def products_by_torch(rows: Int8[np.ndarray, "R K"], vector: Int8[np.ndarray, "K
     return torch._int_mm(torch.from_numpy(rows), torch.from_numpy(vector)[:, None])[:, 0].numpy()
 
 
-def _sample(parts: Sequence[Codes]) -> Codes:
-    """About `SAMPLE` rows of all parts."""
-    step = max(1, sum(len(part.values) for part in parts) // SAMPLE)
-    return join([Codes(*(values[::step] for values in part)) for part in parts])
-
-
 class _Field:
     """The sketches of one field."""
 
@@ -229,7 +176,7 @@ class _Field:
 
     def scores(self, query: Float32[np.ndarray, "D"], places: Int[np.ndarray, "C"] | None) -> Float32[np.ndarray, "C"]:
         """The field's term of the scores."""
-        unit = _decode(code_query(query), slice(None)).sum(0)
+        unit = decode(code_query(query), slice(None)).sum(0)
         on_axes = unit @ self.columns.axes
         scale = max(float(np.abs(on_axes).max()), LEAST) / LEVELS
         vector = np.rint(on_axes / scale).astype(np.int8)
@@ -319,7 +266,3 @@ def _sums(rows: Float32[np.ndarray, "R D"], cuts: Int[np.ndarray, "N"]) -> Float
         longer = np.flatnonzero(lengths > nth)
         sums[longer] += rows[cuts[longer] + nth]
     return sums
-
-
-def _decode(codes: Codes, rows: slice) -> Float32[np.ndarray, "R D"]:
-    return codes.values[rows] * codes.scales[rows, None]

@@ -107,18 +107,14 @@ def tolerance(scores: Float[np.ndarray, "..."]) -> float:
     return TIED * float(np.abs(scores).max(initial=0.0))
 
 
-def first_best(scores: Float[np.ndarray, "N"], *, apart: float | None = None) -> int:
-    """The first place whose score ties with the best one; `apart` as for `best_places`."""
-    return int((scores >= scores.max() - (tolerance(scores) if apart is None else apart)).argmax())
+def first_best(scores: Float[np.ndarray, "N"], *, apart: float) -> int:
+    """The first place whose score ties with the best one: is at most `apart` below it."""
+    return int((scores >= scores.max() - apart).argmax())
 
 
-def best_places(scores: Float[np.ndarray, "N"], k: int, *, apart: float | None = None) -> list[int]:
-    """Places of the k best scores, best first. Of scores that tie with the best one left, the first place comes first.
-
-    Args:
-        apart: how far two scores that tie may be apart, where that is not the `tolerance` of these scores.
-    """
-    apart = tolerance(scores) if apart is None else apart
+def best_places(scores: Float[np.ndarray, "N"], k: int) -> list[int]:
+    """Places of the k best scores, best first. Of scores that tie with the best one left, the first place comes first."""
+    apart = tolerance(scores)
     least = np.partition(scores, -k)[-k] - apart if 0 < k < len(scores) else -np.inf
     candidates = np.flatnonzero(scores >= least)
     order = candidates[np.argsort(-scores[candidates], kind="stable")]

@@ -21,7 +21,7 @@ from prvr.index.conditions import parse, select
 from prvr.index.contract import Entry
 from prvr.index.exact import ExactIndex
 from prvr.methods.contract import Embeddings
-from prvr.nn.scores import first_best
+from prvr.nn.scores import first_best, tolerance
 from prvr.search import open_index
 from prvr.search.asking import Hit, VideoSearch, find
 from prvr.server.answers import Moments, Span, Video
@@ -186,7 +186,7 @@ def _frame(index: VideoSearch, id: str, seconds: float) -> Embeddings:
 
 def _moments(hit: Hit, *, limit: int | None = None) -> Moments:
     curve, edges = np.array(hit.curve), np.array(hit.edges or ())
-    peak = float(edges[first_best(curve)]) if hit.edges else None
+    peak = float(edges[first_best(curve, apart=tolerance(curve))]) if hit.edges else None
     if limit is not None and hit.edges:
         curve, edges = thin(curve, edges, limit=limit)
     return Moments(

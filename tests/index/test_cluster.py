@@ -172,7 +172,7 @@ def test_a_slow_answer_is_awaited_and_none_is_told(cluster: Any, tmp_path: Path,
     try:
         with monkeypatch.context() as patch:
             patch.setattr("prvr.index.cluster.PATIENCE", 2)
-            assert index._crew.ask({0: slow}) == {0: 0}
+            assert index._pool.call({0: slow}) == {0: 0}
         # Here, since an actor takes long to start: a method that its model scores is served like any other.
         assert model.score_weights is None
         add_videos(index, videos, videos)
@@ -206,7 +206,7 @@ def test_a_cluster_serves_the_shards_and_loses_a_node(cluster: Any, tmp_path: Pa
         assert len(index.fetch(["3.mp4"])["3.mp4"].fields) == len(student.score_weights or ()) == 2
 
         def homes() -> list[tuple[str, int]]:
-            return list(index._crew.ask(dict.fromkeys((0, 1), home)).values())
+            return list(index._pool.call(dict.fromkeys((0, 1), home)).values())
 
         before = dict(homes())
         head = ray.get_runtime_context().get_node_id()

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.index.test_where import VIDEOS, WITHIN
+
+from tests.index.test_conditions import VIDEOS, WITHIN
 
 pytest.importorskip("qdrant_client")
 

@@ -12,9 +12,11 @@ from benchmarks import index_speed
 from benchmarks.index_gallery import World, chunks, easy_queries, hard_queries
 from benchmarks.measure import SMALL
 from prvr.errors import SettingError
+from prvr.index import columns as column_module
 from prvr.index import scan, sketches
+from prvr.index.columns import Columns, find_columns, principal
 from prvr.index.scan import Codes, Gallery, products_by_numpy, quantise
-from prvr.index.sketches import Columns, FirstStage, Sketch, find_columns, principal, sketch_gallery
+from prvr.index.sketches import FirstStage, Sketch, sketch_gallery
 
 WEIGHTS = (0.7, 0.3)
 
@@ -101,7 +103,7 @@ def test_a_direction_of_the_queries_is_the_first_column_and_no_other_has_it() ->
     np.testing.assert_allclose(units.T @ units, np.eye(6), atol=1e-4)
     # Each as long as its column varies.
     decoded = codes.values * codes.scales[:, None]
-    np.testing.assert_allclose(np.linalg.norm(kept.axes, axis=0), (decoded @ units).std(0) * sketches.STEP, rtol=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(kept.axes, axis=0), (decoded @ units).std(0) * column_module.STEP, rtol=1e-3)
     # It says more of what sentences ask for, and less of what rows have in common.
     asked = scan.rotate(hard_queries(its, 20)[0])
     exact = asked @ decoded.T
@@ -256,9 +258,11 @@ def test_principal_columns_are_found_from_a_sample(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(scan, "ROWS_AT_ONCE", 100)
     codes = [quantise(rows) for rows in fields]
     gallery, seen = Gallery(codes, [starts, starts], WEIGHTS), []
-    monkeypatch.setattr(sketches, "SAMPLE", 200)
+    monkeypatch.setattr(column_module, "SAMPLE", 200)
     monkeypatch.setattr(
-        sketches, "principal", lambda of, count, along: seen.append(len(of.values)) or principal(of, count, along=along)
+        column_module,
+        "principal",
+        lambda of, count, along: seen.append(len(of.values)) or principal(of, count, along=along),
     )
     made = sketch_gallery(gallery, find_columns(gallery, 48), share=1.0)
     assert len(seen) == 2

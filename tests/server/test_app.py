@@ -24,7 +24,7 @@ from waiting import until
 
 import prvr
 from prvr.search import index_folder, open_index, zero_shot
-from prvr.server import asking, media
+from prvr.server import index_service, media
 from prvr.server.index_service import thin
 from prvr.server.request_counts import RequestCounts
 from prvr.server.thumbnails import Thumbnails, make_picture
@@ -171,7 +171,7 @@ def test_new_videos_of_another_process_are_noticed(world: World, tmp_path: Path)
         write_video(videos / "new.mp4", colourful())
         (videos / "beach.mp4").unlink()
         index_folder(videos, index, zero_shot(world.encoder))
-        time.sleep(asking.FRESH + 0.1)
+        time.sleep(index_service.FRESH + 0.1)
         names = {video["video"] for video in service.client.get("/api/videos").json()["videos"]}
         assert names == (ALL | {"new.mp4"}) - {"beach.mp4"}
         assert len(service.client.get("/media/new.mp4").content) == (videos / "new.mp4").stat().st_size
@@ -241,7 +241,7 @@ def test_only_its_own_names_are_answered(world: World) -> None:
 
 
 def test_a_full_line_turns_away(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "MOST_WAITING", 2)
+    monkeypatch.setattr(index_service, "MOST_WAITING", 2)
     hold = threading.Event()
     served.service.index._thread.submit(hold.wait, 10)
     waiting = [threading.Thread(target=served.client.get, args=("/api/search?q=dog",)) for _ in range(2)]
