@@ -106,11 +106,10 @@ class DiskIndex:
             ModelError: the file is damaged.
         """
         with self._lock, self._database.reading():
+            held, allowed, read = self._held, self._numbers(where), self._database.record
             self._follow()
-            held, read = self._held, self._database.record
             if isinstance(held, ExactIndex):
                 return held.search(queries, k, where=where)
-            allowed = self._numbers(where)
             return [held.search(query, k, read=read, allowed=allowed) for query in unit_queries(queries)]
 
     def search_approximately(self, queries: Embeddings, k: int, *, where: Sequence[Condition] = ()) -> list[list[ScoredVideo]]:
@@ -228,8 +227,8 @@ class DiskIndex:
         candidates: Sequence[int],
         since: int,
     ) -> list[list[ScoredVideo]]:
+        held, allowed, read = self._held, self._numbers(where), self._database.record
         self._follow()
-        held, read, allowed = self._held, self._database.record, self._numbers(where)
         assert isinstance(held, ResidentCodes)
         held.sketch(setting, mean_direction, since=since)
         return [

@@ -68,18 +68,13 @@ def find(index: Store, queries: Embeddings, k: int, *, where: Sequence[Condition
 
 def find_moments(model: Model, query: Embeddings, found: Sequence[ScoredVideo]) -> list[Hit]:
     """What was found for one query (a first axis of 1), with its moments."""
-    curves = [relevance(model, query, scored.entry) for scored in found]
-    return [
-        Hit(
-            scored.video,
-            scored.score,
-            () if edges is None else tuple(find_spans(curve, edges)),
-            tuple(curve.tolist()),
-            edges,
-            dict(zip(model.embedding_fields, scored.parts, strict=False)),
-        )
-        for scored, (curve, edges) in zip(found, curves, strict=True)
-    ]
+    hits = []
+    for scored in found:
+        curve, edges = relevance(model, query, scored.entry)
+        spans = () if edges is None else tuple(find_spans(curve, edges))
+        branches = dict(zip(model.embedding_fields, scored.parts, strict=False))
+        hits.append(Hit(scored.video, scored.score, spans, tuple(curve.tolist()), edges, branches))
+    return hits
 
 
 def moment(index: Store, query: Embeddings, video: str) -> tuple[float, float] | tuple[None, None]:

@@ -317,6 +317,36 @@ def test_of_equal_scores_the_first_by_name_comes_first(backend: str, tmp_path: P
     assert [f.video for f in found if f.video != "a"] == ["b", "c", "d"]
 
 
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name not in ROUNDED])
+@every_model
+def test_copies_of_a_video_come_in_the_order_of_their_ids(backend: str, model: Model, tmp_path: Path) -> None:
+    # Encoded beside others, with other padding: the last digits of their rows differ.
+    index, names = BACKENDS[backend](model, tmp_path), [f"{n}.mp4" for n in range(8)]
+    for name in reversed(names):
+        others = {f"other {name} {n}": video(int(name[0]) + n, frames=9 + n) for n in range(4)}
+        add_videos(index, [name, *others], {name: video(3, frames=7), **others})
+    for queries in (asked(model, 5), *[tuple(field[n : n + 1] for field in asked(model, 5)) for n in range(5)]):
+        for found in index.search(queries, 40):
+            assert [hit.video for hit in found if hit.video in names] == names
+
+
+@every_backend
+@every_model
+def test_a_search_returns_the_rows_that_it_scored(backend: str, model: Model, tmp_path: Path) -> None:
+    index, videos = BACKENDS[backend](model, tmp_path), gallery(6)
+    add_videos(index, videos, videos)
+    fetched = index.fetch(list(videos))
+    for found in index.search(asked(model), 4):
+        assert len(found) == 4
+        for hit in found:
+            assert hit.entry.video == hit.video
+            assert all(rows.dtype == np.float32 for rows in hit.entry.fields)
+            for ours, theirs in zip(hit.entry.fields, fetched[hit.video].fields, strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+            assert len(hit.parts) == (0 if model.score_weights is None else len(model.embedding_fields))
+            assert not hit.parts or sum(hit.parts) == pytest.approx(hit.score, abs=1e-6)
+
+
 def test_encoding_leaves_the_model_in_training_and_without_dropout() -> None:
     model = DlDkd(dataclasses.replace(SMALL, dropout=0.5, input_dropout=0.5), frame_columns=COLUMNS, word_columns=COLUMNS)
     videos = gallery(3)

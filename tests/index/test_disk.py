@@ -17,11 +17,13 @@ import pytest
 import torch
 
 from prvr.errors import DataError, ModelError
+from prvr.index import database
 from prvr.index.contract import Entry, Header
 from prvr.index.database import FORMAT, PAGE_BYTES
 from prvr.index.disk import FILE, DiskIndex
 from prvr.index.measure import exact_search, measure_recall
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
+from prvr.search.asking import find
 
 COLUMNS = 32
 HEADER = Header("0123456789abcdef", "float16", "videos")
@@ -95,6 +97,20 @@ def test_only_as_many_are_scored_again_as_it_takes(tmp_path: Path, monkeypatch: 
     reads.clear()
     assert index.search(QUERY, 3) == best
     assert 3 <= len(reads) < 60
+
+
+def test_the_rows_of_a_hit_are_read_and_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(tmp_path, count=40).close()
+    index, reads, checks = DiskIndex(tmp_path, MODEL), [], []
+    real, checksum = type(index._database).record, database._checksum
+    monkeypatch.setattr(type(index._database), "record", lambda self, number: reads.append(number) or real(self, number))
+    monkeypatch.setattr(database, "_checksum", lambda *data: checks.append(1) or checksum(*data))
+    (hits,) = find(index, QUERY, 3)
+    assert len(hits) == 3
+    assert all(hit.spans and hit.branches for hit in hits)
+    assert 3 <= len(reads) == len(set(reads)) == len(checks)
+    find(index, QUERY, 3)
+    assert len(checks) == len(set(reads))
 
 
 def test_recall_of_the_search_and_of_its_codes(tmp_path: Path) -> None:

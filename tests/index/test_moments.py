@@ -156,6 +156,54 @@ def test_parts_that_are_the_frames_keep_their_times(frames: int) -> None:
         assert (span.start, span.end) == (edges[best], edges[best + 1])
 
 
+# Ties
+
+
+def nearly(curve: list[float], seed: int) -> np.ndarray:
+    """The curve as another order of summation may give it: the last digits of float32 are others."""
+    return (np.array(curve) * (1 + np.random.default_rng(seed).uniform(-1e-7, 1e-7, len(curve)))).astype(np.float32)
+
+
+TIED = {
+    # The bar is at 1.2, as in the peak by hand: parts of 0.9 and 1.5 add nothing, so the shorter stretch is taken.
+    "stretches": ([0.0] * 8 + [3.0, 3.0, 3.0, 0.9, 1.5] + [0.0] * 8, [(8, 11)]),
+    "stretches before the peak": ([0.0] * 8 + [1.5, 0.9, 3.0, 3.0, 3.0] + [0.0] * 8, [(10, 13)]),
+    # The first of two peaks that tie, and their spans in the same order.
+    "peaks": ([0.0] * 3 + [6.0, 6.0] + [0.0] * 6 + [6.0, 6.0] + [0.0] * 3, [(3, 5), (11, 13)]),
+    "one peak of two parts": ([0.0] * 4 + [2.0, 1.0, 2.0] + [0.0] * 4, [(4, 7)]),
+    # Averaged, the second peak is 0.9 of the first: it is just high enough.
+    "another peak": ([0.0] * 8 + [10.0] * 3 + [0.0] * 8 + [9.0] * 3 + [0.0] * 8, [(8, 11), (19, 22)]),
+    # A quarter of nine parts, the third, is the background: a part that ties with it may be in a span.
+    "background": ([1.0, 1.0, 1.0, 5.0, 5.0, 5.0, 1.0, 1.0, 1.0], [(3, 6)]),
+    "nothing": ([0.3] * 9, [(0, 9)]),
+}
+
+
+@pytest.mark.parametrize(("curve", "expected"), TIED.values(), ids=list(TIED))
+@pytest.mark.parametrize("shift", [0.0, 0.25, -20.0])
+def test_no_choice_depends_on_the_last_digits(curve: list[float], expected: list[tuple[int, int]], shift: float) -> None:
+    edges = [float(t) for t in range(len(curve) + 1)]
+    for seed in range(50):
+        found = find_spans(nearly([value + shift for value in curve], seed), edges)
+        assert [(span.start, span.end) for span in found] == expected
+
+
+def test_no_span_depends_on_the_order_of_summation() -> None:
+    random = np.random.default_rng(0)
+    rows, query = random.normal(size=(12, 96)).astype(np.float32), random.normal(size=96).astype(np.float32)
+    # Moments that are there twice, and a still picture before, between and after them.
+    rows = rows[[0, 0, 1, 2, 3, 0, 0, 0, 1, 2, 3, 0]]
+    edges = [float(t) for t in range(13)]
+    found = set()
+    for seed in range(40):
+        order = np.random.default_rng(seed).permutation(96)
+        curve = np.zeros(12, np.float32)
+        for column in order:
+            curve += rows[:, column] * query[column]
+        found.add(tuple((span.start, span.end) for span in find_spans(curve, edges)))
+    assert len(found) == 1
+
+
 # Against loops, and what must hold of any curve
 
 
