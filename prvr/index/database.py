@@ -143,7 +143,7 @@ class Database:
         try:
             about: dict[str, Any] = json.loads(text)
         except ValueError:
-            raise ModelError(self._damaged(_id_of(key), "description")) from None
+            raise ModelError(self._damage_message(_id_of(key), "description")) from None
         return about
 
     def record(self, number: int) -> Record:
@@ -152,7 +152,7 @@ class Database:
         key, crc32, data, *texts = self._select("id, crc32, data, shapes, windows, about, edges", tables, number)
         if number not in self._checked:
             if crc32 != _checksum(data, key, *texts):
-                raise ModelError(self._damaged(_id_of(key), "embeddings"))
+                raise ModelError(self._damage_message(_id_of(key), "embeddings"))
             self._checked.add(number)
         # By torch: NumPy widens one number at a time.
         wide = torch.frombuffer(bytearray(data), dtype=getattr(torch, self.header.dtype)).float().numpy()
@@ -166,7 +166,7 @@ class Database:
         """A video's codes, field by field."""
         key, crc32, data, shapes = self._select("id, crc32, data, shapes", "videos JOIN codes USING (number)", number)
         if crc32 != zlib.crc32(data):
-            raise ModelError(self._damaged(_id_of(key), "codes"))
+            raise ModelError(self._damage_message(_id_of(key), "codes"))
         fields, start = [], 0
         for rows, columns in json.loads(shapes):
             parts = []
@@ -246,10 +246,10 @@ class Database:
             f"SELECT {columns} FROM {tables} WHERE number = ?", (number,)
         ).fetchone()
         if found is None:
-            raise ModelError(self._damaged(f"number {number}", "place"))
+            raise ModelError(self._damage_message(f"number {number}", "place"))
         return found
 
-    def _damaged(self, video: str, what: str) -> str:
+    def _damage_message(self, video: str, what: str) -> str:
         return f"the {what} of {video!r} in {self.path} are damaged; {REMEDY.format(self.path.parent)}"
 
 

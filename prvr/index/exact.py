@@ -132,7 +132,7 @@ class ExactIndex:
         kept: list[_Part] = []
         size = 0
         for pieces in self._parts():
-            videos, mask = self._padded(pieces)
+            videos, mask = self._pad(pieces)
             size += sum(field.nbytes for field in videos)
             part = _Part([piece.place for piece in pieces], tuple(field.to(device) for field in videos), mask.to(device))
             kept = [*kept, part] if size <= keep else []
@@ -170,6 +170,6 @@ class ExactIndex:
         names = self.model.embedding_fields
         return next((place for place, name in enumerate(names) if name in self.model.frame_fields), 0)
 
-    def _padded(self, pieces: Sequence[_Piece]) -> tuple[Embeddings, Bool[Tensor, "V F"]]:
+    def _pad(self, pieces: Sequence[_Piece]) -> tuple[Embeddings, Bool[Tensor, "V F"]]:
         padded = [pad(rows) for rows in zip(*(piece.fields for piece in pieces), strict=True)]
         return tuple(values for values, _ in padded), padded[self._frames][1]

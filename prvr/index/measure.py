@@ -131,8 +131,8 @@ def choose_setting(
     for setting in SETTINGS:
         turns = [
             (
-                _timed(index.search, query, TOP),
-                _timed(index.search_with_setting, query, TOP, setting=setting, mean_direction=direction),
+                _time(index.search, query, TOP),
+                _time(index.search_with_setting, query, TOP, setting=setting, mean_direction=direction),
             )
             for query in single
         ]
@@ -170,7 +170,7 @@ def _ranking(found: Sequence[ScoredVideo]) -> Ranking:
     return [(one.video, one.score) for one in found]
 
 
-def _timed(search: Callable[..., list[list[ScoredVideo]]], *arguments: Any, **options: Any) -> tuple[list[ScoredVideo], float]:
+def _time(search: Callable[..., list[list[ScoredVideo]]], *arguments: Any, **options: Any) -> tuple[list[ScoredVideo], float]:
     began = perf_counter()
     (found,) = search(*arguments, **options)
     return found, perf_counter() - began

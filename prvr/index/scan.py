@@ -153,7 +153,7 @@ class Gallery:
                 list(pool.map(scan, jobs))
         return self._weighted_sum(best, codes, self._errors)
 
-    def rescored(
+    def rescore(
         self, queries: Sequence[Float32[np.ndarray, "_"]], places: Int[np.ndarray, "C"]
     ) -> tuple[Float32[np.ndarray, "C"], Float32[np.ndarray, "C"]]:
         """The scores of some videos, and the largest errors that they can have: half those of `scores`."""
@@ -167,7 +167,7 @@ class Gallery:
     ) -> Int[np.ndarray, "C"]:
         """Places that contain the exact k best of those allowed, the most promising first."""
         places = candidate_places(*self.scores(queries), k, allowed)
-        return places[candidate_places(*self.rescored(queries, places), k)]
+        return places[candidate_places(*self.rescore(queries, places), k)]
 
     def parts(self) -> Iterator[tuple[list[Codes], list[Int[np.ndarray, "N"]]]]:
         """All videos in parts, in the form that `add` takes; nothing is copied."""

@@ -121,7 +121,7 @@ class FirstStage:
     ) -> Int[np.ndarray, "C"]:
         """`SURE` * k places that contain most of the exact k best of those allowed, the most promising first."""
         places = self.promising(queries, keep, allowed)
-        scores, _ = self.gallery.rescored(queries, places)
+        scores, _ = self.gallery.rescore(queries, places)
         return places[np.argsort(-scores, kind="stable")[: SURE * k]]
 
 

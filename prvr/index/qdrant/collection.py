@@ -178,13 +178,13 @@ class QdrantIndex:
         models = self._qdrant.models
         if not where:
             return None
-        filters = [self._supported(condition) for condition in where]
+        filters = [self._filter_of(condition) for condition in where]
         if None in filters:
             points = [point_id(id) for id in select(self.about(), where)]
             return models.Filter(must=[models.HasIdCondition(has_id=points)])
         return models.Filter.model_validate({"must": filters})
 
-    def _supported(self, condition: Condition) -> Filter | None:
+    def _filter_of(self, condition: Condition) -> Filter | None:
         """The condition as a filter; None if the server does not support it for the values that the videos have."""
         if condition.field != FOLDER and not self._any(has_field(condition.field, *KINDS)):
             return None

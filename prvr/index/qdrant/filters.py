@@ -61,7 +61,7 @@ def filter_for(condition: Condition) -> Filter:
     """The filter equivalent to a condition, for the kinds of values that are not `unsupported_kinds`."""
     number = _number(condition.value)
     if condition.field == FOLDER:
-        return _inside(condition)
+        return _folder_filter(condition)
     if condition.operator in ("=", "!="):
         same = _same(condition, number)
         if condition.operator == "=":
@@ -79,7 +79,7 @@ def filter_for(condition: Condition) -> Filter:
     return {"should": clauses} if clauses else NOTHING
 
 
-def _inside(condition: Condition) -> Filter:
+def _folder_filter(condition: Condition) -> Filter:
     folder = condition.value.strip("/")
     if folder in ("", "."):
         return {} if condition.operator == "=" else NOTHING
