@@ -42,9 +42,9 @@ def train(
 ) -> None:
     """Train a student on a folder of videos with captions, or on a package; the best epoch on the dev split is kept."""
     from prvr.train import presets
-    from prvr.train.loop import changed
+    from prvr.train.recipe import change
 
-    recipe = changed(presets.preset(preset), settings or [])
+    recipe = change(presets.preset(preset), settings or [])
     if not frames and not teacher:
         raise SettingError("say whose frames the student reads: --teacher NAME, or --frames NAME to learn without a teacher")
     if recipe.beside_teacher and teacher:
@@ -87,19 +87,19 @@ def _train(
     from prvr.datasets.splits import open_splits
     from prvr.features.shelf import student_features
     from prvr.methods.checkpoint import load
-    from prvr.train.distributed import joined
+    from prvr.train.distributed import join_group
     from prvr.train.loop import Data as TrainingData
     from prvr.train.loop import train_student
-    from prvr.train.recipe import check_heeded
+    from prvr.train.recipe import check_uses_teacher
     from prvr.train.similarities import kept_similarities
 
     frames, words, *teachers = names
     given, reads = student_features(features, frames=frames or teachers[0], words=words, teachers=teachers)
     if teachers:
-        check_heeded(recipe, reads)
+        check_uses_teacher(recipe, reads)
     splits = open_splits(data, protocol=protocol, seed=split_seed)
     kept = kept_similarities(features, [load(path) for path in teacher_runs], splits.train, out=out / "teachers")
-    with joined(device) as group, progress() if group.leads else nullcontext() as on_progress:
+    with join_group(device) as group, progress() if group.leads else nullcontext() as on_progress:
         best = train_student(
             out,
             recipe,

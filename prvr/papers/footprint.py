@@ -18,7 +18,7 @@ from prvr.features import FeatureSet
 from prvr.files import write_picture
 from prvr.index.encode import add_videos, encode_queries
 from prvr.index.exact import ExactIndex
-from prvr.methods import METHODS
+from prvr.methods import open_method
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint, features_for
 from prvr.papers.complexity import StepSizes, complexity, training_memory
@@ -61,7 +61,7 @@ def footprint(model: Path, folders: Sequence[Path], *, features: Path, test: Dat
     given = features_for(features, checkpoint)
     frames, words = _mean_lengths(test, given)
     cost = complexity(_recipe(checkpoint), checkpoint.reads, frames=frames, words=words)
-    learns = METHODS[trained.method].objective is not None
+    learns = open_method(trained.method).objective is not None
     held = None
     if learns:
         videos = trained.about["training"]["batch_videos"]
