@@ -15,6 +15,7 @@ from prvr.errors import SettingError
 
 if TYPE_CHECKING:
     from prvr.train.loop import Recipe
+    from prvr.train.similarities import Similarities
 
 
 @app.command(epilog="Example: prvr train videos features run --frames clip --words roberta_base --teacher clip lr=3e-4")
@@ -86,19 +87,22 @@ def _train(
     """The command in one process, of several perhaps; `names` are those of frames, of words and of teachers."""
     from prvr.datasets.splits import open_splits
     from prvr.features.shelf import student_features
-    from prvr.methods.checkpoint import load
     from prvr.train.distributed import join_group
     from prvr.train.loop import Data as TrainingData
     from prvr.train.loop import train_student
     from prvr.train.recipe import check_uses_teacher
-    from prvr.train.similarities import kept_similarities
 
     frames, words, *teachers = names
     given, reads = student_features(features, frames=frames or teachers[0], words=words, teachers=teachers)
     if teachers:
         check_uses_teacher(recipe, reads)
     splits = open_splits(data, protocol=protocol, seed=split_seed)
-    kept = kept_similarities(features, [load(path) for path in teacher_runs], splits.train, out=out / "teachers")
+    kept: tuple[Similarities, ...] = ()
+    if teacher_runs:
+        from prvr.methods.checkpoint import load
+        from prvr.train.similarities import teacher_similarities
+
+        kept = teacher_similarities(features, [load(run) for run in teacher_runs], splits.train, out=out / "teachers")
     with join_group(device) as group, progress() if group.leads else nullcontext() as on_progress:
         best = train_student(
             out,

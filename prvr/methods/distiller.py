@@ -236,8 +236,7 @@ def _encode_two_frames(student: Any) -> Embeddings:
     """The embeddings of a video of two frames, which show the rows and widths of a student's fields."""
     was_training = student.training
     student.eval()
-    device = next(student.parameters()).device
-    frames = torch.zeros(1, 2, student.reading.frame_columns, device=device)
-    embeddings: Embeddings = student.encode_videos(frames, torch.ones(1, 2, dtype=torch.bool, device=device))
+    frames = next(student.parameters()).new_zeros(1, 2, student.reading.frame_columns)
+    embeddings: Embeddings = student.encode_videos(frames, torch.ones(1, 2, dtype=torch.bool, device=frames.device))
     student.train(was_training)
     return embeddings

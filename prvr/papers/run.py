@@ -34,7 +34,7 @@ from prvr.train.fusion import fuse
 from prvr.train.loop import Data, Recipe, train_student
 from prvr.train.presets import PRESETS, preset
 from prvr.train.recipe import change
-from prvr.train.similarities import Similarities, kept_similarities
+from prvr.train.similarities import Similarities, teacher_similarities
 
 Progress = Callable[[str, int, int], None]
 BESIDE = "beside-teacher"
@@ -220,7 +220,7 @@ class _Answer:
     def _says(self, on_progress: Progress) -> Similarities:
         """What the row, trained, says of the train split."""
         teacher = self._trained(on_progress)
-        (kept,) = kept_similarities(self.materials.features, [teacher], self.splits.train, out=self.folder / "says")
+        (kept,) = teacher_similarities(self.materials.features, [teacher], self.splits.train, out=self.folder / "says")
         return kept
 
     def _beside_teacher(self, student: Checkpoint) -> Checkpoint:

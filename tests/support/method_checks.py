@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from prvr.methods.taught import Guidance
 from torch import Tensor, nn
 from toy_world import READS, toy_world
 
@@ -19,7 +20,6 @@ from prvr.methods import METHODS
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings, Terms, embed
-from prvr.methods.taught import Guidance
 from prvr.nn.distillation import Distillation
 from prvr.train.loop import Data, Recipe, Training, train_student
 

@@ -1,9 +1,4 @@
-"""DL-DKD and DL-DKD++, and the best that is known here: DL-DKD++ with its teacher beside it.
-
-`prvr-best` has the settings of `dl-dkd++`. It is for what came out best on the dev split of the montage (LOG.md, 2026-11-21): a
-student that reads its teacher's frames and sentences beside its own features (`--frames NAME+TEACHER --words NAME+TEACHER`) and
-is then searched with the teacher beside it (`prvr fuse`). `prvr train` checks the first and prints the second.
-"""
+"""DL-DKD and DL-DKD++."""
 
 from __future__ import annotations
 
@@ -43,9 +38,4 @@ PRESETS: dict[str, Preset] = {
     "dl-dkd++": Preset("dl_dkd", OWN, OWN_TRAINING, {**PLUS, **SHORT}),
     "dl-dkd": Preset("dl_dkd", {**OWN, **SHARED}, OWN_TRAINING, {**DL_DKD, **SHORT}),
     "no-distillation": Preset("dl_dkd", OWN, OWN_TRAINING, {**DL_DKD, **SHORT, "distillation_weight": 0.0}),
-}
-PRESETS |= {
-    name.replace("dl-dkd++", "prvr-best"): preset._replace(beside_teacher=True)
-    for name, preset in PRESETS.items()
-    if name.startswith("dl-dkd++")
 }

@@ -1,9 +1,4 @@
-"""MS-SL, MS-SL++ and what followed: GMMFormer, GMMFormer v2, HLFormer, and RAL on three of them.
-
-RAL takes each student's own settings; its figures are SumR, there are none for Charades, and ours has two of the paper's three
-parts (prvr/methods/ral.py). `ms-sl+dynamic` and `gmmformer-v2+soft` add DL-DKD's distillation and DL-DKD++'s soft targets to
-other students (docs/decisions/0018); they were not published.
-"""
+"""MS-SL and three methods that followed it: GMMFormer, GMMFormer v2 and HLFormer."""
 
 from __future__ import annotations
 
@@ -47,7 +42,7 @@ TOY_TRAINING: Plain = {"epochs": 60, "batch_videos": 32, "patience": 60}
 OWN: Plain = {**TOY, "hidden": 128, "max_frames": 128, "max_words": 30, "clips": 32}
 OWN_TRAINING: Plain = {**TOY_TRAINING, "patience": 20}
 
-STUDENTS: dict[str, Preset] = {
+PRESETS: dict[str, Preset] = {
     # 13.5/32.1/43.4/83.4/172.4
     "ms-sl/tvr": Preset("ms_sl", {}, RATE_25),
     # 7.1/22.5/34.7/75.8/140.1
@@ -78,32 +73,3 @@ STUDENTS: dict[str, Preset] = {
     "hlformer/charades": Preset("hlformer", {**LATER, **CHARADES, **DROPOUT_25}, {**RATE_20, **SEED_0}),
     "hlformer/toy": Preset("hlformer", TOY, TOY_TRAINING),
 }
-
-# On TVR, ActivityNet Captions and Charades-STA: 13.6/33.1/44.2/83.5/174.5, 7.0/23.1/35.2/75.8/141.1, 1.8/7.6/12.0/48.4/69.7
-REDUCED: dict[str, Preset] = {
-    name.replace("ms-sl", "ms-sl++"): student._replace(settings={**student.settings, "reduced_clips": 32})
-    for name, student in STUDENTS.items()
-    if name.startswith("ms-sl")
-}
-
-# SumR on TVR and ActivityNet Captions: 179.1 and 143.0 (MS-SL), 186.1 and 147.7 (GMMFormer), 198.8 and 156.1 (v2)
-RAL: dict[str, Preset] = {
-    name.replace("/", "+ral/"): student._replace(method=f"ral_{student.method}")
-    for name, student in STUDENTS.items()
-    if "/" in name and student.method != "hlformer"
-}
-
-WITH_TEACHER: dict[str, Preset] = {
-    **{
-        name.replace("ms-sl", "ms-sl+dynamic"): student._replace(distillation={"distillation_weight": 0.1})
-        for name, student in STUDENTS.items()
-        if student.method == "ms_sl"
-    },
-    **{
-        name.replace("/", "+soft/"): student._replace(distillation={"soft_targets": "teacher"})
-        for name, student in STUDENTS.items()
-        if student.method == "gmmformer_v2"
-    },
-}
-
-PRESETS: dict[str, Preset] = {**STUDENTS, **REDUCED, **RAL, **WITH_TEACHER}
