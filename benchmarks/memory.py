@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from benchmarks.measure import MIB, Line, Size
 from prvr.features.sources import Reads, Source
 from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.papers.complexity import StepSizes, training_memory
-from prvr.train.loop import Recipe, Training
+from prvr.train.presets import preset
 
 PUBLISHED_MIB = 4455.0
 
@@ -16,9 +18,10 @@ def memory_lines(size: Size) -> list[Line]:
     reads = Reads(Source("frames", size.frame_columns), Source("words", size.word_columns))
     sizes = StepSizes(size.videos, size.queries, size.frames, size.words, size.teacher_columns)
     lines = []
-    for name, soft in (("DL-DKD", False), ("DL-DKD++", True)):
-        settings = DlDkdConfig(hidden=size.hidden, max_frames=size.frames, max_words=size.words, soft_targets=soft)
-        held = training_memory(Recipe("dl_dkd", settings, Training()), reads, sizes=sizes, device=size.device) / MIB
-        beside = (PUBLISHED_MIB,) if (size.videos, size.frames) == (128, 128) and not soft else ()
+    settings = DlDkdConfig(hidden=size.hidden, max_frames=size.frames, max_words=size.words)
+    for name in ("DL-DKD", "DL-DKD++"):
+        recipe = replace(preset(f"{name.lower()}/tvr"), settings=settings)
+        held = training_memory(recipe, reads, sizes=sizes, device=size.device) / MIB
+        beside = (PUBLISHED_MIB,) if (size.videos, size.frames) == (128, 128) and name == "DL-DKD" else ()
         lines.append(Line(f"memory of a training step, {name}", (held,), beside, unit="MiB", note="beside: as published"))
     return lines

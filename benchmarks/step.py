@@ -16,8 +16,10 @@ from benchmarks.measure import Line, Size, product_rate, take_turns
 from prvr.batch import Batch
 from prvr.cpu import as_torch_does
 from prvr.methods.contract import embed
-from prvr.methods.dl_dkd import DlDkd, DlDkdConfig, objective
+from prvr.methods.distiller import Distiller
+from prvr.methods.dl_dkd import DlDkd, DlDkdConfig
 from prvr.train.optimiser import BertAdam, decay_groups, learning_rate
+from prvr.train.presets import preset
 
 Objective = Callable[[DlDkd, Batch, int], dict[str, Tensor]]
 RATE, STEPS = 3e-4, 16_440
@@ -25,7 +27,7 @@ RATE, STEPS = 3e-4, 16_440
 
 def step_lines(size: Size) -> list[Line]:
     """Times of a step, how near it comes to the machine's matrix products, and what it launches."""
-    batch, ours, theirs = make_batch(size), Ours(student(size)), Plain(student(size))
+    batch, ours, theirs = make_batch(size), Ours(student(size), teacher_columns=size.teacher_columns), Plain(student(size))
 
     def watched() -> None:
         with warnings.catch_warnings(action="ignore"), torch.autograd.detect_anomaly(check_nan=True):
@@ -63,14 +65,16 @@ def student(size: Size) -> DlDkd:
 class Ours:
     """A step as the training loop makes it."""
 
-    def __init__(self, model: DlDkd) -> None:
+    def __init__(self, model: DlDkd, *, teacher_columns: int) -> None:
         self.model = model
+        distillation = preset("dl-dkd++/tvr").distillation
+        self.distiller = Distiller(distillation, method="dl_dkd", student=model, teacher_columns=[teacher_columns])
         groups = decay_groups(model.parameters(), weight_decay=0.01)
         self._optimiser = BertAdam(groups, lr=RATE, total_steps=STEPS)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One update; the terms of the loss."""
-        terms = objective(self.model, *embed(self.model, batch), 0)
+        terms = self.distiller.objective(self.model, *embed(self.model, batch), 0)
         self._optimiser.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         self._optimiser.step()

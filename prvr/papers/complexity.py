@@ -22,14 +22,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from prvr.batch import Batch, Reading, TeacherBatch
-from prvr.config import to_dict
+from prvr.config import from_dict, to_dict
 from prvr.cpu import as_torch_does
 from prvr.device import open_device
 from prvr.errors import ModelError, SettingError
 from prvr.features.sources import Reads
 from prvr.files import write_json
-from prvr.methods import open_method
 from prvr.methods import checkpoint as checkpoints
+from prvr.methods import open_method
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings, embed
 from prvr.methods.distiller import Distiller, uses_teacher
@@ -166,7 +166,7 @@ def _steps(checkpoint: Checkpoint, sizes: StepSizes, device: torch.device) -> No
     model = checkpoint.model
     assert isinstance(model, nn.Module)
     model.to(device).train()
-    distillation = Distillation(**checkpoint.about["distillation"])
+    distillation = from_dict(Distillation, checkpoint.about.get("distillation", {}))
     taught = uses_teacher(distillation, checkpoint.method, checkpoint.settings)
     columns = [sizes.teacher_columns] if taught else []
     distiller = Distiller(distillation, method=checkpoint.method, student=model, teacher_columns=columns).to(device)

@@ -219,7 +219,7 @@ def join_group(device: str) -> Iterator[Group]:
 def places(
     captions: Int[Tensor, "V"], *, processes: int
 ) -> tuple[tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]], Int[Tensor, "Q"]]:
-    """Where the queries and videos of a batch are after `ProcessGroup.share`, as (process, row) each; and the queries' targets."""
+    """Where a batch's queries and videos are after `ProcessGroup.share`, as (process, row) each; and the queries' targets."""
     video = torch.arange(len(captions))
     target = video.repeat_interleave(captions)
     rank, row = video % processes, video // processes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from prvr.config import check_above_zero, override
@@ -16,6 +17,7 @@ from prvr.methods.distiller import Distiller
 from prvr.nn.distillation import Distillation
 
 Plain = Mapping[str, Any]
+_NONE: Plain = MappingProxyType({})
 
 # Changes that make a method learn from an encoder; none fits every method.
 _REMEDIES = ("distillation_weight=0.1", "distillation_target=batch_matrix distillation_weight=1", "soft_targets=teacher")
@@ -70,11 +72,11 @@ class Preset(NamedTuple):
     """
 
     method: str
-    settings: Plain = {}
-    training: Plain = {}
-    distillation: Plain = {}
+    settings: Plain = _NONE
+    training: Plain = _NONE
+    distillation: Plain = _NONE
     beside_teacher: bool = False
-    adapted: Plain = {}
+    adapted: Plain = _NONE
 
     def recipe(self) -> Recipe:
         """The recipe; imports its method."""

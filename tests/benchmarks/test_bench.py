@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from commands import Answer
+from dl_dkd import taught
 from matplotlib.figure import Figure
 
 from benchmarks import index_speed, losses, plain
@@ -30,7 +31,7 @@ from prvr.cpu import as_torch_does
 from prvr.errors import ModelError
 from prvr.evaluate.evaluation import correct_videos, evaluate_model
 from prvr.methods.contract import embed
-from prvr.methods.dl_dkd import DlDkd, objective
+from prvr.methods.dl_dkd import DlDkd
 from prvr.nn import scores
 from prvr.nn.layers import Dropout, Rows
 
@@ -56,7 +57,7 @@ def test_the_plain_objective_has_the_same_terms_and_gradients(epoch: int, full: 
     for way in ("ours", "plain"):
         model = undropped()
         torch.manual_seed(2)
-        its = objective(model, *embed(model, batch), epoch) if way == "ours" else plain.objective(model, batch, epoch)
+        its = taught(model, batch, epoch) if way == "ours" else plain.objective(model, batch, epoch)
         torch.stack(list(its.values())).sum().backward()
         terms.append({name: value.item() for name, value in its.items()})
         gradients.append({name: p.grad for name, p in model.named_parameters()})
@@ -82,7 +83,7 @@ def test_the_plain_way_has_torchs_own_products(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.usefixtures("either_product")
 def test_five_plain_steps_end_at_the_same_weights(still: None) -> None:
-    batch, ours, theirs = make_batch(SMALL), Ours(undropped()), Plain(undropped())
+    batch, ours, theirs = make_batch(SMALL), Ours(undropped(), teacher_columns=SMALL.teacher_columns), Plain(undropped())
     for number in range(5):
         lines = []
         for contender in (ours, theirs):
@@ -209,7 +210,7 @@ def test_dropout_draws_anew_each_time_and_from_the_seed(still: None) -> None:
 
 
 def test_a_step_launches_few_kernels_and_never_waits() -> None:
-    batch, ours = make_batch(SMALL), Ours(student(SMALL))
+    batch, ours = make_batch(SMALL), Ours(student(SMALL), teacher_columns=SMALL.teacher_columns)
     ours.step(batch)
     counted = launches(lambda: ours.step(batch))
     assert counted.syncs == 0
@@ -217,7 +218,10 @@ def test_a_step_launches_few_kernels_and_never_waits() -> None:
 
 
 def test_a_step_needs_no_value_on_the_host() -> None:
-    batch, ours = make_batch(SMALL).to(torch.device("meta")), Ours(student(SMALL).to("meta"))
+    batch, ours = (
+        make_batch(SMALL).to(torch.device("meta")),
+        Ours(student(SMALL).to("meta"), teacher_columns=SMALL.teacher_columns),
+    )
     for _ in range(2):
         terms = ours.step(batch)
     assert all(term.is_meta for term in terms.values())

@@ -551,9 +551,7 @@ def dispatched(model: DlDkd, given: Batch, distillation: Distillation) -> list[s
 
 
 @pytest.mark.parametrize(("changes", "distillation"), METHODS.values(), ids=list(METHODS))
-def test_nothing_waits_for_the_device_and_no_loop_runs_over_queries(
-    changes: dict[str, Any], distillation: Distillation
-) -> None:
+def test_nothing_waits_for_the_device_and_no_loop_runs_over_queries(changes: dict[str, Any], distillation: Distillation) -> None:
     few, many = (dispatched(small(**changes), batch_of(items(videos)), distillation) for videos in (3, 40))
     assert len(few) > 100
     assert not HOST & set(many)

@@ -19,7 +19,7 @@ PLAIN, PLUS = (preset(f"{name}/tvr").distillation for name in ("dl-dkd", "dl-dkd
 NONE = replace(PLAIN, distillation_weight=0.0)
 
 
-def split(changes: dict[str, Any]) -> tuple[dict[str, Any], Distillation]:
+def split_changes(changes: dict[str, Any]) -> tuple[dict[str, Any], Distillation]:
     """Changes to the student's settings, and DL-DKD++'s distillation with the other changes."""
     names = {field.name for field in fields(Distillation)}
     distillation = {name: value for name, value in changes.items() if name in names}
