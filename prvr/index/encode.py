@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 
 from prvr.batch import pad, read_frames, read_words
+from prvr.cpu import fast_products
 from prvr.features import Features, rows_of
 from prvr.features.packed import Packed
 from prvr.index.contract import Entry, Store
@@ -100,6 +101,7 @@ def _entries(model: Model, in_windows: Sequence[tuple[Sampled, list[np.ndarray]]
     return entries
 
 
+@fast_products()
 @torch.inference_mode()
 def _encode_sequences(model: Model, sequences: Sequence[Float[np.ndarray, "_ E"]]) -> list[tuple[np.ndarray, ...]]:
     """The rows of each field, sequence by sequence."""
@@ -135,6 +137,7 @@ def _batches(sequences: Sequence[Float[np.ndarray, "_ E"]], *, limit: int) -> It
         yield batch
 
 
+@fast_products()
 @torch.inference_mode()
 def encode_queries(model: Model, text_features: Sequence[np.ndarray]) -> Embeddings:
     """Query embeddings of sentences, from the features (W, C) of each sentence."""

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from prvr.batch import pad
+from prvr.cpu import fast_products
 from prvr.index.conditions import Condition, select
 from prvr.index.contract import Entry, ScoredVideo, cast_entries
 from prvr.index.moments import split_windows
@@ -90,6 +91,7 @@ class ExactIndex:
     def close(self) -> None:
         """Does nothing."""
 
+    @fast_products()
     @torch.inference_mode()
     def scores(self, queries: Embeddings) -> Float[Tensor, "Q V"]:
         """The score of every video for every query; columns are in the order of `ids`."""
