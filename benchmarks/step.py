@@ -139,6 +139,7 @@ def count_launches_without_values(size: Size) -> Launches:
 
     A step that reads a value on the host fails.
     """
-    batch, ours = make_batch(size).to(torch.device("meta")), OurStep(make_student(size).to("meta"))
+    batch = make_batch(size).to(torch.device("meta"))
+    ours = OurStep(make_student(size).to("meta"), teacher_columns=size.teacher_columns)
     ours.step(batch)
     return count_launches(lambda: ours.step(batch))

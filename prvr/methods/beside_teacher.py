@@ -1,8 +1,8 @@
 """A trained student and its teacher, searched together: S = (1 - w) S_student + w max_f cos(teacher).
 
-No paper has this: the teacher's zero-shot score is added to the student's. The model reads the features of both side by side,
-as `JoinedFeatures` gives them: the student's frames and the teacher's, the words and, beside each, the teacher's sentence. `w`
-is chosen on held-out captions (`prvr.train.fusion`), and no weight is learned here. A video with more frames than the student
+No paper has this: the teacher's zero-shot score is added to the student's. The model reads the features of both side by side
+(prvr/features/joined.py): the student's frames and the teacher's, the words and, beside each, the teacher's sentence. w is
+chosen on held-out captions (prvr/train/fusion.py), and no weight is learned here. A video with more frames than the student
 reads at once is resampled for both.
 
 our name          what it is

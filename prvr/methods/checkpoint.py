@@ -3,7 +3,7 @@
     NAME/config.json         method, settings, widths, encoders, and what training reached
     NAME/model.safetensors   the weights; none for a method without any
 
-A student can only be asked about what it reads: `Reads` names the encoder of its frames and that of its text.
+A student is used with the features that it reads: `Reads` names the encoder of its frames and that of its text.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from prvr.methods.contract import Model
 from prvr.methods.migration import convert_settings, student_weights
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+# In format 1, DL-DKD's settings held those of its distillation (`prvr.methods.migration`).
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def features_for(features: str | Path, checkpoint: Checkpoint) -> FeatureSet:
     """The features that a checkpoint reads, among those of a folder.
 
     Raises:
-        DataError: they are not there, or come from an encoder of that name with other weights.
+        DataError: they are missing, or come from an encoder of that name with other weights.
     """
     return features_read(features, checkpoint.reads, text=checkpoint.model.reading.text)
 
@@ -78,7 +80,7 @@ def build(method: str, settings: Any, reads: Reads) -> Checkpoint:
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
-    """Writes a checkpoint; whenever this is cut off, the folder holds a whole one, old or new, or none.
+    """Writes a checkpoint; if this is interrupted, the folder holds a whole one, old or new, or none.
 
     The weights come first: a config beside the weights of a later epoch of the same run is still a checkpoint.
     """
@@ -86,7 +88,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     if weights:
         write_whole(path / WEIGHTS, safetensors.torch.save({name: t.contiguous() for name, t in weights.items()}))
     text: dict[str, Any] = {
-        "format": 1,
+        "format": FORMAT,
         "method": checkpoint.method,
         "settings": config.to_dict(checkpoint.settings),
         "reads": asdict(checkpoint.reads),
@@ -109,10 +111,10 @@ def load(path: str | Path) -> Checkpoint:
     try:
         text = json.loads((path / CONFIG).read_text())
         reads = Reads(*(_source(text["reads"][name]) for name in ("frames", "text")))
-        former = convert_settings(text["method"], text["settings"])
+        former = convert_settings(text["method"], text["settings"]) if text.get("format", 1) < FORMAT else None
         stored = text["settings"] if former is None else former.settings
         settings: Any = config.from_dict(open_method(text["method"]).config, stored)
-        with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten, and must not move the caller's state
+        with torch.random.fork_rng(devices=[]):  # drawn weights are overwritten, and must not move the caller's state
             checkpoint = build(text["method"], settings, reads)
         model, fingerprint, about = _module(checkpoint.model), text.get("fingerprint", ""), text.get("about", {})
         if model.state_dict():

@@ -1,7 +1,7 @@
 """DL-DKD (Dong et al., ICCV 2023) and DL-DKD++ (2025): dual learning with dynamic knowledge distillation.
 
-This file holds the student and its own losses. Distillation is the same for every method (`prvr.nn.distillation`); the names
-below that are not of `DlDkdConfig` are settings of `Distillation`, with the papers' values in `prvr/train/presets/dl_dkd.py`.
+This file holds the student and its own losses. Distillation is the same for every method (prvr/nn/distillation.py): the names
+below that are not settings of the student are settings of distillation, with the papers' values in prvr/train/presets/dl_dkd.py.
 
 The papers' words            our names
 ---------------------------  ------------------------------------------------------------------------
@@ -85,7 +85,7 @@ class DlDkdBranch(nn.Module):
     def __init__(self, config: DlDkdConfig, *, frame_columns: int, word_columns: int, own_projection: bool) -> None:
         super().__init__()
         self.word_projection = InputProjection(word_columns, config.hidden, config.input_dropout) if own_projection else None
-        # A graph has so many nodes, however many words its sentence has.
+        # A graph has a fixed number of nodes, whatever the length of its sentence.
         places = max(config.max_words, NODES) if config.text_backbone == "graph" else config.max_words
         self.words = sequence_encoder(places, config)
         self.pooling = AttentivePooling(config.hidden)
@@ -181,7 +181,7 @@ def objective(
     self_contrast: Contrast = losses.info_nce,
     comparisons: Sequence[Comparison] = (),
 ) -> Terms:
-    """Triplet and contrastive loss of each branch (DL-DKD, Eqs. 4 to 6, weighted as in the released code).
+    """Triplet and contrastive loss of each branch, weighted as in the released code.
 
     L = sum_b [trip(c_b) + 0.04 nce(d_b)], c_b the best cosine and d_b the best inner product.
 

@@ -6,12 +6,12 @@ query encoder                `Xml.encode_queries`: projection, positions, one at
 modular query vector         one vector by attentive pooling; one modality, so there is one
 context encoder, enc1        `Xml.encode_videos`: the same blocks over frames, field "frames"
 S(q, v)                      `Xml.score`: the best frame's cosine
-hinge loss, both directions  `losses.triplet`, `margin`
+hinge loss, both directions  `ranking`, `margin`
 hard negatives, pool         `hard_from_epoch`, `negative_pool`; before that epoch any wrong partner, drawn uniformly
 ConvSE, span cross-entropy   left out: they find moments in a video and not the video, and the tables rank by S alone
 
 Source: spec/methods 2.4. It leaves open, and we decided: the drop-out shares (0.1, as its descendants have), and a video
-with several captions, for which positives are averaged as in `losses.triplet`. Subtitles are not read.
+with several captions, for which positives are averaged as in `ranking`. Subtitles are not read.
 """
 
 from __future__ import annotations

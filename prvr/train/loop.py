@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -36,12 +37,11 @@ from prvr.methods.calibration import from_dict
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Gather, embed
 from prvr.methods.distiller import Distiller, check_teachers
-from prvr.train.curves import draw_curves
 from prvr.train.distributed import Group, SingleProcess
 from prvr.train.optimiser import BertAdam, decay_groups
 from prvr.train.recipe import Recipe as Recipe
 from prvr.train.recipe import Training as Training
-from prvr.train.run_state import RunState, load_state, read_state, save_state, write_history
+from prvr.train.run_state import RunState, draw_curves, load_state, read_state, save_state, write_history
 from prvr.train.similarities import Similarities
 
 Progress = Callable[[str, int, int], None]
@@ -101,9 +101,9 @@ def train_student(
         )
     loop = _Loop(out, fresh, recipe.training, data, place, group, distiller)
     while not loop.state.finished:
-        loop.epoch(on_progress or _silent)
+        loop.epoch(on_progress or (lambda note, done, total: None))
     if group.leads:
-        draw_curves(loop.state.history, out / "curves.png")
+        draw_curves(out, loop.state.history)
     return _share(_load_best(out, data, group.device) if group.leads else loop.checkpoint, group)
 
 
@@ -207,7 +207,7 @@ class _Loop:
             for name, value in terms.items():
                 sums[name] = sums[name] + value.detach() if name in sums else value.detach()
         means = {name: float(value) / self.batches for name, value in sums.items()}
-        if not all(map(_finite, means.values())):
+        if not all(map(math.isfinite, means.values())):
             raise ModelError(f"the loss of epoch {epoch} is not a number ({means}); lower lr (now {self.training.lr:g})")
         return means
 
@@ -296,11 +296,3 @@ def _by_video(dataset: Dataset) -> dict[str, list[str]]:
 
 def _epoch_seed(seed: int, epoch: int) -> int:
     return seed * 1_000_003 + epoch
-
-
-def _finite(value: float) -> bool:
-    return value - value == 0
-
-
-def _silent(note: str, done: int, total: int) -> None:
-    """Shows no progress."""

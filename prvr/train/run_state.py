@@ -14,12 +14,12 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from prvr.errors import ModelError, SettingError
-from prvr.files import write_whole
+from prvr.files import write_picture, write_whole
 from prvr.methods.migration import convert_settings
 from prvr.nn.distillation import Distillation
 from prvr.train.optimiser import BertAdam
 
-STATE, HISTORY = "state.safetensors", "history.jsonl"
+STATE, HISTORY, CURVES = "state.safetensors", "history.jsonl", "curves.png"
 # How stored names of tensors begin, and how they began in older versions; the student's have no beginning of their own.
 _NAMES = {
     "student.": "",
@@ -102,6 +102,29 @@ def write_history(out: Path, state: RunState) -> None:
     """`history.jsonl`: a line per epoch with its losses, its figures on the dev split and its seconds."""
     lines = [json.dumps(record) + "\n" for record in state.history]
     write_whole(out / HISTORY, "".join(lines).encode())
+
+
+def draw_curves(out: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """`curves.png`: the loss terms, and SumR on the dev split with the best epoch marked, over epochs."""
+    from matplotlib.figure import Figure
+
+    epochs = [record["epoch"] + 1 for record in history]
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    losses, dev = figure.subplots(1, 2)
+    for name in history[0]["losses"]:
+        losses.plot(epochs, [record["losses"][name] for record in history], label=name.replace("_", " "))
+    losses.plot(epochs, [record["loss"] for record in history], "k--", label="total")
+    # Terms differ by orders of magnitude; a term that is exactly 0 somewhere leaves a gap.
+    losses.set(xlabel="epoch", ylabel="loss (mean over batches)", yscale="log")
+    losses.legend(fontsize=8)
+    sumr = [record["dev"]["sumr"] for record in history]
+    best = max(range(len(sumr)), key=sumr.__getitem__)
+    dev.plot(epochs, sumr, marker=".")
+    dev.plot(epochs[best], sumr[best], "o", color="C3")
+    dev.set(xlabel="epoch", ylabel="SumR on the dev split", title=f"best {sumr[best]:.1f}, epoch {epochs[best]}")
+    for axes in (losses, dev):
+        axes.grid(alpha=0.3)
+    write_picture(out / CURVES, figure)
 
 
 def _name(name: str) -> str:

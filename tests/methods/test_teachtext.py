@@ -195,7 +195,7 @@ def test_similarities_are_the_scores_of_the_index_and_stay_on_disk(tmp_path: Pat
     assert again.about == kept.about
     other = trained(tmp_path / "other", data, hidden=8)
     assert keep_similarities(tmp_path / "kept", other, data.train, data.features).about["model"] == other.fingerprint
-    with pytest.raises(DataError, match="never scored caption 'nobody#0'"):
+    with pytest.raises(DataError, match="has no scores of caption 'nobody#0'"):
         kept.of(["nobody#0"], [found.videos[0]])
 
 

@@ -388,7 +388,7 @@ def test_a_meeting_place_that_is_not_named(monkeypatch: pytest.MonkeyPatch) -> N
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
         monkeypatch.setenv(name, "2")
     monkeypatch.delenv("MASTER_ADDR", raising=False)
-    with pytest.raises(ProcessLost, match=r"the other processes cannot be reached .*MASTER_ADDR"), joined("cpu"):
+    with pytest.raises(ProcessLost, match=r"the other processes cannot be reached .*MASTER_ADDR"), join_group("cpu"):
         pass
 
 

@@ -194,7 +194,7 @@ def test_what_cannot_stand_side_by_side_is_refused(world: tuple[Path, Path], tmp
     read, sources = student_features(packed, frames="toy_frames", words="roles")
     graph = checkpoints.build("hgr", HgrConfig(hidden=8), sources)
     for student, features in ((graph, read), (teacher, given)):
-        with pytest.raises(SettingError, match="cannot stand side by side; take a student that reads words alone"):
+        with pytest.raises(SettingError, match="cannot be combined; take a student that reads words alone"):
             fuse(student, features, teacher, given, dev=dev)
     sampled = tmp_path / "sampled"
     convert_package(package, sampled)

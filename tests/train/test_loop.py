@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from dl_dkd import PLUS, split_changes
 from toy_world import FRAMES, READS, TEACHER, WORDS, toy_world
 
+from prvr.config import to_dict
 from prvr.datasets import Dataset
 from prvr.errors import DataError, ModelError, SettingError
 from prvr.evaluate.evaluation import evaluate_model
@@ -306,3 +308,35 @@ def test_captions_of_one_token_and_videos_of_one_frame(tmp_path: Path) -> None:
     best = run(tmp_path, dataclasses.replace(data, features=one), training=dataclasses.replace(QUICK, epochs=2))
     assert all(record["losses"]["distillation"] == pytest.approx(0, abs=1e-6) for record in history(tmp_path))
     assert evaluate_model(best.model, data.dev, one).retrieval.queries == len(data.dev.captions)
+
+
+def as_older_versions_wrote(out: Path, settings: DlDkdConfig) -> None:
+    """Rewrites a run's state: distillation among DL-DKD's settings, the maps to the teacher's features in the student."""
+    stored = (out / "state.safetensors").read_bytes()
+    tensors = safetensors.torch.load(stored)
+    about = json.loads(json.loads(stored[8 : 8 + int.from_bytes(stored[:8], "little")])["__metadata__"]["prvr"])
+    run = {**about["run"], **to_dict(settings), "soft_targets": True, "teacher_columns": [TEACHER]}
+    run.pop("similarities")
+    about["run"] = run
+    about["steps"] = {name.replace("distiller.maps.", "feature_maps."): step for name, step in about["steps"].items()}
+    tensors = {name.replace("distiller.maps.", "feature_maps."): tensor for name, tensor in tensors.items()}
+    (out / "state.safetensors").write_bytes(safetensors.torch.save(tensors, {"prvr": json.dumps(about)}))
+
+
+def test_a_run_of_an_older_version_goes_on_to_the_same_numbers(tmp_path: Path) -> None:
+    data, once = toy_world(), dataclasses.replace(QUICK, epochs=2)
+    mapped = dataclasses.replace(PLUS, distillation_target="feature")
+    whole = run(tmp_path / "whole", data, training=once, distillation=mapped)
+
+    def kill(note: str, done: int, total: int) -> None:
+        if done == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", data, training=once, distillation=mapped, on_progress=kill)
+    as_older_versions_wrote(tmp_path / "cut", SMALL)
+    assert b"feature_maps" in (tmp_path / "cut" / "state.safetensors").read_bytes()
+    resumed = run(tmp_path / "cut", data, training=once, distillation=mapped)
+    assert resumed.fingerprint == whole.fingerprint
+    with pytest.raises(SettingError, match=r"mixing 0.8 \(now 0.7\)"):
+        run(tmp_path / "cut", data, training=once, distillation=dataclasses.replace(mapped, mixing=0.7))
