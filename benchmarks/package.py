@@ -60,12 +60,12 @@ def make_package(folder: Path, videos: int, queries: int, size: Size) -> Caption
 def packed(package: Path, out: Path, *, dtype: str) -> FeatureSet:
     """A package's features, packed as `prvr data convert` does."""
     convert_package(package, out, dtype="float16" if dtype == "float16" else "float32")
-    return student_features(out, frames=FRAMES, words=WORDS, teachers=[TEACHER])[0]
+    return student_features(out, frames=FRAMES, words=WORDS, teachers=[TEACHER])
 
 
 def unpacked(package: Path) -> FeatureSet:
     """A package's features as they lie there."""
-    return student_features(package, frames=FRAMES, words=WORDS, teachers=[TEACHER])[0]
+    return student_features(package, frames=FRAMES, words=WORDS, teachers=[TEACHER])
 
 
 def dataset(captions: Captions) -> Dataset:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from prvr.features.package import published_features as published_features
     from prvr.features.shelf import student_features as student_features
     from prvr.features.shelf import teacher_features as teacher_features
+    from prvr.features.sources import FeatureSources as FeatureSources
+    from prvr.features.sources import Source as Source
     from prvr.methods.checkpoint import Checkpoint as Checkpoint
     from prvr.methods.checkpoint import features_for as features_for
     from prvr.methods.checkpoint import load as load_checkpoint
@@ -58,17 +60,19 @@ _PLACES = {
     "Data": "prvr.train.loop",
     "Dataset": "prvr.datasets",
     "FeatureSet": "prvr.features",
+    "FeatureSources": "prvr.features.sources",
     "Hit": "prvr.search.asking",
     "PrvrError": "prvr.errors",
     "Recipe": "prvr.train.loop",
     "Run": "prvr.evaluate.runs",
+    "Source": "prvr.features.sources",
     "Training": "prvr.train.loop",
     "annotate": "prvr.datasets.annotations",
     "convert_package": "prvr.extract.convert",
     "copy_index": "prvr.search",
     "evaluate_model": "prvr.evaluate.evaluation",
-    "extract_folder": "prvr.features.shelf",
-    "features_for": "prvr.features.shelf",
+    "extract_folder": "prvr.extract.folder",
+    "features_for": "prvr.methods.checkpoint",
     "index_folder": "prvr.search",
     "load_checkpoint": "prvr.methods.checkpoint:load",
     "load_folder": "prvr.datasets.folder:load",

@@ -16,7 +16,7 @@ from commands import Prvr
 from tiny_folder import make_folder
 
 import prvr
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.methods import METHODS
 from prvr.methods import checkpoint as checkpoints
 from prvr.papers import toy
@@ -106,7 +106,7 @@ def test_every_public_name_is_there() -> None:
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_every_preset_builds(name: str) -> None:
     recipe = presets.preset(name)
-    reads = Reads(Source("frames", 20), Source("words", 12))
+    reads = FeatureSources(Source("frames", 20), Source("words", 12))
     model = checkpoints.build(recipe.method, recipe.settings, reads).model
     assert model.embedding_fields
 
@@ -115,7 +115,7 @@ def test_the_published_sizes() -> None:
     # spec/dl-dkd 2.3: 5,755,392 parameters on TVR (3072 and 768 columns), 4,371,968 on the others (1024 and 1024).
     for name, frames, words, expected in (("tvr", 3072, 768, 5_755_392), ("activitynet", 1024, 1024, 4_371_968)):
         recipe = presets.preset(f"dl-dkd++/{name}")
-        reads = Reads(Source("frames", frames), Source("words", words))
+        reads = FeatureSources(Source("frames", frames), Source("words", words))
         model = checkpoints.build(recipe.method, recipe.settings, reads).model
         assert sum(p.numel() for p in model.parameters()) == expected
         assert len(list(model.parameters())) == 74

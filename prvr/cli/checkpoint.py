@@ -35,7 +35,7 @@ def import_(
     made = done.checkpoint
     assert isinstance(made.model, nn.Module)
     parameters = sum(parameter.numel() for parameter in made.model.parameters())
-    reads = " and ".join(f"{source.name} ({source.columns} columns)" for source in (made.reads.frames, made.reads.text))
+    reads = " and ".join(f"{source.name} ({source.columns} columns)" for source in (made.sources.frames, made.sources.text))
     lines = [f"{out}: {made.method}, {' + '.join(made.settings.branches)}, {parameters:,} parameters; it reads {reads}"]
     if done.left_out:
         lines.append(f"left out, because no score depends on them: {', '.join(done.left_out)}")

@@ -225,9 +225,9 @@ def _model_and_features(features: Path, model: Path | None, zero_shot: str, *, p
             raise SettingError(f"--parts {parts} is for --zero-shot; a trained model is compared as in training")
         checkpoint = checkpoints.load(model)
         return checkpoint, features_for(features, checkpoint)
-    given, reads = teacher_features(features, zero_shot)
+    given = teacher_features(features, zero_shot)
     settings = from_dict(ZeroShotConfig, {"parts": parts or "frames"})
-    return checkpoints.build("zero_shot", settings, reads), given
+    return checkpoints.build("zero_shot", settings, given.sources), given
 
 
 def _split_seed(checkpoint: Checkpoint, wanted: int | None) -> int:

@@ -30,8 +30,8 @@ def fuse(
     student = checkpoints.load(model)
     about = student.about
     splits = open_splits(data, protocol=about.get("protocol", "honest"), seed=about.get("split_seed") or 0)
-    given, reads = teacher_features(features, teacher)
-    alone = checkpoints.build("zero_shot", ZeroShotConfig(), reads)
+    given = teacher_features(features, teacher)
+    alone = checkpoints.build("zero_shot", ZeroShotConfig(), given.sources)
     found = put_together(student, features_for(features, student), alone, given, dev=splits.dev)
     checkpoints.save(found.checkpoint, out)
     value = {"model": str(out), "teacher_weight": found.weight, "dev_sumr": found.sums, "protocol": splits.protocol}

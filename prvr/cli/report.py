@@ -105,8 +105,8 @@ class _Asked:
         from prvr.methods.zero_shot import ZeroShotConfig
         from prvr.report.queries import profiles
 
-        features, reads = teacher_features(self.features, name)
-        teacher = checkpoints.to_device(checkpoints.build("zero_shot", ZeroShotConfig(), reads), self.device)
+        features = teacher_features(self.features, name)
+        teacher = checkpoints.to_device(checkpoints.build("zero_shot", ZeroShotConfig(), features.sources), self.device)
         dataset = open_split(self.data, split or "test", annotations=self.annotations)
         return profiles(teacher, dataset, features, queries)
 

@@ -94,16 +94,15 @@ def _train(
     from prvr.train.similarities import kept_similarities
 
     frames, words, *teachers = names
-    given, reads = student_features(features, frames=frames or teachers[0], words=words, teachers=teachers)
+    given = student_features(features, frames=frames or teachers[0], words=words, teachers=teachers)
     if teachers:
-        check_heeded(recipe, reads)
+        check_heeded(recipe, given.sources)
     splits = open_splits(data, protocol=protocol, seed=split_seed)
     kept = kept_similarities(features, [load(path) for path in teacher_runs], splits.train, out=out / "teachers")
     with joined(device) as group, progress() if group.leads else nullcontext() as on_progress:
         best = train_student(
             out,
             recipe,
-            reads=reads,
             data=TrainingData(splits.train, splits.dev, given, kept),
             notes={"split_seed": split_seed, "protocol": splits.protocol},
             on_progress=on_progress,

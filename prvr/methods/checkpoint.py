@@ -1,9 +1,9 @@
-"""A checkpoint: weights, settings, and which encoders the student reads.
+"""Checkpoints: weights, settings, and the sources of the features that the model reads.
 
-    NAME/config.json         method, settings, widths, encoders, and what training reached
-    NAME/model.safetensors   the weights; none for a method without any
+    NAME/config.json         method, settings, sources of features, and the figures that training reached
+    NAME/model.safetensors   the weights; absent for a method without any
 
-A student can only be asked about what it reads: `Reads` names the encoder of its frames and that of its text.
+A model works with the features that it was trained on only, so `FeatureSources` names the encoders of its frames and its text.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from prvr import config
 from prvr.device import open_device
 from prvr.errors import ModelError, PrvrError, nearest
 from prvr.features import FeatureSet
-from prvr.features.shelf import features_read
-from prvr.features.sources import Reads, Source
+from prvr.features.shelf import find_features
+from prvr.features.sources import FeatureSources, Source
 from prvr.files import write_json, write_whole
 from prvr.methods import METHODS, Method
 from prvr.methods.calibration import Calibration, from_dict
@@ -35,25 +35,26 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model with all that is needed to use it; `about` says how it came to be.
+    """A model with everything needed to use it.
 
-    calibration: what makes probabilities of its scores; None where there were too few held-out queries to fit it.
+    about: how it was trained and what it reached.
+    calibration: turns its scores into probabilities; None if there were too few held-out queries to fit it.
     """
 
     method: str
     settings: Any
-    reads: Reads
+    sources: FeatureSources
     model: Model
     about: dict[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of a SHA-256 over method, settings, sources and weights: two models differ in it.
+        """The first 16 hex digits of a SHA-256 over method, settings, sources and weights; it identifies the model.
 
-        Not over the calibration, which changes nothing that an index holds.
+        The calibration is not included: it changes nothing that an index stores.
         """
-        sources = [[s.name, s.columns, s.fingerprint, s.rate] for s in (self.reads.frames, self.reads.text)]
+        sources = [[s.name, s.columns, s.fingerprint, s.rate] for s in (self.sources.frames, self.sources.text)]
         settings = [self.method, config.to_dict(self.settings), sources]
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for name, tensor in sorted(_module(self.model).state_dict().items()):
@@ -62,25 +63,25 @@ class Checkpoint:
 
 
 def features_for(features: str | Path, checkpoint: Checkpoint) -> FeatureSet:
-    """The features that a checkpoint reads, among those of a folder.
+    """The features that a checkpoint reads, among those in a folder.
 
     Raises:
-        DataError: they are not there, or come from an encoder of that name with other weights.
+        DataError: they are missing, or an encoder of that name with other weights made them.
     """
-    return features_read(features, checkpoint.reads, text=checkpoint.model.reading.text)
+    return find_features(features, checkpoint.sources, text=checkpoint.model.reading.text)
 
 
-def build(method: str, settings: Any, reads: Reads) -> Checkpoint:
-    """A fresh model, its weights drawn from torch's random state."""
-    made = _method(method).model(settings, frame_columns=reads.frames.columns, word_columns=reads.text.columns)
-    assert isinstance(made, Model)
-    return Checkpoint(method, settings, reads, made)
+def build(method: str, settings: Any, sources: FeatureSources) -> Checkpoint:
+    """A new model; its weights are drawn from torch's random state."""
+    model = _method(method).model(settings, frame_columns=sources.frames.columns, word_columns=sources.text.columns)
+    assert isinstance(model, Model)
+    return Checkpoint(method, settings, sources, model)
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
-    """Writes a checkpoint; whenever this is cut off, the folder holds a whole one, old or new, or none.
+    """Writes a checkpoint. If this is interrupted, the folder holds the old checkpoint, the new one, or none.
 
-    The weights come first: a config beside the weights of a later epoch of the same run is still a checkpoint.
+    The weights are written first: a config beside the weights of a later epoch of the same run is still a valid checkpoint.
     """
     weights = _module(checkpoint.model).state_dict()
     if weights:
@@ -89,7 +90,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "format": 1,
         "method": checkpoint.method,
         "settings": config.to_dict(checkpoint.settings),
-        "reads": asdict(checkpoint.reads),
+        "reads": asdict(checkpoint.sources),
         "about": checkpoint.about,
     }
     if checkpoint.calibration is not None:
@@ -98,18 +99,18 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def load(path: str | Path) -> Checkpoint:
-    """Reads a checkpoint, in evaluation mode, on the CPU.
+    """Reads a checkpoint; the model is in evaluation mode, on the CPU.
 
     Raises:
-        ModelError: there is none, it is broken, or its weights do not fit its settings.
+        ModelError: there is no checkpoint, it is broken, or its weights do not fit its settings.
     """
     path = Path(path)
     try:
         text = json.loads((path / CONFIG).read_text())
-        reads = Reads(*(_source(text["reads"][name]) for name in ("frames", "text")))
+        sources = FeatureSources(*(_source(text["reads"][name]) for name in ("frames", "text")))
         settings: Any = config.from_dict(_method(text["method"]).config, text["settings"])
-        with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten, and must not move the caller's state
-            checkpoint = build(text["method"], settings, reads)
+        with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten; the caller's state must not change
+            checkpoint = build(text["method"], settings, sources)
         model = _module(checkpoint.model)
         if model.state_dict():
             model.load_state_dict(safetensors.torch.load_file(path / WEIGHTS))
@@ -124,7 +125,7 @@ def load(path: str | Path) -> Checkpoint:
         raise ModelError(f"{path / WEIGHTS} does not hold this model's weights ({_first_line(problem)})") from None
     except PrvrError as problem:
         raise ModelError(f"{path / CONFIG}: {problem}") from None
-    return Checkpoint(checkpoint.method, settings, reads, checkpoint.model, text.get("about", {}), calibration)
+    return Checkpoint(checkpoint.method, settings, sources, checkpoint.model, text.get("about", {}), calibration)
 
 
 def _source(text: dict[str, Any]) -> Source:
@@ -134,8 +135,8 @@ def _source(text: dict[str, Any]) -> Source:
 def _next_step(path: Path) -> str:
     for file in (path, path / "model.ckpt"):
         if _looks_like_torch(file):
-            wanted = f"prvr checkpoint import {file} OUT --visual-feature NAME"
-            return f"{file} looks like a torch file, which may hold code and is not opened; one of DL-DKD's authors: {wanted}"
+            command = f"prvr checkpoint import {file} OUT --visual-feature NAME"
+            return f"{file} looks like a torch file, which may contain code and is not opened; if DL-DKD's authors published it: {command}"
     return "train one: prvr train"
 
 
@@ -165,13 +166,13 @@ def to_device(checkpoint: Checkpoint, device: str) -> Checkpoint:
     """The checkpoint with its model moved to a device.
 
     Raises:
-        SettingError: there is no such device.
+        SettingError: the device does not exist.
     """
     _module(checkpoint.model).to(open_device(device))
     return checkpoint
 
 
 def device_of(model: Model) -> torch.device:
-    """Where a model's weights are; the CPU for a model without any."""
+    """The device of a model's weights; the CPU for a model without any."""
     weight = next(_module(model).parameters(), None)
     return torch.device("cpu") if weight is None else weight.device

@@ -227,8 +227,8 @@ class _Answer:
 
     def _beside_teacher(self, student: Checkpoint) -> Checkpoint:
         """The student with its first teacher beside it, weighed on the dev split."""
-        given, reads = teacher_features(self.materials.features, self._names()[0])
-        teacher = checkpoints.build("zero_shot", ZeroShotConfig(), reads)
+        given = teacher_features(self.materials.features, self._names()[0])
+        teacher = checkpoints.build("zero_shot", ZeroShotConfig(), given.sources)
         found = fuse(student, features_for(self.materials.features, student), teacher, given, dev=self.splits.dev)
         checkpoints.save(found.checkpoint, self.model)
         return found.checkpoint
@@ -267,7 +267,7 @@ class _Answer:
     def _recipe(self, seed: int) -> Recipe:
         mapped = self.row.changes.get("distillation_target") == "feature"
         widths = (
-            tuple(columns(teacher_features(self.materials.features, name)[0].frames) for name in self._names()) if mapped else ()
+            tuple(columns(teacher_features(self.materials.features, name).frames) for name in self._names()) if mapped else ()
         )
         recipe = recipe_of(self.row, self.materials.collection, self.plan.changes, teacher_columns=widths)
         if self.row.experts and hasattr(recipe.settings, "experts"):
@@ -277,13 +277,13 @@ class _Answer:
         return replace(recipe, training=replace(recipe.training, seed=recipe.training.seed + seed))
 
     def _teacher(self) -> Checkpoint:
-        _, reads = teacher_features(self.materials.whole, self._names()[0])
-        teacher = checkpoints.build("zero_shot", ZeroShotConfig(**self.row.changes), reads)
+        sources = teacher_features(self.materials.whole, self._names()[0]).sources
+        teacher = checkpoints.build("zero_shot", ZeroShotConfig(**self.row.changes), sources)
         checkpoints.save(teacher, self.folder)
         return teacher
 
     def _trained(self, on_progress: Progress) -> Checkpoint:
-        features, reads = student_features(
+        features = student_features(
             self.materials.features,
             frames=self._frames(),
             words=self._words(),
@@ -293,7 +293,6 @@ class _Answer:
         return train_student(
             self.folder,
             self._recipe(self.seed),
-            reads=reads,
             data=Data(self.splits.train, self.splits.dev, features, kept),
             device=self.plan.device,
             notes={"protocol": self.splits.protocol, "collection": self.materials.collection},
@@ -318,7 +317,7 @@ def with_settings(checkpoint: Checkpoint, **changes: Any) -> Checkpoint:
     """The same weights with other settings, of those that no weight depends on."""
     settings = replace(checkpoint.settings, **changes)
     with torch.random.fork_rng(devices=[]):
-        made = checkpoints.build(checkpoint.method, settings, checkpoint.reads)
+        made = checkpoints.build(checkpoint.method, settings, checkpoint.sources)
     assert isinstance(made.model, torch.nn.Module)
     assert isinstance(checkpoint.model, torch.nn.Module)
     made.model.load_state_dict(checkpoint.model.state_dict())

@@ -103,8 +103,8 @@ async def about(service: Served) -> About:
         version=version("prvr"),
         videos=len(await service.desk.names()),
         method=checkpoint.method,
-        frames=checkpoint.reads.frames.name,
-        text=checkpoint.reads.text.name,
+        frames=checkpoint.sources.frames.name,
+        text=checkpoint.sources.text.name,
         similar=service.desk.similar,
         writable=bool(service.token),
     )

@@ -20,7 +20,7 @@ from prvr.evaluate.compare import bootstrap, ranked
 from prvr.evaluate.evaluation import evaluate_model, run_of
 from prvr.evaluate.runs import Run
 from prvr.features import FeatureSet
-from prvr.features.sources import Reads, joined
+from prvr.features.sources import FeatureSources, join_sources
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.beside_teacher import BesideTeacher, BesideTeacherConfig
 from prvr.methods.calibration import fit
@@ -57,9 +57,11 @@ def fuse(
     own, said = (run_of(evaluate_model(one.model, dev, features), dev, system=one.method) for one, features in asked)
     weight, sums = best_weight(own, said)
     settings = BesideTeacherConfig(
-        student.method, json.dumps(to_dict(student.settings)), teacher.reads.frames.columns, teacher_weight=weight
+        student.method, json.dumps(to_dict(student.settings)), teacher.sources.frames.columns, teacher_weight=weight
     )
-    reads = Reads(*(joined([getattr(one.reads, side) for one in (student, teacher)]) for side in ("frames", "text")))
+    reads = FeatureSources(
+        *(join_sources([getattr(one.sources, side) for one in (student, teacher)]) for side in ("frames", "text"))
+    )
     made = checkpoints.build("beside_teacher", settings, reads)
     assert isinstance(made.model, BesideTeacher)
     assert isinstance(student.model, nn.Module)

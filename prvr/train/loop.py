@@ -29,7 +29,6 @@ from prvr.errors import DataError, ModelError, SettingError
 from prvr.evaluate.evaluation import calibrated, retrieve
 from prvr.features import Features, FeatureSet
 from prvr.features.packed import Packed
-from prvr.features.sources import Reads
 from prvr.methods import METHODS
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.calibration import from_dict
@@ -66,7 +65,6 @@ def train_student(
     out: str | Path,
     recipe: Recipe,
     *,
-    reads: Reads,
     data: Data,
     device: str = "cpu",
     notes: Mapping[str, Any] | None = None,
@@ -93,7 +91,7 @@ def train_student(
     place = open_device(group.device)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.training.seed)
-        fresh = replace(checkpoints.build(recipe.method, recipe.settings, reads), about=dict(notes or {}))
+        fresh = replace(checkpoints.build(recipe.method, recipe.settings, data.features.sources), about=dict(notes or {}))
         guidance = _guidance(recipe, fresh, data)
     loop = _Loop(out, fresh, recipe.training, data, place, group, guidance)
     while not loop.state.finished:
@@ -286,7 +284,7 @@ def _widths(data: Data) -> list[int]:
 
 def _identity(first: Checkpoint, training: Training, data: Data, guidance: Guidance | None) -> dict[str, Any]:
     """What must be the same for a run to go on."""
-    reads = {name: [source.name, source.fingerprint, source.rate] for name, source in vars(first.reads).items()}
+    reads = {name: [source.name, source.fingerprint, source.rate] for name, source in vars(first.sources).items()}
     splits = {split.split: _content(split) for split in (data.train, data.dev)}
     teachers = [_origin(teacher.frames) for teacher in data.features.teachers]
     flat = {"method": first.method, **to_dict(first.settings), **to_dict(training), **reads, **splits, "teachers": teachers}

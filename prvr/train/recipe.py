@@ -8,7 +8,7 @@ from typing import Any
 
 from prvr.config import check_above_zero, override
 from prvr.errors import SettingError
-from prvr.features.sources import Reads
+from prvr.features.sources import FeatureSources
 from prvr.methods import METHODS
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.contract import Model
@@ -81,7 +81,7 @@ def heeds_teachers(recipe: Recipe) -> bool:
     return beside or METHODS[recipe.method].distils(recipe.settings)
 
 
-def check_heeded(recipe: Recipe, reads: Reads) -> None:
+def check_heeded(recipe: Recipe, sources: FeatureSources) -> None:
     """Sees that a teacher that was named is learned from.
 
     Raises:
@@ -89,7 +89,7 @@ def check_heeded(recipe: Recipe, reads: Reads) -> None:
     """
     if heeds_teachers(recipe):
         return
-    student = checkpoints.build(recipe.method, recipe.settings, reads).model
+    student = checkpoints.build(recipe.method, recipe.settings, sources).model
     ways = [f"set {way}" for way in _WAYS if _serves(way, recipe, student)]
     remedy = ", or ".join([*ways, "leave out --teacher"])
     raise SettingError(f"{recipe.method} with these settings learns nothing from a teacher, and one was named; {remedy}")

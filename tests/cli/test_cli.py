@@ -350,10 +350,10 @@ def test_a_folder_is_watched_until_it_is_interrupted(world: World, tmp_path: Pat
 
 
 def test_a_student_of_published_features_cannot_read_videos(prvr: Prvr, world: World, tmp_path: Path) -> None:
-    from prvr.features.sources import Reads, Source
+    from prvr.features.sources import FeatureSources, Source
     from prvr.methods.dl_dkd import DlDkdConfig
 
-    reads = Reads(Source("i3d", 12), Source("roberta_published", 8))
+    reads = FeatureSources(Source("i3d", 12), Source("roberta_published", 8))
     checkpoints.save(checkpoints.build("dl_dkd", DlDkdConfig(hidden=8), reads), tmp_path / "run")
     says(prvr("index", world.videos, tmp_path / "g", "--model", tmp_path / "run"), "reads 'i3d' frames", "prvr extract")
     assert not (tmp_path / "g").exists()

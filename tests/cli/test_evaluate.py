@@ -21,7 +21,7 @@ from prvr.evaluate.metrics import overlap
 from prvr.evaluate.runs import Run, load_run, save_run
 from prvr.features import FeatureSet
 from prvr.features.packed import Packed, PackedWriter
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.index.encode import add_videos, encode_queries
 from prvr.index.exact import ExactIndex
 from prvr.methods import checkpoint as checkpoints
@@ -65,8 +65,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     packed(root / "features" / TEACHER / "sentences", texts, text=said)
     packed(root / "features" / WORDS / "words", texts, text=said)
     torch.manual_seed(0)
-    reads = Reads(Source(TEACHER, COLUMNS), Source(WORDS, COLUMNS))
-    student = checkpoints.build("dl_dkd", DlDkdConfig(hidden=8, heads=2), reads)
+    sources = FeatureSources(Source(TEACHER, COLUMNS), Source(WORDS, COLUMNS))
+    student = checkpoints.build("dl_dkd", DlDkdConfig(hidden=8, heads=2), sources)
     checkpoints.save(replace(student, about={"protocol": "honest"}), root / "run")
     return root
 
@@ -373,8 +373,8 @@ def test_help_with_an_example(prvr: Prvr) -> None:
 def test_moments_are_those_of_the_own_video_at_any_rank(tmp_path: Path) -> None:
     """Beside a plain loop: a caption counts at k if its own video is among the first k with a span that fits one moment."""
     torch.manual_seed(1)
-    reads = Reads(Source("frames", COLUMNS), Source("words", COLUMNS))
-    model = checkpoints.build("dl_dkd", DlDkdConfig(hidden=8, heads=2), reads).model.eval()
+    sources = FeatureSources(Source("frames", COLUMNS), Source("words", COLUMNS))
+    model = checkpoints.build("dl_dkd", DlDkdConfig(hidden=8, heads=2), sources).model.eval()
     random = np.random.default_rng(4)
     frames = {f"v{n}": random.normal(size=(12, COLUMNS)).astype(np.float32) for n in range(9)}
     words = {f"#{n}": random.normal(size=(3, COLUMNS)).astype(np.float32) for n in range(30)}
@@ -386,7 +386,7 @@ def test_moments_are_those_of_the_own_video_at_any_rank(tmp_path: Path) -> None:
     dataset = Dataset("toy", "test", tuple(captions), tuple(frames), {"v0": 40.0})
 
     packed(tmp_path / "frames", frames, times=[1.0 * n for n in range(12)], duration=12.0, size=1, mtime_ns=1)
-    evaluation = evaluate_model(model, dataset, FeatureSet(Packed(tmp_path / "frames"), words))
+    evaluation = evaluate_model(model, dataset, FeatureSet(Packed(tmp_path / "frames"), words, sources))
     index = ExactIndex(model)
     add_videos(index, frames, Packed(tmp_path / "frames"))
     ranks, overlaps = [], []

@@ -19,6 +19,7 @@ from prvr.datasets.positives import with_positives
 from prvr.datasets.published import load as load_published
 from prvr.errors import DataError, SettingError
 from prvr.features import FeatureSet, check
+from prvr.features.sources import FeatureSources, Source
 
 
 def lines(path: Path, *values: dict[str, Any]) -> Path:
@@ -53,7 +54,7 @@ def test_the_public_test_of_tvr_keeps_its_videos_back(tmp_path: Path) -> None:
     dataset = load_annotations("tvr", tmp_path, "test_public")
     assert (dataset.captions, dataset.video_ids) == ((Caption("1", "", "Who?"),), ("x", "y"))
     with pytest.raises(DataError, match="caption '1' is about a video that the release keeps back"):
-        check(dataset, FeatureSet({}, {}))
+        check(dataset, FeatureSet({}, {}, FeatureSources(Source("none", 1), Source("none", 1))))
 
 
 def test_activitynet(tmp_path: Path) -> None:

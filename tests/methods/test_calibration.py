@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import Prvr, says
-from toy_world import READS, toy_world
+from toy_world import toy_world
 
 from prvr.config import override
 from prvr.errors import DataError, ModelError, SettingError
 from prvr.evaluate.evaluation import calibrated, correct_videos, evaluate_model, run_of
 from prvr.evaluate.reliability import Judged, curve, expected_error, judge, reliability, risks
 from prvr.evaluate.runs import Run, load_run, save_run
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.methods import calibration as module
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.calibration import Calibration, ask_twice, fit, from_dict
@@ -239,7 +239,7 @@ def test_broken_values(change: dict, says: str) -> None:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> checkpoints.Checkpoint:
-    reads = Reads(Source("frames", 6), Source("words", 6))
+    reads = FeatureSources(Source("frames", 6), Source("words", 6))
     return checkpoints.build("dl_dkd", DlDkdConfig(hidden=8, heads=2), reads)
 
 
@@ -328,7 +328,7 @@ def test_the_figures_of_what_is_shown() -> None:
 def test_training_keeps_the_calibration_of_the_dev_split(tmp_path: Path) -> None:
     data = toy_world(videos=150)
     settings, training = override([DlDkdConfig(hidden=16, heads=2), Training(epochs=1, batch_videos=100)], [])
-    best = train_student(tmp_path / "run", Recipe("dl_dkd", settings, training), reads=READS, data=data)
+    best = train_student(tmp_path / "run", Recipe("dl_dkd", settings, training), data=data)
     found = best.calibration
     assert found is not None
     assert (found.split, found.queries, found.videos) == ("dev", 50, 50)
@@ -340,7 +340,7 @@ def test_training_keeps_the_calibration_of_the_dev_split(tmp_path: Path) -> None
     assert run_of(evaluation, data.dev, system="toy", calibration=found).calibration == found
     # A run that is done is left as it is.
     before = (tmp_path / "run" / "config.json").stat().st_mtime_ns
-    train_student(tmp_path / "run", Recipe("dl_dkd", settings, training), reads=READS, data=data)
+    train_student(tmp_path / "run", Recipe("dl_dkd", settings, training), data=data)
     assert (tmp_path / "run" / "config.json").stat().st_mtime_ns == before
 
 

@@ -17,7 +17,7 @@ from prvr.errors import DataError, SettingError
 from prvr.evaluate.metrics import retrieval
 from prvr.evaluate.runs import Facts, Run, load_run
 from prvr.extract.convert import convert_package
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.zero_shot import FIELDS
 from prvr.papers import complexity, costs
@@ -78,7 +78,7 @@ def test_every_row_builds_on_every_data_set(name: str, collection: str) -> None:
             parts = vars(recipe.settings) | (vars(recipe.distillation) if recipe.distillation else {})
             assert {field: parts[field] for field in row.changes} == row.changes
             columns = 12 + 6 if row.text == "roles" else 12
-            made = checkpoints.build(recipe.method, recipe.settings, Reads(Source("f", 20), Source("w", columns)))
+            made = checkpoints.build(recipe.method, recipe.settings, FeatureSources(Source("f", 20), Source("w", columns)))
             if ours:
                 assert len(made.model.embedding_fields) == len(recipe.settings.branches)
 

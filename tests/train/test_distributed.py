@@ -22,7 +22,7 @@ import torch
 from commands import Prvr, says
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_world import FRAMES, READS, TEACHER, WORDS, toy_world
+from toy_world import FRAMES, TEACHER, WORDS, toy_world
 
 from prvr.batch import collate, video_item
 from prvr.errors import DataError, ProcessLost, PrvrError, SettingError
@@ -119,7 +119,7 @@ def trained(
     METHODS["dl_dkd"] = dataclasses.replace(method, objective=watched)
     try:
         recipe = Recipe("dl_dkd", settings, QUICK)
-        best = train_student(out, recipe, reads=READS, data=data or toy_world(), on_progress=stop, group=group)
+        best = train_student(out, recipe, data=data or toy_world(), on_progress=stop, group=group)
         return best.fingerprint, steps
     except Stopped:
         return "stopped", steps
@@ -299,7 +299,7 @@ def fails(root: Path) -> None:
             if done == 6 and not group.leads:
                 raise DataError("rows are gone; put them back")
 
-        train_student(root, Recipe("dl_dkd", SMALL, QUICK), reads=READS, data=toy_world(), on_progress=end, group=group)
+        train_student(root, Recipe("dl_dkd", SMALL, QUICK), data=toy_world(), on_progress=end, group=group)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from packed_toy import packed_toy
 
 from prvr.encoders.roles import LABEL_COLUMNS
 from prvr.errors import SettingError
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.methods import METHODS
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.dl_dkd import DlDkdConfig
@@ -20,7 +20,7 @@ from prvr.methods.taught import Guidance
 from prvr.train.presets import PRESETS, preset
 from prvr.train.recipe import Recipe, Training, changed, check_heeded, fitted, heeds_teachers
 
-READS = Reads(Source("frames", 20), Source("words", 10 + LABEL_COLUMNS))
+READS = FeatureSources(Source("frames", 20), Source("words", 10 + LABEL_COLUMNS))
 ALONE = {recipe.method: name for name, recipe in PRESETS.items() if name.endswith("/toy") and not heeds_teachers(recipe)}
 ALONE["dl_dkd"] = "no-distillation"
 
