@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from prvr.datasets import Dataset
-from prvr.errors import DataError
+from prvr.errors import DataError, SettingError
 from prvr.features.bigfile import BigFile, is_bigfile
 from prvr.features.hdf5 import Hdf5Features
 from prvr.features.npz import SUFFIX, NpzFolder, is_npz_folder
@@ -72,6 +72,19 @@ def open_features(path: str | Path) -> Features:
     if is_bigfile(path):
         return BigFile(path)
     return NpzFolder(path) if is_npz_folder(path) and not is_packed(path) else Packed(path)
+
+
+def as_dtype(name: str) -> Literal["float16", "float32"]:
+    """The type of stored numbers with that name.
+
+    Raises:
+        SettingError: it is neither float16 nor float32.
+    """
+    if name == "float16":
+        return "float16"
+    if name == "float32":
+        return "float32"
+    raise SettingError(f"dtype is {name!r}, expected float16 or float32")
 
 
 def columns(features: Features) -> int:

@@ -78,6 +78,18 @@ def build(method: str, settings: Any, sources: FeatureSources) -> Checkpoint:
     return Checkpoint(method, settings, sources, model)
 
 
+def zero_shot_checkpoint(features: FeatureSet, *, parts: str = "frames") -> Checkpoint:
+    """A teacher alone as a checkpoint, from `shelf.teacher_features`.
+
+    Args:
+        parts: the parts of a video that a sentence is compared with, see `methods.zero_shot`.
+
+    Raises:
+        SettingError: unknown parts.
+    """
+    return build("zero_shot", config.from_dict(_method("zero_shot").config, {"parts": parts}), features.sources)
+
+
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Writes a checkpoint. If this is interrupted, the folder holds the old checkpoint, the new one, or none.
 
@@ -136,7 +148,7 @@ def _next_step(path: Path) -> str:
     for file in (path, path / "model.ckpt"):
         if _looks_like_torch(file):
             command = f"prvr checkpoint import {file} OUT --visual-feature NAME"
-            return f"{file} looks like a torch file, which may contain code and is not opened; if DL-DKD's authors published it: {command}"
+            return f"{file} looks like a torch file, which may contain code and is not opened; one of DL-DKD's authors: {command}"
     return "train one: prvr train"
 
 

@@ -20,8 +20,8 @@ from prvr.config import to_dict
 from prvr.datasets.published import is_package
 from prvr.datasets.splits import Splits, open_splits
 from prvr.errors import DataError, SettingError
-from prvr.evaluate.evaluation import evaluate_model, run_of
-from prvr.evaluate.runs import Run, load_run, save_run
+from prvr.evaluate.evaluation import evaluate_model, scores_of
+from prvr.evaluate.saved_scores import SavedScores, load_scores, save_scores
 from prvr.features import columns
 from prvr.features.shelf import open_shelf, student_features, teacher_features
 from prvr.methods import checkpoint as checkpoints
@@ -92,10 +92,10 @@ class Scored:
     """
 
     row: Row
-    runs: tuple[Run, ...] = ()
+    runs: tuple[SavedScores, ...] = ()
     folders: tuple[Path, ...] = ()
     models: tuple[Path, ...] = ()
-    branches: tuple[tuple[Run, Run], ...] = ()
+    branches: tuple[tuple[SavedScores, SavedScores], ...] = ()
     left_out: str = ""
 
 
@@ -176,27 +176,27 @@ class _Answer:
     splits: Splits
     seed: int
 
-    def whole(self, on_progress: Progress) -> Run:
+    def whole(self, on_progress: Progress) -> SavedScores:
         """The test run, from disk if it was made before."""
         path = {"own": self.folder / WHOLE, "test_matrix": self.folder / FUSED, "teacher": self.model / WHOLE}[self.row.fusion]
         # An older prvr kept no checkpoint of a teacher alone.
         if path.is_file() and (self.model / checkpoints.CONFIG).is_file():
-            return load_run(path)
+            return load_scores(path)
         checkpoint = self._teacher() if not self.row.base else self._trained(on_progress)
         if self.row.fusion == "test_matrix":
             return self._fused(checkpoint, path)
         return self._scored(self._beside_teacher(checkpoint) if self.row.fusion == "teacher" else checkpoint, path)
 
-    def branches(self) -> tuple[Run, Run]:
+    def branches(self) -> tuple[SavedScores, SavedScores]:
         """The test runs of the first branch alone and of the second."""
         paths = [self.folder / name for name in (FIRST, SECOND)]
         if not all(path.is_file() for path in paths):
             trained = checkpoints.load(self.folder)
             for path, weight in zip(paths, (0.0, 1.0), strict=True):
                 self._scored(reweighted(trained, weight), path)
-        return load_run(paths[0]), load_run(paths[1])
+        return load_scores(paths[0]), load_scores(paths[1])
 
-    def _fused(self, trained: Checkpoint, path: Path) -> Run:
+    def _fused(self, trained: Checkpoint, path: Path) -> SavedScores:
         """The test run of a hybrid space whose two matrices are fused when all of the test is known, as DE++ publishes it."""
         latent, concept = (
             self._scored(with_settings(trained, fusion="raw", latent_weight=weight), self.folder / name)
@@ -204,8 +204,8 @@ class _Answer:
         )
         matrices = (torch.from_numpy(run.scores).float() for run in (latent, concept))
         scores = published_fusion(*matrices, latent_weight=trained.settings.latent_weight)
-        save_run(replace(latent, scores=scores.numpy()), path)
-        return load_run(path)
+        save_scores(replace(latent, scores=scores.numpy()), path)
+        return load_scores(path)
 
     def _names(self) -> list[str]:
         return [self.materials.teachers[place] for place in self.row.teachers]
@@ -299,13 +299,13 @@ class _Answer:
             on_progress=on_progress,
         )
 
-    def _scored(self, checkpoint: Checkpoint, path: Path) -> Run:
+    def _scored(self, checkpoint: Checkpoint, path: Path) -> SavedScores:
         features = features_for(self.materials.features if self.row.base else self.materials.whole, checkpoint)
         model = checkpoints.to_device(checkpoint, self.plan.device).model
         found = evaluate_model(model, self.splits.test, features)
         protocol = self.splits.protocol
-        save_run(run_of(found, self.splits.test, system=self.row.name, protocol=protocol, seed=self.seed), path)
-        return load_run(path)
+        save_scores(scores_of(found, self.splits.test, system=self.row.name, protocol=protocol, seed=self.seed), path)
+        return load_scores(path)
 
 
 def reweighted(checkpoint: Checkpoint, exploration_weight: float) -> Checkpoint:

@@ -16,9 +16,9 @@ from torch import nn
 from prvr.config import to_dict
 from prvr.datasets import Dataset
 from prvr.errors import SettingError
-from prvr.evaluate.compare import bootstrap, ranked
-from prvr.evaluate.evaluation import evaluate_model, run_of
-from prvr.evaluate.runs import Run
+from prvr.evaluate.compare import bootstrap, rank_queries
+from prvr.evaluate.evaluation import evaluate_model, scores_of
+from prvr.evaluate.saved_scores import SavedScores
 from prvr.features import FeatureSet
 from prvr.features.sources import FeatureSources, join_sources
 from prvr.methods import checkpoint as checkpoints
@@ -54,7 +54,7 @@ def fuse(
             "and a teacher's name"
         )
     asked = [(student, student_reads), (teacher, teacher_reads)]
-    own, said = (run_of(evaluate_model(one.model, dev, features), dev, system=one.method) for one, features in asked)
+    own, said = (scores_of(evaluate_model(one.model, dev, features), dev, system=one.method) for one, features in asked)
     weight, sums = best_weight(own, said)
     settings = BesideTeacherConfig(
         student.method, json.dumps(to_dict(student.settings)), teacher.sources.frames.columns, teacher_weight=weight
@@ -72,9 +72,9 @@ def fuse(
     return Fusion(replace(made, about=about, calibration=fit(mixed.scores, mixed.correct, split=dev.split)), weight, sums)
 
 
-def best_weight(student: Run, teacher: Run) -> tuple[float, dict[float, float]]:
+def best_weight(student: SavedScores, teacher: SavedScores) -> tuple[float, dict[float, float]]:
     """The least weight of the teacher that cannot be told from the best, and SumR by weight."""
-    by_weight = {weight: ranked(_mixed(student, teacher, weight), name=f"{weight:g}") for weight in WEIGHTS}
+    by_weight = {weight: rank_queries(_mixed(student, teacher, weight), name=f"{weight:g}") for weight in WEIGHTS}
     sums = {weight: float(one.values[:, 0].mean()) for weight, one in by_weight.items()}
     best = by_weight[max(sums, key=sums.__getitem__)]
     missing = np.stack([best.values[:, 0] - one.values[:, 0] for one in by_weight.values()], axis=1)
@@ -82,5 +82,5 @@ def best_weight(student: Run, teacher: Run) -> tuple[float, dict[float, float]]:
     return next(weight for weight, least in zip(WEIGHTS, low.tolist(), strict=True) if least <= 0), sums
 
 
-def _mixed(student: Run, teacher: Run, weight: float) -> Run:
+def _mixed(student: SavedScores, teacher: SavedScores, weight: float) -> SavedScores:
     return replace(student, scores=(1 - weight) * student.scores + weight * teacher.scores)

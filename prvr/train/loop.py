@@ -26,7 +26,7 @@ from prvr.config import to_dict
 from prvr.datasets import Dataset
 from prvr.device import open_device
 from prvr.errors import DataError, ModelError, SettingError
-from prvr.evaluate.evaluation import calibrated, retrieve
+from prvr.evaluate.evaluation import calibrate, retrieve
 from prvr.features import Features, FeatureSet
 from prvr.features.packed import Packed
 from prvr.methods import METHODS
@@ -105,7 +105,7 @@ def _kept_best(out: Path, data: Data, device: str) -> Checkpoint:
     """The checkpoint of the best epoch, with probabilities fitted on the dev split."""
     best = checkpoints.load(out)
     if best.calibration is None:
-        best = calibrated(checkpoints.to_device(best, device), data.dev, data.features)
+        best = calibrate(checkpoints.to_device(best, device), data.dev, data.features)
         if best.calibration is not None:
             checkpoints.save(best, out)
     return best

@@ -21,7 +21,7 @@ from tiny_videos import SECONDS, plain, write_video
 from waiting import until
 
 from prvr import cli
-from prvr.evaluate.runs import Run, save_run
+from prvr.evaluate.saved_scores import SavedScores, save_scores
 from prvr.features.packed import Packed
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.calibration import fit
@@ -186,7 +186,7 @@ def test_features_that_are_not_there(prvr: Prvr, world: World, tmp_path: Path) -
     says(prvr("train", world.videos, world.features, world.run, "--words", "tiny_roberta"), "--teacher NAME", "--frames NAME")
     says(prvr("evaluate", world.videos, tmp_path / "none", "--zero-shot", "clip"), "prvr extract")
     says(prvr("evaluate", world.videos, world.features, "--model", tmp_path / "none"), "no checkpoint", "prvr train")
-    says(prvr("evaluate", world.videos, world.features), "say which model")
+    says(prvr("evaluate", world.videos, world.features), "name one model")
     says(prvr("search", tmp_path / "none", "a red picture"), "no index", "prvr index")
 
 
@@ -216,7 +216,7 @@ def test_encoders_that_cannot(prvr: Prvr, world: World, tmp_path: Path) -> None:
     says(prvr("index", world.videos, tmp_path / "g", "--zero-shot", tmp_path / "nowhere"), "nowhere")
     (tmp_path / "bare").mkdir()
     says(prvr("index", tmp_path / "bare", tmp_path / "g", "--zero-shot", world.clip), "no video", "bare")
-    says(prvr("index", world.videos, tmp_path / "g"), "say which model")
+    says(prvr("index", world.videos, tmp_path / "g"), "name its model")
 
 
 def test_an_encoder_that_is_another_one_now(prvr: Prvr, world: World, tmp_path: Path) -> None:
@@ -312,9 +312,9 @@ def test_an_index_of_the_teacher_alone_is_calibrated_by_a_kept_run(prvr: Prvr, w
     scores = draw.normal(size=(80, 20)).astype(np.float32)
     scores[np.arange(80), target] += 2
     ids = (tuple(f"{kind}{n}" for n in range(size)) for kind, size in (("q", 80), ("v", 20)))
-    run = Run(scores, *ids, target=target, split="dev", system="teacher")
-    save_run(run, tmp_path / "dev.npz")
-    save_run(replace(run, queries=run.queries[:9], scores=scores[:9], target=target[:9]), tmp_path / "small.npz")
+    run = SavedScores(scores, *ids, target=target, split="dev", system="teacher")
+    save_scores(run, tmp_path / "dev.npz")
+    save_scores(replace(run, queries=run.queries[:9], scores=scores[:9], target=target[:9]), tmp_path / "small.npz")
     new = ("index", world.videos, tmp_path / "g", "--zero-shot", world.clip)
     says(prvr(*new, "--calibrate", tmp_path / "small.npz"), "small.npz has 9 queries and 20 videos", "50 and 10 at least")
     assert not (tmp_path / "g").exists()
@@ -346,7 +346,7 @@ def test_a_folder_is_watched_until_it_is_interrupted(world: World, tmp_path: Pat
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted; what was finished is kept" in err
+    assert "interrupted; completed work is kept" in err
 
 
 def test_a_student_of_published_features_cannot_read_videos(prvr: Prvr, world: World, tmp_path: Path) -> None:
@@ -373,7 +373,7 @@ def test_training_that_is_interrupted_goes_on(prvr: Prvr, world: World) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted; what was finished is kept" in err
+    assert "interrupted; completed work is kept" in err
     assert "Traceback" not in err
     epochs = len((world.run / "history.jsonl").read_text().splitlines())
     assert 1 <= epochs < 400

@@ -13,7 +13,7 @@ from commands import Answer, Prvr, says
 
 from prvr.datasets.splits import open_split
 from prvr.errors import DataError
-from prvr.evaluate.runs import load_run
+from prvr.evaluate.saved_scores import load_scores
 from prvr.extract.convert import convert_package
 from prvr.index.encode import add_videos, encode_queries
 from prvr.index.exact import ExactIndex
@@ -175,6 +175,6 @@ def test_the_commands_of_the_document(prvr: Prvr, place: Path) -> None:
 
 def test_the_kept_runs_are_whole(place: Path) -> None:
     """The material of these tests: a run with spans, so that the sections about them are not empty by accident."""
-    run = load_run("run2/test.npz")
+    run = load_scores("run2/test.npz")
     assert run.facts.overlaps is not None
     assert (run.facts.overlaps >= 0).all()

@@ -491,7 +491,7 @@ def test_the_commands(prvr: Prvr, packed: Path, package: Path, tmp_path: Path) -
     assert status == 1
     assert len(err.splitlines()) == 1
     status, _, err = prvr("data", "convert", ROOT / "toy", tmp_path / "o", "--dtype", "float8")
-    assert (status, err) == (1, "prvr: dtype is 'float8'; it takes float16 or float32\n")
+    assert (status, err) == (1, "prvr: dtype is 'float8', expected float16 or float32\n")
     with h5py.File(package / "TextData" / "roberta_toy_query_feat.hdf5", "a") as file:
         file["a#enc#0"] = np.full((1, 10), np.nan, np.float32)
     status, out, err = prvr(

@@ -456,7 +456,7 @@ def children_of(pid: int) -> Iterator[int]:
     ("how", "status", "says"),
     [
         ("kill a worker", 1, r"prvr: process 2 of 2 was ended by SIGKILL"),
-        ("interrupt", 130, "prvr: interrupted; what was finished is kept"),
+        ("interrupt", 130, "prvr: interrupted; completed work is kept"),
     ],
 )
 def test_a_command_that_is_cut_off(world: list[str], tmp_path: Path, how: str, status: int, says: str) -> None:

@@ -22,7 +22,7 @@ from prvr.datasets.splits import open_splits
 from prvr.encoders import word_encoder
 from prvr.errors import DataError, SettingError
 from prvr.evaluate.evaluation import evaluate_model
-from prvr.evaluate.runs import Facts, Run
+from prvr.evaluate.saved_scores import QueryFacts, SavedScores
 from prvr.extract.convert import convert_package
 from prvr.features.joined import JoinedFeatures
 from prvr.features.shelf import student_features, teacher_features
@@ -101,12 +101,14 @@ def test_features_that_are_not_joined_are_refused() -> None:
         join_sources([Source("a", 3, rate=1.0), Source("b", 3, rate=2.0)])
 
 
-def run(scores: np.ndarray) -> Run:
+def run(scores: np.ndarray) -> SavedScores:
     queries, videos = scores.shape
     nothing = np.full(queries, np.nan)
-    facts = Facts(("",) * queries, (None,) * queries, nothing, nothing, nothing, nothing)
+    facts = QueryFacts(("",) * queries, (None,) * queries, nothing, nothing, nothing, nothing)
     names = [tuple(f"{kind}{n:03d}" for n in range(count)) for kind, count in (("q", queries), ("v", videos))]
-    return Run(scores, names[0], names[1], np.arange(queries) % videos, np.zeros((0, 2), np.int64), facts, "s", "dev", "honest")
+    return SavedScores(
+        scores, names[0], names[1], np.arange(queries) % videos, np.zeros((0, 2), np.int64), facts, "s", "dev", "honest"
+    )
 
 
 def test_the_weight_is_the_least_that_is_not_clearly_worse() -> None:
@@ -179,7 +181,7 @@ def test_prvr_best_reads_its_teacher_and_says_how_to_ask_it(world: tuple[Path, P
     trained = prvr("train", package, packed, tmp_path / "my run", *both, *small)
     assert trained.status == 0, trained.err
     what, command = trained.out.splitlines()[-1].split(": ", 1)
-    assert what == "next, the teacher beside it"
+    assert what == "next, add the teacher"
     name, *arguments = shlex.split(command)
     assert name == "prvr"
     done = prvr(*arguments)
