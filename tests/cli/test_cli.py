@@ -11,9 +11,11 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from commands import Answer, Prvr, says
 from safetensors.torch import load_file, save_file
 from tiny_encoders import make_clip, make_roberta
@@ -456,10 +458,36 @@ def test_an_extra_that_is_not_installed(made: World, tmp_path: Path, module: str
 
 
 def test_every_command_has_help_with_an_example(prvr: Prvr) -> None:
-    for command in ("extract", "train", "evaluate", "index", "search", "demo"):
-        answer = prvr(command, "--help")
+    for command in every_command():
+        answer = prvr(*command.split(), "--help")
         assert answer.status == 0
-        assert f"Example: prvr {command}" in answer.out
+        # `prvr index` is short for `prvr index update`.
+        assert f"Example: prvr {command.removesuffix(' update')} " in " ".join(answer.out.split())
+        assert "if not said" not in answer.out
+
+
+def every_command() -> list[str]:
+    """The names of all commands, sub-commands included."""
+    groups: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    return [name if sub is None else f"{name} {sub}" for name, its in groups.items() for sub in getattr(its, "commands", [None])]
+
+
+def test_defaults_are_shown(prvr: Prvr) -> None:
+    shown = {command: " ".join(prvr(*command, "--help").out.split()) for command in (("evaluate",), ("index",), ("train",))}
+    assert "train, dev, test or all. [default: test]" in shown["evaluate",]
+    assert "Folder of the index. [default: (VIDEOS/.prvr)]" in shown["index",]
+    assert "[default: (the first teacher's)]" in shown["train",]
+
+
+def test_a_folder_of_videos_that_is_called_like_a_command(prvr: Prvr, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(world.videos.parent)
+    world.videos.rename("copy")
+    assert "12 added" in prvr("index", "./copy", "gallery", "--zero-shot", world.clip).out
+    assert "0 added, 12 kept" in prvr("index", "update", "copy", "gallery").out
+    assert "0 added, 12 kept" in prvr("index", "--device", "cpu", "./copy", "gallery").out
+    assert prvr("index", "copy", "gallery", "backup").out.startswith("backup: 12 written")
+    assert "Missing argument 'videos'" in prvr("index").err
+    assert "No such option: --aproximate" in prvr("index", "verify", "gallery", "--aproximate").err
 
 
 def test_a_disk_that_is_full(prvr: Prvr, world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,12 @@ import torch
 from commands import Prvr, says
 
 from prvr.datasets import Caption, Dataset
+from prvr.evaluate.compare import compare, rank_queries
 from prvr.evaluate.evaluation import evaluate_model, scores_of
+from prvr.evaluate.figures import count_figures
 from prvr.evaluate.metrics import overlap
 from prvr.evaluate.saved_scores import SavedScores, load_scores, save_scores
+from prvr.evaluate.saved_scores.forms import open_scores
 from prvr.features import FeatureSet
 from prvr.features.packed import Packed, PackedWriter
 from prvr.features.sources import FeatureSources, Source
@@ -196,6 +199,20 @@ def test_a_trec_file_gives_the_same_figures(prvr: Prvr, place: Path) -> None:
     same = ("r1", "r5", "r10", "r100", "sumr", "medr", "meanr", "mrr", "map", "queries", "videos")
     assert {name: second[name] for name in same} == pytest.approx({name: first[name] for name in same})
     assert second["protocol"] == "not said"
+
+
+def test_python_returns_what_the_commands_print(prvr: Prvr, place: Path) -> None:
+    exported(prvr, "a")
+    assert prvr("evaluate", "videos", "features", "--model", "run", "--save", "b.npz").status == 0
+    figures = count_figures(load_scores("a.npz"), ties="mean", groups=True, video_to_text=True)
+    options = ("--ties", "mean", "--groups", "--video-to-text")
+    assert prvr("score", "a.npz", *options).out == f"{figures}\n"
+    assert prvr("score", "a.npz", *options, "--json").json == figures.as_dict()
+    assert prvr("evaluate", *FOLDER, *options, "--json").json == figures.as_dict()
+    opened = {name: open_scores(f"{name}.npz").saved for name in ("a", "b")}
+    comparison = compare({name: [rank_queries(saved, name=name)] for name, saved in opened.items()}, resamples=200)
+    assert prvr("compare", "a.npz", "b.npz", "--resamples", 200).out == f"{comparison}\n"
+    assert prvr("compare", "a.npz", "b.npz", "--resamples", 200, "--json").json == json.loads(json.dumps(comparison.as_dict()))
 
 
 # What is refused

@@ -24,6 +24,8 @@ from prvr.papers.tables import Row, Table
 from prvr.papers.toy import write_toy
 from prvr.papers.write import write_table
 from prvr.report.queries import profiles
+from prvr.report.scoring import DatasetScorer
+from prvr.report.write import write_report
 from prvr.search.asking import moment
 from tests.report.test_build import Page
 
@@ -71,6 +73,10 @@ def test_a_run_and_its_data_fill_the_page(prvr: Prvr, place: Path) -> None:
     assert answer.status == 0, answer.err
     value = json.loads(answer.out)
     assert value["systems"] == ["run"]
+    scorer = DatasetScorer(Path("packages/tvr"), Path("features/tvr"))
+    made = write_report(["run"], "own.html", scorer=scorer, command=f"prvr report run {' '.join(DATA)} --out page.html --json")
+    assert made.as_dict() == {**value, "report": "own.html"}
+    assert Path("own.html").read_bytes() == Path("page.html").read_bytes()
     assert value["bytes"] == Path("page.html").stat().st_size < 100_000
     assert [line for line in value["missing"] if not line.startswith("No tests")] == []
     assert sorted(Path("run").iterdir()) == before

@@ -309,7 +309,7 @@ def test_captions_by_hand(tmp_path: Path) -> None:
     [
         (b"a#enc#0 One.\n\na#enc#1\n", r"line 3: the caption 'a#enc#1' is empty"),
         (b"a#enc#0 One.\na#enc#1   \n", r"line 2: the caption 'a#enc#1' is empty"),
-        (b"a#enc#0 One.\na#enc#0 Two.\n", r"line 2: the id 'a#enc#0' is taken"),
+        (b"a#enc#0 One.\na#enc#0 Two.\n", r"line 2: the id 'a#enc#0' is used"),
         (b"#enc#0 One.\n", r"line 1: the id '#enc#0' names no video"),
         (b"a#enc#0 One.\na#enc#1 \xe9t\xe9\n", r"line 2: this is not UTF-8 text; save the file as UTF-8"),
         (b"\n \n", r"minetrain.caption.txt holds no captions"),

@@ -175,7 +175,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str, str, set[str]]] = {
     "a caption twice": (
         lambda p: (p / TRAIN).write_text("train0#enc#0 a\ntrain0#enc#0 b\n"),
         "distillation",
-        r"toytrain.caption.txt, line 2: the id 'train0#enc#0' is taken",
+        r"toytrain.caption.txt, line 2: the id 'train0#enc#0' is used",
         {"evaluation", "teacher alone"},
     ),
     "words of rank 3": (

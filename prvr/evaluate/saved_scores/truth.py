@@ -63,7 +63,7 @@ def read_truth(path: str | Path) -> dict[str, Truth]:
     for where, line in lines:
         id, found = _object(where, line, count) if line.startswith("{") else _caption(where, line)
         if id in truth:
-            raise DataError(f"{where}: the id {id!r} is taken by an earlier line; delete one of the two")
+            raise DataError(f"{where}: the id {id!r} is used by an earlier line; delete one of the two")
         truth[id] = found
     return truth
 
