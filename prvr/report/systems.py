@@ -113,7 +113,7 @@ class Contender:
 def find_systems(given: str) -> list[Lot]:
     """The systems that an argument names: RUN, NAME=RUN, or NAME=RUN,RUN for several seeds.
 
-    A RUN is a kept run, a training run's folder, or a folder of `prvr reproduce` with as many systems as it holds.
+    A RUN is a file of scores, a training run's folder, or a folder of `prvr reproduce` with as many systems as it holds.
 
     Raises:
         SettingError: it names nothing, or several runs of which one holds several systems.
@@ -126,7 +126,7 @@ def find_systems(given: str) -> list[Lot]:
         return [Lot(slug, tuple(files), name, True) for slug, files in _reproduced(paths[0]).items()]
     several = next((path for path in paths if not path.is_file() and not _is_run(path)), None)
     if several is not None:
-        raise SettingError(f"{several} is neither a RUN.npz nor a training run's folder; only such can be seeds of {name!r}")
+        raise SettingError(f"{several} is neither a SCORES.npz nor a training run's folder; only such can be seeds of {name!r}")
     files = tuple(_seed(path) if path.is_dir() else Files(str(path), run=path) for path in paths)
     return [Lot(name or (paths[0].resolve().name if paths[0].is_dir() else paths[0].stem), files)]
 
@@ -220,7 +220,7 @@ def _reproduced(path: Path) -> dict[str, list[Files]]:
             found.setdefault(_row_name(folder), []).append(_seed(folder))
     if not found:
         raise DataError(
-            f"{path} is neither a RUN.npz of `prvr evaluate --save` nor a folder of `prvr train` ({HISTORY}, {CONFIG}) "
+            f"{path} is neither a SCORES.npz of `prvr evaluate --save` nor a folder of `prvr train` ({HISTORY}, {CONFIG}) "
             "or of `prvr reproduce` (runs/*/seed*); name one of these"
         )
     return found

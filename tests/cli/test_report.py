@@ -158,7 +158,7 @@ def test_a_folder_of_results(prvr: Prvr, place: Path) -> None:
 
 def test_what_is_refused(prvr: Prvr, place: Path) -> None:
     refused(prvr("report", "run", "--data", "packages/tvr"), "--data and --features go together")
-    refused(prvr("report", "none"), "none is neither a RUN.npz", "prvr train", "name one of these")
+    refused(prvr("report", "none"), "none is neither a SCORES.npz", "prvr train", "name one of these")
     refused(prvr("report", "run", "run"), "two systems are called 'run'")
     refused(prvr("report", "results", "--baseline", "teecher, zero-shot"), "did you mean 'teacher, zero-shot'?")
     refused(prvr("report", "run", "--data", "nowhere", "--features", "features/tvr"), "nowhere")
