@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prvr.cli.evaluate import Gallery, Queries, Ties, Truth, warn_of_added
+from prvr.cli.evaluate import Gallery, Queries, Ties, Truth, warn_of_extra_videos
 from prvr.cli.terminal import Json, Resamples, app, show
 from prvr.errors import SettingError
 
@@ -37,7 +37,7 @@ def compare(
 
     def read(path: Path) -> QueryRanks:
         saved, added = open_scores(path, truth=truth, queries=queries, gallery=gallery)
-        warn_of_added(path, added)
+        warn_of_extra_videos(path, added)
         return rank_queries(saved, name=str(path), ties=ties)
 
     # One file at a time is in memory; the ranks are kept.

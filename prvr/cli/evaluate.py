@@ -28,7 +28,7 @@ def _refuse_scores(data: Path) -> Path:
     return data
 
 
-def _refuse_moved(value: str) -> str:
+def _refuse_moved_options(value: str) -> str:
     if value:
         raise SettingError(
             f"{', '.join(MOVED[:-2])} and {MOVED[-2]} are options of prvr score; first save the scores: "
@@ -62,7 +62,7 @@ def evaluate(
     groups: Groups = False,
     video_to_text: VideoToText = False,
     save: Save = None,
-    moved: Annotated[str, typer.Option(*MOVED, hidden=True, callback=_refuse_moved)] = "",
+    moved: Annotated[str, typer.Option(*MOVED, hidden=True, callback=_refuse_moved_options)] = "",
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
@@ -115,7 +115,7 @@ def score(
         if file is not None and name in NEEDLESS[form_of(scores)]:
             raise SettingError(f"--{name} {file} is not for {scores}, which has these ids; leave it out")
     saved, added = open_scores(scores, truth=truth, queries=queries, gallery=gallery)
-    warn_of_added(scores, added)
+    warn_of_extra_videos(scores, added)
     notes: dict[str, Any] = {"joined_gallery": {"videos": len(added), "first": added[0]}} if added else {}
     if also is not None:
         saved, notes["labelled"] = with_labels(saved, also)
@@ -134,8 +134,8 @@ def score(
     _show(as_json, figures, notes, also)
 
 
-def warn_of_added(path: Path, added: Sequence[str]) -> None:
-    """Warns of videos in a TREC file that were added to the gallery, because no list of the gallery was given."""
+def warn_of_extra_videos(path: Path, added: Sequence[str]) -> None:
+    """Warns of videos in a TREC file that were added to the gallery, which has no list of its own."""
     if added:
         text = f"{len(added)} of its videos are correct for no query of the truth, {added[0]!r} first, and join the gallery"
         warn({str(path): f"{text}; list all videos with --gallery FILE"})

@@ -52,7 +52,7 @@ def update(
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Bring an index up to date with a folder of videos; a second call processes only files whose content changed.
+    """Bring an index up to date with a folder of videos; a second call processes only files with changed content.
 
     An existing index needs no --model again. It can be searched meanwhile, and an interrupted call continues. A line of
     VIDEOS/videos.jsonl ({"video": "a.mp4", "camera": "north"}) adds fields to a video for prvr search --where. For a folder of

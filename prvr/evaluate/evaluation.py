@@ -56,7 +56,7 @@ class Evaluation:
 
     @property
     def moments(self) -> dict[float, float] | None:
-        """By IoU, the share of queries in percent whose best hit is the right video with a span that agrees."""
+        """By IoU, the share of queries in percent that find the right video first, with a span that agrees."""
         return {least: shares[1] for least, shares in self.spans.recall.items()} if self.spans else None
 
 

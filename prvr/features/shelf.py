@@ -30,17 +30,17 @@ class PackedShelf:
 
     def frames(self, name: str) -> Packed:
         """The frames of every video."""
-        return self._packed(name, "frames")
+        return self._open(name, "frames")
 
     def text(self, name: str, kind: str) -> Packed:
         """The words or sentences of every caption."""
-        return self._packed(name, kind)
+        return self._open(name, kind)
 
     def teacher(self, name: str) -> TeacherFeatures:
         """An encoder's frames and sentences."""
-        return TeacherFeatures(self._packed(name, "frames"), self._packed(name, "sentences"))
+        return TeacherFeatures(self._open(name, "frames"), self._open(name, "sentences"))
 
-    def _packed(self, name: str, kind: str) -> Packed:
+    def _open(self, name: str, kind: str) -> Packed:
         path = self.root / name / kind
         if not is_packed(path):
             known = sorted(folder.parent.name for folder in self.root.glob(f"*/{kind}") if is_packed(folder))
