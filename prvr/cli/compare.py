@@ -23,7 +23,6 @@ def compare(
     gallery: Gallery = None,
     ties: Ties = "pessimistic",
     resamples: Resamples = 10_000,
-    seed: Annotated[int, typer.Option(help="Of the resamples.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Test whether systems differ: paired tests, clustered by video, on scores as prvr score takes them."""
@@ -42,7 +41,7 @@ def compare(
 
     # One file at a time is in memory; the ranks are kept.
     ranks = {name: [read(path) for path in paths] for name, paths in named.items()}
-    result = compare_ranks(ranks, resamples=resamples, seed=seed)
+    result = compare_ranks(ranks, resamples=resamples)
     show(as_json, result.as_dict(), [result])
 
 

@@ -29,7 +29,7 @@ def reproduce(
     as_json: Json = False,
 ) -> None:
     """Run a table of the papers on a feature package, or on a toy world: train, test and compare its rows."""
-    from prvr.papers.reproduce import Given, list_tables
+    from prvr.papers.reproduce import TableData, list_tables
     from prvr.papers.reproduce import reproduce as reproduce_table
     from prvr.papers.run import Plan
 
@@ -39,7 +39,7 @@ def reproduce(
         return
     plan = Plan(seeds, protocol, tuple(settings or ()), device)
     texts = {"words": words, "vectors": vectors, "roles": roles}
-    given = Given(data, features, frames, texts, tuple(teacher or ()), annotations)
+    given = TableData(data, features, frames, texts, tuple(teacher or ()), annotations)
     with progress() as tell:
         done = reproduce_table(table, out, plan, given, command=command_line(), on_progress=tell)
     show(as_json, done.values, [*done.lines, "", f"written to {out / table}.md and .json"])

@@ -26,7 +26,7 @@ def list_tables() -> dict[str, dict[str, str]]:
 
 
 @dataclass(frozen=True)
-class Given:
+class TableData:
     """The data of a table, as the user names it.
 
     data: a feature package ROOT/COLLECTION; without it a toy world is written below OUT.
@@ -43,7 +43,7 @@ class Given:
 
 
 def reproduce(
-    name: str, out: Path, plan: Plan, given: Given, *, command: str = "", on_progress: Progress | None = None
+    name: str, out: Path, plan: Plan, given: TableData, *, command: str = "", on_progress: Progress | None = None
 ) -> Counted:
     """Trains and scores the rows of a table, compares them, and writes OUT/<name>.md and .json.
 
@@ -64,7 +64,7 @@ def reproduce(
     return write_table(wanted, scored, out, materials=materials, plan=plan, command=command, footprints=costs)
 
 
-def _materials(out: Path, given: Given) -> Materials:
+def _materials(out: Path, given: TableData) -> Materials:
     data, features, teachers = given.data, given.features, given.teachers or ("clip_vit_b32",)
     texts = {"words": "roberta"}
     if data is None:

@@ -386,7 +386,7 @@ def test_a_path_may_have_an_equals_sign(tmp_path: Path) -> None:
 def test_what_names_no_system(runs: dict[str, list[SavedScores]], tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="'ours=' names no run"):
         find_systems("ours=")
-    with pytest.raises(DataError, match=r"none\.npz is neither a RUN\.npz"):
+    with pytest.raises(DataError, match=r"none\.npz is neither a SCORES\.npz"):
         find_systems(str(tmp_path / "none.npz"))
     with pytest.raises(SettingError, match="only such can be seeds of 'ours'"):
         find_systems(f"ours={tmp_path / 'base.npz'},{tmp_path}")
