@@ -47,7 +47,7 @@ STUDENTS: dict[str, Any] = {
 
 
 def settings(method: str, *, weight: float = 0.4) -> BesideTeacherConfig:
-    return BesideTeacherConfig(method, json.dumps(to_dict(STUDENTS[method])), TEACHER, weight)
+    return BesideTeacherConfig(method, to_dict(STUDENTS[method]), TEACHER, weight)
 
 
 def both(frames: Source | None = None, text: Source | None = None) -> FeatureSources:
@@ -198,7 +198,7 @@ def test_what_cannot_stand_side_by_side_is_refused(world: tuple[Path, Path], tmp
     read = student_features(packed, frames="toy_frames", words="roles")
     graph = checkpoints.build("hgr", HgrConfig(hidden=8), read.sources)
     for student, features in ((graph, read), (teacher, given)):
-        with pytest.raises(SettingError, match="cannot stand side by side; take a student that reads words alone"):
+        with pytest.raises(SettingError, match="cannot be combined; take a student that reads words alone"):
             fuse(student, features, teacher, given, dev=dev)
     sampled = tmp_path / "sampled"
     convert_package(package, sampled)
@@ -223,7 +223,7 @@ def test_a_folder_of_videos_is_searched_by_both(tmp_path: Path) -> None:
     columns = teacher.sources.frames.columns
     torch.manual_seed(0)
     student = to_dict(STUDENTS["dl_dkd"])
-    fused = checkpoints.build("beside_teacher", BesideTeacherConfig("dl_dkd", json.dumps(student), columns, 0.4), sources)
+    fused = checkpoints.build("beside_teacher", BesideTeacherConfig("dl_dkd", student, columns, 0.4), sources)
     fused.model.eval()  # type: ignore[attr-defined]
     index_folder(tmp_path / "videos", tmp_path / "index", fused)
     hits = open_index(tmp_path / "index").search("a dog runs")

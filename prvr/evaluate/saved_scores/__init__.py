@@ -34,7 +34,7 @@ MAGIC = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")
 
 @dataclass(frozen=True)
 class QueryFacts:
-    """Facts about the queries beside their scores; NaN or None where unknown.
+    """QueryFacts about the queries beside their scores; NaN or None where unknown.
 
     texts: of the queries. kinds: the type of each query. lengths: of its own video, in seconds.
     ratios: moment-to-video ratio, (end - start) / length.
