@@ -59,6 +59,8 @@ def test_the_python_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.chdir(place)
     _shorten(monkeypatch)
     own, published = blocks("python")
+    # What a newcomer has to type after `import prvr`.
+    assert max(sum(map(bool, block.splitlines())) - 1 for block in (own, published)) <= 8
     exec(compile(own, "README.md", "exec"), {})
     assert len(capsys.readouterr().out.splitlines()) == 1 + 5
     exec(compile(published, "README.md", "exec"), {})
