@@ -70,7 +70,7 @@ class _Products:
     @contextmanager
     def through_onednn(self) -> Iterator[None]:
         """Products may use oneDNN within this block."""
-        setting = torch.backends.mkldnn.matmul
+        setting = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # torch's annotations lack it
         with self._lock:
             if self._entered == 0:
                 for name in CACHES:

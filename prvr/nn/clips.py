@@ -30,19 +30,19 @@ def clip_means(frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], *, cli
 
 
 def clip_edges(lengths: Int[Tensor, "V"], *, clips: int) -> Int[Tensor, "V edges"]:
-    """The frame at which each clip begins, and where the last one ends."""
+    """Returns the first frame of each clip, and the end of the last one."""
     share = torch.arange(clips + 1, dtype=torch.float64, device=lengths.device) / clips
     edges = (share * lengths[:, None]).round().long()
     return torch.minimum(edges, lengths[:, None] - 1)
 
 
 def clip_rows(videos: int, clips: int, device: torch.device) -> Rows:
-    """The rows of clips: all of them are real."""
+    """Returns the rows of clips, which have no padding."""
     return Rows(torch.ones(videos, clips, dtype=torch.bool, device=device), torch.arange(videos * clips, device=device))
 
 
 def over_frames(curves: Float[Tensor, "Q N"], mask: Bool[Tensor, "Q F"]) -> Float[Tensor, "Q F"]:
-    """Curves over clips as curves over frames: each frame takes the clip at its middle; -inf where it is padded."""
+    """Converts curves over clips to curves over frames: each frame has the value of the clip at its middle; padding -inf."""
     middle = torch.arange(mask.shape[1], device=curves.device) + 0.5
     clip = (middle * curves.shape[1] / mask.sum(1, keepdim=True)).long().clamp(max=curves.shape[1] - 1)
     return curves.gather(1, clip).masked_fill(~mask, -float("inf"))

@@ -1,6 +1,6 @@
-"""The few blocks that the methods share (the XML lineage; spec/methods 2.0).
+"""The blocks that several methods share (those of XML and its successors).
 
-Padding is not computed with: `Rows` takes the real rows R out of padded sequences, and only attention puts them back.
+No block computes with padding: `Rows` selects the real rows R of padded sequences, and only attention pads them again.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from torch.nn.functional import dropout, embedding, linear, scaled_dot_product_a
 
 
 class Rows(NamedTuple):
-    """Where the real rows of padded sequences stand: `mask`, and the places in it, flattened, that are True."""
+    """The real rows of padded sequences: `mask`, and the indices of its True entries after flattening."""
 
     mask: Bool[Tensor, "N L"]
     places: Int[Tensor, "R"]
 
     @staticmethod
     def of(mask: Bool[Tensor, "N L"], places: Int[Tensor, "R"] | None = None) -> Rows:
-        """The rows of a mask; to count them here, where no places are given, a GPU has to be waited for."""
+        """The rows of a mask. Without `places` they are computed here, which synchronises a GPU."""
         return Rows(mask, mask.flatten().nonzero()[:, 0] if places is None else places)
 
     def packed(self, padded: Float[Tensor, "N L E"]) -> Float[Tensor, "R E"]:
-        """The real rows alone."""
+        """Selects the real rows."""
         return padded.flatten(0, 1).index_select(0, self.places)
 
     def padded(self, packed: Float[Tensor, "R E"]) -> Float[Tensor, "N L E"]:
-        """The rows at their places again, and zeros elsewhere."""
+        """Puts rows at their places, with zeros elsewhere."""
         zeros = packed.new_zeros(self.mask.numel(), packed.shape[1])
         return zeros.index_copy_(0, self.places, packed).unflatten(0, self.mask.shape)
 
@@ -38,8 +38,8 @@ class Rows(NamedTuple):
 class Dropout(nn.Module):
     """Zeroes each value with a probability of `share` and scales the rest by 1 / (1 - share), in training.
 
-    On the CPU a decision is 16 random bits, and the share is rounded to 1 / 65,536: torch draws a float and keeps it,
-    which takes ten times as long and four times the memory (docs/decisions/0012).
+    On the CPU each decision uses 16 random bits, and the share is rounded to 1 / 65,536. torch draws and keeps a float, which
+    takes ten times as long and four times the memory (docs/decisions/0012).
     """
 
     def __init__(self, share: float) -> None:
@@ -55,7 +55,7 @@ class Dropout(nn.Module):
 
 
 class InputProjection(nn.Module):
-    """LayerNorm, dropout, Linear, ReLU: features of any width to the hidden size."""
+    """LayerNorm, dropout, Linear, ReLU: maps features of any width to the hidden size."""
 
     def __init__(self, columns: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class InputProjection(nn.Module):
 
 
 class Positions(nn.Module):
-    """Adds a learned vector per place, then LayerNorm and dropout."""
+    """Adds a learned vector for each place, then applies LayerNorm and dropout."""
 
     def __init__(self, places: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class SelfAttention(MultiHead):
 
 
 class SequenceEncoder(nn.Module):
-    """Positions and one self-attention block over projected features."""
+    """Positions and one self-attention block for projected features."""
 
     def __init__(self, places: int, hidden: int, *, heads: int, input_dropout: float, dropout: float) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class SequenceEncoder(nn.Module):
 
 
 class AttentivePooling(nn.Module):
-    """One vector of a sequence: sum_l softmax_l(u . h_l) h_l."""
+    """Pools a sequence to one vector: sum_l softmax_l(u . h_l) h_l."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ def initialise(module: nn.Module) -> None:
 
 
 class _Drop(torch.autograd.Function):
-    """Dropout that remembers a byte a value and writes over its input, which nothing else may need."""
+    """Dropout that stores a byte for each value and overwrites its input, which no other operation may need."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, share: float) -> Tensor:
@@ -163,27 +163,27 @@ class _Drop(torch.autograd.Function):
         ctx.scale = 65536 / (65536 - steps) if steps < 65536 else 0.0
         ctx.save_for_backward(kept)
         ctx.mark_dirty(values)
-        return _thinned(values, kept, ctx.scale)
+        return _drop_in_place(values, kept, ctx.scale)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (kept,) = ctx.saved_tensors
-        return _thinned(gradient.clone(), kept, ctx.scale), None
+        return _drop_in_place(gradient.clone(), kept, ctx.scale), None
 
 
-def _thinned(values: Tensor, kept: Bool[Tensor, "*N"], scale: float) -> Tensor:
-    """Writes over the values. On one core NumPy multiplies floats by truth values in a fifth of the time that torch takes."""
-    there = values.detach().numpy()
-    np.multiply(there, kept.numpy(), out=there)
+def _drop_in_place(values: Tensor, kept: Bool[Tensor, "*N"], scale: float) -> Tensor:
+    """Overwrites the values. On one core NumPy multiplies floats by booleans in a fifth of torch's time."""
+    array = values.detach().numpy()
+    np.multiply(array, kept.numpy(), out=array)
     return values.mul_(scale)
 
 
 def pool_at(config: Any, epoch: int) -> int | None:
-    """From how many of the hardest videos a negative is drawn at an epoch; None while any wrong one will do."""
+    """The number of hardest videos from which a negative is drawn at an epoch; None for all wrong videos."""
     pool: int = config.negative_pool
     return pool if epoch >= config.hard_from_epoch else None
 
 
 def sequence_encoder(places: int, config: Any) -> SequenceEncoder:
-    """Positions and one attention block of these settings' sizes."""
+    """Positions and one attention block with the sizes of a method's settings."""
     return SequenceEncoder(places, config.hidden, heads=config.heads, input_dropout=config.input_dropout, dropout=config.dropout)
