@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prvr.encoders.roles import LABEL_COLUMNS
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.files import write_json, write_whole
 from prvr.papers.complexity import StepSizes, complexity, training_memory
 from prvr.papers.run import recipe_of
@@ -62,9 +62,9 @@ def write_costs(out: Path, *, command: str, device: str, sizes: StepSizes, on_pr
     rows = []
     for place, student in enumerate(STUDENTS):
         on_progress(student.row.name, place, len(STUDENTS))
-        recipe, reads = costed(student)
-        cost = complexity(recipe, reads, frames=sizes.frames, words=sizes.words)
-        peak = training_memory(recipe, reads, sizes=sizes, device=device)
+        recipe, sources = costed(student)
+        cost = complexity(recipe, sources, frames=sizes.frames, words=sizes.words)
+        peak = training_memory(recipe, sources, sizes=sizes, device=device)
         published = dict(zip(("GFLOPs", "MiB"), student.published, strict=True))
         rows.append({"name": student.row.name, **asdict(cost), "training_bytes": peak, "published": published})
     about = {"title": TITLE, "source": SOURCE, "sizes": asdict(sizes), "device": device, "command": command, "machine": machine()}
@@ -74,9 +74,11 @@ def write_costs(out: Path, *, command: str, device: str, sizes: StepSizes, on_pr
     return Counted(tuple(lines), {**about, "rows": rows})
 
 
-def costed(student: Student) -> tuple[Recipe, Reads]:
+def costed(student: Student) -> tuple[Recipe, FeatureSources]:
     """The settings of a row, and what it reads."""
-    return recipe_of(student.row, student.collection, ()), Reads(Source("frames", student.frames), Source("words", student.words))
+    return recipe_of(student.row, student.collection, ()), FeatureSources(
+        Source("frames", student.frames), Source("words", student.words)
+    )
 
 
 def _lines(about: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:

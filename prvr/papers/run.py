@@ -20,8 +20,8 @@ from prvr.config import to_dict
 from prvr.datasets.published import is_package
 from prvr.datasets.splits import Splits, open_splits
 from prvr.errors import DataError, SettingError
-from prvr.evaluate.evaluation import evaluate_model, run_of
-from prvr.evaluate.runs import Run, load_run, save_run
+from prvr.evaluate.evaluation import evaluate_model, scores_of
+from prvr.evaluate.saved_scores import SavedScores, load_scores, save_scores
 from prvr.features import columns
 from prvr.features.shelf import open_shelf, student_features, teacher_features
 from prvr.methods import checkpoint as checkpoints
@@ -92,10 +92,10 @@ class Scored:
     """
 
     row: Row
-    runs: tuple[Run, ...] = ()
+    runs: tuple[SavedScores, ...] = ()
     folders: tuple[Path, ...] = ()
     models: tuple[Path, ...] = ()
-    branches: tuple[tuple[Run, Run], ...] = ()
+    branches: tuple[tuple[SavedScores, SavedScores], ...] = ()
     left_out: str = ""
 
 
@@ -174,27 +174,27 @@ class _Answer:
     splits: Splits
     seed: int
 
-    def whole(self, on_progress: Progress) -> Run:
+    def whole(self, on_progress: Progress) -> SavedScores:
         """The test run, from disk if it was made before."""
         path = {"own": self.folder / WHOLE, "test_matrix": self.folder / FUSED, "teacher": self.model / WHOLE}[self.row.fusion]
         # An older prvr kept no checkpoint of a teacher alone.
         if path.is_file() and (self.model / checkpoints.CONFIG).is_file():
-            return load_run(path)
+            return load_scores(path)
         checkpoint = self._teacher() if not self.row.base else self._trained(on_progress)
         if self.row.fusion == "test_matrix":
             return self._fused(checkpoint, path)
         return self._scored(self._beside_teacher(checkpoint) if self.row.fusion == "teacher" else checkpoint, path)
 
-    def branches(self) -> tuple[Run, Run]:
+    def branches(self) -> tuple[SavedScores, SavedScores]:
         """The test runs of the first branch alone and of the second."""
         paths = [self.folder / name for name in (FIRST, SECOND)]
         if not all(path.is_file() for path in paths):
             trained = checkpoints.load(self.folder)
             for path, weight in zip(paths, (0.0, 1.0), strict=True):
                 self._scored(reweighted(trained, weight), path)
-        return load_run(paths[0]), load_run(paths[1])
+        return load_scores(paths[0]), load_scores(paths[1])
 
-    def _fused(self, trained: Checkpoint, path: Path) -> Run:
+    def _fused(self, trained: Checkpoint, path: Path) -> SavedScores:
         """The test run of a hybrid space whose two matrices are fused when all of the test is known, as DE++ publishes it."""
         latent, concept = (
             self._scored(with_settings(trained, fusion="raw", latent_weight=weight), self.folder / name)
@@ -202,8 +202,8 @@ class _Answer:
         )
         matrices = (torch.from_numpy(run.scores).float() for run in (latent, concept))
         scores = published_fusion(*matrices, latent_weight=trained.settings.latent_weight)
-        save_run(replace(latent, scores=scores.numpy()), path)
-        return load_run(path)
+        save_scores(replace(latent, scores=scores.numpy()), path)
+        return load_scores(path)
 
     def _names(self) -> list[str]:
         return [self.materials.teachers[place] for place in self.row.teachers]
@@ -225,8 +225,8 @@ class _Answer:
 
     def _beside_teacher(self, student: Checkpoint) -> Checkpoint:
         """The student with its first teacher beside it, weighed on the dev split."""
-        given, reads = teacher_features(self.materials.features, self._names()[0])
-        teacher = checkpoints.build("zero_shot", ZeroShotConfig(), reads)
+        given = teacher_features(self.materials.features, self._names()[0])
+        teacher = checkpoints.build("zero_shot", ZeroShotConfig(), given.sources)
         found = fuse(student, features_for(self.materials.features, student), teacher, given, dev=self.splits.dev)
         checkpoints.save(found.checkpoint, self.model)
         return found.checkpoint
@@ -269,13 +269,13 @@ class _Answer:
         return replace(recipe, training=replace(recipe.training, seed=recipe.training.seed + seed))
 
     def _teacher(self) -> Checkpoint:
-        _, reads = teacher_features(self.materials.whole, self._names()[0])
-        teacher = checkpoints.build("zero_shot", ZeroShotConfig(**self.row.changes), reads)
+        sources = teacher_features(self.materials.whole, self._names()[0]).sources
+        teacher = checkpoints.build("zero_shot", ZeroShotConfig(**self.row.changes), sources)
         checkpoints.save(teacher, self.folder)
         return teacher
 
     def _trained(self, on_progress: Progress) -> Checkpoint:
-        features, reads = student_features(
+        features = student_features(
             self.materials.features,
             frames=self._frames(),
             words=self._words(),
@@ -285,20 +285,19 @@ class _Answer:
         return train_student(
             self.folder,
             self._recipe(self.seed),
-            reads=reads,
             data=Data(self.splits.train, self.splits.dev, features, kept),
             device=self.plan.device,
             notes={"protocol": self.splits.protocol, "collection": self.materials.collection},
             on_progress=on_progress,
         )
 
-    def _scored(self, checkpoint: Checkpoint, path: Path) -> Run:
+    def _scored(self, checkpoint: Checkpoint, path: Path) -> SavedScores:
         features = features_for(self.materials.features if self.row.base else self.materials.whole, checkpoint)
         model = checkpoints.to_device(checkpoint, self.plan.device).model
         found = evaluate_model(model, self.splits.test, features)
         protocol = self.splits.protocol
-        save_run(run_of(found, self.splits.test, system=self.row.name, protocol=protocol, seed=self.seed), path)
-        return load_run(path)
+        save_scores(scores_of(found, self.splits.test, system=self.row.name, protocol=protocol, seed=self.seed), path)
+        return load_scores(path)
 
 
 def reweighted(checkpoint: Checkpoint, exploration_weight: float) -> Checkpoint:
@@ -310,7 +309,7 @@ def with_settings(checkpoint: Checkpoint, **changes: Any) -> Checkpoint:
     """The same weights with other settings, of those that no weight depends on."""
     settings = replace(checkpoint.settings, **changes)
     with torch.random.fork_rng(devices=[]):
-        made = checkpoints.build(checkpoint.method, settings, checkpoint.reads)
+        made = checkpoints.build(checkpoint.method, settings, checkpoint.sources)
     assert isinstance(made.model, torch.nn.Module)
     assert isinstance(checkpoint.model, torch.nn.Module)
     made.model.load_state_dict(checkpoint.model.state_dict())

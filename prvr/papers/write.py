@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from prvr.evaluate.compare import Comparison, compare, ranked
-from prvr.evaluate.metrics import Retrieval, retrieval
+from prvr.evaluate.compare import PairwiseComparison, compare, rank_queries
+from prvr.evaluate.figures import count_figures
+from prvr.evaluate.metrics import LABELS, Retrieval, retrieval
 from prvr.files import write_json, write_picture, write_whole
 from prvr.papers.footprint import Footprint, draw_footprints, footprint_lines
 from prvr.papers.ratios import division_lines, division_values, divisions, draw_divisions
 from prvr.papers.run import Materials, Plan, Scored
 from prvr.papers.tables import Table
 
-SHOWN = {"R@1": "r1", "R@5": "r5", "R@10": "r10", "R@100": "r100", "SumR": "sumr"}
-COLUMNS = tuple(SHOWN)
+COLUMNS = tuple(LABELS[name] for name in ("r1", "r5", "r10", "r100", "sumr"))
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,9 @@ def write_table(
     there = [one for one in scored if not one.left_out]
     # A gallery with one correct video per query in each run; the first row that was run is what the others are held against.
     comparison = (
-        compare({one.row.name: [ranked(run, name=one.row.name) for run in one.runs] for one in there}) if len(there) > 1 else None
+        compare({one.row.name: [rank_queries(run, name=one.row.name) for run in one.runs] for one in there})
+        if len(there) > 1
+        else None
     )
     first = there[0].runs[0]
     about |= {"queries": len(first.queries), "videos": len(first.videos)}
@@ -135,7 +137,7 @@ def _row(scored: Scored, collection: str) -> dict[str, Any]:
         about["published"] = dict(zip(COLUMNS if len(published) > 1 else ("SumR",), published, strict=True))
     if scored.left_out:
         return {**about, "left out": scored.left_out}
-    each = [_figures(retrieval(run.scores, run.correct)) for run in scored.runs]
+    each = [_figures(count_figures(run).retrieval) for run in scored.runs]
     matrix = np.array([[figures[name] for name in figures] for figures in each])
     names = list(each[0])
     mean, spread = (dict(zip(names, values.tolist(), strict=True)) for values in (matrix.mean(0), _spread(matrix)))
@@ -143,14 +145,14 @@ def _row(scored: Scored, collection: str) -> dict[str, Any]:
 
 
 def _figures(of: Retrieval) -> dict[str, float]:
-    return {**{shown: getattr(of, name) for shown, name in SHOWN.items()}, "MedR": of.medr, "MRR": of.mrr}
+    return {label: getattr(of, name) for name, label in LABELS.items()}
 
 
 def _spread(values: np.ndarray) -> np.ndarray:
     return values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
 
 
-def _effects(comparison: Comparison | None) -> dict[str, Any]:
+def _effects(comparison: PairwiseComparison | None) -> dict[str, Any]:
     if comparison is None:
         return {}
     return {name: {measure: asdict(effect) for measure, effect in its.items()} for name, its in comparison.effects.items()}
@@ -174,7 +176,7 @@ def _head(about: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _body(rows: Sequence[Mapping[str, Any]], comparison: Comparison | None) -> list[str]:
+def _body(rows: Sequence[Mapping[str, Any]], comparison: PairwiseComparison | None) -> list[str]:
     lines = [
         f"| | {' | '.join(COLUMNS)} | against the first row (SumR, 95 %) | p (Holm) | published |",
         f"|---{'|---' * (len(COLUMNS) + 3)}|",

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from prvr.errors import DataError, SettingError, nearest
 from prvr.evaluate.compare import RESAMPLES, compare
-from prvr.evaluate.runs import Run, load_run
+from prvr.evaluate.saved_scores import SavedScores, load_scores
 from prvr.methods.checkpoint import CONFIG
 from prvr.report import answers, figures, probabilities, training
 from prvr.report.page import GIVE, SAVE, Section
@@ -26,9 +26,9 @@ NOISE = 1e-4
 class Scorer(Protocol):
     """Asks the student of a training run's folder, where the page is made beside the data."""
 
-    def run(self, folder: Path) -> Run: ...
+    def run(self, folder: Path) -> SavedScores: ...
 
-    def branches(self, folder: Path) -> tuple[Run, Run] | None:
+    def branches(self, folder: Path) -> tuple[SavedScores, SavedScores] | None:
         """The answers of each of its two branches alone; None if it has not two."""
         ...
 
@@ -109,9 +109,9 @@ def _read(files: Files, scorer: Scorer | None) -> Seed:
     folder = files.folder
     history = read_history(folder / HISTORY) if folder is not None and (folder / HISTORY).is_file() else None
     asked = scorer if folder is not None and (folder / CONFIG).is_file() else None
-    run = load_run(files.run) if files.run is not None else None
+    run = load_scores(files.run) if files.run is not None else None
     try:
-        sweep = None if files.branches is None else sweep_of(*map(load_run, files.branches))
+        sweep = None if files.branches is None else sweep_of(*map(load_scores, files.branches))
     except DataError as problem:
         raise DataError(f"{folder}: {problem}") from None
     if asked is not None and folder is not None:

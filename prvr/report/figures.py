@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 from jaxtyping import Float
 
-from prvr.evaluate.compare import Comparison, Effect
+from prvr.evaluate.compare import Effect, PairwiseComparison
 from prvr.evaluate.groups import Group
 from prvr.methods.checkpoint import CONFIG
 from prvr.report.charts import Curve, Interval, bar_chart, bar_legend, interval_chart
@@ -29,7 +29,7 @@ COUNTED = (
 )
 
 
-def systems(contenders: Sequence[Contender], comparison: Comparison | None, *, resamples: int, asked: bool) -> Section:
+def systems(contenders: Sequence[Contender], comparison: PairwiseComparison | None, *, resamples: int, asked: bool) -> Section:
     """Figures of every system, mean and standard deviation over seeds, and paired tests against the first one.
 
     Args:
@@ -117,7 +117,7 @@ def _each_seed(there: Sequence[Contender]) -> str:
     return folded("Each seed", table(["system", "run", *LABELS], rows, text=(0, 1)))
 
 
-def _tests(comparison: Comparison, resamples: int) -> str:
+def _tests(comparison: PairwiseComparison, resamples: int) -> str:
     baseline = comparison.systems[0].name
     rows = [
         [name, TESTED[measure][0], *_effect(effect, TESTED[measure][1])]

@@ -38,7 +38,7 @@ def probabilities(contenders: Sequence[Contender]) -> list[Section]:
     if not held:
         return []
     without = [name for name in trusts if name not in held]
-    how = "fit them on answers to another split: prvr evaluate RUN.npz --calibrate DEV.npz --save RUN.npz"
+    how = "fit them on scores of another split: prvr score SCORES.npz --calibrate DEV.npz --save SCORES.npz"
     missing = [f"No probabilities of {listed(without)}: {how}."] if without else []
     known = [name for name, its in held.items() if any(one.itself for one in its)]
     missing += [f"Fitted on the split that is reported, so too good: {listed(known)}."] if known else []

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from prvr.errors import DataError, SettingError
-from prvr.evaluate.compare import Ranked, ranked
-from prvr.evaluate.groups import Group, by_ratio
-from prvr.evaluate.metrics import MomentRetrieval, Retrieval, moment_retrieval, places, ranks, retrieval
-from prvr.evaluate.metrics import figures as figures_of
-from prvr.evaluate.reliability import Judged, judge
-from prvr.evaluate.runs import Run
+from prvr.evaluate.compare import QueryRanks, rank_queries
+from prvr.evaluate.figures import BY_RATIO, ScoreFigures, count_figures
+from prvr.evaluate.groups import Group
+from prvr.evaluate.metrics import MomentRetrieval, Retrieval, retrieval
+from prvr.evaluate.reliability import Judged
+from prvr.evaluate.saved_scores import SavedScores
 from prvr.methods.checkpoint import CONFIG
 from prvr.train.run_state import HISTORY
 
@@ -62,14 +62,14 @@ class Answers:
     """What is left of a run: figures, and of each query, in the order of the ids, what a page shows.
 
     videos: the query's own. first: the video that was ranked first, "" where none was ranked.
-    overlaps, ratios: as in `runs.Facts`; NaN if unknown.
+    overlaps, ratios: as in `saved_scores.QueryFacts`; NaN if unknown.
     scores: for its own video. groups: by moment-to-video ratio; None where no ratio is known.
     trust: of its probabilities; None where it has none.
     """
 
     system: str
     split: str
-    ranked: Ranked
+    ranked: QueryRanks
     figures: Retrieval
     spans: MomentRetrieval | None
     groups: tuple[Group, ...] | None
@@ -113,7 +113,7 @@ class Contender:
 def find_systems(given: str) -> list[Lot]:
     """The systems that an argument names: RUN, NAME=RUN, or NAME=RUN,RUN for several seeds.
 
-    A RUN is a kept run, a training run's folder, or a folder of `prvr reproduce` with as many systems as it holds.
+    A RUN is a file of scores, a training run's folder, or a folder of `prvr reproduce` with as many systems as it holds.
 
     Raises:
         SettingError: it names nothing, or several runs of which one holds several systems.
@@ -126,7 +126,7 @@ def find_systems(given: str) -> list[Lot]:
         return [Lot(slug, tuple(files), name, True) for slug, files in _reproduced(paths[0]).items()]
     several = next((path for path in paths if not path.is_file() and not _is_run(path)), None)
     if several is not None:
-        raise SettingError(f"{several} is neither a RUN.npz nor a training run's folder; only such can be seeds of {name!r}")
+        raise SettingError(f"{several} is neither a SCORES.npz nor a training run's folder; only such can be seeds of {name!r}")
     files = tuple(_seed(path) if path.is_dir() else Files(str(path), run=path) for path in paths)
     return [Lot(name or (paths[0].resolve().name if paths[0].is_dir() else paths[0].stem), files)]
 
@@ -154,36 +154,34 @@ def read_history(path: Path) -> tuple[dict[str, Any], ...]:
     return tuple(records)
 
 
-def answers_of(run: Run, *, name: str) -> Answers:
+def answers_of(run: SavedScores, *, name: str) -> Answers:
     """What a page needs of a run; ties are counted against the system, as by default everywhere."""
-    correct = run.correct
-    place = places(run.scores, correct)
+    counted = count_figures(run, groups=run.facts.ratios is not None)
     order = sorted(range(len(run.queries)), key=run.queries.__getitem__)
     unknown = np.full(len(run.queries), math.nan)
     facts = run.facts
     overlaps = unknown if facts.overlaps is None else facts.overlaps
     ratios = unknown if facts.ratios is None else facts.ratios
-    own = ranks(run.scores, run.own) if len(run.also) else place[:, 0]
     texts, best = facts.texts or run.queries, run.scores.argmax(1)
     first = [run.videos[column] if row[column] > -math.inf else "" for row, column in zip(run.scores, best, strict=True)]
     return Answers(
         system=run.system,
         split=run.split,
-        ranked=ranked(run, name=name),
-        figures=figures_of(place, videos=len(run.videos)),
-        spans=moment_retrieval(own, overlaps),
-        groups=None if np.isnan(ratios).all() else tuple(by_ratio(place, ratios, videos=len(run.videos))),
+        ranked=rank_queries(run, name=name),
+        figures=counted.retrieval,
+        spans=counted.moments,
+        groups=None if np.isnan(ratios).all() else tuple(counted.groups[BY_RATIO]),
         texts=tuple(texts[row] for row in order),
         videos=tuple(run.videos[run.target[row]] for row in order),
         first=tuple(first[row] for row in order),
         scores=run.scores[order, run.target[order]],
         overlaps=overlaps[order],
         ratios=ratios[order],
-        trust=_trust(run, correct),
+        trust=_trust(counted),
     )
 
 
-def sweep_of(first: Run, second: Run) -> tuple[float, ...]:
+def sweep_of(first: SavedScores, second: SavedScores) -> tuple[float, ...]:
     """SumR at each of `WEIGHTS`, from the answers of each branch alone: S = (1 - beta) S_1 + beta S_2.
 
     Raises:
@@ -195,12 +193,12 @@ def sweep_of(first: Run, second: Run) -> tuple[float, ...]:
     return tuple(retrieval((1 - weight) * first.scores + weight * second.scores, correct).sumr for weight in WEIGHTS)
 
 
-def _trust(run: Run, correct: Bool[np.ndarray, "Q V"]) -> Trust | None:
-    its = run.calibration
-    if its is None:
+def _trust(counted: ScoreFigures) -> Trust | None:
+    its = counted.calibration
+    if its is None or counted.judged is None:
         return None
     fitted = f"{its.queries} queries of {its.split or 'another run'}"
-    return Trust(judge(its, run.scores, correct), fitted, itself=its.split == run.split)
+    return Trust(counted.judged, fitted, itself=its.split == counted.split)
 
 
 def _named(given: str) -> tuple[str, list[Path]]:
@@ -222,7 +220,7 @@ def _reproduced(path: Path) -> dict[str, list[Files]]:
             found.setdefault(_row_name(folder), []).append(_seed(folder))
     if not found:
         raise DataError(
-            f"{path} is neither a RUN.npz of `prvr evaluate --save` nor a folder of `prvr train` ({HISTORY}, {CONFIG}) "
+            f"{path} is neither a SCORES.npz of `prvr evaluate --save` nor a folder of `prvr train` ({HISTORY}, {CONFIG}) "
             "or of `prvr reproduce` (runs/*/seed*); name one of these"
         )
     return found
