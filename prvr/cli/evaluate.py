@@ -191,7 +191,7 @@ def _write(run: Run, *, save: Path | None, trec: Path | None, depth: int | None,
     from prvr.evaluate.reliability import judge
     from prvr.evaluate.runs import save_run
     from prvr.evaluate.runs.foreign import DEPTH, write_qrels, write_trec
-    from prvr.report.risks import draw_risks
+    from prvr.report.probabilities import draw_risks
 
     if risks is not None and run.calibration is not None:
         draw_risks(judge(run.calibration, run.scores, run.correct), risks)

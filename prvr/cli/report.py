@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,28 +40,27 @@ def report(
 ) -> None:
     """Write a page about runs: curves, figures with tests, β, moment-to-video ratio, queries, two systems side by side."""
     from prvr.files import write_whole
-    from prvr.report.build import build, in_order, read_contenders
+    from prvr.report.build import build, order_systems, read_systems
     from prvr.report.page import write_page
-    from prvr.report.papers import papers, read_tables
+    from prvr.report.papers import papers_section, read_tables
     from prvr.report.systems import find_systems
 
     if (data is None) != (features is None):
         raise SettingError("--data and --features go together: prvr report RUN --data DATA --features FEATURES")
     scorer = _Asked(data, features, annotations, device) if data is not None and features is not None else None
     with progress() as on_progress:
-        lots = [lot for run in runs for lot in find_systems(run)]
-        contenders = in_order(read_contenders(lots, scorer, on_progress=on_progress), baseline=baseline, rival=rival)
-        sections = build(contenders, scorer, resamples=resamples)
+        files = [system for run in runs for system in find_systems(run)]
+        systems = order_systems(read_systems(files, scorer, on_progress=on_progress), baseline=baseline, rival=rival)
+        sections = build(systems, scorer, resamples=resamples)
     tables = [table for run in runs if Path(run).is_dir() for table in read_tables(Path(run))]
-    sections += [papers(tables)] if tables else []
-    about = f"<p><code>{escape(typed())}</code></p>"
+    sections += [papers_section(tables)] if tables else []
     # A file name that is not UTF-8 holds half surrogate pairs.
-    page = write_page("Report on runs", sections, about=about).encode(errors="backslashreplace")
+    page = write_page("Report on runs", sections, command=typed()).encode(errors="backslashreplace")
     write_whole(out, page)
-    names, missing = [one.name for one in contenders], [line for section in sections for line in section.missing]
+    names, missing = [one.name for one in systems], [line for section in sections for line in section.missing]
     value = {"report": str(out), "bytes": len(page), "systems": names, "missing": missing}
-    systems = "1 system" if len(names) == 1 else f"{len(names)} systems"
-    show(as_json, value, [*missing, f"{out}: {systems}, {len(page) / 1000:.0f} kB"])
+    count = "1 system" if len(names) == 1 else f"{len(names)} systems"
+    show(as_json, value, [*missing, f"{out}: {count}, {len(page) / 1000:.0f} kB"])
 
 
 @dataclass(frozen=True)
@@ -81,21 +79,21 @@ class _Asked:
     def branches(self, folder: Path) -> tuple[Run, Run] | None:
         """The answers of each of its two branches alone; None if it has not two."""
         from prvr.methods.dl_dkd import DlDkdConfig
-        from prvr.papers.run import reweighted
+        from prvr.papers.row_run import reweight_branches
 
         checkpoint = self._checkpoint(folder)
         if not isinstance(checkpoint.settings, DlDkdConfig) or len(checkpoint.settings.branches) < 2:
             return None
-        first, second = (self._run(reweighted(checkpoint, weight), folder) for weight in (0.0, 1.0))
+        first, second = (self._run(reweight_branches(checkpoint, weight), folder) for weight in (0.0, 1.0))
         return first, second
 
     def profiles(self, folder: Path, queries: Sequence[str]) -> dict[str, Profile]:
         """Of each query in its own video."""
         from prvr.methods.checkpoint import features_for
-        from prvr.report.queries import profiles
+        from prvr.report.queries import read_profiles
 
         checkpoint = self._checkpoint(folder)
-        return profiles(checkpoint, self._dataset(checkpoint), features_for(self.features, checkpoint), queries)
+        return read_profiles(checkpoint, self._dataset(checkpoint), features_for(self.features, checkpoint), queries)
 
     def teacher_profiles(self, name: str, queries: Sequence[str], *, split: str) -> dict[str, Profile]:
         """Of each query in its own video, by the frames of the teacher alone."""
@@ -103,12 +101,12 @@ class _Asked:
         from prvr.features.shelf import teacher_features
         from prvr.methods import checkpoint as checkpoints
         from prvr.methods.zero_shot import ZeroShotConfig
-        from prvr.report.queries import profiles
+        from prvr.report.queries import read_profiles
 
         features, reads = teacher_features(self.features, name)
         teacher = checkpoints.to_device(checkpoints.build("zero_shot", ZeroShotConfig(), reads), self.device)
         dataset = open_split(self.data, split or "test", annotations=self.annotations)
-        return profiles(teacher, dataset, features, queries)
+        return read_profiles(teacher, dataset, features, queries)
 
     def _run(self, checkpoint: Checkpoint, folder: Path) -> Run:
         from prvr.methods.checkpoint import features_for

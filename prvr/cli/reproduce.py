@@ -10,7 +10,7 @@ import typer
 from prvr.cli.terminal import Device, Json, app, progress, show, typed
 
 if TYPE_CHECKING:
-    from prvr.papers.run import Materials
+    from prvr.papers.plan import Materials
 
 # What the packages in circulation call a student's frames; others are called i3d.
 FRAMES = {"tvr": "i3d_resnet", "charades": "i3d_rgb_lgi", "toy": "toy_frames"}
@@ -42,7 +42,8 @@ def reproduce(
 ) -> None:
     """Run a table of the papers on a feature package, or on a toy world: trained, tested, compared, written down."""
     from prvr.papers.costs import SOURCE, TITLE
-    from prvr.papers.run import Plan, footprints, score_rows
+    from prvr.papers.plan import Plan
+    from prvr.papers.run import footprints, score_rows
     from prvr.papers.tables import TABLES
     from prvr.papers.tables import table as find
     from prvr.papers.write import write_table
@@ -93,7 +94,7 @@ def _toy(out: Path, frames: str, texts: dict[str, str], teachers: list[str]) -> 
 def _package(
     data: Path, features: Path, frames: str, texts: dict[str, str], teachers: list[str], annotations: Path | None
 ) -> Materials:
-    from prvr.papers.run import Materials
+    from prvr.papers.plan import Materials
 
     named = {**texts, "words": texts["words"] or "roberta"}
     kinds = {kind: name for kind, name in named.items() if name}

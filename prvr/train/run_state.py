@@ -17,6 +17,8 @@ from prvr.files import write_whole
 from prvr.train.optimiser import BertAdam
 
 STATE, HISTORY = "state.safetensors", "history.jsonl"
+# Files of scores on the test split that a run's folder may hold: of the model, and of each of its two branches alone.
+TEST_SCORES, BRANCH_SCORES = "test.npz", ("test-first-branch.npz", "test-second-branch.npz")
 
 
 @dataclass(frozen=True)
