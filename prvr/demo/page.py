@@ -68,13 +68,14 @@ def _answer_values(answer: Answer, videos: Path) -> dict[str, Any]:
     best, caption = answer.hits[0], answer.caption
     assert best.start is not None
     assert best.end is not None
-    right = best.video == caption.video
-    annotated = caption.start is not None and caption.end is not None
+    agreement = None
+    if best.video == caption.video and caption.start is not None and caption.end is not None:
+        agreement = overlap((best.start, best.end), (caption.start, caption.end))
     return {
         "answer": answer,
         "best": best,
-        "right": right,
-        "overlap": overlap((best.start, best.end), (caption.start, caption.end)) if right and annotated else None,
+        "right": best.video == caption.video,
+        "overlap": agreement,
         "frames": _frames(videos / best.video, best.start, best.end),
         "chart": _chart(answer),
         "further": ", ".join(f"{hit.video} ({hit.score:.3f})" for hit in answer.hits[1 : 1 + FURTHER_HITS]),

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -31,7 +31,7 @@ COLOURS = ("#1f5fb4", "#c2410c", "#1a7f37", "#8250df", "#b4236a", "#0e7490", "#7
 DASHES = ((), (4, 1.7), (1.1, 1.4), (5, 1.7, 1.1, 1.7), (6.7, 2.2), (2.2, 1.1), (0.6, 1.7), (3.3, 1.1, 1.1, 1.1, 1.1, 1.1))
 SOFT, LINE = "#5c6670", "#d8dde2"
 CSS_NAMES = {**{colour: f"--c{number}" for number, colour in enumerate(COLOURS)}, SOFT: "--soft", LINE: "--line"}
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10.5,
     # A name may contain $, which is no formula.
     "text.parse_math": False,
@@ -42,6 +42,7 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
+    "axes.prop_cycle": f"cycler(color={list(COLOURS)})",
     "xtick.color": SOFT,
     "xtick.bottom": False,
     "ytick.color": SOFT,
@@ -103,14 +104,14 @@ class Lane:
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Sets matplotlib's parameters to the house style within the block, whatever the user's own are."""
+    """Sets matplotlib's parameters to the house style within the block; the user's own settings have no effect."""
     import matplotlib
 
     with matplotlib.rc_context(), warnings.catch_warnings():
         # In a page the browser chooses the font.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update({**STYLE, "axes.prop_cycle": matplotlib.cycler(color=COLOURS)})
+        matplotlib.rcParams.update(STYLE)
         yield
 
 
@@ -278,22 +279,22 @@ def _attributes(mark: ElementTree.Element, shapes: dict[str, str]) -> dict[str, 
     for colour, name in CSS_NAMES.items():
         style = style.replace(colour, f"var({name})")
     if kind == "path" and not mark.get("id") and style != "fill: none":
-        return {"d": _rounded(mark.get("d", "")), "style": style}
+        return {"d": _round_numbers(mark.get("d", "")), "style": style}
     if kind == "use":
         shape = shapes[mark.get("{http://www.w3.org/1999/xlink}href", "")]
-        place = _rounded(f"translate({mark.get('x')} {mark.get('y')})")
-        return {"d": _rounded(shape), "style": style, "transform": place}
+        place = _round_numbers(f"translate({mark.get('x')} {mark.get('y')})")
+        return {"d": _round_numbers(shape), "style": style, "transform": place}
     if kind == "text":
         kept = {name: mark.get(name, "") for name in ("x", "y", "transform") if mark.get(name)}
         if kept.get("transform", "").startswith("rotate(-0 "):
             del kept["transform"]
         anchor = re.search(r"text-anchor: \w+", style)
         # Size, family and colour of texts are the page's.
-        return {**{name: _rounded(value) for name, value in kept.items()}, **({"style": anchor[0]} if anchor else {})}
+        return {**{name: _round_numbers(value) for name, value in kept.items()}, **({"style": anchor[0]} if anchor else {})}
     return None
 
 
-def _rounded(numbers: str) -> str:
+def _round_numbers(numbers: str) -> str:
     """Coordinates with one decimal: a tenth of a point is finer than a screen."""
     short = re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), numbers)
     return " ".join(short.split())

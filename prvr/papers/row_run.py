@@ -110,7 +110,7 @@ class RowRun:
             return load_run(path)
         checkpoint = self._train(on_progress) if self.row.base else self._build_teacher()
         if self.row.fusion == "test_matrix":
-            return self._score_fused(checkpoint, path)
+            return self._fuse_matrices(checkpoint, path)
         return self._score(self._add_teacher(checkpoint) if self.row.fusion == "teacher" else checkpoint, path)
 
     def score_branches(self) -> tuple[Run, Run]:
@@ -159,7 +159,7 @@ class RowRun:
         save_run(run_of(evaluation, self.splits.test, system=self.row.name, protocol=protocol, seed=self.seed), path)
         return load_run(path)
 
-    def _score_fused(self, trained: Checkpoint, path: Path) -> Run:
+    def _fuse_matrices(self, trained: Checkpoint, path: Path) -> Run:
         """Scores of a hybrid space as DE++ publishes it: its two matrices are normalised over the whole test split."""
         latent, concept = (
             self._score(with_settings(trained, fusion="raw", latent_weight=weight), self.folder / name)

@@ -59,7 +59,7 @@ def read_systems(systems: Sequence[SystemFiles], scorer: Scorer | None, *, on_pr
         seeds.append([])
         for files in system.seeds:
             on_progress(f"{system.name}, {files.label}", done, total)
-            seeds[-1].append(_read_seed(files, scorer))
+            seeds[-1].append(_read_files(files, scorer))
             done += 1
     names = _choose_names(systems, seeds)
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -114,12 +114,12 @@ def build(systems: Sequence[ReportedSystem], scorer: Scorer | None = None, *, re
     return sections
 
 
-def _read_seed(files: SeedFiles, scorer: Scorer | None) -> Seed:
+def _read_files(files: SeedFiles, scorer: Scorer | None) -> Seed:
     folder = files.folder
     history = read_history(folder / HISTORY) if folder is not None and (folder / HISTORY).is_file() else None
     scores = load_run(files.scores) if files.scores is not None else None
     try:
-        sweep = None if files.branches is None else sweep_branches(*map(load_run, files.branches))
+        sweep = None if files.branches is None else sweep_branches(load_run(files.branches[0]), load_run(files.branches[1]))
     except DataError as problem:
         raise DataError(f"{folder}: {problem}") from None
     if scorer is not None and folder is not None and (folder / CONFIG).is_file():

@@ -90,7 +90,7 @@ class SeedResults:
 
 @dataclass(frozen=True)
 class Seed:
-    """One seed of a system; a part that its files lack is None. sweep: SumR at each of `papers.sweep.WEIGHTS`."""
+    """One seed of a system; None for each part that is not in its files. sweep: SumR at each of `papers.sweep.WEIGHTS`."""
 
     files: SeedFiles
     history: tuple[dict[str, Any], ...] | None
@@ -124,11 +124,11 @@ def find_systems(argument: str) -> list[SystemFiles]:
     if not paths:
         raise SettingError(f"{argument!r} names no run; expected RUN, or NAME=RUN,RUN")
     if len(paths) == 1 and not paths[0].is_file() and not _is_run(paths[0]):
-        return [SystemFiles(slug, tuple(seeds), name, True) for slug, seeds in _find_reproduced(paths[0]).items()]
+        return [SystemFiles(slug, tuple(seeds), name, True) for slug, seeds in _find_reproduced_systems(paths[0]).items()]
     several = next((path for path in paths if not path.is_file() and not _is_run(path)), None)
     if several is not None:
         raise SettingError(f"{several} is neither a RUN.npz nor a training run's folder; only these can be seeds of {name!r}")
-    seeds = tuple(_files_of_seed(path) if path.is_dir() else SeedFiles(str(path), scores=path) for path in paths)
+    seeds = tuple(_seed_files(path) if path.is_dir() else SeedFiles(str(path), scores=path) for path in paths)
     return [SystemFiles(name or (paths[0].resolve().name if paths[0].is_dir() else paths[0].stem), seeds)]
 
 
@@ -203,11 +203,11 @@ def _split_argument(argument: str) -> tuple[str, list[Path]]:
     return next((reading for reading in readings if reading[1] and all(path.exists() for path in reading[1])), fallback)
 
 
-def _find_reproduced(path: Path) -> dict[str, list[SeedFiles]]:
+def _find_reproduced_systems(path: Path) -> dict[str, list[SeedFiles]]:
     found: dict[str, list[SeedFiles]] = {}
-    for folder in sorted(path.glob("runs/*/seed*"), key=_row_and_seed):
+    for folder in sorted(path.glob("runs/*/seed*"), key=_sort_key):
         if _is_run(folder):
-            found.setdefault(_row_name(folder), []).append(_files_of_seed(folder))
+            found.setdefault(_row_name(folder), []).append(_seed_files(folder))
     if not found:
         raise DataError(
             f"{path} is neither a RUN.npz of `prvr evaluate --save` nor a folder of `prvr train` ({HISTORY}, {CONFIG}) "
@@ -220,7 +220,7 @@ def _is_run(path: Path) -> bool:
     return any((path / name).is_file() for name in (HISTORY, CONFIG, TEST_SCORES))
 
 
-def _files_of_seed(folder: Path) -> SeedFiles:
+def _seed_files(folder: Path) -> SeedFiles:
     scores, branches = folder / TEST_SCORES, (folder / BRANCH_SCORES[0], folder / BRANCH_SCORES[1])
     return SeedFiles(
         label=folder.name,
@@ -230,8 +230,8 @@ def _files_of_seed(folder: Path) -> SeedFiles:
     )
 
 
-def _row_and_seed(folder: Path) -> tuple[str, int, str]:
-    """A sort key: rows by name, seed 10 after seed 9."""
+def _sort_key(folder: Path) -> tuple[str, int, str]:
+    """Rows by name, seed 10 after seed 9."""
     number = folder.name.removeprefix("seed")
     return _row_name(folder), int(number) if number.isdecimal() else 0, folder.parent.name
 
