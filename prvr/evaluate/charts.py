@@ -25,34 +25,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 400.0
-LABEL_LENGTH = 56
+LABEL_LENGTH, LINE_WIDTH = 56, 1.8
 COLOURS = ("#1f5fb4", "#c2410c", "#1a7f37", "#8250df", "#b4236a", "#0e7490", "#7a5c00", "#57606a")
 # Dash lengths in line widths; () is a solid line.
 DASHES = ((), (4, 1.7), (1.1, 1.4), (5, 1.7, 1.1, 1.7), (6.7, 2.2), (2.2, 1.1), (0.6, 1.7), (3.3, 1.1, 1.1, 1.1, 1.1, 1.1))
 SOFT, LINE = "#5c6670", "#d8dde2"
 CSS_NAMES = {**{colour: f"--c{number}" for number, colour in enumerate(COLOURS)}, SOFT: "--soft", LINE: "--line"}
 STYLE: dict[Any, Any] = {
-    "font.size": 10.5,
-    # A name may contain $, which is no formula.
-    "text.parse_math": False,
-    "text.color": SOFT,
-    "axes.labelcolor": SOFT,
-    "axes.edgecolor": SOFT,
-    "axes.spines.left": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), SOFT),
+    **dict.fromkeys(("axes.spines.left", "axes.spines.top", "axes.spines.right", "xtick.bottom", "ytick.left"), False),
+    **dict.fromkeys(("axes.axisbelow", "figure.constrained_layout.use"), True),
+    # A name may contain $, which is no formula; a point that lies on a straight line is a point.
+    **dict.fromkeys(("text.parse_math", "path.simplify"), False),
+    **{"font.size": 10.5, "legend.fontsize": 8, "lines.linewidth": LINE_WIDTH, "grid.color": LINE, "svg.fonttype": "none"},
     "axes.prop_cycle": f"cycler(color={list(COLOURS)})",
-    "xtick.color": SOFT,
-    "xtick.bottom": False,
-    "ytick.color": SOFT,
-    "ytick.left": False,
-    "grid.color": LINE,
-    "legend.fontsize": 8,
-    "lines.linewidth": 1.8,
-    "figure.constrained_layout.use": True,
-    "path.simplify": False,
-    "svg.fonttype": "none",
 }
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -153,7 +139,7 @@ def profile_chart(
     """A value for each stretch between two edges, as stairs, with a lane of spans above for each kind; as SVG."""
     with house_style():
         figure, axes = _new_figure(130.0 + 16.0 * len(lanes))
-        axes.stairs(relevance, edges, baseline=None, color=COLOURS[0], linewidth=1.8)
+        axes.stairs(relevance, edges, baseline=None, color=COLOURS[0], linewidth=LINE_WIDTH)
         left, right = edges[0], max(edges[-1], edges[0] + 1e-6)
         axes.set(xlim=(left, right), xlabel=label(x), ylabel=label(y))
         low, high = axes.get_ylim()

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from prvr.evaluate.charts import COLOURS, DASHES, LINE, SOFT
+from prvr.evaluate.charts import COLOURS, DASHES, LINE, LINE_WIDTH, SOFT
 
 TEXT_LENGTH = 400
 # What to do where something is missing.
@@ -60,7 +60,9 @@ def _environment(package: str) -> Environment:
     environment = Environment(
         autoescape=True, loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, auto_reload=False
     )
-    environment.globals |= {"colours": COLOURS, "soft": SOFT, "line": LINE}
+    environment.globals |= {"colours": COLOURS, "soft": SOFT, "line": LINE, "line_width": LINE_WIDTH}
     # Dash lengths are in line widths, as in matplotlib.
-    environment.globals["dash_patterns"] = [" ".join(f"{1.8 * part:.1f}" for part in dashes) or "none" for dashes in DASHES]
+    environment.globals["dash_patterns"] = [
+        " ".join(f"{LINE_WIDTH * part:.1f}" for part in dashes) or "none" for dashes in DASHES
+    ]
     return environment
