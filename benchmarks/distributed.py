@@ -1,9 +1,9 @@
-"""A training step of one process beside the same step of several that share its batch.
+"""A training step of one process, beside the same step of several processes that share its batch.
 
     python -m benchmarks.distributed [--processes 2 --videos 48 --frames 64 --columns 3072]
 
-One thread a process, features drawn at random; medians of alternating steps, lowest and highest; prints the ratio, of the
-clock and of the leader's processor, and how far the losses are apart. While one process works alone, the others wait.
+Each process has one thread; features are random. Prints the median, minimum and maximum of alternating steps, the ratio of
+wall-clock times and of the leader's CPU times, and the difference of the losses. While one process works alone, the others wait.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from prvr.batch import Item, collate
+from prvr.cpu import fast_products
 from prvr.methods.contract import embed
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig, objective
 from prvr.train.distributed import Alone, Group, joined
@@ -43,7 +44,7 @@ def items(size: argparse.Namespace) -> list[Item]:
 
 
 class Student:
-    """A model in training, always on the same batch."""
+    """A model that is trained on the same batch in every step."""
 
     def __init__(self, size: argparse.Namespace, group: Group) -> None:
         torch.manual_seed(0)
@@ -65,6 +66,7 @@ class Student:
         return loss.item()
 
 
+@fast_products()
 def measure(size: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     with joined("cpu") as group:
@@ -74,7 +76,7 @@ def measure(size: argparse.Namespace) -> None:
         for number in range(1 + size.runs):
             losses = {}
             for name in ("alone", "together"):
-                group.hand_out_bytes(b"")  # all begin here
+                group.hand_out_bytes(b"")  # all processes begin here
                 if name in students:
                     began = time.perf_counter(), time.process_time()
                     losses[name] = students[name].step(number)

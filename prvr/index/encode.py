@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 
 from prvr.batch import pad, read_frames, read_words
+from prvr.cpu import fast_products
 from prvr.features import Features, rows_of
 from prvr.features.packed import Packed
 from prvr.index.contract import Entry, Store
@@ -99,6 +100,7 @@ def _entries(model: Model, cut: Sequence[tuple[Sampled, list[np.ndarray]]]) -> l
     return entries
 
 
+@fast_products()
 @torch.inference_mode()
 def _encoded(model: Model, read: Sequence[Float[np.ndarray, "_ E"]]) -> list[tuple[np.ndarray, ...]]:
     """Rows of each field, sequence by sequence."""
@@ -136,6 +138,7 @@ def _batches(order: Sequence[int], read: Sequence[Float[np.ndarray, "_ E"]], *, 
         yield batch
 
 
+@fast_products()
 @torch.inference_mode()
 def encode_queries(model: Model, text_features: Sequence[np.ndarray]) -> Embeddings:
     """Query embeddings of sentences, from the features (W, C) of each."""

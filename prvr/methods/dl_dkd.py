@@ -33,7 +33,6 @@ from torch import Tensor, nn
 
 from prvr.batch import Batch, Reading
 from prvr.config import check_above_zero, check_heads, check_shares
-from prvr.cpu import Linear
 from prvr.errors import SettingError
 from prvr.methods.contract import Embeddings, Terms
 from prvr.nn import distillation, losses, scores
@@ -129,7 +128,7 @@ class DlDkdBranch(nn.Module):
         self.pooling = AttentivePooling(config.hidden)
         self.frame_projection = InputProjection(frame_columns, config.hidden, config.input_dropout)
         self.frames = sequence_encoder(config.max_frames, config)
-        self.mapping = Linear(config.hidden, config.hidden)
+        self.mapping = nn.Linear(config.hidden, config.hidden)
 
     def encode_queries(self, projected: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "Q D"]:
         """Words, already projected, to one vector per query."""

@@ -32,7 +32,6 @@ from torch.nn.functional import batch_norm
 
 from prvr.batch import Batch, Reading
 from prvr.config import check_above_zero, check_shares
-from prvr.cpu import Linear
 from prvr.methods.contract import Embeddings, Terms
 from prvr.nn import losses, scores
 from prvr.nn.layers import Dropout
@@ -93,7 +92,7 @@ class Mapping(nn.Module):
 
     def __init__(self, columns: int, hidden: int) -> None:
         super().__init__()
-        self.linear = Linear(columns, hidden)
+        self.linear = nn.Linear(columns, hidden)
         self.norm = nn.BatchNorm1d(hidden)
 
     def forward(self, levels: Float[Tensor, "N X"]) -> Float[Tensor, "N D"]:

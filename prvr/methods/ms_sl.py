@@ -37,7 +37,6 @@ from torch.nn.functional import normalize
 
 from prvr.batch import Batch, Reading
 from prvr.config import check_above_zero, check_heads, check_shares
-from prvr.cpu import Linear
 from prvr.methods.contract import Contrast, Embeddings, Terms
 from prvr.nn import losses, scores
 from prvr.nn.clips import clip_means, clip_rows, over_frames
@@ -105,8 +104,8 @@ class MsSl(nn.Module):
         self.clips = sequence_encoder(config.clips, config)
         self.frame_projection = InputProjection(frame_columns, config.hidden, config.input_dropout)
         self.frames = sequence_encoder(config.max_frames, config)
-        self.attended = Linear(config.hidden, config.hidden, bias=False)
-        self.kept = Linear(config.hidden, config.hidden, bias=False)
+        self.attended = nn.Linear(config.hidden, config.hidden, bias=False)
+        self.kept = nn.Linear(config.hidden, config.hidden, bias=False)
         self.lengths = nn.Embedding(config.clips, config.hidden) if config.reduced_clips else None
         every = windows(config.clips)
         self.register_buffer("windows", torch.eye(self._reduced(len(every))) if config.reduced_clips else every, persistent=False)

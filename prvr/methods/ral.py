@@ -29,7 +29,6 @@ from torch import Tensor, nn
 
 from prvr.batch import Batch
 from prvr.config import check_above_zero
-from prvr.cpu import Linear
 from prvr.methods.contract import Contrast, Embeddings, Terms
 from prvr.methods.gmmformer import GmmFormer, GmmFormerConfig
 from prvr.methods.gmmformer import objective as gmmformer_objective
@@ -110,7 +109,7 @@ class Gaussians(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.pooling = AttentivePooling(hidden)
-        self.of_query, self.of_video = Linear(hidden, hidden), Linear(hidden, hidden)
+        self.of_query, self.of_video = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
         self.apply(initialise)
         for layer in (self.of_query, self.of_video):
             nn.init.constant_(layer.bias, FIRST_LOG_VARIANCE)

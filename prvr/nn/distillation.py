@@ -23,7 +23,6 @@ from torch.nn.functional import normalize
 
 from prvr.batch import Batch
 from prvr.config import check_above_zero, check_shares
-from prvr.cpu import Linear
 from prvr.errors import SettingError, nearest
 from prvr.nn import losses, scores
 from prvr.nn.schedules import DECAYS, SOFT_TARGET_DECAYS, soft_target_weight
@@ -131,8 +130,8 @@ class FeatureMaps(nn.Module):
 
     def __init__(self, hidden: int, teacher_columns: Sequence[int]) -> None:
         super().__init__()
-        self.queries = nn.ModuleList(Linear(hidden, columns) for columns in teacher_columns)
-        self.frames = nn.ModuleList(Linear(hidden, columns) for columns in teacher_columns)
+        self.queries = nn.ModuleList(nn.Linear(hidden, columns) for columns in teacher_columns)
+        self.frames = nn.ModuleList(nn.Linear(hidden, columns) for columns in teacher_columns)
 
 
 class TeacherShares(nn.Module):

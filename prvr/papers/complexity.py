@@ -22,7 +22,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from prvr.batch import Batch, Reading, TeacherBatch
-from prvr.cpu import as_torch_does
 from prvr.device import open_device
 from prvr.errors import ModelError, SettingError
 from prvr.features.sources import Reads
@@ -207,7 +206,7 @@ def _parts(model: nn.Module, names: tuple[str, ...]) -> dict[str, nn.Module]:
 
 def _flops(encode: Callable[[Float[Tensor, "N L E"], Bool[Tensor, "N L"]], Embeddings], rows: int, columns: int) -> int:
     # The counter does not count attention as one CPU kernel; as two matrix products it does.
-    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), as_torch_does(), FlopCounterMode(display=False) as counter:
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         encode(torch.zeros(1, rows, columns), torch.ones(1, rows, dtype=torch.bool))
     return int(counter.get_total_flops())
 

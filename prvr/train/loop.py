@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from prvr import features as feature_files
 from prvr.batch import Batch, Memory, check_widths, collate, video_item
 from prvr.config import to_dict
+from prvr.cpu import fast_products
 from prvr.datasets import Dataset
 from prvr.device import open_device
 from prvr.errors import DataError, ModelError, SettingError
@@ -62,6 +63,7 @@ class Data:
     similarities: tuple[Similarities, ...] = ()
 
 
+@fast_products()
 def train_student(
     out: str | Path,
     recipe: Recipe,
