@@ -17,6 +17,7 @@ from prvr.methods.dl_dkd import DlDkd, DlDkdBranch
 from prvr.nn.distillation import SoftTargets
 from prvr.nn.layers import InputProjection, SequenceEncoder
 from prvr.nn.schedules import DECAYS
+from prvr.train.presets import preset
 
 MASKED = -1e10
 
@@ -46,9 +47,10 @@ def dots(queries: Tensor, videos: Tensor, mask: Tensor) -> Float[Tensor, "Q V F"
 
 
 def objective(model: DlDkd, batch: Batch, epoch: int) -> dict[str, Tensor]:
-    """Returns the terms of `prvr.methods.dl_dkd.objective` with its defaults, computed in loops."""
+    """Returns the terms of DL-DKD++ with its published distillation, computed in loops."""
     config, mask, labels = model.config, batch.frame_mask, batch.target.tolist()
-    soft = SoftTargets.at(config, epoch, batch)
+    distillation = preset("dl-dkd++/tvr").distillation
+    soft = SoftTargets.at(distillation, epoch, batch)
     teacher = batch.teachers[0]
     guides = cosines(teacher.queries, teacher.frames, mask)
     relevance = dots(teacher.queries, teacher.frames, mask).amax(-1)
@@ -64,8 +66,9 @@ def objective(model: DlDkd, batch: Batch, epoch: int) -> dict[str, Tensor]:
         guide = relevance if name == "inheritance" else inner
         terms[f"{name}_nce"] = config.nce_weight * soft_info_nce(inner, labels, guide, soft)
         if name == "inheritance":
-            weight = config.distillation_weight * DECAYS[config.distillation_decay](epoch)
-            terms["distillation"] = weight * frame_kl(near, guides, labels, mask, temperature=config.distillation_temperature)
+            weight = distillation.distillation_weight * DECAYS[distillation.distillation_decay](epoch)
+            loss = frame_kl(near, guides, labels, mask, temperature=distillation.distillation_temperature)
+            terms["distillation"] = weight * loss
     return terms
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,10 +17,11 @@ from prvr.batch import Batch
 from prvr.cpu import fast_products
 from prvr.features.sources import Reads, Source
 from prvr.methods.contract import embed
-from prvr.methods.dl_dkd import DlDkd, DlDkdConfig, objective
+from prvr.methods.distiller import Distiller
+from prvr.methods.dl_dkd import DlDkd, DlDkdConfig
 from prvr.papers.complexity import StepSizes, training_memory
-from prvr.train.loop import Recipe, Training
 from prvr.train.optimiser import BertAdam, decay_groups, learning_rate
+from prvr.train.presets import preset
 
 RATE, STEPS = 3e-4, 16_440
 # DL-DKD's supplementary, Table 4.
@@ -28,7 +30,11 @@ PUBLISHED_MIB = 4455.0
 
 def step_lines(size: Size) -> list[Line]:
     """Times of a step, its share of the machine's speed at matrix products, and the kernels that it launches."""
-    batch, ours, baseline = make_batch(size), OurStep(make_student(size)), PlainStep(make_student(size))
+    batch, ours, baseline = (
+        make_batch(size),
+        OurStep(make_student(size), teacher_columns=size.teacher_columns),
+        PlainStep(make_student(size)),
+    )
 
     def step_with_anomaly_detection() -> None:
         with warnings.catch_warnings(action="ignore"), torch.autograd.detect_anomaly(check_nan=True):
@@ -59,10 +65,11 @@ def memory_lines(size: Size) -> list[Line]:
     reads = Reads(Source("frames", size.frame_columns), Source("words", size.word_columns))
     sizes = StepSizes(size.videos, size.queries, size.frames, size.words, size.teacher_columns)
     lines = []
-    for name, soft in (("DL-DKD", False), ("DL-DKD++", True)):
-        settings = DlDkdConfig(hidden=size.hidden, max_frames=size.frames, max_words=size.words, soft_targets=soft)
-        peak = training_memory(Recipe("dl_dkd", settings, Training()), reads, sizes=sizes, device=size.device) / MIB
-        baseline = (PUBLISHED_MIB,) if (size.videos, size.frames) == (128, 128) and not soft else ()
+    settings = DlDkdConfig(hidden=size.hidden, max_frames=size.frames, max_words=size.words)
+    for name in ("DL-DKD", "DL-DKD++"):
+        recipe = replace(preset(f"{name.lower()}/tvr"), settings=settings)
+        peak = training_memory(recipe, reads, sizes=sizes, device=size.device) / MIB
+        baseline = (PUBLISHED_MIB,) if (size.videos, size.frames) == (128, 128) and name == "DL-DKD" else ()
         lines.append(Line(f"memory of a training step, {name}", (peak,), baseline, unit="MiB", note="beside: as published"))
     return lines
 
@@ -78,15 +85,17 @@ def make_student(size: Size) -> DlDkd:
 class OurStep:
     """A step as the training loop performs it."""
 
-    def __init__(self, model: DlDkd) -> None:
+    def __init__(self, model: DlDkd, *, teacher_columns: int) -> None:
         self.model = model
+        distillation = preset("dl-dkd++/tvr").distillation
+        self.distiller = Distiller(distillation, method="dl_dkd", student=model, teacher_columns=[teacher_columns])
         groups = decay_groups(model.parameters(), weight_decay=0.01)
         self._optimiser = BertAdam(groups, lr=RATE, total_steps=STEPS)
 
     @fast_products()
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Updates the model once; returns the terms of the loss."""
-        terms = objective(self.model, *embed(self.model, batch), 0)
+        terms = self.distiller.objective(self.model, *embed(self.model, batch), 0)
         self._optimiser.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         self._optimiser.step()

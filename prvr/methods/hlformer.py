@@ -28,7 +28,7 @@ from torch.nn.functional import dropout as dropped
 
 from prvr.batch import Batch
 from prvr.config import check_above_zero, check_heads, check_shares
-from prvr.methods.contract import Contrast, Embeddings, Terms
+from prvr.methods.contract import Contrast, Embeddings, Method, Terms
 from prvr.methods.gmmformer import check_widths
 from prvr.methods.gmmformer_v2 import ClipsAndFrames, student_terms
 from prvr.nn import hyperboloid, losses, scores
@@ -175,3 +175,6 @@ def objective(
     terms = student_terms(config, queries, videos, batch, epoch, contrast=contrast)
     terms["order"] = config.order_weight * model.order(queries[0], *videos, batch.frame_mask, batch.target)
     return terms
+
+
+METHOD = Method(HlFormerConfig, HlFormer, objective, contrasts=True)

@@ -37,7 +37,7 @@ from torch.nn.functional import normalize
 
 from prvr.batch import Batch, Reading
 from prvr.config import check_above_zero, check_heads, check_shares
-from prvr.methods.contract import Contrast, Embeddings, Terms
+from prvr.methods.contract import Contrast, Embeddings, Method, Terms
 from prvr.nn import losses, scores
 from prvr.nn.clips import clip_means, clip_rows, over_frames
 from prvr.nn.layers import AttentivePooling, InputProjection, Rows, initialise, pool_at, sequence_encoder
@@ -263,3 +263,6 @@ def medoids(vectors: Float[Tensor, "V K D"], count: int) -> Int[Tensor, "V M"]:
 
 def _unit(vectors: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
     return normalize(vectors, dim=-1, eps=scores.LEAST_NORM)
+
+
+METHOD = Method(MsSlConfig, MsSl, objective, contrasts=True, profile=profile)

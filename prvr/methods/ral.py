@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from prvr.batch import Batch
 from prvr.config import check_above_zero
-from prvr.methods.contract import Contrast, Embeddings, Terms
+from prvr.methods.contract import Contrast, Embeddings, Method, Terms
 from prvr.methods.gmmformer import GmmFormer, GmmFormerConfig
 from prvr.methods.gmmformer import objective as gmmformer_objective
 from prvr.methods.gmmformer_v2 import GmmFormerV2, GmmFormerV2Config
@@ -199,3 +199,8 @@ def drawn(gaussian: Gaussian, proxies: int) -> Float[Tensor, "N K D"]:
 def proxy_scores(queries: Float[Tensor, "Q K D"], videos: Float[Tensor, "V K D"]) -> Float[Tensor, "Q V"]:
     """mean_k max_l <query's proxy k, video's proxy l>."""
     return torch.einsum("qkd,vld->qkvl", queries, videos).amax(3).mean(1)
+
+
+ON_GMMFORMER = Method(RalGmmFormerConfig, Ral, objective, contrasts=True)
+ON_GMMFORMER_V2 = Method(RalGmmFormerV2Config, Ral, objective, contrasts=True)
+ON_MS_SL = Method(RalMsSlConfig, Ral, objective, contrasts=True, profile=profile)

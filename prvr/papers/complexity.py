@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,14 +22,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from prvr.batch import Batch, Reading, TeacherBatch
+from prvr.config import from_dict, to_dict
 from prvr.device import open_device
 from prvr.errors import ModelError, SettingError
 from prvr.features.sources import Reads
 from prvr.files import write_json
-from prvr.methods import METHODS
 from prvr.methods import checkpoint as checkpoints
+from prvr.methods import open_method
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings, embed
+from prvr.methods.distiller import Distiller, uses_teacher
+from prvr.nn.distillation import Distillation
 from prvr.train.loop import Recipe
 from prvr.train.optimiser import BertAdam
 
@@ -104,11 +107,12 @@ def training_memory(recipe: Recipe, reads: Reads, *, sizes: StepSizes = StepSize
         SettingError: the method learns nothing, the device does not exist, or the step does not fit into its memory.
         ModelError: memory of the CPU on a system other than Linux.
     """
-    if METHODS[recipe.method].objective is None:
+    if open_method(recipe.method).objective is None:
         raise SettingError(f"{recipe.method} learns nothing, so it has no training step to measure")
     open_device(device)
     with tempfile.TemporaryDirectory(prefix="prvr-") as folder, torch.random.fork_rng(devices=[]):
-        checkpoints.save(checkpoints.build(recipe.method, recipe.settings, reads), Path(folder))
+        fresh = checkpoints.build(recipe.method, recipe.settings, reads)
+        checkpoints.save(replace(fresh, about={"distillation": to_dict(recipe.distillation)}), Path(folder))
         write_json(Path(folder) / SIZES, {"sizes": asdict(sizes), "device": device})
         command = [sys.executable, "-m", "prvr.papers.complexity", folder]
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
@@ -159,14 +163,17 @@ def _resident(field: str) -> int:
 
 def _steps(checkpoint: Checkpoint, sizes: StepSizes, device: torch.device) -> None:
     """Runs two training steps: in the second one the optimiser has its moments too."""
-    method, model = METHODS[checkpoint.method], checkpoint.model
+    model = checkpoint.model
     assert isinstance(model, nn.Module)
-    assert method.objective is not None
     model.to(device).train()
-    batch = _batch(model.reading, sizes, with_teacher=method.distils(checkpoint.settings)).to(device)
-    optimiser = BertAdam(model.parameters(), lr=1e-4, total_steps=None)
+    distillation = from_dict(Distillation, checkpoint.about.get("distillation", {}))
+    with_teacher = uses_teacher(distillation, checkpoint.method, checkpoint.settings)
+    columns = [sizes.teacher_columns] if with_teacher else []
+    distiller = Distiller(distillation, method=checkpoint.method, student=model, teacher_columns=columns).to(device)
+    batch = _batch(model.reading, sizes, with_teacher=with_teacher).to(device)
+    optimiser = BertAdam([*model.parameters(), *distiller.parameters()], lr=1e-4, total_steps=None)
     for _ in range(2):
-        terms = method.objective(model, *embed(model, batch), 0)
+        terms = distiller.objective(model, *embed(model, batch), 0)
         optimiser.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         optimiser.step()

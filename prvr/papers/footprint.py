@@ -12,15 +12,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from prvr.config import from_dict
 from prvr.datasets import Dataset
 from prvr.evaluate.charts import house_style, number_logarithmic
 from prvr.features import FeatureSet
 from prvr.files import write_picture
 from prvr.index.encode import add_videos, encode_queries
 from prvr.index.exact import ExactIndex
-from prvr.methods import METHODS
 from prvr.methods import checkpoint as checkpoints
+from prvr.methods import open_method
 from prvr.methods.checkpoint import Checkpoint, features_for
+from prvr.nn.distillation import Distillation
 from prvr.papers.complexity import StepSizes, complexity, training_memory
 from prvr.train.recipe import Recipe, Training
 from prvr.train.run_state import HISTORY
@@ -59,7 +61,7 @@ def footprint(model: Path, folders: Sequence[Path], *, features: Path, test: Dat
     feature_set = features_for(features, checkpoint)
     frames, words = _mean_lengths(test, feature_set)
     cost = complexity(_recipe(checkpoint), checkpoint.reads, frames=frames, words=words)
-    learns = METHODS[trained.method].objective is not None
+    learns = open_method(trained.method).objective is not None
     memory = None
     if learns:
         videos = trained.about["training"]["batch_videos"]
@@ -118,7 +120,8 @@ def draw_footprints(sums: Mapping[str, float], footprints: Mapping[str, Footprin
 
 
 def _recipe(checkpoint: Checkpoint) -> Recipe:
-    return Recipe(checkpoint.method, checkpoint.settings, Training())
+    distillation = from_dict(Distillation, checkpoint.about.get("distillation", {}))
+    return Recipe(checkpoint.method, checkpoint.settings, Training(), distillation)
 
 
 def _mean_lengths(dataset: Dataset, features: FeatureSet) -> tuple[int, int]:

@@ -22,30 +22,28 @@ from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint, features_for
 from prvr.methods.dual_encoding_hybrid import published_fusion
 from prvr.methods.zero_shot import ZeroShotConfig
-from prvr.nn.distillation import Distillation
 from prvr.papers.plan import Materials, Plan
 from prvr.papers.tables import Row
 from prvr.train.fusion import fuse
-from prvr.train.loop import Data, Recipe, changed, train_student
+from prvr.train.loop import Data, Recipe, train_student
 from prvr.train.presets import PRESETS, preset
+from prvr.train.recipe import change
 from prvr.train.run_state import BRANCH_SCORES, TEST_SCORES
-from prvr.train.similarities import Similarities, kept_similarities
+from prvr.train.similarities import Similarities, teacher_similarities
 
 Progress = Callable[[str, int, int], None]
 BESIDE_TEACHER, TRAIN_SCORES = "beside-teacher", "says"
 LATENT_SCORES, CONCEPT_SCORES, FUSED_SCORES = "test-latent.npz", "test-concepts.npz", "test-fused.npz"
 
 
-def recipe_of(row: Row, collection: str, changes: Sequence[str], *, teacher_columns: tuple[int, ...] = ()) -> Recipe:
+def recipe_of(row: Row, collection: str, changes: Sequence[str]) -> Recipe:
     """Returns the settings of a row on a data set: its preset, that of the data set if there is one, with its changes."""
     name = f"{row.base}/{collection}"
     start = preset(name if name in PRESETS else row.base)
     settings = {name: value for name, value in row.changes.items() if name in to_dict(start.settings)}
     distilled = {name: value for name, value in row.changes.items() if name not in settings}
-    if teacher_columns:
-        settings["teacher_columns"] = teacher_columns
-    distillation = replace(start.distillation or Distillation(), **distilled) if distilled else start.distillation
-    return changed(replace(start, settings=replace(start.settings, **settings), distillation=distillation), changes)
+    distillation = replace(start.distillation, **distilled)
+    return change(replace(start, settings=replace(start.settings, **settings), distillation=distillation), changes)
 
 
 def reweight_branches(checkpoint: Checkpoint, exploration_weight: float) -> Checkpoint:
@@ -80,9 +78,7 @@ class RowRun:
     def folder(self) -> Path:
         """The folder of the training run: OUT/runs/<row>-<hash of all that decides the result>/seed<n>."""
         recipe = self._recipe(0) if self.row.base else None
-        about: list[Any] = (
-            [to_dict(part) for part in (recipe.settings, recipe.training, recipe.distillation) if part] if recipe else []
-        )
+        about: list[Any] = [to_dict(part) for part in (recipe.settings, recipe.training, recipe.distillation)] if recipe else []
         materials = [
             self.plan.protocol,
             self.materials.collection,
@@ -173,15 +169,13 @@ class RowRun:
     def _score_train_split(self, on_progress: Progress) -> Similarities:
         """The row's scores on the train split, from which another row learns; trains the row first."""
         teacher = self._train(on_progress)
-        (similarities,) = kept_similarities(self.materials.features, [teacher], self.splits.train, out=self.folder / TRAIN_SCORES)
+        (similarities,) = teacher_similarities(
+            self.materials.features, [teacher], self.splits.train, out=self.folder / TRAIN_SCORES
+        )
         return similarities
 
     def _recipe(self, seed: int) -> Recipe:
-        widths: tuple[int, ...] = ()
-        if self.row.changes.get("distillation_target") == "feature":
-            frames = [teacher_features(self.materials.features, name)[0].frames for name in self._teacher_names()]
-            widths = tuple(map(columns, frames))
-        recipe = recipe_of(self.row, self.materials.collection, self.plan.changes, teacher_columns=widths)
+        recipe = recipe_of(self.row, self.materials.collection, self.plan.changes)
         if self.row.experts and hasattr(recipe.settings, "experts"):
             shelf = open_shelf(self.materials.features)
             experts = tuple(columns(shelf.frames(name)) for name in self._frames().split("+"))
@@ -193,7 +187,7 @@ class RowRun:
         if not self.row.base:
             return dict(self.row.changes)
         recipe = recipe_of(replace(self.row, changes={}), self.materials.collection, ())
-        defaults = {**to_dict(recipe.distillation or Distillation()), **to_dict(recipe.settings)}
+        defaults = {**to_dict(recipe.distillation), **to_dict(recipe.settings)}
         return {key: value for key, value in self.row.changes.items() if defaults[key] != value}
 
     def _teacher_runs(self) -> list[RowRun]:

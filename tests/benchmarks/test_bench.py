@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from commands import Answer
+from dl_dkd import taught
 from matplotlib.figure import Figure
 from torch import nn
 
@@ -29,8 +30,7 @@ from prvr.batch import Reading, collate, video_item
 from prvr.cpu import onednn_keeps_float32
 from prvr.errors import ModelError
 from prvr.evaluate.evaluation import correct_videos, evaluate_model
-from prvr.methods.contract import embed
-from prvr.methods.dl_dkd import DlDkd, objective
+from prvr.methods.dl_dkd import DlDkd
 from prvr.nn import scores
 from prvr.nn.layers import Dropout, Rows
 
@@ -56,7 +56,7 @@ def test_the_plain_objective_has_the_same_terms_and_gradients(epoch: int, full: 
     for way in ("ours", "plain"):
         model = student_without_dropout()
         torch.manual_seed(2)
-        its = objective(model, *embed(model, batch), epoch) if way == "ours" else plain.objective(model, batch, epoch)
+        its = taught(model, batch, epoch) if way == "ours" else plain.objective(model, batch, epoch)
         torch.stack(list(its.values())).sum().backward()
         terms.append({name: value.item() for name, value in its.items()})
         gradients.append({name: p.grad for name, p in model.named_parameters()})
@@ -71,7 +71,7 @@ def test_the_plain_objective_has_the_same_terms_and_gradients(epoch: int, full: 
 def test_our_step_multiplies_by_onednn_and_the_plain_step_by_default(monkeypatch: pytest.MonkeyPatch, seeded: None) -> None:
     monkeypatch.setattr(cpu, "onednn_is_faster", lambda: True)
     settings: dict[str, set[str]] = {}
-    for step in (OurStep(make_student(SMALL)), PlainStep(make_student(SMALL))):
+    for step in (OurStep(make_student(SMALL), teacher_columns=SMALL.teacher_columns), PlainStep(make_student(SMALL))):
         during = settings.setdefault(type(step).__name__, set())
         for module in step.model.modules():
             if isinstance(module, nn.Linear):
@@ -82,7 +82,11 @@ def test_our_step_multiplies_by_onednn_and_the_plain_step_by_default(monkeypatch
 
 @pytest.mark.usefixtures("either_product")
 def test_five_plain_steps_end_at_the_same_weights(seeded: None) -> None:
-    batch, ours, theirs = make_batch(SMALL), OurStep(student_without_dropout()), PlainStep(student_without_dropout())
+    batch, ours, theirs = (
+        make_batch(SMALL),
+        OurStep(student_without_dropout(), teacher_columns=SMALL.teacher_columns),
+        PlainStep(student_without_dropout()),
+    )
     for number in range(5):
         lines = []
         for contender in (ours, theirs):
@@ -212,7 +216,7 @@ def test_dropout_draws_anew_each_time_and_from_the_seed(seeded: None) -> None:
 
 
 def test_a_step_launches_few_kernels_and_never_waits() -> None:
-    batch, ours = make_batch(SMALL), OurStep(make_student(SMALL))
+    batch, ours = make_batch(SMALL), OurStep(make_student(SMALL), teacher_columns=SMALL.teacher_columns)
     ours.step(batch)
     launched = count_launches(lambda: ours.step(batch))
     assert launched.syncs == 0
@@ -221,7 +225,10 @@ def test_a_step_launches_few_kernels_and_never_waits() -> None:
 
 
 def test_a_step_needs_no_value_on_the_host() -> None:
-    batch, ours = make_batch(SMALL).to(torch.device("meta")), OurStep(make_student(SMALL).to("meta"))
+    batch, ours = (
+        make_batch(SMALL).to(torch.device("meta")),
+        OurStep(make_student(SMALL).to("meta"), teacher_columns=SMALL.teacher_columns),
+    )
     for _ in range(2):
         terms = ours.step(batch)
     assert all(term.is_meta for term in terms.values())
