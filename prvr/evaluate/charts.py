@@ -38,7 +38,7 @@ STYLE: dict[Any, Any] = {
     # A name may contain $, which is no formula; a point that lies on a straight line is a point.
     **dict.fromkeys(("text.parse_math", "path.simplify"), False),
     **{"font.size": 10.5, "legend.fontsize": 8, "lines.linewidth": LINE_WIDTH, "grid.color": LINE, "svg.fonttype": "none"},
-    "axes.prop_cycle": f"cycler(color={list(COLOURS)})",
+    **{"axes.prop_cycle": f"cycler(color={list(COLOURS)})", "figure.constrained_layout.wspace": 0.06},
 }
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -53,5 +53,5 @@ def draw_sweep(weights: Sequence[float], curves: Mapping[str, Mapping[str, Seque
         axes = figure.subplots()
         draw_lines(axes, drawn, x="weight of the second branch (β)", y="SumR on the test split")
         axes.set_title(title)
-        axes.legend()
+        figure.legend(loc="outside lower center", ncols=3)
         write_picture(path, figure)

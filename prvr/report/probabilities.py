@@ -76,7 +76,7 @@ def draw_risks(judged: Judged, path: Path) -> None:
         left.plot(probability, right, "o", color="C0")
         left.set_title(f"ECE {100 * figures.ece:.1f} % ({len(counts)} bins of about {round(float(np.mean(counts)))} hits)")
         curves = [Curve(name, coverage, values, style) for name, values, style in orders]
-        draw_lines(beside, curves, x="coverage: share of queries answered, the most probable first", y="share wrong")
+        draw_lines(beside, curves, x="coverage: share of queries answered", y="share wrong")
         beside.legend()
         for axes in (left, beside):
             axes.set(xlim=(0, 1), ylim=(0, 1))
