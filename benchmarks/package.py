@@ -60,12 +60,12 @@ def make_package(folder: Path, videos: int, queries: int, size: Size) -> Caption
 def pack_features(package: Path, out: Path, *, dtype: str) -> FeatureSet:
     """Packs a package's features as `prvr data convert` does, and opens them."""
     convert_package(package, out, dtype="float16" if dtype == "float16" else "float32")
-    return student_features(out, frames=FRAMES, words=WORDS, teachers=[TEACHER])[0]
+    return student_features(out, frames=FRAMES, words=WORDS, teachers=[TEACHER])
 
 
 def features_as_published(package: Path) -> FeatureSet:
     """Opens a package's features in their published files."""
-    return student_features(package, frames=FRAMES, words=WORDS, teachers=[TEACHER])[0]
+    return student_features(package, frames=FRAMES, words=WORDS, teachers=[TEACHER])
 
 
 def make_dataset(captions: Captions) -> Dataset:

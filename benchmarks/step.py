@@ -15,7 +15,7 @@ from benchmarks.counting import Launches, count_launches
 from benchmarks.measure import MIB, Line, Size, product_rate, take_turns
 from prvr.batch import Batch
 from prvr.cpu import fast_products
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.methods.contract import embed
 from prvr.methods.distiller import Distiller
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig
@@ -62,13 +62,13 @@ def step_lines(size: Size) -> list[Line]:
 
 def memory_lines(size: Size) -> list[Line]:
     """The peak memory of a step of DL-DKD and of DL-DKD++ in MiB, without padding, beside the published figure."""
-    reads = Reads(Source("frames", size.frame_columns), Source("words", size.word_columns))
+    sources = FeatureSources(Source("frames", size.frame_columns), Source("words", size.word_columns))
     sizes = StepSizes(size.videos, size.queries, size.frames, size.words, size.teacher_columns)
     lines = []
     settings = DlDkdConfig(hidden=size.hidden, max_frames=size.frames, max_words=size.words)
     for name in ("DL-DKD", "DL-DKD++"):
         recipe = replace(preset(f"{name.lower()}/tvr"), settings=settings)
-        peak = training_memory(recipe, reads, sizes=sizes, device=size.device) / MIB
+        peak = training_memory(recipe, sources, sizes=sizes, device=size.device) / MIB
         baseline = (PUBLISHED_MIB,) if (size.videos, size.frames) == (128, 128) and name == "DL-DKD" else ()
         lines.append(Line(f"memory of a training step, {name}", (peak,), baseline, unit="MiB", note="beside: as published"))
     return lines

@@ -29,7 +29,7 @@ from prvr.evaluate.evaluation import correct_videos, evaluate_model
 from prvr.evaluate.metrics import Retrieval, retrieval
 from prvr.features import FeatureSet, TeacherFeatures, columns
 from prvr.features.package import published_features
-from prvr.features.sources import Reads
+from prvr.features.sources import FeatureSources, Source
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
 
 SEEDS = (0, 1, 2)
@@ -55,7 +55,12 @@ def in_memory(given: FeatureSet, captions: tuple[prvr.Caption, ...]) -> FeatureS
     """The same features, read once: a fifth of an epoch goes into opening HDF5 keys otherwise."""
     ids = [caption.id for caption in captions]
     taught = [({v: t.frames[v] for v in t.frames}, {id: t.sentences[id] for id in ids}) for t in given.teachers]
-    return FeatureSet(given.frames, {id: given.text[id] for id in ids}, tuple(TeacherFeatures(*pair) for pair in taught))
+    return FeatureSet(
+        given.frames,
+        {id: given.text[id] for id in ids},
+        given.sources,
+        tuple(TeacherFeatures(*pair) for pair in taught),
+    )
 
 
 def figures(of: Retrieval) -> dict[str, float]:
@@ -70,12 +75,13 @@ def chance(dataset: prvr.Dataset, seed: int) -> dict[str, float]:
 
 def teacher_alone(dataset: prvr.Dataset, given: FeatureSet) -> dict[str, float]:
     frames, sentences = given.teachers[0].frames, given.teachers[0].sentences
-    model = ZeroShot(ZeroShotConfig(), frame_columns=columns(frames), word_columns=columns(sentences))
-    return figures(evaluate_model(model, dataset, FeatureSet(frames, sentences)).retrieval)
+    sources = FeatureSources(*(Source("clip_vit_b32", columns(side)) for side in (frames, sentences)))
+    model = ZeroShot(ZeroShotConfig(), frame_columns=sources.frames.columns, word_columns=sources.text.columns)
+    return figures(evaluate_model(model, dataset, FeatureSet(frames, sentences, sources)).retrieval)
 
 
 def students(
-    out: Path, seed: int, changes: list[str], *, whole: prvr.Dataset, test: prvr.Dataset, given: FeatureSet, reads: Reads
+    out: Path, seed: int, changes: list[str], *, whole: prvr.Dataset, test: prvr.Dataset, given: FeatureSet
 ) -> dict[str, dict[str, float]]:
     (train, dev), rows = carved(whole, seed), {}
     for name in STUDENTS:
@@ -83,7 +89,7 @@ def students(
         settings, training = prvr.override([recipe.settings, replace(recipe.training, seed=seed)], changes)
         run = out / f"seed{seed}" / "_".join([name, *changes])
         data = prvr.Data(train, dev, given)
-        best = prvr.train_student(run, prvr.Recipe(recipe.method, settings, training), reads=reads, data=data)
+        best = prvr.train_student(run, prvr.Recipe(recipe.method, settings, training), data=data)
         rows[name] = figures(evaluate_model(best.model, test, given).retrieval)
         rows[name] |= {"dev SumR": best.about["dev"]["sumr"], "epoch": best.about["epoch"] + 1}
         rows[name]["seconds"] = round(time.monotonic() - began)
@@ -99,11 +105,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     whole, test = (load(arguments.root, "montage", split) for split in ("train", "test"))
-    given, reads = published_features(arguments.root, "montage", visual_feature="i3d")
+    given = published_features(arguments.root, "montage", visual_feature="i3d")
     given = in_memory(given, whole.captions + test.captions)
     teacher, rows = teacher_alone(test, given), []
     for seed in SEEDS:
-        trained = students(arguments.out, seed, arguments.changes, whole=whole, test=test, given=given, reads=reads)
+        trained = students(arguments.out, seed, arguments.changes, whole=whole, test=test, given=given)
         rows.append({"chance": chance(test, seed), "zero-shot teacher": teacher, **trained})
     print("| | " + " | ".join(COLUMNS) + " |\n|---" + "|---" * len(COLUMNS) + "|")
     for name in rows[0]:

@@ -115,17 +115,17 @@ def one_seed(shared: Path, out: Path, seed: int, changes: list[str]) -> dict[str
     (words,) = (path.parent.name for path in features.glob("*/words"))
     everything = prvr.load_folder(folder, "all").video_ids
     train, dev, test = (replace(prvr.load_folder(folder, split), video_ids=everything) for split in ("train", "dev", "test"))
-    given, reads = prvr.teacher_features(features, "mobilenet_minilm")
-    teacher = ZeroShot(ZeroShotConfig(), frame_columns=reads.frames.columns, word_columns=reads.text.columns)
+    given = prvr.teacher_features(features, "mobilenet_minilm")
+    teacher = ZeroShot(ZeroShotConfig(), frame_columns=given.sources.frames.columns, word_columns=given.sources.text.columns)
     durations = {video: given.frames.info(video)["duration"] for video in test.video_ids}
     rows = {"chance": chance(test, durations, seed), "zero-shot teacher": figures(evaluate_model(teacher, test, given))}
-    given, reads = prvr.student_features(features, frames="mobilenet_v1_025", words=words, teachers=["mobilenet_minilm"])
+    given = prvr.student_features(features, frames="mobilenet_v1_025", words=words, teachers=["mobilenet_minilm"])
     data = prvr.Data(train, dev, given)
     for name in STUDENTS:
         recipe = prvr.preset(name)
         settings, training = prvr.override([recipe.settings, replace(recipe.training, seed=seed)], changes)
         run = out / f"seed{seed}" / "runs" / "_".join([name, *changes])
-        best = prvr.train_student(run, prvr.Recipe(recipe.method, settings, training), reads=reads, data=data)
+        best = prvr.train_student(run, prvr.Recipe(recipe.method, settings, training), data=data)
         rows[name] = figures(evaluate_model(best.model, test, given))
         rows[name]["dev SumR"], rows[name]["epoch"] = best.about["dev"]["sumr"], best.about["epoch"] + 1
     rows["(videos, captions)"] = {"videos": len(test.video_ids), "captions": len(test.captions)}

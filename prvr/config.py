@@ -1,4 +1,4 @@
-"""Settings as frozen dataclasses: to and from plain dictionaries, and `key=value` changes. Unknown keys are refused."""
+"""Settings as frozen dataclasses: conversion from and to dictionaries, and `key=value` changes. Unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ T = TypeVar("T")
 
 
 def to_dict(settings: Any) -> dict[str, Any]:
-    """The fields of a settings dataclass, ready for JSON."""
+    """The fields of a settings dataclass as a dictionary for JSON."""
     return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
 
 
 def from_dict(kind: type[T], values: dict[str, Any]) -> T:
-    """A settings dataclass from plain values, as JSON gives them.
+    """Makes a settings dataclass from plain values, as read from JSON.
 
     Raises:
-        SettingError: an unknown key (the nearest is suggested) or a value of the wrong type.
+        SettingError: a key is unknown (the message suggests the nearest) or a value has the wrong type.
     """
     types_ = typing.get_type_hints(kind)
     for name in values:
-        _known(name, types_)
+        _check_known(name, types_)
     return kind(**{name: _fit(name, value, types_[name]) for name, value in values.items()})
 
 
 def override(settings: Sequence[Any], assignments: Sequence[str]) -> list[Any]:
-    """Settings with `key=value` changes, each for the one among `settings` that has the key; all are made at once.
+    """Applies `key=value` changes to settings, each to the dataclass that has the key; all changes are applied together.
 
     Raises:
-        SettingError: no `=`, an unknown key (the nearest is suggested) or a value of the wrong type.
+        SettingError: `=` is missing, a key is unknown (the message suggests the nearest) or a value has the wrong type.
     """
     changes: list[dict[str, Any]] = [{} for _ in settings]
     every = {field.name for one in settings for field in dataclasses.fields(one)}
@@ -43,7 +43,7 @@ def override(settings: Sequence[Any], assignments: Sequence[str]) -> list[Any]:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise SettingError(f"{assignment!r} is not a setting; write key=value, for example lr=3e-4")
-        _known(name, every)
+        _check_known(name, every)
         for one, its in zip(settings, changes, strict=True):
             hints = typing.get_type_hints(type(one))
             if name in hints:
@@ -51,7 +51,7 @@ def override(settings: Sequence[Any], assignments: Sequence[str]) -> list[Any]:
     return [dataclasses.replace(one, **its) for one, its in zip(settings, changes, strict=True)]
 
 
-def _known(name: str, known: Collection[str]) -> None:
+def _check_known(name: str, known: Collection[str]) -> None:
     if name not in known:
         raise SettingError(f"unknown setting {name!r}; {nearest(name, known)}")
 
@@ -110,10 +110,10 @@ def _in_words(kind: Any) -> str:
 
 
 def check_above_zero(settings: Any, *names: str) -> None:
-    """Sees that these settings are above 0.
+    """Raises if one of these settings is not above 0.
 
     Raises:
-        SettingError: one is not.
+        SettingError: one is 0 or less.
     """
     for name in names:
         if getattr(settings, name) <= 0:
@@ -121,10 +121,10 @@ def check_above_zero(settings: Any, *names: str) -> None:
 
 
 def check_shares(settings: Any, *names: str) -> None:
-    """Sees that these settings are shares from 0 to 1.
+    """Raises if one of these settings is not a share from 0 to 1.
 
     Raises:
-        SettingError: one is not.
+        SettingError: one is outside of 0 to 1.
     """
     for name in names:
         if not 0 <= getattr(settings, name) <= 1:
@@ -132,10 +132,10 @@ def check_shares(settings: Any, *names: str) -> None:
 
 
 def check_heads(settings: Any) -> None:
-    """Sees that the heads of attention divide the hidden size.
+    """Raises if the attention heads do not divide the hidden size.
 
     Raises:
-        SettingError: they do not.
+        SettingError: the hidden size is not a multiple of the heads.
     """
     hidden, heads = settings.hidden, settings.heads
     if hidden % heads:

@@ -15,7 +15,7 @@ from commands import Prvr
 from tiny_folder import make_folder
 
 import prvr
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.methods import METHODS, open_method
 from prvr.methods import checkpoint as checkpoints
 from prvr.nn.distillation import Distillation
@@ -59,6 +59,8 @@ def test_the_python_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.chdir(place)
     _shorten(monkeypatch)
     own, published = blocks("python")
+    # What a newcomer has to type after `import prvr`.
+    assert max(sum(map(bool, block.splitlines())) - 1 for block in (own, published)) <= 8
     exec(compile(own, "README.md", "exec"), {})
     assert len(capsys.readouterr().out.splitlines()) == 1 + 5
     exec(compile(published, "README.md", "exec"), {})
@@ -106,7 +108,7 @@ def test_every_public_name_is_there() -> None:
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_every_preset_builds(name: str) -> None:
     recipe = presets.preset(name)
-    reads = Reads(Source("frames", 20), Source("words", 12))
+    reads = FeatureSources(Source("frames", 20), Source("words", 12))
     model = checkpoints.build(recipe.method, recipe.settings, reads).model
     assert model.embedding_fields
 
@@ -115,7 +117,7 @@ def test_the_published_sizes() -> None:
     # spec/dl-dkd 2.3: 5,755,392 parameters on TVR (3072 and 768 columns), 4,371,968 on the others (1024 and 1024).
     for name, frames, words, expected in (("tvr", 3072, 768, 5_755_392), ("activitynet", 1024, 1024, 4_371_968)):
         recipe = presets.preset(f"dl-dkd++/{name}")
-        reads = Reads(Source("frames", frames), Source("words", words))
+        reads = FeatureSources(Source("frames", frames), Source("words", words))
         model = checkpoints.build(recipe.method, recipe.settings, reads).model
         assert sum(p.numel() for p in model.parameters()) == expected
         assert len(list(model.parameters())) == 74

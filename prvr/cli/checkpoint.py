@@ -1,4 +1,4 @@
-"""`prvr checkpoint ...`: checkpoints that were made elsewhere."""
+"""`prvr checkpoint ...`: checkpoints of other programs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ import typer
 
 from prvr.cli.terminal import Json, app, show
 
-checkpoint = typer.Typer(
-    name="checkpoint",
-    help="Checkpoints that were made elsewhere.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+HELP = "Checkpoints of other programs."
+checkpoint = typer.Typer(name="checkpoint", help=HELP, no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(checkpoint)
 
 
@@ -22,22 +18,22 @@ app.add_typer(checkpoint)
 def import_(
     model: Annotated[Path, typer.Argument(help="A model.ckpt that the authors of DL-DKD or DL-DKD++ published.")],
     out: Annotated[Path, typer.Argument(help="Folder of the imported checkpoint.")],
-    visual_feature: Annotated[str, typer.Option(help="What its frames are called in the package: i3d_resnet for TVR, i3d ...")],
-    preset: Annotated[str, typer.Option(help="Where settings come from that the file does not tell; none changes a score.")] = "",
+    visual_feature: Annotated[str, typer.Option(help="Name of its frames in the package: i3d_resnet for TVR, i3d ...")],
+    preset: Annotated[str, typer.Option(help="Preset for settings that the file lacks; none of them changes a score.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Turn a published checkpoint into one of ours. No code in the file is run; a file that names any is refused."""
+    """Convert a published checkpoint. No code in the file is run; a file that contains code is refused."""
     from torch import nn
 
     from prvr.papers.authors import import_checkpoint
 
-    done = import_checkpoint(model, out, visual_feature=visual_feature, preset_name=preset)
-    made = done.checkpoint
+    imported = import_checkpoint(model, out, visual_feature=visual_feature, preset_name=preset)
+    made = imported.checkpoint
     assert isinstance(made.model, nn.Module)
     parameters = sum(parameter.numel() for parameter in made.model.parameters())
-    reads = " and ".join(f"{source.name} ({source.columns} columns)" for source in (made.reads.frames, made.reads.text))
+    reads = " and ".join(f"{source.name} ({source.columns} columns)" for source in (made.sources.frames, made.sources.text))
     lines = [f"{out}: {made.method}, {' + '.join(made.settings.branches)}, {parameters:,} parameters; it reads {reads}"]
-    if done.left_out:
-        lines.append(f"left out, because no score depends on them: {', '.join(done.left_out)}")
+    if imported.left_out:
+        lines.append(f"left out, because no score depends on them: {', '.join(imported.left_out)}")
     value = {"checkpoint": str(out), "fingerprint": made.fingerprint, "parameters": parameters, **made.about}
     show(as_json, value, lines)

@@ -1,35 +1,28 @@
-"""`prvr data ...`: packages of features and annotations, before anything is trained on them."""
+"""`prvr data ...`: feature packages and packed features."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from prvr.cli.terminal import Json, app, progress, show
+from prvr.cli.terminal import Json, app, progress, show, show_extractions
 
-if TYPE_CHECKING:
-    from prvr.features.package_check import FileReport, PackageReport, SplitReport
-
-data = typer.Typer(
-    name="data",
-    help="Feature packages: see that they are whole, and pack them for training.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+HELP = "Feature packages: check them, and pack them for training."
+data = typer.Typer(name="data", help=HELP, no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data)
 
 
 @data.command(epilog="Example: prvr data check packages")
 def check(
-    root: Annotated[Path, typer.Argument(help="Folder of packages, or of one: with FeatureData and TextData.")],
-    thorough: Annotated[bool, typer.Option("--thorough", help="Read every item, not a sample of each file.")] = False,
+    root: Annotated[Path, typer.Argument(help="Folder of packages, or a package: with FeatureData and TextData.")],
+    thorough: Annotated[bool, typer.Option("--thorough", help="Read every item instead of a sample of each file.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what is in published packages, what does not fit, and what they can be used for.
+    """List the contents of published packages, what does not fit, and what they can be used for.
 
-    Exit status 1 if none of them can be used for anything.
+    Exit status 1 if no package can be used for anything.
     """
     from prvr.features.package_check import SAMPLE, check_package, find_packages
 
@@ -37,36 +30,56 @@ def check(
         reports = [
             check_package(path, most=None if thorough else SAMPLE, on_progress=on_progress) for path in find_packages(root)
         ]
-    show(as_json, [report.as_dict() for report in reports], [line for report in reports for line in _lines(report)])
+    show(as_json, [report.as_dict() for report in reports], reports)
     if not any(use.possible for report in reports for use in report.uses.values()):
         raise typer.Exit(1)
 
 
-def _lines(report: PackageReport) -> list[str]:
-    lines = [f"{report.path.name}  ({report.path})"]
-    lines += [f"  {split}: {_split(about)}" for split, about in report.splits.items()]
-    for file in report.files:
-        lines += [f"  {file.file}: {file.columns} columns, {file.items:,} {file.of}" if file.items else f"  {file.file}"]
-        lines += [f"    {remark}" for remark in _remarks(file)]
-    return lines + [f"  {name}: {'yes, ' if use.possible else 'no; '}{use.why}" for name, use in report.uses.items()]
+@data.command(epilog="Example: prvr data convert packages/tvr features/tvr --dtype float16")
+def convert(
+    package: Annotated[Path, typer.Argument(help="Folder of a published package.", metavar="ROOT/COLLECTION")],
+    out: Annotated[Path, typer.Argument(help="Folder of the packed features; an interrupted command continues.")],
+    visual_feature: Annotated[list[str] | None, typer.Option(help="Name in FeatureData; repeatable.", show_default="all")] = None,
+    dtype: Annotated[str, typer.Option(help="float32 keeps the numbers of the package, float16 halves the size.")] = "float32",
+    frames: Annotated[int, typer.Option(help="Longer videos are sampled to this number of frames.", min=1)] = 128,
+    words: Annotated[int, typer.Option(help="Number of words of a caption that are kept.", min=1)] = 30,
+    whole: Annotated[bool, typer.Option("--whole", help="Keep all rows as they are, not sampled, cut or scaled.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Pack a published feature package for training: sampled and normalised once, read without copies."""
+    from prvr.extract.convert import Sampling, convert_package
+    from prvr.features import as_dtype
+
+    sampling, kind = None if whole else Sampling(frames, words), as_dtype(dtype)
+    with progress() as tell:
+        done = convert_package(
+            package, out, visual_features=visual_feature or (), sampling=sampling, dtype=kind, on_progress=tell
+        )
+    show_extractions(as_json, out, done, verb="converted")
 
 
-def _split(about: SplitReport) -> str:
-    if about.problem:
-        return about.problem
-    counts = f"{about.videos:,} videos, {about.captions:,} captions"
-    if about.as_published is None:
-        return counts
-    return f"{counts}, {'as published: ' if about.as_published else 'NOT as published: '}{about.published}"
+@data.command(epilog="Example: prvr data verify features/tvr")
+def verify(
+    features: Annotated[Path, typer.Argument(help="A packed folder, or a folder of them.")],
+    as_json: Json = False,
+) -> None:
+    """Check packed features against their checksums."""
+    from prvr.features.verify import verify as run
+
+    with progress() as on_progress:
+        each = run(features, on_progress)
+    show(as_json, {"features": str(features), "verified": each}, [f"{name}: {count} items" for name, count in each.items()])
 
 
-def _remarks(file: FileReport) -> list[str]:
-    remarks = [file.problem] if file.problem else []
-    remarks += [f"lacks {len(ids):,} {file.of} of {split}, {ids[0]} first" for split, ids in (file.lacking or {}).items() if ids]
-    if file.unused:
-        remarks.append(f"{file.unused:,} {file.of} are in no split")
-    if file.repeated:
-        remarks.append(f"{len(file.repeated):,} names stand twice, {file.repeated[0]} first; the last one counts")
-    if file.looked_at < file.items:
-        remarks.append(f"{file.looked_at:,} of {file.items:,} {file.of} were read; --thorough reads all")
-    return remarks
+@data.command(epilog="Example: prvr data export features/tvr/i3d_resnet/frames i3d_resnet.hdf5")
+def export(
+    features: Annotated[Path, typer.Argument(help="A packed folder, such as FEATURES/NAME/frames.")],
+    file: Annotated[Path, typer.Argument(help="The HDF5 file to write.")],
+    as_json: Json = False,
+) -> None:
+    """Write packed features as an HDF5 file, a key per video or caption."""
+    from prvr.features.export import export_hdf5
+
+    with progress() as on_progress:
+        count = export_hdf5(features, file, on_progress)
+    show(as_json, {"file": str(file), "items": count}, [f"{file}: {count} items"])

@@ -1,4 +1,4 @@
-"""`prvr evaluate`: of a model on a data set, or of a run that was kept."""
+"""`prvr evaluate`: the figures of a model on a split. `prvr score`: the figures of saved scores."""
 
 from __future__ import annotations
 
@@ -9,230 +9,155 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prvr.cli.figures import report
-from prvr.cli.terminal import Device, Json, Parts, app, show, warn
+from prvr.cli.terminal import Annotations, Device, Features, Json, Parts, app, show, warn
 from prvr.errors import SettingError
 
 if TYPE_CHECKING:
-    from prvr.datasets import Dataset
-    from prvr.evaluate.runs import Run
+    from prvr.evaluate.figures import ScoreFigures
     from prvr.features import FeatureSet
     from prvr.methods.checkpoint import Checkpoint
 
-# Below the name of its first argument, for a file that is not there.
-RUN_SUFFIXES = (".npz", ".npy", ".trec", ".run")
+# Files with these suffixes are scores, even where they do not exist.
+SCORE_SUFFIXES = (".npz", ".npy", ".trec", ".run")
+MOVED = ("--truth", "--queries", "--gallery", "--calibrate", "--risks", "--trec", "--depth")
 
-Ties = Annotated[str, typer.Option(help="Where tied videos stand: pessimistic (wrong ones first), optimistic or mean.")]
+
+def _refuse_scores(data: Path) -> Path:
+    if data.is_file() or data.suffix in SCORE_SUFFIXES:
+        raise SettingError(f"{data} is a file, not a data set; the figures of saved scores are counted by: prvr score {data}")
+    return data
+
+
+def _refuse_moved_options(value: str) -> str:
+    if value:
+        raise SettingError(
+            f"{', '.join(MOVED[:-2])} and {MOVED[-2]} are options of prvr score; first save the scores: "
+            "prvr evaluate DATA FEATURES --save SCORES.npz, then: prvr score SCORES.npz"
+        )
+    return value
+
+
+Ties = Annotated[str, typer.Option(help="Places of tied videos: pessimistic (wrong ones first), optimistic or mean.")]
 Truth = Annotated[Path | None, typer.Option(help="Correct videos: qrels, a caption list, captions or annotations as JSON lines.")]
-Queries = Annotated[Path | None, typer.Option(help="Of a score matrix: ids of its rows, one a line.")]
-Gallery = Annotated[Path | None, typer.Option(help="Of a score matrix or TREC run: ids of all videos, one a line.")]
+Queries = Annotated[Path | None, typer.Option(help="For a score matrix: ids of its rows, one a line.")]
+Gallery = Annotated[Path | None, typer.Option(help="For a score matrix or TREC file: ids of all videos, one a line.")]
+Also = Annotated[Path | None, typer.Option(help="Further correct videos: published labels, *.gt.jsonl or their zip.")]
+Groups = Annotated[bool, typer.Option("--groups", help="Also by moment-to-video ratio, length and kind.")]
+VideoToText = Annotated[bool, typer.Option("--video-to-text", help="Also of the captions that each video finds.")]
+Save = Annotated[Path | None, typer.Option(help="Save the scores, for prvr score, compare and report: SCORES.npz.")]
 
 
 @app.command(epilog="Example: prvr evaluate videos features --model run --split test")
 def evaluate(
-    videos: Annotated[
-        Path,
-        typer.Argument(help="Data set, a folder or a package; or a run: .npz, score matrix, TREC.", metavar="DATA|RUN"),
-    ],
-    features: Annotated[Path | None, typer.Argument(help="Folder of its features, or a package; none for a run.")] = None,
+    data: Annotated[Path, typer.Argument(help="Folder of videos with captions.jsonl, or a package.", callback=_refuse_scores)],
+    features: Features,
     model: Annotated[Path | None, typer.Option(help="Folder of a run.")] = None,
-    zero_shot: Annotated[str, typer.Option(help="Instead of a run: the teacher alone, by its name below FEATURES.")] = "",
-    parts: Parts = "",
-    split: Annotated[str | None, typer.Option(help="train, dev, test (if not said) or all.")] = None,
-    split_seed: Annotated[int | None, typer.Option(help="Of the division into splits; by default the run's.")] = None,
-    annotations: Annotated[Path | None, typer.Option(help="Of a package: folder of the original annotation files.")] = None,
-    truth: Truth = None,
-    also: Annotated[Path | None, typer.Option(help="Further correct videos: published labels, *.gt.jsonl or their zip.")] = None,
-    queries: Queries = None,
-    gallery: Gallery = None,
+    zero_shot: Annotated[str, typer.Option(help="Instead of --model: the teacher alone, by its name in FEATURES.")] = "",
+    parts: Parts = "frames",
+    split: Annotated[str, typer.Option(help="train, dev, test or all.")] = "test",
+    split_seed: Annotated[int | None, typer.Option(help="Seed of the splits.", show_default="that of the run, or 0")] = None,
+    annotations: Annotations = None,
+    also: Also = None,
     ties: Ties = "pessimistic",
-    groups: Annotated[bool, typer.Option("--groups", help="Also by moment-to-video ratio, length and kind.")] = False,
-    video_to_text: Annotated[bool, typer.Option("--video-to-text", help="Also find captions by videos.")] = False,
-    calibrate: Annotated[
-        Path | None, typer.Option(help="Fit probabilities on this run, of another split; by default the model's own are used.")
-    ] = None,
-    risks: Annotated[Path | None, typer.Option(help="Picture of how right the probabilities are: FILE.png.")] = None,
-    save: Annotated[Path | None, typer.Option(help="Keep the scores with all that is known: RUN.npz.")] = None,
-    trec: Annotated[Path | None, typer.Option(help="Write the ranking in TREC's format, and FILE.qrels beside it.")] = None,
-    depth: Annotated[int | None, typer.Option(help="With --trec: videos per query; 1000 if not said.", min=1)] = None,
+    groups: Groups = False,
+    video_to_text: VideoToText = False,
+    save: Save = None,
+    moved: Annotated[str, typer.Option(*MOVED, hidden=True, callback=_refuse_moved_options)] = "",
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Retrieve a split's videos by its captions, and count: R@k, SumR, median rank, and moments where spans are given."""
-    if depth is not None and trec is None:
-        raise SettingError(f"--depth {depth} says how many videos --trec writes; name that file, too: --trec FILE")
-    if videos.is_file() or videos.suffix in RUN_SUFFIXES:
-        _refuse(videos, features=features, model=model, zero_shot=zero_shot, parts=parts, split=split)
-        _refuse(videos, split_seed=split_seed, annotations=annotations)
-        run, notes = _read(videos, truth=truth, also=also, queries=queries, gallery=gallery)
-    else:
-        _refuse(videos, queries=queries, gallery=gallery)
-        if truth is not None and also is not None:
-            raise SettingError(f"--truth {truth} replaces the correct videos that --also {also} adds to; leave one of them out")
-        run, notes = _answered(
-            videos,
-            features,
-            model,
-            zero_shot,
-            parts=parts,
-            split=split or "test",
-            split_seed=split_seed,
-            annotations=annotations,
-            also=also,
-            device=device,
-        )
-        run = _with_truth(run, truth)
-    if calibrate is not None:
-        run = _calibrated(run, calibrate)
-    _see_what_is_known(run, videos, groups=groups, risks=risks)
-    value, lines = report(run, ties=ties, groups=groups, backwards=video_to_text)
-    if "labelled" in notes:
-        lines.insert(-1, f"{notes['labelled']} of {len(run.queries)} queries are labelled in {also}")
-    _write(run, save=save, trec=trec, depth=depth, risks=risks)
-    show(as_json, value | notes, lines)
-
-
-def _answered(
-    videos: Path,
-    features: Path | None,
-    model: Path | None,
-    zero_shot: str,
-    *,
-    parts: str,
-    split: str,
-    split_seed: int | None,
-    annotations: Path | None,
-    also: Path | None,
-    device: str,
-) -> tuple[Run, dict[str, Any]]:
-    """What the model that was named answers, and how many captions are labelled."""
-    from prvr.datasets.positives import labelled
+    """Retrieve a split's videos by its captions, and count: R@k, SumR, median rank, and moments if spans are annotated."""
+    from prvr.datasets.positives import add_labels
     from prvr.datasets.splits import open_split
+    from prvr.evaluate.evaluation import score_checkpoint, split_seed_of
+    from prvr.evaluate.figures import count_figures
+    from prvr.evaluate.saved_scores import save_scores
 
-    if features is None:
-        raise SettingError(f"{videos} is no run; for a folder of videos name its features, too: prvr evaluate {videos} FEATURES")
-    checkpoint, given = _model_and_features(features, model, zero_shot, parts=parts)
-    dataset: Dataset = open_split(videos, split, seed=_split_seed(checkpoint, split_seed), annotations=annotations)
-    notes = {}
+    checkpoint, given = _model_and_features(features, model, zero_shot, parts)
+    dataset = open_split(data, split, seed=split_seed_of(checkpoint, split_seed), annotations=annotations)
+    notes: dict[str, Any] = {}
     if also is not None:
-        dataset, notes["labelled"] = labelled(dataset, also)
+        dataset, notes["labelled"] = add_labels(dataset, also)
     system = zero_shot or (model.resolve().name if model is not None else "")
-    return asked(checkpoint, dataset, given, system=system, device=device), notes
+    saved = score_checkpoint(checkpoint, dataset, given, system=system, device=device)
+    figures = count_figures(saved, ties=ties, groups=groups, video_to_text=video_to_text)
+    if save is not None:
+        save_scores(saved, save)
+    _show(as_json, figures, notes, also)
 
 
-def asked(checkpoint: Checkpoint, dataset: Dataset, features: FeatureSet, *, system: str, device: str) -> Run:
-    """What a model answers to a data set's captions."""
-    from prvr.evaluate.evaluation import evaluate_model, protocol_of, run_of
-    from prvr.methods.checkpoint import to_device
-
-    result = evaluate_model(to_device(checkpoint, device).model, dataset, features)
-    protocol, seed = protocol_of(checkpoint, dataset.split), checkpoint.about.get("training", {}).get("seed")
-    return run_of(result, dataset, system=system, protocol=protocol, seed=seed, calibration=checkpoint.calibration)
-
-
-def warn_of_joined(path: Path, joined: Sequence[str]) -> None:
-    """A line on stderr where a TREC run names videos that nobody asks for, and nobody said the gallery."""
-    if joined:
-        told = f"{len(joined)} of its videos are correct for no query of the truth, {joined[0]!r} first, and join the gallery"
-        warn({str(path): f"{told}; say which videos there are: --gallery FILE"})
-
-
-def _read(
-    path: Path, *, truth: Path | None, also: Path | None, queries: Path | None, gallery: Path | None
-) -> tuple[Run, dict[str, Any]]:
-    """A run from a file, and what one should know of it."""
-    from prvr.evaluate.runs.forms import NEEDLESS, form_of, read_run
-    from prvr.evaluate.runs.truth import with_labels
-
-    ids = {name: file for name, file in (("queries", queries), ("gallery", gallery)) if file is not None}
-    if ids:
-        needless = NEEDLESS[form_of(path)]
-        _refuse(path, **{name: file for name, file in ids.items() if name in needless})
-    run, joined = read_run(path, truth=truth, **ids)
-    warn_of_joined(path, joined)
-    notes: dict[str, Any] = {"joined_gallery": {"videos": len(joined), "first": joined[0]}} if joined else {}
-    if also is not None:
-        run, notes["labelled"] = with_labels(run, also)
-    return run, notes
-
-
-def _with_truth(run: Run, truth: Path | None) -> Run:
-    from prvr.evaluate.runs.truth import read_truth, with_truth
-
-    return run if truth is None else with_truth(run, read_truth(truth))
-
-
-def _calibrated(run: Run, path: Path) -> Run:
-    """The run with probabilities that are fitted on another one."""
-    from prvr.evaluate.runs import load_run
-    from prvr.methods.calibration import fitted
-
-    held_out = load_run(path)
-    same = sorted(set(held_out.queries) & set(run.queries))
-    if same:
-        raise SettingError(
-            f"{path} answers the same queries ({same[0]!r} first); probabilities are fitted on those of another split, dev"
-        )
-    return replace(run, calibration=fitted(held_out.scores, held_out.correct, split=held_out.split, name=path.name))
-
-
-def _see_what_is_known(run: Run, videos: Path, *, groups: bool, risks: Path | None) -> None:
-    """What is wanted of a run that does not know it is an error, not silence."""
-    if risks is not None and run.calibration is None:
-        raise SettingError("this run has no probabilities to draw; fit them on a run of another split: --calibrate DEV.npz")
-    if groups and run.facts.ratios is None and run.facts.lengths is None and run.facts.kinds is None:
-        raise SettingError(
-            f"nothing is known of the queries of {videos} to group them by; give a --truth of JSON lines with start, end and "
-            "duration, or with kind"
-        )
-
-
-def _write(run: Run, *, save: Path | None, trec: Path | None, depth: int | None, risks: Path | None) -> None:
-    from prvr.evaluate.reliability import judge
-    from prvr.evaluate.runs import save_run
-    from prvr.evaluate.runs.foreign import DEPTH, write_qrels, write_trec
+@app.command(epilog="Example: prvr score ours.npz --groups --ties mean")
+def score(
+    scores: Annotated[Path, typer.Argument(help="Scores of prvr evaluate --save, a TREC ranking, or a score matrix.")],
+    truth: Truth = None,
+    also: Also = None,
+    queries: Queries = None,
+    gallery: Gallery = None,
+    ties: Ties = "pessimistic",
+    groups: Groups = False,
+    video_to_text: VideoToText = False,
+    calibrate: Annotated[Path | None, typer.Option(help="Fit probabilities on these scores of another split: DEV.npz.")] = None,
+    risks: Annotated[Path | None, typer.Option(help="Draw how reliable the probabilities are: FILE.png.")] = None,
+    save: Save = None,
+    trec: Annotated[Path | None, typer.Option(help="Write the ranking in TREC's format, and FILE.qrels.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Count the figures of saved scores, or of another program's scores."""
+    from prvr.evaluate.figures import count_figures
+    from prvr.evaluate.reliability import calibration_from_scores
+    from prvr.evaluate.saved_scores import save_scores
+    from prvr.evaluate.saved_scores.foreign import write_qrels, write_trec
+    from prvr.evaluate.saved_scores.forms import NEEDLESS, form_of, open_scores
+    from prvr.evaluate.saved_scores.truth import with_labels
     from prvr.report.probabilities import draw_risks
 
-    if risks is not None and run.calibration is not None:
-        draw_risks(judge(run.calibration, run.scores, run.correct), risks)
-
+    for name, file in (("queries", queries), ("gallery", gallery)):
+        if file is not None and name in NEEDLESS[form_of(scores)]:
+            raise SettingError(f"--{name} {file} is not for {scores}, which has these ids; leave it out")
+    saved, added = open_scores(scores, truth=truth, queries=queries, gallery=gallery)
+    warn_of_extra_videos(scores, added)
+    notes: dict[str, Any] = {"joined_gallery": {"videos": len(added), "first": added[0]}} if added else {}
+    if also is not None:
+        saved, notes["labelled"] = with_labels(saved, also)
+    if calibrate is not None:
+        saved = replace(saved, calibration=calibration_from_scores(calibrate, other_than=saved.queries))
+    if risks is not None and saved.calibration is None:
+        raise SettingError("these scores have no probabilities to draw; fit them on scores of another split: --calibrate DEV.npz")
+    figures = count_figures(saved, ties=ties, groups=groups, video_to_text=video_to_text)
+    if risks is not None and figures.judged is not None:
+        draw_risks(figures.judged, risks)
     if trec is not None:
-        write_trec(run, trec, depth=depth or DEPTH)
-        write_qrels(run, trec.with_name(trec.name + ".qrels"))
+        write_trec(saved, trec)
+        write_qrels(saved, trec.with_name(trec.name + ".qrels"))
     if save is not None:
-        save_run(run, save)
+        save_scores(saved, save)
+    _show(as_json, figures, notes, also)
 
 
-def _refuse(first: Path, **options: object) -> None:
-    """Options that say nothing where they stand are errors, not silence."""
-    kind = "a folder of videos" if first.is_dir() else "a run"
-    for name, value in options.items():
-        if value not in (None, ""):
-            raise SettingError(f"{name.replace('_', '-')} {value} is not for {kind} such as {first}; leave it out")
+def warn_of_extra_videos(path: Path, added: Sequence[str]) -> None:
+    """Warns of videos in a TREC file that were added to the gallery, which has no list of its own."""
+    if added:
+        text = f"{len(added)} of its videos are correct for no query of the truth, {added[0]!r} first, and join the gallery"
+        warn({str(path): f"{text}; list all videos with --gallery FILE"})
 
 
-def _model_and_features(features: Path, model: Path | None, zero_shot: str, *, parts: str) -> tuple[Checkpoint, FeatureSet]:
-    from prvr.config import from_dict
+def _show(as_json: bool, figures: ScoreFigures, notes: dict[str, Any], also: Path | None) -> None:
+    lines = str(figures).splitlines()
+    if "labelled" in notes:
+        lines.insert(-1, f"{notes['labelled']} of {figures.retrieval.queries} queries are labelled in {also}")
+    show(as_json, figures.as_dict() | notes, lines)
+
+
+def _model_and_features(features: Path, model: Path | None, zero_shot: str, parts: str) -> tuple[Checkpoint, FeatureSet]:
     from prvr.features.shelf import teacher_features
-    from prvr.methods import checkpoint as checkpoints
-    from prvr.methods.checkpoint import features_for
-    from prvr.methods.zero_shot import ZeroShotConfig
+    from prvr.methods.checkpoint import features_for, load, zero_shot_checkpoint
 
     if (model is None) == (not zero_shot):
-        raise SettingError("say which model: --model RUN for a trained student, or --zero-shot NAME for the teacher alone")
-    if model is not None:
-        if parts:
-            raise SettingError(f"--parts {parts} is for --zero-shot; a trained model is compared as in training")
-        checkpoint = checkpoints.load(model)
-        return checkpoint, features_for(features, checkpoint)
-    given, reads = teacher_features(features, zero_shot)
-    settings = from_dict(ZeroShotConfig, {"parts": parts or "frames"})
-    return checkpoints.build("zero_shot", settings, reads), given
-
-
-def _split_seed(checkpoint: Checkpoint, wanted: int | None) -> int:
-    """The seed that the run's splits were drawn with: with another one, some of its training videos would be tested on."""
-    trained = checkpoint.about.get("split_seed")
-    if trained is not None and wanted not in (None, trained):
-        raise SettingError(f"this run was trained with --split-seed {trained}, not {wanted}; leave the option out")
-    return trained if trained is not None else wanted or 0
+        raise SettingError("name one model: --model RUN for a trained student, or --zero-shot NAME for the teacher alone")
+    if model is None:
+        given = teacher_features(features, zero_shot)
+        return zero_shot_checkpoint(given, parts=parts), given
+    if parts != "frames":
+        raise SettingError(f"--parts {parts} is for --zero-shot; a trained model is compared as in training")
+    checkpoint = load(model)
+    return checkpoint, features_for(features, checkpoint)

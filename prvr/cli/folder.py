@@ -1,4 +1,4 @@
-"""The verbs extract and demo."""
+"""`prvr extract` and `prvr demo`."""
 
 from __future__ import annotations
 
@@ -18,17 +18,13 @@ def extract(
     encoder: Annotated[list[str], typer.Option(help="Encoder of frames, by folder or Hugging Face name; repeatable.")],
     words: Annotated[list[str] | None, typer.Option(help="Encoder of words, for the captions; repeatable.")] = None,
     rate: Rate = 1.0,
-    batch_size: Annotated[int, typer.Option(help="Frames encoded at once.", min=1)] = 32,
+    batch_size: Annotated[int, typer.Option(help="Number of frames encoded together.", min=1)] = 32,
     device: Device = "cpu",
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that share the videos; with --ray, on the cluster.", min=1)
-    ] = None,
-    ray: Annotated[
-        str | None, typer.Option(help="Ray cluster that does it: HOST:PORT, auto, or local.", metavar="ADDRESS")
-    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that share the videos, here or with --ray.", min=1)] = None,
+    ray: Annotated[str | None, typer.Option(help="Ray cluster to use: HOST:PORT, auto, or local.", metavar="ADDRESS")] = None,
     as_json: Json = False,
 ) -> None:
-    """Turn videos, and captions if there are any, into features on disk. A second run does only what changed."""
+    """Turn videos, and captions if there are any, into features on disk. A second call processes only what changed."""
     from prvr.extract.folder import extract_folder
 
     with progress() as on_progress:
@@ -49,7 +45,7 @@ def extract(
 
 @app.command(epilog="Example: prvr demo demo")
 def demo(
-    out: Annotated[Path, typer.Argument(help="Folder of the demo; a demo that was cut off goes on.")] = Path("demo"),
+    out: Annotated[Path, typer.Argument(help="Folder of the demo; an interrupted demo continues.")] = Path("demo"),
     as_json: Json = False,
 ) -> None:
     """Run the main job on a small world of rendered videos: render, teach, train, evaluate, index, search, report."""

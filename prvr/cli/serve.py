@@ -1,4 +1,4 @@
-"""The verb that puts an index on the network: serve."""
+"""`prvr serve`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ GIBIBYTE = 1 << 30
 
 @app.command(epilog="Example: prvr serve gallery --port 8000")
 def serve(
-    path: Annotated[str, typer.Argument(help="Folder of the index, or of the videos that it is kept in.", metavar="INDEX")],
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines ask, too.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
+    path: Annotated[str, typer.Argument(help="Folder of the index, or of the videos that contain it.", metavar="INDEX")],
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is open to other machines.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,
     token: Annotated[
-        str, typer.Option(help="Who sends it may add and delete videos; without one, nobody may.", envvar="PRVR_TOKEN")
+        str, typer.Option(help="Secret that allows adding and deleting videos; without it, both are off.", envvar="PRVR_TOKEN")
     ] = "",
-    upload_limit: Annotated[float, typer.Option(help="Of one upload, in GiB.", min=0.001)] = 8.0,
+    upload_limit: Annotated[float, typer.Option(help="Largest upload, in GiB.", min=0.001)] = 8.0,
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
@@ -35,7 +35,7 @@ def serve(
     from prvr.server.run import listen, server_of
 
     if is_remote(path):
-        raise SettingError(f"{path} is no folder; serve a copy of it: prvr index copy {path} FOLDER --model RUN")
+        raise SettingError(f"{path} is not a folder; serve a copy of it: prvr index copy {path} FOLDER --model RUN")
     if token and (len(token) < 8 or not token.isascii() or not token.isprintable() or " " in token):
         raise SettingError("the token must be 8 or more ASCII characters without spaces; try: openssl rand -hex 16")
     own = host.strip("[]") in {name.strip("[]") for name in OWN_NAMES}
@@ -47,6 +47,6 @@ def serve(
             warn({host: "every machine that reaches this address can search and watch all videos of the index"})
         url = f"http://{f'[{host}]' if ':' in host else host}:{opened.getsockname()[1]}/"
         show(as_json, {"url": url, "index": path}, [f"{path} is served at {url}; stop it with Ctrl-C"])
-        # Ctrl-C is how it is meant to end.
+        # Ctrl-C is the normal end.
         with suppress(KeyboardInterrupt):
             server_of(service).run(sockets=[opened])

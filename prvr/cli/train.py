@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prvr.cli.terminal import Data, Device, Features, Json, app, progress, show
+from prvr.cli.terminal import Data, Device, Features, Json, Protocol, app, progress, show
 from prvr.errors import SettingError
 
 if TYPE_CHECKING:
@@ -22,23 +22,17 @@ if TYPE_CHECKING:
 def train(
     data: Data,
     features: Features,
-    out: Annotated[Path, typer.Argument(help="Folder of the run; a run that was cut off goes on.")],
-    words: Annotated[str, typer.Option(help="Whose words the student reads: a name below FEATURES.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the run; an interrupted run continues.")],
+    words: Annotated[str, typer.Option(help="Word features of the student: a name in FEATURES.")],
     settings: Annotated[list[str] | None, typer.Argument(help="Changes to the preset, key=value.")] = None,
-    frames: Annotated[str, typer.Option(help="Whose frames the student reads; by default the first teacher's.")] = "",
-    teacher: Annotated[list[str] | None, typer.Option(help="Who teaches: a name below FEATURES; repeatable.")] = None,
-    teacher_run: Annotated[
-        list[Path] | None, typer.Option(help="A trained model that teaches by its scores, with features of its own; repeatable.")
-    ] = None,
-    preset: Annotated[str, typer.Option(help="What to start from.")] = "dl-dkd++",
-    split_seed: Annotated[int, typer.Option(help="Of the division into train, dev and test.")] = 0,
-    protocol: Annotated[
-        str, typer.Option(help="What chooses the epoch: honest (dev) or community (the reported split).")
-    ] = "honest",
+    frames: Annotated[str, typer.Option(help="Frame features of the student.", show_default="the first teacher's")] = "",
+    teacher: Annotated[list[str] | None, typer.Option(help="Teacher: a name in FEATURES; repeatable.")] = None,
+    teacher_run: Annotated[list[Path] | None, typer.Option(help="Run that teaches by its scores; repeatable.")] = None,
+    preset: Annotated[str, typer.Option(help="Settings to start from.")] = "dl-dkd++",
+    split_seed: Annotated[int, typer.Option(help="Seed of the division into train, dev and test.")] = 0,
+    protocol: Protocol = "honest",
     device: Device = "cpu",
-    devices: Annotated[
-        int, typer.Option(help="Processes that share each batch, with --device cuda a GPU each; torchrun for machines.", min=1)
-    ] = 1,
+    devices: Annotated[int, typer.Option(help="Processes that share each batch; with --device cuda, each has a GPU.", min=1)] = 1,
     as_json: Json = False,
 ) -> None:
     """Train a student on a folder of videos with captions, or on a package; the best epoch on the dev split is kept."""
@@ -47,7 +41,7 @@ def train(
 
     recipe = change(presets.preset(preset), settings or [])
     if not frames and not teacher:
-        raise SettingError("say whose frames the student reads: --teacher NAME, or --frames NAME to learn without a teacher")
+        raise SettingError("name the student's frame features: --teacher NAME, or --frames NAME to train without a teacher")
     if recipe.beside_teacher and teacher:
         _check_beside(preset, frames or teacher[0], words, teacher[0])
     work = partial(
@@ -84,7 +78,7 @@ def _train(
     device: str,
     as_json: bool,
 ) -> None:
-    """The command in one process, of several perhaps; `names` are those of frames, of words and of teachers."""
+    """The command in one process, or in each of several; `names` are those of frames, of words and of teachers."""
     from prvr.datasets.splits import open_splits
     from prvr.features.shelf import student_features
     from prvr.train.distributed import join_group
@@ -93,9 +87,9 @@ def _train(
     from prvr.train.recipe import check_uses_teacher
 
     frames, words, *teachers = names
-    given, reads = student_features(features, frames=frames or teachers[0], words=words, teachers=teachers)
+    given = student_features(features, frames=frames or None, words=words, teachers=teachers)
     if teachers:
-        check_uses_teacher(recipe, reads)
+        check_uses_teacher(recipe, given.sources)
     splits = open_splits(data, protocol=protocol, seed=split_seed)
     kept: tuple[Similarities, ...] = ()
     if teacher_runs:
@@ -107,7 +101,6 @@ def _train(
         best = train_student(
             out,
             recipe,
-            reads=reads,
             data=TrainingData(splits.train, splits.dev, given, kept),
             notes={"split_seed": split_seed, "protocol": splits.protocol},
             on_progress=on_progress,
@@ -119,14 +112,15 @@ def _train(
         line = f"{out}: {reached}, protocol {splits.protocol}; curves in {out / 'curves.png'}"
         value, lines = {"run": str(out), "fingerprint": best.fingerprint, **about}, [line]
         if recipe.beside_teacher and teachers:
-            value["next"] = _fuse(data, features, out, teachers[0])
-            lines.append(f"next, the teacher beside it: {value['next']}")
+            fuse = ["prvr", "fuse", str(data), str(features), str(out), f"{out}-fused", "--teacher", teachers[0]]
+            value["next"] = shlex.join(fuse)
+            lines.append(f"next, add the teacher: {value['next']}")
         show(as_json, value, lines)
     group.leave()
 
 
 def _check_beside(preset: str, frames: str, words: str, teacher: str) -> None:
-    """Sees that a student reads its teacher's frames, and its sentences beside each word."""
+    """Raises if a student does not read its teacher's frames, or its sentences beside each word."""
     read = {f"--frames {frames}": frames.split("+"), f"--words {words}": words.split("+")[1:]}
     lacking = [option for option, names in read.items() if teacher not in names]
     if lacking:
@@ -135,8 +129,3 @@ def _check_beside(preset: str, frames: str, words: str, teacher: str) -> None:
             f"{preset} reads its teacher's features beside its own, and those of {teacher!r} are not in "
             f"{' and not in '.join(lacking)}; take {take}, or preset {preset.replace('prvr-best', 'dl-dkd++')}"
         )
-
-
-def _fuse(data: Path, features: Path, out: Path, teacher: str) -> str:
-    """The command that puts the teacher beside a trained student."""
-    return shlex.join(["prvr", "fuse", str(data), str(features), str(out), f"{out}-fused", "--teacher", teacher])

@@ -1,4 +1,4 @@
-"""Who said what about which video."""
+"""Data sets: captions, the videos they describe, and splits."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 class Caption:
     """A sentence about a moment of a video.
 
-    video: empty where a release keeps it back (the public test of TVR).
-    start, end: the moment in seconds, where the annotation has it; of several windows, where the first begins and the
-    last ends.
-    kind: the type of query, where the data set knows types (TVR: v for video, t for text, vt for both).
-    also: further videos of the split that hold what the sentence says, where somebody has looked for them.
-    windows: the moments in seconds, in order, where the annotation has more than one (QVHighlights).
+    video: empty if the release does not publish it (the public test of TVR).
+    start, end: the annotated moment in seconds; of several windows, the start of the first and the end of the last.
+    kind: the type of query, if the data set has types (TVR: v for video, t for text, vt for both).
+    also: further videos of the split that show what the sentence says, if they are labelled.
+    windows: the moments in seconds, in order, if there is more than one (QVHighlights).
     """
 
     id: str
@@ -29,7 +28,7 @@ class Caption:
 
     @property
     def moments(self) -> tuple[tuple[float, float], ...]:
-        """Every annotated moment; one that is found counts by the one that it overlaps best."""
+        """Every annotated moment. A found moment is compared with the one that it overlaps best."""
         if self.start is None or self.end is None:
             return ()
         return self.windows or ((self.start, self.end),)
@@ -37,9 +36,9 @@ class Caption:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One split: its captions and its gallery. A video may have no caption; a caption has a video of the gallery.
+    """One split: its captions and its gallery. A video may have no caption; the video of a caption is in the gallery.
 
-    durations: of videos in seconds, of those that are known.
+    durations: of videos in seconds, where known.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The data sets by name, and what their annotations know, given to the captions of a package."""
+"""The data sets by name, and their annotations added to the captions of a package."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DATASETS: dict[str, Callable[[str | Path, str], Dataset]] = {
     "tvr": tvr.load,
     "vcmr": tvr.load_vcmr,
 }
-# By data set and split, the names that its file has in releases.
+# By data set and split, the names of its file in releases.
 FILES: dict[str, Mapping[str, Sequence[str]]] = {
     "activitynet": activitynet.FILES,
     "charades": charades.FILES,
@@ -37,9 +37,9 @@ FILES: dict[str, Mapping[str, Sequence[str]]] = {
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much is known of a split.
+    """The number of annotations of a split.
 
-    spans, kinds, also: captions that have a moment, a type, further correct videos. durations: videos that have one.
+    spans, kinds, also: captions with a moment, with a type, with further correct videos. durations: videos with a duration.
     """
 
     captions: int
@@ -51,11 +51,11 @@ class Coverage:
 
 
 def load_annotations(name: str, path: str | Path, split: str) -> Dataset:
-    """One split of a data set, from the original annotation files in a folder, or from one file.
+    """Reads one split of a data set from the original annotation files in a folder, or from one file.
 
     Raises:
         SettingError: no data set has that name.
-        DataError: the file is not there or broken.
+        DataError: the file is missing or broken.
     """
     if name not in DATASETS:
         raise SettingError(f"unknown data set {name!r}; {nearest(name, DATASETS)}")
@@ -63,22 +63,22 @@ def load_annotations(name: str, path: str | Path, split: str) -> Dataset:
 
 
 def annotation_file(name: str, path: str | Path, split: str) -> Path:
-    """The file that `load_annotations` reads: the path itself if it is a file, else the split's in the folder.
+    """The file that `load_annotations` reads: the path if it is a file, else the file of the split in the folder.
 
     Raises:
-        DataError: the data set has no such split, or the folder no file of it.
+        DataError: the data set has no such split, or the folder has no file of it.
     """
     return file_of(path, split, FILES[name])
 
 
 def annotate(dataset: Dataset, annotations: Dataset) -> Dataset:
-    """The captions of a package with the moments, types and durations that the annotations know; `coverage` counts them.
+    """Adds moments, types and durations from annotations to the captions of a package; `coverage` counts them.
 
-    A caption is found by its video and its words (`words_of`): packages count otherwise than releases do, and drop full
-    stops. What is said twice of a video is matched in order. Captions that are not found stay as they are.
+    Captions are matched by video and words (`words_of`), because packages number them differently and drop full stops. Equal
+    captions of one video are matched in order. Captions without a match are unchanged.
 
     Raises:
-        DataError: not one caption is found.
+        DataError: no caption matches.
     """
     known: defaultdict[tuple[str, str], list[Caption]] = defaultdict(list)
     for caption in reversed(annotations.captions):
@@ -96,17 +96,17 @@ def annotate(dataset: Dataset, annotations: Dataset) -> Dataset:
         first = dataset.captions[0].id if dataset.captions else ""
         raise DataError(
             f"none of the {len(captions)} captions of {dataset.name} {dataset.split} ({first!r} first) is in the annotations "
-            f"{annotations.name} {annotations.split}; give those of the same split"
+            f"{annotations.name} {annotations.split}; use the annotations of the same split"
         )
     durations = {video: annotations.durations[video] for video in dataset.video_ids if video in annotations.durations}
     return replace(dataset, captions=tuple(captions), durations={**dataset.durations, **durations})
 
 
 def subset(dataset: Dataset, videos: Iterable[str]) -> Dataset:
-    """The split with these videos alone as its gallery, and their captions.
+    """The split restricted to these videos and their captions.
 
     Raises:
-        DataError: it does not have one of them.
+        DataError: the split lacks one of the videos.
     """
     chosen = dict.fromkeys(videos)
     gallery = set(dataset.video_ids)
@@ -114,7 +114,7 @@ def subset(dataset: Dataset, videos: Iterable[str]) -> Dataset:
     if unknown:
         raise DataError(
             f"{len(unknown)} of {len(chosen)} videos are not in {dataset.name} {dataset.split}, {unknown[0]!r} first; "
-            "take another split, or leave them out"
+            "use another split, or leave them out"
         )
     return replace(
         dataset,
@@ -125,7 +125,7 @@ def subset(dataset: Dataset, videos: Iterable[str]) -> Dataset:
 
 
 def coverage(dataset: Dataset) -> Coverage:
-    """How much is known of a split, after `annotate` and the like."""
+    """Counts the annotations of a split, for example after `annotate`."""
     captions = dataset.captions
     return Coverage(
         captions=len(captions),
@@ -138,5 +138,5 @@ def coverage(dataset: Dataset) -> Coverage:
 
 
 def words_of(text: str) -> str:
-    """The words of a text alone: case, blanks and punctuation do not tell captions of one video apart."""
+    """The words of a text in lower case, without blanks and punctuation, for comparing captions."""
     return " ".join(re.findall(r"\w+", text.casefold()))

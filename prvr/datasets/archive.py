@@ -1,7 +1,7 @@
-"""Zip archives of strangers: what is in them, read in memory only, never unpacked onto the disk.
+"""Untrusted zip archives, read in memory and never unpacked to disk.
 
-What an archive declares is seen to before anything of it is read: names that lead out of it, two members of one name,
-encryption, and members that would swell beyond what such a file can need.
+The directory of an archive is checked before a member is read: names that lead out of it, duplicate names, encryption, and
+members that are too large when unpacked.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ MOST_BYTES = 2**30
 
 
 def members(path: Path, *, most: int = MOST_BYTES) -> list[str]:
-    """The names of an archive's files, none of which is dangerous to read.
+    """The names of an archive's files, after checking that they are safe to read.
 
     Args:
-        most: bytes that one file may have, unpacked.
+        most: the largest unpacked size of a file in bytes.
 
     Raises:
-        DataError: this is no zip archive, or a member is not what an honest one holds.
+        DataError: the file is not a zip archive, or a member is unsafe.
     """
-    with _opened(path) as archive:
+    with _open_archive(path) as archive:
         files = [member for member in archive.infolist() if not member.is_dir()]
     names = set[str]()
     for member in files:
@@ -38,26 +38,26 @@ def members(path: Path, *, most: int = MOST_BYTES) -> list[str]:
 
 
 def read_member(path: Path, name: str) -> bytes:
-    """The bytes of a file in an archive, one that `members` has named.
+    """The bytes of a file in an archive; `members` must have listed it.
 
     Raises:
-        DataError: it is broken.
+        DataError: the member is broken.
     """
-    with _opened(path) as archive:
+    with _open_archive(path) as archive:
         try:
             return archive.read(name)
-        # What zipfile cannot read, an unknown compression or a password, is a RuntimeError.
+        # zipfile raises RuntimeError for an unknown compression or a password.
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as problem:
             raise DataError(f"{path}: member {name!r} is broken ({problem}); get the file from its source again") from None
 
 
 def _fault(member: zipfile.ZipInfo, names: set[str], most: int) -> str:
-    # What zipfile has made of a name that holds a zero byte or another system's separators is not what was written.
+    # zipfile changes names with a zero byte or another system's separators, so the original name is checked.
     parts = PurePosixPath(member.orig_filename.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts or ":" in member.orig_filename or "\0" in member.orig_filename:
         return "leads out of the archive"
     if member.filename in names:
-        return "stands twice"
+        return "occurs twice"
     if member.flag_bits & 1:
         return "is encrypted"
     if member.file_size > most:
@@ -65,8 +65,8 @@ def _fault(member: zipfile.ZipInfo, names: set[str], most: int) -> str:
     return ""
 
 
-def _opened(path: Path) -> zipfile.ZipFile:
+def _open_archive(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, ValueError, RuntimeError) as problem:
-        raise DataError(f"{path} is no readable zip archive ({problem}); get the file from its source again") from None
+        raise DataError(f"{path} is not a readable zip archive ({problem}); get the file from its source again") from None

@@ -1,7 +1,7 @@
-"""A dataset of one's own: a folder of videos and `captions.jsonl`.
+"""A folder of videos with `captions.jsonl` as a data set.
 
 A line of captions.jsonl is a JSON object: `video` (path below the folder), `text`, and optionally `start` and `end` in
-seconds, `id`, and `split` (train, dev or test). Videos without a given split are divided by video, seeded.
+seconds, `id`, and `split` (train, dev or test). Videos without a split in the file are divided at random with a seed.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ SPLITS = ("train", "dev", "test")
 
 
 def load(root: str | Path, split: str, *, seed: int = 0, dev: float = 0.15, test: float = 0.25) -> Dataset:
-    """One split of a folder; `all` is the whole of it.
+    """One split of a folder; `all` is the whole folder.
 
     Args:
         seed: of the division by video; the same seed and videos give the same splits.
-        dev, test: their shares of the videos; each gets at least one video if there are three.
+        dev, test: their shares of the videos; each has at least one video if there are three videos.
 
     Raises:
-        DataError: a broken line, an empty caption, a caption of a video that is not there, an unknown split.
+        DataError: a line is broken, a caption is empty or its video is missing, or the split is unknown.
     """
     root = Path(root)
     if split not in (*SPLITS, "all"):
@@ -39,7 +39,7 @@ def load(root: str | Path, split: str, *, seed: int = 0, dev: float = 0.15, test
     lines = _read_lines(root / CAPTIONS, videos)
     given = {line["video"]: line["split"] for line in lines if "split" in line}
     described = {line["video"] for line in lines}
-    # Apart, so that every split gets its share of the captions, and its share of videos that nobody described.
+    # Divided separately, so that each split gets its share of the videos with captions and of those without.
     parts = [v for v in videos if v in described], [v for v in videos if v not in described]
     drawn = [divide([v for v in part if v not in given], seed=seed, dev=dev, test=test) for part in parts]
     splits = {**drawn[0], **drawn[1], **given}
@@ -49,9 +49,9 @@ def load(root: str | Path, split: str, *, seed: int = 0, dev: float = 0.15, test
 
 
 def divide(videos: Iterable[str], *, seed: int, dev: float, test: float) -> dict[str, str]:
-    """Video to split, drawn at random with a seed, whatever the order they come in.
+    """The split of each video, drawn at random with a seed; the order of the videos does not matter.
 
-    A video added later moves few others, because each has a place of its own in the draw.
+    Adding a video changes the split of few others, because the draw of each video depends on its name alone.
     """
     order = sorted(videos, key=lambda video: hashlib.sha256(f"{seed} {video}".encode(errors="surrogateescape")).digest())
     least = 1 if len(order) >= 3 else 0
@@ -61,19 +61,19 @@ def divide(videos: Iterable[str], *, seed: int, dev: float, test: float) -> dict
 
 
 def _read_lines(path: Path, videos: Collection[str]) -> list[dict[str, Any]]:
-    """Lines that hold an id and a span each, given or not, and that do not contradict each other."""
+    """The lines, each with an id and a span (which may be None), checked to be consistent."""
     lines: list[dict[str, Any]] = []
     ids, splits, count = set[str](), dict[str, str](), Counter[str]()
-    # Not splitlines: a caption may hold characters that it takes for the end of a line.
+    # Not splitlines, which also splits at characters that a caption may contain.
     for number, row in enumerate(_text(path).split("\n"), start=1):
         if not row.strip():
             continue
         try:
-            line = _checked(json.loads(row), videos)
+            line = _check_line(json.loads(row), videos)
             video, split = line["video"], line.get("split")
             line.setdefault("id", f"{video}#{count[video]}")
             if line["id"] in ids:
-                raise ValueError(f"the id {line['id']!r} is taken by an earlier line; give this one another")
+                raise ValueError(f"the id {line['id']!r} is used by an earlier line; give this line another id")
             if split and splits.setdefault(video, split) != split:
                 raise ValueError(f"{video!r} is in two splits, {splits[video]} and {split}; keep it in one")
         except (ValueError, OverflowError, RecursionError) as problem:
@@ -94,22 +94,22 @@ def _text(path: Path) -> str:
         raise DataError(f"{path}, line {number}: this is not UTF-8 text; save the file as UTF-8") from None
 
 
-def _checked(line: Any, videos: Collection[str]) -> dict[str, Any]:
+def _check_line(line: Any, videos: Collection[str]) -> dict[str, Any]:
     if not isinstance(line, dict):
-        raise ValueError(f'a caption is an object such as {{"video": "a.mp4", "text": "..."}}, not {line!r:.60}')
+        raise ValueError(f'expected an object such as {{"video": "a.mp4", "text": "..."}}, got {line!r:.60}')
     for key in ("video", "text"):
         if not isinstance(line.get(key), str):
-            raise ValueError(f"{key!r} is {line.get(key)!r}; it takes text")
+            raise ValueError(f"{key!r} is {line.get(key)!r}, expected text")
     if not line["text"].strip():
         raise ValueError(f"the caption of {line['video']!r} is empty; write it or delete the line")
-    # Half a surrogate pair, which JSON can write and no tokenizer reads, is a ValueError here.
+    # A lone surrogate, which JSON can write and no tokenizer reads, raises a ValueError here.
     line["text"].encode()
     if line["video"] not in videos:
         raise ValueError(f"there is no video {line['video']!r} in the folder; {nearest(line['video'], videos)}")
     if "id" in line and not (isinstance(line["id"], str) and line["id"]):
-        raise ValueError(f"'id' is {line['id']!r}; it takes text")
+        raise ValueError(f"'id' is {line['id']!r}, expected text")
     if "split" in line and line["split"] not in SPLITS:
-        raise ValueError(f"'split' is {line['split']!r}; it takes {', '.join(SPLITS)}")
+        raise ValueError(f"'split' is {line['split']!r}, expected {', '.join(SPLITS)}")
     line["start"], line["end"] = _span(line.get("start"), line.get("end"))
     return line
 
@@ -119,5 +119,5 @@ def _span(*span: Any) -> tuple[float, float] | tuple[None, None]:
         return None, None
     numbers = [value for value in span if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)]
     if len(numbers) != 2 or not 0 <= numbers[0] < numbers[1]:
-        raise ValueError(f"start {span[0]!r} and end {span[1]!r} are no span; give both in seconds, 0 <= start < end")
+        raise ValueError(f"start {span[0]!r} and end {span[1]!r} are not a span; write both in seconds, 0 <= start < end")
     return float(numbers[0]), float(numbers[1])

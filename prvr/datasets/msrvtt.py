@@ -1,10 +1,10 @@
-"""MSR-VTT: trimmed clips of the web with twenty sentences each, all of them about the whole clip.
+"""MSR-VTT: trimmed web videos with twenty sentences each, which describe the whole video.
 
     MSRVTT_data.json            videos [{video_id, "start time", "end time"}], sentences [{video_id, caption, sen_id}]
     <train|val|test>_list_*.txt a video a line; MSRVTT_train.7k.csv and MSRVTT_train.9k.csv the same in a column `video_id`
     MSRVTT_JSFUSION_test.csv    columns `video_id` and `sentence`: the test of a thousand, one sentence each
 
-Without MSRVTT_data.json only the last one has captions.
+Without MSRVTT_data.json only the last file has captions.
 """
 
 from __future__ import annotations
@@ -14,11 +14,22 @@ import io
 from pathlib import Path
 
 from prvr.datasets import Dataset
-from prvr.datasets.reading import Span, as_dict, as_list, as_number, as_text, decoded, file_of, gathered, json_object, numbered
+from prvr.datasets.reading import (
+    Span,
+    as_dict,
+    as_list,
+    as_number,
+    as_text,
+    file_of,
+    json_object,
+    make_dataset,
+    number_captions,
+    read_text,
+)
 from prvr.errors import DataError
 
 DATA = "MSRVTT_data.json"
-# The official splits, then the two of a thousand test videos (`1k`: with either list of training videos).
+# The official splits, then the splits with a thousand test videos (`1k`: with either list of training videos).
 FILES = {
     "train": ("train_list_full.txt",),
     "val": ("val_list_full.txt",),
@@ -32,25 +43,27 @@ FILES = {
 
 
 def load(path: str | Path, split: str) -> Dataset:
-    """One split of MSR-VTT, without spans: a sentence is about the whole clip.
+    """One split of MSR-VTT, without spans: a sentence describes the whole video.
 
     Raises:
-        DataError: a file is not there or broken, or names a video that MSRVTT_data.json does not.
+        DataError: a file is missing or broken, or names a video that MSRVTT_data.json lacks.
     """
     file = file_of(path, split, FILES)
-    said, durations = _data(file.parent / DATA)
+    sentences, durations = _data(file.parent / DATA)
     rows: list[tuple[str, str, Span | None]] = []
-    for where, video, sentence in _listed(file):
-        if sentence is None and video not in said:
-            missing = f"{file.parent / DATA} has none" if said else f"they are in {file.parent / DATA}, which is missing"
+    for where, video, sentence in _list_videos(file):
+        if sentence is None and video not in sentences:
+            missing = f"{file.parent / DATA} has none" if sentences else f"they are in {file.parent / DATA}, which is missing"
             raise DataError(f"{where}: no captions of {video!r}; {missing}")
-        rows += [(video, text, None) for text in ([sentence] if sentence is not None else said[video])]
-    return gathered(file, "msrvtt", split, numbered(rows), {video: durations[video] for video, *_ in rows if video in durations})
+        rows += [(video, text, None) for text in ([sentence] if sentence is not None else sentences[video])]
+    return make_dataset(
+        file, "msrvtt", split, number_captions(rows), {video: durations[video] for video, *_ in rows if video in durations}
+    )
 
 
-def _listed(path: Path) -> list[tuple[str, str, str | None]]:
-    """The videos of a list, and the sentence beside each if there is one."""
-    text = decoded(path)
+def _list_videos(path: Path) -> list[tuple[str, str, str | None]]:
+    """The videos of a list, each with its sentence if the list has any."""
+    text = read_text(path)
     if path.suffix != ".csv":
         return [(f"{path}, line {n}", line.strip(), None) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
     reader = csv.DictReader(io.StringIO(text, newline=""))
@@ -66,19 +79,19 @@ def _listed(path: Path) -> list[tuple[str, str, str | None]]:
 
 def _data(path: Path) -> tuple[dict[str, list[str]], dict[str, float]]:
     """Sentences and duration of each video."""
-    said: dict[str, list[str]] = {}
+    sentences: dict[str, list[str]] = {}
     durations: dict[str, float] = {}
     if not path.is_file():
-        return said, durations
-    data = json_object(str(path), decoded(path))
+        return sentences, durations
+    data = json_object(str(path), read_text(path))
     for number, line in enumerate(as_list(f"{path}: 'sentences'", data.get("sentences"))):
         where = f"{path}: sentence {number}"
         sentence = as_dict(where, line)
-        said.setdefault(as_text(where, sentence.get("video_id")), []).append(as_text(where, sentence.get("caption")))
+        sentences.setdefault(as_text(where, sentence.get("video_id")), []).append(as_text(where, sentence.get("caption")))
     for number, line in enumerate(as_list(f"{path}: 'videos'", data.get("videos", []))):
         where = f"{path}: video {number}"
         video = as_dict(where, line)
         start, end = (as_number(f"{where}: {key!r}", video.get(key)) for key in ("start time", "end time"))
         if end > start:
             durations[as_text(where, video.get("video_id"))] = end - start
-    return said, durations
+    return sentences, durations

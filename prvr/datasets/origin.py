@@ -1,7 +1,7 @@
-"""Which of the original annotation files a package's split was made of: the one that has its captions.
+"""Finds the original annotation file that a package's split was made from: the file with its captions.
 
-Packages call one split `val`, `test` or both, and releases call it otherwise. So every file that it may be is read, and the
-captions decide: for ActivityNet Captions `test` is val_1 in most packages, and val_2 in some.
+Packages call a split `val`, `test` or both, and releases use other names. So every candidate file is read, and the captions
+decide: for ActivityNet Captions `test` is val_1 in most packages, and val_2 in some.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from prvr.datasets import Dataset
 from prvr.datasets.annotations import DATASETS, annotate, annotation_file, load_annotations, words_of
 from prvr.errors import DataError
 
-# What files may call the split that a package calls val or test; the name that is the same is tried first.
+# The names in releases of the split that a package calls val or test; an equal name is tried first.
 REPORTED = {
     "activitynet": ("val_1", "val_2"),
     "tvr": ("val",),
@@ -22,21 +22,21 @@ REPORTED = {
     "msrvtt": ("test", "test-1k", "test-miech", "val"),
 }
 OTHERWISE = ("val", "test")
-# One release, two protocols: a package has segments or the videos that they were cut from, whatever it is called.
+# One release, two protocols: a package of either name has segments, or the videos that they were cut from.
 READ_AS = {
     "qvhighlights": ("qvhighlights", "qvhighlights_sources"),
     "qvhighlights_sources": ("qvhighlights_sources", "qvhighlights"),
 }
 
 
-def annotated(dataset: Dataset, path: str | Path) -> Dataset:
-    """A package's split with what its original files know of it, as `annotate` gives it.
+def annotate_from_files(dataset: Dataset, path: str | Path) -> Dataset:
+    """A package's split with the annotations of its original file, as `annotate` adds them.
 
     Args:
-        path: folder of the files, or one file, which is read whatever it is called.
+        path: folder of the files, or one file of any name.
 
     Raises:
-        DataError: none of the files is there or can be read, or the best of them has fewer than half of the captions.
+        DataError: no file is there or readable, or the best one has fewer than half of the captions.
     """
     best, most, read, problems = None, 0, list[str](), list[str]()
     for name, split, file in _origins(dataset, Path(path), problems):
@@ -53,17 +53,17 @@ def annotated(dataset: Dataset, path: str | Path) -> Dataset:
             break
     if best is None:
         raise DataError(problems[0])
-    # Packages hold parts of releases (4,430 videos of ActivityNet's 4,917) and mend captions: what is missing is never most.
+    # Packages have parts of releases (4,430 of ActivityNet's 4,917 videos) and corrected captions, but always most captions.
     if 2 * most < len(dataset.captions):
         raise DataError(
             f"of the {len(dataset.captions):,} captions of {dataset.name} {dataset.split} {', '.join(read)}; "
-            f"{problems[0] if problems else 'give the file that they were taken from'}"
+            f"{problems[0] if problems else 'use the file that they were taken from'}"
         )
     return annotate(dataset, best)
 
 
 def _origins(dataset: Dataset, path: Path, problems: list[str]) -> Iterator[tuple[str, str, Path]]:
-    """Data set, split and file of what a split may have been made of, each file once; what is not there is a problem."""
+    """Data set, split and file of each candidate, each file once; missing files are added to `problems`."""
     known = dataset.name if dataset.name in DATASETS else "vcmr"
     splits = REPORTED.get(known, OTHERWISE) if dataset.split in ("val", "test") else (dataset.split,)
     seen = set[tuple[str, Path]]()
@@ -80,6 +80,6 @@ def _origins(dataset: Dataset, path: Path, problems: list[str]) -> Iterator[tupl
 
 
 def _shared_captions(dataset: Dataset, annotations: Dataset) -> int:
-    """How many captions of a package annotations have, by video and words."""
-    wanted, known = (Counter((c.video, words_of(c.text)) for c in each.captions) for each in (dataset, annotations))
-    return (wanted & known).total()
+    """The number of captions of a package that annotations have, by video and words."""
+    captions, known = (Counter((c.video, words_of(c.text)) for c in each.captions) for each in (dataset, annotations))
+    return (captions & known).total()

@@ -1,7 +1,7 @@
-"""Captions as the published packages hold them: `<root>/<collection>/TextData/<collection><split>.caption.txt`.
+"""Captions of published packages: `<root>/<collection>/TextData/<collection><split>.caption.txt`.
 
-A line is `id caption`, divided at the first space; the video is what stands before the first `#` of the id. The
-gallery of a split is the videos of its caption file.
+A line is `id caption`, split at the first space; the part of the id before the first `#` is the video. The gallery of a split
+is the videos of its caption file.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ SUFFIX = ".caption.txt"
 
 
 def load(root: str | Path, collection: str, split: str) -> Dataset:
-    """One split of a published collection; its videos in the order in which the captions name them.
+    """One split of a published collection; its videos are in the order of their first captions.
 
     Raises:
-        DataError: there is no such file, it is empty or not UTF-8, or a line has no caption or an id that is taken.
+        DataError: there is no such file, it is empty or not UTF-8, or a line has no caption or a duplicate id.
     """
     path = Path(root) / collection / "TextData" / f"{collection}{split}{SUFFIX}"
     captions: dict[str, Caption] = {}
     for where, line in _lines(path, collection):
         caption = _caption(where, line)
         if caption.id in captions:
-            raise DataError(f"{where}: the id {caption.id!r} is taken by an earlier line; delete one of the two")
+            raise DataError(f"{where}: the id {caption.id!r} is used by an earlier line; delete one of the two")
         captions[caption.id] = caption
     if not captions:
         raise DataError(f"{path} holds no captions; copy it from the package again")
@@ -39,7 +39,7 @@ def _caption(where: str, line: str) -> Caption:
     id, _, text = line.partition(" ")
     video = id.partition("#")[0]
     if not video:
-        raise DataError(f"{where}: the id {id!r} names no video; it takes VIDEO#enc#NUMBER")
+        raise DataError(f"{where}: the id {id!r} names no video, expected VIDEO#enc#NUMBER")
     if not text.strip():
         raise DataError(f"{where}: the caption {id!r} is empty; write it after the id and a space, or delete the line")
     return Caption(id, video, text.strip())

@@ -3,8 +3,8 @@
     highlight_train_release.jsonl, highlight_val_release.jsonl   lines with `relevant_windows`, see `windows`
     highlight_test_with_gt.jsonl, highlight_test_release.jsonl   the second without windows
 
-A segment is called VIDEO_START_END. Partially relevant retrieval asks for untrimmed videos, so there are two protocols:
-`load` retrieves segments, `load_sources` the videos that they were cut from.
+A segment is called VIDEO_START_END. Partially relevant retrieval is about untrimmed videos, so there are two protocols: the
+videos of `load` are segments, those of `load_sources` are the videos that they were cut from.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from prvr.datasets import Caption, Dataset
-from prvr.datasets.reading import file_of, gathered
-from prvr.datasets.windows import asked_in_windows, with_windows
+from prvr.datasets.reading import file_of, make_dataset
+from prvr.datasets.windows import read_windows, with_windows
 from prvr.errors import DataError
 
 FILES = {
@@ -30,19 +30,19 @@ def load(path: str | Path, split: str) -> Dataset:
     """One split, train, val or test, with segments as its videos.
 
     Raises:
-        DataError: the file is not there, or a line of it is broken.
+        DataError: the file is missing, or a line of it is broken.
     """
     file = file_of(path, split, FILES)
-    return gathered(file, "qvhighlights", split, *asked_in_windows(file))
+    return make_dataset(file, "qvhighlights", split, *read_windows(file))
 
 
 def load_sources(path: str | Path, split: str) -> Dataset:
     """One split with the source videos as its videos, and windows in their time.
 
-    The files do not say how long a source is. Its duration here is where the last of its segments ends.
+    The files do not have the durations of sources; the end of the last segment is used instead.
 
     Raises:
-        DataError: as `load`, or a segment's name does not say where it was cut.
+        DataError: as `load`, or the name of a segment lacks its times.
     """
     segments = load(path, split)
     captions: list[Caption] = []
@@ -50,11 +50,9 @@ def load_sources(path: str | Path, split: str) -> Dataset:
     for caption in segments.captions:
         named = SEGMENT.fullmatch(caption.video)
         if named is None:
-            raise DataError(
-                f"caption {caption.id!r} is about {caption.video!r}, which is no VIDEO_START_END; read it with `load`"
-            )
+            raise DataError(f"caption {caption.id!r} is about {caption.video!r}, expected VIDEO_START_END; read it with `load`")
         source, begin = named[1], float(named[2])
         durations[source] = max(durations.get(source, 0.0), begin + segments.durations[caption.video])
         windows = [(begin + start, begin + end) for start, end in caption.moments]
         captions.append(with_windows(replace(caption, video=source), windows))
-    return gathered(file_of(path, split, FILES), "qvhighlights_sources", split, captions, durations)
+    return make_dataset(file_of(path, split, FILES), "qvhighlights_sources", split, captions, durations)

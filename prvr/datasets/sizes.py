@@ -1,4 +1,4 @@
-"""How many videos and captions the splits of the data sets have, as their papers, packages and files say."""
+"""Numbers of videos and captions of the splits of data sets, from papers, packages and files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Size:
-    """A split as it was published, and where such a one comes from."""
+    """The size of a published split, and its origin."""
 
     videos: int
     captions: int
@@ -33,7 +33,7 @@ _QVHIGHLIGHTS: dict[str, tuple[Size, ...]] = {
 }
 _THOUSAND = (Size(1_000, 1_000, "1k, a caption each"), Size(1_000, 20_000, "1k, all captions"))
 
-# By collection and split of a package. `val` of the published ones is the same data as `test`.
+# By collection and split of a package. In published packages `val` is the same data as `test`.
 SIZES: dict[str, dict[str, tuple[Size, ...]]] = {
     "tvr": {"train": (Size(17_435, 87_175, "TVR train"),), "val": _TVR, "test": _TVR},
     "activitynet": {
@@ -56,7 +56,7 @@ SIZES: dict[str, dict[str, tuple[Size, ...]]] = {
         "val": (Size(497, 9_940, "official"), *_THOUSAND),
         "test": (Size(2_990, 59_800, "official"), *_THOUSAND),
     },
-    # Packages of either protocol go by either name.
+    # Packages of both protocols have either name.
     "qvhighlights": _QVHIGHLIGHTS,
     "qvhighlights_sources": _QVHIGHLIGHTS,
     "tacos": {

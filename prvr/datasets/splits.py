@@ -1,9 +1,9 @@
-"""How a run's best epoch is chosen, and on what it is reported: two protocols, named in every output.
+"""The splits of a data set under two protocols, which every output names.
 
-honest      a dev split, carved from the training videos with a seed, chooses the epoch; the test split is touched once
-community   as the field does: the epoch is the best one on the very split that is reported
+honest      a dev split, carved from the training videos with a seed, chooses the epoch; the test split is used once
+community   as in the field: the epoch is the best one on the split that is reported
 
-Figures of the two are not to be compared: the second is chosen with the test split's own answers.
+Figures of the two are not comparable: under the second, the epoch is chosen with the correct videos of the test split.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Literal, get_args
 
 from prvr.datasets import Dataset, folder, published
 from prvr.datasets.annotations import annotate, load_annotations
-from prvr.datasets.origin import annotated
+from prvr.datasets.origin import annotate_from_files
 from prvr.datasets.published import is_package
 from prvr.errors import DataError, SettingError, nearest
 
 Protocol = Literal["honest", "community"]
 
 DEV_SHARE = 0.15
-# Packages of one's own and of weakly supervised work keep spans beside their captions, in this folder.
+# Some packages have spans beside their captions, in this folder.
 ANNOTATIONS = "annotations"
 
 
 @dataclass(frozen=True)
 class Splits:
-    """What a student learns from, what chooses its epoch, what is reported, and by which protocol."""
+    """The splits for training, for choosing the epoch and for the report, and their protocol."""
 
     train: Dataset
     dev: Dataset
@@ -37,17 +37,17 @@ class Splits:
 
 
 def open_splits(data: str | Path, *, protocol: str = "honest", seed: int = 0, annotations: str | Path | None = None) -> Splits:
-    """The splits of a folder of videos with captions, or of a published package ROOT/COLLECTION.
+    """Opens the splits of a folder of videos with captions, or of a published package ROOT/COLLECTION.
 
     Args:
-        seed: of what is drawn: a folder's division into train, dev and test, a package's into train and dev.
-        annotations: folder of the original annotation files, or one file, for the spans and durations of what is reported;
-            by default what the package has.
+        seed: of the division of a folder into train, dev and test, or of a package's training videos into train and dev.
+        annotations: folder of the original annotation files, or one file, with spans and durations of the test split; by
+            default those of the package.
 
     Raises:
-        SettingError: there is no such protocol.
-        DataError: captions are missing or broken, annotations are or are about others, or there are too few videos to carve a
-            dev split from.
+        SettingError: unknown protocol.
+        DataError: captions are missing or broken, annotations are missing, broken or of another split, or there are too few
+            videos for a dev split.
     """
     if protocol not in get_args(Protocol):
         raise SettingError(f"unknown protocol {protocol!r}; {nearest(protocol, get_args(Protocol))}")
@@ -56,7 +56,7 @@ def open_splits(data: str | Path, *, protocol: str = "honest", seed: int = 0, an
         train, dev, test = (folder.load(path, split, seed=seed) for split in folder.SPLITS)
         return Splits(train, dev, test, "honest") if protocol == "honest" else Splits(train, test, test, "community")
     test = open_split(path, "test", annotations=annotations)
-    # Without the annotations: moments are read in what is reported, and a release may come without its training part.
+    # Without annotations: only the test split needs moments, and a release may lack its training part.
     train = open_split(path, "train")
     if protocol == "community":
         return Splits(train, test, test, "community")
@@ -64,7 +64,7 @@ def open_splits(data: str | Path, *, protocol: str = "honest", seed: int = 0, an
 
 
 def open_split(data: str | Path, split: str, *, seed: int = 0, annotations: str | Path | None = None) -> Dataset:
-    """One split by name: of a folder train, dev, test or all; of a package those that it has.
+    """Opens one split by name: of a folder train, dev, test or all; of a package a split that it has.
 
     Raises:
         DataError: as `open_splits`.
@@ -77,11 +77,11 @@ def open_split(data: str | Path, split: str, *, seed: int = 0, annotations: str 
     own = path / ANNOTATIONS
     if annotations is None and (own / f"{split}.jsonl").is_file():
         return annotate(loaded, load_annotations("vcmr", own, split))
-    return loaded if annotations is None else annotated(loaded, annotations)
+    return loaded if annotations is None else annotate_from_files(loaded, annotations)
 
 
 def carve(train: Dataset, *, seed: int, share: float = DEV_SHARE) -> tuple[Dataset, Dataset]:
-    """A split divided by video into train and dev; the same seed and videos give the same division.
+    """Divides a split by video into train and dev; the same seed and videos give the same division.
 
     Raises:
         DataError: fewer than four videos.

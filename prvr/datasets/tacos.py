@@ -1,9 +1,9 @@
-"""TACoS: cooking videos with very many sentences each.
+"""TACoS: cooking videos with many sentences each.
 
     train.json, val.json, test.json   video -> fps, num_frames, timestamps [[start, end], ...] in frames, sentences
     tacos_<split>_release.jsonl       the same in seconds, as lines with `relevant_windows`
 
-A video is called `s30-d52` here; the first files call it `s30-d52.avi`.
+A video is called `s30-d52`; in the first files it is `s30-d52.avi`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from prvr.datasets.reading import (
     as_list,
     as_number,
     as_span,
-    decoded,
     file_of,
-    gathered,
     json_object,
-    numbered,
+    make_dataset,
+    number_captions,
+    read_text,
 )
-from prvr.datasets.windows import asked_in_windows
+from prvr.datasets.windows import read_windows
 
 FILES = {split: (f"{split}.json", f"tacos_{split}_release.jsonl") for split in ("train", "val", "test")}
 
@@ -34,14 +34,14 @@ def load(path: str | Path, split: str) -> Dataset:
     """One split of TACoS: train, val or test; from the original file if both are there.
 
     Raises:
-        DataError: the file is not there or broken.
+        DataError: the file is missing or broken.
     """
     file = file_of(path, split, FILES)
     if file.suffix == ".jsonl":
-        return gathered(file, "tacos", split, *asked_in_windows(file))
+        return make_dataset(file, "tacos", split, *read_windows(file))
     durations: dict[str, float] = {}
     rows: list[tuple[str, str, Span | None]] = []
-    for key, value in json_object(str(file), decoded(file)).items():
+    for key, value in json_object(str(file), read_text(file)).items():
         where, video = f"{file}: {key!r}", key.removesuffix(".avi")
         about = as_dict(where, value)
         rate = as_duration(f"{where}: 'fps'", about.get("fps"))
@@ -49,4 +49,4 @@ def load(path: str | Path, split: str) -> Dataset:
         for place, text, moment in sentences(where, about):
             seconds = [as_number(place, frame) / rate for frame in as_list(place, moment)]
             rows.append((video, text, as_span(place, seconds, durations[video])))
-    return gathered(file, "tacos", split, numbered(rows), durations)
+    return make_dataset(file, "tacos", split, number_captions(rows), durations)

@@ -1,7 +1,7 @@
 """Lines of moment retrieval with windows: qid, query, duration, vid, relevant_windows [[start, end], ...].
 
-QVHighlights has them so, and the moment retrieval toolkits give Charades-STA and TACoS the same form. A query may have
-several windows and the moment found counts by the one that it overlaps best, so every window is kept.
+QVHighlights has this format, and moment retrieval toolkits convert Charades-STA and TACoS to it. A query may have several
+windows, and a found moment is compared with the window that it overlaps best, so every window is kept.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from prvr.datasets.reading import Span, as_duration, as_list, as_span, as_text, 
 from prvr.errors import DataError
 
 
-def asked_in_windows(path: Path) -> tuple[list[Caption], dict[str, float]]:
-    """Captions and durations of a file; an id is what the toolkits call a query's feature file: qid7803, or s30-d52_0."""
+def read_windows(path: Path) -> tuple[list[Caption], dict[str, float]]:
+    """Reads captions and durations of a file; an id is the name of a query's feature file in toolkits: qid7803, s30-d52_0."""
     captions: list[Caption] = []
     durations: dict[str, float] = {}
     for where, line in json_lines(text_lines(path)):
         video = as_text(f"{where}: 'vid'", line.get("vid"))
         duration = durations.setdefault(video, as_duration(f"{where}: 'duration'", line.get("duration")))
-        # A test split may keep its windows back.
+        # A test split may lack windows.
         given = as_list(f"{where}: 'relevant_windows'", line.get("relevant_windows", []))
         windows = [as_span(f"{where}: 'relevant_windows'", window, duration) for window in given]
         text = as_text(f"{where}: 'query'", line.get("query"))
@@ -39,5 +39,5 @@ def with_windows(caption: Caption, windows: list[Span]) -> Caption:
 
 def _id(where: str, value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value):
-        raise DataError(f"{where}: 'qid' is {value!r:.60}; it takes a number or text")
+        raise DataError(f"{where}: 'qid' is {value!r:.60}, expected a number or text")
     return value if isinstance(value, str) else f"qid{value}"

@@ -83,13 +83,13 @@ def run_demo(out: str | Path, *, videos: dict[str, int] | None = None, on_progre
     extract_folder(world, features, encoders=[out / "teacher"], words=[out / "teacher"], rate=RATE, on_progress=report)
 
     test = load(world, "test")
-    given, reads = teacher_features(features, "teacher")
-    zero_shot = checkpoints.build("zero_shot", ZeroShotConfig(), reads)
+    given = teacher_features(features, "teacher")
+    zero_shot = checkpoints.build("zero_shot", ZeroShotConfig(), given.sources)
     figures = {"zero-shot teacher": evaluate_model(zero_shot.model, test, given)}
-    given, reads = student_features(features, frames="teacher", words="teacher", teachers=["teacher"])
+    given = student_features(features, frames="teacher", words="teacher", teachers=["teacher"])
     data = Data(load(world, "train"), load(world, "dev"), given)
     for name in STUDENTS:
-        student = train_student(out / "runs" / name, presets.preset(name), reads=reads, data=data, on_progress=report)
+        student = train_student(out / "runs" / name, presets.preset(name), data=data, on_progress=report)
         figures[name] = evaluate_model(student.model, test, given)
 
     index_folder(_copy_test_videos(test, world, out / "unseen"), out / "gallery", student, on_progress=report)

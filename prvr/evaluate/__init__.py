@@ -1,1 +1,1 @@
-"""Evaluation: metrics, files of scores, groups of queries, comparison of systems."""
+"""Evaluation: metrics, saved scores, groups of queries, comparison of systems."""

@@ -1,38 +1,42 @@
-"""Is one system better than another? Paired statistics over the same queries, video by video.
+"""Paired comparison of systems over the same queries, clustered by video.
 
-The queries of a video are not independent: whoever finds the video for one of them tends to find it for the others. So the
-videos, each with all its queries, are what is drawn anew (bootstrap) and what changes sides (randomisation). Several seeds
-of a system count by their mean for each query.
+The queries of a video are not independent: a system that finds the video for one of them tends to find it for the others. So
+videos, each with all its queries, are resampled (bootstrap) and exchanged between systems (randomisation). Several seeds of a
+system count by their mean for each query.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from prvr.errors import DataError, SettingError
-from prvr.evaluate.metrics import RECALLS, ranks
-from prvr.evaluate.runs import Run
+from prvr.evaluate.metrics import LABELS, RECALLS, ranks
+from prvr.evaluate.saved_scores import SavedScores
 
-MEASURES = ("sumr", "r1", "mrr")
+# The measures that are compared, and their decimal places.
+DIGITS = {"sumr": 1, "r1": 1, "mrr": 4}
+MEASURES = tuple(DIGITS)
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
 VIDEOS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """What is left of a run for a comparison, queries and videos in the order of their ids.
+class QueryRanks:
+    """The part of saved scores that a comparison needs; queries and videos in the order of their ids.
 
     values: SumR and R@1 in percent, and 1 / rank, of each query. video: the place of each query's own video.
-    correct: the pairs of query and video that are correct, in order.
+    correct: the correct pairs of query and video, in order. ties: the rule for equal scores.
     """
 
     name: str
     protocol: str
+    ties: str
     queries: tuple[str, ...]
     videos: tuple[str, ...]
     correct: Int[np.ndarray, "P 2"]
@@ -42,7 +46,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class System:
-    """A system over its seeds: mean and standard deviation (None for one seed) of each measure."""
+    """A system over its seeds: mean and standard deviation of each measure; no deviation for one seed."""
 
     name: str
     seeds: int
@@ -50,10 +54,17 @@ class System:
     mean: dict[str, float]
     deviation: dict[str, float] | None
 
+    def __str__(self) -> str:
+        shown = []
+        for measure, digits in DIGITS.items():
+            deviation = f" ± {self.deviation[measure]:.{digits}f}" if self.deviation else ""
+            shown.append(f"{LABELS[measure]} {self.mean[measure]:.{digits}f}{deviation}")
+        return f"{self.name}: {'  '.join(shown)}  ({self.seeds} seed{'s' if self.seeds > 1 else ''})"
+
 
 @dataclass(frozen=True)
 class Effect:
-    """A difference, second minus first, with its confidence interval and p-value; p_holm is corrected for all comparisons."""
+    """A difference to the first system, with its confidence interval and p-value; p_holm is corrected for all systems."""
 
     difference: float
     low: float
@@ -63,50 +74,78 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Systems, and the effects of each against the first, by measure."""
+class PairwiseComparison:
+    """Systems, and the effects of each system but the first against the first, by name and measure."""
 
     systems: tuple[System, ...]
     effects: dict[str, dict[str, Effect]]
     queries: int
     videos: int
+    ties: str
+    resamples: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The comparison as plain values, as `--json` prints it."""
+        return {**asdict(self), "baseline": self.systems[0].name}
+
+    def __str__(self) -> str:
+        """The comparison as `prvr compare` prints it; the protocol is the last line."""
+        baseline = self.systems[0].name
+        lines = [*map(str, self.systems)]
+        for name, measures in self.effects.items():
+            for measure, of in measures.items():
+                difference, low, high = (f"{value:+.{DIGITS[measure]}f}" for value in (of.difference, of.low, of.high))
+                what = f"{name} - {baseline}: {LABELS[measure]} {difference} [{low}, {high}]"
+                lines.append(f"{what}  p {of.p:.2g}  Holm {of.p_holm:.2g}")
+        lines.append(
+            f"{self.queries} queries of {self.videos} videos, drawn by video; 95 % intervals by bootstrap, p by randomisation, "
+            f"{self.resamples} resamples; ties {self.ties}"
+        )
+        protocols = {system.name: " and ".join(system.protocols) for system in self.systems}
+        same = len(set(protocols.values())) == 1
+        differ = f"protocols differ: {', '.join(f'{name} {protocol}' for name, protocol in protocols.items())}"
+        return "\n".join([*lines, f"protocol: {protocols[baseline]}" if same else differ])
 
 
-def ranked(run: Run, *, name: str, ties: str = "pessimistic") -> Ranked:
-    """Ranks the videos of a run; its scores are not needed after that."""
-    rank = ranks(run.scores, run.correct, ties=ties)
+def rank_queries(saved: SavedScores, *, name: str, ties: str = "pessimistic") -> QueryRanks:
+    """Ranks the videos of saved scores; the scores themselves are not needed afterwards."""
+    rank = ranks(saved.scores, saved.correct, ties=ties)
     sumr = sum((rank <= k) * 100.0 for k in RECALLS)
     values = np.stack([sumr, (rank <= 1) * 100.0, 1 / rank], axis=1)
-    query_order, video_order = (np.array(sorted(range(len(ids)), key=ids.__getitem__)) for ids in (run.queries, run.videos))
+    query_order, video_order = (np.array(sorted(range(len(ids)), key=ids.__getitem__)) for ids in (saved.queries, saved.videos))
     query_place, video_place = np.argsort(query_order), np.argsort(video_order)
-    pairs = np.concatenate([np.stack([np.arange(len(run.queries)), run.target], axis=1), run.also])
+    pairs = np.concatenate([np.stack([np.arange(len(saved.queries)), saved.target], axis=1), saved.also])
     correct = np.unique(np.stack([query_place[pairs[:, 0]], video_place[pairs[:, 1]]], axis=1), axis=0)
-    return Ranked(
+    return QueryRanks(
         name=name,
-        protocol=run.protocol,
-        queries=tuple(run.queries[row] for row in query_order),
-        videos=tuple(run.videos[column] for column in video_order),
+        protocol=saved.protocol,
+        ties=ties,
+        queries=tuple(saved.queries[row] for row in query_order),
+        videos=tuple(saved.videos[column] for column in video_order),
         correct=correct,
-        video=video_place[run.target][query_order],
+        video=video_place[saved.target][query_order],
         values=values[query_order],
     )
 
 
-def compare(systems: Mapping[str, Sequence[Ranked]], *, resamples: int = RESAMPLES, seed: int = 0) -> Comparison:
-    """Compares the first system with each other one; each is given by the runs of its seeds.
+def compare(systems: Mapping[str, Sequence[QueryRanks]], *, resamples: int = RESAMPLES, seed: int = 0) -> PairwiseComparison:
+    """Compares the first system with each other one.
+
+    Args:
+        systems: for each, the ranks of its seeds.
 
     Raises:
-        SettingError: fewer than two systems, or no resamples.
-        DataError: the runs have other queries, galleries or correct videos than the first.
+        SettingError: there are fewer than two systems, or no resamples.
+        DataError: the systems differ in queries, gallery or correct videos.
     """
     if len(systems) < 2 or not all(systems.values()):
-        raise SettingError(f"there are {len(systems)} systems to compare; give at least two, each with at least one run")
+        raise SettingError(f"got {len(systems)} systems; compare at least two, each with the scores of at least one seed")
     if resamples < 1:
         raise SettingError(f"resamples is {resamples}; take 1000 or more")
-    every = [run for runs in systems.values() for run in runs]
-    for run in every[1:]:
-        _check_same(every[0], run)
-    (_, first), *others = ((name, np.mean([run.values for run in runs], axis=0)) for name, runs in systems.items())
+    every = [ranks for seeds in systems.values() for ranks in seeds]
+    for other in every[1:]:
+        _check_same(every[0], other)
+    (_, first), *others = ((name, np.mean([ranks.values for ranks in seeds], axis=0)) for name, seeds in systems.items())
     found = {name: _effects(values - first, every[0].video, resamples=resamples, seed=seed) for name, values in others}
     corrected = [holm([effects[place].p for effects in found.values()]) for place in range(len(MEASURES))]
     effects = {
@@ -116,14 +155,15 @@ def compare(systems: Mapping[str, Sequence[Ranked]], *, resamples: int = RESAMPL
         }
         for number, (name, of_name) in enumerate(found.items())
     }
-    summaries = tuple(_system(name, runs) for name, runs in systems.items())
-    return Comparison(summaries, effects, len(every[0].queries), len(np.unique(every[0].video)))
+    summaries = tuple(_system(name, seeds) for name, seeds in systems.items())
+    videos = len(np.unique(every[0].video))
+    return PairwiseComparison(summaries, effects, len(every[0].queries), videos, every[0].ties, resamples)
 
 
 def bootstrap(
     differences: Float[np.ndarray, "Q M"], cluster: Int[np.ndarray, "Q"], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[Float[np.ndarray, "M"], Float[np.ndarray, "M"]]:
-    """Percentile interval of the mean difference, clusters drawn with replacement and taken with all their queries."""
+    """The percentile interval of the mean difference; clusters are drawn with replacement, each with all its queries."""
     sums, sizes = _clusters(differences, cluster)
     columns = np.column_stack([sums, sizes])
     draw = np.random.default_rng(seed)
@@ -141,13 +181,13 @@ def bootstrap(
 def randomisation(
     differences: Float[np.ndarray, "Q M"], cluster: Int[np.ndarray, "Q"], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Float[np.ndarray, "M"]:
-    """Two-sided p-values of the mean difference: systems change sides at random, for all queries of a cluster at once.
+    """Two-sided p-values of the mean difference: systems are exchanged at random, for all queries of a cluster at once.
 
-    p = (1 + b) / (1 + n), b being how many of n random assignments differ at least as much as the true one
-    (Phipson and Smyth 2010): never 0, and at most alpha with probability alpha where the systems are alike.
+    p = (1 + b) / (1 + n), where b of n random assignments differ at least as much as the true one (Phipson and Smyth 2010).
+    It is never 0, and at most alpha with probability alpha if the systems are equal.
     """
     sums, sizes = _clusters(differences, cluster)
-    # Sums that are equal on paper differ in their last digits by the order of addition.
+    # Sums that are equal mathematically differ in their last digits with the order of addition.
     least = np.abs(sums.sum(0)) - 1e-9 * np.abs(sums).sum(0)
     draw = np.random.default_rng(seed)
     as_large = np.zeros(differences.shape[1])
@@ -160,7 +200,7 @@ def randomisation(
 def holm(p: Sequence[float]) -> list[float]:
     """p-values corrected for their number by Holm's step-down procedure: the k-th smallest of m times m - k + 1.
 
-    The chance of any false rejection among them is then at most the level, however they depend on each other.
+    The probability of any false rejection is then at most the level, under any dependence between the p-values.
     """
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(np.array(p)[order] * np.arange(len(p), 0, -1))
@@ -179,43 +219,43 @@ def _effects(differences: Float[np.ndarray, "Q M"], cluster: Int[np.ndarray, "Q"
 def _clusters(
     differences: Float[np.ndarray, "Q M"], cluster: Int[np.ndarray, "Q"]
 ) -> tuple[Float[np.ndarray, "C M"], Float[np.ndarray, "C"]]:
-    """Sums of the differences of each cluster, and how many queries it has."""
+    """The sum of the differences of each cluster, and its number of queries."""
     number = np.unique(cluster, return_inverse=True)[1]
     sums = np.stack([np.bincount(number, column) for column in differences.T], axis=1)
     return sums, np.bincount(number).astype(np.float64)
 
 
 def _parts(resamples: int, clusters: int) -> list[int]:
-    """The resamples in parts that keep memory bounded."""
+    """Sizes of parts of the resamples, which bound the memory used."""
     most = max(1, VIDEOS_AT_ONCE // clusters)
     return [min(most, resamples - start) for start in range(0, resamples, most)]
 
 
-def _system(name: str, runs: Sequence[Ranked]) -> System:
-    figures = np.stack([run.values.mean(0) for run in runs])
+def _system(name: str, seeds: Sequence[QueryRanks]) -> System:
+    figures = np.stack([ranks.values.mean(0) for ranks in seeds])
     mean = dict(zip(MEASURES, figures.mean(0).tolist(), strict=True))
-    deviation = dict(zip(MEASURES, figures.std(0, ddof=1).tolist(), strict=True)) if len(runs) > 1 else None
-    return System(name, len(runs), tuple(dict.fromkeys(run.protocol for run in runs)), mean, deviation)
+    deviation = dict(zip(MEASURES, figures.std(0, ddof=1).tolist(), strict=True)) if len(seeds) > 1 else None
+    return System(name, len(seeds), tuple(dict.fromkeys(ranks.protocol for ranks in seeds)), mean, deviation)
 
 
-def _check_same(first: Ranked, other: Ranked) -> None:
+def _check_same(first: QueryRanks, other: QueryRanks) -> None:
     for what, mine, its in (("query", first.queries, other.queries), ("video", first.videos, other.videos)):
         if mine != its:
             id = min(set(mine) ^ set(its))
             has, lacks = (first, other) if id in set(mine) else (other, first)
             raise DataError(
-                f"{has.name} has {what} {id!r}, which {lacks.name} has not; compare runs over the same queries and gallery"
+                f"{has.name} has {what} {id!r}, which {lacks.name} lacks; compare scores of the same queries and gallery"
             )
     if np.array_equal(first.correct, other.correct) and np.array_equal(first.video, other.video):
         return
-    pairs, others = ({(int(query), int(video)) for query, video in run.correct} for run in (first, other))
+    pairs, others = ({(int(query), int(video)) for query, video in ranks.correct} for ranks in (first, other))
     if pairs != others:
         query, video = min(pairs ^ others)
         has, lacks = (first, other) if (query, video) in pairs else (other, first)
         pair = f"for query {first.queries[query]!r} video {first.videos[video]!r}"
-        raise DataError(f"{pair} is correct in {has.name} and not in {lacks.name}; give both the same --truth")
+        raise DataError(f"{pair} is correct in {has.name} and not in {lacks.name}; pass the same --truth for both")
     row = int((first.video != other.video).argmax())
     raise DataError(
         f"query {first.queries[row]!r} belongs to video {first.videos[first.video[row]]!r} in {first.name} and to "
-        f"{first.videos[other.video[row]]!r} in {other.name}; give both the same --truth"
+        f"{first.videos[other.video[row]]!r} in {other.name}; pass the same --truth for both"
     )

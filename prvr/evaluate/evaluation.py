@@ -1,4 +1,4 @@
-"""A data set and a model to scores and figures, through the index that search uses."""
+"""Evaluates a model on a split, through the index that search uses."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from jaxtyping import Bool, Float
 from prvr import features as feature_files
 from prvr.batch import check_widths
 from prvr.datasets import Dataset
-from prvr.errors import DataError
+from prvr.errors import DataError, SettingError
 from prvr.evaluate.metrics import MomentRetrieval, Retrieval, moment_retrieval, overlap, ranks, retrieval
-from prvr.evaluate.runs import UNSAID, Facts, Run
+from prvr.evaluate.saved_scores import UNSAID, QueryFacts, SavedScores
 from prvr.features import Features, FeatureSet, rows_of
 from prvr.index.encode import add_videos, encode_queries
 from prvr.index.exact import ExactIndex
 from prvr.index.moments import find_spans, relevance
 from prvr.methods.calibration import Calibration, fit
-from prvr.methods.checkpoint import Checkpoint
+from prvr.methods.checkpoint import Checkpoint, to_device
 from prvr.methods.contract import Embeddings, Model
 
-# Features of so many captions are read, put in order of length, and encoded so many at once.
+# Captions whose features are read and sorted by length together, and captions that are encoded together.
 QUERIES_IN_ORDER, QUERIES_AT_ONCE = 4096, 128
-# What figures are called by if they are of a split that the model was made with; no protocol reports such figures.
-MADE_WITH = {
+# The names of figures on a split that took part in training the model; no protocol reports such figures.
+USED_IN_TRAINING = {
     "train": "on the training split",
     "dev": "on the split that chose the epoch",
     "all": "on all splits including training",
@@ -36,11 +36,11 @@ MADE_WITH = {
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of a split, and what they were counted from.
+    """The figures of a split, and the scores and spans that they were counted from.
 
-    spans: the figures of moments; None where the captions have no spans or the frames no times.
-    overlaps: IoU of the best span found in a caption's own video with the annotated one that it overlaps best; NaN if
-    unknown. any_overlaps: the same of that of the spans found there which fits best.
+    spans: the figures of moments; None if the captions have no spans or the frames no times.
+    overlaps: IoU of the best span found in a caption's own video with the annotated span that it overlaps best; NaN if
+    unknown. any_overlaps: the same for the span that fits best, of all spans found there.
     lengths: of each caption's own video in seconds; NaN if unknown.
     """
 
@@ -55,17 +55,17 @@ class Evaluation:
 
     @property
     def moments(self) -> dict[float, float] | None:
-        """By IoU, share of queries, in percent, whose best hit is the right video with a span that overlaps the annotated one."""
+        """By IoU, the share of queries in percent that find the right video first, with a span that agrees."""
         return {least: shares[1] for least, shares in self.spans.recall.items()} if self.spans else None
 
 
 def evaluate_model(model: Model, dataset: Dataset, features: FeatureSet) -> Evaluation:
-    """Scores of every caption of a split against every video of it, and all the figures.
+    """Scores every caption of a split against every video of it, and counts the figures.
 
     Raises:
-        DataError: a feature is missing or not a number, or the split has no captions.
+        DataError: a feature is missing or not finite, or the split has no captions.
     """
-    index, queries = _encoded(model, dataset, features)
+    index, queries = _encode_split(model, dataset, features)
     scores = index.scores(queries).numpy()
     figures = retrieval(scores, correct_videos(dataset, index.ids))
     overlaps, any_overlaps = _overlaps(index, queries, dataset)
@@ -74,18 +74,41 @@ def evaluate_model(model: Model, dataset: Dataset, features: FeatureSet) -> Eval
     return Evaluation(figures, spans, scores, captions, tuple(index.ids), overlaps, any_overlaps, _lengths(index, dataset))
 
 
-def calibrated(checkpoint: Checkpoint, dataset: Dataset, features: FeatureSet) -> Checkpoint:
-    """The checkpoint with probabilities, fitted on a held-out split; without, where that is too small to tell.
+def calibrate(checkpoint: Checkpoint, dataset: Dataset, features: FeatureSet) -> Checkpoint:
+    """The checkpoint with probabilities that are fitted on a held-out split; without them if the split is too small.
 
     Raises:
         DataError: as `evaluate_model`.
     """
-    index, queries = _encoded(checkpoint.model, dataset, features)
+    index, queries = _encode_split(checkpoint.model, dataset, features)
     scores = index.scores(queries).numpy()
     return replace(checkpoint, calibration=fit(scores, correct_videos(dataset, index.ids), split=dataset.split))
 
 
-def run_of(
+def score_checkpoint(
+    checkpoint: Checkpoint, dataset: Dataset, features: FeatureSet, *, system: str = "", device: str = "cpu"
+) -> SavedScores:
+    """Scores a split with a checkpoint; the protocol, the seed and the calibration are the checkpoint's.
+
+    Args:
+        system: the name that the scores keep.
+
+    Raises:
+        DataError: as `evaluate_model`.
+        SettingError: the device does not exist.
+    """
+    evaluation = evaluate_model(to_device(checkpoint, device).model, dataset, features)
+    return scores_of(
+        evaluation,
+        dataset,
+        system=system,
+        protocol=protocol_of(checkpoint, dataset.split),
+        seed=checkpoint.about.get("training", {}).get("seed"),
+        calibration=checkpoint.calibration,
+    )
+
+
+def scores_of(
     evaluation: Evaluation,
     dataset: Dataset,
     *,
@@ -93,12 +116,12 @@ def run_of(
     protocol: str = UNSAID,
     seed: int | None = None,
     calibration: Calibration | None = None,
-) -> Run:
-    """An evaluation as a run, which can be kept, exported and compared."""
+) -> SavedScores:
+    """The scores of an evaluation, to save, export and compare; `figures.count_figures` counts all their figures."""
     column = {video: place for place, video in enumerate(evaluation.videos)}
     also = [(row, column[video]) for row, caption in enumerate(dataset.captions) for video in caption.also]
     filled = [sum(end - start for start, end in caption.moments) or math.nan for caption in dataset.captions]
-    facts = Facts(
+    facts = QueryFacts(
         texts=tuple(caption.text for caption in dataset.captions),
         kinds=tuple(caption.kind for caption in dataset.captions),
         lengths=evaluation.lengths,
@@ -106,7 +129,7 @@ def run_of(
         overlaps=evaluation.overlaps,
         any_overlaps=evaluation.any_overlaps,
     )
-    return Run(
+    return SavedScores(
         scores=evaluation.scores,
         queries=evaluation.captions,
         videos=evaluation.videos,
@@ -122,29 +145,41 @@ def run_of(
 
 
 def protocol_of(checkpoint: Checkpoint, split: str) -> str:
-    """The protocol of a model's figures on a split: that of its training, unless the split took part in it."""
+    """The protocol of a model's figures on a split: the protocol of its training, unless the split took part in it."""
     if checkpoint.method == "zero_shot":
-        # Nothing of it was learnt or chosen on any split.
+        # Nothing was trained or chosen on any split.
         return "honest"
     known = str(checkpoint.about.get("protocol", UNSAID))
-    # By the protocol `community` the dev split is not used at all.
+    # The protocol `community` does not use the dev split.
     if known == UNSAID or (known == "community" and split == "dev"):
         return known
-    return MADE_WITH.get(split, known)
+    return USED_IN_TRAINING.get(split, known)
+
+
+def split_seed_of(checkpoint: Checkpoint, requested: int | None = None) -> int:
+    """The seed of the splits that a checkpoint was trained on, else the requested seed, else 0.
+
+    Raises:
+        SettingError: another seed is requested; some training videos would then be evaluated.
+    """
+    trained: int | None = checkpoint.about.get("split_seed")
+    if trained is not None and requested not in (None, trained):
+        raise SettingError(f"this run was trained with --split-seed {trained}, not {requested}; leave the option out")
+    return trained if trained is not None else requested or 0
 
 
 def retrieve(model: Model, dataset: Dataset, features: FeatureSet) -> Retrieval:
-    """The retrieval figures alone, as training asks for them after each epoch.
+    """The retrieval figures alone, as training needs them after each epoch.
 
     Raises:
         DataError: as `evaluate_model`.
     """
-    index, queries = _encoded(model, dataset, features)
+    index, queries = _encode_split(model, dataset, features)
     return retrieval(index.scores(queries).numpy(), correct_videos(dataset, index.ids))
 
 
 def correct_videos(dataset: Dataset, videos: Sequence[str]) -> Bool[np.ndarray, "Q V"]:
-    """True where a caption describes a video: its own, or another that is known to hold the same."""
+    """True where a caption describes a video: its own, or a further correct one."""
     place = {video: column for column, video in enumerate(videos)}
     correct = np.zeros((len(dataset.captions), len(videos)), bool)
     for row, caption in enumerate(dataset.captions):
@@ -153,14 +188,14 @@ def correct_videos(dataset: Dataset, videos: Sequence[str]) -> Bool[np.ndarray, 
 
 
 def encode_captions(model: Model, captions: Sequence[str], text: Features) -> Embeddings:
-    """Query embeddings of captions, by their ids."""
+    """The query embeddings of captions, by their ids."""
     assert isinstance(model, torch.nn.Module)
     was_training = model.training
     model.eval()
     parts: list[Embeddings] = []
     for start in range(0, len(captions), QUERIES_IN_ORDER):
         rows = [rows_of("caption", id, text) for id in captions[start : start + QUERIES_IN_ORDER]]
-        # Sentences of about one length together, so that there is little padding to encode.
+        # Sentences of similar length are encoded together, to have little padding.
         order = torch.tensor([len(words) for words in rows]).argsort(stable=True)
         encoded = [encode_queries(model, [rows[place] for place in some]) for some in order.split(QUERIES_AT_ONCE)]
         parts.append(tuple(torch.cat(field)[order.argsort()] for field in zip(*encoded, strict=True)))
@@ -168,8 +203,8 @@ def encode_captions(model: Model, captions: Sequence[str], text: Features) -> Em
     return tuple(torch.cat(field) for field in zip(*parts, strict=True))
 
 
-def _encoded(model: Model, dataset: Dataset, features: FeatureSet) -> tuple[ExactIndex, Embeddings]:
-    """The split's videos as an index, and its captions as queries."""
+def _encode_split(model: Model, dataset: Dataset, features: FeatureSet) -> tuple[ExactIndex, Embeddings]:
+    """An index of the split's videos, and the embeddings of its captions."""
     if not dataset.captions:
         raise DataError(f"split {dataset.split!r} of {dataset.name!r} has no captions; there is nothing to evaluate")
     feature_files.check(dataset, features.without_teachers)
@@ -180,7 +215,7 @@ def _encoded(model: Model, dataset: Dataset, features: FeatureSet) -> tuple[Exac
 
 
 def _own_videos(dataset: Dataset, videos: Sequence[str]) -> Bool[np.ndarray, "Q V"]:
-    """True where a caption was written about a video: there its span is annotated."""
+    """True at each caption's own video, in which its span is annotated."""
     place = {video: column for column, video in enumerate(videos)}
     own = np.zeros((len(dataset.captions), len(videos)), bool)
     own[np.arange(len(own)), [place[caption.video] for caption in dataset.captions]] = True
@@ -188,10 +223,7 @@ def _own_videos(dataset: Dataset, videos: Sequence[str]) -> Bool[np.ndarray, "Q 
 
 
 def _overlaps(index: ExactIndex, queries: Embeddings, dataset: Dataset) -> tuple[Float[np.ndarray, "Q"], Float[np.ndarray, "Q"]]:
-    """How well the best span found in each caption's own video overlaps an annotated one, and how well any span does.
-
-    Other videos need no spans.
-    """
+    """The IoU with an annotated span of the best span found in each caption's own video, and of the span that fits best."""
     overlaps, any_overlaps = np.full((2, len(dataset.captions)), np.nan)
     for row, caption in enumerate(dataset.captions):
         if not caption.moments:
@@ -206,7 +238,7 @@ def _overlaps(index: ExactIndex, queries: Embeddings, dataset: Dataset) -> tuple
 
 
 def _lengths(index: ExactIndex, dataset: Dataset) -> Float[np.ndarray, "Q"]:
-    """How long each caption's video is: as the data set says, or else as its frames' times do."""
+    """The length of each caption's video, from the data set or else from the times of its frames."""
     lengths = []
     for caption in dataset.captions:
         edges = index.fetch([caption.video])[caption.video].edges

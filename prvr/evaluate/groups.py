@@ -1,10 +1,11 @@
-"""Figures of parts of the queries: by how much of its video a moment fills, by the video's length, by the kind of query."""
+"""Figures of groups of queries: by moment-to-video ratio, by length of the video, by kind of query."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -12,35 +13,41 @@ from jaxtyping import Bool, Float
 from prvr.evaluate.metrics import Retrieval, figures
 
 RATIOS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+RECALL_NAMES = ("r1", "r5", "r10", "r100", "sumr")
 UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class Group:
-    """A part of the queries. retrieval: its figures; None where no query is in it."""
+    """A group of queries. retrieval: its figures; None for an empty group."""
 
     name: str
     queries: int
     retrieval: Retrieval | None
 
+    def as_dict(self) -> dict[str, Any]:
+        """The name, the number of queries and recalls; None for the recalls of an empty group."""
+        figures = self.retrieval.as_dict() if self.retrieval else {}
+        return {"group": self.name, "queries": self.queries, **{name: figures.get(name) for name in RECALL_NAMES}}
+
 
 def by_ratio(place: Float[np.ndarray, "Q M"], ratios: Float[np.ndarray, "Q"], *, videos: int) -> list[Group]:
     """Groups by moment-to-video ratio, (end - start) / duration, in five bins of equal width.
 
-    A ratio of 0 is in the first bin; one above 1, where an annotation is longer than its video, in the last.
+    A ratio of 0 is in the first bin. A ratio above 1, of an annotation longer than its video, is in the last bin.
     """
     return _by_edges(place, np.clip(ratios, 0, 1), RATIOS, videos)
 
 
 def by_parts(place: Float[np.ndarray, "Q M"], values: Float[np.ndarray, "Q"], *, parts: int, videos: int) -> list[Group]:
-    """Groups of about equal count: divided at the quantiles of a value, so that equal values are never parted."""
+    """Groups of about equal size, divided at the quantiles of a value; equal values are in one group."""
     known = values[~np.isnan(values)]
     edges = np.unique(np.quantile(known, np.linspace(0, 1, parts + 1))) if len(known) else np.zeros(0)
     return _by_edges(place, values, edges.tolist(), videos)
 
 
 def by_kind(place: Float[np.ndarray, "Q M"], kinds: Sequence[str | None], *, videos: int) -> list[Group]:
-    """Groups by the kind of query, in the order of their names; those without a kind come last."""
+    """Groups by the kind of query, by name; queries without a kind are last."""
     names = sorted({kind for kind in kinds if kind is not None})
     of = np.array([names.index(kind) if kind is not None else len(names) for kind in kinds])
     groups = [_group(name, place, of == number, videos) for number, name in enumerate(names)]
@@ -50,7 +57,7 @@ def by_kind(place: Float[np.ndarray, "Q M"], kinds: Sequence[str | None], *, vid
 def _by_edges(
     place: Float[np.ndarray, "Q M"], values: Float[np.ndarray, "Q"], edges: Sequence[float], videos: int
 ) -> list[Group]:
-    """A group between each two edges, the upper one included and the lowest too; and one of the unknown, if any."""
+    """A group between each two edges, upper edge and lowest edge included, and a group of unknown values, if any."""
     unknown = np.isnan(values)
     groups = []
     for number, (low, high) in enumerate(pairwise(edges)):

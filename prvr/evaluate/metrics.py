@@ -1,13 +1,14 @@
 """Retrieval metrics of a score matrix (Q, V). Ranks start at 1; percentages run from 0 to 100.
 
-Equal scores have no order of their own, and none is made up by sorting. A rule says where tied videos stand: pessimistic
-(the wrong ones first), optimistic (the right ones first), or mean (the expected place, were the tied ones shuffled).
+Videos with equal scores are not ordered by sorting, which would order them at random. A rule gives their places: pessimistic
+(the wrong ones first), optimistic (the right ones first), or mean (the expected place if tied videos were shuffled).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -17,6 +18,8 @@ from prvr.errors import DataError, SettingError, nearest
 RECALLS = (1, 5, 10, 100)
 TIES = ("pessimistic", "optimistic", "mean")
 OVERLAPS = (0.3, 0.5, 0.7)
+# The names of figures in tables for people.
+LABELS = {"r1": "R@1", "r5": "R@5", "r10": "R@10", "r100": "R@100", "sumr": "SumR", "medr": "MedR", "mrr": "MRR"}
 SCORES_AT_ONCE = 1 << 20
 
 
@@ -61,9 +64,9 @@ class MomentRetrieval:
     """How well queries find their moment; an annotated and a found span agree if they overlap by an IoU.
 
     recall: by IoU and k, share of queries, in percent, whose video is among the first k with a span that agrees.
-    localised: by IoU, share of queries whose span in their own video agrees, wherever that video ranks. miou: the mean IoU.
-    any_localised: the same of those spans in it of which one agrees, where several are found; empty where that is unknown.
-    queries: those that have an annotated span; no other is counted.
+    localised: by IoU, share of queries whose span in their own video agrees, at any rank of that video. miou: the mean IoU.
+    any_localised: as `localised`, if any of the several spans found in the video agrees; empty where that is unknown.
+    queries: the number of queries with an annotated span; only these are counted.
     """
 
     recall: dict[float, dict[int, float]]
@@ -72,12 +75,23 @@ class MomentRetrieval:
     queries: int
     any_localised: dict[float, float] = field(default_factory=dict)
 
+    def as_dict(self) -> dict[str, Any]:
+        """The figures as plain values; `moments` is R@1 by IoU."""
+        return {
+            "moments": {str(least): shares[1] for least, shares in self.recall.items()},
+            "moment_recall": {str(least): {f"r{k}": share for k, share in its.items()} for least, its in self.recall.items()},
+            "localised": {str(least): share for least, share in self.localised.items()},
+            "any_localised": {str(least): share for least, share in self.any_localised.items()},
+            "miou": self.miou,
+            "moment_queries": self.queries,
+        }
+
 
 def retrieval(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"], *, ties: str = "pessimistic") -> Retrieval:
-    """All the figures of a score matrix.
+    """The figures of a score matrix.
 
     Raises:
-        DataError: no query, a query without a correct video, or a score that is not a number.
+        DataError: there is no query, a query has no correct video, or a score is not a number.
     """
     if not len(scores):
         raise DataError("there is no query to evaluate; the split has no captions")
@@ -85,15 +99,18 @@ def retrieval(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"]
 
 
 def video_to_text(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"], *, ties: str = "pessimistic") -> Retrieval:
-    """The other direction: each video that has captions ranks all captions; `queries` counts videos, `videos` captions."""
-    asked = correct.any(0)
-    return retrieval(np.ascontiguousarray(scores.T[asked]), np.ascontiguousarray(correct.T[asked]), ties=ties)
+    """The figures of the other direction: each video that has captions ranks all captions.
+
+    `queries` is the number of videos then, `videos` the number of captions.
+    """
+    described = correct.any(0)
+    return retrieval(np.ascontiguousarray(scores.T[described]), np.ascontiguousarray(correct.T[described]), ties=ties)
 
 
 def ranks(
     scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"], *, ties: str = "pessimistic"
 ) -> Float[np.ndarray, "Q"]:
-    """Rank of the best correct video of each query; whole numbers, but for the mean of ties.
+    """The rank of each query's best correct video; an integer, except for ties under the rule `mean`.
 
     Raises:
         DataError: a query without a correct video, or a score that is not a number.
@@ -102,7 +119,7 @@ def ranks(
 
 
 def figures(place: Float[np.ndarray, "Q M"], *, videos: int) -> Retrieval:
-    """All the figures of queries whose correct videos stand at these places; at least one query."""
+    """The figures of at least one query, from the places of its correct videos."""
     rank, count = place[:, 0], np.isfinite(place).sum(1)
     precision = np.arange(1, place.shape[1] + 1) / place
     r1, r5, r10, r100 = (recall_at(k, rank) for k in RECALLS)
@@ -127,20 +144,20 @@ def figures(place: Float[np.ndarray, "Q M"], *, videos: int) -> Retrieval:
 
 
 def recall_at(k: int, rank: Float[np.ndarray, "Q"]) -> float:
-    """Share of queries, in percent, with rank <= k."""
+    """The share of queries with rank <= k, in percent."""
     return float((rank <= k).mean() * 100)
 
 
 def places(
     scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"], *, ties: str = "pessimistic"
 ) -> Float[np.ndarray, "Q M"]:
-    """Where each query's correct videos stand, best first; infinite after the last one of a query.
+    """The places of each query's correct videos, best first; infinity after a query's last one.
 
-    M is the most correct videos that a query has. Of c correct and w wrong videos that are tied, the i-th correct one
-    has w (pessimistic), 0 (optimistic) or w i / (c + 1) (mean) of the wrong ones before it.
+    M is the largest number of correct videos of a query. Of c correct and w wrong videos that are tied, w (pessimistic),
+    0 (optimistic) or w i / (c + 1) (mean) wrong ones precede the i-th correct one.
 
     Raises:
-        SettingError: there is no such rule.
+        SettingError: unknown rule.
         DataError: a query without a correct video, or a score that is not a number.
     """
     if ties not in TIES:
@@ -149,7 +166,7 @@ def places(
     row, value = _correct_scores(scores, correct)
     first = np.searchsorted(row, np.arange(len(scores) + 1))
     order = np.arange(len(row)) - first[row]
-    # Correct videos of one query with one score stand together: from `group` on, `tied` of them.
+    # Correct videos of one query with equal scores are adjacent: `tied` of them, from `group` on.
     starts = np.flatnonzero(np.r_[True, (row[1:] != row[:-1]) | (value[1:] != value[:-1])])
     tied = np.diff(np.r_[starts, len(row)])
     group, tied = np.repeat(starts, tied), np.repeat(tied, tied)
@@ -167,10 +184,12 @@ def places(
 def moment_retrieval(
     rank: Float[np.ndarray, "Q"], overlaps: Float[np.ndarray, "Q"], any_overlaps: Float[np.ndarray, "Q"] | None = None
 ) -> MomentRetrieval | None:
-    """The figures of moments, from each query's rank of its own video and the IoU of the best span that was found in it.
+    """The figures of moments; None if no query has an annotated span.
 
-    any_overlaps: the IoU of that span of several which agrees best. An IoU that is not a number stands for a query without
-    an annotated span; None if there is no other.
+    Args:
+        rank: of each query's own video.
+        overlaps: IoU of the best span found in that video; NaN for a query without an annotated span.
+        any_overlaps: IoU of the span that agrees best, of all spans found there.
     """
     known = ~np.isnan(overlaps)
     if not known.any():
@@ -184,17 +203,17 @@ def moment_retrieval(
 
 
 def overlap(found: tuple[float, float], true: tuple[float, float]) -> float:
-    """Temporal intersection over union of two spans in seconds, from 0 to 1."""
+    """The temporal intersection over union of two spans in seconds, from 0 to 1."""
     shared = max(0.0, min(found[1], true[1]) - max(found[0], true[0]))
     union = (found[1] - found[0]) + (true[1] - true[0]) - shared
     return shared / union if union > 0 else 0.0
 
 
 def ceilings(texts: Sequence[str], correct: Bool[np.ndarray, "Q V"]) -> dict[int, float]:
-    """The most that R@k can be, in percent, for k = 1, 5, 10, 100: equal texts get equal answers.
+    """The upper bound of R@k in percent, for k = 1, 5, 10, 100, because equal texts get equal rankings.
 
     Texts are equal if they differ in case and white space only. The best k videos for n equal texts are those that are
-    correct for most of them. Where queries have several correct videos this is a bound that may be out of reach.
+    correct for most of them. If queries have several correct videos, the bound may not be attainable.
     """
     alike = np.unique([" ".join(text.casefold().split()) for text in texts], return_inverse=True)[1]
     query, video = _pairs(correct)
@@ -202,9 +221,9 @@ def ceilings(texts: Sequence[str], correct: Bool[np.ndarray, "Q V"]) -> dict[int
     order = np.lexsort((-fits, pair[0]))
     text, fits = pair[0][order], fits[order]
     place = np.arange(len(text)) - np.searchsorted(text, text)
-    asked = np.bincount(alike)
-    best = {k: np.bincount(text, fits * (place < k), len(asked)) for k in RECALLS}
-    return {k: float(np.minimum(hits, asked).sum() / len(texts) * 100) for k, hits in best.items()}
+    queries = np.bincount(alike)
+    best = {k: np.bincount(text, fits * (place < k), len(queries)) for k in RECALLS}
+    return {k: float(np.minimum(hits, queries).sum() / len(texts) * 100) for k, hits in best.items()}
 
 
 def _check(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"]) -> None:
@@ -219,7 +238,7 @@ def _check(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"]) -
 def _correct_scores(
     scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"]
 ) -> tuple[Int[np.ndarray, "P"], Float[np.ndarray, "P"]]:
-    """The query and the score of every correct pair; query by query, the larger scores first."""
+    """The query and the score of every correct pair, by query and then by descending score."""
     row, column = _pairs(correct)
     value = scores[row, column]
     order = np.lexsort((-value, row))
@@ -227,7 +246,7 @@ def _correct_scores(
 
 
 def _pairs(correct: Bool[np.ndarray, "Q V"]) -> tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P"]]:
-    """Rows and columns of what is correct; several times as quick as `nonzero` of two axes."""
+    """The rows and columns of correct pairs; several times as fast as `nonzero` over two axes."""
     row, column = np.divmod(np.flatnonzero(correct), max(correct.shape[1], 1))
     return row, column
 
@@ -235,7 +254,7 @@ def _pairs(correct: Bool[np.ndarray, "Q V"]) -> tuple[Int[np.ndarray, "P"], Int[
 def _better(
     scores: Float[np.ndarray, "Q V"], row: Int[np.ndarray, "P"], value: Float[np.ndarray, "P"]
 ) -> tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P"]]:
-    """How many videos of a query score above a value, and how many at least as much."""
+    """The number of a query's videos that score above a value, and the number that score at least as high."""
     above, at_least = np.empty(len(row), np.int64), np.empty(len(row), np.int64)
     step = max(1, SCORES_AT_ONCE // max(scores.shape[1], 1))
     for start in range(0, len(row), step):

@@ -1,13 +1,17 @@
-"""Whether probabilities mean what they say: of ten answers that are called right with 0.7, seven are."""
+"""Figures of how reliable probabilities are: of ten hits with probability 0.7, seven should be right."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from prvr.methods.calibration import Calibration, ask_twice
+from prvr.errors import SettingError
+from prvr.evaluate.saved_scores import load_scores
+from prvr.methods.calibration import Calibration, fit_or_raise, top_hits_with_and_without
 
 BINS = 10
 SHOWN = 0.5
@@ -15,9 +19,10 @@ SHOWN = 0.5
 
 @dataclass(frozen=True)
 class Judged:
-    """The first hits of queries, each asked with its videos in the gallery and again without them.
+    """The first hits of queries, each searched with its correct videos in the gallery and again without them.
 
-    probability: that a first hit is right, as it was said. right: whether it is. present: whether a right one was there.
+    probability: of each first hit, as the calibration gives it. right: whether the hit is correct.
+    present: whether a correct video was in the gallery.
     """
 
     probability: Float[np.ndarray, "N"]
@@ -31,10 +36,10 @@ class Reliability:
 
     ece: expected calibration error, Σ over bins (n_b / N) |mean probability - share right|, in ten bins of equal count.
     brier: mean of (probability - right)²; wrong: share of hits that are wrong.
-    aurc: area under the risk-coverage curve: the share that is wrong among the surest n hits, mean over n. aurc_best is
-    that of an order which knew all right ones; without any order it is `wrong`.
-    shown: share of hits with a probability of at least 0.5; shown_wrong: share of those that are wrong, None for none.
-    present, absent: mean probability where a right video was in the gallery, and where none was; None for no such query.
+    aurc: area under the risk-coverage curve: the share of wrong hits among the n most probable, mean over n. aurc_best is
+    that of a perfect order; of a random order it is `wrong`.
+    shown: share of hits with a probability of at least 0.5; shown_wrong: share of these that are wrong, None if there are none.
+    present, absent: mean probability with and without a correct video in the gallery; None if there is no such query.
     """
 
     ece: float
@@ -49,14 +54,31 @@ class Reliability:
     hits: int
 
 
+def calibration_from_scores(path: str | Path, *, other_than: Collection[str] = ()) -> Calibration:
+    """Fits probabilities to the saved scores of a held-out split.
+
+    Args:
+        other_than: ids of the queries that will get probabilities; the held-out split must not contain them.
+
+    Raises:
+        DataError: there are no scores at the path, or they are broken.
+        SettingError: the held-out split contains one of those queries, or is too small.
+    """
+    held_out = load_scores(path)
+    same = sorted(set(held_out.queries) & set(other_than))
+    if same:
+        raise SettingError(f"{path} has the same queries ({same[0]!r} first); fit probabilities on another split, dev")
+    return fit_or_raise(held_out.scores, held_out.correct, split=held_out.split, name=str(path))
+
+
 def judge(calibration: Calibration, scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"]) -> Judged:
-    """What a calibration says of the first hits of a split."""
-    asked = ask_twice(scores, correct)
-    return Judged(calibration.of(asked)[:, 0], asked.right[:, 0], asked.present)
+    """The first hits of a split, with the probabilities that a calibration gives them."""
+    hits = top_hits_with_and_without(scores, correct)
+    return Judged(calibration.of_hits(hits)[:, 0], hits.right[:, 0], hits.present)
 
 
 def reliability(judged: Judged) -> Reliability:
-    """All the figures."""
+    """The figures of first hits."""
     probability, right = judged.probability, judged.right
     shown = probability >= SHOWN
     return Reliability(
@@ -74,22 +96,22 @@ def reliability(judged: Judged) -> Reliability:
 
 
 def expected_error(probability: Float[np.ndarray, "N"], right: Bool[np.ndarray, "N"], *, bins: int = BINS) -> float:
-    """Expected calibration error: how far the probabilities of a bin are from the share that is right, mean over hits."""
+    """The expected calibration error: distance of a bin's mean probability from its share of right hits, mean over hits."""
     bin_of = _bins(probability, bins)
     off = np.bincount(bin_of, probability, bins) - np.bincount(bin_of, right, bins)
     return float(np.abs(off).sum() / len(right))
 
 
 def curve(judged: Judged, *, bins: int = BINS) -> list[tuple[float, float, int]]:
-    """Of each bin that is not empty: mean probability, share right, and how many hits."""
+    """Of each bin that is not empty: mean probability, share of right hits, number of hits."""
     bin_of = _bins(judged.probability, bins)
     counts = np.bincount(bin_of, minlength=bins)
-    said, was = (np.bincount(bin_of, values, bins) for values in (judged.probability, judged.right))
-    return [(float(said[b] / n), float(was[b] / n), int(n)) for b, n in enumerate(counts) if n]
+    probability, right = (np.bincount(bin_of, values, bins) for values in (judged.probability, judged.right))
+    return [(float(probability[b] / n), float(right[b] / n), int(n)) for b, n in enumerate(counts) if n]
 
 
 def risks(confidence: Float[np.ndarray, "N"], right: Bool[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
-    """The share that is wrong among the surest 1, 2, ... N hits; equal ones count as if they were shuffled."""
+    """The share of wrong hits among the 1, 2, ... N most confident; equal ones count as if they were shuffled."""
     order = np.argsort(-confidence, kind="stable")
     ends = np.flatnonzero(np.r_[np.diff(confidence[order]) != 0, True]) + 1
     wrong = np.cumsum(~right[order])
@@ -98,7 +120,7 @@ def risks(confidence: Float[np.ndarray, "N"], right: Bool[np.ndarray, "N"]) -> F
 
 
 def _bins(probability: Float[np.ndarray, "N"], bins: int) -> Int[np.ndarray, "N"]:
-    """The bin of each, of about equal count; equal probabilities are never parted."""
+    """The bin of each probability; bins have about equal counts, and equal probabilities share a bin."""
     return np.searchsorted(np.sort(probability), probability) * bins // len(probability)
 
 

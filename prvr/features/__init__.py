@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from prvr.datasets import Dataset
-from prvr.errors import DataError
+from prvr.errors import DataError, SettingError
 from prvr.features.bigfile import BigFile, is_bigfile
 from prvr.features.hdf5 import Hdf5Features
 from prvr.features.npz import SUFFIX, NpzFolder, is_npz_folder
 from prvr.features.packed import Packed, is_packed
+from prvr.features.sources import FeatureSources
 
 Features = Mapping[str, np.ndarray]
 
 
 @runtime_checkable
 class Stored(Protocol):
-    """Features that lie at a path."""
+    """Features that are stored at a path."""
 
     path: Path
 
 
 @dataclass(frozen=True)
 class TeacherFeatures:
-    """What one teacher says: frames (F, T) of each video and one row (1, T) of each caption, in one space.
+    """The features of one teacher: frames (F, T) of each video and one row (1, T) of each caption, in one space.
 
-    student: where the student's frames were sampled when they were packed, those on this teacher's coarser grid.
+    student: the student's frames on this teacher's coarser grid, where the student's frames were sampled when packed.
     """
 
     frames: Features
@@ -40,23 +41,28 @@ class TeacherFeatures:
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """What a student reads, and what it is taught with. `text` holds words, or sentences for a zero-shot model."""
+    """The features that a model reads, their sources, and the features of its teachers.
+
+    text: words, or sentences for a zero-shot model. sources: a checkpoint keeps them, so that the model is used with
+    features of the same encoders later.
+    """
 
     frames: Features
     text: Features
+    sources: FeatureSources
     teachers: tuple[TeacherFeatures, ...] = ()
 
     @property
     def without_teachers(self) -> FeatureSet:
-        """What a student reads, alone."""
-        return FeatureSet(self.frames, self.text)
+        """The features that the model itself reads."""
+        return replace(self, teachers=())
 
 
 def open_features(path: str | Path) -> Features:
-    """Features of a packed folder, of an HDF5 file, of a published BigFile folder or of a folder of npz files.
+    """Opens the features of a packed folder, an HDF5 file, a published BigFile folder or a folder of npz files.
 
     Raises:
-        DataError: there are none, or they are broken.
+        DataError: the path holds no features, or they are broken.
     """
     path = Path(path)
     if path.is_file() and path.suffix == SUFFIX:
@@ -68,11 +74,24 @@ def open_features(path: str | Path) -> Features:
     return NpzFolder(path) if is_npz_folder(path) and not is_packed(path) else Packed(path)
 
 
-def columns(features: Features) -> int:
-    """Width of the features.
+def as_dtype(name: str) -> Literal["float16", "float32"]:
+    """The type of stored numbers with that name.
 
     Raises:
-        DataError: they are empty.
+        SettingError: it is neither float16 nor float32.
+    """
+    if name == "float16":
+        return "float16"
+    if name == "float32":
+        return "float32"
+    raise SettingError(f"dtype is {name!r}, expected float16 or float32")
+
+
+def columns(features: Features) -> int:
+    """The width of the features.
+
+    Raises:
+        DataError: there are no items.
     """
     if isinstance(features, Packed | BigFile | NpzFolder):
         return features.columns
@@ -82,13 +101,16 @@ def columns(features: Features) -> int:
 
 
 def rows_of(what: str, id: str, features: Features) -> np.ndarray:
-    """The rows of a video or a caption, seen to be there and to be numbers.
+    """The rows of a video or a caption; every value is checked to be finite.
+
+    Args:
+        what: "video" or "caption", for the error message.
 
     Raises:
-        DataError: there are none, or some are NaN or infinite.
+        DataError: the item is missing or has no rows, or a value is NaN or infinite.
     """
     if id not in features:
-        _present(what, [id], features)
+        _check_present(what, [id], features)
     rows = features[id]
     if len(rows) == 0 or not np.isfinite(rows).all():
         fault = "hold NaN or infinite values" if len(rows) else "are empty"
@@ -97,25 +119,25 @@ def rows_of(what: str, id: str, features: Features) -> np.ndarray:
 
 
 def place(features: Features) -> str:
-    """Where features lie, for an error line."""
-    return str(features.path) if isinstance(features, Stored) else "the given features"
+    """The path of features, for error messages."""
+    return str(features.path) if isinstance(features, Stored) else "the features in memory"
 
 
 def check(dataset: Dataset, features: FeatureSet) -> None:
-    """Sees that captions are about videos of the split, that all have their features, and that a teacher's two sides fit.
+    """Checks that captions belong to videos of the split, that no features are missing, and that a teacher's two sides fit.
 
     Raises:
-        DataError: something is missing; the text names the first, the number and the remedy.
+        DataError: something is missing; the message names the first item, the number of items and the next step.
     """
-    _in_gallery(dataset)
+    _check_gallery(dataset)
     captions = {caption.id: caption.text for caption in dataset.captions}
     described = dict.fromkeys(caption.video for caption in dataset.captions)
-    _present("video", dataset.video_ids, features.frames)
-    _present("caption", captions, features.text)
-    _current(captions, features.text)
+    _check_present("video", dataset.video_ids, features.frames)
+    _check_present("caption", captions, features.text)
+    _check_current(captions, features.text)
     for teacher in features.teachers:
-        _present("video", described, teacher.frames)
-        _present("caption", captions, teacher.sentences)
+        _check_present("video", described, teacher.frames)
+        _check_present("caption", captions, teacher.sentences)
         widths = columns(teacher.frames), columns(teacher.sentences)
         if widths[0] != widths[1]:
             raise DataError(
@@ -124,7 +146,7 @@ def check(dataset: Dataset, features: FeatureSet) -> None:
             )
 
 
-def _in_gallery(dataset: Dataset) -> None:
+def _check_gallery(dataset: Dataset) -> None:
     gallery = set(dataset.video_ids)
     for caption in dataset.captions:
         if caption.video not in gallery:
@@ -134,18 +156,18 @@ def _in_gallery(dataset: Dataset) -> None:
             )
 
 
-def _current(captions: Mapping[str, str], features: Features) -> None:
+def _check_current(captions: Mapping[str, str], features: Features) -> None:
     if not isinstance(features, Packed):
         return
     for id, text in captions.items():
         read = features.info(id).get("text", text)
         if read != text:
             raise DataError(
-                f"caption {id!r} reads {text!r} now, and read {read!r} when {features.path} was made; run prvr extract again"
+                f"caption {id!r} is {text!r} now, and was {read!r} when {features.path} was made; run prvr extract again"
             )
 
 
-def _present(what: str, ids: Iterable[str], features: Features) -> None:
+def _check_present(what: str, ids: Iterable[str], features: Features) -> None:
     wanted = list(ids)
     missing = [id for id in wanted if id not in features]
     if missing:

@@ -1,12 +1,12 @@
-"""A published feature package, in the layout of DL-DKD and its relatives, as what a student reads and is taught with.
+"""A published feature package, in the layout of DL-DKD and its relatives.
 
 ROOT/COLLECTION/FeatureData/<visual feature>            frames: a BigFile, an HDF5 file or npz files
 ROOT/COLLECTION/TextData/<text feature>_COLLECTION_query_feat.hdf5      words
 ROOT/COLLECTION/FeatureData/<teacher>_COLLECTION_vid_features.hdf5      a teacher's frames
 ROOT/COLLECTION/TextData/<teacher>_COLLECTION_query_feat.hdf5           its sentences
 
-The teacher of the packages has two names, which here are one: `clip_vit_b32`. The captions beside these files are read by
-`prvr.datasets.published`.
+The files of the packages' teacher have two names; here both are `clip_vit_b32`. `prvr.datasets.published` reads the captions
+of a package.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from prvr.features import Features, FeatureSet, TeacherFeatures, columns, open_f
 from prvr.features.bigfile import is_bigfile
 from prvr.features.hdf5 import Hdf5Features
 from prvr.features.npz import is_npz_folder
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 
-# By the name of a teacher whose two files are named differently: what stands before the collection in each.
+# Teachers whose two files have different names: what precedes the collection in the name of each file.
 TEACHERS = {"clip_vit_b32": ("new_clip_vit_32", "clip_ViT_B_32")}
 FRAMES, TEXT = "vid_features.hdf5", "query_feat.hdf5"
 LONG, SHORT = "#enc#", "#"
@@ -33,9 +33,9 @@ LONG, SHORT = "#enc#", "#"
 
 @dataclass(frozen=True)
 class Package:
-    """A folder ROOT/COLLECTION; `visual`, `words` and `teachers` are the files that it has, by name of the features.
+    """A folder ROOT/COLLECTION; `visual`, `words` and `teachers` are its files by name of the features.
 
-    teachers: the file of its frames and that of its sentences.
+    teachers: for each, the file of frames and the file of sentences.
     """
 
     path: Path
@@ -44,10 +44,10 @@ class Package:
     teachers: Mapping[str, tuple[Path, Path]]
 
     def frames(self, name: str) -> Features:
-        """Frames that a student reads; those of a teacher will do, too.
+        """The frames of that name, a teacher's included.
 
         Raises:
-            DataError: there are none of that name, or they are broken.
+            DataError: the package has none of that name, or they are broken.
         """
         folder = self.path / "FeatureData"
         if name in self.teachers:
@@ -59,7 +59,7 @@ class Package:
         return open_features(self.visual[name])
 
     def text(self, name: str, kind: str) -> Features:
-        """What a student reads of captions: `words`, or the `sentences` of a teacher.
+        """The text features of captions: `words`, or the `sentences` of a teacher.
 
         Raises:
             DataError: as `frames`.
@@ -89,45 +89,45 @@ class Package:
         if name in TEACHERS or any(file.is_file() for file in files):
             what, path = ("frames", files[0]) if not files[0].is_file() else ("sentences", files[1])
             return f"no {what} of the teacher at {path}; copy the file from the package{without}"
-        return f"no published files are known of the teacher {name!r}; {nearest(name, {*TEACHERS, *self.teachers})}"
+        return f"the package has no files of the teacher {name!r}; {nearest(name, {*TEACHERS, *self.teachers})}"
 
 
 def open_package(path: str | Path) -> Package:
-    """A published package by its folder ROOT/COLLECTION; what is not there is told when it is asked for."""
+    """Opens a published package by its folder ROOT/COLLECTION. Missing files are reported when they are first needed."""
     path = Path(os.path.abspath(path))
-    spoken = _named(path / "TextData", f"_{path.name}_{TEXT}")
-    seen = _named(path / "FeatureData", f"_{path.name}_{FRAMES}")
-    pairs = {name: _teacher_files(path, name) for name in (*TEACHERS, *(name for name in seen if name in spoken))}
+    texts = _files_by_name(path / "TextData", f"_{path.name}_{TEXT}")
+    frames = _files_by_name(path / "FeatureData", f"_{path.name}_{FRAMES}")
+    pairs = {name: _teacher_files(path, name) for name in (*TEACHERS, *(name for name in frames if name in texts))}
     teachers = {name: files for name, files in pairs.items() if all(file.is_file() for file in files)}
     sentences = {file for name in pairs for file in pairs[name]}
-    words = {name: file for name, file in spoken.items() if file not in sentences}
+    words = {name: file for name, file in texts.items() if file not in sentences}
     return Package(path, _visual(path / "FeatureData"), words, teachers)
 
 
 def published_features(
     root: str | Path, collection: str, *, visual_feature: str, teacher: str | None = "clip_vit_b32", words: str = "roberta"
-) -> tuple[FeatureSet, Reads]:
-    """What a student reads and is taught with, and the sources for its checkpoint.
+) -> FeatureSet:
+    """The features of a package that a student reads, and those of its teacher.
 
     Args:
         visual_feature: of FeatureData, such as `i3d_resnet` (TVR), `i3d` (ActivityNet), `i3d_rgb_lgi` (Charades).
-        teacher: None for a student without distillation; the teacher's files need not be there then.
+        teacher: None for a student without distillation; the teacher's files may be missing then.
         words: a text feature of TextData.
 
     Raises:
-        DataError: a file is not there or broken.
+        DataError: a file is missing or broken.
     """
     package = open_package(Path(root) / collection)
     frames, text = package.frames(visual_feature), package.text(words, "words")
     teachers = (package.teacher(teacher),) if teacher is not None else ()
-    reads = Reads(Source(visual_feature, columns(frames)), Source(words, columns(text)))
-    return FeatureSet(frames, text, teachers), reads
+    sources = FeatureSources(Source(visual_feature, columns(frames)), Source(words, columns(text)))
+    return FeatureSet(frames, text, sources, teachers)
 
 
 class CaptionKeys(Mapping[str, np.ndarray]):
     """Features of captions under either spelling of an id: `VIDEO#enc#NUMBER` as in caption files, or `VIDEO#NUMBER`.
 
-    A file keeps to one spelling; which one, its first key says.
+    A file has one spelling; its first key shows which.
     """
 
     def __init__(self, features: Features) -> None:
@@ -158,11 +158,11 @@ def short_spelling(id: str) -> str:
 
 
 def _teacher_files(path: Path, name: str) -> tuple[Path, Path]:
-    seen, spoken = TEACHERS.get(name, (name, name))
-    return path / "FeatureData" / f"{seen}_{path.name}_{FRAMES}", path / "TextData" / f"{spoken}_{path.name}_{TEXT}"
+    frames, text = TEACHERS.get(name, (name, name))
+    return path / "FeatureData" / f"{frames}_{path.name}_{FRAMES}", path / "TextData" / f"{text}_{path.name}_{TEXT}"
 
 
-def _named(folder: Path, ending: str) -> dict[str, Path]:
+def _files_by_name(folder: Path, ending: str) -> dict[str, Path]:
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     return {file.name.removesuffix(ending): file for file in files if file.name.endswith(ending)}
 

@@ -1,4 +1,4 @@
-"""Published packages, looked through before anything is trained on them: what is there, what fits, what it is good for."""
+"""Checks published packages before training: their contents, what does not fit, and what they can be used for."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ OnProgress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class SplitReport:
-    """A caption file. published: which published split has its size, or which sizes that one has; empty if none is known."""
+    """A caption file.
+
+    as_published: whether its size is that of a published split; None if no size is known.
+    published: the published split of its size, or the published sizes; empty if none is known.
+    """
 
     file: str
     videos: int = 0
@@ -37,14 +41,22 @@ class SplitReport:
     published: str = ""
     problem: str = ""
 
+    def __str__(self) -> str:
+        if self.problem:
+            return self.problem
+        counts = f"{self.videos:,} videos, {self.captions:,} captions"
+        if self.as_published is None:
+            return counts
+        return f"{counts}, {'as published: ' if self.as_published else 'NOT as published: '}{self.published}"
+
 
 @dataclass(frozen=True)
 class FileReport:
     """A file or folder of features.
 
-    items: videos or captions in it. unused: those that no split names. lacking: by split, the ids that it does not have.
-    looked_at: items whose rows were read. broken: those of them that cannot be used; problem says why, of the first, or
-    why the whole file cannot. repeated: names that stand twice; the last one counts.
+    of: "videos" or "captions". items: their number. unused: items that no split contains.
+    lacking: by split, the ids that are missing. looked_at: items whose rows were read. broken: those of them that are broken.
+    problem: of the first broken item, or of the whole file. repeated: names that occur twice; the last row counts.
     """
 
     file: str
@@ -59,11 +71,24 @@ class FileReport:
     problem: str = ""
 
     def fault(self, split: str) -> str:
-        """Why a split cannot be read from it; empty if it can."""
+        """The reason why a split cannot be read from the file; empty if it can."""
         if self.problem:
             return f"{self.file}: {self.problem}"
         lacking = (self.lacking or {}).get(split, ())
         return f"{self.file} lacks {len(lacking)} {self.of} of {split}, {lacking[0]!r} first" if lacking else ""
+
+    def __str__(self) -> str:
+        lines = [f"{self.file}: {self.columns} columns, {self.items:,} {self.of}" if self.items else self.file]
+        lines += [self.problem] if self.problem else []
+        lacking = {split: ids for split, ids in (self.lacking or {}).items() if ids}
+        lines += [f"lacks {len(ids):,} {self.of} of {split}, {ids[0]} first" for split, ids in lacking.items()]
+        if self.unused:
+            lines.append(f"{self.unused:,} {self.of} are in no split")
+        if self.repeated:
+            lines.append(f"{len(self.repeated):,} names occur twice, {self.repeated[0]} first; the last row counts")
+        if self.looked_at < self.items:
+            lines.append(f"{self.looked_at:,} of {self.items:,} {self.of} were read; --thorough reads all")
+        return "\n  ".join(lines)
 
 
 Pair = tuple[FileReport, FileReport]
@@ -71,7 +96,7 @@ Pair = tuple[FileReport, FileReport]
 
 @dataclass(frozen=True)
 class Use:
-    """What a package may be good for, and with what, or why not."""
+    """Whether a package can be used for a purpose. why: with which features, or the reason why not."""
 
     possible: bool
     why: str
@@ -79,7 +104,7 @@ class Use:
 
 @dataclass(frozen=True)
 class PackageReport:
-    """What is in a package, by split and by file, and by use."""
+    """The contents of a package by split and by file, and what it can be used for."""
 
     path: Path
     splits: Mapping[str, SplitReport]
@@ -87,7 +112,7 @@ class PackageReport:
     uses: Mapping[str, Use]
 
     def as_dict(self) -> dict[str, Any]:
-        """The report for JSON: of ids that are lacking the number and the first, of repeated names the number."""
+        """The report as plain values, as `--json` prints it; of missing ids and repeated names the number and the first."""
         files = [
             {**vars(f), "lacking": {s: _brief(ids) for s, ids in (f.lacking or {}).items()}, "repeated": _brief(f.repeated)}
             for f in self.files
@@ -95,9 +120,16 @@ class PackageReport:
         splits, uses = ({name: vars(value) for name, value in part.items()} for part in (self.splits, self.uses))
         return {"collection": self.path.name, "path": str(self.path), "splits": splits, "files": files, "uses": uses}
 
+    def __str__(self) -> str:
+        """The report as `prvr data check` prints it."""
+        parts = [f"{split}: {report}" for split, report in self.splits.items()] + [*map(str, self.files)]
+        parts += [f"{name}: {'yes, ' if use.possible else 'no; '}{use.why}" for name, use in self.uses.items()]
+        lines = [f"  {line}" for part in parts for line in part.splitlines()]
+        return "\n".join([f"{self.path.name}  ({self.path})", *lines])
+
 
 def find_packages(root: str | Path) -> list[Path]:
-    """The collections of a folder, or the folder itself if it is one.
+    """The packages in a folder, or the folder itself if it is a package.
 
     Raises:
         DataError: there are none.
@@ -110,11 +142,11 @@ def find_packages(root: str | Path) -> list[Path]:
 
 
 def check_package(path: str | Path, *, most: int | None = SAMPLE, on_progress: OnProgress | None = None) -> PackageReport:
-    """Looks a package through. A broken or missing file is a line of the report, not an error.
+    """Checks a package. A broken or missing file is a line of the report, not an error.
 
     Args:
         path: the folder ROOT/COLLECTION.
-        most: of each file, how many items are read to see whether they are numbers, evenly spread; None for all.
+        most: the number of items of each file whose values are checked, evenly spread; None for all.
     """
     package = open_package(path)
     datasets, splits = _splits(package.path)
@@ -150,7 +182,7 @@ def _file(file: Path, datasets: Mapping[str, Dataset], most: int | None) -> File
     name, of = f"{file.parent.name}/{file.name}", "videos" if file.parent.name == "FeatureData" else "captions"
     if file.is_dir() and not (is_bigfile(file) or is_npz_folder(file) or is_packed(file)):
         return FileReport(
-            name, of, problem=f"this is no folder of features; one has {', '.join(HOLDS)}, or an npz file for each item"
+            name, of, problem=f"this is not a folder of features, which has {', '.join(HOLDS)}, or an npz file for each item"
         )
     try:
         stored = open_features(file)
@@ -161,7 +193,7 @@ def _file(file: Path, datasets: Mapping[str, Dataset], most: int | None) -> File
     wanted = {
         split: [*dataset.video_ids] if of == "videos" else [c.id for c in dataset.captions] for split, dataset in datasets.items()
     }
-    named = {_spelled(id, of) for each in wanted.values() for id in each}
+    named = {_common_spelling(id, of) for each in wanted.values() for id in each}
     looked_at = ids if most is None else [ids[place] for place in np.unique(np.linspace(0, len(ids) - 1, most).astype(int))]
     faults = [fault for id in looked_at if (fault := _fault(of.removesuffix("s"), id, stored, width))]
     return FileReport(
@@ -169,7 +201,7 @@ def _file(file: Path, datasets: Mapping[str, Dataset], most: int | None) -> File
         of,
         columns=width,
         items=len(ids),
-        unused=sum(_spelled(id, of) not in named for id in ids),
+        unused=sum(_common_spelling(id, of) not in named for id in ids),
         lacking={split: tuple(id for id in each if id not in features) for split, each in wanted.items()},
         looked_at=len(looked_at),
         broken=len(faults),
@@ -178,7 +210,7 @@ def _file(file: Path, datasets: Mapping[str, Dataset], most: int | None) -> File
     )
 
 
-def _spelled(id: str, of: str) -> str:
+def _common_spelling(id: str, of: str) -> str:
     return short_spelling(id) if of == "captions" else id
 
 
@@ -192,12 +224,12 @@ def _fault(what: str, id: str, features: Features, width: int) -> str:
 
 def _uses(package: Package, splits: Mapping[str, SplitReport], files: Mapping[Path, FileReport]) -> dict[str, Use]:
     students = {
-        f"{seen} and {read}": (files[package.visual[seen]], files[package.words[read]])
-        for seen in package.visual
-        for read in package.words
+        f"{frames} and {words}": (files[package.visual[frames]], files[package.words[words]])
+        for frames in package.visual
+        for words in package.words
     }
-    teachers = {name: _matched(files[seen], files[spoken]) for name, (seen, spoken) in package.teachers.items()}
-    # A package's val and test are the same data more often than not; either serves for both.
+    teachers = {name: _compare_widths(files[frames], files[text]) for name, (frames, text) in package.teachers.items()}
+    # A package's val and test are usually the same data, so either serves for both.
     dev, test = (next((s for s in order if not splits[s].problem), "test") for order in (("val", "test"), ("test", "val")))
     missing = {name: report.problem for name, report in splits.items()}
     training = _use(students, [missing["train"], missing[dev]], ("train", dev), otherwise=_no_student(package))
@@ -210,15 +242,16 @@ def _uses(package: Package, splits: Mapping[str, SplitReport], files: Mapping[Pa
     }
 
 
-def _matched(seen: FileReport, spoken: FileReport) -> Pair:
-    if seen.problem or spoken.problem or seen.columns == spoken.columns:
-        return seen, spoken
-    unlike = f"has {seen.columns} columns, {spoken.file} {spoken.columns}: they come from different encoders"
-    return replace(seen, problem=unlike), spoken
+def _compare_widths(frames: FileReport, text: FileReport) -> Pair:
+    """The two reports, with a problem if their widths differ."""
+    if frames.problem or text.problem or frames.columns == text.columns:
+        return frames, text
+    unlike = f"has {frames.columns} columns, {text.file} {text.columns}: they come from different encoders"
+    return replace(frames, problem=unlike), text
 
 
 def _use(choices: Mapping[str, Pair], missing: Iterable[str], splits: Iterable[str], *, otherwise: str) -> Use:
-    """Whether one of several pairs of files, frames and text, serves for all of some splits."""
+    """Whether one of several pairs of files, frames and text, has everything of these splits."""
     faults = {
         name: next((fault for split in splits for file in pair if (fault := file.fault(split))), "")
         for name, pair in choices.items()
@@ -230,8 +263,8 @@ def _use(choices: Mapping[str, Pair], missing: Iterable[str], splits: Iterable[s
 
 def _no_student(package: Package) -> str:
     if not package.visual:
-        return f"FeatureData has no frames; it takes a folder FeatureData/NAME with {', '.join(HOLDS)}"
-    return f"TextData/roberta_{package.path.name}_{TEXT} is missing; it holds the words of captions"
+        return f"FeatureData has no frames; expected a folder FeatureData/NAME with {', '.join(HOLDS)}"
+    return f"TextData/roberta_{package.path.name}_{TEXT} is missing, the words of captions; copy it from the package"
 
 
 def _no_teacher(package: Package) -> str:

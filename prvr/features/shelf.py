@@ -1,10 +1,10 @@
-"""A folder of features by name, read for training and evaluation: one that `prvr extract` keeps, or a published package.
+"""Features by the names of their encoders, from a folder that `prvr extract` writes or from a published package.
 
 FEATURES/<encoder>/frames      of every video
 FEATURES/<encoder>/sentences   of every caption, for encoders with images and sentences in one space
 FEATURES/<encoder>/words       of every caption, for text encoders
 
-`prvr data convert` packs a published package in the same layout; ROOT/COLLECTION itself can be read in its place.
+`prvr data convert` packs a published package in the same layout. ROOT/COLLECTION itself can be used in its place.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prvr.datasets.published import is_package
-from prvr.errors import DataError, nearest
+from prvr.errors import DataError, SettingError, nearest
 from prvr.features import Features, FeatureSet, TeacherFeatures, columns, place
 from prvr.features.joined import JoinedFeatures
 from prvr.features.package import Package, open_package
 from prvr.features.packed import Packed, is_packed
-from prvr.features.sources import Reads, Source, joined
+from prvr.features.sources import FeatureSources, Source, join_sources
 
 
 @dataclass(frozen=True)
 class PackedShelf:
-    """The packed folders below one folder."""
+    """The packed features below a folder."""
 
     root: Path
 
     def frames(self, name: str) -> Packed:
         """The frames of every video."""
-        return self._packed(name, "frames")
+        return self._open(name, "frames")
 
     def text(self, name: str, kind: str) -> Packed:
         """The words or sentences of every caption."""
-        return self._packed(name, kind)
+        return self._open(name, kind)
 
     def teacher(self, name: str) -> TeacherFeatures:
         """An encoder's frames and sentences."""
-        return TeacherFeatures(self._packed(name, "frames"), self._packed(name, "sentences"))
+        return TeacherFeatures(self._open(name, "frames"), self._open(name, "sentences"))
 
-    def _packed(self, name: str, kind: str) -> Packed:
+    def _open(self, name: str, kind: str) -> Packed:
         path = self.root / name / kind
         if not is_packed(path):
             known = sorted(folder.parent.name for folder in self.root.glob(f"*/{kind}") if is_packed(folder))
@@ -51,80 +51,94 @@ class PackedShelf:
 
 
 def open_shelf(features: str | Path) -> Package | PackedShelf:
-    """The features in a folder: a published package, or packed ones."""
+    """Opens the features in a folder: a published package or packed features."""
     path = Path(features)
     return open_package(path) if is_package(path) else PackedShelf(path)
 
 
-def student_features(features: str | Path, *, frames: str, words: str, teachers: Sequence[str] = ()) -> tuple[FeatureSet, Reads]:
-    """What a student reads and is taught with, by the names of the encoders, and the sources for its checkpoint.
+def student_features(features: str | Path, *, words: str, frames: str | None = None, teachers: Sequence[str] = ()) -> FeatureSet:
+    """The features that a student reads and those of its teachers, by the names of the encoders.
+
+    Args:
+        words, frames: names of encoders; NAME+NAME for features side by side. By default frames are the first teacher's.
 
     Raises:
-        DataError: features of that name and kind are not there; the nearest is suggested.
+        SettingError: neither frames nor a teacher were named.
+        DataError: features of that name and kind are missing; the message suggests the nearest name.
     """
+    if frames is None:
+        if not teachers:
+            raise SettingError("no frame features were named; name a teacher, or frames to train without a teacher")
+        frames = teachers[0]
     shelf = open_shelf(features)
-    seen, read = _frames(shelf, frames), _text(shelf, words, "words")
-    taught = []
+    student_frames, student_words = _frames(shelf, frames), _text(shelf, words, "words")
+    of_teachers = []
     for name in teachers:
         coarser = taught_folder(Path(features), frames, name)
-        student = Packed(coarser) if isinstance(seen, Packed) and "read" in seen.about and is_packed(coarser) else None
-        taught.append(replace(shelf.teacher(name), student=student))
-    return FeatureSet(seen, read, tuple(taught)), Reads(_source(frames, seen), _source(words, read))
+        sampled = isinstance(student_frames, Packed) and "read" in student_frames.about and is_packed(coarser)
+        of_teachers.append(replace(shelf.teacher(name), student=Packed(coarser) if sampled else None))
+    sources = FeatureSources(_source(frames, student_frames), _source(words, student_words))
+    return FeatureSet(student_frames, student_words, sources, tuple(of_teachers))
 
 
-def teacher_features(features: str | Path, name: str) -> tuple[FeatureSet, Reads]:
-    """What the teacher alone reads: its frames, and its sentences as text."""
+def teacher_features(features: str | Path, name: str) -> FeatureSet:
+    """The features that a teacher alone reads: its frames, and its sentences as text.
+
+    Raises:
+        DataError: as `student_features`.
+    """
     teacher = open_shelf(features).teacher(name)
-    return FeatureSet(teacher.frames, teacher.sentences), Reads(_source(name, teacher.frames), _source(name, teacher.sentences))
+    sources = FeatureSources(_source(name, teacher.frames), _source(name, teacher.sentences))
+    return FeatureSet(teacher.frames, teacher.sentences, sources)
 
 
-def features_read(features: str | Path, reads: Reads, *, text: str) -> FeatureSet:
-    """The features of these sources, among those of a folder.
+def find_features(features: str | Path, sources: FeatureSources, *, text: str) -> FeatureSet:
+    """The features of these sources, among those in a folder.
 
     Args:
         text: the kind of text features, "words" or "sentences".
 
     Raises:
-        DataError: they are not there, or come from an encoder of that name with other weights.
+        DataError: they are missing, or an encoder of that name with other weights made them.
     """
     shelf = open_shelf(features)
-    found = _frames(shelf, reads.frames.name), _text(shelf, reads.text.name, text)
-    for given, wanted in zip(found, (reads.frames, reads.text), strict=True):
-        there = _source(wanted.name, given)
-        if (there.fingerprint, there.rate) != (wanted.fingerprint, wanted.rate):
+    frames, texts = _frames(shelf, sources.frames.name), _text(shelf, sources.text.name, text)
+    for found, expected in ((frames, sources.frames), (texts, sources.text)):
+        actual = _source(expected.name, found)
+        if (actual.fingerprint, actual.rate) != (expected.fingerprint, expected.rate):
             raise DataError(
-                f"{place(given)} is of {there.name!r} with fingerprint {there.fingerprint} at rate {there.rate}; "
-                f"the model reads fingerprint {wanted.fingerprint} at rate {wanted.rate}: extract with that encoder"
+                f"{place(found)} is of {actual.name!r} with fingerprint {actual.fingerprint} at rate {actual.rate}; "
+                f"the model reads fingerprint {expected.fingerprint} at rate {expected.rate}: extract with that encoder"
             )
-    return FeatureSet(*found)
+    return FeatureSet(frames, texts, sources)
 
 
 def _frames(shelf: Package | PackedShelf, name: str) -> Features:
-    """The frames of an encoder, or of several side by side: NAME+NAME."""
-    return _joined([shelf.frames(each) for each in name.split("+")])
+    """The frames of an encoder, or those of several side by side (NAME+NAME)."""
+    return _side_by_side([shelf.frames(each) for each in name.split("+")])
 
 
 def _text(shelf: Package | PackedShelf, name: str, kind: str) -> Features:
-    """The text of an encoder, or words with the sentences of others beside each: NAME+NAME."""
+    """The text of an encoder, or its words with the sentences of others beside each word (NAME+NAME)."""
     first, *others = name.split("+")
-    return _joined([shelf.text(first, kind), *(shelf.text(each, "sentences") for each in others)])
+    return _side_by_side([shelf.text(first, kind), *(shelf.text(each, "sentences") for each in others)])
 
 
-def _joined(parts: Sequence[Features]) -> Features:
+def _side_by_side(parts: Sequence[Features]) -> Features:
     return parts[0] if len(parts) == 1 else JoinedFeatures([(part, columns(part)) for part in parts])
 
 
 def _source(name: str, features: Features) -> Source:
     if isinstance(features, JoinedFeatures):
         parts = zip(name.split("+"), features.parts, strict=True)
-        return joined([_source(each, part) for each, (part, _) in parts])
+        return join_sources([_source(each, part) for each, (part, _) in parts])
     if not isinstance(features, Packed):
         return Source(name, columns(features))
     encoder, rate = features.about["encoder"], features.about.get("rate")
-    # Published features come from no encoder that could be opened here.
+    # Features of a package come from no encoder that prvr could open.
     return Source(encoder["name"], features.columns, features.source or None, encoder["fingerprint"], rate)
 
 
 def taught_folder(root: Path, frames: str, teacher: str) -> Path:
-    """Where the student's frames on a teacher's coarser grid lie."""
+    """The folder of the student's frames on a teacher's coarser grid."""
     return root / frames / "taught_by" / teacher

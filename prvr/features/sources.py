@@ -1,4 +1,4 @@
-"""Where features come from: which encoder made the frames and the text that a student reads."""
+"""Where features come from: which encoders made the frames and the text that a model reads."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from prvr.errors import DataError
 
 @dataclass(frozen=True)
 class Source:
-    """Where features come from.
+    """The origin of features.
 
-    name: of the encoder or of the published features; columns: their width.
-    source: what the encoder can be opened from, a folder or a hub name; None if it is not one of ours.
+    name: of the encoder or of the published features. columns: their width.
+    source: what the encoder can be opened from, a folder or a hub name; None if prvr cannot open it.
     fingerprint: of the encoder's weights. rate: frames per second, for frames.
-    parts: of features side by side, where each block comes from; of text, words first and then sentences.
+    parts: of features side by side, the origin of each block; of text, words first and then sentences.
     """
 
     name: str
@@ -26,7 +26,15 @@ class Source:
     parts: tuple[Source, ...] = ()
 
 
-def joined(parts: Sequence[Source]) -> Source:
+@dataclass(frozen=True)
+class FeatureSources:
+    """The origin of what a model reads: of its frames and of its text."""
+
+    frames: Source
+    text: Source
+
+
+def join_sources(parts: Sequence[Source]) -> Source:
     """The source of features side by side.
 
     Raises:
@@ -44,11 +52,3 @@ def joined(parts: Sequence[Source]) -> Source:
         rate=rates.pop(),
         parts=tuple(parts),
     )
-
-
-@dataclass(frozen=True)
-class Reads:
-    """What a student reads: the source of its frames and the source of its text."""
-
-    frames: Source
-    text: Source

@@ -1,9 +1,9 @@
-"""A checkpoint: weights, settings, and which encoders the student reads.
+"""Checkpoints: weights, settings, and the sources of the features that the model reads.
 
-    NAME/config.json         method, settings, widths, encoders, and what training reached
-    NAME/model.safetensors   the weights; none for a method without any
+    NAME/config.json         method, settings, sources of features, and the figures that training reached
+    NAME/model.safetensors   the weights; absent for a method without any
 
-A student can only be asked about what it reads: `Reads` names the encoder of its frames and that of its text.
+A model works with the features that it was trained on only, so `FeatureSources` names the encoders of its frames and its text.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from prvr import config
 from prvr.device import open_device
 from prvr.errors import ModelError, PrvrError
 from prvr.features import FeatureSet
-from prvr.features.shelf import features_read
-from prvr.features.sources import Reads, Source
+from prvr.features.shelf import find_features
+from prvr.features.sources import FeatureSources, Source
 from prvr.files import write_json, write_whole
 from prvr.methods import open_method
 from prvr.methods.calibration import Calibration, from_dict
@@ -37,15 +37,16 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model with everything that is needed to use it; `about` says how it was made.
+    """A model with everything needed to use it.
 
-    calibration: turns its scores into probabilities; None where there were too few held-out queries to fit it.
+    about: how it was trained and what it reached.
+    calibration: turns its scores into probabilities; None if there were too few held-out queries to fit it.
     former_fingerprint: the fingerprint that an older version gave this model, and that its indexes hold; empty otherwise.
     """
 
     method: str
     settings: Any
-    reads: Reads
+    sources: FeatureSources
     model: Model
     about: dict[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
@@ -53,34 +54,46 @@ class Checkpoint:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of a SHA-256 over method, settings, sources and weights: it differs between two models.
+        """The first 16 hex digits of a SHA-256 over method, settings, sources and weights; it identifies the model.
 
-        The calibration is left out: nothing that an index holds depends on it.
+        The calibration is not included: nothing that an index stores depends on it.
         """
         weights = _module(self.model).state_dict()
-        return self.former_fingerprint or _fingerprint(self.method, config.to_dict(self.settings), self.reads, weights)
+        return self.former_fingerprint or _fingerprint(self.method, config.to_dict(self.settings), self.sources, weights)
 
 
 def features_for(features: str | Path, checkpoint: Checkpoint) -> FeatureSet:
-    """The features that a checkpoint reads, among those of a folder.
+    """The features that a checkpoint reads, among those in a folder.
 
     Raises:
-        DataError: they are not there, or come from an encoder of that name with other weights.
+        DataError: they are missing, or an encoder of that name with other weights made them.
     """
-    return features_read(features, checkpoint.reads, text=checkpoint.model.reading.text)
+    return find_features(features, checkpoint.sources, text=checkpoint.model.reading.text)
 
 
-def build(method: str, settings: Any, reads: Reads) -> Checkpoint:
-    """A fresh model, its weights drawn from torch's random state."""
-    made = open_method(method).model(settings, frame_columns=reads.frames.columns, word_columns=reads.text.columns)
-    assert isinstance(made, Model)
-    return Checkpoint(method, settings, reads, made)
+def build(method: str, settings: Any, sources: FeatureSources) -> Checkpoint:
+    """A new model; its weights are drawn from torch's random state."""
+    model = open_method(method).model(settings, frame_columns=sources.frames.columns, word_columns=sources.text.columns)
+    assert isinstance(model, Model)
+    return Checkpoint(method, settings, sources, model)
+
+
+def zero_shot_checkpoint(features: FeatureSet, *, parts: str = "frames") -> Checkpoint:
+    """A teacher alone as a checkpoint, from `shelf.teacher_features`.
+
+    Args:
+        parts: the parts of a video that a sentence is compared with, see `methods.zero_shot`.
+
+    Raises:
+        SettingError: unknown parts.
+    """
+    return build("zero_shot", config.from_dict(open_method("zero_shot").config, {"parts": parts}), features.sources)
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
-    """Writes a checkpoint; whenever this is cut off, the folder holds a whole one, old or new, or none.
+    """Writes a checkpoint. If this is interrupted, the folder holds the old checkpoint, the new one, or none.
 
-    The weights come first: a config beside the weights of a later epoch of the same run is still a checkpoint.
+    The weights are written first: a config beside the weights of a later epoch of the same run is still a valid checkpoint.
     """
     weights = _module(checkpoint.model).state_dict()
     if weights:
@@ -89,7 +102,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "format": 1,
         "method": checkpoint.method,
         "settings": config.to_dict(checkpoint.settings),
-        "reads": asdict(checkpoint.reads),
+        "reads": asdict(checkpoint.sources),
         "about": checkpoint.about,
     }
     if checkpoint.calibration is not None:
@@ -100,26 +113,26 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def load(path: str | Path) -> Checkpoint:
-    """Reads a checkpoint, in evaluation mode, on the CPU.
+    """Reads a checkpoint; the model is in evaluation mode, on the CPU.
 
     Raises:
-        ModelError: there is none, it is broken, or its weights do not fit its settings.
+        ModelError: there is no checkpoint, it is broken, or its weights do not fit its settings.
     """
     path = Path(path)
     try:
         text = json.loads((path / CONFIG).read_text())
-        reads = Reads(*(_source(text["reads"][name]) for name in ("frames", "text")))
+        sources = FeatureSources(*(_source(text["reads"][name]) for name in ("frames", "text")))
         former = convert_settings(text["method"], text["settings"])
         stored = text["settings"] if former is None else former.settings
         settings: Any = config.from_dict(open_method(text["method"]).config, stored)
-        with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten, and must not move the caller's state
-            checkpoint = build(text["method"], settings, reads)
+        with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten; the caller's state must not change
+            checkpoint = build(text["method"], settings, sources)
         model, fingerprint, about = _module(checkpoint.model), text.get("fingerprint", ""), text.get("about", {})
         if model.state_dict():
             weights = safetensors.torch.load_file(path / WEIGHTS)
             if former is not None:
                 of_then = {**config.to_dict(settings), **former.replaced}
-                fingerprint = _fingerprint(text["method"], of_then, reads, weights)
+                fingerprint = _fingerprint(text["method"], of_then, sources, weights)
                 weights, about = student_weights(weights), {"distillation": former.distillation, **about}
             model.load_state_dict(weights)
         model.eval()
@@ -133,7 +146,7 @@ def load(path: str | Path) -> Checkpoint:
         raise ModelError(f"{path / WEIGHTS} does not hold this model's weights ({_first_line(problem)})") from None
     except PrvrError as problem:
         raise ModelError(f"{path / CONFIG}: {problem}") from None
-    return Checkpoint(checkpoint.method, settings, reads, checkpoint.model, about, calibration, fingerprint)
+    return Checkpoint(checkpoint.method, settings, sources, checkpoint.model, about, calibration, fingerprint)
 
 
 def _source(text: dict[str, Any]) -> Source:
@@ -143,8 +156,8 @@ def _source(text: dict[str, Any]) -> Source:
 def _next_step(path: Path) -> str:
     for file in (path, path / "model.ckpt"):
         if _looks_like_torch(file):
-            wanted = f"prvr checkpoint import {file} OUT --visual-feature NAME"
-            return f"{file} looks like a torch file, which may hold code and is not opened; one of DL-DKD's authors: {wanted}"
+            command = f"prvr checkpoint import {file} OUT --visual-feature NAME"
+            return f"{file} looks like a torch file, which may contain code and is not opened; one of DL-DKD's authors: {command}"
     return "train one: prvr train"
 
 
@@ -155,9 +168,9 @@ def _looks_like_torch(path: Path) -> bool:
         return file.read(4).startswith((b"PK\x03\x04", b"\x80\x02"))
 
 
-def _fingerprint(method: str, settings: dict[str, Any], reads: Reads, weights: Mapping[str, Tensor]) -> str:
-    sources = [[s.name, s.columns, s.fingerprint, s.rate] for s in (reads.frames, reads.text)]
-    digest = hashlib.sha256(json.dumps([method, settings, sources], sort_keys=True).encode())
+def _fingerprint(method: str, settings: dict[str, Any], sources: FeatureSources, weights: Mapping[str, Tensor]) -> str:
+    read = [[s.name, s.columns, s.fingerprint, s.rate] for s in (sources.frames, sources.text)]
+    digest = hashlib.sha256(json.dumps([method, settings, read], sort_keys=True).encode())
     for name, tensor in sorted(weights.items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -176,13 +189,13 @@ def to_device(checkpoint: Checkpoint, device: str) -> Checkpoint:
     """The checkpoint with its model moved to a device.
 
     Raises:
-        SettingError: there is no such device.
+        SettingError: the device does not exist.
     """
     _module(checkpoint.model).to(open_device(device))
     return checkpoint
 
 
 def device_of(model: Model) -> torch.device:
-    """Where a model's weights are; the CPU for a model without any."""
+    """The device of a model's weights; the CPU for a model without any."""
     weight = next(_module(model).parameters(), None)
     return torch.device("cpu") if weight is None else weight.device

@@ -25,7 +25,7 @@ from prvr.batch import Batch, Reading, TeacherBatch
 from prvr.config import from_dict, to_dict
 from prvr.device import open_device
 from prvr.errors import ModelError, SettingError
-from prvr.features.sources import Reads
+from prvr.features.sources import FeatureSources
 from prvr.files import write_json
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods import open_method
@@ -76,10 +76,10 @@ class StepSizes:
     teacher_columns: int = 512
 
 
-def complexity(recipe: Recipe, reads: Reads, *, frames: int = 128, words: int = 30) -> Complexity:
+def complexity(recipe: Recipe, sources: FeatureSources, *, frames: int = 128, words: int = 30) -> Complexity:
     """Counts what a recipe's model costs for one video of `frames` frames and one query of `words` words."""
     with torch.random.fork_rng(devices=[]):
-        model = checkpoints.build(recipe.method, recipe.settings, reads).model
+        model = checkpoints.build(recipe.method, recipe.settings, sources).model
     assert isinstance(model, nn.Module)
     model.eval()
     frames, words = _read_lengths(model.reading, frames, words)
@@ -90,14 +90,14 @@ def complexity(recipe: Recipe, reads: Reads, *, frames: int = 128, words: int = 
     return Complexity(
         sum(parameter.numel() for parameter in model.parameters()),
         {name: size for name, size in sizes.items() if size},
-        _flops(model.encode_videos, frames, reads.frames.columns),
-        _flops(model.encode_queries, words, reads.text.columns),
+        _flops(model.encode_videos, frames, sources.frames.columns),
+        _flops(model.encode_queries, words, sources.text.columns),
         frames,
         words,
     )
 
 
-def training_memory(recipe: Recipe, reads: Reads, *, sizes: StepSizes = StepSizes(), device: str = "cpu") -> int:
+def training_memory(recipe: Recipe, sources: FeatureSources, *, sizes: StepSizes = StepSizes(), device: str = "cpu") -> int:
     """Measures the peak memory of a training step, in bytes: weights, gradients, optimiser, batch and activations.
 
     It runs in a separate process. On the CPU it is the peak of resident memory minus resident memory before the model is loaded;
@@ -111,7 +111,7 @@ def training_memory(recipe: Recipe, reads: Reads, *, sizes: StepSizes = StepSize
         raise SettingError(f"{recipe.method} learns nothing, so it has no training step to measure")
     open_device(device)
     with tempfile.TemporaryDirectory(prefix="prvr-") as folder, torch.random.fork_rng(devices=[]):
-        fresh = checkpoints.build(recipe.method, recipe.settings, reads)
+        fresh = checkpoints.build(recipe.method, recipe.settings, sources)
         checkpoints.save(replace(fresh, about={"distillation": to_dict(recipe.distillation)}), Path(folder))
         write_json(Path(folder) / SIZES, {"sizes": asdict(sizes), "device": device})
         command = [sys.executable, "-m", "prvr.papers.complexity", folder]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prvr.encoders.roles import LABEL_COLUMNS
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.files import write_json, write_whole
 from prvr.papers.complexity import StepSizes, complexity, training_memory
 from prvr.papers.row_run import recipe_of
@@ -63,9 +63,9 @@ def write_costs(out: Path, *, command: str, device: str, sizes: StepSizes, on_pr
     for place, cost_row in enumerate(COST_ROWS):
         name = cost_row.row.name
         on_progress(name, place, len(COST_ROWS))
-        recipe, reads = recipe_and_reads(cost_row)
-        cost = complexity(recipe, reads, frames=sizes.frames, words=sizes.words)
-        peak = training_memory(recipe, reads, sizes=sizes, device=device)
+        recipe, sources = recipe_and_sources(cost_row)
+        cost = complexity(recipe, sources, frames=sizes.frames, words=sizes.words)
+        peak = training_memory(recipe, sources, sizes=sizes, device=device)
         published = dict(zip(("GFLOPs", "MiB"), cost_row.published, strict=True))
         rows.append({"name": name, **asdict(cost), "training_bytes": peak, "published": published})
     about = {"title": TITLE, "source": SOURCE, "sizes": asdict(sizes), "device": device, "command": command, "machine": machine()}
@@ -75,10 +75,10 @@ def write_costs(out: Path, *, command: str, device: str, sizes: StepSizes, on_pr
     return WrittenTable(tuple(lines), {**about, "rows": rows})
 
 
-def recipe_and_reads(cost_row: CostRow) -> tuple[Recipe, Reads]:
-    """Returns the settings of a row, and the features that it reads."""
-    reads = Reads(Source("frames", cost_row.frames), Source("words", cost_row.words))
-    return recipe_of(cost_row.row, cost_row.collection, ()), reads
+def recipe_and_sources(cost_row: CostRow) -> tuple[Recipe, FeatureSources]:
+    """Returns the settings of a row, and the features that it sources."""
+    sources = FeatureSources(Source("frames", cost_row.frames), Source("words", cost_row.words))
+    return recipe_of(cost_row.row, cost_row.collection, ()), sources
 
 
 def _lines(about: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:

@@ -60,13 +60,13 @@ def footprint(model: Path, folders: Sequence[Path], *, features: Path, test: Dat
     checkpoint, trained = checkpoints.load(model), checkpoints.load(folders[0])
     feature_set = features_for(features, checkpoint)
     frames, words = _mean_lengths(test, feature_set)
-    cost = complexity(_recipe(checkpoint), checkpoint.reads, frames=frames, words=words)
+    cost = complexity(_recipe(checkpoint), checkpoint.sources, frames=frames, words=words)
     learns = open_method(trained.method).objective is not None
     memory = None
     if learns:
         videos = trained.about["training"]["batch_videos"]
         queries = round(videos * len(train.captions) / len(train.video_ids))
-        memory = training_memory(_recipe(trained), trained.reads, sizes=StepSizes(videos, queries, frames, words))
+        memory = training_memory(_recipe(trained), trained.sources, sizes=StepSizes(videos, queries, frames, words))
     size, seconds = _measure_index(checkpoint, test, feature_set)
     return Footprint(
         parameters=cost.parameters,

@@ -14,8 +14,8 @@ import torch
 
 from prvr.config import to_dict
 from prvr.datasets.splits import Splits
-from prvr.evaluate.evaluation import evaluate_model, run_of
-from prvr.evaluate.runs import Run, load_run, save_run
+from prvr.evaluate.evaluation import evaluate_model, scores_of
+from prvr.evaluate.saved_scores import SavedScores, load_scores, save_scores
 from prvr.features import columns
 from prvr.features.shelf import open_shelf, student_features, teacher_features
 from prvr.methods import checkpoint as checkpoints
@@ -55,7 +55,7 @@ def with_settings(checkpoint: Checkpoint, **changes: Any) -> Checkpoint:
     """Returns the same weights with other settings, which must be settings that no weight depends on."""
     settings = replace(checkpoint.settings, **changes)
     with torch.random.fork_rng(devices=[]):
-        built = checkpoints.build(checkpoint.method, settings, checkpoint.reads)
+        built = checkpoints.build(checkpoint.method, settings, checkpoint.sources)
     assert isinstance(built.model, torch.nn.Module)
     assert isinstance(checkpoint.model, torch.nn.Module)
     built.model.load_state_dict(checkpoint.model.state_dict())
@@ -97,36 +97,35 @@ class RowRun:
         """The folder of the checkpoint that is tested."""
         return self.folder / BESIDE_TEACHER if self.row.fusion == "teacher" else self.folder
 
-    def score(self, on_progress: Progress) -> Run:
+    def score(self, on_progress: Progress) -> SavedScores:
         """Returns the scores on the test split; trains the model first if it is not there."""
         paths = {"own": self.folder / TEST_SCORES, "test_matrix": self.folder / FUSED_SCORES, "teacher": self.model / TEST_SCORES}
         path = paths[self.row.fusion]
         # An older prvr saved no checkpoint of a teacher alone.
         if path.is_file() and (self.model / checkpoints.CONFIG).is_file():
-            return load_run(path)
+            return load_scores(path)
         checkpoint = self._train(on_progress) if self.row.base else self._build_teacher()
         if self.row.fusion == "test_matrix":
             return self._fuse_matrices(checkpoint, path)
         return self._score(self._add_teacher(checkpoint) if self.row.fusion == "teacher" else checkpoint, path)
 
-    def score_branches(self) -> tuple[Run, Run]:
+    def score_branches(self) -> tuple[SavedScores, SavedScores]:
         """Returns the scores of the first branch alone and of the second branch alone."""
         first, second = (self.folder / name for name in BRANCH_SCORES)
         if not (first.is_file() and second.is_file()):
             trained = checkpoints.load(self.folder)
             for path, weight in ((first, 0.0), (second, 1.0)):
                 self._score(reweight_branches(trained, weight), path)
-        return load_run(first), load_run(second)
+        return load_scores(first), load_scores(second)
 
     def _train(self, on_progress: Progress) -> Checkpoint:
-        features, reads = student_features(
+        features = student_features(
             self.materials.features, frames=self._frames(), words=self._words(), teachers=self._teacher_names()
         )
         similarities = tuple(teacher._score_train_split(on_progress) for teacher in self._teacher_runs())
         return train_student(
             self.folder,
             self._recipe(self.seed),
-            reads=reads,
             data=Data(self.splits.train, self.splits.dev, features, similarities),
             device=self.plan.device,
             notes={"protocol": self.splits.protocol, "collection": self.materials.collection},
@@ -134,28 +133,28 @@ class RowRun:
         )
 
     def _build_teacher(self) -> Checkpoint:
-        _, reads = teacher_features(self.materials.whole, self._teacher_names()[0])
-        teacher = checkpoints.build("zero_shot", ZeroShotConfig(**self.row.changes), reads)
+        sources = teacher_features(self.materials.whole, self._teacher_names()[0]).sources
+        teacher = checkpoints.build("zero_shot", ZeroShotConfig(**self.row.changes), sources)
         checkpoints.save(teacher, self.folder)
         return teacher
 
     def _add_teacher(self, student: Checkpoint) -> Checkpoint:
         """The student beside its first teacher; the weight of the two is chosen on the dev split."""
-        features, reads = teacher_features(self.materials.features, self._teacher_names()[0])
-        teacher = checkpoints.build("zero_shot", ZeroShotConfig(), reads)
+        features = teacher_features(self.materials.features, self._teacher_names()[0])
+        teacher = checkpoints.build("zero_shot", ZeroShotConfig(), features.sources)
         fused = fuse(student, features_for(self.materials.features, student), teacher, features, dev=self.splits.dev)
         checkpoints.save(fused.checkpoint, self.model)
         return fused.checkpoint
 
-    def _score(self, checkpoint: Checkpoint, path: Path) -> Run:
+    def _score(self, checkpoint: Checkpoint, path: Path) -> SavedScores:
         features = features_for(self.materials.features if self.row.base else self.materials.whole, checkpoint)
         model = checkpoints.to_device(checkpoint, self.plan.device).model
         evaluation = evaluate_model(model, self.splits.test, features)
         protocol = self.splits.protocol
-        save_run(run_of(evaluation, self.splits.test, system=self.row.name, protocol=protocol, seed=self.seed), path)
-        return load_run(path)
+        save_scores(scores_of(evaluation, self.splits.test, system=self.row.name, protocol=protocol, seed=self.seed), path)
+        return load_scores(path)
 
-    def _fuse_matrices(self, trained: Checkpoint, path: Path) -> Run:
+    def _fuse_matrices(self, trained: Checkpoint, path: Path) -> SavedScores:
         """Scores of a hybrid space as DE++ publishes it: its two matrices are normalised over the whole test split."""
         latent, concept = (
             self._score(with_settings(trained, fusion="raw", latent_weight=weight), self.folder / name)
@@ -163,8 +162,8 @@ class RowRun:
         )
         matrices = (torch.from_numpy(run.scores).float() for run in (latent, concept))
         scores = published_fusion(*matrices, latent_weight=trained.settings.latent_weight)
-        save_run(replace(latent, scores=scores.numpy()), path)
-        return load_run(path)
+        save_scores(replace(latent, scores=scores.numpy()), path)
+        return load_scores(path)
 
     def _score_train_split(self, on_progress: Progress) -> Similarities:
         """The row's scores on the train split, from which another row learns; trains the row first."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from prvr.datasets.published import is_package
 from prvr.datasets.splits import open_splits
 from prvr.errors import DataError
-from prvr.evaluate.runs import Run
+from prvr.evaluate.saved_scores import SavedScores
 from prvr.papers.footprint import Footprint, footprint
 from prvr.papers.plan import Materials, Plan
 from prvr.papers.row_run import Progress, RowRun
@@ -29,10 +29,10 @@ class Scored:
     """
 
     row: Row
-    runs: tuple[Run, ...] = ()
+    runs: tuple[SavedScores, ...] = ()
     folders: tuple[Path, ...] = ()
     models: tuple[Path, ...] = ()
-    branches: tuple[tuple[Run, Run], ...] = ()
+    branches: tuple[tuple[SavedScores, SavedScores], ...] = ()
     left_out: str = ""
 
 

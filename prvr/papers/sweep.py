@@ -10,13 +10,13 @@ import numpy as np
 from prvr.errors import DataError
 from prvr.evaluate.charts import Curve, draw_lines, house_style
 from prvr.evaluate.metrics import retrieval
-from prvr.evaluate.runs import Run
+from prvr.evaluate.saved_scores import SavedScores
 from prvr.files import write_picture
 
 WEIGHTS = tuple(step / 10 for step in range(11))
 
 
-def sweep_branches(first: Run, second: Run, weights: Sequence[float] = WEIGHTS) -> tuple[float, ...]:
+def sweep_branches(first: SavedScores, second: SavedScores, weights: Sequence[float] = WEIGHTS) -> tuple[float, ...]:
     """Returns SumR at each weight, from the scores of each branch alone.
 
     Raises:
@@ -28,7 +28,7 @@ def sweep_branches(first: Run, second: Run, weights: Sequence[float] = WEIGHTS) 
     return tuple(retrieval((1 - weight) * first.scores + weight * second.scores, correct).sumr for weight in weights)
 
 
-def sweep_seeds(branches: Sequence[tuple[Run, Run]], weights: Sequence[float]) -> dict[str, list[float]]:
+def sweep_seeds(branches: Sequence[tuple[SavedScores, SavedScores]], weights: Sequence[float]) -> dict[str, list[float]]:
     """Returns mean and standard deviation of SumR over seeds, at each weight."""
     values = np.array([sweep_branches(first, second, weights) for first, second in branches])
     deviation = values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])

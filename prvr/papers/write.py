@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from prvr.evaluate.compare import Comparison, compare, ranked
-from prvr.evaluate.metrics import Retrieval, retrieval
+from prvr.evaluate.compare import PairwiseComparison, compare, rank_queries
+from prvr.evaluate.figures import count_figures
+from prvr.evaluate.metrics import LABELS, Retrieval
 from prvr.files import write_json, write_whole
 from prvr.papers.footprint import Footprint, draw_footprints, footprint_lines
 from prvr.papers.plan import Materials, Plan
@@ -22,8 +23,7 @@ from prvr.papers.run import Scored
 from prvr.papers.sweep import draw_sweep, sweep_lines, sweep_seeds
 from prvr.papers.tables import Table
 
-FIELDS = {"R@1": "r1", "R@5": "r5", "R@10": "r10", "R@100": "r100", "SumR": "sumr"}
-COLUMNS = tuple(FIELDS)
+COLUMNS = tuple(LABELS[name] for name in ("r1", "r5", "r10", "r100", "sumr"))
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def write_table(
     complete = [one for one in scored if not one.left_out]
     rows = [_row(one, materials.collection) for one in scored]
     # The scores of each seed keep one correct video for each query; every row is compared with the first one that was run.
-    rankings = {one.row.name: [ranked(run, name=one.row.name) for run in one.runs] for one in complete}
+    rankings = {one.row.name: [rank_queries(run, name=one.row.name) for run in one.runs] for one in complete}
     comparison = compare(rankings) if len(complete) > 1 else None
     about = _about(table, complete, materials, plan, command)
     lines = [*_head(about), *_body(rows, comparison)]
@@ -114,7 +114,7 @@ def _row(scored: Scored, collection: str) -> dict[str, Any]:
         about["published"] = dict(zip(COLUMNS if len(published) > 1 else ("SumR",), published, strict=True))
     if scored.left_out:
         return {**about, "left_out": scored.left_out}
-    seeds = [_figures(retrieval(run.scores, run.correct)) for run in scored.runs]
+    seeds = [_figures(count_figures(run).retrieval) for run in scored.runs]
     matrix = np.array([list(figures.values()) for figures in seeds])
     mean = dict(zip(seeds[0], matrix.mean(0).tolist(), strict=True))
     deviation = dict(zip(seeds[0], matrix.std(0, ddof=1).tolist(), strict=True)) if len(seeds) > 1 else None
@@ -122,10 +122,10 @@ def _row(scored: Scored, collection: str) -> dict[str, Any]:
 
 
 def _figures(of: Retrieval) -> dict[str, float]:
-    return {**{name: getattr(of, field) for name, field in FIELDS.items()}, "MedR": of.medr, "MRR": of.mrr}
+    return {label: getattr(of, name) for name, label in LABELS.items()}
 
 
-def _effects(comparison: Comparison | None) -> dict[str, Any]:
+def _effects(comparison: PairwiseComparison | None) -> dict[str, Any]:
     if comparison is None:
         return {}
     return {
@@ -151,7 +151,7 @@ def _head(about: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _body(rows: Sequence[Mapping[str, Any]], comparison: Comparison | None) -> list[str]:
+def _body(rows: Sequence[Mapping[str, Any]], comparison: PairwiseComparison | None) -> list[str]:
     lines = [
         f"| | {' | '.join(COLUMNS)} | against the first row (SumR, 95 %) | p (Holm) | published |",
         f"|---{'|---' * (len(COLUMNS) + 3)}|",

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from prvr.errors import DataError, SettingError, nearest
 from prvr.evaluate.compare import RESAMPLES, compare
-from prvr.evaluate.runs import Run, load_run
+from prvr.evaluate.saved_scores import SavedScores, load_scores
 from prvr.methods.checkpoint import CONFIG
 from prvr.papers.sweep import sweep_branches
 from prvr.report import answers, figures, probabilities, training
@@ -34,9 +34,9 @@ NOISE = 1e-4
 class Scorer(Protocol):
     """Computes what the files lack from a training run's checkpoint and the data set."""
 
-    def run(self, folder: Path) -> Run: ...
+    def run(self, folder: Path) -> SavedScores: ...
 
-    def branches(self, folder: Path) -> tuple[Run, Run] | None:
+    def branches(self, folder: Path) -> tuple[SavedScores, SavedScores] | None:
         """The scores of each of the model's two branches alone; None if it has not two."""
         ...
 
@@ -117,9 +117,9 @@ def build(systems: Sequence[ReportedSystem], scorer: Scorer | None = None, *, re
 def _read_files(files: SeedFiles, scorer: Scorer | None) -> Seed:
     folder = files.folder
     history = read_history(folder / HISTORY) if folder is not None and (folder / HISTORY).is_file() else None
-    scores = load_run(files.scores) if files.scores is not None else None
+    scores = load_scores(files.scores) if files.scores is not None else None
     try:
-        sweep = None if files.branches is None else sweep_branches(load_run(files.branches[0]), load_run(files.branches[1]))
+        sweep = None if files.branches is None else sweep_branches(load_scores(files.branches[0]), load_scores(files.branches[1]))
     except DataError as problem:
         raise DataError(f"{folder}: {problem}") from None
     if scorer is not None and folder is not None and (folder / CONFIG).is_file():

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from markupsafe import Markup
 
 from prvr.evaluate.charts import Bars, Interval, bar_chart, interval_chart
-from prvr.evaluate.compare import Comparison, Effect
+from prvr.evaluate.compare import Effect, PairwiseComparison
 from prvr.evaluate.groups import Group
 from prvr.methods.checkpoint import CONFIG
 from prvr.report.page import ANNOTATE, GIVE_DATA, SAVE, Section, format_mean, quote_names, render
@@ -27,7 +27,7 @@ UNKNOWN = "–"
 
 
 def systems_section(
-    systems: Sequence[ReportedSystem], comparison: Comparison | None, *, resamples: int, has_data: bool
+    systems: Sequence[ReportedSystem], comparison: PairwiseComparison | None, *, resamples: int, has_data: bool
 ) -> Section:
     """Figures of every system, mean and standard deviation over seeds, and paired tests against the first system.
 
@@ -117,7 +117,7 @@ def _moments(one: ReportedSystem) -> str:
     return format_mean(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
 
 
-def _tests(comparison: Comparison) -> dict[str, Any]:
+def _tests(comparison: PairwiseComparison) -> dict[str, Any]:
     baseline = comparison.systems[0].name
     sums = {name: effects["sumr"] for name, effects in comparison.effects.items()}
     intervals = [Interval(name, effect.difference, effect.low, effect.high) for name, effect in sums.items()]

@@ -35,7 +35,7 @@ def probability_sections(systems: Sequence[ReportedSystem]) -> list[Section]:
     if not known:
         return []
     lacking = [name for name in reports if name not in known]
-    remedy = "fit them on the scores of another split: prvr evaluate RUN.npz --calibrate DEV.npz --save RUN.npz"
+    remedy = "fit them on the scores of another split: prvr score SCORES.npz --calibrate DEV.npz --save SCORES.npz"
     missing = [f"No probabilities of {quote_names(lacking)}: {remedy}."] if lacking else []
     optimistic = [name for name, seeds in known.items() if any(seed.on_same_split for seed in seeds)]
     missing += [f"Fitted on the split that is reported, so too good: {quote_names(optimistic)}."] if optimistic else []

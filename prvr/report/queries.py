@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from prvr.datasets import Caption, Dataset
 from prvr.errors import DataError
-from prvr.evaluate.compare import Ranked
+from prvr.evaluate.compare import QueryRanks
 from prvr.evaluate.evaluation import encode_captions
 from prvr.evaluate.groups import RATIOS, UNKNOWN
 from prvr.features import FeatureSet
@@ -79,7 +79,7 @@ def find_extremes(results: Sequence[SeedResults], count: int) -> tuple[list[int]
     return best[:count], worst[: min(count, len(rank) - count)] if len(rank) > count else []
 
 
-def compare_queries(first: Sequence[Ranked], second: Sequence[Ranked]) -> PairwiseResult:
+def compare_queries(first: Sequence[QueryRanks], second: Sequence[QueryRanks]) -> PairwiseResult:
     """Compares two systems over the same queries; each is a sequence of seeds."""
     reference, other = (np.mean([run.values[:, 2] for run in runs], axis=0) for runs in (first, second))
     # Means of equal numbers may differ in their last digits.

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from prvr.errors import DataError, SettingError
-from prvr.evaluate.compare import Ranked, ranked
-from prvr.evaluate.groups import Group, by_ratio
-from prvr.evaluate.metrics import MomentRetrieval, Retrieval, moment_retrieval, places, ranks
-from prvr.evaluate.metrics import figures as figures_of
-from prvr.evaluate.reliability import Judged, judge
-from prvr.evaluate.runs import Run
+from prvr.evaluate.compare import QueryRanks, rank_queries
+from prvr.evaluate.figures import BY_RATIO, ScoreFigures, count_figures
+from prvr.evaluate.groups import Group
+from prvr.evaluate.metrics import MomentRetrieval, Retrieval
+from prvr.evaluate.reliability import Judged
+from prvr.evaluate.saved_scores import SavedScores
 from prvr.methods.checkpoint import CONFIG
 from prvr.train.run_state import BRANCH_SCORES, HISTORY, TEST_SCORES
 
@@ -64,13 +64,13 @@ class SeedResults:
     """The figures of one seed, and what a page shows of each query, in the order of the query ids.
 
     videos: each query's own video. first: the video at rank 1; "" if no video was ranked.
-    overlaps, ratios: as in `runs.Facts`; NaN if unknown. scores: of each query's own video.
+    overlaps, ratios: as in `saved_scores.QueryFacts`; NaN if unknown. scores: of each query's own video.
     groups: figures by moment-to-video ratio; None if no ratio is known. calibration: None if there are no probabilities.
     """
 
     system: str
     split: str
-    ranked: Ranked
+    ranked: QueryRanks
     figures: Retrieval
     spans: MomentRetrieval | None
     groups: tuple[Group, ...] | None
@@ -127,7 +127,7 @@ def find_systems(argument: str) -> list[SystemFiles]:
         return [SystemFiles(slug, tuple(seeds), name, True) for slug, seeds in _find_reproduced_systems(paths[0]).items()]
     several = next((path for path in paths if not path.is_file() and not _is_run(path)), None)
     if several is not None:
-        raise SettingError(f"{several} is neither a RUN.npz nor a training run's folder; only these can be seeds of {name!r}")
+        raise SettingError(f"{several} is neither a SCORES.npz nor a training run's folder; only these can be seeds of {name!r}")
     seeds = tuple(_seed_files(path) if path.is_dir() else SeedFiles(str(path), scores=path) for path in paths)
     return [SystemFiles(name or (paths[0].resolve().name if paths[0].is_dir() else paths[0].stem), seeds)]
 
@@ -155,41 +155,39 @@ def read_history(path: Path) -> tuple[dict[str, Any], ...]:
     return tuple(records)
 
 
-def summarise_scores(run: Run, *, name: str) -> SeedResults:
+def summarise_scores(saved: SavedScores, *, name: str) -> SeedResults:
     """Returns the results that a page shows of a file of scores; ties count against the system, as by default everywhere."""
-    correct = run.correct
-    place = places(run.scores, correct)
-    order = sorted(range(len(run.queries)), key=run.queries.__getitem__)
-    unknown = np.full(len(run.queries), math.nan)
-    facts = run.facts
+    counted = count_figures(saved, groups=saved.facts.ratios is not None)
+    order = sorted(range(len(saved.queries)), key=saved.queries.__getitem__)
+    unknown = np.full(len(saved.queries), math.nan)
+    facts = saved.facts
     overlaps = unknown if facts.overlaps is None else facts.overlaps
     ratios = unknown if facts.ratios is None else facts.ratios
-    own = ranks(run.scores, run.own) if len(run.also) else place[:, 0]
-    texts, best = facts.texts or run.queries, run.scores.argmax(1)
-    first = [run.videos[column] if row[column] > -math.inf else "" for row, column in zip(run.scores, best, strict=True)]
+    texts, best = facts.texts or saved.queries, saved.scores.argmax(1)
+    first = [saved.videos[column] if row[column] > -math.inf else "" for row, column in zip(saved.scores, best, strict=True)]
     return SeedResults(
-        system=run.system,
-        split=run.split,
-        ranked=ranked(run, name=name),
-        figures=figures_of(place, videos=len(run.videos)),
-        spans=moment_retrieval(own, overlaps),
-        groups=None if np.isnan(ratios).all() else tuple(by_ratio(place, ratios, videos=len(run.videos))),
+        system=saved.system,
+        split=saved.split,
+        ranked=rank_queries(saved, name=name),
+        figures=counted.retrieval,
+        spans=counted.moments,
+        groups=None if np.isnan(ratios).all() else tuple(counted.groups[BY_RATIO]),
         texts=tuple(texts[row] for row in order),
-        videos=tuple(run.videos[run.target[row]] for row in order),
+        videos=tuple(saved.videos[saved.target[row]] for row in order),
         first=tuple(first[row] for row in order),
-        scores=run.scores[order, run.target[order]],
+        scores=saved.scores[order, saved.target[order]],
         overlaps=overlaps[order],
         ratios=ratios[order],
-        calibration=_report_calibration(run, correct),
+        calibration=_report_calibration(counted),
     )
 
 
-def _report_calibration(run: Run, correct: Bool[np.ndarray, "Q V"]) -> CalibrationReport | None:
-    calibration = run.calibration
-    if calibration is None:
+def _report_calibration(counted: ScoreFigures) -> CalibrationReport | None:
+    calibration = counted.calibration
+    if calibration is None or counted.judged is None:
         return None
     fitted_on = f"{calibration.queries} queries of {calibration.split or 'an unknown split'}"
-    return CalibrationReport(judge(calibration, run.scores, correct), fitted_on, calibration.split == run.split)
+    return CalibrationReport(counted.judged, fitted_on, calibration.split == counted.split)
 
 
 def _split_argument(argument: str) -> tuple[str, list[Path]]:
@@ -210,7 +208,7 @@ def _find_reproduced_systems(path: Path) -> dict[str, list[SeedFiles]]:
             found.setdefault(_row_name(folder), []).append(_seed_files(folder))
     if not found:
         raise DataError(
-            f"{path} is neither a RUN.npz of `prvr evaluate --save` nor a folder of `prvr train` ({HISTORY}, {CONFIG}) "
+            f"{path} is neither a SCORES.npz of `prvr evaluate --save` nor a folder of `prvr train` ({HISTORY}, {CONFIG}) "
             "or of `prvr reproduce` (runs/*/seed*); name one of these"
         )
     return found

@@ -19,7 +19,7 @@ from prvr.encoders import (
     sentence_encoder,
 )
 from prvr.errors import ModelError, SettingError
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.index.contract import Header, PersistentStore
 from prvr.index.disk import FILE, DiskIndex
 from prvr.index.stores import is_remote, open_store
@@ -52,7 +52,7 @@ def zero_shot(source: str | Path, *, rate: float = 1.0, parts: str = "frames") -
         raise ModelError(f"{encoder.name!r} has no image side; a teacher needs images and sentences in one space")
     frames = Source(encoder.name, encoder.image_columns, encoder.source, encoder.fingerprint, rate)
     text = Source(encoder.name, encoder.sentence_columns, encoder.source, encoder.fingerprint)
-    return checkpoints.build("zero_shot", settings, Reads(frames, text))
+    return checkpoints.build("zero_shot", settings, FeatureSources(frames, text))
 
 
 def open_index(place: str | Path, *, model: str | Path | None = None, device: str = "cpu") -> VideoSearch:
@@ -69,7 +69,7 @@ def open_index(place: str | Path, *, model: str | Path | None = None, device: st
     try:
         if not store.count():
             raise ModelError(f"the index in {place} holds no videos; add some with the command that made it")
-        text = opened(checkpoint.reads.text, "text", device)
+        text = opened(checkpoint.sources.text, "text", device)
     except BaseException:
         store.close()
         raise

@@ -78,11 +78,11 @@ class Indexer:
     def __init__(
         self, videos: Path, path: Path, checkpoint: Checkpoint, *, dtype: Literal["float16", "float32"] | None, device: str
     ) -> None:
-        eyes = opened(checkpoint.reads.frames, "frames", device)
+        eyes = opened(checkpoint.sources.frames, "frames", device)
         if not isinstance(eyes, ImageEncoder):
             raise ModelError(f"{eyes.name!r} has no image side; the model reads frames of it")
         self.videos, self.path, self._eyes = videos, path, eyes
-        self._sampling = Sampling(checked_rate(checkpoint.reads.frames.rate or 1.0), BATCH_SIZE)
+        self._sampling = Sampling(checked_rate(checkpoint.sources.frames.rate or 1.0), BATCH_SIZE)
         self._store = made_or_reopened(path, checkpoints.to_device(checkpoint, device), videos=videos, dtype=dtype)
 
     def close(self) -> None:

@@ -106,8 +106,8 @@ async def about(service: Served) -> About:
         version=version("prvr"),
         videos=len(await service.index.names()),
         method=checkpoint.method,
-        frames=checkpoint.reads.frames.name,
-        text=checkpoint.reads.text.name,
+        frames=checkpoint.sources.frames.name,
+        text=checkpoint.sources.text.name,
         similar=service.index.similar,
         writable=bool(service.token),
     )

@@ -16,7 +16,6 @@ import numpy as np
 
 from prvr.datasets import Dataset
 from prvr.errors import DataError, SettingError
-from prvr.features.sources import Reads
 from prvr.train.loop import Data, Recipe, train_student
 from prvr.train.similarities import Similarities, similarities
 
@@ -25,9 +24,7 @@ Combine = Literal["mean", "median", "any", "all"]
 COMBINED: Mapping[Combine, Callable[[Sequence[int]], Any]] = {"mean": np.mean, "median": np.median, "any": np.min, "all": np.max}
 
 
-def out_of_fold_ranks(
-    out: Path, recipe: Recipe, *, reads: Reads, data: Data, folds: int = 5, device: str = "cpu"
-) -> dict[str, int]:
+def out_of_fold_ranks(out: Path, recipe: Recipe, *, data: Data, folds: int = 5, device: str = "cpu") -> dict[str, int]:
     """The rank of each caption's own video among all train videos, 1 the best, by a teacher that was trained on neither.
 
     The teachers' runs are kept in OUT/fold0, OUT/fold1, ... and continue if they were interrupted; all choose their epochs on
@@ -47,7 +44,7 @@ def out_of_fold_ranks(
             replace(data.train, captions=tuple(c for c in data.train.captions if (fold_of[c.video] == fold) is held))
             for held in (True, False)
         )
-        teacher = train_student(out / f"fold{fold}", recipe, reads=reads, data=replace(data, train=outside), device=device)
+        teacher = train_student(out / f"fold{fold}", recipe, data=replace(data, train=outside), device=device)
         ranks |= _ranks(similarities(teacher, inside, data.features), inside)
     return ranks
 

@@ -16,11 +16,11 @@ from torch import nn
 from prvr.config import to_dict
 from prvr.datasets import Dataset
 from prvr.errors import SettingError
-from prvr.evaluate.compare import bootstrap, ranked
-from prvr.evaluate.evaluation import evaluate_model, run_of
-from prvr.evaluate.runs import Run
+from prvr.evaluate.compare import bootstrap, rank_queries
+from prvr.evaluate.evaluation import evaluate_model, scores_of
+from prvr.evaluate.saved_scores import SavedScores
 from prvr.features import FeatureSet
-from prvr.features.sources import Reads, joined
+from prvr.features.sources import FeatureSources, join_sources
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.beside_teacher import BesideTeacher, BesideTeacherConfig
 from prvr.methods.calibration import fit
@@ -54,11 +54,15 @@ def fuse(
             "and a teacher's name"
         )
     both = [(student, student_reads), (teacher, teacher_reads)]
-    own, teachers = (run_of(evaluate_model(one.model, dev, features), dev, system=one.method) for one, features in both)
+    own, teachers = (scores_of(evaluate_model(one.model, dev, features), dev, system=one.method) for one, features in both)
     weight, sums = best_weight(own, teachers)
-    settings = BesideTeacherConfig(student.method, to_dict(student.settings), teacher.reads.frames.columns, teacher_weight=weight)
-    reads = Reads(*(joined([getattr(one.reads, side) for one in (student, teacher)]) for side in ("frames", "text")))
-    made = checkpoints.build("beside_teacher", settings, reads)
+    settings = BesideTeacherConfig(
+        student.method, to_dict(student.settings), teacher.sources.frames.columns, teacher_weight=weight
+    )
+    sources = FeatureSources(
+        *(join_sources([getattr(one.sources, side) for one in (student, teacher)]) for side in ("frames", "text"))
+    )
+    made = checkpoints.build("beside_teacher", settings, sources)
     assert isinstance(made.model, BesideTeacher)
     assert isinstance(student.model, nn.Module)
     made.model.student.load_state_dict(student.model.state_dict())
@@ -68,9 +72,9 @@ def fuse(
     return Fusion(replace(made, about=about, calibration=fit(mixed.scores, mixed.correct, split=dev.split)), weight, sums)
 
 
-def best_weight(student: Run, teacher: Run) -> tuple[float, dict[float, float]]:
+def best_weight(student: SavedScores, teacher: SavedScores) -> tuple[float, dict[float, float]]:
     """The smallest teacher weight whose SumR is not significantly below the best, and SumR by weight."""
-    by_weight = {weight: ranked(_mix(student, teacher, weight), name=f"{weight:g}") for weight in WEIGHTS}
+    by_weight = {weight: rank_queries(_mix(student, teacher, weight), name=f"{weight:g}") for weight in WEIGHTS}
     sums = {weight: float(one.values[:, 0].mean()) for weight, one in by_weight.items()}
     best = by_weight[max(sums, key=sums.__getitem__)]
     missing = np.stack([best.values[:, 0] - one.values[:, 0] for one in by_weight.values()], axis=1)
@@ -78,5 +82,5 @@ def best_weight(student: Run, teacher: Run) -> tuple[float, dict[float, float]]:
     return next(weight for weight, least in zip(WEIGHTS, low.tolist(), strict=True) if least <= 0), sums
 
 
-def _mix(student: Run, teacher: Run, weight: float) -> Run:
+def _mix(student: SavedScores, teacher: SavedScores, weight: float) -> SavedScores:
     return replace(student, scores=(1 - weight) * student.scores + weight * teacher.scores)

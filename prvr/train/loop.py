@@ -26,10 +26,9 @@ from prvr.cpu import fast_products
 from prvr.datasets import Dataset
 from prvr.device import open_device
 from prvr.errors import DataError, ModelError, SettingError
-from prvr.evaluate.evaluation import calibrated, retrieve
+from prvr.evaluate.evaluation import calibrate, retrieve
 from prvr.features import Features, FeatureSet
 from prvr.features.packed import Packed
-from prvr.features.sources import Reads
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods import open_method
 from prvr.methods.calibration import from_dict
@@ -65,7 +64,6 @@ def train_student(
     out: str | Path,
     recipe: Recipe,
     *,
-    reads: Reads,
     data: Data,
     device: str = "cpu",
     notes: Mapping[str, Any] | None = None,
@@ -91,7 +89,7 @@ def train_student(
     place = open_device(group.device)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.training.seed)
-        fresh = replace(checkpoints.build(recipe.method, recipe.settings, reads), about=dict(notes or {}))
+        fresh = replace(checkpoints.build(recipe.method, recipe.settings, data.features.sources), about=dict(notes or {}))
         distiller = Distiller(
             recipe.distillation,
             method=recipe.method,
@@ -111,7 +109,7 @@ def _load_best(out: Path, data: Data, device: str) -> Checkpoint:
     """The checkpoint of the best epoch, with probabilities fitted on the dev split."""
     best = checkpoints.load(out)
     if best.calibration is None:
-        best = calibrated(checkpoints.to_device(best, device), data.dev, data.features)
+        best = calibrate(checkpoints.to_device(best, device), data.dev, data.features)
         if best.calibration is not None:
             checkpoints.save(best, out)
     return best
@@ -256,7 +254,7 @@ def _check(recipe: Recipe, data: Data) -> None:
 
 def _identity(first: Checkpoint, training: Training, data: Data, distiller: Distiller) -> dict[str, Any]:
     """What must be the same for a run to continue, as JSON would return it."""
-    reads = {name: [source.name, source.fingerprint, source.rate] for name, source in vars(first.reads).items()}
+    reads = {name: [source.name, source.fingerprint, source.rate] for name, source in vars(first.sources).items()}
     splits = {split.split: _content(split) for split in (data.train, data.dev)}
     teachers = [_origin(teacher.frames) for teacher in data.features.teachers]
     identity = {"method": first.method, **to_dict(first.settings), **to_dict(training), **reads, **splits, "teachers": teachers}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from prvr.config import check_above_zero, override
 from prvr.errors import SettingError
-from prvr.features.sources import Reads
+from prvr.features.sources import FeatureSources
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods import distiller, open_method
 from prvr.methods.contract import Model
@@ -101,7 +101,7 @@ def change(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     return replace(recipe, settings=settings, training=training, distillation=distillation)
 
 
-def check_uses_teacher(recipe: Recipe, reads: Reads) -> None:
+def check_uses_teacher(recipe: Recipe, sources: FeatureSources) -> None:
     """Checks that a recipe uses the teacher that was named.
 
     Raises:
@@ -109,7 +109,7 @@ def check_uses_teacher(recipe: Recipe, reads: Reads) -> None:
     """
     if recipe.uses_teacher:
         return
-    student = checkpoints.build(recipe.method, recipe.settings, reads).model
+    student = checkpoints.build(recipe.method, recipe.settings, sources).model
     remedies = [f"set {remedy}" for remedy in _REMEDIES if _helps(remedy, recipe, student)]
     remedy = ", or ".join([*remedies, "leave out --teacher"])
     raise SettingError(f"{recipe.method} with these settings learns nothing from a teacher, and one was named; {remedy}")

@@ -22,7 +22,7 @@ from prvr.batch import check_widths
 from prvr.datasets import Dataset
 from prvr.errors import DataError
 from prvr.evaluate.evaluation import encode_captions
-from prvr.evaluate.runs import BROKEN
+from prvr.evaluate.saved_scores import BROKEN
 from prvr.features import FeatureSet, check
 from prvr.files import write_json, write_whole
 from prvr.index.encode import add_videos

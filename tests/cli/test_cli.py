@@ -11,9 +11,11 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from commands import Answer, Prvr, says
 from safetensors.torch import load_file, save_file
 from tiny_encoders import make_clip, make_roberta
@@ -21,7 +23,7 @@ from tiny_videos import SECONDS, plain, write_video
 from waiting import until
 
 from prvr import cli
-from prvr.evaluate.runs import Run, save_run
+from prvr.evaluate.saved_scores import SavedScores, save_scores
 from prvr.features.packed import Packed
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.calibration import fit
@@ -186,7 +188,7 @@ def test_features_that_are_not_there(prvr: Prvr, world: World, tmp_path: Path) -
     says(prvr("train", world.videos, world.features, world.run, "--words", "tiny_roberta"), "--teacher NAME", "--frames NAME")
     says(prvr("evaluate", world.videos, tmp_path / "none", "--zero-shot", "clip"), "prvr extract")
     says(prvr("evaluate", world.videos, world.features, "--model", tmp_path / "none"), "no checkpoint", "prvr train")
-    says(prvr("evaluate", world.videos, world.features), "say which model")
+    says(prvr("evaluate", world.videos, world.features), "name one model")
     says(prvr("search", tmp_path / "none", "a red picture"), "no index", "prvr index")
 
 
@@ -216,7 +218,7 @@ def test_encoders_that_cannot(prvr: Prvr, world: World, tmp_path: Path) -> None:
     says(prvr("index", world.videos, tmp_path / "g", "--zero-shot", tmp_path / "nowhere"), "nowhere")
     (tmp_path / "bare").mkdir()
     says(prvr("index", tmp_path / "bare", tmp_path / "g", "--zero-shot", world.clip), "no video", "bare")
-    says(prvr("index", world.videos, tmp_path / "g"), "say which model")
+    says(prvr("index", world.videos, tmp_path / "g"), "name its model")
 
 
 def test_an_encoder_that_is_another_one_now(prvr: Prvr, world: World, tmp_path: Path) -> None:
@@ -312,9 +314,9 @@ def test_an_index_of_the_teacher_alone_is_calibrated_by_a_kept_run(prvr: Prvr, w
     scores = draw.normal(size=(80, 20)).astype(np.float32)
     scores[np.arange(80), target] += 2
     ids = (tuple(f"{kind}{n}" for n in range(size)) for kind, size in (("q", 80), ("v", 20)))
-    run = Run(scores, *ids, target=target, split="dev", system="teacher")
-    save_run(run, tmp_path / "dev.npz")
-    save_run(replace(run, queries=run.queries[:9], scores=scores[:9], target=target[:9]), tmp_path / "small.npz")
+    run = SavedScores(scores, *ids, target=target, split="dev", system="teacher")
+    save_scores(run, tmp_path / "dev.npz")
+    save_scores(replace(run, queries=run.queries[:9], scores=scores[:9], target=target[:9]), tmp_path / "small.npz")
     new = ("index", world.videos, tmp_path / "g", "--zero-shot", world.clip)
     says(prvr(*new, "--calibrate", tmp_path / "small.npz"), "small.npz has 9 queries and 20 videos", "50 and 10 at least")
     assert not (tmp_path / "g").exists()
@@ -346,14 +348,14 @@ def test_a_folder_is_watched_until_it_is_interrupted(world: World, tmp_path: Pat
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted; what was finished is kept" in err
+    assert "interrupted; completed work is kept" in err
 
 
 def test_a_student_of_published_features_cannot_read_videos(prvr: Prvr, world: World, tmp_path: Path) -> None:
-    from prvr.features.sources import Reads, Source
+    from prvr.features.sources import FeatureSources, Source
     from prvr.methods.dl_dkd import DlDkdConfig
 
-    reads = Reads(Source("i3d", 12), Source("roberta_published", 8))
+    reads = FeatureSources(Source("i3d", 12), Source("roberta_published", 8))
     checkpoints.save(checkpoints.build("dl_dkd", DlDkdConfig(hidden=8), reads), tmp_path / "run")
     says(prvr("index", world.videos, tmp_path / "g", "--model", tmp_path / "run"), "reads 'i3d' frames", "prvr extract")
     assert not (tmp_path / "g").exists()
@@ -373,7 +375,7 @@ def test_training_that_is_interrupted_goes_on(prvr: Prvr, world: World) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted; what was finished is kept" in err
+    assert "interrupted; completed work is kept" in err
     assert "Traceback" not in err
     epochs = len((world.run / "history.jsonl").read_text().splitlines())
     assert 1 <= epochs < 400
@@ -456,10 +458,36 @@ def test_an_extra_that_is_not_installed(made: World, tmp_path: Path, module: str
 
 
 def test_every_command_has_help_with_an_example(prvr: Prvr) -> None:
-    for command in ("extract", "train", "evaluate", "index", "search", "demo"):
-        answer = prvr(command, "--help")
+    for command in every_command():
+        answer = prvr(*command.split(), "--help")
         assert answer.status == 0
-        assert f"Example: prvr {command}" in answer.out
+        # `prvr index` is short for `prvr index update`.
+        assert f"Example: prvr {command.removesuffix(' update')} " in " ".join(answer.out.split())
+        assert "if not said" not in answer.out
+
+
+def every_command() -> list[str]:
+    """The names of all commands, sub-commands included."""
+    groups: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    return [name if sub is None else f"{name} {sub}" for name, its in groups.items() for sub in getattr(its, "commands", [None])]
+
+
+def test_defaults_are_shown(prvr: Prvr) -> None:
+    shown = {command: " ".join(prvr(*command, "--help").out.split()) for command in (("evaluate",), ("index",), ("train",))}
+    assert "train, dev, test or all. [default: test]" in shown["evaluate",]
+    assert "Folder of the index. [default: (VIDEOS/.prvr)]" in shown["index",]
+    assert "[default: (the first teacher's)]" in shown["train",]
+
+
+def test_a_folder_of_videos_that_is_called_like_a_command(prvr: Prvr, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(world.videos.parent)
+    world.videos.rename("copy")
+    assert "12 added" in prvr("index", "./copy", "gallery", "--zero-shot", world.clip).out
+    assert "0 added, 12 kept" in prvr("index", "update", "copy", "gallery").out
+    assert "0 added, 12 kept" in prvr("index", "--device", "cpu", "./copy", "gallery").out
+    assert prvr("index", "copy", "gallery", "backup").out.startswith("backup: 12 written")
+    assert "Missing argument 'videos'" in prvr("index").err
+    assert "No such option: --aproximate" in prvr("index", "verify", "gallery", "--aproximate").err
 
 
 def test_a_disk_that_is_full(prvr: Prvr, world: World, monkeypatch: pytest.MonkeyPatch) -> None:

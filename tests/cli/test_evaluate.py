@@ -1,4 +1,4 @@
-"""`prvr evaluate` and `prvr compare` as one types them, and that every command of docs/evaluation.md runs."""
+"""`prvr evaluate`, `prvr score` and `prvr compare` as one types them, and that every command of docs/evaluation.md runs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ import torch
 from commands import Prvr, says
 
 from prvr.datasets import Caption, Dataset
-from prvr.evaluate.evaluation import evaluate_model, run_of
+from prvr.evaluate.compare import compare, rank_queries
+from prvr.evaluate.evaluation import evaluate_model, scores_of
+from prvr.evaluate.figures import count_figures
 from prvr.evaluate.metrics import overlap
-from prvr.evaluate.runs import Run, load_run, save_run
+from prvr.evaluate.saved_scores import SavedScores, load_scores, save_scores
+from prvr.evaluate.saved_scores.forms import open_scores
 from prvr.features import FeatureSet
 from prvr.features.packed import Packed, PackedWriter
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.index.encode import add_videos, encode_queries
 from prvr.index.exact import ExactIndex
 from prvr.methods import checkpoint as checkpoints
@@ -65,8 +68,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     packed(root / "features" / TEACHER / "sentences", texts, text=said)
     packed(root / "features" / WORDS / "words", texts, text=said)
     torch.manual_seed(0)
-    reads = Reads(Source(TEACHER, COLUMNS), Source(WORDS, COLUMNS))
-    student = checkpoints.build("dl_dkd", DlDkdConfig(hidden=8, heads=2), reads)
+    sources = FeatureSources(Source(TEACHER, COLUMNS), Source(WORDS, COLUMNS))
+    student = checkpoints.build("dl_dkd", DlDkdConfig(hidden=8, heads=2), sources)
     checkpoints.save(replace(student, about={"protocol": "honest"}), root / "run")
     return root
 
@@ -82,6 +85,12 @@ def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 FOLDER = ("videos", "features", "--zero-shot", TEACHER)
 
 
+def exported(prvr: Prvr, name: str = "out") -> None:
+    """The teacher's scores, saved and in TREC's format, in the current folder."""
+    assert prvr("evaluate", *FOLDER, "--save", f"{name}.npz").status == 0
+    assert prvr("score", f"{name}.npz", "--trec", "out.trec" if name == "bare" else f"{name}.trec").status == 0
+
+
 # From a folder and from a run
 
 
@@ -89,7 +98,7 @@ def test_a_folder_and_the_run_that_it_saved_give_the_same(prvr: Prvr, place: Pat
     options = ("--groups", "--video-to-text", "--ties", "mean", "--json")
     first = prvr("evaluate", *FOLDER, "--save", "run.npz", *options)
     assert first.status == 0, first.err
-    assert prvr("evaluate", "run.npz", *options) == first
+    assert prvr("score", "run.npz", *options) == first
     value = json.loads(first.out)
     assert (value["split"], value["system"], value["protocol"], value["ties"]) == ("test", TEACHER, "honest", "mean")
     assert (value["queries"], value["videos"]) == (24, 12)
@@ -125,9 +134,9 @@ def test_the_protocol_is_the_checkpoints(prvr: Prvr, place: Path) -> None:
     path.write_text(json.dumps({**config, "about": {"protocol": "community", "training": {"seed": 7}}}))
     answer = prvr("evaluate", "videos", "features", "--model", "run", "--save", "run.npz")
     assert answer.out.splitlines()[-1] == "protocol: community"
-    run = load_run("run.npz")
+    run = load_scores("run.npz")
     assert (run.protocol, run.system, run.seed) == ("community", "run", 7)
-    assert json.loads(prvr("evaluate", "run.npz", "--json").out)["protocol"] == "community"
+    assert json.loads(prvr("score", "run.npz", "--json").out)["protocol"] == "community"
 
 
 def test_a_checkpoint_that_says_no_protocol(prvr: Prvr, place: Path) -> None:
@@ -173,68 +182,90 @@ def protocol(prvr: Prvr, *options: str) -> str:
 
 def test_ties_are_named_and_counted(prvr: Prvr, place: Path) -> None:
     assert prvr("evaluate", *FOLDER, "--save", "run.npz").status == 0
-    run = load_run("run.npz")
-    save_run(replace(run, scores=np.zeros_like(run.scores)), place / "flat.npz")
+    run = load_scores("run.npz")
+    save_scores(replace(run, scores=np.zeros_like(run.scores)), place / "flat.npz")
     found = {
-        ties: json.loads(prvr("evaluate", "flat.npz", "--ties", ties, "--json").out)["meanr"]
+        ties: json.loads(prvr("score", "flat.npz", "--ties", ties, "--json").out)["meanr"]
         for ties in ("pessimistic", "optimistic", "mean")
     }
     assert found == {"pessimistic": 12, "optimistic": 1, "mean": 6.5}
-    says(prvr("evaluate", "flat.npz", "--ties", "best"), "unknown rule for ties 'best'")
+    says(prvr("score", "flat.npz", "--ties", "best"), "unknown rule for ties 'best'")
 
 
 def test_a_trec_file_gives_the_same_figures(prvr: Prvr, place: Path) -> None:
-    first = json.loads(prvr("evaluate", *FOLDER, "--trec", "out.trec", "--json").out)
-    second = json.loads(prvr("evaluate", "out.trec", "--truth", "out.trec.qrels", "--json").out)
+    first = json.loads(prvr("evaluate", *FOLDER, "--save", "run.npz", "--json").out)
+    assert prvr("score", "run.npz", "--trec", "out.trec").status == 0
+    second = json.loads(prvr("score", "out.trec", "--truth", "out.trec.qrels", "--json").out)
     same = ("r1", "r5", "r10", "r100", "sumr", "medr", "meanr", "mrr", "map", "queries", "videos")
     assert {name: second[name] for name in same} == pytest.approx({name: first[name] for name in same})
     assert second["protocol"] == "not said"
+
+
+def test_python_returns_what_the_commands_print(prvr: Prvr, place: Path) -> None:
+    exported(prvr, "a")
+    assert prvr("evaluate", "videos", "features", "--model", "run", "--save", "b.npz").status == 0
+    figures = count_figures(load_scores("a.npz"), ties="mean", groups=True, video_to_text=True)
+    options = ("--ties", "mean", "--groups", "--video-to-text")
+    assert prvr("score", "a.npz", *options).out == f"{figures}\n"
+    assert prvr("score", "a.npz", *options, "--json").json == figures.as_dict()
+    assert prvr("evaluate", *FOLDER, *options, "--json").json == figures.as_dict()
+    opened = {name: open_scores(f"{name}.npz").saved for name in ("a", "b")}
+    comparison = compare({name: [rank_queries(saved, name=name)] for name, saved in opened.items()}, resamples=200)
+    assert prvr("compare", "a.npz", "b.npz", "--resamples", 200).out == f"{comparison}\n"
+    assert prvr("compare", "a.npz", "b.npz", "--resamples", 200, "--json").json == json.loads(json.dumps(comparison.as_dict()))
 
 
 # What is refused
 
 
 def test_what_is_missing_is_said(prvr: Prvr, place: Path) -> None:
-    says(prvr("evaluate", "videos", "--zero-shot", TEACHER), "prvr evaluate videos FEATURES")
-    says(prvr("evaluate", "videos", "features"), "say which model")
-    says(prvr("evaluate", "none.npz"), "no run at none.npz", "--save none.npz")
+    assert prvr("evaluate", "videos", "--zero-shot", TEACHER).status == 2
+    says(prvr("evaluate", "videos", "features"), "name one model")
+    says(prvr("score", "none.npz"), "no scores at none.npz", "--save none.npz")
     (place / "out.trec").write_text("q Q0 v 1 0.5 s\n")
-    says(prvr("evaluate", "out.trec"), "--truth FILE")
-    says(prvr("evaluate", "out.trec", "--truth", "none"), "no truth at none")
+    says(prvr("score", "out.trec"), "--truth FILE")
+    says(prvr("score", "out.trec", "--truth", "none"), "no truth at none")
     np.save(place / "scores.npy", np.zeros((2, 2)))
     (place / "qrels").write_text("q 0 v 1\n")
-    says(prvr("evaluate", "scores.npy", "--truth", "qrels"), "--queries FILE --gallery FILE")
-    says(prvr("evaluate", "scores.npy", "--truth", "qrels", "--queries", "none", "--gallery", "none"), "no ids at none")
+    says(prvr("score", "scores.npy", "--truth", "qrels"), "--queries FILE --gallery FILE")
+    says(prvr("score", "scores.npy", "--truth", "qrels", "--queries", "none", "--gallery", "none"), "no ids at none")
+
+
+def test_a_file_of_scores_is_for_score(prvr: Prvr, place: Path) -> None:
+    assert prvr("evaluate", *FOLDER, "--save", "run.npz").status == 0
+    for arguments in (("run.npz",), ("run.npz", "features"), ("run.npz", "--model", "run"), ("run.npz", "--split", "dev")):
+        says(prvr("evaluate", *arguments), "run.npz is a file, not a data set", "prvr score run.npz")
+    says(prvr("evaluate", "none.trec"), "prvr score none.trec")
+    for option in ("--truth", "--queries", "--gallery", "--calibrate", "--risks", "--trec", "--depth"):
+        for arguments in (FOLDER, ("run.npz",)):
+            says(prvr("evaluate", *arguments, option, "3"), "are options of prvr score", "prvr score SCORES.npz")
+    assert "--trec" not in prvr("evaluate", "--help").out
 
 
 def test_options_that_would_say_nothing(prvr: Prvr, place: Path) -> None:
     assert prvr("evaluate", *FOLDER, "--save", "run.npz").status == 0
-    says(prvr("evaluate", "run.npz", "features"), "features features is not for a run")
-    says(prvr("evaluate", "run.npz", "--model", "run"), "model run is not for a run")
-    says(prvr("evaluate", "run.npz", "--split", "dev"), "split dev is not for a run")
-    says(prvr("evaluate", *FOLDER, "--queries", "x"), "queries x is not for a folder of videos")
-    says(prvr("evaluate", "run.npz", "--gallery", "none"), "gallery none is not for a run")
-    says(prvr("evaluate", "run.npz", "--depth", "3"), "--depth 3", "--trec FILE")
-    assert prvr("evaluate", "run.npz", "--trec", "out.trec").status == 0
-    says(prvr("evaluate", "out.trec", "--truth", "out.trec.qrels", "--queries", "none"), "queries none is not for a run")
+    says(prvr("score", "run.npz", "--gallery", "none"), "--gallery none is not for run.npz")
+    assert prvr("score", "run.npz", "--trec", "out.trec").status == 0
+    says(prvr("score", "out.trec", "--truth", "out.trec.qrels", "--queries", "none"), "--queries none is not for out.trec")
 
 
 def test_groups_of_which_nothing_is_known(prvr: Prvr, place: Path) -> None:
-    assert prvr("evaluate", *FOLDER, "--trec", "out.trec").status == 0
+    exported(prvr)
     grouped = ("--groups", "--save", "run.npz")
-    says(prvr("evaluate", "out.trec", "--truth", "out.trec.qrels", *grouped), "of out.trec", "start, end and duration")
+    says(prvr("score", "out.trec", "--truth", "out.trec.qrels", *grouped), f"of {TEACHER!r}", "start, end and duration")
     # A folder's captions have moments, and no lengths.
-    says(prvr("evaluate", "out.trec", "--truth", "videos/captions.jsonl", *grouped), "of out.trec", "start, end and duration")
+    says(prvr("score", "out.trec", "--truth", "videos/captions.jsonl", *grouped), f"of {TEACHER!r}", "start, end and duration")
     assert not (place / "run.npz").exists()
 
 
 def test_groups_of_another_programs_run(prvr: Prvr, place: Path) -> None:
-    first = prvr("evaluate", *FOLDER, "--trec", "out.trec", "--groups", "--json").json["groups"]
+    exported(prvr)
+    first = prvr("evaluate", *FOLDER, "--groups", "--json").json["groups"]
     lines = [json.loads(line) for line in (place / "videos" / "captions.jsonl").read_text().splitlines()]
     lengths = [6.0 + n // PER_VIDEO for n in range(len(lines))]
     told = ({**line, "duration": length} for line, length in zip(lines, lengths, strict=True))
     (place / "truth.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
-    again = prvr("evaluate", "out.trec", "--truth", "truth.jsonl", "--groups", "--json").json["groups"]
+    again = prvr("score", "out.trec", "--truth", "truth.jsonl", "--groups", "--json").json["groups"]
     assert again == {name: parts for name, parts in first.items() if name != "kind"}
 
 
@@ -243,7 +274,7 @@ def test_a_packages_annotations_as_a_truth(prvr: Prvr, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (package / "annotations" / "test.jsonl").read_text().splitlines()]
     ranked = "".join(f"{line['desc_id']} Q0 {line['vid_name']} 1 0.5 s\n" for line in lines)
     (tmp_path / "out.trec").write_text(ranked)
-    answer = prvr("evaluate", tmp_path / "out.trec", "--truth", package / "annotations" / "test.jsonl", "--groups", "--json")
+    answer = prvr("score", tmp_path / "out.trec", "--truth", package / "annotations" / "test.jsonl", "--groups", "--json")
     assert answer.status == 0, answer.err
     assert (answer.json["r1"], answer.json["videos"]) == (100, 3)
     assert "moment / video, sextiles" in answer.json["groups"]
@@ -256,14 +287,14 @@ def test_videos_that_only_a_run_names_are_told(prvr: Prvr, place: Path) -> None:
     Path("qrels").write_text("q1 0 a 1\nq2 0 b 1\n")
     Path("out.trec").write_text("q1 Q0 x 1 0.9 s\nq1 Q0 a 2 0.5 s\nq2 Q0 y 1 0.5 s\n")
     Path("gallery").write_text("a\nb\nx\ny\nz\n")
-    answer = prvr("evaluate", "out.trec", "--truth", "qrels", "--json")
+    answer = prvr("score", "out.trec", "--truth", "qrels", "--json")
     (line,) = answer.err.splitlines()
     assert line.startswith(
         "prvr: out.trec: 2 of its videos are correct for no query of the truth, 'x' first, and join the gallery"
     )
     assert line.endswith("--gallery FILE")
     assert (answer.json["videos"], answer.json["joined_gallery"]) == (4, {"videos": 2, "first": "x"})
-    fixed = prvr("evaluate", "out.trec", "--truth", "qrels", "--gallery", "gallery", "--json")
+    fixed = prvr("score", "out.trec", "--truth", "qrels", "--gallery", "gallery", "--json")
     assert (fixed.err, fixed.json["videos"]) == ("", 5)
     assert "joined_gallery" not in fixed.json
 
@@ -284,26 +315,24 @@ def test_labels_count_for_a_model_and_for_its_run(prvr: Prvr, place: Path) -> No
     value = prvr("evaluate", *FOLDER, "--also", "labels.zip", "--json").json
     assert value["labelled"] == 2
     # Kept without labels, and given them afterwards.
-    assert prvr("evaluate", *FOLDER, "--save", "bare.npz", "--trec", "out.trec").status == 0
-    assert prvr("evaluate", "bare.npz", "--also", "labels.zip", "--json").json == value
-    other = prvr("evaluate", "out.trec", "--truth", "videos/captions.jsonl", "--also", "labels.zip", "--json").json
+    exported(prvr, "bare")
+    assert prvr("score", "bare.npz", "--also", "labels.zip", "--json").json == value
+    other = prvr("score", "out.trec", "--truth", "videos/captions.jsonl", "--also", "labels.zip", "--json").json
     assert (other["labelled"], other["covered1"]) == (2, value["covered1"])
-    says(prvr("evaluate", "out.trec", "--truth", "out.trec.qrels", "--also", "labels.zip"), "found by the words of a query")
+    says(prvr("score", "out.trec", "--truth", "out.trec.qrels", "--also", "labels.zip"), "matched by the words of a query")
     says(prvr("evaluate", *FOLDER, "--also", "none.zip"), "no labels at none.zip")
-    says(prvr("evaluate", *FOLDER, "--also", "labels.zip", "--truth", "x"), "leave one of them out")
-    says(prvr("evaluate", "bare.npz", "--truth", "labels.zip"), "--also labels.zip")
+    says(prvr("score", "bare.npz", "--truth", "labels.zip"), "--also labels.zip")
 
 
 def test_nothing_is_written_where_something_is_wrong(prvr: Prvr, place: Path) -> None:
     (place / "qrels").write_text("unknown 0 00.mp4 1\n")
-    says(
-        prvr("evaluate", *FOLDER, "--truth", "qrels", "--save", "run.npz"), "24 of 24 queries have no correct video", "'00.mp4#0'"
-    )
-    assert not (place / "run.npz").exists()
     assert prvr("evaluate", *FOLDER, "--save", "whole.npz").status == 0
-    run = load_run("whole.npz")
-    save_run(replace(run, videos=("a b.mp4", *run.videos[1:])), place / "spaced.npz")
-    says(prvr("evaluate", "spaced.npz", "--trec", "out.trec", "--save", "run.npz"), "the id 'a b.mp4' has blanks in it")
+    found = "24 of 24 queries have no correct video"
+    says(prvr("score", "whole.npz", "--truth", "qrels", "--save", "run.npz"), found, "'00.mp4#0'")
+    assert not (place / "run.npz").exists()
+    run = load_scores("whole.npz")
+    save_scores(replace(run, videos=("a b.mp4", *run.videos[1:])), place / "spaced.npz")
+    says(prvr("score", "spaced.npz", "--trec", "out.trec", "--save", "run.npz"), "the id 'a b.mp4' has blanks")
     assert not list(place.glob("out.trec*"))
     assert not (place / "run.npz").exists()
 
@@ -334,20 +363,20 @@ def test_compare(prvr: Prvr, place: Path) -> None:
 
 def test_compare_says_where_protocols_differ_and_what_does_not_fit(prvr: Prvr, place: Path) -> None:
     assert prvr("evaluate", *FOLDER, "--save", "a.npz").status == 0
-    run = load_run("a.npz")
-    save_run(replace(run, protocol="community"), place / "b.npz")
+    run = load_scores("a.npz")
+    save_scores(replace(run, protocol="community"), place / "b.npz")
     assert prvr("compare", "a.npz", "b.npz", "--resamples", 50).out.splitlines()[-1] == "protocols differ: a honest, b community"
-    save_run(replace(run, queries=("new", *run.queries[1:])), place / "c.npz")
-    says(prvr("compare", "a.npz", "c.npz"), "a.npz has query '00.mp4#0', which c.npz has not")
+    save_scores(replace(run, queries=("new", *run.queries[1:])), place / "c.npz")
+    says(prvr("compare", "a.npz", "c.npz"), "a.npz has query '00.mp4#0', which c.npz lacks")
     says(prvr("compare", "a.npz"), "there is one system")
     says(prvr("compare", "a.npz", "a.npz"), "two systems are called 'a'")
-    says(prvr("compare", "a.npz", "b="), "names no run")
-    says(prvr("compare", "a.npz", "none.npz"), "no run at none.npz")
+    says(prvr("compare", "a.npz", "b="), "names no scores")
+    says(prvr("compare", "a.npz", "none.npz"), "no scores at none.npz")
 
 
 def test_compare_reads_what_evaluate_reads(prvr: Prvr, place: Path) -> None:
-    assert prvr("evaluate", *FOLDER, "--save", "a.npz", "--trec", "a.trec").status == 0
-    run = load_run("a.npz")
+    exported(prvr, "a")
+    run = load_scores("a.npz")
     np.save("b.npy", run.scores)
     Path("queries").write_text("".join(f"{id}\n" for id in run.queries))
     Path("gallery").write_text("".join(f"{id}\n" for id in run.videos))
@@ -358,9 +387,9 @@ def test_compare_reads_what_evaluate_reads(prvr: Prvr, place: Path) -> None:
     assert {of[name][measure]["difference"] for name in ("b", "c") for measure in of[name]} == {0}
     lines = prvr("compare", "a.npz", "b=a.trec", *given[:4], "--resamples", 50).out.splitlines()
     assert lines[-1] == "protocols differ: a honest, b not said"
-    says(prvr("compare", "a.npz", "b=a.trec"), "a.trec does not say which videos are correct; give --truth FILE")
+    says(prvr("compare", "a.npz", "b=a.trec"), "a.trec does not say which videos are correct; add --truth FILE")
     says(prvr("compare", "a.npz", "b.npy", *given[:2]), "--queries FILE --gallery FILE")
-    says(prvr("compare", "a.npz", "run"), "no run at run")
+    says(prvr("compare", "a.npz", "run"), "no scores at run")
 
 
 def test_help_with_an_example(prvr: Prvr) -> None:
@@ -373,8 +402,8 @@ def test_help_with_an_example(prvr: Prvr) -> None:
 def test_moments_are_those_of_the_own_video_at_any_rank(tmp_path: Path) -> None:
     """Beside a plain loop: a caption counts at k if its own video is among the first k with a span that fits one moment."""
     torch.manual_seed(1)
-    reads = Reads(Source("frames", COLUMNS), Source("words", COLUMNS))
-    model = checkpoints.build("dl_dkd", DlDkdConfig(hidden=8, heads=2), reads).model.eval()
+    sources = FeatureSources(Source("frames", COLUMNS), Source("words", COLUMNS))
+    model = checkpoints.build("dl_dkd", DlDkdConfig(hidden=8, heads=2), sources).model.eval()
     random = np.random.default_rng(4)
     frames = {f"v{n}": random.normal(size=(12, COLUMNS)).astype(np.float32) for n in range(9)}
     words = {f"#{n}": random.normal(size=(3, COLUMNS)).astype(np.float32) for n in range(30)}
@@ -386,7 +415,7 @@ def test_moments_are_those_of_the_own_video_at_any_rank(tmp_path: Path) -> None:
     dataset = Dataset("toy", "test", tuple(captions), tuple(frames), {"v0": 40.0})
 
     packed(tmp_path / "frames", frames, times=[1.0 * n for n in range(12)], duration=12.0, size=1, mtime_ns=1)
-    evaluation = evaluate_model(model, dataset, FeatureSet(Packed(tmp_path / "frames"), words))
+    evaluation = evaluate_model(model, dataset, FeatureSet(Packed(tmp_path / "frames"), words, sources))
     index = ExactIndex(model)
     add_videos(index, frames, Packed(tmp_path / "frames"))
     ranks, overlaps = [], []
@@ -403,7 +432,7 @@ def test_moments_are_those_of_the_own_video_at_any_rank(tmp_path: Path) -> None:
             assert evaluation.spans.recall[least][k] == pytest.approx(expected)
     assert evaluation.spans.miou == pytest.approx(np.mean([of for _, of in known]))
     assert evaluation.moments == {least: shares[1] for least, shares in evaluation.spans.recall.items()}
-    run = run_of(evaluation, dataset, system="toy")
+    run = scores_of(evaluation, dataset, system="toy")
     assert run.correct.sum(1).tolist() == [1 if n == 3 else 2 for n in range(30)]
     # Both windows together, of a length that the data set knows or else the frames' times.
     assert (run.facts.ratios[0], run.facts.ratios[1]) == pytest.approx((7 / 40, 7 / 12))
@@ -419,12 +448,12 @@ def test_the_commands_of_the_document(prvr: Prvr, place: Path) -> None:
     for command in commands:
         if "--save dev.npz" in command:
             # All captions of this folder are of test, and too few to fit probabilities on.
-            save_run(held_out(), place / "dev.npz")
+            save_scores(held_out(), place / "dev.npz")
             continue
         answer = prvr(*shlex.split(command)[1:])
         assert answer.status == 0, (command, answer.err)
         if command.endswith("ours.npz --save again.npz") or "--save ours.npz" in command:
-            run = load_run("ours.npz")
+            run = load_scores("ours.npz")
             np.save("scores.npy", run.scores)
             Path("queries.txt").write_text("".join(f"{id}\n" for id in run.queries))
             Path("gallery.txt").write_text("".join(f"{id}\n" for id in run.videos))
@@ -432,12 +461,12 @@ def test_the_commands_of_the_document(prvr: Prvr, place: Path) -> None:
                 shutil.copy("ours.npz", f"seed{seed}.npz")
 
 
-def held_out() -> Run:
+def held_out() -> SavedScores:
     """A run of fifty other queries, each of which scores its own video higher."""
     random, own = np.random.default_rng(0), np.arange(50) % 10
     scores = random.normal(size=(50, 10)) + 2.0 * np.eye(10)[own]
     queries, videos = (tuple(f"held out {n}" for n in range(size)) for size in scores.shape)
-    return Run(scores, queries, videos, target=own, split="dev")
+    return SavedScores(scores, queries, videos, target=own, split="dev")
 
 
 def test_the_document_is_short_and_its_links_lead_somewhere() -> None:

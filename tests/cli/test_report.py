@@ -13,7 +13,7 @@ from commands import Answer, Prvr, says
 
 from prvr.datasets.splits import open_split
 from prvr.errors import DataError
-from prvr.evaluate.runs import load_run
+from prvr.evaluate.saved_scores import load_scores
 from prvr.extract.convert import convert_package
 from prvr.index.encode import add_videos, encode_queries
 from prvr.index.exact import ExactIndex
@@ -25,6 +25,8 @@ from prvr.papers.tables import Row, Table
 from prvr.papers.toy import write_toy
 from prvr.papers.write import write_table
 from prvr.report.queries import read_profiles
+from prvr.report.scoring import DatasetScorer
+from prvr.report.write import write_report
 from prvr.search.asking import moment
 from tests.report.test_build import Page
 
@@ -72,6 +74,10 @@ def test_a_run_and_its_data_fill_the_page(prvr: Prvr, place: Path) -> None:
     assert answer.status == 0, answer.err
     value = json.loads(answer.out)
     assert value["systems"] == ["run"]
+    scorer = DatasetScorer(Path("packages/tvr"), Path("features/tvr"))
+    made = write_report(["run"], "own.html", scorer=scorer, command=f"prvr report run {' '.join(DATA)} --out page.html --json")
+    assert made.as_dict() == {**value, "report": "own.html"}
+    assert Path("own.html").read_bytes() == Path("page.html").read_bytes()
     assert value["bytes"] == Path("page.html").stat().st_size < 100_000
     assert [line for line in value["missing"] if not line.startswith("No tests")] == []
     assert sorted(Path("run").iterdir()) == before
@@ -153,7 +159,7 @@ def test_a_folder_of_results(prvr: Prvr, place: Path) -> None:
 
 def test_what_is_refused(prvr: Prvr, place: Path) -> None:
     refused(prvr("report", "run", "--data", "packages/tvr"), "--data and --features go together")
-    refused(prvr("report", "none"), "none is neither a RUN.npz", "prvr train", "name one of these")
+    refused(prvr("report", "none"), "none is neither a SCORES.npz", "prvr train", "name one of these")
     refused(prvr("report", "run", "run"), "two systems are called 'run'")
     refused(prvr("report", "results", "--baseline", "teecher, zero-shot"), "did you mean 'teacher, zero-shot'?")
     refused(prvr("report", "run", "--data", "nowhere", "--features", "features/tvr"), "nowhere")
@@ -176,6 +182,6 @@ def test_the_commands_of_the_document(prvr: Prvr, place: Path) -> None:
 
 def test_the_kept_runs_are_whole(place: Path) -> None:
     """The material of these tests: a run with spans, so that the sections about them are not empty by accident."""
-    run = load_run("run2/test.npz")
+    run = load_scores("run2/test.npz")
     assert run.facts.overlaps is not None
     assert (run.facts.overlaps >= 0).all()

@@ -39,7 +39,7 @@ def serve(prvr: Prvr) -> Callable[..., str]:
 
 def test_what_cannot_be_served(serve: Callable[..., str], world: World, tmp_path: Path) -> None:
     assert f"no index in {tmp_path}" in serve(tmp_path, "--port", 0)
-    assert "is no folder; serve a copy of it: prvr index copy qdrant://" in serve("qdrant://127.0.0.1:9/videos")
+    assert "is not a folder; serve a copy of it: prvr index copy qdrant://" in serve("qdrant://127.0.0.1:9/videos")
     assert "the token must be 8 or more ASCII characters" in serve(world.index, "--port", 0, "--token", "short")
     assert "the token must be" in serve(world.index, "--port", 0, "--token", "with space")
     assert "cannot listen on 192.0.2.1 port 0" in serve(world.index, "--host", "192.0.2.1", "--port", 0)

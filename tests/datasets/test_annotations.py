@@ -19,6 +19,7 @@ from prvr.datasets.positives import with_positives
 from prvr.datasets.published import load as load_published
 from prvr.errors import DataError, SettingError
 from prvr.features import FeatureSet, check
+from prvr.features.sources import FeatureSources, Source
 
 
 def lines(path: Path, *values: dict[str, Any]) -> Path:
@@ -53,7 +54,7 @@ def test_the_public_test_of_tvr_keeps_its_videos_back(tmp_path: Path) -> None:
     dataset = load_annotations("tvr", tmp_path, "test_public")
     assert (dataset.captions, dataset.video_ids) == ((Caption("1", "", "Who?"),), ("x", "y"))
     with pytest.raises(DataError, match="caption '1' is about a video that the release keeps back"):
-        check(dataset, FeatureSet({}, {}))
+        check(dataset, FeatureSet({}, {}, FeatureSources(Source("none", 1), Source("none", 1))))
 
 
 def test_activitynet(tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_activitynet(tmp_path: Path) -> None:
     assert subset(dataset, ["v_b"]).durations == {"v_b": 3}
     with pytest.raises(DataError, match="1 of 2 videos are not in activitynet val_1, 'v_c' first"):
         subset(dataset, ["v_b", "v_c"])
-    with pytest.raises(DataError, match="unknown split 'val'; it takes train, val_1, val_2"):
+    with pytest.raises(DataError, match="unknown split 'val', expected train, val_1, val_2"):
         load_annotations("activitynet", tmp_path, "val")
 
 
@@ -108,7 +109,7 @@ def test_qvhighlights_by_segment_and_by_source(tmp_path: Path) -> None:
     assert sources.captions[0].moments == ((64, 68), (80, 90))
     assert (spans(sources), sources.captions[2].windows) == ([(64, 90), (None, None), (0, 9)], ())
     lines(path, asked(1, "whole"))
-    with pytest.raises(DataError, match="caption 'qid1' is about 'whole', which is no VIDEO_START_END"):
+    with pytest.raises(DataError, match="caption 'qid1' is about 'whole', expected VIDEO_START_END"):
         qvhighlights.load_sources(path, "val")
 
 
@@ -157,21 +158,26 @@ def test_vcmr(tmp_path: Path) -> None:
 
 
 BROKEN: dict[str, tuple[str, str, str, str]] = {
-    "no file": ("tvr", "val", "", r"no annotations of split 'val' in .*; it takes tvr_val_release.jsonl, or the file itself"),
+    "no file": (
+        "tvr",
+        "val",
+        "",
+        r"no annotations of split 'val' in .*; expected tvr_val_release.jsonl, or the path of the file",
+    ),
     "no JSON": ("tvr", "val", "{", "line 1: this is not JSON"),
     "deep JSON": ("tvr", "val", "[" * 100_000, "line 1: this is not JSON"),
-    "no object": ("tvr", "val", "\n[1]", "line 2: .* is no JSON object"),
-    "no video": ("tvr", "val", json.dumps({**SHOW, "vid_name": None}), "'vid_name' is None; it takes text"),
-    "no words": ("tvr", "val", json.dumps({**SHOW, "desc": "  "}), "'desc' is '  '; it takes text"),
-    "half a letter": ("tvr", "val", json.dumps({**SHOW, "desc": "a\ud800"}), "it takes text"),
-    "no time": ("tvr", "val", json.dumps({**SHOW, "ts": [1, "x"]}), "'ts' is 'x'; it takes a number"),
-    "not a number": ("tvr", "val", json.dumps({**SHOW, "ts": [1, float("nan")]}), "'ts' is nan; it takes a number"),
-    "true": ("tvr", "val", json.dumps({**SHOW, "ts": [1, True]}), "'ts' is True; it takes a number"),
-    "huge": ("tvr", "val", json.dumps({**SHOW, "duration": 10**400}), "'duration' is 1000.*; it takes a number"),
-    "three times": ("tvr", "val", json.dumps({**SHOW, "ts": [1, 2, 3]}), r"'ts': \[1, 2, 3\] is no span"),
-    "no length": ("tvr", "val", json.dumps({**SHOW, "duration": 0}), "'duration' is 0; a video lasts more than 0 seconds"),
+    "no object": ("tvr", "val", "\n[1]", "line 2: expected a JSON object"),
+    "no video": ("tvr", "val", json.dumps({**SHOW, "vid_name": None}), "'vid_name' is None, expected text"),
+    "no words": ("tvr", "val", json.dumps({**SHOW, "desc": "  "}), "'desc' is '  ', expected text"),
+    "half a letter": ("tvr", "val", json.dumps({**SHOW, "desc": "a\ud800"}), "expected text"),
+    "no time": ("tvr", "val", json.dumps({**SHOW, "ts": [1, "x"]}), "'ts' is 'x', expected a number"),
+    "not a number": ("tvr", "val", json.dumps({**SHOW, "ts": [1, float("nan")]}), "'ts' is nan, expected a number"),
+    "true": ("tvr", "val", json.dumps({**SHOW, "ts": [1, True]}), "'ts' is True, expected a number"),
+    "huge": ("tvr", "val", json.dumps({**SHOW, "duration": 10**400}), "'duration' is 1000.*, expected a number"),
+    "three times": ("tvr", "val", json.dumps({**SHOW, "ts": [1, 2, 3]}), r"'ts': expected \[start, end\], got \[1, 2, 3\]"),
+    "no length": ("tvr", "val", json.dumps({**SHOW, "duration": 0}), "'duration' is 0, expected more than 0 seconds"),
     "no id": ("tvr", "val", json.dumps({**SHOW, "desc_id": None}), "'desc_id' is None"),
-    "an id twice": ("tvr", "val", f"{json.dumps(SHOW)}\n{json.dumps(SHOW)}", "1 ids stand twice, '7' first"),
+    "an id twice": ("tvr", "val", f"{json.dumps(SHOW)}\n{json.dumps(SHOW)}", "1 ids occur twice, '7' first"),
     "nothing": ("tvr", "val", "\n", "holds no captions"),
     "unlike lists": (
         "activitynet",
@@ -179,16 +185,21 @@ BROKEN: dict[str, tuple[str, str, str, str]] = {
         '{"a": {"duration": 1, "timestamps": [], "sentences": ["x"]}}',
         "1 sentences and 0 time",
     ),
-    "no list": ("activitynet", "train", '{"a": {"duration": 1, "timestamps": 3, "sentences": []}}', "'timestamps': 3 is no list"),
-    "no hash": ("charades", "test", "X 1 2 sentence", "'X 1 2 sentence' is no VIDEO START END##sentence"),
+    "no list": (
+        "activitynet",
+        "train",
+        '{"a": {"duration": 1, "timestamps": 3, "sentences": []}}',
+        "'timestamps': expected a list, got 3",
+    ),
+    "no hash": ("charades", "test", "X 1 2 sentence", "expected VIDEO START END##sentence, got 'X 1 2 sentence'"),
     "no windows": (
         "qvhighlights",
         "val",
         json.dumps({**asked(1, "a"), "relevant_windows": 3}),
-        "'relevant_windows': 3 is no list",
+        "'relevant_windows': expected a list, got 3",
     ),
     "no table": ("msrvtt", "test-1k", "a,b\n1,2\n", "has no column 'video_id'"),
-    "no split": ("tvr", "dev", "", "unknown split 'dev'; it takes train, val, test_public"),
+    "no split": ("tvr", "dev", "", "unknown split 'dev', expected train, val, test_public"),
 }
 
 
@@ -287,7 +298,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "leads to the root": (lambda p: labels(p, {"/etc/x": b"x"}), "member '/etc/x' leads out of the archive"),
     "leads out elsewhere": (lambda p: labels(p, {"mine\\..\\x": b"x"}), "leads out of the archive"),
     "swells": (lambda p: labels(p, {"mine/x.gt.jsonl": bytes(2**28 + 1)}), "declares 268435457 bytes, more than the 268435456"),
-    "is none": (lambda p: p.write_bytes(b"PK no"), "is no readable zip archive"),
+    "is none": (lambda p: p.write_bytes(b"PK no"), "is not a readable zip archive"),
     "not UTF-8": (lambda p: labels(p, {"mine/x.gt.jsonl": b"\xff"}), "mine/x.gt.jsonl is not UTF-8 text"),
 }
 
@@ -305,7 +316,7 @@ def test_a_name_that_stands_twice_in_an_archive_is_refused(tmp_path: Path) -> No
         archive.writestr("a", "1")
         with pytest.warns(UserWarning, match="Duplicate"):
             archive.writestr("a", "2")
-    with pytest.raises(DataError, match="member 'a' stands twice"):
+    with pytest.raises(DataError, match="member 'a' occurs twice"):
         members(tmp_path / "l.zip")
 
 

@@ -164,31 +164,31 @@ def refusal(root: Path, split: str = "all") -> str:
 BROKEN_LINES = {
     "empty caption": ({"video": "a.mp4", "text": " \n"}, "the caption of 'a.mp4' is empty; write it or delete the line"),
     "half a character": (r'{"video": "a.mp4", "text": "a \ud800"}', "surrogates not allowed"),
-    "no video": ({"text": "x"}, "'video' is None; it takes text"),
-    "no text": ({"video": "a.mp4"}, "'text' is None; it takes text"),
-    "text that is none": ({"video": "a.mp4", "text": 7}, "'text' is 7; it takes text"),
+    "no video": ({"text": "x"}, "'video' is None, expected text"),
+    "no text": ({"video": "a.mp4"}, "'text' is None, expected text"),
+    "text that is none": ({"video": "a.mp4", "text": 7}, "'text' is 7, expected text"),
     "unknown video": ({"video": "a.mp", "text": "x"}, "no video 'a.mp' in the folder; did you mean 'a.mp4'?"),
-    "no object": ('["a.mp4", "x"]', "a caption is an object"),
-    "a number": ("3", "a caption is an object"),
+    "no object": ('["a.mp4", "x"]', "expected an object"),
+    "a number": ("3", "expected an object"),
     "cut off": ('{"video": "a.mp4", "te', "Unterminated string"),
     "no JSON": ("a.mp4: a dog", "Expecting value"),
     "two objects": ('{"video": "a.mp4", "text": "x"} {}', "Extra data"),
     "far too deep": ("[" * 100_000, "recursion"),
-    "backwards": ({"video": "a.mp4", "text": "x", "start": 3, "end": 2}, "start 3 and end 2 are no span"),
-    "an instant": ({"video": "a.mp4", "text": "x", "start": 3, "end": 3}, "start 3 and end 3 are no span"),
-    "before the video": ({"video": "a.mp4", "text": "x", "start": -1, "end": 2}, "start -1 and end 2 are no span"),
-    "start alone": ({"video": "a.mp4", "text": "x", "start": 1}, "start 1 and end None are no span"),
-    "end alone": ({"video": "a.mp4", "text": "x", "end": 1}, "start None and end 1 are no span"),
-    "NaN": ('{"video": "a.mp4", "text": "x", "start": NaN, "end": 2}', "start nan and end 2 are no span"),
-    "infinite": ('{"video": "a.mp4", "text": "x", "start": 0, "end": 1e999}', "start 0 and end inf are no span"),
+    "backwards": ({"video": "a.mp4", "text": "x", "start": 3, "end": 2}, "start 3 and end 2 are not a span"),
+    "an instant": ({"video": "a.mp4", "text": "x", "start": 3, "end": 3}, "start 3 and end 3 are not a span"),
+    "before the video": ({"video": "a.mp4", "text": "x", "start": -1, "end": 2}, "start -1 and end 2 are not a span"),
+    "start alone": ({"video": "a.mp4", "text": "x", "start": 1}, "start 1 and end None are not a span"),
+    "end alone": ({"video": "a.mp4", "text": "x", "end": 1}, "start None and end 1 are not a span"),
+    "NaN": ('{"video": "a.mp4", "text": "x", "start": NaN, "end": 2}', "start nan and end 2 are not a span"),
+    "infinite": ('{"video": "a.mp4", "text": "x", "start": 0, "end": 1e999}', "start 0 and end inf are not a span"),
     "beyond a float": (f'{{"video": "a.mp4", "text": "x", "start": 0, "end": {"9" * 400}}}', "too large"),
-    "times as text": ({"video": "a.mp4", "text": "x", "start": "0", "end": "2"}, "start '0' and end '2' are no span"),
-    "true and false": ({"video": "a.mp4", "text": "x", "start": False, "end": True}, "are no span"),
-    "unknown split": ({"video": "a.mp4", "text": "x", "split": "val"}, "'split' is 'val'; it takes train, dev, test"),
-    "a number as id": ({"video": "a.mp4", "text": "x", "id": 4}, "'id' is 4; it takes text"),
-    "an empty id": ({"video": "a.mp4", "text": "x", "id": ""}, "'id' is ''; it takes text"),
-    "an id that is taken": ({"video": "a.mp4", "text": "x", "id": "first"}, "the id 'first' is taken"),
-    "the id that a caption without one has": ({"video": "b.mp4", "text": "x", "id": "a.mp4#1"}, "the id 'a.mp4#1' is taken"),
+    "times as text": ({"video": "a.mp4", "text": "x", "start": "0", "end": "2"}, "start '0' and end '2' are not a span"),
+    "true and false": ({"video": "a.mp4", "text": "x", "start": False, "end": True}, "are not a span"),
+    "unknown split": ({"video": "a.mp4", "text": "x", "split": "val"}, "'split' is 'val', expected train, dev, test"),
+    "a number as id": ({"video": "a.mp4", "text": "x", "id": 4}, "'id' is 4, expected text"),
+    "an empty id": ({"video": "a.mp4", "text": "x", "id": ""}, "'id' is '', expected text"),
+    "an id that is taken": ({"video": "a.mp4", "text": "x", "id": "first"}, "the id 'first' is used"),
+    "the id that a caption without one has": ({"video": "b.mp4", "text": "x", "id": "a.mp4#1"}, "the id 'a.mp4#1' is used"),
 }
 
 
@@ -203,7 +203,7 @@ def test_a_broken_line_is_named_with_its_number(tmp_path: Path, line: dict[str, 
 
 def test_a_caption_without_an_id_never_takes_that_of_another(tmp_path: Path) -> None:
     root = write(tmp_path, [{"video": "a.mp4", "text": "x", "id": "a.mp4#1"}, {"video": "a.mp4", "text": "y"}])
-    assert "line 2: the id 'a.mp4#1' is taken" in refusal(root)
+    assert "line 2: the id 'a.mp4#1' is used" in refusal(root)
 
 
 def test_a_video_in_two_splits(tmp_path: Path) -> None:

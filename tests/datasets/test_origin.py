@@ -98,9 +98,9 @@ def test_a_list_of_some_videos_has_all_its_spans_and_a_handful_of_captions_is_no
     assert (found.captions, found.spans, found.videos, found.durations) == (len(some), len(some), 25, 25)
     total = len(second.captions) + 9
     refused = rf"^of the {total} captions of activitynet test \S*val.json has 9; "
-    with pytest.raises(DataError, match=rf"{refused}no annotations of split 'val_2' in .*; it takes val_2.json or test.json, or"):
+    with pytest.raises(DataError, match=rf"{refused}no annotations of split 'val_2' in .*; expected val_2.json or test.json, or"):
         open_split(made, "test", annotations=tmp_path)
-    with pytest.raises(DataError, match=rf"{refused}give the file that they were taken from$"):
+    with pytest.raises(DataError, match=rf"{refused}use the file that they were taken from$"):
         open_split(made, "test", annotations=tmp_path / "val.json")
     for given in (folder, folder / "test.json"):
         assert coverage(open_split(made, "test", annotations=given)).spans == total - 9
@@ -137,7 +137,7 @@ def test_half_of_the_captions_will_do_and_less_will_not(tmp_path: Path) -> None:
     lines(tmp_path / "tvr_val_release.jsonl", *SAID[:3])
     assert coverage(open_split(made, "test", annotations=tmp_path)).spans == 3
     lines(tmp_path / "tvr_val_release.jsonl", *SAID[:2])
-    with pytest.raises(DataError, match=r"of the 6 captions of tvr test \S*tvr_val_release.jsonl has 2; give the file") as caught:
+    with pytest.raises(DataError, match=r"of the 6 captions of tvr test \S*tvr_val_release.jsonl has 2; use the file") as caught:
         open_split(made, "test", annotations=tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -171,7 +171,7 @@ def test_a_broken_file_is_named_unless_another_one_fits(tmp_path: Path) -> None:
 def test_a_folder_without_annotations_is_named(tmp_path: Path) -> None:
     made = package(tmp_path, "tacos", test=SAID, train=SAID)
     for split in ("test", "train"):
-        with pytest.raises(DataError, match=rf"no annotations of split '{split}' in .*; it takes {split}.json or tacos_{split}_"):
+        with pytest.raises(DataError, match=rf"no annotations of split '{split}' in .*; expected {split}.json or tacos_{split}_"):
             open_split(made, split, annotations=tmp_path)
 
 

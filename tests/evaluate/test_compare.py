@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from prvr.errors import DataError, SettingError
-from prvr.evaluate.compare import Ranked, bootstrap, compare, holm, randomisation, ranked
+from prvr.evaluate.compare import QueryRanks, bootstrap, compare, holm, randomisation, rank_queries
 from prvr.evaluate.metrics import retrieval
-from prvr.evaluate.runs import Run
+from prvr.evaluate.saved_scores import SavedScores
 
 
-def a_run(seed: int, *, queries: int = 40, videos: int = 12, gain: float = 1.0) -> Run:
+def a_run(seed: int, *, queries: int = 40, videos: int = 12, gain: float = 1.0) -> SavedScores:
     random = np.random.default_rng(seed)
     target = np.arange(queries) % videos
     scores = random.normal(size=(queries, videos))
     scores[np.arange(queries), target] += gain
-    return Run(scores, tuple(f"q{n:02d}" for n in range(queries)), tuple(f"v{n:02d}" for n in range(videos)), target)
+    return SavedScores(scores, tuple(f"q{n:02d}" for n in range(queries)), tuple(f"v{n:02d}" for n in range(videos)), target)
 
 
 def exact(differences: np.ndarray, cluster: np.ndarray) -> np.ndarray:
@@ -123,7 +123,7 @@ def test_holm_by_hand() -> None:
 
 def test_a_comparison_says_what_the_figures_say() -> None:
     first, second = a_run(0), a_run(1, gain=3.0)
-    result = compare({"a": [ranked(first, name="a")], "b": [ranked(second, name="b")]}, resamples=500)
+    result = compare({"a": [rank_queries(first, name="a")], "b": [rank_queries(second, name="b")]}, resamples=500)
     figures = [retrieval(run.scores, run.correct) for run in (first, second)]
     for system, of in zip(result.systems, figures, strict=True):
         assert (system.mean["sumr"], system.mean["r1"], system.mean["mrr"]) == pytest.approx((of.sumr, of.r1, of.mrr))
@@ -149,14 +149,15 @@ def test_the_order_of_queries_and_videos_does_not_matter() -> None:
         target=np.argsort(columns)[second.target[rows]],
     )
     plain, other = (
-        compare({"a": [ranked(first, name="a")], "b": [ranked(run, name="b")]}, resamples=200) for run in (second, moved)
+        compare({"a": [rank_queries(first, name="a")], "b": [rank_queries(run, name="b")]}, resamples=200)
+        for run in (second, moved)
     )
     assert plain == other
 
 
 def test_seeds_count_by_their_mean() -> None:
-    runs = [ranked(a_run(seed), name=str(seed)) for seed in range(3)]
-    result = compare({"a": [ranked(a_run(9), name="9")], "b": runs}, resamples=200)
+    runs = [rank_queries(a_run(seed), name=str(seed)) for seed in range(3)]
+    result = compare({"a": [rank_queries(a_run(9), name="9")], "b": runs}, resamples=200)
     system = result.systems[1]
     sumr = [run.values[:, 0].mean() for run in runs]
     assert system.seeds == 3
@@ -166,7 +167,7 @@ def test_seeds_count_by_their_mean() -> None:
 
 
 def test_several_comparisons_are_corrected_together() -> None:
-    systems = {name: [ranked(a_run(seed, gain=1 + seed / 2), name=name)] for seed, name in enumerate("abcd")}
+    systems = {name: [rank_queries(a_run(seed, gain=1 + seed / 2), name=name)] for seed, name in enumerate("abcd")}
     result = compare(systems, resamples=300)
     for measure in ("sumr", "r1", "mrr"):
         effects = [result.effects[name][measure] for name in "bcd"]
@@ -176,25 +177,25 @@ def test_several_comparisons_are_corrected_together() -> None:
 
 
 def test_a_system_against_itself() -> None:
-    one = ranked(a_run(0), name="one")
+    one = rank_queries(a_run(0), name="one")
     effect = compare({"a": [one], "b": [one]}, resamples=100).effects["b"]["sumr"]
     assert (effect.difference, effect.low, effect.high, effect.p) == (0, 0, 0, 1)
 
 
-def of(run: Run) -> Ranked:
-    return ranked(run, name="other.npz")
+def of(run: SavedScores) -> QueryRanks:
+    return rank_queries(run, name="other.npz")
 
 
 def test_runs_that_cannot_be_compared() -> None:
     first = a_run(0)
-    mine = ranked(first, name="first.npz")
-    fewer = Run(first.scores[:-1], first.queries[:-1], first.videos, first.target[:-1])
+    mine = rank_queries(first, name="first.npz")
+    fewer = SavedScores(first.scores[:-1], first.queries[:-1], first.videos, first.target[:-1])
     renamed = replace(first, videos=(*first.videos[:-1], "w"))
     further = replace(first, also=np.array([[3, 7]]))
     elsewhere = replace(first, target=np.r_[first.target[:5], 11, first.target[6:]])
     for run, expected in (
-        (fewer, "first.npz has query 'q39', which other.npz has not"),
-        (renamed, "first.npz has video 'v11', which other.npz has not"),
+        (fewer, "first.npz has query 'q39', which other.npz lacks"),
+        (renamed, "first.npz has video 'v11', which other.npz lacks"),
         (further, "for query 'q03' video 'v07' is correct in other.npz and not in first.npz"),
         (elsewhere, "for query 'q05' video 'v05' is correct in first.npz and not in other.npz"),
     ):
@@ -203,14 +204,14 @@ def test_runs_that_cannot_be_compared() -> None:
     pair = np.array([[0, 1]])
     swapped = replace(first, target=np.r_[1, first.target[1:]], also=np.array([[0, 0]]))
     with pytest.raises(DataError, match=r"query 'q00' belongs to video 'v00' in first.npz and to 'v01' in other.npz"):
-        compare({"a": [ranked(replace(first, also=pair), name="first.npz")], "b": [of(swapped)]}, resamples=10)
+        compare({"a": [rank_queries(replace(first, also=pair), name="first.npz")], "b": [of(swapped)]}, resamples=10)
 
 
 def test_too_little_to_compare() -> None:
-    mine = ranked(a_run(0), name="a")
-    with pytest.raises(SettingError, match="1 systems to compare"):
+    mine = rank_queries(a_run(0), name="a")
+    with pytest.raises(SettingError, match="got 1 systems; compare at least two"):
         compare({"a": [mine]})
-    with pytest.raises(SettingError, match="at least one run"):
+    with pytest.raises(SettingError, match="at least one seed"):
         compare({"a": [mine], "b": []})
     with pytest.raises(SettingError, match="resamples is 0"):
         compare({"a": [mine], "b": [mine]}, resamples=0)

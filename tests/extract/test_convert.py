@@ -67,7 +67,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def given(folder: Path, teacher: str = "clip_vit_b32") -> FeatureSet:
-    return student_features(folder, **NAMES, teachers=[teacher])[0]
+    return student_features(folder, **NAMES, teachers=[teacher])
 
 
 def batch(features: FeatureSet, reading: Reading = READING) -> Batch:
@@ -86,9 +86,9 @@ def assert_equal(one: Batch, other: Batch) -> None:
         assert torch.equal(ours, theirs)
 
 
-def checkpoint(reads: prvr.methods.checkpoint.Reads) -> prvr.Checkpoint:
+def checkpoint(sources: prvr.FeatureSources) -> prvr.Checkpoint:
     torch.manual_seed(0)
-    made = checkpoints.build("dl_dkd", DlDkdConfig(hidden=16), reads)
+    made = checkpoints.build("dl_dkd", DlDkdConfig(hidden=16), sources)
     made.model.eval()
     return made
 
@@ -130,7 +130,7 @@ def test_without_a_teacher_and_in_evaluation_frames_are_not_on_its_grid(packed: 
     alone = [replace(given(folder), teachers=()) for folder in (packed, ROOT / "toy")]
     assert_equal(batch(alone[0]), batch(alone[1]))
     assert not torch.equal(batch(alone[0]).frames[:, :5], batch(given(packed)).frames[:, :5])
-    model = checkpoint(student_features(packed, **NAMES)[1]).model
+    model = checkpoint(student_features(packed, **NAMES).sources).model
     for split in ("train", "val", "test"):
         ours, theirs = (prvr.evaluate_model(model, load(ROOT, "toy", split), features) for features in alone)
         assert ours.scores.tolist() == theirs.scores.tolist()
@@ -178,7 +178,7 @@ def test_frames_as_hdf5_and_as_npz_are_packed_like_a_bigfile(tmp_path: Path, pac
     done = convert_package(package, tmp_path / "out")
     for name in ("as", "as_npz"):
         assert len(done[f"{name}/taught_by/clip_vit_b32"].done) == 2
-        assert student_features(package, frames=name, words="roberta")[1].frames == prvr.methods.checkpoint.Source(name, 12)
+        assert student_features(package, frames=name, words="roberta").sources.frames == prvr.Source(name, 12)
         for kind in ("frames", "taught_by/clip_vit_b32"):
             ours, theirs = (Packed(tmp_path / "out" / folder / kind) for folder in (name, "i3d_toy"))
             assert {v: r.tolist() for v, r in ours.items()} == {v: r.tolist() for v, r in theirs.items()}
@@ -190,7 +190,7 @@ def test_frames_as_hdf5_and_as_npz_are_packed_like_a_bigfile(tmp_path: Path, pac
 
 
 def test_a_student_of_either_form_reads_the_other(packed: Path) -> None:
-    forms = {folder: student_features(folder, **NAMES, teachers=["clip_vit_b32"])[1] for folder in (packed, ROOT / "toy")}
+    forms = {folder: student_features(folder, **NAMES, teachers=["clip_vit_b32"]).sources for folder in (packed, ROOT / "toy")}
     assert forms[packed] == forms[ROOT / "toy"]
     for folder in forms:
         read = features_for(folder, checkpoint(forms[packed]))
@@ -205,10 +205,10 @@ def test_a_run_on_packed_features_is_that_on_the_package(packed: Path, tmp_path:
     recipe = prvr.Recipe("dl_dkd", DlDkdConfig(hidden=16), prvr.Training(epochs=2, batch_videos=4))
     histories = []
     for folder in (packed, ROOT / "toy"):
-        features, reads = student_features(folder, **NAMES, teachers=["clip_vit_b32"])
+        features = student_features(folder, **NAMES, teachers=["clip_vit_b32"])
         data = prvr.Data(load(ROOT, "toy", "train"), load(ROOT, "toy", "val"), features)
         out = tmp_path / str(len(histories))
-        histories.append([prvr.train_student(out, recipe, reads=reads, data=data).fingerprint])
+        histories.append([prvr.train_student(out, recipe, data=data).fingerprint])
         lines = (out / "history.jsonl").read_text().splitlines()
         histories[-1] += [(line["losses"], line["dev"]) for line in map(json.loads, lines)]
     assert histories[0] == histories[1]
@@ -241,11 +241,11 @@ def test_more_is_served_where_nothing_was_cut(tmp_path: Path) -> None:
 def test_the_teacher_alone_reads_what_was_not_cut(packed: Path, tmp_path: Path) -> None:
     model = ZeroShot(ZeroShotConfig(), frame_columns=8, word_columns=8)
     with pytest.raises(DataError, match=r"clip_vit_b32/frames was packed to be read as .*'unit': False.* reads .*'most': None"):
-        check_widths(teacher_features(packed, "clip_vit_b32")[0], model.reading)
+        check_widths(teacher_features(packed, "clip_vit_b32"), model.reading)
     convert_package(ROOT / "toy", tmp_path, sampling=Sampling(frames=131))
     ours, theirs = (teacher_features(folder, "clip_vit_b32") for folder in (tmp_path, ROOT / "toy"))
-    assert ours[1] == theirs[1]
-    scores = [prvr.evaluate_model(model, load(ROOT, "toy", "train"), features).scores for features, _ in (ours, theirs)]
+    assert ours.sources == theirs.sources
+    scores = [prvr.evaluate_model(model, load(ROOT, "toy", "train"), features).scores for features in (ours, theirs)]
     assert scores[0].tolist() == scores[1].tolist()
 
 
@@ -261,7 +261,7 @@ def test_frames_that_were_not_packed_for_a_teacher_are_refused_with_it(packed: P
 def test_a_student_of_its_teachers_own_frames(packed: Path) -> None:
     reading, both = replace(READING, frame_columns=8), []
     for folder in (packed, ROOT / "toy"):
-        features, _ = student_features(folder, frames="clip_vit_b32", words="roberta", teachers=["clip_vit_b32"])
+        features = student_features(folder, frames="clip_vit_b32", words="roberta", teachers=["clip_vit_b32"])
         check_widths(features, reading)
         both.append(tensors(batch(features, reading)))
     # A video of 131 frames is averaged in float32 for the teacher, in float64 for a student.
@@ -491,7 +491,7 @@ def test_the_commands(prvr: Prvr, packed: Path, package: Path, tmp_path: Path) -
     assert status == 1
     assert len(err.splitlines()) == 1
     status, _, err = prvr("data", "convert", ROOT / "toy", tmp_path / "o", "--dtype", "float8")
-    assert (status, err) == (1, "prvr: dtype is 'float8'; it takes float16 or float32\n")
+    assert (status, err) == (1, "prvr: dtype is 'float8', expected float16 or float32\n")
     with h5py.File(package / "TextData" / "roberta_toy_query_feat.hdf5", "a") as file:
         file["a#enc#0"] = np.full((1, 10), np.nan, np.float32)
     status, out, err = prvr(

@@ -179,7 +179,7 @@ def test_a_run_that_is_cut_off_goes_on(
     _, said = process.communicate(timeout=60)
     if how == signal.SIGINT:
         assert process.returncode == 130
-        assert said.splitlines() == ["prvr: interrupted; what was finished is kept: run the same command to go on"]
+        assert said.splitlines() == ["prvr: interrupted; completed work is kept: repeat the command to continue"]
     before = {id: rows.tobytes() for id, rows in Packed(out).items()}
     assert 2 <= len(before) < VIDEOS
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), seconds=60)

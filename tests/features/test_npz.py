@@ -96,7 +96,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "objects": (objects, "holds Python objects, which are not read"),
     "other bytes": (cut, r"member 'features.npy' is broken \(Bad CRC-32"),
     "a path that leads out": (member("../features.npy", b""), r"member '\.\./features.npy' leads out of the archive"),
-    "no zip": (lambda path: path.write_text("no"), "is no readable zip archive"),
+    "no zip": (lambda path: path.write_text("no"), "is not a readable zip archive"),
     "nothing": (lambda path: np.savez(path), "holds no array; it takes features or last_hidden_state"),
     "two, and neither known": (lambda path: np.savez(path, b=ROWS, c=ROWS), "holds b, c; it takes features or last_hidden_state"),
     "rank 3": (lambda path: np.savez(path, ROWS[:, None]), r"features of 'a' in .* are float32 of shape \(2, 1, 3\), not rows"),

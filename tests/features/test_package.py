@@ -20,7 +20,7 @@ from prvr.features import columns, place
 from prvr.features.bigfile import BigFile
 from prvr.features.package import CaptionKeys, open_package, published_features
 from prvr.features.shelf import student_features, teacher_features
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig
 
 ROOT = FIXTURES / "dataset"
@@ -29,7 +29,7 @@ CLIP = Path("TextData/clip_ViT_B_32_toy_query_feat.hdf5")
 VIDEO, OTHER = "v_train0_Ab0", "v_train1_Ab1"
 
 
-def toy() -> tuple[prvr.FeatureSet, Reads]:
+def toy() -> tuple[prvr.FeatureSet, FeatureSources]:
     return published_features(ROOT, "toy", visual_feature="i3d_toy")
 
 
@@ -49,7 +49,7 @@ def package(tmp_path: Path) -> Path:
 
 
 def test_items_are_those_of_the_published_code() -> None:
-    (features, _), dataset = toy(), load(ROOT, "toy", "train")
+    features, dataset = toy(), load(ROOT, "toy", "train")
     expected, fixture = numbers("dataset/expected_train.json"), arrays("dataset/expected_train.npz")
     assert list(dataset.video_ids) == expected["train_video_ids"]
     reading = Reading(12, 10, 128, 30, unit=True, text="words")
@@ -68,7 +68,7 @@ def test_items_are_those_of_the_published_code() -> None:
 def test_evaluation_is_that_of_the_published_code(split: str) -> None:
     model = DlDkd(DlDkdConfig(hidden=16, heads=4, margin=0.1), frame_columns=12, word_columns=10)
     model.load_state_dict(parameters("dataset/params.npz", next(model.parameters()).dtype))
-    result = prvr.evaluate_model(model.eval(), load(ROOT, "toy", split), toy()[0])
+    result = prvr.evaluate_model(model.eval(), load(ROOT, "toy", split), toy())
     expected = numbers("dataset/expected_eval.json")[split]
     assert result.retrieval.sumr == pytest.approx(expected["fused"]["SumR"])
     order = [result.captions.index(id) for id in expected["query_ids"]]
@@ -77,11 +77,11 @@ def test_evaluation_is_that_of_the_published_code(split: str) -> None:
 
 
 def test_a_student_is_trained(tmp_path: Path) -> None:
-    features, reads = toy()
-    assert reads == Reads(Source("i3d_toy", 12), Source("roberta", 10))
+    features = toy()
+    assert features.sources == FeatureSources(Source("i3d_toy", 12), Source("roberta", 10))
     recipe = prvr.Recipe("dl_dkd", DlDkdConfig(hidden=16), prvr.Training(epochs=2, batch_videos=4))
     data = prvr.Data(load(ROOT, "toy", "train"), load(ROOT, "toy", "val"), features)
-    best = prvr.train_student(tmp_path, recipe, reads=reads, data=data)
+    best = prvr.train_student(tmp_path, recipe, data=data)
     assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 2
     assert prvr.evaluate_model(best.model, data.dev, features).retrieval.sumr == pytest.approx(best.about["dev"]["sumr"])
 
@@ -93,7 +93,7 @@ def test_without_a_teacher_its_files_need_not_be_there(package: Path) -> None:
     (package / CLIP).unlink()
     with pytest.raises(DataError, match=r"no sentences of the teacher at .*clip_ViT_B_32_toy.*no-distillation"):
         published_features(package.parent, "toy", visual_feature="i3d_toy")
-    features, _ = published_features(package.parent, "toy", visual_feature="i3d_toy", teacher=None)
+    features = published_features(package.parent, "toy", visual_feature="i3d_toy", teacher=None)
     assert features.teachers == ()
     assert features.frames[VIDEO].shape == (9, 12)
 
@@ -121,12 +121,11 @@ def test_other_files_are_found_by_their_names(package: Path) -> None:
         ["clip_l14", "clip_vit_b32"],
         ["minilm", "roberta"],
     )
-    features, reads = student_features(package, frames="clip_l14", words="minilm", teachers=["clip_vit_b32", "clip_l14"])
-    assert reads == Reads(Source("clip_l14", 8), Source("minilm", 10))
+    features = student_features(package, frames="clip_l14", words="minilm", teachers=["clip_vit_b32", "clip_l14"])
+    assert features.sources == FeatureSources(Source("clip_l14", 8), Source("minilm", 10))
     assert np.array_equal(features.frames[VIDEO], features.teachers[1].frames[VIDEO])
     assert len(features.teachers) == 2
-    reads = teacher_features(package, "clip_l14")[1]
-    assert reads == Reads(Source("clip_l14", 8), Source("clip_l14", 8))
+    assert teacher_features(package, "clip_l14").sources == FeatureSources(Source("clip_l14", 8), Source("clip_l14", 8))
     with pytest.raises(DataError, match=r"no words at .*minilmm_toy_query_feat.hdf5; did you mean 'minilm'"):
         student_features(package, frames="i3d_toy", words="minilmm")
     with pytest.raises(DataError, match=r"the teacher 'clip_l1'; did you mean 'clip_l14'"):
@@ -159,11 +158,11 @@ def test_caption_keys_in_either_spelling(tmp_path: Path, stored: str) -> None:
 def test_missing_caption_features_are_named_with_their_file(package: Path) -> None:
     with h5py.File(package / CLIP, "a") as file:
         del file[f"{VIDEO}#0"]
-    features, reads = published_features(package.parent, "toy", visual_feature="i3d_toy")
+    features = published_features(package.parent, "toy", visual_feature="i3d_toy")
     data = prvr.Data(load(ROOT, "toy", "train"), load(ROOT, "toy", "val"), features)
     recipe = prvr.Recipe("dl_dkd", DlDkdConfig(hidden=16), prvr.Training(epochs=1))
     with pytest.raises(DataError, match=rf"caption '{VIDEO}#enc#0' in .*clip_ViT_B_32_toy.*\(1 of \d+ are missing\)"):
-        prvr.train_student(package.parent / "run", recipe, reads=reads, data=data)
+        prvr.train_student(package.parent / "run", recipe, data=data)
 
 
 # BigFile
@@ -310,7 +309,7 @@ def test_captions_by_hand(tmp_path: Path) -> None:
     [
         (b"a#enc#0 One.\n\na#enc#1\n", r"line 3: the caption 'a#enc#1' is empty"),
         (b"a#enc#0 One.\na#enc#1   \n", r"line 2: the caption 'a#enc#1' is empty"),
-        (b"a#enc#0 One.\na#enc#0 Two.\n", r"line 2: the id 'a#enc#0' is taken"),
+        (b"a#enc#0 One.\na#enc#0 Two.\n", r"line 2: the id 'a#enc#0' is used"),
         (b"#enc#0 One.\n", r"line 1: the id '#enc#0' names no video"),
         (b"a#enc#0 One.\na#enc#1 \xe9t\xe9\n", r"line 2: this is not UTF-8 text; save the file as UTF-8"),
         (b"\n \n", r"minetrain.caption.txt holds no captions"),

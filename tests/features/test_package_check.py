@@ -133,13 +133,13 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str, str, set[str]]] = {
     "no frames": (
         lambda p: shutil.rmtree(p / FRAMES),
         "student training",
-        "FeatureData has no frames; it takes a folder FeatureData/NAME with shape.txt, id.txt, feature.bin, video2frames.txt",
+        "FeatureData has no frames; expected a folder FeatureData/NAME with shape.txt, id.txt, feature.bin, video2frames.txt",
         {"teacher alone"},
     ),
     "no words": (
         lambda p: (p / WORDS).unlink(),
         "student training",
-        "TextData/roberta_toy_query_feat.hdf5 is missing; it holds the words of captions",
+        "TextData/roberta_toy_query_feat.hdf5 is missing, the words of captions; copy it from the package",
         {"teacher alone"},
     ),
     "no teacher": (
@@ -175,7 +175,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str, str, set[str]]] = {
     "a caption twice": (
         lambda p: (p / TRAIN).write_text("train0#enc#0 a\ntrain0#enc#0 b\n"),
         "distillation",
-        r"toytrain.caption.txt, line 2: the id 'train0#enc#0' is taken",
+        r"toytrain.caption.txt, line 2: the id 'train0#enc#0' is used",
         {"evaluation", "teacher alone"},
     ),
     "words of rank 3": (
@@ -263,7 +263,7 @@ def test_npz_frames_and_folders_of_nothing(package: Path) -> None:
         np.savez(package / "FeatureData" / "npz" / f"{video}.npz", features=np.ones((4, 9)))
     report = check_package(package)
     assert (file(report, "FeatureData/npz").columns, file(report, "FeatureData/npz").items) == (9, 4)
-    assert "this is no folder of features" in file(report, "FeatureData/nothing").problem
+    assert "this is not a folder of features" in file(report, "FeatureData/nothing").problem
     assert report.uses["evaluation"].why == "with npz and roberta; toy_i3d and roberta"
 
 

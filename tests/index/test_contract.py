@@ -18,7 +18,7 @@ from prvr.errors import DataError, SettingError
 from prvr.evaluate.evaluation import evaluate_model
 from prvr.features import FeatureSet
 from prvr.features.packed import Packed, PackedWriter
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.index.conditions import parse
 from prvr.index.contract import Header, Store
 from prvr.index.disk import DiskIndex
@@ -34,6 +34,7 @@ from prvr.nn.scores import frame_cosines, video_scores
 from prvr.search.asking import VideoSearch, find
 
 COLUMNS = 6
+SOURCES = FeatureSources(Source("frames", COLUMNS), Source("words", COLUMNS))
 HEADER = Header("0123456789abcdef", "float32", "videos")
 SMALL = DlDkdConfig(hidden=16, heads=2, max_frames=9, max_words=8, exploration_weight=0.4)
 
@@ -423,14 +424,14 @@ def test_search_finds_what_was_evaluated(backend: str, model: Model, tmp_path: P
         text[caption.id] = random.normal(size=(rows, COLUMNS)).astype(np.float32)
         captions.append(caption)
     dataset = Dataset("toy", "test", tuple(captions), tuple(frames))
-    evaluation = evaluate_model(model, dataset, FeatureSet(frames, text))
+    evaluation = evaluate_model(model, dataset, FeatureSet(frames, text, SOURCES))
     assert evaluation.videos == tuple(frames)
 
     index = BACKENDS[backend](model, tmp_path / "index")
     add_videos(index, frames, frames)
     source = Source("fake", COLUMNS)
     encoder = FakeEncoder({caption.text: text[caption.id] for caption in captions})
-    searcher = VideoSearch(Checkpoint("any", None, Reads(source, source), model), index, encoder, videos=tmp_path)
+    searcher = VideoSearch(Checkpoint("any", None, FeatureSources(source, source), model), index, encoder, videos=tmp_path)
     together = find(index, encode_queries(model, list(text.values())), 11)
     right, overlaps = 0, []
     for place, caption in enumerate(captions):
@@ -466,14 +467,16 @@ def test_where_times_are_unknown_there_are_no_moments() -> None:
     add_videos(index, videos, videos)
     assert {(hit.start, hit.end) for row in find(index, asked(model), 3) for hit in row} == {(None, None)}
     captions = (Caption("#0", "00.mp4", "a", 0.0, 1.0),)
-    evaluation = evaluate_model(model, Dataset("toy", "test", captions, tuple(videos)), FeatureSet(videos, {"#0": video(5)}))
+    evaluation = evaluate_model(
+        model, Dataset("toy", "test", captions, tuple(videos)), FeatureSet(videos, {"#0": video(5)}, SOURCES)
+    )
     assert evaluation.moments is None
 
 
 def test_a_split_without_captions_is_refused() -> None:
     model, videos = MODELS["two branches"](), gallery(3)
     with pytest.raises(DataError, match="no captions"):
-        evaluate_model(model, Dataset("toy", "test", (), tuple(videos)), FeatureSet(videos, {"#0": video(5)}))
+        evaluate_model(model, Dataset("toy", "test", (), tuple(videos)), FeatureSet(videos, {"#0": video(5)}, SOURCES))
 
 
 def test_empty_questions_and_videos_that_are_not_there() -> None:
@@ -481,7 +484,7 @@ def test_empty_questions_and_videos_that_are_not_there() -> None:
     index, source = ExactIndex(model), Source("fake", COLUMNS)
     add_videos(index, videos, videos)
     searcher = VideoSearch(
-        Checkpoint("any", None, Reads(source, source), model), index, FakeEncoder({"a dog": video(1)}), videos=Path()
+        Checkpoint("any", None, FeatureSources(source, source), model), index, FakeEncoder({"a dog": video(1)}), videos=Path()
     )
     with pytest.raises(SettingError, match="the query is empty"):
         searcher.search("  \n")

@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import Prvr, says
-from toy_world import READS, toy_world
+from toy_world import toy_world
 
 from prvr.config import override
 from prvr.errors import DataError, ModelError, SettingError
-from prvr.evaluate.evaluation import calibrated, correct_videos, evaluate_model, run_of
+from prvr.evaluate.evaluation import calibrate, correct_videos, evaluate_model, scores_of
 from prvr.evaluate.reliability import Judged, curve, expected_error, judge, reliability, risks
-from prvr.evaluate.runs import Run, load_run, save_run
-from prvr.features.sources import Reads, Source
+from prvr.evaluate.saved_scores import SavedScores, load_scores, save_scores
+from prvr.features.sources import FeatureSources, Source
 from prvr.methods import calibration as module
 from prvr.methods import checkpoint as checkpoints
-from prvr.methods.calibration import Calibration, ask_twice, fit, from_dict
+from prvr.methods.calibration import Calibration, fit, from_dict, top_hits_with_and_without
 from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.train.loop import Recipe, Training, train_student
 
@@ -56,7 +56,7 @@ def test_a_gallery_of_one_video_has_no_margin() -> None:
 
 
 def test_the_best_score_alone_is_not_enough() -> None:
-    with pytest.raises(SettingError, match="1 of 7 scores are known"):
+    with pytest.raises(SettingError, match="got 1 of 7 scores"):
         ONE.probabilities(np.array([0.9]), videos=7)
 
 
@@ -94,7 +94,7 @@ def test_scores_beyond_all_bounds_are_no_warning() -> None:
 def test_queries_are_asked_with_their_videos_and_without() -> None:
     scores = np.array([[0.1, 0.9, 0.5], [0.3, 0.2, 0.8]], np.float32)
     correct = np.array([[False, True, False], [True, False, True]])
-    asked = ask_twice(scores, correct)
+    asked = top_hits_with_and_without(scores, correct)
     best = [row[np.isfinite(row)].tolist() for row in asked.scores]
     assert best == [pytest.approx(row) for row in ([0.9, 0.5, 0.1], [0.8, 0.3, 0.2], [0.5, 0.1], [0.2])]
     assert asked.right[:, :3].tolist() == [[True, False, False], [True, True, False], [False] * 3, [False] * 3]
@@ -103,15 +103,15 @@ def test_queries_are_asked_with_their_videos_and_without() -> None:
 
 
 def test_a_query_whose_every_video_is_correct_is_asked_once() -> None:
-    asked = ask_twice(np.array([[0.1, 0.9]]), np.array([[True, True]]))
+    asked = top_hits_with_and_without(np.array([[0.1, 0.9]]), np.array([[True, True]]))
     assert asked.videos.tolist() == [2]
 
 
 def test_unranked_videos_are_no_hits() -> None:
-    asked = ask_twice(np.array([[0.1, -np.inf, -np.inf]]), np.array([[False, True, False]]))
+    asked = top_hits_with_and_without(np.array([[0.1, -np.inf, -np.inf]]), np.array([[False, True, False]]))
     assert np.isfinite(asked.scores).sum(1).tolist() == [1, 1]
     assert not asked.right.any()
-    found = ONE.of(asked)
+    found = ONE.of_hits(asked)
     # One known score has no margin.
     assert found[0, 0] == pytest.approx(sigmoid(-1 + 0.2 - 0.5 * math.log(3)))
     assert (found[:, 1:] == 0).all()
@@ -119,7 +119,7 @@ def test_unranked_videos_are_no_hits() -> None:
 
 def test_the_best_of_many_beside_a_sort() -> None:
     scores, correct = split(1100, 40, seed=1)
-    asked = ask_twice(scores, correct)
+    asked = top_hits_with_and_without(scores, correct)
     assert len(asked.scores) == 2200
     whole = asked.scores[asked.present]
     assert whole == pytest.approx(np.sort(scores, axis=1)[:, ::-1][:, : module.HITS])
@@ -147,7 +147,7 @@ def test_no_other_coefficients_are_likelier(monkeypatch: pytest.MonkeyPatch) -> 
     scores, correct = split(60, 12, seed=2)
     found = fit(scores, correct)
     # The prior is on features of unit deviation: those of all hits.
-    asked = ask_twice(scores, correct)
+    asked = top_hits_with_and_without(scores, correct)
     best = [(row[np.isfinite(row)], videos) for row, videos in zip(asked.scores, asked.videos, strict=True)]
     seen = [(s, s - (row[1] if n == 0 else row[0]), math.log(v)) for row, v in best for n, s in enumerate(row)]
     prior = np.std(seen, axis=0)
@@ -225,21 +225,21 @@ def test_plain_values_and_back() -> None:
         ({"per_size": math.inf}, "per_size of the calibration is inf"),
         ({"intercept": math.nan}, "intercept of the calibration is nan"),
         ({"intercept": True}, "intercept of the calibration is True"),
-        ({"split": 3}, "split of the calibration is 3, no str"),
-        ({"videos": None}, "videos of the calibration is None, no int"),
-        ({"more": 1}, "is no calibration"),
+        ({"split": 3}, "split of the calibration is 3, expected str"),
+        ({"videos": None}, "videos of the calibration is None, expected int"),
+        ({"more": 1}, "expected a calibration"),
     ],
 )
 def test_broken_values(change: dict, says: str) -> None:
     with pytest.raises(DataError, match=says):
         from_dict(ONE.as_dict() | change)
-    with pytest.raises(DataError, match="is no calibration"):
+    with pytest.raises(DataError, match="expected a calibration"):
         from_dict([1, 2])
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> checkpoints.Checkpoint:
-    reads = Reads(Source("frames", 6), Source("words", 6))
+    reads = FeatureSources(Source("frames", 6), Source("words", 6))
     return checkpoints.build("dl_dkd", DlDkdConfig(hidden=8, heads=2), reads)
 
 
@@ -328,69 +328,69 @@ def test_the_figures_of_what_is_shown() -> None:
 def test_training_keeps_the_calibration_of_the_dev_split(tmp_path: Path) -> None:
     data = toy_world(videos=150)
     settings, training = override([DlDkdConfig(hidden=16, heads=2), Training(epochs=1, batch_videos=100)], [])
-    best = train_student(tmp_path / "run", Recipe("dl_dkd", settings, training), reads=READS, data=data)
+    best = train_student(tmp_path / "run", Recipe("dl_dkd", settings, training), data=data)
     found = best.calibration
     assert found is not None
     assert (found.split, found.queries, found.videos) == ("dev", 50, 50)
     assert checkpoints.load(tmp_path / "run").calibration == found
-    assert calibrated(replace(best, calibration=None), data.dev, data.features).calibration == found
+    assert calibrate(replace(best, calibration=None), data.dev, data.features).calibration == found
     # As it is counted from the scores of an evaluation.
     evaluation = evaluate_model(best.model, data.dev, data.features)
     assert fit(evaluation.scores, correct_videos(data.dev, evaluation.videos), split="dev") == found
-    assert run_of(evaluation, data.dev, system="toy", calibration=found).calibration == found
+    assert scores_of(evaluation, data.dev, system="toy", calibration=found).calibration == found
     # A run that is done is left as it is.
     before = (tmp_path / "run" / "config.json").stat().st_mtime_ns
-    train_student(tmp_path / "run", Recipe("dl_dkd", settings, training), reads=READS, data=data)
+    train_student(tmp_path / "run", Recipe("dl_dkd", settings, training), data=data)
     assert (tmp_path / "run" / "config.json").stat().st_mtime_ns == before
 
 
-def a_run(queries: int, videos: int, *, seed: int, name: str) -> Run:
+def a_run(queries: int, videos: int, *, seed: int, name: str) -> SavedScores:
     scores, correct = split(queries, videos, seed=seed, lift=4.0)
     ids = (tuple(f"{name} {n}" for n in range(size)) for size in (queries, videos))
-    return Run(scores, *ids, target=correct.argmax(1), split=name, system="toy")
+    return SavedScores(scores, *ids, target=correct.argmax(1), split=name, system="toy")
 
 
 @pytest.fixture
 def prvr(prvr: Prvr, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Prvr:
     """The command in a folder with two runs."""
     monkeypatch.chdir(tmp_path)
-    save_run(a_run(80, 20, seed=1, name="dev"), tmp_path / "dev.npz")
-    save_run(a_run(100, 30, seed=2, name="test"), tmp_path / "test.npz")
+    save_scores(a_run(80, 20, seed=1, name="dev"), tmp_path / "dev.npz")
+    save_scores(a_run(100, 30, seed=2, name="test"), tmp_path / "test.npz")
     return prvr
 
 
 def test_evaluate_with_probabilities_of_another_run(prvr: Prvr, tmp_path: Path) -> None:
-    assert "probability" not in prvr("evaluate", "test.npz")[1]
-    status, out, err = prvr("evaluate", "test.npz", "--calibrate", "dev.npz", "--risks", "risks.png", "--save", "again.npz")
+    assert "probability" not in prvr("score", "test.npz")[1]
+    status, out, err = prvr("score", "test.npz", "--calibrate", "dev.npz", "--risks", "risks.png", "--save", "again.npz")
     assert status == 0, err
     assert "fitted on 80 queries of dev\n" in out
     assert (tmp_path / "risks.png").read_bytes().startswith(b"\x89PNG")
-    found = load_run("again.npz").calibration
-    assert found == fit(load_run("dev.npz").scores, load_run("dev.npz").correct, split="dev")
-    value = json.loads(prvr("evaluate", "again.npz", "--json")[1])["probabilities"]
-    run = load_run("test.npz")
+    found = load_scores("again.npz").calibration
+    assert found == fit(load_scores("dev.npz").scores, load_scores("dev.npz").correct, split="dev")
+    value = json.loads(prvr("score", "again.npz", "--json")[1])["probabilities"]
+    run = load_scores("test.npz")
     wanted = vars(reliability(judge(found, run.scores, run.correct)))
     assert {name: value[name] for name in wanted} == pytest.approx(wanted)
     assert value["calibration"] == found.as_dict()
     line = f"ECE {100 * wanted['ece']:.1f} %, Brier {wanted['brier']:.3f}, AURC {wanted['aurc']:.3f}"
-    assert line in prvr("evaluate", "again.npz")[1]
+    assert line in prvr("score", "again.npz")[1]
 
 
 def test_a_calibration_that_is_tested_on_its_own_split_is_named(prvr: Prvr) -> None:
-    run = load_run("dev.npz")
-    save_run(replace(run, calibration=fit(run.scores, run.correct, split="dev")), Path("own.npz"))
-    assert "fitted on 80 queries of dev, which it is tested on here: too good" in prvr("evaluate", "own.npz")[1]
+    run = load_scores("dev.npz")
+    save_scores(replace(run, calibration=fit(run.scores, run.correct, split="dev")), Path("own.npz"))
+    assert "fitted on 80 queries of dev, the split of these figures: too good" in prvr("score", "own.npz")[1]
 
 
 def test_what_cannot_be_calibrated(prvr: Prvr) -> None:
-    save_run(a_run(20, 20, seed=3, name="small"), Path("small.npz"))
+    save_scores(a_run(20, 20, seed=3, name="small"), Path("small.npz"))
     for arguments, said in (
-        (("--calibrate", "test.npz"), "answers the same queries ('test 0' first)"),
-        (("--calibrate", "small.npz"), "small.npz has 20 queries and 20 videos; probabilities take 50 and 10"),
-        (("--calibrate", "none.npz"), "no run at none.npz"),
+        (("--calibrate", "test.npz"), "has the same queries ('test 0' first)"),
+        (("--calibrate", "small.npz"), "small.npz has 20 queries and 20 videos; probabilities need 50 and 10"),
+        (("--calibrate", "none.npz"), "no scores at none.npz"),
         (("--risks", "risks.png"), "--calibrate DEV.npz"),
     ):
-        says(prvr("evaluate", "test.npz", *arguments, "--save", "new.npz"), said)
+        says(prvr("score", "test.npz", *arguments, "--save", "new.npz"), said)
         assert not Path("new.npz").exists()
         assert not Path("risks.png").exists()
 

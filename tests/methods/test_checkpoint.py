@@ -17,7 +17,7 @@ import torch
 
 from prvr.config import from_dict
 from prvr.errors import ModelError
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.files import write_json, write_whole
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.beside_teacher import BesideTeacherConfig
@@ -27,7 +27,7 @@ from prvr.methods.zero_shot import ZeroShotConfig
 from prvr.nn.distillation import Distillation
 from tests.features.test_packed import disk_of
 
-READS = Reads(
+READS = FeatureSources(
     Source("eyes", 6, source="somewhere/eyes", fingerprint="00112233aabbccdd", rate=1.0),
     Source("tongue", 6, source="somewhere/tongue", fingerprint="ffeeddcc99887766"),
 )
@@ -41,10 +41,10 @@ MADE: dict[str, tuple[str, Any]] = {
 every_model = pytest.mark.parametrize(("method", "settings"), MADE.values(), ids=list(MADE))
 
 
-def build(method: str = "dl_dkd", settings: Any = SMALL, *, reads: Reads = READS, seed: int = 0) -> Checkpoint:
+def build(method: str = "dl_dkd", settings: Any = SMALL, *, sources: FeatureSources = READS, seed: int = 0) -> Checkpoint:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return checkpoints.build(method, settings, reads)
+        return checkpoints.build(method, settings, sources)
 
 
 def scores(checkpoint: Checkpoint) -> torch.Tensor:
@@ -67,7 +67,7 @@ def test_a_loaded_checkpoint_scores_the_same(method: str, settings: Any, tmp_pat
     checkpoints.save(made, tmp_path / "in" / "run")
     loaded = checkpoints.load(tmp_path / "in" / "run")
     assert torch.equal(scores(loaded), scores(made))
-    assert (loaded.method, loaded.settings, loaded.reads, loaded.about) == (method, settings, READS, made.about)
+    assert (loaded.method, loaded.settings, loaded.sources, loaded.about) == (method, settings, READS, made.about)
     assert loaded.fingerprint == made.fingerprint
     assert loaded.model.embedding_fields == made.model.embedding_fields
     assert isinstance(loaded.model, torch.nn.Module)
@@ -100,7 +100,7 @@ def test_the_fingerprint_is_of_what_scores_depend_on() -> None:
         next(changed_weight.model.parameters()).view(-1)[3] += 1e-6
 
     def seen(**changes: Any) -> Checkpoint:
-        return build(reads=dataclasses.replace(READS, frames=dataclasses.replace(READS.frames, **changes)))
+        return build(sources=dataclasses.replace(READS, frames=dataclasses.replace(READS.frames, **changes)))
 
     others = {
         "a weight": changed_weight,
@@ -109,7 +109,7 @@ def test_the_fingerprint_is_of_what_scores_depend_on() -> None:
         "encoder": seen(name="other"),
         "its weights": seen(fingerprint="00112233aabbccde"),
         "rate": seen(rate=2.0),
-        "text encoder": build(reads=dataclasses.replace(READS, text=dataclasses.replace(READS.text, fingerprint=None))),
+        "text encoder": build(sources=dataclasses.replace(READS, text=dataclasses.replace(READS.text, fingerprint=None))),
         "method": build("zero_shot", ZeroShotConfig()),
     }
     fingerprints = {name: checkpoint.fingerprint for name, checkpoint in others.items()}
@@ -118,7 +118,7 @@ def test_the_fingerprint_is_of_what_scores_depend_on() -> None:
 
 
 def test_the_fingerprint_is_not_of_where_things_lie_or_how_they_came_to_be() -> None:
-    moved = build(reads=dataclasses.replace(READS, frames=dataclasses.replace(READS.frames, source="elsewhere")))
+    moved = build(sources=dataclasses.replace(READS, frames=dataclasses.replace(READS.frames, source="elsewhere")))
     assert moved.fingerprint == build().fingerprint
     assert dataclasses.replace(build(), about={"epoch": 9}).fingerprint == build().fingerprint
 

@@ -310,7 +310,7 @@ LEARNS = replace(WEIGHED, distillation_target="feature")
 
 def run(out: Path, distillation: Distillation, data: Data | None = None, **options: Any) -> checkpoints.Checkpoint:
     recipe = Recipe("ms_sl", replace(STUDENTS["ms_sl"], hidden=16), QUICK, distillation)
-    return train_student(out, recipe, reads=READS, data=data or toy_world(), **options)
+    return train_student(out, recipe, data=data or toy_world(), **options)
 
 
 def history(out: Path) -> list[dict[str, Any]]:
@@ -391,7 +391,7 @@ def test_a_student_learns_more_with_a_good_teacher_than_without(tmp_path: Path) 
     training = Training(lr=1e-3, epochs=10, batch_videos=16, patience=40, seed=1)
     reached = []
     for number, told in enumerate((Distillation(), Distillation(distillation_weight=0.3, distillation_decay="fixed"))):
-        best = train_student(tmp_path / str(number), Recipe("xml", settings, training, told), reads=READS, data=data)
+        best = train_student(tmp_path / str(number), Recipe("xml", settings, training, told), data=data)
         reached.append(best.about["dev"]["sumr"])
     assert reached[1] > reached[0]
 

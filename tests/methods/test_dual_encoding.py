@@ -23,7 +23,7 @@ from method_checks import (
     toy_batch,
 )
 from torch import Tensor, nn
-from toy_world import READS, toy_world
+from toy_world import toy_world
 
 from prvr.errors import SettingError
 from prvr.methods.dual_encoding import DualEncodingConfig, Mapping, MultiLevelEncoder
@@ -88,10 +88,10 @@ def test_a_run_that_was_cut_off_goes_on_with_its_running_figures(method: str, tm
             raise Killed
 
     data, recipe = toy_world(videos=30), Recipe(method, SETTINGS[method], Training(lr=3e-3, epochs=3, batch_videos=10, seed=1))
-    whole = train_student(tmp_path / "whole", recipe, reads=READS, data=data)
+    whole = train_student(tmp_path / "whole", recipe, data=data)
     with pytest.raises(Killed):
-        train_student(tmp_path / "cut", recipe, reads=READS, data=data, on_progress=kill)
-    resumed = train_student(tmp_path / "cut", recipe, reads=READS, data=data)
+        train_student(tmp_path / "cut", recipe, data=data, on_progress=kill)
+    resumed = train_student(tmp_path / "cut", recipe, data=data)
     assert resumed.fingerprint == whole.fingerprint
     for name, tensor in resumed.model.state_dict().items():
         assert torch.equal(tensor, whole.model.state_dict()[name]), name

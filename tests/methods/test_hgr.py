@@ -30,14 +30,14 @@ from toy_world import FRAMES, WORDS, toy_world
 
 from prvr.encoders.roles import ACTIONS, LABEL_COLUMNS
 from prvr.errors import SettingError
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.methods import hgr
 from prvr.methods.contract import embed
 from prvr.methods.hgr import Hgr, HgrConfig, phrase_scores, profile
 from prvr.nn import losses
 from prvr.train.loop import Data
 
-READS = Reads(Source("toy_frames", FRAMES), Source("toy_roles", WORDS + LABEL_COLUMNS))
+READS = FeatureSources(Source("toy_frames", FRAMES), Source("toy_roles", WORDS + LABEL_COLUMNS))
 SETTINGS = HgrConfig(hidden=12, max_frames=20, dropout=0.0)
 ACTION, ENTITY, NOTHING = (1, 0, 0), (0, 1, 1), (0, 0, 0)
 
@@ -63,7 +63,7 @@ def toy_roles(**options: int) -> Data:
     for id, rows in data.features.text.items():
         kinds = [ACTION, *[NOTHING] * (len(rows) - 2), ENTITY]
         text[id] = labelled(torch.from_numpy(rows), kinds).numpy()
-    return replace(data, features=replace(data.features, text=text))
+    return replace(data, features=replace(data.features, text=text, sources=READS))
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_teacher_can_be_added(model: Hgr) -> None:
 
 @pytest.mark.slow
 def test_learns_the_toy_world(tmp_path: Path) -> None:
-    check_learns("hgr", replace(SETTINGS, hidden=64), tmp_path, data=toy_roles(videos=150, things=15), reads=READS)
+    check_learns("hgr", replace(SETTINGS, hidden=64), tmp_path, data=toy_roles(videos=150, things=15))
 
 
 def slow_phrases(phrases: list[list[float]], frames: list[list[float]], sharpness: float) -> float:

@@ -24,7 +24,7 @@ from prvr.evaluate.evaluation import evaluate_model
 from prvr.features import FeatureSet
 from prvr.features.joined import JoinedFeatures
 from prvr.features.packed import Packed, PackedWriter
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.collaborative_experts import CollaborativeExperts, CollaborativeExpertsConfig, NetVlad, max_margin
@@ -173,7 +173,7 @@ def test_experts_side_by_side(tmp_path: Path) -> None:
 
 def trained(out: Path, data: Data, **changes: Any) -> Checkpoint:
     recipe = Recipe("collaborative_experts", replace(ONE, **changes), replace(QUICK, epochs=1))
-    return train_student(out, recipe, reads=READS, data=data)
+    return train_student(out, recipe, data=data)
 
 
 def test_learns_the_toy_world(tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_kept_scores_stand_in_the_order_of_the_batch(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(Distiller, "objective", watched)
     recipe = Recipe("collaborative_experts", ONE, QUICK, TEACHTEXT)
-    best = train_student(tmp_path, recipe, reads=READS, data=replace(data, similarities=(truth(data.train),)))
+    best = train_student(tmp_path, recipe, data=replace(data, similarities=(truth(data.train),)))
     assert len(seen) == 2 * 4
     assert len(set(seen)) > 1
     assert best.about["distillation"]["distillation_loss"] == "huber"
@@ -275,43 +275,43 @@ def test_the_published_loss_of_teachtext(tmp_path: Path) -> None:
 def test_kept_scores_need_a_recipe_that_distils(tmp_path: Path) -> None:
     data = replace(toy_world(), similarities=(truth(toy_world().train),))
     with pytest.raises(SettingError, match="its recipe distils nothing; add distillation_target=batch_matrix"):
-        train_student(tmp_path, Recipe("collaborative_experts", ONE, QUICK), reads=READS, data=data)
+        train_student(tmp_path, Recipe("collaborative_experts", ONE, QUICK), data=data)
     for name, line in (
         ("no-distillation", "dl_dkd has teachers that are trained models, and its recipe distils nothing"),
         ("dl-dkd/toy", "distillation_target is 'frame_profile', .* take distillation_target=batch_matrix"),
     ):
         with pytest.raises(SettingError, match=line):
-            train_student(tmp_path, preset(name), reads=READS, data=data)
+            train_student(tmp_path, preset(name), data=data)
     # A target says nothing without a weight.
     idle = change(preset("ms-sl/toy"), ["distillation_target=batch_matrix"])
     with pytest.raises(SettingError, match="its recipe distils nothing; add"):
-        train_student(tmp_path, idle, reads=READS, data=data)
+        train_student(tmp_path, idle, data=data)
     told = replace(TEACHTEXT, distillation_target="frame_profile")
     with pytest.raises(SettingError, match="take distillation_target=batch_matrix"):
-        train_student(tmp_path, Recipe("xml", preset("xml/toy").settings, QUICK, told), reads=READS, data=data)
+        train_student(tmp_path, Recipe("xml", preset("xml/toy").settings, QUICK, told), data=data)
 
 
 def test_trained_models_teach_dl_dkd_as_they_teach_others(tmp_path: Path) -> None:
     data = replace(toy_world(), similarities=(truth(toy_world().train),))
     small = ["hidden=8", "heads=2", "epochs=1", "batch_videos=20", "distillation_target=batch_matrix", "distillation_weight=1"]
     recipe = change(preset("dl-dkd++/toy"), [*small, "distillation_aggregate=learned"])
-    best = train_student(tmp_path / "both", recipe, reads=READS, data=data)
+    best = train_student(tmp_path / "both", recipe, data=data)
     assert best.about["distillation"]["distillation_aggregate"] == "learned"
     assert {"distillation", "teacher_shares"} <= json.loads((tmp_path / "both" / "history.jsonl").read_text())["losses"].keys()
     alone = replace(data, features=data.features.without_teachers)
-    train_student(tmp_path / "alone", change(preset("no-distillation"), small), reads=READS, data=alone)
+    train_student(tmp_path / "alone", change(preset("no-distillation"), small), data=alone)
     other = replace(alone, similarities=(replace(truth(data.train), about={"model": "another"}),))
     with pytest.raises(SettingError, match="holds a run with similarities"):
-        train_student(tmp_path / "alone", change(preset("no-distillation"), small), reads=READS, data=other)
+        train_student(tmp_path / "alone", change(preset("no-distillation"), small), data=other)
 
 
 def test_a_student_of_better_teachers_is_better(tmp_path: Path) -> None:
     # With few captions, teachers that know what each is about are worth more than the captions themselves.
     data = toy_world(videos=60, things=12)
     recipe = Recipe("collaborative_experts", replace(ONE, margin=0.02), Training(lr=1e-3, epochs=6, batch_videos=20, seed=1))
-    alone = train_student(tmp_path / "alone", recipe, reads=READS, data=data)
+    alone = train_student(tmp_path / "alone", recipe, data=data)
     told = replace(recipe, distillation=replace(TEACHTEXT, distillation_weight=20.0))
-    taught_by_truth = train_student(tmp_path / "taught", told, reads=READS, data=replace(data, similarities=(truth(data.train),)))
+    taught_by_truth = train_student(tmp_path / "taught", told, data=replace(data, similarities=(truth(data.train),)))
     assert taught_by_truth.about["dev"]["sumr"] > alone.about["dev"]["sumr"]
 
 
@@ -341,9 +341,9 @@ def test_ranks_are_out_of_fold_and_find_the_noise(tmp_path: Path) -> None:
     draw = np.random.default_rng(5)
     for id in wrong:
         words[id] = draw.normal(size=words[id].shape).astype(np.float32)
-    noisy = replace(data, features=FeatureSet(data.features.frames, words))
+    noisy = replace(data, features=FeatureSet(data.features.frames, words, READS))
     recipe = Recipe("collaborative_experts", replace(ONE, hidden=32), Training(lr=3e-3, epochs=10, batch_videos=20, seed=1))
-    ranks = out_of_fold_ranks(tmp_path, recipe, reads=READS, data=noisy, folds=2)
+    ranks = out_of_fold_ranks(tmp_path, recipe, data=noisy, folds=2)
     assert ranks.keys() == {caption.id for caption in data.train.captions}
     assert all(1 <= rank <= len(data.train.video_ids) for rank in ranks.values())
     right = [rank for id, rank in ranks.items() if id not in wrong]
@@ -351,7 +351,7 @@ def test_ranks_are_out_of_fold_and_find_the_noise(tmp_path: Path) -> None:
     folds = [checkpoints.load(tmp_path / f"fold{fold}").fingerprint for fold in range(2)]
     assert folds[0] != folds[1]
     with pytest.raises(SettingError, match="folds is 1; take from 2"):
-        out_of_fold_ranks(tmp_path, recipe, reads=READS, data=noisy, folds=1)
+        out_of_fold_ranks(tmp_path, recipe, data=noisy, folds=1)
 
 
 def test_a_teacher_reads_features_of_its_own(tmp_path: Path) -> None:
@@ -360,17 +360,16 @@ def test_a_teacher_reads_features_of_its_own(tmp_path: Path) -> None:
     more = JoinedFeatures([(data.features.frames, FRAMES), (data.features.teachers[0].frames, 12)])
     other = {id: np.concatenate([rows, rows[:, :2]], 1) for id, rows in data.features.text.items()}
     recipe = Recipe("collaborative_experts", replace(ONE, experts=(FRAMES, 12)), QUICK)
-    reads = Reads(Source("toy_frames+more", FRAMES + 12), Source("other_words", WORDS + 2))
-    teacher = train_student(tmp_path / "teacher", recipe, reads=reads, data=replace(data, features=FeatureSet(more, other)))
-    said = similarities(teacher, data.train, FeatureSet(more, other))
+    sources = FeatureSources(Source("toy_frames+more", FRAMES + 12), Source("other_words", WORDS + 2))
+    features = FeatureSet(more, other, sources)
+    teacher = train_student(tmp_path / "teacher", recipe, data=replace(data, features=features))
+    said = similarities(teacher, data.train, features)
     student_recipe = Recipe("collaborative_experts", ONE, QUICK, TEACHTEXT)
-    plain = replace(data, features=FeatureSet(data.features.frames, data.features.text), similarities=(said, truth(data.train)))
-    best = train_student(tmp_path / "student", student_recipe, reads=READS, data=plain)
+    plain = replace(data, features=data.features.without_teachers, similarities=(said, truth(data.train)))
+    best = train_student(tmp_path / "student", student_recipe, data=plain)
     assert evaluate_model(best.model, data.dev, plain.features).retrieval.sumr > 0
     with pytest.raises(SettingError, match="holds a run with similarities"):
-        train_student(
-            tmp_path / "student", student_recipe, reads=READS, data=replace(plain, similarities=(truth(data.train), said))
-        )
+        train_student(tmp_path / "student", student_recipe, data=replace(plain, similarities=(truth(data.train), said)))
 
 
 # The table, and the command line

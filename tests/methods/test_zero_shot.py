@@ -240,7 +240,7 @@ def test_it_retrieves_in_the_toy_world(parts: str) -> None:
     data = toy_world(videos=90, things=15)
     (teacher,) = data.features.teachers
     model = ZeroShot(ZeroShotConfig(parts), frame_columns=TEACHER, word_columns=TEACHER)
-    reached = evaluate_model(model, data.dev, FeatureSet(teacher.frames, teacher.sentences)).retrieval
+    reached = evaluate_model(model, data.dev, FeatureSet(teacher.frames, teacher.sentences, data.features.sources)).retrieval
     # 30 videos: chance is 3 + 17 + 33 + 100.
     assert reached.sumr > 200
 

@@ -123,8 +123,8 @@ def test_what_is_known_of_an_imported_checkpoint(easydict: type, tmp_path: Path,
     assert (settings.branches, settings.shared_query_projection) == (("inheritance", "exploration"), True)
     # What the file does not tell is of the conference version.
     assert settings.exploration_weight == 0.3
-    assert made.reads.frames == Source("i3d", expected["visual_input_size"])
-    assert made.reads.text == Source("roberta", expected["query_input_size"])
+    assert made.sources.frames == Source("i3d", expected["visual_input_size"])
+    assert made.sources.text == Source("roberta", expected["query_input_size"])
     assert set(done.left_out) == {name for name in weights("model_iccv") if name.startswith("A_query_input_proj.")}
     assert len(done.left_out) == 4
     assert made.about["epoch"] == 57

@@ -11,7 +11,7 @@ from dl_dkd import NONE, PLUS
 
 from prvr.config import to_dict
 from prvr.errors import SettingError
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.methods.zero_shot import ZeroShotConfig
 from prvr.nn.distillation import Distillation
@@ -20,7 +20,7 @@ from prvr.papers.complexity import Complexity, StepSizes, complexity, training_m
 from prvr.train.loop import Recipe, Training
 from prvr.train.presets import preset
 
-TVR = Reads(Source("i3d_resnet", 3072), Source("roberta", 768))
+TVR = FeatureSources(Source("i3d_resnet", 3072), Source("roberta", 768))
 
 
 def recipe(**settings: Any) -> Recipe:
@@ -61,7 +61,7 @@ def layers(seen: int, hidden: int) -> int:
     ids=["two branches", "shared projection", "one branch"],
 )
 def test_flops_by_hand(settings: dict[str, Any], branches: int, projections: int) -> None:
-    reads = Reads(Source("frames", 20), Source("words", 12))
+    reads = FeatureSources(Source("frames", 20), Source("words", 12))
     made = complexity(recipe(hidden=16, heads=2, **settings), reads, frames=9, words=5)
     expected = by_hand(frames=9, words=5, hidden=16, seen=20, read=12, branches=branches, projections=projections)
     assert (made.video_flops, made.query_flops) == expected
@@ -69,7 +69,7 @@ def test_flops_by_hand(settings: dict[str, Any], branches: int, projections: int
 
 
 def test_parameters_by_hand() -> None:
-    reads = Reads(Source("frames", 20), Source("words", 12))
+    reads = FeatureSources(Source("frames", 20), Source("words", 12))
     small = {"hidden": 16, "heads": 2, "max_frames": 9, "max_words": 5}
     video = layers(20, 16) + 9 * 16 + 16 * 16 + 16
     query = layers(12, 16) + 5 * 16 + 16
@@ -95,27 +95,27 @@ def test_the_published_sizes() -> None:
 
 
 def test_a_model_reads_no_more_than_it_can() -> None:
-    reads = Reads(Source("frames", 20), Source("words", 12))
+    reads = FeatureSources(Source("frames", 20), Source("words", 12))
     made = complexity(recipe(hidden=16, heads=2, max_frames=9, max_words=5), reads, frames=128, words=30)
     assert (made.frames, made.words) == (9, 5)
     assert made.video_flops == complexity(recipe(hidden=16, heads=2), reads, frames=9, words=5).video_flops
 
 
 def test_the_teacher_alone_costs_nothing() -> None:
-    reads = Reads(Source("clip", 8), Source("clip", 8))
+    reads = FeatureSources(Source("clip", 8), Source("clip", 8))
     assert complexity(Recipe("zero_shot", ZeroShotConfig(), Training()), reads) == Complexity(0, {}, 0, 0, 128, 1)
 
 
 def test_counting_leaves_the_random_state_alone() -> None:
     before = torch.random.get_rng_state()
-    complexity(recipe(hidden=16, heads=2), Reads(Source("frames", 20), Source("words", 12)), frames=3, words=2)
+    complexity(recipe(hidden=16, heads=2), FeatureSources(Source("frames", 20), Source("words", 12)), frames=3, words=2)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 # Memory
 
 SMALL = recipe(hidden=16, heads=2)
-READS = Reads(Source("frames", 64), Source("words", 12))
+READS = FeatureSources(Source("frames", 64), Source("words", 12))
 SIZES = StepSizes(videos=64, queries=128, frames=128, words=3, teacher_columns=16)
 
 
@@ -158,7 +158,7 @@ def test_the_batch_is_of_its_sizes(distillation: Distillation) -> None:
 
 def test_what_cannot_be_measured() -> None:
     with pytest.raises(SettingError, match="zero_shot learns nothing"):
-        training_memory(Recipe("zero_shot", ZeroShotConfig(), Training()), Reads(Source("clip", 8), Source("clip", 8)))
+        training_memory(Recipe("zero_shot", ZeroShotConfig(), Training()), FeatureSources(Source("clip", 8), Source("clip", 8)))
     with pytest.raises(SettingError, match="cuda:77"):
         training_memory(SMALL, READS, device="cuda:77")
 

@@ -57,7 +57,7 @@ def test_costs_are_counted(materials: Materials, tmp_path: Path) -> None:
     assert both.index_bytes == round(plus.index_bytes + 2 * columns[0] * np.mean(np.minimum(lengths, 32)))
     assert both.parameters > plus.parameters
     assert both.training_seconds is not None
-    assert checkpoints.load(scored[4].models[0]).reads.frames.name == "toy_frames+strong+strong"
+    assert checkpoints.load(scored[4].models[0]).sources.frames.name == "toy_frames+strong+strong"
     assert teacher.parameters == 0
     assert teacher.training_bytes is teacher.training_seconds is None
     model = checkpoints.load(scored[0].folders[0]).model

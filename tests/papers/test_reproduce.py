@@ -16,14 +16,14 @@ from prvr.config import to_dict
 from prvr.datasets.splits import ANNOTATIONS
 from prvr.errors import DataError, SettingError
 from prvr.evaluate.metrics import retrieval
-from prvr.evaluate.runs import Facts, Run, load_run
+from prvr.evaluate.saved_scores import QueryFacts, SavedScores, load_scores
 from prvr.extract.convert import convert_package
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.zero_shot import FIELDS
 from prvr.papers import complexity, costs
 from prvr.papers.complexity import StepSizes
-from prvr.papers.costs import COST_ROWS, CostRow, recipe_and_reads, write_costs
+from prvr.papers.costs import COST_ROWS, CostRow, recipe_and_sources, write_costs
 from prvr.papers.plan import Materials, Plan
 from prvr.papers.ratios import division_lines, division_values, divisions, draw_divisions
 from prvr.papers.row_run import recipe_of
@@ -81,7 +81,7 @@ def test_every_row_builds_on_every_data_set(name: str, collection: str) -> None:
             parts = vars(recipe.settings) | vars(recipe.distillation)
             assert {field: parts[field] for field in row.changes} == row.changes
             columns = 12 + 6 if row.text == "roles" else 12
-            made = checkpoints.build(recipe.method, recipe.settings, Reads(Source("f", 20), Source("w", columns)))
+            made = checkpoints.build(recipe.method, recipe.settings, FeatureSources(Source("f", 20), Source("w", columns)))
             if ours:
                 assert len(made.model.embedding_fields) == len(recipe.settings.branches)
 
@@ -120,10 +120,10 @@ def test_what_was_cut_off_goes_on_and_gives_the_same(materials: Materials, tmp_p
     plan, decay = Plan(seeds=1, changes=QUICK), TABLES["decay"]
     first = score_rows(decay, tmp_path, materials, plan, on_progress=silent)
     gone = sorted(tmp_path.rglob("test.npz"))[0]
-    before = load_run(gone)
+    before = load_scores(gone)
     gone.unlink()
     second = score_rows(decay, tmp_path, materials, plan, on_progress=silent)
-    assert np.array_equal(load_run(gone).scores, before.scores)
+    assert np.array_equal(load_scores(gone).scores, before.scores)
     for one, two in zip(first, second, strict=True):
         assert np.array_equal(one.runs[0].scores, two.runs[0].scores)
 
@@ -174,7 +174,7 @@ def test_the_published_fusion_is_over_the_whole_test(materials: Materials, tmp_p
     plan = Plan(seeds=1, changes=(*LEVELS, "latent=8", "concepts=6", "epochs=2", "batch_videos=8"))
     own, published, _ = score_rows(TABLES["fusion"], tmp_path, materials, plan, on_progress=silent)
     assert len(list(tmp_path.rglob("history.jsonl"))) == 2
-    latent, concept = (load_run(next(tmp_path.rglob(name))).scores for name in ("test-latent.npz", "test-concepts.npz"))
+    latent, concept = (load_scores(next(tmp_path.rglob(name))).scores for name in ("test-latent.npz", "test-concepts.npz"))
     scaled = [(s - s.min()) / (s.max() - s.min()) for s in (latent, concept)]
     np.testing.assert_allclose(published.runs[0].scores, 0.6 * scaled[0] + 0.4 * scaled[1], atol=1e-3)
     assert not np.allclose(own.runs[0].scores, published.runs[0].scores, atol=0.01)
@@ -224,7 +224,7 @@ def test_the_published_costs_are_there() -> None:
 
 @pytest.mark.parametrize("row", COST_ROWS, ids=lambda row: row.row.name)
 def test_what_a_row_costs_can_be_counted(row: CostRow) -> None:
-    whole, reads = recipe_and_reads(row)
+    whole, reads = recipe_and_sources(row)
     there = vars(whole.settings)
     small = {key: int(value) for key, value in (change.split("=") for change in SMALL) if key in there}
     recipe = dataclasses.replace(whole, settings=dataclasses.replace(whole.settings, **small))
@@ -285,8 +285,8 @@ def answered(name: str, *ranks: tuple[int, ...], ratios: tuple[float, ...]) -> S
             scores[row, 1:rank] = 2
             scores[row, 0] = 1
         queries, videos = (tuple(f"{kind}{n}" for n in range(count)) for kind, count in (("q", len(of_seed)), ("v", 20)))
-        facts = Facts(ratios=np.array(ratios))
-        runs.append(Run(scores, queries, videos, np.zeros(len(of_seed), np.int64), facts=facts))
+        facts = QueryFacts(ratios=np.array(ratios))
+        runs.append(SavedScores(scores, queries, videos, np.zeros(len(of_seed), np.int64), facts=facts))
     return Scored(Row(name), tuple(runs))
 
 

@@ -17,7 +17,7 @@ from prvr.errors import SettingError
 from prvr.evaluate.evaluation import evaluate_model
 from prvr.features import FeatureSet, TeacherFeatures
 from prvr.features.shelf import student_features, teacher_features
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
@@ -37,7 +37,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sumr(package: Path, teacher: str, test: Dataset) -> float:
-    features, _ = teacher_features(package, teacher)
+    features = teacher_features(package, teacher)
     model = ZeroShot(ZeroShotConfig(), frame_columns=TEACHER_COLUMNS, word_columns=TEACHER_COLUMNS)
     return evaluate_model(model, test, features).retrieval.sumr
 
@@ -77,13 +77,13 @@ def test_too_small_a_world_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("backbone", "words"), [("words", "words"), ("bi_gru", "vectors"), ("graph", "roles")])
 def test_a_student_learns_with_each_text_backbone(learnt: Path, tmp_path: Path, backbone: str, words: str) -> None:
     package, splits = learnt, open_splits(learnt)
-    features, reads = student_features(package, frames="toy_frames", words=words, teachers=["strong"])
+    features = student_features(package, frames="toy_frames", words=words, teachers=["strong"])
     settings = replace(
         DlDkdConfig(hidden=32, heads=2, max_frames=32, max_words=12, dropout=0.1, input_dropout=0.1),
         text_backbone=backbone,  # type: ignore[arg-type]
     )
     recipe = Recipe("dl_dkd", settings, Training(lr=1e-3, epochs=6, batch_videos=16), PLAIN)
-    train_student(tmp_path / "run", recipe, reads=reads, data=Data(splits.train, splits.dev, in_memory(features)))
+    train_student(tmp_path / "run", recipe, data=Data(splits.train, splits.dev, in_memory(features)))
     lines = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
     losses = [json.loads(line)["losses"]["distillation"] for line in lines]
     # At epoch e the distillation weighs 0.95 ** e of its first weight.
@@ -93,17 +93,17 @@ def test_a_student_learns_with_each_text_backbone(learnt: Path, tmp_path: Path, 
 def in_memory(features: FeatureSet) -> FeatureSet:
     """Read once, and not in each epoch."""
     teachers = tuple(TeacherFeatures(dict(its.frames), dict(its.sentences)) for its in features.teachers)
-    return FeatureSet(dict(features.frames), dict(features.text), teachers)
+    return FeatureSet(dict(features.frames), dict(features.text), features.sources, teachers)
 
 
 def test_padding_words_changes_no_query_of_a_graph(package: Path) -> None:
-    features, _ = student_features(package, frames="toy_frames", words="roles")
-    reads = Reads(Source("toy_frames", 64), Source("roles", WORD_COLUMNS + 6))
+    features = student_features(package, frames="toy_frames", words="roles")
+    sources = FeatureSources(Source("toy_frames", 64), Source("roles", WORD_COLUMNS + 6))
     torch.manual_seed(0)
-    model = checkpoints.build("dl_dkd", DlDkdConfig(hidden=16, heads=2, text_backbone="graph", max_words=12), reads).model
+    model = checkpoints.build("dl_dkd", DlDkdConfig(hidden=16, heads=2, text_backbone="graph", max_words=12), sources).model
     assert isinstance(model, torch.nn.Module)
     model.eval()
-    rows = torch.from_numpy(next(iter(FeatureSet(features.frames, features.text).text.values())))[None]
+    rows = torch.from_numpy(next(iter(features.text.values())))[None]
     padded = torch.cat([rows, torch.zeros(1, 3, rows.shape[2])], dim=1)
     mask = torch.arange(padded.shape[1])[None] < rows.shape[1]
     alone = model.encode_queries(rows, mask[:, : rows.shape[1]])

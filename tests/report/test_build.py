@@ -16,10 +16,10 @@ from jinja2 import UndefinedError
 from markupsafe import Markup
 
 from prvr.errors import DataError, SettingError
-from prvr.evaluate.compare import compare, ranked
+from prvr.evaluate.compare import compare, rank_queries
 from prvr.evaluate.groups import by_ratio
 from prvr.evaluate.metrics import places, retrieval
-from prvr.evaluate.runs import Facts, Run, save_run
+from prvr.evaluate.saved_scores import QueryFacts, SavedScores, save_scores
 from prvr.papers.sweep import WEIGHTS, sweep_branches
 from prvr.report.build import build, order_systems, read_systems
 from prvr.report.page import Section, format_mean, render, write_page
@@ -87,19 +87,19 @@ class Page(HTMLParser):
         return {(row[0], row[1]): row for row in self.tables[section][table][1:]}
 
 
-def a_run(seed: int, *, skill: float = 1.0, **changes: object) -> Run:
+def a_run(seed: int, *, skill: float = 1.0, **changes: object) -> SavedScores:
     draw = np.random.default_rng(seed)
     target = np.arange(QUERIES) % VIDEOS
     scores = draw.normal(size=(QUERIES, VIDEOS))
     scores[np.arange(QUERIES), target] += skill
-    facts = Facts(
+    facts = QueryFacts(
         texts=tuple(f"sentence {n}" for n in range(QUERIES)),
         ratios=np.where(np.arange(QUERIES) % 7 == 0, math.nan, np.arange(QUERIES) / QUERIES),
         overlaps=draw.random(QUERIES),
         lengths=np.full(QUERIES, 30.0),
     )
     ids = tuple(f"q{n}" for n in range(QUERIES)), tuple(f"v{n}" for n in range(VIDEOS))
-    made = Run(scores, *ids, target, facts=facts, system="ours", split="test", protocol="honest", seed=seed)
+    made = SavedScores(scores, *ids, target, facts=facts, system="ours", split="test", protocol="honest", seed=seed)
     return replace(made, **changes)
 
 
@@ -113,15 +113,15 @@ def history(epochs: int, *, best: int) -> str:
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> dict[str, list[Run]]:
+def runs(tmp_path: Path) -> dict[str, list[SavedScores]]:
     """A baseline in one file, and two seeds of a training run with their branches."""
     made = {"base": [a_run(0, skill=0.2)], "ours": [a_run(1), a_run(2)]}
-    save_run(made["base"][0], tmp_path / "base.npz")
+    save_scores(made["base"][0], tmp_path / "base.npz")
     for place, run in enumerate(made["ours"]):
         folder = tmp_path / f"run{place}"
-        save_run(run, folder / "test.npz")
-        save_run(a_run(10 + place), folder / "test-first-branch.npz")
-        save_run(a_run(20 + place), folder / "test-second-branch.npz")
+        save_scores(run, folder / "test.npz")
+        save_scores(a_run(10 + place), folder / "test-first-branch.npz")
+        save_scores(a_run(20 + place), folder / "test-second-branch.npz")
         (folder / "history.jsonl").write_text(history(5 + place, best=3))
     return made
 
@@ -136,14 +136,14 @@ def page_of(*arguments: str, resamples: int = 200) -> Page:
 
 
 @pytest.fixture
-def page(runs: dict[str, list[Run]], tmp_path: Path) -> Page:
+def page(runs: dict[str, list[SavedScores]], tmp_path: Path) -> Page:
     return page_of(str(tmp_path / "base.npz"), f"ours={tmp_path / 'run0'},{tmp_path / 'run1'}")
 
 
 # Its numbers
 
 
-def test_figures_are_those_of_the_metrics(page: Page, runs: dict[str, list[Run]]) -> None:
+def test_figures_are_those_of_the_metrics(page: Page, runs: dict[str, list[SavedScores]]) -> None:
     table = {row[0]: row for row in page.tables["systems"][0][1:]}
     head = page.tables["systems"][0][0]
     assert list(table) == ["base", "ours"]
@@ -167,8 +167,8 @@ def test_figures_are_those_of_the_metrics(page: Page, runs: dict[str, list[Run]]
     assert [row[0] for row in page.tables["systems"][1][1:]] == ["base", "ours", "ours"]
 
 
-def test_tests_are_those_of_compare(page: Page, runs: dict[str, list[Run]]) -> None:
-    expected = compare({name: [ranked(run, name=name) for run in its] for name, its in runs.items()}, resamples=200)
+def test_tests_are_those_of_compare(page: Page, runs: dict[str, list[SavedScores]]) -> None:
+    expected = compare({name: [rank_queries(run, name=name) for run in its] for name, its in runs.items()}, resamples=200)
     rows = page.rows("systems", 2)
     assert len(rows) == 3
     for measure, (label, digits) in {"sumr": ("SumR", 1), "r1": ("R@1", 1), "mrr": ("MRR", 4)}.items():
@@ -177,7 +177,7 @@ def test_tests_are_those_of_compare(page: Page, runs: dict[str, list[Run]]) -> N
         assert rows["ours", label][2:] == [f"{of.difference:+.{digits}f}", interval, f"{of.p:.2g}", f"{of.p_holm:.2g}"]
 
 
-def test_ratios_are_those_of_groups(page: Page, runs: dict[str, list[Run]]) -> None:
+def test_ratios_are_those_of_groups(page: Page, runs: dict[str, list[SavedScores]]) -> None:
     (run,) = runs["base"]
     rows = page.rows("ratio")
     groups = by_ratio(places(run.scores, run.correct), np.asarray(run.facts.ratios), videos=VIDEOS)
@@ -205,9 +205,9 @@ def test_the_sweep_fuses_the_branches(page: Page) -> None:
         sweep_branches(first, replace(second, queries=("new", *second.queries[1:])))
 
 
-def test_branches_that_do_not_fit_are_named(runs: dict[str, list[Run]], tmp_path: Path) -> None:
+def test_branches_that_do_not_fit_are_named(runs: dict[str, list[SavedScores]], tmp_path: Path) -> None:
     other = a_run(9, videos=tuple(f"other{n}" for n in range(VIDEOS)))
-    save_run(other, tmp_path / "run0" / "test-second-branch.npz")
+    save_scores(other, tmp_path / "run0" / "test-second-branch.npz")
     with pytest.raises(DataError, match="run0: the scores of the two branches are for different queries or videos"):
         systems_of(str(tmp_path / "run0"))
 
@@ -224,13 +224,15 @@ def test_curves_have_a_point_for_each_epoch(page: Page) -> None:
 # Query by query
 
 
-def by_rank(ranks: list[int], *, overlaps: list[float] | None = None, ratios: list[float] | None = None) -> Run:
+def by_rank(ranks: list[int], *, overlaps: list[float] | None = None, ratios: list[float] | None = None) -> SavedScores:
     """Query n, whose own video has that rank among five."""
     scores = np.array([[float(5 - k if k < rank else 4 - k) for k in range(1, 5)] for rank in ranks])
     scores = np.concatenate([np.array([[5.0 - rank] for rank in ranks]), scores], axis=1)
-    facts = Facts(ratios=None if ratios is None else np.array(ratios), overlaps=None if overlaps is None else np.array(overlaps))
+    facts = QueryFacts(
+        ratios=None if ratios is None else np.array(ratios), overlaps=None if overlaps is None else np.array(overlaps)
+    )
     ids = tuple(f"q{n}" for n in range(len(ranks))), tuple(f"v{n}" for n in range(5))
-    return Run(scores, *ids, np.zeros(len(ranks), np.int64), facts=facts)
+    return SavedScores(scores, *ids, np.zeros(len(ranks), np.int64), facts=facts)
 
 
 def test_who_wins_where_worked_by_hand() -> None:
@@ -256,7 +258,7 @@ def test_best_and_worst_worked_by_hand() -> None:
     assert find_extremes([answers], 9) == ([2, 1, 4, 0, 3, 5], [])
 
 
-def test_queries_are_shown_by_difference(page: Page, runs: dict[str, list[Run]]) -> None:
+def test_queries_are_shown_by_difference(page: Page, runs: dict[str, list[SavedScores]]) -> None:
     base, ours = ([summarise_scores(run, name=name) for run in runs[name]] for name in ("base", "ours"))
     rank = {name: np.array([one.rank for one in of]) for name, of in (("base", base), ("ours", ours))}
     difference = (1 / rank["ours"]).mean(0) - (1 / rank["base"]).mean(0)
@@ -301,15 +303,15 @@ def test_names_and_captions_are_shown_and_not_run(tmp_path: Path) -> None:
         0,
         queries=tuple(f"{EVIL}{n}" for n in range(QUERIES)),
         videos=tuple(f"{EVIL}{n}" for n in range(VIDEOS)),
-        facts=Facts(texts=tuple(f"{EVIL}{n}" for n in range(QUERIES)), ratios=np.full(QUERIES, 0.5)),
+        facts=QueryFacts(texts=tuple(f"{EVIL}{n}" for n in range(QUERIES)), ratios=np.full(QUERIES, 0.5)),
         system=EVIL,
         protocol=EVIL,
     )
     for name, run in (("a", evil), ("b", replace(evil, scores=evil.scores[:, ::-1].copy()))):
-        save_run(run, tmp_path / "results" / "runs" / f"{name}-01234567" / "seed0" / "test.npz")
+        save_scores(run, tmp_path / "results" / "runs" / f"{name}-01234567" / "seed0" / "test.npz")
         told = history(3, best=1).replace("triplet", EVIL.replace('"', '\\"'))
         (tmp_path / "results" / "runs" / f"{name}-01234567" / "seed0" / "history.jsonl").write_text(told)
-    save_run(replace(evil, protocol="honest"), tmp_path / "plain.npz")
+    save_scores(replace(evil, protocol="honest"), tmp_path / "plain.npz")
     page = page_of(f"{EVIL}={tmp_path / 'results'}", str(tmp_path / "plain.npz"))
     assert not {tag for tag, _ in page.tags} & {"script", "img"}
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
@@ -320,8 +322,8 @@ def test_names_and_captions_are_shown_and_not_run(tmp_path: Path) -> None:
 
 def test_long_texts_do_not_fill_the_page(tmp_path: Path) -> None:
     texts = tuple("word " * 20_000 for _ in range(QUERIES))
-    save_run(a_run(0, facts=Facts(texts=texts)), tmp_path / "a.npz")
-    save_run(a_run(1, facts=Facts(texts=texts)), tmp_path / "b.npz")
+    save_scores(a_run(0, facts=QueryFacts(texts=texts)), tmp_path / "a.npz")
+    save_scores(a_run(1, facts=QueryFacts(texts=texts)), tmp_path / "b.npz")
     sections = build(systems_of(str(tmp_path / "a.npz"), str(tmp_path / "b.npz")), resamples=50)
     assert len(write_page("Report", sections)) < 100_000
 
@@ -329,8 +331,8 @@ def test_long_texts_do_not_fill_the_page(tmp_path: Path) -> None:
 # What is missing
 
 
-def test_what_is_missing_is_said_with_what_to_do(runs: dict[str, list[Run]], tmp_path: Path) -> None:
-    save_run(a_run(3, facts=Facts()), tmp_path / "bare.npz")
+def test_what_is_missing_is_said_with_what_to_do(runs: dict[str, list[SavedScores]], tmp_path: Path) -> None:
+    save_scores(a_run(3, facts=QueryFacts()), tmp_path / "bare.npz")
     sections = {section.id: section for section in build(systems_of(str(tmp_path / "bare.npz")), resamples=50)}
     assert set(sections) == {"systems", "curves", "beta", "ratio", "queries"}
     for id, part in {
@@ -352,8 +354,8 @@ def test_what_is_missing_is_said_with_what_to_do(runs: dict[str, list[Run]], tmp
 
 
 def test_protocols_that_differ_are_named(tmp_path: Path) -> None:
-    save_run(a_run(0), tmp_path / "a.npz")
-    save_run(a_run(1, protocol="community"), tmp_path / "b.npz")
+    save_scores(a_run(0), tmp_path / "a.npz")
+    save_scores(a_run(1, protocol="community"), tmp_path / "b.npz")
     first = build(systems_of(str(tmp_path / "a.npz"), str(tmp_path / "b.npz")), resamples=50)[0]
     assert first.missing == ("Protocols differ, so these figures are not comparable: a honest, b community.",)
 
@@ -361,8 +363,8 @@ def test_protocols_that_differ_are_named(tmp_path: Path) -> None:
 def test_runs_that_know_other_moments(tmp_path: Path) -> None:
     """One without unknown ratios beside one with: the group that only one has stays empty for the other."""
     whole = a_run(0)
-    save_run(replace(whole, facts=replace(whole.facts, ratios=np.full(QUERIES, 0.5))), tmp_path / "a.npz")
-    save_run(a_run(1), tmp_path / "b.npz")
+    save_scores(replace(whole, facts=replace(whole.facts, ratios=np.full(QUERIES, 0.5))), tmp_path / "a.npz")
+    save_scores(a_run(1), tmp_path / "b.npz")
     rows = page_of(str(tmp_path / "a.npz"), str(tmp_path / "b.npz")).rows("ratio")
     assert rows["unknown", "a"][3:] == ["–"] * 5
     assert rows["unknown", "b"][3] != "–"
@@ -374,7 +376,7 @@ def test_runs_that_know_other_moments(tmp_path: Path) -> None:
 def test_systems_of_a_folder_of_results(tmp_path: Path) -> None:
     for name, system, seeds in (("dl-dkd-a", "hybrid", (2, 10)), ("dl-dkd-b", "hybrid", (0,)), ("zero-shot", "teacher", (0,))):
         for seed in seeds:
-            save_run(a_run(seed, system=system), tmp_path / "runs" / f"{name}-0123abcd" / f"seed{seed}" / "test.npz")
+            save_scores(a_run(seed, system=system), tmp_path / "runs" / f"{name}-0123abcd" / f"seed{seed}" / "test.npz")
     (tmp_path / "runs" / "nothing-0123abcd" / "seed0").mkdir(parents=True)
     found = systems_of(str(tmp_path))
     # What the runs call themselves, unless two do alike; seed 2 before seed 10.
@@ -396,17 +398,17 @@ def test_systems_of_a_folder_of_results(tmp_path: Path) -> None:
 
 def test_a_path_may_have_an_equals_sign(tmp_path: Path) -> None:
     path = tmp_path / "decay=fixed.npz"
-    save_run(a_run(0), path)
+    save_scores(a_run(0), path)
     assert [system.name for system in find_systems(str(path))] == ["decay=fixed"]
     assert [system.name for system in find_systems(f"ours={path}")] == ["ours"]
     (system,) = find_systems(f"o=urs={path},{path}")
     assert (system.name, [seed.scores for seed in system.seeds]) == ("o=urs", [path, path])
 
 
-def test_what_names_no_system(runs: dict[str, list[Run]], tmp_path: Path) -> None:
+def test_what_names_no_system(runs: dict[str, list[SavedScores]], tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="'ours=' names no run"):
         find_systems("ours=")
-    with pytest.raises(DataError, match=r"none\.npz is neither a RUN\.npz"):
+    with pytest.raises(DataError, match=r"none\.npz is neither a SCORES\.npz"):
         find_systems(str(tmp_path / "none.npz"))
     with pytest.raises(SettingError, match="only these can be seeds of 'ours'"):
         find_systems(f"ours={tmp_path / 'base.npz'},{tmp_path}")
@@ -442,14 +444,14 @@ def test_a_broken_history(line: bytes, tmp_path: Path) -> None:
     assert len(str(problem.value)) < 1000
 
 
-def test_broken_answers_are_named(runs: dict[str, list[Run]], tmp_path: Path) -> None:
+def test_broken_answers_are_named(runs: dict[str, list[SavedScores]], tmp_path: Path) -> None:
     path = tmp_path / "run0" / "test.npz"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DataError, match=r"run0/test\.npz"):
         systems_of(str(tmp_path / "run0"))
     other = a_run(0, queries=tuple(f"other{n}" for n in range(QUERIES)))
-    save_run(other, tmp_path / "other.npz")
-    with pytest.raises(DataError, match=r"other\.npz has query 'other0', which .*base\.npz has not"):
+    save_scores(other, tmp_path / "other.npz")
+    with pytest.raises(DataError, match=r"other\.npz has query 'other0', which .*base\.npz lacks"):
         build(systems_of(str(tmp_path / "base.npz"), str(tmp_path / "other.npz")), resamples=50)
 
 

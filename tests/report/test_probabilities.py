@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from prvr.evaluate.reliability import Judged, judge, reliability
-from prvr.evaluate.runs import save_run
+from prvr.evaluate.saved_scores import save_scores
 from prvr.methods.calibration import Calibration
 from prvr.report.build import build
 from prvr.report.page import write_page
@@ -23,7 +23,7 @@ def test_probabilities_are_judged_as_evaluate_judges_them(tmp_path: Path) -> Non
     seeds = [a_run(1, calibration=calibration), a_run(2, calibration=calibration)]
     itself = a_run(3, calibration=replace(calibration, split="test"))
     for name, run in {"a": seeds[0], "b": seeds[1], "none": a_run(0), "itself": itself}.items():
-        save_run(run, tmp_path / f"{name}.npz")
+        save_scores(run, tmp_path / f"{name}.npz")
     given = [f"ours={tmp_path / 'a.npz'},{tmp_path / 'b.npz'}", *(str(tmp_path / f"{name}.npz") for name in ("none", "itself"))]
     sections = build(systems_of(*given), resamples=50)
     page, (section,) = Page(write_page("", sections)), [one for one in sections if one.id == "probabilities"]

@@ -15,7 +15,7 @@ from tiny_encoders import make_clip, make_roberta, make_textual, make_visual
 
 from prvr.encoders import SentenceEncoder, WordEncoder, open_encoder
 from prvr.errors import SettingError
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.index.contract import Entry
 from prvr.index.exact import ExactIndex
 from prvr.methods import checkpoint as checkpoints
@@ -58,11 +58,11 @@ def search(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     encoder = open_encoder(folder)
     if request.param == "words":
         assert isinstance(encoder, WordEncoder)
-        reads = Reads(Source("frames", 12), Source("words", encoder.word_columns))
+        reads = FeatureSources(Source("frames", 12), Source("words", encoder.word_columns))
         checkpoint = checkpoints.build("dl_dkd", DlDkdConfig(hidden=8, heads=2), reads)
     else:
         assert isinstance(encoder, SentenceEncoder)
-        reads = Reads(Source("frames", encoder.sentence_columns), Source("text", encoder.sentence_columns))
+        reads = FeatureSources(Source("frames", encoder.sentence_columns), Source("text", encoder.sentence_columns))
         checkpoint = checkpoints.build("zero_shot", ZeroShotConfig(), reads)
     checkpoint.model.eval()  # type: ignore[attr-defined]
     index, draw = ExactIndex(checkpoint.model), np.random.default_rng(0)

@@ -491,7 +491,7 @@ def test_what_cannot_be_copied(videos: Path, teacher: Checkpoint, tmp_path: Path
     with pytest.raises(ModelError, match=r"does not hold its model; .* --model RUN"):
         open_index("carrier://pigeon/gallery")
     other = tmp_path / "other"
-    index_folder(videos, other, zero_shot(teacher.reads.frames.source, rate=1.0))
+    index_folder(videos, other, zero_shot(teacher.sources.frames.source, rate=1.0))
     with pytest.raises(ModelError, match="was built with checkpoint"):
         copy_index(gallery, other)
 

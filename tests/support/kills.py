@@ -108,12 +108,12 @@ def adding_and_deleting(folder: Path, draw: random.Random) -> Iterator[int]:
 
 def copying(folder: Path, draw: random.Random) -> Iterator[int]:
     """Gives after each round how many videos the copy had; a copy that was whole is begun again."""
-    from prvr.features.sources import Reads, Source
+    from prvr.features.sources import FeatureSources, Source
     from prvr.methods import checkpoint as checkpoints
     from prvr.methods.checkpoint import Checkpoint
 
     reads = Source("any", COLUMNS)
-    checkpoint = Checkpoint("zero_shot", ZeroShotConfig(), Reads(reads, reads), MODEL)
+    checkpoint = Checkpoint("zero_shot", ZeroShotConfig(), FeatureSources(reads, reads), MODEL)
     source, target = folder / "source", folder / "target"
     checkpoints.save(checkpoint, source / "model")
     ours = DiskIndex.make(source, MODEL, Header(checkpoint.fingerprint, "float16", ""))

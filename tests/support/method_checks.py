@@ -12,7 +12,7 @@ from toy_world import READS, toy_world
 
 from prvr.batch import Batch, collate, pad, read_frames, video_item
 from prvr.evaluate.evaluation import evaluate_model
-from prvr.features.sources import Reads
+from prvr.features.sources import FeatureSources
 from prvr.index.encode import add_videos
 from prvr.index.exact import ExactIndex
 from prvr.methods import checkpoint as checkpoints
@@ -45,10 +45,10 @@ def lively(model: Any) -> Any:
     return model.eval()
 
 
-def build(method: str, settings: Any, reads: Reads = READS) -> Any:
+def build(method: str, settings: Any, sources: FeatureSources = READS) -> Any:
     """A lively model of a method."""
     torch.manual_seed(0)
-    return lively(checkpoints.build(method, settings, reads).model)
+    return lively(checkpoints.build(method, settings, sources).model)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -182,13 +182,15 @@ def check_taught(method: str, model: Any, batch: Batch, *, by: tuple[Distillatio
 
 
 def check_learns(
-    method: str, settings: Any, out: Path, *, data: Data | None = None, reads: Reads = READS, lr: float = 2e-3, epochs: int = 20
+    method: str, settings: Any, out: Path, *, data: Data | None = None, lr: float = 2e-3, epochs: int = 20
 ) -> Checkpoint:
     """A student that was trained on the toy world finds more on its dev split than one that was not."""
     data = data or toy_world(videos=150, things=15)
     torch.manual_seed(0)
-    before = evaluate_model(checkpoints.build(method, settings, reads).model, data.dev, data.features).retrieval.sumr
+    before = evaluate_model(
+        checkpoints.build(method, settings, data.features.sources).model, data.dev, data.features
+    ).retrieval.sumr
     training = Training(lr=lr, epochs=epochs, batch_videos=32, patience=epochs, seed=1)
-    best = train_student(out, Recipe(method, settings, training), reads=reads, data=data)
+    best = train_student(out, Recipe(method, settings, training), data=data)
     assert evaluate_model(best.model, data.dev, data.features).retrieval.sumr > before + 30
     return best

@@ -6,11 +6,11 @@ import numpy as np
 
 from prvr.datasets import Caption, Dataset
 from prvr.features import FeatureSet, TeacherFeatures
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.train.loop import Data
 
 FRAMES, WORDS, TEACHER = 20, 16, 12
-READS = Reads(Source("toy_frames", FRAMES), Source("toy_words", WORDS))
+READS = FeatureSources(Source("toy_frames", FRAMES), Source("toy_words", WORDS))
 
 
 def toy_world(*, videos: int = 60, things: int = 24, seed: int = 0, teacher_noise: float = 0.5) -> Data:
@@ -39,4 +39,4 @@ def toy_world(*, videos: int = 60, things: int = 24, seed: int = 0, teacher_nois
         Dataset("toy", split, tuple(captions[split]), tuple(dict.fromkeys(c.video for c in captions[split])))
         for split in ("train", "dev")
     )
-    return Data(train, dev, FeatureSet(frames, words, (TeacherFeatures(teacher_frames, sentences),)))
+    return Data(train, dev, FeatureSet(frames, words, READS, (TeacherFeatures(teacher_frames, sentences),)))

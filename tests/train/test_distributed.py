@@ -24,7 +24,7 @@ from dl_dkd import PLUS, split_changes
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributed.elastic.multiprocessing.errors import ErrorHandler, ProcessFailure
-from toy_world import FRAMES, READS, TEACHER, WORDS, toy_world
+from toy_world import FRAMES, TEACHER, WORDS, toy_world
 
 from prvr.batch import collate, video_item
 from prvr.errors import DataError, ProcessLost, PrvrError, SettingError
@@ -125,7 +125,7 @@ def trained(
     Distiller.objective = watched  # type: ignore[method-assign, assignment]
     try:
         recipe = Recipe("dl_dkd", settings, QUICK, PLUS)
-        best = train_student(out, recipe, reads=READS, data=data or toy_world(), on_progress=stop, group=group)
+        best = train_student(out, recipe, data=data or toy_world(), on_progress=stop, group=group)
         return best.fingerprint, steps
     except Stopped:
         return "stopped", steps
@@ -307,7 +307,7 @@ def fails(root: Path) -> None:
             if done == 6 and not group.leads:
                 raise DataError("rows are gone; put them back")
 
-        train_student(root, Recipe("dl_dkd", SMALL, QUICK, PLUS), reads=READS, data=toy_world(), on_progress=end, group=group)
+        train_student(root, Recipe("dl_dkd", SMALL, QUICK, PLUS), data=toy_world(), on_progress=end, group=group)
 
 
 @pytest.mark.slow
@@ -478,7 +478,7 @@ def children_of(pid: int) -> Iterator[int]:
     ("how", "status", "says"),
     [
         ("kill a worker", 1, r"prvr: process 2 of 2 was ended by SIGKILL"),
-        ("interrupt", 130, "prvr: interrupted; what was finished is kept"),
+        ("interrupt", 130, "prvr: interrupted; completed work is kept"),
     ],
 )
 def test_a_command_that_is_cut_off(world: list[str], tmp_path: Path, how: str, status: int, says: str) -> None:

@@ -22,11 +22,11 @@ from prvr.datasets.splits import open_splits
 from prvr.encoders import word_encoder
 from prvr.errors import DataError, SettingError
 from prvr.evaluate.evaluation import evaluate_model
-from prvr.evaluate.runs import Facts, Run
+from prvr.evaluate.saved_scores import QueryFacts, SavedScores
 from prvr.extract.convert import convert_package
 from prvr.features.joined import JoinedFeatures
 from prvr.features.shelf import student_features, teacher_features
-from prvr.features.sources import Reads, Source, joined
+from prvr.features.sources import FeatureSources, Source, join_sources
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.beside_teacher import BesideTeacherConfig
 from prvr.methods.checkpoint import features_for
@@ -50,10 +50,10 @@ def settings(method: str, *, weight: float = 0.4) -> BesideTeacherConfig:
     return BesideTeacherConfig(method, to_dict(STUDENTS[method]), TEACHER, weight)
 
 
-def both(frames: Source | None = None, text: Source | None = None) -> Reads:
-    return Reads(
-        joined([frames or Source("frames", FRAMES), Source("teacher", TEACHER)]),
-        joined([text or Source("words", WORDS), Source("teacher", TEACHER)]),
+def both(frames: Source | None = None, text: Source | None = None) -> FeatureSources:
+    return FeatureSources(
+        join_sources([frames or Source("frames", FRAMES), Source("teacher", TEACHER)]),
+        join_sources([text or Source("words", WORDS), Source("teacher", TEACHER)]),
     )
 
 
@@ -72,7 +72,9 @@ def test_it_holds_what_every_method_does(method: str) -> None:
 @torch.no_grad()
 def test_the_score_is_the_sum_of_what_each_gives_alone(method: str) -> None:
     model = build("beside_teacher", settings(method), both())
-    zero_shot_model = checkpoints.build("zero_shot", ZeroShotConfig(), Reads(Source("t", TEACHER), Source("t", TEACHER))).model
+    zero_shot_model = checkpoints.build(
+        "zero_shot", ZeroShotConfig(), FeatureSources(Source("t", TEACHER), Source("t", TEACHER))
+    ).model
     draw = np.random.default_rng(0)
     frames = [draw.normal(size=(n, FRAMES + TEACHER)).astype(np.float32) for n in (5, 3)]
     words = [
@@ -92,19 +94,21 @@ def test_the_score_is_the_sum_of_what_each_gives_alone(method: str) -> None:
 
 def test_features_that_are_not_joined_are_refused() -> None:
     with pytest.raises(SettingError, match=r"words 12, the teacher's 12 among them; join .*NAME\+TEACHER"):
-        checkpoints.build("beside_teacher", settings("dl_dkd"), Reads(Source("f", 20), Source("w", 12)))
+        checkpoints.build("beside_teacher", settings("dl_dkd"), FeatureSources(Source("f", 20), Source("w", 12)))
     with pytest.raises(SettingError, match=r"teacher_weight is 1.5; it takes a share"):
         settings("dl_dkd", weight=1.5)
     with pytest.raises(DataError, match=r"different rates \(a at 1.0, b at 2.0\); extract both at one --rate"):
-        joined([Source("a", 3, rate=1.0), Source("b", 3, rate=2.0)])
+        join_sources([Source("a", 3, rate=1.0), Source("b", 3, rate=2.0)])
 
 
-def run(scores: np.ndarray) -> Run:
+def run(scores: np.ndarray) -> SavedScores:
     queries, videos = scores.shape
     nothing = np.full(queries, np.nan)
-    facts = Facts(("",) * queries, (None,) * queries, nothing, nothing, nothing, nothing)
+    facts = QueryFacts(("",) * queries, (None,) * queries, nothing, nothing, nothing, nothing)
     names = [tuple(f"{kind}{n:03d}" for n in range(count)) for kind, count in (("q", queries), ("v", videos))]
-    return Run(scores, names[0], names[1], np.arange(queries) % videos, np.zeros((0, 2), np.int64), facts, "s", "dev", "honest")
+    return SavedScores(
+        scores, names[0], names[1], np.arange(queries) % videos, np.zeros((0, 2), np.int64), facts, "s", "dev", "honest"
+    )
 
 
 def test_the_weight_is_the_least_that_is_not_clearly_worse() -> None:
@@ -149,9 +153,9 @@ def test_a_trained_student_is_fused_kept_and_evaluated(world: tuple[Path, Path],
 
     fused, test = checkpoints.load(tmp_path / "both"), open_splits(package).test
     assert fused.settings.teacher_weight == weight
-    assert fused.reads.frames.name == "toy_frames+strong"
-    alone, (given, reads) = checkpoints.load(tmp_path / "run"), teacher_features(packed, "strong")
-    teacher = checkpoints.build("zero_shot", ZeroShotConfig(), reads)
+    assert fused.sources.frames.name == "toy_frames+strong"
+    alone, given = checkpoints.load(tmp_path / "run"), teacher_features(packed, "strong")
+    teacher = checkpoints.build("zero_shot", ZeroShotConfig(), given.sources)
     parts = [evaluate_model(one.model, test, of).scores for one, of in ((alone, features_for(packed, alone)), (teacher, given))]
     found = evaluate_model(fused.model, test, features_for(packed, fused)).scores
     np.testing.assert_allclose(found, (1 - weight) * parts[0] + weight * parts[1], atol=1e-5)
@@ -177,24 +181,24 @@ def test_prvr_best_reads_its_teacher_and_says_how_to_ask_it(world: tuple[Path, P
     trained = prvr("train", package, packed, tmp_path / "my run", *both, *small)
     assert trained.status == 0, trained.err
     what, command = trained.out.splitlines()[-1].split(": ", 1)
-    assert what == "next, the teacher beside it"
+    assert what == "next, add the teacher"
     name, *arguments = shlex.split(command)
     assert name == "prvr"
     done = prvr(*arguments)
     assert done.status == 0, done.err
-    assert checkpoints.load(tmp_path / "my run-fused").reads.frames.name == "toy_frames+strong+strong"
+    assert checkpoints.load(tmp_path / "my run-fused").sources.frames.name == "toy_frames+strong+strong"
     assert prvr("train", package, packed, tmp_path / "my run", *both, *small, "--json").json["next"] == command
 
 
 def test_what_cannot_stand_side_by_side_is_refused(world: tuple[Path, Path], tmp_path: Path) -> None:
     package, packed = world
-    given, reads = teacher_features(packed, "strong")
-    teacher = checkpoints.build("zero_shot", ZeroShotConfig(), reads)
+    given = teacher_features(packed, "strong")
+    teacher = checkpoints.build("zero_shot", ZeroShotConfig(), given.sources)
     dev = open_splits(package).dev
-    read, sources = student_features(packed, frames="toy_frames", words="roles")
-    graph = checkpoints.build("hgr", HgrConfig(hidden=8), sources)
+    read = student_features(packed, frames="toy_frames", words="roles")
+    graph = checkpoints.build("hgr", HgrConfig(hidden=8), read.sources)
     for student, features in ((graph, read), (teacher, given)):
-        with pytest.raises(SettingError, match="cannot stand side by side; take a student that reads words alone"):
+        with pytest.raises(SettingError, match="cannot be combined; take a student that reads words alone"):
             fuse(student, features, teacher, given, dev=dev)
     sampled = tmp_path / "sampled"
     convert_package(package, sampled)
@@ -210,11 +214,16 @@ def test_a_folder_of_videos_is_searched_by_both(tmp_path: Path) -> None:
         write_video(tmp_path / "videos" / name, [(500 * n, plain(colour)) for n in range(6)])
     teacher, reader = zero_shot(eye, rate=2.0), word_encoder(tmp_path / "reader")
     words = Source(reader.name, reader.word_columns, reader.source, reader.fingerprint)
-    reads = Reads(*(joined([own, of]) for own, of in ((teacher.reads.frames, teacher.reads.frames), (words, teacher.reads.text))))
-    columns = teacher.reads.frames.columns
+    sources = FeatureSources(
+        *(
+            join_sources([own, of])
+            for own, of in ((teacher.sources.frames, teacher.sources.frames), (words, teacher.sources.text))
+        )
+    )
+    columns = teacher.sources.frames.columns
     torch.manual_seed(0)
     student = to_dict(STUDENTS["dl_dkd"])
-    fused = checkpoints.build("beside_teacher", BesideTeacherConfig("dl_dkd", student, columns, 0.4), reads)
+    fused = checkpoints.build("beside_teacher", BesideTeacherConfig("dl_dkd", student, columns, 0.4), sources)
     fused.model.eval()  # type: ignore[attr-defined]
     index_folder(tmp_path / "videos", tmp_path / "index", fused)
     hits = open_index(tmp_path / "index").search("a dog runs")

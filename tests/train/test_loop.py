@@ -15,9 +15,8 @@ from toy_world import FRAMES, READS, TEACHER, WORDS, toy_world
 from prvr.datasets import Dataset
 from prvr.errors import DataError, ModelError, SettingError
 from prvr.evaluate.evaluation import evaluate_model
-from prvr.features import FeatureSet, TeacherFeatures
+from prvr.features import TeacherFeatures
 from prvr.features.packed import Packed, PackedWriter
-from prvr.features.sources import Reads, Source
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig
 from prvr.nn.distillation import Distillation
@@ -35,7 +34,7 @@ def run(
     distillation: Distillation = PLUS,
     **options: object,
 ):
-    return train_student(out, Recipe("dl_dkd", settings, training, distillation), reads=READS, data=data, **options)
+    return train_student(out, Recipe("dl_dkd", settings, training, distillation), data=data, **options)
 
 
 def history(out: Path) -> list[dict]:
@@ -142,7 +141,7 @@ def test_other_captions_or_another_teacher_in_the_same_folder_are_refused(tmp_pa
         run(tmp_path, dataclasses.replace(data, train=reworded), training=once)
     slower = dataclasses.replace(READS, frames=dataclasses.replace(READS.frames, rate=0.5))
     with pytest.raises(SettingError, match="holds a run with frames"):
-        train_student(tmp_path, Recipe("dl_dkd", SMALL, once, PLUS), reads=slower, data=data)
+        run(tmp_path, dataclasses.replace(data, features=dataclasses.replace(data.features, sources=slower)), training=once)
 
 
 def test_a_run_goes_on_wherever_its_features_lie_now(tmp_path: Path) -> None:
@@ -276,12 +275,11 @@ def test_features_of_another_width_than_the_checkpoint(tmp_path: Path) -> None:
     best = run(tmp_path, data, training=dataclasses.replace(QUICK, epochs=1))
     wide = {id: np.concatenate([rows, rows], 1) for id, rows in data.features.frames.items()}
     with pytest.raises(DataError, match=r"40 columns.*reads 20"):
-        evaluate_model(best.model, data.dev, FeatureSet(wide, data.features.text))
+        evaluate_model(best.model, data.dev, dataclasses.replace(data.features, frames=wide))
     with pytest.raises(DataError, match=r"40 columns.*reads 20"):
         train_student(
             tmp_path / "other",
             Recipe("dl_dkd", SMALL, QUICK, PLUS),
-            reads=Reads(Source("toy_frames", FRAMES), Source("toy_words", WORDS)),
             data=replaced(data, frames=wide),
         )
 

@@ -13,14 +13,14 @@ from packed_toy import packed_toy
 
 from prvr.encoders.roles import LABEL_COLUMNS
 from prvr.errors import SettingError
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.methods import METHODS, open_method
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.distiller import Distiller
 from prvr.train.presets import PRESETS, preset
 from prvr.train.recipe import change, check_uses_teacher
 
-READS = Reads(Source("frames", 20), Source("words", 10 + LABEL_COLUMNS))
+READS = FeatureSources(Source("frames", 20), Source("words", 10 + LABEL_COLUMNS))
 TOYS = {name: preset(name) for name in PRESETS if name.endswith("/toy")}
 ALONE = {recipe.method: name for name, recipe in TOYS.items() if not recipe.uses_teacher}
 ALONE["dl_dkd"] = "no-distillation"

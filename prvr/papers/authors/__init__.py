@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from prvr import config
 from prvr.errors import ModelError, SettingError
-from prvr.features.sources import Reads, Source
+from prvr.features.sources import FeatureSources, Source
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.dl_dkd import DlDkdConfig
@@ -103,12 +103,12 @@ def _build(
         settings = config.from_dict(DlDkdConfig, {**config.to_dict(recipe.settings), **known})
     except SettingError as problem:
         raise ModelError(f"{source} has settings that no model can have: {problem}") from None
-    reads = Reads(Source(visual_feature, frame_columns), Source("roberta", word_columns))
+    sources = FeatureSources(Source(visual_feature, frame_columns), Source("roberta", word_columns))
     # On the meta device first: the sizes come from the file, and a wrong one must not allocate memory.
     with torch.device("meta"):
-        _check_fit(source, checkpoints.build(recipe.method, settings, reads), weights, names)
+        _check_fit(source, checkpoints.build(recipe.method, settings, sources), weights, names)
     with torch.random.fork_rng(devices=[]):
-        return checkpoints.build(recipe.method, settings, reads)
+        return checkpoints.build(recipe.method, settings, sources)
 
 
 def _shape(part: str, weights: Mapping[str, Tensor], names: Names, source: Path) -> tuple[int, int]:

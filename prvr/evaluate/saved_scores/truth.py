@@ -1,8 +1,8 @@
-"""Which videos are correct for a query, from a file beside the run.
+"""The correct videos of queries, from a file beside the scores.
 
-It may be qrels of TREC (`query 0 video relevance`), a published caption list (`VIDEO#enc#NUMBER text`), or JSON lines: a
-folder's `captions.jsonl`, annotations of a release as `datasets.tvr` reads them, or labels with several
-correct videos (`query_id` and `gt_video_ids`).
+The file is TREC qrels (`query 0 video relevance`), a published caption list (`VIDEO#enc#NUMBER text`), or JSON lines: a
+folder's `captions.jsonl`, annotations of a release as `datasets.tvr` reads them, or labels with several correct videos
+(`query_id` and `gt_video_ids`).
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from prvr.datasets import Caption, Dataset
-from prvr.datasets.positives import labelled
+from prvr.datasets.positives import add_labels
 from prvr.datasets.reading import Span, as_duration, as_list, as_span, as_text, json_object, text_lines
 from prvr.errors import DataError
-from prvr.evaluate.runs import Facts, Run
+from prvr.evaluate.saved_scores import QueryFacts, SavedScores
 
-TAKES = "qrels, a caption list, or JSON lines with video and text, with vid_name and desc, or with query_id and gt_video_ids"
+EXPECTED = "qrels, a caption list, or JSON lines with video and text, with vid_name and desc, or with query_id and gt_video_ids"
 
 MOST_NAMED = 8
 
 
 class Truth(NamedTuple):
-    """The correct videos of a query, its own first, and what else the file tells of it.
+    """The correct videos of a query, its own first, and further facts from the file.
 
     span: the moment in its own video, in seconds. length: of that video, in seconds. kind: the type of query.
     """
@@ -43,19 +43,19 @@ class Truth(NamedTuple):
 
 
 def read_truth(path: str | Path) -> dict[str, Truth]:
-    """Correct videos by the id of the query, from a file in any of the forms.
+    """Reads the correct videos by query id, from a file in any of the forms.
 
     Raises:
-        DataError: there is no such file, a line is in none of the forms, or something stands twice.
+        DataError: there is no such file, a line has none of the forms, or an entry is duplicate.
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"no truth at {path}; it takes {TAKES}")
+        raise DataError(f"no truth at {path}; it is {EXPECTED}")
     if zipfile.is_zipfile(path):
-        raise DataError(f"{path} is an archive, which says no truth; labels of further correct videos go with --also {path}")
+        raise DataError(f"{path} is an archive, not a truth; pass labels of further correct videos as --also {path}")
     lines = list(text_lines(path))
     if not lines:
-        raise DataError(f"{path} holds no lines; it takes {TAKES}")
+        raise DataError(f"{path} is empty; expected {EXPECTED}")
     if _is_qrels(lines[0][1]):
         return _qrels(lines)
     truth: dict[str, Truth] = {}
@@ -63,59 +63,63 @@ def read_truth(path: str | Path) -> dict[str, Truth]:
     for where, line in lines:
         id, found = _object(where, line, count) if line.startswith("{") else _caption(where, line)
         if id in truth:
-            raise DataError(f"{where}: the id {id!r} is taken by an earlier line; delete one of the two")
+            raise DataError(f"{where}: the id {id!r} is used by an earlier line; delete one of the two")
         truth[id] = found
     return truth
 
 
-def with_truth(run: Run, truth: Mapping[str, Truth]) -> Run:
-    """The run with other correct videos; a query's own video stays its own where it is correct still.
+def with_truth(saved: SavedScores, truth: Mapping[str, Truth]) -> SavedScores:
+    """The scores with other correct videos; a query keeps its own video if that is still correct.
 
-    Texts are the truth's where it tells them all. Lengths, ratios and kinds fill in what the run does not know.
+    Texts are replaced if the truth has them all. Lengths, ratios and kinds are added where they were unknown.
 
     Raises:
-        DataError: a query without a correct video, or one that is not in the gallery.
+        DataError: a query has no correct video, or one that is not in the gallery.
     """
-    target, also = located(run.queries, run.videos, truth, own=run.target)
-    # Most facts are about the video that was the query's own before.
-    known = run.facts if (target == run.target).all() else Facts(texts=run.facts.texts, kinds=run.facts.kinds)
-    told = facts_of(run.queries, truth)
+    target, also = locate_correct(saved.queries, saved.videos, truth, own=saved.target)
+    # Most facts are about the query's own video, and apply to no other.
+    known = saved.facts if (target == saved.target).all() else QueryFacts(texts=saved.facts.texts, kinds=saved.facts.kinds)
+    added = facts_of(saved.queries, truth)
     facts = replace(
         known,
-        texts=told.texts or known.texts,
-        kinds=_known_kinds(known.kinds, told.kinds),
-        lengths=_known_numbers(known.lengths, told.lengths),
-        ratios=_known_numbers(known.ratios, told.ratios),
+        texts=added.texts or known.texts,
+        kinds=_fill_kinds(known.kinds, added.kinds),
+        lengths=_fill_numbers(known.lengths, added.lengths),
+        ratios=_fill_numbers(known.ratios, added.ratios),
     )
-    return replace(run, target=target, also=also, facts=facts)
+    return replace(saved, target=target, also=also, facts=facts)
 
 
-def with_labels(run: Run, path: str | Path) -> tuple[Run, int]:
-    """The run with further correct videos from labels, as `datasets.positives` reads them, and how many queries have a label.
+def with_labels(saved: SavedScores, path: str | Path) -> tuple[SavedScores, int]:
+    """The scores with further correct videos from labels (see `datasets.positives`), and the number of labelled queries.
 
     Raises:
-        DataError: the labels are not there or broken, the run knows no texts, or none of them has a label.
+        DataError: the labels are missing or broken, the texts of the queries are unknown, or no query has a label.
     """
-    if run.facts.texts is None:
+    if saved.facts.texts is None:
         raise DataError(
-            f"labels such as {path} are found by the words of a query, which this run does not know; "
-            "give a --truth that has them, such as a caption list"
+            f"labels such as {path} are matched by the words of a query, which are unknown here; "
+            "add a --truth that has them, such as a caption list"
         )
     known: dict[int, tuple[str, ...]] = {}
-    for row, place in run.also.tolist():
-        known[row] = (*known.get(row, ()), run.videos[place])
-    asked = zip(run.queries, run.target.tolist(), run.facts.texts, strict=True)
-    captions = [Caption(id, run.videos[place], text, also=known.get(row, ())) for row, (id, place, text) in enumerate(asked)]
-    dataset, count = labelled(Dataset("", run.split, tuple(captions), run.videos), path)
-    column = {video: place for place, video in enumerate(run.videos)}
+    for row, place in saved.also.tolist():
+        known[row] = (*known.get(row, ()), saved.videos[place])
+    queries = enumerate(zip(saved.queries, saved.target.tolist(), saved.facts.texts, strict=True))
+    captions = [Caption(id, saved.videos[place], text, also=known.get(row, ())) for row, (id, place, text) in queries]
+    dataset, count = add_labels(Dataset("", saved.split, tuple(captions), saved.videos), path)
+    column = {video: place for place, video in enumerate(saved.videos)}
     also = [(row, column[video]) for row, caption in enumerate(dataset.captions) for video in caption.also]
-    return replace(run, also=np.array(also, np.int64).reshape(-1, 2)), count
+    return replace(saved, also=np.array(also, np.int64).reshape(-1, 2)), count
 
 
-def located(
+def locate_correct(
     queries: tuple[str, ...], videos: tuple[str, ...], truth: Mapping[str, Truth], *, own: Int[np.ndarray, "Q"] | None = None
 ) -> tuple[Int[np.ndarray, "Q"], Int[np.ndarray, "P 2"]]:
-    """Each query's own video as its column, and the pairs of query and column of the others that are correct."""
+    """The column of each query's own video, and the pairs (query, column) of the further correct videos.
+
+    Raises:
+        DataError: a query has no correct video, or one that is not in the gallery.
+    """
     missing = [id for id in queries if id not in truth or not truth[id].videos]
     if missing:
         raise DataError(
@@ -128,7 +132,7 @@ def located(
         if unknown is not None:
             raise DataError(
                 f"video {unknown!r}, correct for query {id!r}, is not in the gallery of {len(videos)} videos; "
-                "give the truth of the split that was searched"
+                "use the truth of the split that was searched"
             )
         columns = list(dict.fromkeys(column[video] for video in truth[id].videos))
         target[row] = own[row] if own is not None and own[row] in columns else columns[0]
@@ -136,31 +140,31 @@ def located(
     return target, np.array(also, np.int64).reshape(-1, 2)
 
 
-def facts_of(queries: tuple[str, ...], truth: Mapping[str, Truth]) -> Facts:
-    """What the truth tells of the queries: texts if it tells them all, the rest if it tells that of any."""
-    told = [truth[id] for id in queries]
-    texts = tuple(of.text for of in told if of.text is not None)
-    kinds = tuple(of.kind for of in told)
-    lengths = np.array([math.nan if of.length is None else of.length for of in told])
-    moments = np.array([math.nan if of.span is None else of.span[1] - of.span[0] for of in told])
-    return Facts(
-        texts=texts if len(texts) == len(told) else None,
+def facts_of(queries: tuple[str, ...], truth: Mapping[str, Truth]) -> QueryFacts:
+    """The facts that the truth has about the queries: texts if it has them for all, other facts if it has them for any."""
+    known = [truth[id] for id in queries]
+    texts = tuple(one.text for one in known if one.text is not None)
+    kinds = tuple(one.kind for one in known)
+    lengths = np.array([math.nan if one.length is None else one.length for one in known])
+    moments = np.array([math.nan if one.span is None else one.span[1] - one.span[0] for one in known])
+    return QueryFacts(
+        texts=texts if len(texts) == len(known) else None,
         kinds=kinds if any(kinds) else None,
         lengths=None if np.isnan(lengths).all() else lengths,
         ratios=None if np.isnan(moments / lengths).all() else moments / lengths,
     )
 
 
-def _known_kinds(known: tuple[str | None, ...] | None, told: tuple[str | None, ...] | None) -> tuple[str | None, ...] | None:
-    if known is None or told is None:
-        return told if known is None else known
-    return tuple(other if kind is None else kind for kind, other in zip(known, told, strict=True))
+def _fill_kinds(known: tuple[str | None, ...] | None, added: tuple[str | None, ...] | None) -> tuple[str | None, ...] | None:
+    if known is None or added is None:
+        return added if known is None else known
+    return tuple(other if kind is None else kind for kind, other in zip(known, added, strict=True))
 
 
-def _known_numbers(known: Float[np.ndarray, "Q"] | None, told: Float[np.ndarray, "Q"] | None) -> Float[np.ndarray, "Q"] | None:
-    if known is None or told is None:
-        return told if known is None else known
-    return np.where(np.isnan(known), told, known)
+def _fill_numbers(known: Float[np.ndarray, "Q"] | None, added: Float[np.ndarray, "Q"] | None) -> Float[np.ndarray, "Q"] | None:
+    if known is None or added is None:
+        return added if known is None else known
+    return np.where(np.isnan(known), added, known)
 
 
 def _is_qrels(line: str) -> bool:
@@ -176,10 +180,10 @@ def _qrels(lines: list[tuple[str, str]]) -> dict[str, Truth]:
     found: dict[str, dict[str, int]] = {}
     for where, line in lines:
         if not _is_qrels(line):
-            raise DataError(f"{where}: {line[:60]!r} is no line of qrels; it takes QUERY 0 VIDEO RELEVANCE")
+            raise DataError(f"{where}: expected QUERY 0 VIDEO RELEVANCE, got {line[:60]!r}")
         query, _, video, relevance = line.split()
         if video in found.setdefault(query, {}):
-            raise DataError(f"{where}: query {query!r} and video {video!r} stand twice; delete one of the two")
+            raise DataError(f"{where}: duplicate pair of query {query!r} and video {video!r}; delete one line")
         found[query][video] = int(relevance)
     return {query: Truth(tuple(video for video, relevance in videos.items() if relevance > 0)) for query, videos in found.items()}
 
@@ -192,9 +196,9 @@ def _object(where: str, line: str, count: Counter[str]) -> tuple[str, Truth]:
     if "vid_name" in value:
         return _annotation(where, value)
     if "video" not in value:
-        raise DataError(f"{where} has {', '.join(map(repr, [*value][:MOST_NAMED])) or 'nothing in it'}; a truth takes {TAKES}")
+        raise DataError(f"{where} has {', '.join(map(repr, [*value][:MOST_NAMED])) or 'nothing in it'}; expected {EXPECTED}")
     video = as_text(f"{where}: 'video'", value["video"])
-    # As a folder's captions get their ids where they have none.
+    # The id that a folder's caption has by default.
     id = as_text(f"{where}: 'id'", value.get("id", f"{video}#{count[video]}"))
     count[video] += 1
     span = [value.get("start"), value.get("end")]
@@ -217,10 +221,10 @@ def _annotation(where: str, value: dict[str, Any]) -> tuple[str, Truth]:
 
 
 def _truth(where: str, video: str, value: dict[str, Any], *, text: str, span: object, kind: str) -> Truth:
-    """What a line tells of its query.
+    """The query of an annotation.
 
     Args:
-        text, kind: the names under which the line has them.
+        text, kind: the keys of its text and of its type.
     """
     length = None if value.get("duration") is None else as_duration(f"{where}: 'duration'", value["duration"])
     return Truth(
@@ -236,5 +240,5 @@ def _caption(where: str, line: str) -> tuple[str, Truth]:
     id, _, text = line.partition(" ")
     video = id.partition("#")[0]
     if "#" not in id or not video or not text.strip():
-        raise DataError(f"{where}: {line[:60]!r} says no truth; it takes {TAKES}")
+        raise DataError(f"{where}: expected {EXPECTED}, got {line[:60]!r}")
     return id, Truth((video,), text.strip())

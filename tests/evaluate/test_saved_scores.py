@@ -15,17 +15,17 @@ import pytest
 
 from prvr.errors import DataError
 from prvr.evaluate.metrics import places
-from prvr.evaluate.runs import Facts, Run, load_run, save_run
-from prvr.evaluate.runs.foreign import read_ids, read_matrix, read_trec, write_qrels, write_trec
-from prvr.evaluate.runs.truth import Truth, facts_of, located, read_truth, with_labels, with_truth
+from prvr.evaluate.saved_scores import QueryFacts, SavedScores, load_scores, save_scores
+from prvr.evaluate.saved_scores.foreign import read_ids, read_matrix, read_trec, write_qrels, write_trec
+from prvr.evaluate.saved_scores.truth import Truth, facts_of, locate_correct, read_truth, with_labels, with_truth
 
 
-def some_run(*, queries: int = 7, videos: int = 5, seed: int = 0) -> Run:
+def some_run(*, queries: int = 7, videos: int = 5, seed: int = 0) -> SavedScores:
     random = np.random.default_rng(seed)
     scores = random.normal(size=(queries, videos)).astype(np.float32)
     scores[1, 3] = -np.inf
     target = random.integers(0, videos, queries)
-    facts = Facts(
+    facts = QueryFacts(
         texts=tuple(f"a sentence, № {n}" for n in range(queries)),
         kinds=("v", None, *["vt"] * (queries - 2)),
         lengths=random.uniform(10, 99, queries),
@@ -35,15 +35,15 @@ def some_run(*, queries: int = 7, videos: int = 5, seed: int = 0) -> Run:
     ids = tuple(f"v{place}#{row}" for row, place in enumerate(target))
     also = np.array([[0, (target[0] + 1) % videos], [4, (target[4] + 2) % videos]])
     names = tuple(f"v{n}" for n in range(videos))
-    return Run(scores, ids, names, target, also, facts, system="ours", split="test", protocol="community", seed=3)
+    return SavedScores(scores, ids, names, target, also, facts, system="ours", split="test", protocol="community", seed=3)
 
 
-def same(first: Run, second: Run) -> bool:
+def same(first: SavedScores, second: SavedScores) -> bool:
     values = [
         [run.scores, run.target, run.also, run.facts.lengths, run.facts.ratios, run.facts.overlaps] for run in (first, second)
     ]
     plain = [
-        replace(run, scores=np.zeros((7, 5)), target=np.zeros(7, int), also=np.zeros((0, 2), int), facts=Facts())
+        replace(run, scores=np.zeros((7, 5)), target=np.zeros(7, int), also=np.zeros((0, 2), int), facts=QueryFacts())
         for run in (first, second)
     ]
     texts = [(run.facts.texts, run.facts.kinds) for run in (first, second)]
@@ -60,12 +60,12 @@ def same(first: Run, second: Run) -> bool:
 
 def test_a_run_reads_back(tmp_path: Path) -> None:
     run = some_run()
-    save_run(run, tmp_path / "deep" / "run.npz")
-    assert same(load_run(tmp_path / "deep" / "run.npz"), run)
-    bare = Run(np.zeros((1, 2)), ("caf\udce9#0",), ("b c", "caf\udce9"), np.array([1]))
-    save_run(bare, tmp_path / "bare.npz")
-    again = load_run(tmp_path / "bare.npz")
-    assert (again.queries, again.videos, again.facts, again.seed) == (bare.queries, bare.videos, Facts(), None)
+    save_scores(run, tmp_path / "deep" / "run.npz")
+    assert same(load_scores(tmp_path / "deep" / "run.npz"), run)
+    bare = SavedScores(np.zeros((1, 2)), ("caf\udce9#0",), ("b c", "caf\udce9"), np.array([1]))
+    save_scores(bare, tmp_path / "bare.npz")
+    again = load_scores(tmp_path / "bare.npz")
+    assert (again.queries, again.videos, again.facts, again.seed) == (bare.queries, bare.videos, QueryFacts(), None)
 
 
 def test_correct_videos() -> None:
@@ -77,7 +77,7 @@ def test_correct_videos() -> None:
 
 
 def test_a_full_disk_leaves_the_old_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_run(some_run(), tmp_path / "run.npz")
+    save_scores(some_run(), tmp_path / "run.npz")
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
@@ -85,14 +85,14 @@ def test_a_full_disk_leaves_the_old_run(tmp_path: Path, monkeypatch: pytest.Monk
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space"):
-            save_run(some_run(seed=1), tmp_path / "run.npz")
-    assert same(load_run(tmp_path / "run.npz"), some_run())
+            save_scores(some_run(seed=1), tmp_path / "run.npz")
+    assert same(load_scores(tmp_path / "run.npz"), some_run())
     assert [path.name for path in tmp_path.iterdir()] == ["run.npz"]
 
 
 def rewritten(path: Path, **changes: object) -> Path:
     """The saved run with some arrays, or entries of its `about`, changed; None takes one out."""
-    save_run(some_run(), path)
+    save_scores(some_run(), path)
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
     about = json.loads(arrays["about"].tobytes())
@@ -116,17 +116,17 @@ def with_nan() -> np.ndarray:
 BROKEN: dict[str, tuple[dict[str, object], str]] = {
     "another format": ({"format": 2}, "its format is 2, this version reads 1"),
     "fewer ids": ({"queries": ["a", "b"]}, "there are 2 ids of queries, and scores for 7"),
-    "an id twice": ({"videos": ["a", "b", "c", "a", "d"]}, "the id 'a' stands twice among the videos"),
-    "an id of another type": ({"videos": ["a", "b", 3, "c", "d"]}, "3 is no text"),
+    "an id twice": ({"videos": ["a", "b", "c", "a", "d"]}, "the id 'a' occurs twice among the videos"),
+    "an id of another type": ({"videos": ["a", "b", 3, "c", "d"]}, "3 is not text"),
     "no score": ({"scores": with_nan()}, "for video 'v4' is not a number"),
     "scores of another shape": ({"scores": np.zeros(7)}, r"float64 of shape \(7,\)"),
     "whole scores": ({"scores": np.zeros((7, 5), int)}, "int64 of shape"),
     "too few targets": ({"target": np.zeros(3, int)}, r"7 queries, and target of shape \(3,\)"),
     "a target outside": ({"target": np.array([0, 1, 2, 3, 4, 5, 0])}, "has no correct video in the gallery"),
     "a negative target": ({"target": np.array([0, 1, 2, 3, -1, 0, 0])}, "has no correct video in the gallery"),
-    "targets that are no places": ({"target": np.zeros(7)}, "no places of videos"),
-    "further videos outside": ({"also": np.array([[0, 9]])}, "lie outside of 7 queries and 5 videos"),
-    "further videos that are none": ({"also": np.zeros((2, 3), int)}, "no places of videos"),
+    "targets that are no places": ({"target": np.zeros(7)}, "not indices of videos"),
+    "further videos outside": ({"also": np.array([[0, 9]])}, "are outside of 7 queries and 5 videos"),
+    "further videos that are none": ({"also": np.zeros((2, 3), int)}, "not indices of videos"),
     "facts of another length": ({"lengths": np.zeros(4)}, "lengths of shape"),
     "kinds of another length": ({"kinds": ["v"]}, "kinds of shape"),
     "no scores": ({"scores": None}, "scores"),
@@ -138,23 +138,23 @@ BROKEN: dict[str, tuple[dict[str, object], str]] = {
 def test_a_broken_run_is_refused(tmp_path: Path, changes: dict[str, object], expected: str) -> None:
     path = rewritten(tmp_path / "run.npz", **changes)
     with pytest.raises(DataError, match=expected) as raised:
-        load_run(path)
+        load_scores(path)
     assert str(path) in str(raised.value)
 
 
 def test_files_that_are_no_runs(tmp_path: Path) -> None:
     path = tmp_path / "run.npz"
-    with pytest.raises(DataError, match="no run at"):
-        load_run(path)
-    save_run(some_run(), path)
+    with pytest.raises(DataError, match="no scores at"):
+        load_scores(path)
+    save_scores(some_run(), path)
     whole = path.read_bytes()
     for size in (0, 3, 400, len(whole) // 2, len(whole) - 4):
         path.write_bytes(whole[:size])
-        with pytest.raises(DataError, match=r"cannot be read|is no whole run"):
-            load_run(path)
+        with pytest.raises(DataError, match=r"cannot be read|has no complete scores"):
+            load_scores(path)
     np.savez(path, scores=np.zeros((2, 2)))
-    with pytest.raises(DataError, match="is no run, it holds scores"):
-        load_run(path)
+    with pytest.raises(DataError, match="has no saved scores, it holds scores"):
+        load_scores(path)
 
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
 
     np.savez(tmp_path / "run.npz", about=np.array([Trap()], object), scores=np.zeros((1, 1)))
     np.save(tmp_path / "scores.npy", np.array([Trap()], object))
-    for read in (lambda: load_run(tmp_path / "run.npz"), lambda: load_run(tmp_path / "scores.npy")):
+    for read in (lambda: load_scores(tmp_path / "run.npz"), lambda: load_scores(tmp_path / "scores.npy")):
         with pytest.raises(DataError, match="cannot be read") as raised:
             read()
         assert "allow_pickle" not in str(raised.value)
@@ -174,16 +174,16 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"q Q0 v 1 0.5 s\n", b"PK no", b"\x80\x04K\x01.", b""])
 def test_a_file_without_arrays_is_never_said_to_be_a_pickle(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "run").write_bytes(data)
-    with pytest.raises(DataError, match=r"neither .npz nor .npy; .* prvr evaluate .*run --truth FILE --save RUN.npz") as raised:
-        load_run(tmp_path / "run")
+    with pytest.raises(DataError, match=r"neither .npz nor .npy; .* prvr score .*run --truth FILE --save SCORES.npz") as raised:
+        load_scores(tmp_path / "run")
     assert "allow_pickle" not in str(raised.value)
 
 
 def test_an_archive_of_something_else(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "run.npz", "w") as archive:
         archive.writestr("about", b"text")
-    with pytest.raises(DataError, match=r"cannot be read \('about' in it is no array\)"):
-        load_run(tmp_path / "run.npz")
+    with pytest.raises(DataError, match=r"cannot be read \('about' in it is not an array\)"):
+        load_scores(tmp_path / "run.npz")
 
 
 def test_a_header_that_claims_the_moon(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_header_that_claims_the_moon(tmp_path: Path) -> None:
     np.lib.format.write_array_header_1_0(data, {"descr": "<f4", "fortran_order": False, "shape": (10**9, 10**9)})
     (tmp_path / "scores.npy").write_bytes(data.getvalue() + b"0000")
     with pytest.raises(DataError, match="cannot be read"):
-        load_run(tmp_path / "scores.npy")
+        load_scores(tmp_path / "scores.npy")
 
 
 # TREC and plain matrices
@@ -265,11 +265,11 @@ def test_a_matrix_with_ids(tmp_path: Path) -> None:
     [
         ("q1 Q0 a 1 0.5 s\nq3 Q0 a 1 0.5 s", r"line 2: the truth has no query 'q3'; known: q1, q2"),
         ("q1 Q0 a 1 0.5 s\n\nq1 Q0 moon 2 0.5 s", r"line 3: there is no video 'moon' in the gallery"),
-        ("q1 Q0 a 1 0.5 s\nq1 Q0 b 2 0.4 s\nq1 Q0 a 3 0.3 s", "line 3: query and video stand in an earlier line"),
+        ("q1 Q0 a 1 0.5 s\nq1 Q0 b 2 0.4 s\nq1 Q0 a 3 0.3 s", "line 3: duplicate pair of query and video"),
         ("q1 Q0 a 1 nan s", "line 1: the score of video 'a' for query 'q1' is not a number"),
-        ("q1 Q0 a 1 s", "line 1: 'q1 Q0 a 1 s' is no answer"),
-        ("q1 Q0 a 1 high s", "is no answer"),
-        ("", "holds no answers"),
+        ("q1 Q0 a 1 s", "line 1: expected .*, got 'q1 Q0 a 1 s'"),
+        ("q1 Q0 a 1 high s", "expected QUERY Q0 VIDEO RANK SCORE SYSTEM, got"),
+        ("", "holds no ranking"),
     ],
 )
 def test_trec_lines_that_are_wrong(tmp_path: Path, lines: str, expected: str) -> None:
@@ -313,19 +313,19 @@ def test_truth_in_its_four_forms(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "holds no lines"),
-        ("q 0 a 1\nq 0 a 1\n", "line 2: query 'q' and video 'a' stand twice"),
-        ("q 0 a 1\nq a\n", "line 2: 'q a' is no line of qrels"),
-        ("a#0 one\na#0 two\n", "line 2: the id 'a#0' is taken"),
-        ("hello world\n", "line 1: 'hello world' says no truth"),
+        ("", "is empty"),
+        ("q 0 a 1\nq 0 a 1\n", "line 2: duplicate pair of query 'q' and video 'a'"),
+        ("q 0 a 1\nq a\n", "line 2: expected QUERY 0 VIDEO RELEVANCE, got 'q a'"),
+        ("a#0 one\na#0 two\n", "line 2: the id 'a#0' is used"),
+        ("hello world\n", "line 1: expected .*, got 'hello world'"),
         ('{"video": 3}\n', "line 1: 'video' is 3"),
         ('{"video": "a", "text": "b"}\n{]\n', "line 2: this is not JSON"),
-        ('{"qid": 3, "vid": "a"}\n', "line 1 has 'qid', 'vid'; a truth takes qrels, .* vid_name and desc"),
-        ('{"video": "a", "text": "b", "start": 3}\n', "line 1: the moment is None; it takes a number"),
-        ('{"video": "a", "text": "b", "duration": 0}\n', "line 1: 'duration' is 0; a video lasts more"),
-        ('{"vid_name": "a", "desc_id": true, "desc": "b"}\n', "line 1: 'desc_id' is True; it takes text"),
-        ('{"vid_name": "a", "desc_id": 1, "desc": ""}\n', "line 1: 'desc' is ''; it takes text"),
-        ('{"query_id": "a", "gt_video_ids": "b"}\n', "is no list"),
+        ('{"qid": 3, "vid": "a"}\n', "line 1 has 'qid', 'vid'; expected qrels, .* vid_name and desc"),
+        ('{"video": "a", "text": "b", "start": 3}\n', "line 1: the moment is None, expected a number"),
+        ('{"video": "a", "text": "b", "duration": 0}\n', "line 1: 'duration' is 0, expected more"),
+        ('{"vid_name": "a", "desc_id": true, "desc": "b"}\n', "line 1: 'desc_id' is True, expected text"),
+        ('{"vid_name": "a", "desc_id": 1, "desc": ""}\n', "line 1: 'desc' is '', expected text"),
+        ('{"query_id": "a", "gt_video_ids": "b"}\n', "expected a list"),
     ],
 )
 def test_truth_that_is_wrong(tmp_path: Path, text: str, expected: str) -> None:
@@ -389,7 +389,7 @@ def test_a_run_of_another_program_knows_what_its_truth_tells(tmp_path: Path) -> 
     facts = read_trec(tmp_path / "run", truth).facts
     assert (facts.texts, facts.kinds) == (("one", "two"), ("v", None))
     np.testing.assert_equal([facts.lengths, facts.ratios], [[40, np.nan], [0.2, np.nan]])
-    assert read_trec(tmp_path / "run", {"q1": Truth(("a",)), "q2": Truth(("b",))}).facts == Facts()
+    assert read_trec(tmp_path / "run", {"q1": Truth(("a",)), "q2": Truth(("b",))}).facts == QueryFacts()
 
 
 def test_a_truth_fills_in_what_a_run_does_not_know() -> None:
@@ -407,7 +407,7 @@ def test_a_truth_fills_in_what_a_run_does_not_know() -> None:
 # Labels
 
 
-def labelled_run(tmp_path: Path) -> Run:
+def labelled_run(tmp_path: Path) -> SavedScores:
     """Queries a#0, b#0 and c#0 of one video each, of which the last has a further one; labels for the first two."""
     texts = ("A man runs.", "a dog", "rain")
     labels = [
@@ -415,7 +415,9 @@ def labelled_run(tmp_path: Path) -> Run:
         {"query_id": "b#enc#0", "caption": "A dog", "gt_video_ids": ["b"]},
     ]
     (tmp_path / "x.gt.jsonl").write_text("".join(json.dumps(label) + "\n" for label in labels))
-    return Run(np.zeros((3, 3)), ("a#0", "b#0", "c#0"), ("a", "b", "c"), np.arange(3), np.array([[2, 0]]), Facts(texts))
+    return SavedScores(
+        np.zeros((3, 3)), ("a#0", "b#0", "c#0"), ("a", "b", "c"), np.arange(3), np.array([[2, 0]]), QueryFacts(texts)
+    )
 
 
 def test_labels_for_a_run(tmp_path: Path) -> None:
@@ -430,11 +432,11 @@ def test_labels_for_a_run(tmp_path: Path) -> None:
         archive.writestr("tvr/x.gt.jsonl", b"")
     with pytest.raises(DataError, match=r"has 2 files \*/\*.gt.jsonl; it has toy/x.gt.jsonl, tvr/x.gt.jsonl: unpack"):
         with_labels(run, tmp_path / "one.zip")
-    with pytest.raises(DataError, match="which this run does not know; give a --truth"):
-        with_labels(replace(run, facts=Facts()), tmp_path / "x.gt.jsonl")
-    with pytest.raises(DataError, match=r"no label of .* is about a query of this run"):
-        with_labels(replace(run, facts=Facts(("x", "y", "z"))), tmp_path / "x.gt.jsonl")
-    with pytest.raises(DataError, match=r"is an archive, which says no truth; .* --also"):
+    with pytest.raises(DataError, match="which are unknown here; add a --truth"):
+        with_labels(replace(run, facts=QueryFacts()), tmp_path / "x.gt.jsonl")
+    with pytest.raises(DataError, match=r"no label of .* is about a query of these scores"):
+        with_labels(replace(run, facts=QueryFacts(("x", "y", "z"))), tmp_path / "x.gt.jsonl")
+    with pytest.raises(DataError, match=r"is an archive, not a truth; .* --also"):
         read_truth(tmp_path / "one.zip")
 
 
@@ -450,10 +452,10 @@ def test_the_labels_of_tvr_for_a_run(shared: Path, tmp_path: Path) -> None:
     videos = tuple(dict.fromkeys(of.videos[0] for of in truth.values()))
     mine = [line for line in labels if json.loads(line)["query_id"].partition("#")[0] in videos]
     (tmp_path / "tvr.gt.jsonl").write_bytes(b"".join(mine))
-    target, _ = located(tuple(truth), videos, truth)
+    target, _ = locate_correct(tuple(truth), videos, truth)
     facts = facts_of(tuple(truth), truth)
     assert len(truth) == 1_000
     assert facts.kinds is not None
-    run = Run(np.zeros((1_000, len(videos)), np.float32), tuple(truth), videos, target, facts=facts)
+    run = SavedScores(np.zeros((1_000, len(videos)), np.float32), tuple(truth), videos, target, facts=facts)
     _, count = with_labels(run, tmp_path / "tvr.gt.jsonl")
     assert count == facts.kinds.count("v")

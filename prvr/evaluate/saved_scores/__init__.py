@@ -1,7 +1,7 @@
-"""A run: what a system answered to the queries of a split, kept so that figures can be counted again and compared.
+"""The scores of a system for the queries of a split, saved so that figures can be counted again and compared.
 
 A file is an `.npz` of plain arrays: scores (Q, V), target (Q,), also (P, 2), lengths, ratios, overlaps and any_overlaps (Q,)
-where they are known, and `about`, the bytes of a JSON object with the ids, the texts and where the run comes from.
+where they are known, and `about`, the bytes of a JSON object with the ids, the texts and the origin of the scores.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ from prvr.methods.calibration import Calibration, from_dict
 FORMAT = 1
 UNSAID = "not said"
 NUMBERS = ("lengths", "ratios", "overlaps", "any_overlaps")
-# What numpy and zipfile raise on files that are cut off, forged or something else.
+# What numpy and zipfile raise for files that are truncated, forged or of another kind.
 BROKEN = (ValueError, TypeError, KeyError, EOFError, OSError, MemoryError, RecursionError, zipfile.BadZipFile, zlib.error)
-# How an .npy begins, an .npz, and an .npz of no arrays; numpy takes whatever else there is for a pickle.
+# The first bytes of an .npy, of an .npz, and of an .npz without arrays; numpy takes every other file for a pickle.
 MAGIC = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What is known of the queries beside the scores; NaN or None where one query's is not.
+class QueryFacts:
+    """QueryFacts about the queries beside their scores; NaN or None where unknown.
 
-    texts: what is asked. kinds: the type of query. lengths: of the query's own video, in seconds.
-    ratios: moment-to-video ratio, (end - start) / length. overlaps: IoU of the span that was found in the query's own
-    video with the annotated moment that it overlaps best; any_overlaps: the same of that span of several which fits best.
+    texts: of the queries. kinds: the type of each query. lengths: of its own video, in seconds.
+    ratios: moment-to-video ratio, (end - start) / length.
+    overlaps: IoU of the best span found in the query's own video with the annotated moment that it overlaps best.
+    any_overlaps: the same for the span that fits best, of all spans found there.
     """
 
     texts: tuple[str, ...] | None = None
@@ -50,15 +51,15 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Run:
-    """Scores of every query for every video of the gallery; -inf where a video was not ranked.
+class SavedScores:
+    """The scores of every query for every video of the gallery; -inf for a video that was not ranked.
 
     target: the column of each query's own video. also: query and column of each further correct video.
-    system: who answered. protocol: how the system's best epoch was chosen, among other things.
-    calibration: what makes probabilities of its scores, fitted on another split.
+    system: its name. protocol: how its best epoch was chosen, see docs/evaluation.md.
+    calibration: turns its scores into probabilities; fitted on another split.
 
     Raises:
-        DataError: the parts do not fit together, a score is not a number, or an id stands twice.
+        DataError: the parts do not fit together, a score is not a number, or an id is not unique.
     """
 
     scores: Float[np.ndarray, "Q V"]
@@ -66,7 +67,7 @@ class Run:
     videos: tuple[str, ...]
     target: Int[np.ndarray, "Q"]
     also: Int[np.ndarray, "P 2"] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
-    facts: Facts = field(default_factory=Facts)
+    facts: QueryFacts = field(default_factory=QueryFacts)
     system: str = ""
     split: str = ""
     protocol: str = UNSAID
@@ -93,36 +94,38 @@ class Run:
         return correct
 
 
-def save_run(run: Run, path: Path) -> None:
-    """Writes a run, whole or not at all."""
+def save_scores(saved: SavedScores, path: str | Path) -> None:
+    """Writes scores to an `.npz` file, completely or not at all."""
     about = {
         "format": FORMAT,
-        **{name: getattr(run, name) for name in ("queries", "videos", "system", "split", "protocol", "seed")},
-        **{name: getattr(run.facts, name) for name in ("texts", "kinds")},
-        "calibration": None if run.calibration is None else run.calibration.as_dict(),
+        **{name: getattr(saved, name) for name in ("queries", "videos", "system", "split", "protocol", "seed")},
+        **{name: getattr(saved.facts, name) for name in ("texts", "kinds")},
+        "calibration": None if saved.calibration is None else saved.calibration.as_dict(),
     }
-    # A file name that is not UTF-8 holds half surrogate pairs, which JSON escapes.
+    # A file name that is not UTF-8 has lone surrogates, which JSON escapes.
     arrays = {
-        "scores": run.scores,
-        "target": run.target,
-        "also": run.also,
+        "scores": saved.scores,
+        "target": saved.target,
+        "also": saved.also,
         "about": np.frombuffer(json.dumps(about).encode(), np.uint8),
     }
-    known = {name: getattr(run.facts, name) for name in NUMBERS if getattr(run.facts, name) is not None}
+    known = {name: getattr(saved.facts, name) for name in NUMBERS if getattr(saved.facts, name) is not None}
     data = io.BytesIO()
     np.savez(data, allow_pickle=False, **arrays, **known)
-    write_whole(path, data.getvalue())
+    write_whole(Path(path), data.getvalue())
 
 
-def load_run(path: str | Path) -> Run:
-    """Reads a run; nothing in it is unpickled.
+def load_scores(path: str | Path) -> SavedScores:
+    """Reads scores from an `.npz` file; nothing in it is unpickled.
 
     Raises:
-        DataError: there is none, or it is broken.
+        DataError: there is no such file, or it is broken.
     """
     arrays = read_arrays(Path(path))
     if "about" not in arrays:
-        raise DataError(f"{path} is no run, it holds {', '.join(sorted(arrays))}; make one: prvr evaluate ... --save RUN.npz")
+        raise DataError(
+            f"{path} has no saved scores, it holds {', '.join(sorted(arrays))}; save some: prvr evaluate ... --save SCORES.npz"
+        )
     try:
         about = json.loads(arrays["about"].tobytes())
         if about["format"] != FORMAT:
@@ -132,15 +135,15 @@ def load_run(path: str | Path) -> Run:
             if name in arrays and arrays[name].shape != scores.shape[:1]:
                 raise DataError(f"there are {len(scores)} queries, and {name} of shape {arrays[name].shape}")
         numbers = {name: arrays[name].astype(np.float64) for name in NUMBERS if name in arrays}
-        facts = Facts(_texts(about, "texts"), _texts(about, "kinds"), **numbers)
+        facts = QueryFacts(_texts(about, "texts"), _texts(about, "kinds"), **numbers)
         queries, videos = (tuple(_text(id) for id in about[name]) for name in ("queries", "videos"))
         system, split, protocol = (_text(about[name]) for name in ("system", "split", "protocol"))
-        return Run(
+        return SavedScores(
             scores=scores,
             queries=queries,
             videos=videos,
-            target=_whole(arrays["target"], axes=1),
-            also=_whole(arrays["also"], axes=2),
+            target=_indices(arrays["target"], axes=1),
+            also=_indices(arrays["also"], axes=2),
             facts=facts,
             system=system,
             split=split,
@@ -149,36 +152,36 @@ def load_run(path: str | Path) -> Run:
             calibration=None if about.get("calibration") is None else from_dict(about["calibration"]),
         )
     except DataError as problem:
-        raise DataError(f"{path}: {problem}; save the run again") from None
+        raise DataError(f"{path}: {problem}; save the scores again") from None
     except BROKEN as problem:
-        raise DataError(f"{path} is no whole run ({type(problem).__name__}: {problem}); save it again") from None
+        raise DataError(f"{path} has no complete scores ({type(problem).__name__}: {problem}); save them again") from None
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz` by name, or the one of an `.npy` under `scores`; never unpickled.
+    """The arrays of an `.npz` by name, or the array of an `.npy` under `scores`; never unpickled.
 
     Raises:
         DataError: there is no such file, or it is broken.
     """
     if not path.is_file():
-        raise no_run(path)
+        raise missing_scores(path)
     if not holds_arrays(path):
         raise DataError(
-            f"{path} cannot be read: it is neither .npz nor .npy; a run file of TREC becomes a run by "
-            f"prvr evaluate {path} --truth FILE --save RUN.npz"
+            f"{path} cannot be read: it is neither .npz nor .npy; convert a ranking in TREC's format with "
+            f"prvr score {path} --truth FILE --save SCORES.npz"
         )
     try:
-        # numpy leaves a broken file open if it opens it itself.
+        # numpy leaves a broken file open if numpy opens it.
         with open(path, "rb") as file:
             found = np.load(file, allow_pickle=False)
             arrays = {"scores": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
     except BROKEN as problem:
-        # What numpy says of objects ends in how to run whatever is in them.
+        # numpy's message about object arrays ends with how to unpickle them.
         reason = "it holds more than plain arrays" if "pickle" in str(problem) else f"{type(problem).__name__}: {problem}"
         raise DataError(f"{path} cannot be read ({reason}); write it again, as plain arrays") from None
     other = next((name for name, array in arrays.items() if not isinstance(array, np.ndarray)), None)
     if other is not None:
-        raise DataError(f"{path} cannot be read ({other!r} in it is no array); write it again, as plain arrays")
+        raise DataError(f"{path} cannot be read ({other!r} in it is not an array); write it again, as plain arrays")
     return arrays
 
 
@@ -188,54 +191,54 @@ def holds_arrays(path: Path) -> bool:
         return file.read(6).startswith(MAGIC)
 
 
-def no_run(path: Path) -> DataError:
-    """What is said where no run is."""
-    return DataError(f"no run at {path}; make one: prvr evaluate VIDEOS FEATURES --model RUN --save {path.with_suffix('.npz')}")
+def missing_scores(path: Path) -> DataError:
+    """The error for a file of scores that does not exist."""
+    save = f"prvr evaluate VIDEOS FEATURES --model RUN --save {path.with_suffix('.npz')}"
+    return DataError(f"no scores at {path}; save some: {save}")
 
 
 def as_scores(array: np.ndarray) -> np.ndarray:
-    """An array as scores (Q, V).
+    """The array as scores (Q, V), of float32 or wider.
 
     Raises:
-        DataError: it has other axes, or holds no floating-point numbers.
+        DataError: it has other axes, or its numbers are not floating-point.
     """
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
-        raise DataError(
-            f"the scores are {array.dtype} of shape {array.shape}; they take floating-point numbers (queries, videos)"
-        )
+        raise DataError(f"the scores are {array.dtype} of shape {array.shape}; expected floating-point numbers (queries, videos)")
     return array.astype(np.promote_types(array.dtype, np.float32), copy=False)
 
 
-def _check_ids(run: Run) -> None:
-    for name, ids, length in (("queries", run.queries, run.scores.shape[0]), ("videos", run.videos, run.scores.shape[1])):
+def _check_ids(saved: SavedScores) -> None:
+    queries, videos = saved.scores.shape
+    for name, ids, length in (("queries", saved.queries, queries), ("videos", saved.videos, videos)):
         if len(ids) != length:
             raise DataError(f"there are {len(ids)} ids of {name}, and scores for {length}")
         if not ids:
             raise DataError(f"there are no {name}")
         twice = next((id for id, count in Counter(ids).items() if count > 1), None)
         if twice is not None:
-            raise DataError(f"the id {twice!r} stands twice among the {name}")
-    if np.isnan(run.scores.min()):
-        row, column = np.argwhere(np.isnan(run.scores))[0]
-        raise DataError(f"the score of query {run.queries[row]!r} for video {run.videos[column]!r} is not a number")
+            raise DataError(f"the id {twice!r} occurs twice among the {name}")
+    if np.isnan(saved.scores.min()):
+        row, column = np.argwhere(np.isnan(saved.scores))[0]
+        raise DataError(f"the score of query {saved.queries[row]!r} for video {saved.videos[column]!r} is not a number")
 
 
-def _check_truth(run: Run) -> None:
-    queries, videos = run.scores.shape
-    if run.target.shape != (queries,):
-        raise DataError(f"there are {queries} queries, and targets of shape {run.target.shape}")
-    outside = np.flatnonzero((run.target < 0) | (run.target >= videos))
+def _check_truth(saved: SavedScores) -> None:
+    queries, videos = saved.scores.shape
+    if saved.target.shape != (queries,):
+        raise DataError(f"there are {queries} queries, and targets of shape {saved.target.shape}")
+    outside = np.flatnonzero((saved.target < 0) | (saved.target >= videos))
     if len(outside):
-        raise DataError(f"query {run.queries[outside[0]]!r} has no correct video in the gallery")
-    if len(run.also) and ((run.also < 0) | (run.also >= np.array([queries, videos]))).any():
-        raise DataError(f"further correct videos lie outside of {queries} queries and {videos} videos")
+        raise DataError(f"query {saved.queries[outside[0]]!r} has no correct video in the gallery")
+    if len(saved.also) and ((saved.also < 0) | (saved.also >= np.array([queries, videos]))).any():
+        raise DataError(f"further correct videos are outside of {queries} queries and {videos} videos")
 
 
-def _check_facts(run: Run) -> None:
-    for fact in fields(run.facts):
-        values = getattr(run.facts, fact.name)
-        if values is not None and np.shape(values) != (len(run.queries),):
-            raise DataError(f"there are {len(run.queries)} queries, and {fact.name} of shape {np.shape(values)}")
+def _check_facts(saved: SavedScores) -> None:
+    for fact in fields(saved.facts):
+        values = getattr(saved.facts, fact.name)
+        if values is not None and np.shape(values) != (len(saved.queries),):
+            raise DataError(f"there are {len(saved.queries)} queries, and {fact.name} of shape {np.shape(values)}")
 
 
 def _texts(about: dict[str, Any], name: str) -> tuple[Any, ...] | None:
@@ -245,11 +248,11 @@ def _texts(about: dict[str, Any], name: str) -> tuple[Any, ...] | None:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r:.40} is no text")
+        raise ValueError(f"{value!r:.40} is not text")
     return value
 
 
-def _whole(array: np.ndarray, *, axes: int) -> np.ndarray:
+def _indices(array: np.ndarray, *, axes: int) -> np.ndarray:
     if array.ndim != axes or not np.issubdtype(array.dtype, np.integer) or (axes == 2 and array.shape[1] != 2):
-        raise ValueError(f"{array.dtype} of shape {array.shape} are no places of videos")
+        raise ValueError(f"{array.dtype} of shape {array.shape} are not indices of videos")
     return array.astype(np.int64)
