@@ -109,7 +109,7 @@ def score(
     from prvr.evaluate.saved_scores.foreign import write_qrels, write_trec
     from prvr.evaluate.saved_scores.forms import NEEDLESS, form_of, open_scores
     from prvr.evaluate.saved_scores.truth import with_labels
-    from prvr.report.risks import draw_risks
+    from prvr.report.probabilities import draw_risks
 
     for name, file in (("queries", queries), ("gallery", gallery)):
         if file is not None and name in NEEDLESS[form_of(scores)]:

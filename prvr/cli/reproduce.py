@@ -29,9 +29,9 @@ def reproduce(
     as_json: Json = False,
 ) -> None:
     """Run a table of the papers on a feature package, or on a toy world: train, test and compare its rows."""
+    from prvr.papers.plan import Plan
     from prvr.papers.reproduce import TableData, list_tables
     from prvr.papers.reproduce import reproduce as reproduce_table
-    from prvr.papers.run import Plan
 
     if not table:
         tables = list_tables()

@@ -1,1 +1,1 @@
-"""The embedded default: a small drawn world of real video files, and a tiny CLIP that has seen stills of it."""
+"""The demo: a small drawn world as real video files, and a tiny CLIP trained on stills of it."""

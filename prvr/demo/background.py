@@ -1,4 +1,4 @@
-"""What is before, behind and over the events of a video and has nothing to do with them."""
+"""The background of a video: scenery, drifting objects and the faults of the camera, unrelated to the video's events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GRAINS = 4
 
 @dataclass(frozen=True)
 class Drifter:
-    """An object nobody speaks about, on its way round the picture; lengths in pixels, rates in radians a second."""
+    """An object that no caption mentions and that moves round the picture; lengths in pixels, rates in radians per second."""
 
     picture: Image.Image
     middle: tuple[float, float]
@@ -25,20 +25,20 @@ class Drifter:
     rates: tuple[float, float]
 
     def paste(self, picture: Image.Image, time: float) -> None:
-        """Puts it where it is at a time in seconds."""
+        """Pastes the object at its position at a time in seconds."""
         x = self.middle[0] + self.reach[0] * math.sin(self.rates[0] * time)
         y = self.middle[1] + self.reach[1] * math.cos(self.rates[1] * time)
         picture.paste(self.picture, (round(x), round(y)), self.picture)
 
 
 class Background:
-    """A video's scenery, the objects that drift through it, and its camera's faults; all drawn from `chance`."""
+    """A video's scenery, the objects that drift through it, and its camera's faults, all random from `chance`."""
 
     def __init__(self, width: int, height: int, *, chance: random.Random) -> None:
         self.width, self.height = width, height
         self._scenery = _scenery(round(1.5 * width), round(1.25 * height), chance)
         self._drifters = [_drifter(width, height, chance) for _ in range(chance.randint(2, 4))]
-        self._before = [_drifter(width, height, chance) for _ in range(chance.randint(0, 1))]
+        self._front = [_drifter(width, height, chance) for _ in range(chance.randint(0, 1))]
         self._pan = chance.uniform(0.1, 0.4), chance.uniform(0, math.tau)
         self._shake = chance.uniform(0, 3)
         self._sway = chance.uniform(0, 20)
@@ -53,7 +53,7 @@ class Background:
         self._grains = [Image.fromarray(noise.integers(0, strength, (height, width, 3), np.uint8)) for _ in range(GRAINS)]
 
     def behind(self, time: float) -> Image.Image:
-        """The scenery at a time in seconds, as the panning camera sees it."""
+        """The scenery at a time in seconds, with the panning of the camera."""
         rate, start = self._pan
         spare = self._scenery.width - self.width, self._scenery.height - self.height
         left = round(spare[0] * (0.5 + 0.5 * math.sin(rate * time + start)))
@@ -64,16 +64,16 @@ class Background:
         return picture
 
     def shift(self, time: float) -> tuple[int, int]:
-        """How far the shaking camera moves what is in front, in pixels."""
+        """The shift of the foreground by the shaking camera, in pixels."""
         return round(self._shake * math.sin(5.3 * time)), round(self._shake * math.cos(4.1 * time))
 
     def tilt(self, time: float) -> float:
-        """How far the things in front sway, in degrees."""
+        """The rotation of the things in the foreground, in degrees."""
         return self._sway * math.sin(3.1 * time)
 
     def over(self, picture: Image.Image, time: float, number: int) -> Image.Image:
-        """The picture with what lies before it: a drifting object, flicker, a cast of colour and grain."""
-        for drifter in self._before:
+        """The picture with a drifting object in front, flicker, a colour cast and grain."""
+        for drifter in self._front:
             drifter.paste(picture, time)
         depth, rate = self._flicker
         level = round((LEVELS - 1) * (0.5 + 0.5 * depth * math.sin(rate * time)))

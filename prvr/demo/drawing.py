@@ -1,4 +1,4 @@
-"""The things of the demo's world, drawn: one small picture with transparency per thing and colour."""
+"""Drawings of the things of the demo's world: one small picture with transparency for each thing and colour."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FINE = 4
 
 
 class Pen:
-    """Draws on a square of 100 by 100, y downwards, on a canvas FINE times as fine; every figure has an outline."""
+    """Draws on a square of 100 by 100, y downwards, with FINE pixels per unit; every figure has an outline."""
 
     def __init__(self, colour: Colour) -> None:
         self.colour = colour
@@ -36,24 +36,24 @@ class Pen:
         self._draw = ImageDraw.Draw(self.canvas)
 
     def disc(self, x: Length, y: Length, radius: Length, *, fill: Colour | None = None) -> None:
-        """A disc about (x, y)."""
+        """Draws a disc with its centre at (x, y)."""
         box = [FINE * v for v in (x - radius, y - radius, x + radius, y + radius)]
         self._draw.ellipse(box, fill=fill or self.colour, outline=self.ink, width=2 * FINE)
 
     def box(self, left: Length, top: Length, right: Length, bottom: Length, *, fill: Colour | None = None) -> None:
-        """An upright rectangle."""
+        """Draws an upright rectangle."""
         self._draw.rectangle(
             [FINE * v for v in (left, top, right, bottom)], fill=fill or self.colour, outline=self.ink, width=2 * FINE
         )
 
     def polygon(self, points: Sequence[Point], *, fill: Colour | None = None) -> None:
-        """A closed figure through the points."""
+        """Draws a closed figure through the points."""
         fine = [(FINE * x, FINE * y) for x, y in points]
         self._draw.polygon(fine, fill=fill or self.colour)
         self._draw.line([*fine, fine[0], fine[1]], fill=self.ink, width=2 * FINE, joint="curve")
 
     def line(self, *points: Point, width: Length = 4) -> None:
-        """A line in ink."""
+        """Draws a line in ink."""
         self._draw.line([(FINE * x, FINE * y) for x, y in points], fill=self.ink, width=round(width * FINE), joint="curve")
 
 
@@ -163,8 +163,8 @@ THINGS: dict[str, Callable[[Pen], None]] = {
 }
 
 
-def drawn(thing: str, colour: str) -> Image.Image:
-    """A thing on a transparent square, FINE times 100 pixels wide."""
+def draw_thing(thing: str, colour: str) -> Image.Image:
+    """Draws a thing on a transparent square, FINE times 100 pixels wide."""
     pen = Pen(PALETTE[colour])
     THINGS[thing](pen)
     return pen.canvas

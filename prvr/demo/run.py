@@ -1,9 +1,9 @@
 """The demo: the main job from rendered videos to a report, through the functions that any user calls.
 
 OUT/videos     untrimmed videos and captions.jsonl     OUT/unseen       the test videos alone, to be indexed
-OUT/teacher    a tiny CLIP trained on stills           OUT/gallery      the index that is asked
-OUT/features   what the teacher sees and reads         OUT/report.html  tables, curves, answers
-OUT/runs       a folder per student
+OUT/teacher    a tiny CLIP trained on stills           OUT/gallery      the index that is searched
+OUT/features   features of frames and captions         OUT/report.html  tables, curves, hits
+OUT/runs       a folder for each student
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ VIDEOS = {"train": 120, "dev": 24, "test": 48}
 RATE = 2.0
 SEED = 0
 STUDENTS = ("no-distillation", "dl-dkd++")
-QUESTIONS = 3
+QUERIES = 3
 HITS = 5
 
 Progress = Callable[[str, int, int], None]
@@ -44,20 +44,20 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo came to: figures on the test split by model, and the answers to its sentences."""
+    """The results of the demo: figures on the test split by model, and the hits of its queries."""
 
     report: Path
     figures: dict[str, Evaluation]
     answers: list[Answer]
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as plain values."""
+        """The results as plain values."""
         figures = {name: {**e.retrieval.as_dict(), "moments": e.moments} for name, e in self.figures.items()}
         answers = [{"query": a.caption.text, "hits": [hit.as_dict() for hit in a.hits[:HITS]]} for a in self.answers]
         return {"report": str(self.report), "test": figures, "answers": answers}
 
     def lines(self) -> list[str]:
-        """What a terminal shows."""
+        """The results as lines for a terminal."""
         lines = [f"{name:>18}: {evaluation.retrieval}" for name, evaluation in self.figures.items()]
         for answer in self.answers:
             best = answer.hits[0]
@@ -70,17 +70,17 @@ def run_demo(out: str | Path, *, videos: dict[str, int] | None = None, on_progre
     """Runs the demo, or the part of it that an earlier call did not finish.
 
     Args:
-        videos: how many videos each split has.
+        videos: the number of videos of each split.
     """
-    out, tell = Path(out), on_progress or _silent
+    out, report = Path(out), on_progress or _show_nothing
     world, features = out / "videos", out / "features"
-    render_world(world, **(videos or VIDEOS), seed=SEED, on_progress=lambda done, total: tell("rendering", done, total))
+    render_world(world, **(videos or VIDEOS), seed=SEED, on_progress=lambda done, total: report("rendering", done, total))
     train_teacher(
         out / "teacher",
         seed=SEED,
-        on_progress=lambda done, total, loss, best: tell(f"teacher on stills: loss {loss:.2f}, R@1 {best:.0%}", done, total),
+        on_progress=lambda done, total, loss, best: report(f"teacher on stills: loss {loss:.2f}, R@1 {best:.0%}", done, total),
     )
-    extract_folder(world, features, encoders=[out / "teacher"], words=[out / "teacher"], rate=RATE, on_progress=tell)
+    extract_folder(world, features, encoders=[out / "teacher"], words=[out / "teacher"], rate=RATE, on_progress=report)
 
     test = load(world, "test")
     given = teacher_features(features, "teacher")
@@ -89,19 +89,19 @@ def run_demo(out: str | Path, *, videos: dict[str, int] | None = None, on_progre
     given = student_features(features, frames="teacher", words="teacher", teachers=["teacher"])
     data = Data(load(world, "train"), load(world, "dev"), given)
     for name in STUDENTS:
-        student = train_student(out / "runs" / name, presets.preset(name), data=data, on_progress=tell)
+        student = train_student(out / "runs" / name, presets.preset(name), data=data, on_progress=report)
         figures[name] = evaluate_model(student.model, test, given)
 
-    index_folder(_unseen(test, world, out / "unseen"), out / "gallery", student, on_progress=tell)
+    index_folder(_copy_test_videos(test, world, out / "unseen"), out / "gallery", student, on_progress=report)
     gallery = open_index(out / "gallery")
-    answers = [_answer(gallery, caption) for caption in _questions(test, figures[STUDENTS[-1]])]
+    answers = [_search(gallery, caption) for caption in _choose_queries(test, figures[STUDENTS[-1]])]
     page = write_page(figures, {name: out / "runs" / name for name in STUDENTS}, answers, videos=world)
     write_whole(out / "report.html", page.encode())
     return Demo(out / "report.html", figures, answers)
 
 
-def _unseen(test: Dataset, world: Path, folder: Path) -> Path:
-    """A folder with the test videos and no captions: what a user indexes once a student is trained."""
+def _copy_test_videos(test: Dataset, world: Path, folder: Path) -> Path:
+    """Copies the test videos without captions into a folder, which is then indexed, as a user's own videos are."""
     folder.mkdir(exist_ok=True)
     for video in test.video_ids:
         if not (folder / video).exists():
@@ -109,20 +109,20 @@ def _unseen(test: Dataset, world: Path, folder: Path) -> Path:
     return folder
 
 
-def _questions(test: Dataset, evaluation: Evaluation) -> list[Caption]:
-    """The captions, of different videos, whose best hit leads the second by most, be it right or wrong."""
+def _choose_queries(test: Dataset, evaluation: Evaluation) -> list[Caption]:
+    """The captions, of different videos, whose best hit leads the second by most, whether that hit is right or wrong."""
     best = np.sort(evaluation.scores, axis=1)
     order = np.argsort(best[:, -2] - best[:, -1], kind="stable")
     first: dict[str, Caption] = {}
     for row in order:
         first.setdefault(test.captions[row].video, test.captions[row])
-    return list(first.values())[:QUESTIONS]
+    return list(first.values())[:QUERIES]
 
 
-def _answer(gallery: VideoSearch, caption: Caption) -> Answer:
+def _search(gallery: VideoSearch, caption: Caption) -> Answer:
     hits = gallery.search(caption.text, k=len(gallery.index.ids))
     return Answer(caption, hits, *gallery.relevance(caption.text, hits[0].video))
 
 
-def _silent(note: str, done: int, total: int) -> None:
-    """No progress is shown."""
+def _show_nothing(note: str, done: int, total: int) -> None:
+    """Ignores progress."""

@@ -1,4 +1,4 @@
-"""An event put into a picture: its ground, its thing or things, and what is around them."""
+"""Draws an event into a picture: its ground, its thing or things, and what surrounds them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 from PIL import Image, ImageDraw
 
-from prvr.demo.drawing import FINE, drawn
+from prvr.demo.drawing import FINE, draw_thing
 from prvr.demo.wordings import Event
 
 GROUNDS = {
@@ -24,9 +24,9 @@ PLAIN_SIZE = 0.48
 
 
 class Stage:
-    """Puts events into pictures of one size; keeps what it has drawn.
+    """Draws events into pictures of one size, with a cache of the drawings.
 
-    Lengths are parts of the picture's height. `phase` runs from 0 to 1 over an event and moves it; 0.5 is the middle.
+    Lengths are fractions of the picture's height. `phase` runs from 0 to 1 over an event and moves it; 0.5 is the middle.
     """
 
     def __init__(self, width: int, height: int) -> None:
@@ -41,8 +41,8 @@ class Stage:
         """Draws an event into a picture of this stage's size.
 
         Args:
-            shift: moves all of it, in pixels, as a shaking camera does.
-            tilt: turns its things, in degrees.
+            shift: moves the event, in pixels, as a shaking camera does.
+            tilt: rotates its things, in degrees.
         """
         left, top = shift
         ground_top = round(self.height * (1 - GROUND_HEIGHT)) + top
@@ -63,7 +63,7 @@ class Stage:
             self._veil(picture, "fence", left, top)
 
     def _places(self, manner: str, phase: float) -> list[tuple[float, float, float]]:
-        """Where things are: (x, y, size) in pixels, (x, y) their middle."""
+        """The positions of the things: (x, y, size) in pixels, with (x, y) the centre."""
         size = SIZES.get(manner, PLAIN_SIZE) * self.height
         x = self.width / 2 + (phase - 0.5) * 0.36 * self.height
         y = self.height * (1 - GROUND_HEIGHT * 0.6) - size / 2 - abs(math.sin(phase * 12)) * 0.03 * self.height
@@ -76,7 +76,7 @@ class Stage:
     def _thing(self, event: Event, size: float) -> Image.Image:
         key = event.thing, event.colour, round(size)
         if key not in self._things:
-            self._things[key] = drawn(event.thing, event.colour).resize((key[2], key[2]), Image.Resampling.LANCZOS)
+            self._things[key] = draw_thing(event.thing, event.colour).resize((key[2], key[2]), Image.Resampling.LANCZOS)
         return self._things[key]
 
     def _veil(self, picture: Image.Image, name: str, left: int, top: int) -> None:
@@ -108,7 +108,7 @@ class Stage:
         veil = Image.new("RGBA", ((self.width + 20) * FINE, self.height * FINE * tall))
         return veil, ImageDraw.Draw(veil)
 
-    def _scaled(self, veil: Image.Image) -> Image.Image:
+    def _scale_down(self, veil: Image.Image) -> Image.Image:
         return veil.resize((veil.width // FINE, veil.height // FINE), Image.Resampling.LANCZOS)
 
     def _rain(self) -> Image.Image:
@@ -120,7 +120,7 @@ class Stage:
                 pen.line(
                     [(x, y + again), (x - 3 * unit, y + again + 10 * unit)], fill=(196, 222, 255, 235), width=round(1.2 * unit)
                 )
-        return self._scaled(veil)
+        return self._scale_down(veil)
 
     def _bubbles(self) -> Image.Image:
         veil, pen = self._fine(2)
@@ -131,7 +131,7 @@ class Stage:
             for again in (0, veil.height // 2):
                 box = [x - radius, y + again - radius, x + radius, y + again + radius]
                 pen.ellipse(box, fill=(230, 246, 255, 110), outline=(255, 255, 255, 240), width=round(1.2 * unit))
-        return self._scaled(veil)
+        return self._scale_down(veil)
 
     def _fence(self) -> Image.Image:
         veil, pen = self._fine()
@@ -148,7 +148,7 @@ class Stage:
                 (x + 5 * unit, 100 * unit),
             ]
             pen.polygon(slat, fill=(192, 142, 92, 255), outline=(96, 64, 40, 255))
-        return self._scaled(veil)
+        return self._scale_down(veil)
 
     def _rainbow(self) -> Image.Image:
         veil, pen = self._fine()
@@ -158,4 +158,4 @@ class Stage:
             radius = (60 - 3.2 * k) * unit
             box = [middle - radius, 66 * unit - radius, middle + radius, 66 * unit + radius]
             pen.arc(box, 180, 360, fill=(*colour, 230), width=round(3.4 * unit))
-        return self._scaled(veil)
+        return self._scale_down(veil)

@@ -1,8 +1,8 @@
-"""The demo's teacher: a tiny CLIP trained from nothing on clean stills, saved as any Hugging Face CLIP is.
+"""The demo's teacher: a tiny CLIP trained from random weights on clean stills, saved as any Hugging Face CLIP.
 
-Its stills have a plain background, one upright event and neither camera nor compression; the videos of `prvr.demo.world` have
-all of these against them, so on their frames it is a teacher that knows much and errs often. Its captions are worded in every
-way (`wordings.EVERY`), those of the test videos included: like a real CLIP it knows more words than the student's captions use.
+Its stills have a plain background, one upright event, no camera motion and no compression. The videos of `prvr.demo.world` differ
+in all of these, so on their frames the teacher is informative but often wrong. Its captions use all wordings (`wordings.EVERY`),
+those of the test videos included: like a real CLIP, it knows more words than the student's captions contain.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from prvr.demo.stage import Stage
-from prvr.demo.wordings import EVERY, Event, every_event, said, words
+from prvr.demo.wordings import EVERY, Event, describe, every_event, vocabulary
 from prvr.errors import DataError
 
 SIDE, PATCH, WIDTH, LAYERS, HEADS = 48, 8, 64, 2, 4
@@ -42,7 +42,7 @@ LEARNING_RATE, WARM_UP = 2e-3, 50
 HIGHEST_SCALE = math.log(100)
 REPORTED_EVERY = 25
 
-# Raise it when training changes: a teacher saved before is then trained again.
+# Increase the number when training changes: a teacher that was saved before is then trained again.
 MADE_BY = "prvr demo teacher 1"
 ORIGIN = "demo.json"
 
@@ -50,13 +50,12 @@ Progress = Callable[[int, int, float, float], None]
 
 
 def train_teacher(folder: Path, *, seed: int, steps: int = STEPS, on_progress: Progress | None = None) -> None:
-    """Trains the tiny CLIP of a seed into `folder`; one that is there already stays as it is.
+    """Trains the tiny CLIP of a seed into `folder`, unless it is there already.
 
-    The folder appears when it is whole; a teacher of another seed gives way to it.
+    The folder appears when it is complete, and replaces a teacher of another seed.
 
     Args:
-        on_progress: told now and then the step, the number of steps, the loss, and which part of a batch's captions has its own
-            still as the best one.
+        on_progress: called every few steps with the step, the number of steps, the loss, and R@1 within the batch, from 0 to 1.
 
     Raises:
         DataError: the folder holds something else.
@@ -73,7 +72,7 @@ def train_teacher(folder: Path, *, seed: int, steps: int = STEPS, on_progress: P
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     model.config.save_pretrained(part)
-    # Not model.save_pretrained: it draws a progress bar of its own.
+    # Not model.save_pretrained: it draws its own progress bar.
     save_file(model.state_dict(), part / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save_pretrained(part)
     _image_processor().save_pretrained(part)
@@ -85,14 +84,14 @@ def train_teacher(folder: Path, *, seed: int, steps: int = STEPS, on_progress: P
 def _train(
     model: CLIPModel, tokenizer: PreTrainedTokenizerFast, *, steps: int, chance: random.Random, on_progress: Progress | None
 ) -> None:
-    """The symmetric contrastive loss: in a batch of different events each still tells its caption, and each caption its still."""
+    """Minimises the symmetric contrastive loss: each still predicts its caption among those of a batch, and vice versa."""
     events, stage = every_event(), Stage(SIDE, SIDE)
     optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _warmed_cosine(step, steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _learning_rate_factor(step, steps))
     own = torch.arange(STILLS)
     for step in range(1, steps + 1):
         batch = chance.sample(events, STILLS)
-        captions = tokenizer([said(event, EVERY, chance) for event in batch], padding=True, return_tensors="pt")
+        captions = tokenizer([describe(event, EVERY, chance) for event in batch], padding=True, return_tensors="pt")
         output = model(pixel_values=_pixels([_still(event, stage, chance) for event in batch]), **captions)
         loss = (cross_entropy(output.logits_per_text, own) + cross_entropy(output.logits_per_image, own)) / 2
         optimiser.zero_grad()
@@ -108,7 +107,7 @@ def _train(
     model.eval()
 
 
-def _warmed_cosine(step: int, steps: int) -> float:
+def _learning_rate_factor(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
 
 
@@ -120,7 +119,7 @@ def _still(event: Event, stage: Stage, chance: random.Random) -> np.ndarray:
 
 
 def _pixels(stills: list[np.ndarray]) -> Tensor:
-    """What the saved image processor makes of pictures that have its size already: channels first, from -1 to 1."""
+    """The output of the saved image processor for pictures of its own size: channels first, from -1 to 1."""
     return torch.from_numpy(np.stack(stills)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
@@ -131,8 +130,8 @@ def _image_processor() -> CLIPImageProcessorPil:
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    """A token per word; punctuation is dropped."""
-    numbers = {word: number for number, word in enumerate([PAD, UNKNOWN, FIRST, LAST, *sorted(words(EVERY))])}
+    """A tokenizer with one token for each word; punctuation is dropped."""
+    numbers = {word: number for number, word in enumerate([PAD, UNKNOWN, FIRST, LAST, *sorted(vocabulary(EVERY))])}
     tokenizer = Tokenizer(WordLevel(numbers, unk_token=UNKNOWN))
     tokenizer.normalizer = Lowercase()
     tokenizer.pre_tokenizer = SplitBy([WhitespaceSplit(), Punctuation("removed")])
@@ -171,9 +170,9 @@ def _config(tokenizer: PreTrainedTokenizerFast) -> CLIPConfig:
 
 
 def _origin_of(folder: Path) -> object:
-    """What a teacher's folder says of itself; nothing if there is no folder, or an empty one."""
+    """The origin that a teacher's folder records; None if the folder does not exist or is empty."""
     if not folder.exists() or not any(folder.iterdir()):
         return None
     if not (folder / ORIGIN).is_file():
-        raise DataError(f"{folder} is there and holds no teacher of the demo ({ORIGIN} is missing); use another folder")
+        raise DataError(f"{folder} exists and holds no teacher of the demo ({ORIGIN} is missing); use another folder")
     return json.loads((folder / ORIGIN).read_text())

@@ -1,8 +1,8 @@
-"""How people say what happens in the demo's world: two languages that mean the same and share no word that means anything.
+"""The captions of the demo's world: two languages with the same meanings and no common words except function words.
 
-`COMMON` is what captions of train and dev videos are written in, `HELD_OUT` what those of test videos are. No sentence of one
-holds a word of the other, except for FUNCTION_WORDS. `EVERY` is both together, mixed word by word: the captions of the stills
-that the tiny CLIP is trained on. So the teacher knows what the student's captions never say, as a real CLIP does.
+Captions of train and dev videos are in `COMMON`, captions of test videos in `HELD_OUT`. No sentence of one contains a word of the
+other, except for FUNCTION_WORDS. `EVERY` is both together, mixed word by word: the captions of the stills that the tiny CLIP is
+trained on. So the teacher knows words that the student's captions never contain, as a real CLIP does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FUNCTION_WORDS = frozenset({"a", "an", "the", "in", "of"})
 
 @dataclass(frozen=True)
 class Event:
-    """A thing of a colour, in a manner, at a ground: keys of the tables below."""
+    """A thing of a colour, in a manner, on a ground: keys of the tables below."""
 
     colour: str
     thing: str
@@ -28,9 +28,9 @@ class Event:
 
 @dataclass(frozen=True)
 class Language:
-    """The ways to say each part of an event.
+    """The wordings of each part of an event.
 
-    `subjects` and `circumstances` have a pattern for the manners that they express; `movements` are (singular, plural).
+    `subjects` and `circumstances` have patterns for the manners that they express; `movements` are (singular, plural).
     """
 
     colours: Mapping[str, tuple[str, ...]]
@@ -142,16 +142,16 @@ HELD_OUT = Language(
 )
 
 
-def _both(one: Mapping[str, tuple[str, ...]], other: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+def _merge(one: Mapping[str, tuple[str, ...]], other: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     return {key: one[key] + other[key] for key in one}
 
 
 EVERY = Language(
-    colours=_both(COMMON.colours, HELD_OUT.colours),
-    things=_both(COMMON.things, HELD_OUT.things),
-    grounds=_both(COMMON.grounds, HELD_OUT.grounds),
-    subjects=_both(COMMON.subjects, HELD_OUT.subjects),
-    circumstances=_both(COMMON.circumstances, HELD_OUT.circumstances),
+    colours=_merge(COMMON.colours, HELD_OUT.colours),
+    things=_merge(COMMON.things, HELD_OUT.things),
+    grounds=_merge(COMMON.grounds, HELD_OUT.grounds),
+    subjects=_merge(COMMON.subjects, HELD_OUT.subjects),
+    circumstances=_merge(COMMON.circumstances, HELD_OUT.circumstances),
     movements=COMMON.movements + HELD_OUT.movements,
     templates=COMMON.templates + HELD_OUT.templates,
 )
@@ -160,11 +160,11 @@ MANNERS = (*COMMON.subjects, *COMMON.circumstances)
 
 
 def every_event() -> list[Event]:
-    """All that can happen, in a fixed order."""
+    """All possible events, in a fixed order."""
     return [Event(*parts) for parts in itertools.product(COMMON.colours, COMMON.things, MANNERS, COMMON.grounds)]
 
 
-def said(event: Event, language: Language, chance: random.Random) -> str:
+def describe(event: Event, language: Language, chance: random.Random) -> str:
     """A sentence about an event."""
     thing = chance.choice(language.things[event.thing])
     pattern = chance.choice(language.subjects.get(event.manner, ("a {colour} {thing}",)))
@@ -179,8 +179,8 @@ def said(event: Event, language: Language, chance: random.Random) -> str:
     return re.sub(r"\ba (?=[aeiou])", "an ", " ".join(text.split()))
 
 
-def words(language: Language) -> set[str]:
-    """All words that sentences of a language are made of."""
+def vocabulary(language: Language) -> set[str]:
+    """All words that occur in sentences of a language."""
     things = [form for forms in language.things.values() for form in forms]
     parts = [*things, *map(_plural, things), *(verb for pair in language.movements for verb in pair), *language.templates, "an"]
     for table in (language.colours, language.grounds, language.subjects, language.circumstances):

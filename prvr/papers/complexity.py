@@ -1,7 +1,7 @@
-"""What a model costs: its parameters, the arithmetic of encoding a video and a query, the memory of a training step.
+"""What a model costs: its parameters, the FLOPs of encoding a video and a query, and the memory of a training step.
 
-Backbones, which make the features, are not counted. FLOPs are those of torch's counter: matrix products and attention,
-a multiply-add as two; LayerNorm, softmax and the like are left out (docs/decisions/0009).
+Backbones, which compute the features, are not counted. FLOPs are those of torch's counter: matrix products and attention, with a
+multiply-add as two; LayerNorm, softmax and similar operations are left out (docs/decisions/0009).
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ SIZES, PEAK = "sizes.json", "peak.json"
 
 @dataclass(frozen=True)
 class Complexity:
-    """What a model costs at some length of video and query.
+    """What a model costs at one length of video and query.
 
-    parts: parameters by branch, or by module where a method has no branches; they add up to `parameters`.
-    frames, words: as the model reads them, which may be fewer than were asked for.
+    parts: parameters by branch, or by module if a method has no branches; their sum is `parameters`.
+    frames, words: the lengths that the model reads, which may be shorter than the requested ones.
     """
 
     parameters: int
@@ -56,18 +56,18 @@ class Complexity:
 
     @property
     def flops(self) -> int:
-        """To encode a video and a query."""
+        """FLOPs to encode a video and a query."""
         return self.video_flops + self.query_flops
 
     @property
     def multiply_adds(self) -> int:
-        """The same, a multiply-add as one."""
+        """The same count with a multiply-add as one."""
         return self.flops // 2
 
 
 @dataclass(frozen=True)
 class StepSizes:
-    """A training batch; the defaults are DL-DKD's on TVR."""
+    """The sizes of a training batch; the defaults are DL-DKD's on TVR."""
 
     videos: int = 128
     queries: int = 640
@@ -77,7 +77,7 @@ class StepSizes:
 
 
 def complexity(recipe: Recipe, sources: FeatureSources, *, frames: int = 128, words: int = 30) -> Complexity:
-    """What a recipe's model costs for one video of `frames` frames and one query of `words` words."""
+    """Counts what a recipe's model costs for one video of `frames` frames and one query of `words` words."""
     with torch.random.fork_rng(devices=[]):
         model = checkpoints.build(recipe.method, recipe.settings, sources).model
     assert isinstance(model, nn.Module)
@@ -98,16 +98,17 @@ def complexity(recipe: Recipe, sources: FeatureSources, *, frames: int = 128, wo
 
 
 def training_memory(recipe: Recipe, sources: FeatureSources, *, sizes: StepSizes = StepSizes(), device: str = "cpu") -> int:
-    """The most bytes that a training step holds: weights, gradients, optimiser, batch and all that is computed.
+    """Measures the peak memory of a training step, in bytes: weights, gradients, optimiser, batch and activations.
 
-    Measured in a process of its own: on the CPU its resident memory at the peak less that before the model was there,
-    on a GPU the most that torch allocated.
+    It runs in a separate process. On the CPU it is the peak of resident memory minus resident memory before the model is loaded;
+    on a GPU it is the peak that torch allocated.
 
     Raises:
-        SettingError: the method learns nothing, there is no such device, or the step does not fit into its memory.
+        SettingError: the method learns nothing, the device does not exist, or the step does not fit into its memory.
+        ModelError: memory of the CPU on a system other than Linux.
     """
     if open_method(recipe.method).objective is None:
-        raise SettingError(f"{recipe.method} has nothing to learn; there is no training step to measure")
+        raise SettingError(f"{recipe.method} learns nothing, so it has no training step to measure")
     open_device(device)
     with tempfile.TemporaryDirectory(prefix="prvr-") as folder, torch.random.fork_rng(devices=[]):
         fresh = checkpoints.build(recipe.method, recipe.settings, sources)
@@ -123,7 +124,7 @@ def training_memory(recipe: Recipe, sources: FeatureSources, *, sizes: StepSizes
 
 
 def main() -> None:
-    """The process that `training_memory` starts, with a folder that holds a model and sizes."""
+    """The entry point of the process that `training_memory` starts; its argument is a folder with a model and sizes."""
     folder = Path(sys.argv[1])
     text = json.loads((folder / SIZES).read_text())
     write_json(folder / PEAK, _peak(folder, StepSizes(**text["sizes"]), open_device(text["device"])))
@@ -136,7 +137,7 @@ def _peak(folder: Path, sizes: StepSizes, device: torch.device) -> int:
         _steps(checkpoints.load(folder), sizes, device)
         return torch.cuda.max_memory_allocated(device)
     before = _resident("VmRSS")
-    # Starts the peak anew. A kernel that cannot leaves it at what the imports took, which only tiny models fall below.
+    # Resets the peak. On a kernel that cannot, it stays at the peak of the imports, which only tiny models fall below.
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     _steps(checkpoints.load(folder), sizes, device)
@@ -144,7 +145,7 @@ def _peak(folder: Path, sizes: StepSizes, device: torch.device) -> int:
 
 
 def _first_step(device: torch.device) -> None:
-    """What torch loads when it first computes, 80 MB with an optimiser, is none of the model's."""
+    """Makes torch load what it loads at the first step, 80 MB with an optimiser, which does not belong to the model."""
     layer = nn.Linear(2, 2).to(device)
     optimiser = BertAdam(layer.parameters(), lr=1e-4, total_steps=None)
     layer(torch.ones(2, 2, device=device)).sum().backward()
@@ -152,24 +153,24 @@ def _first_step(device: torch.device) -> None:
 
 
 def _resident(field: str) -> int:
-    # Not getrusage's ru_maxrss: a process inherits that of the one that started it.
+    # Not getrusage's ru_maxrss: a process inherits the value of its parent.
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
-        raise ModelError("memory on the CPU is measured on Linux alone; name a GPU") from None
+        raise ModelError("memory of the CPU can be measured on Linux only; name a GPU") from None
     return 1024 * int(status.partition(f"{field}:")[2].split()[0])
 
 
 def _steps(checkpoint: Checkpoint, sizes: StepSizes, device: torch.device) -> None:
-    """Two training steps: in the second one the optimiser has its moments, too."""
+    """Runs two training steps: in the second one the optimiser has its moments too."""
     model = checkpoint.model
     assert isinstance(model, nn.Module)
     model.to(device).train()
     distillation = from_dict(Distillation, checkpoint.about.get("distillation", {}))
-    taught = uses_teacher(distillation, checkpoint.method, checkpoint.settings)
-    columns = [sizes.teacher_columns] if taught else []
+    with_teacher = uses_teacher(distillation, checkpoint.method, checkpoint.settings)
+    columns = [sizes.teacher_columns] if with_teacher else []
     distiller = Distiller(distillation, method=checkpoint.method, student=model, teacher_columns=columns).to(device)
-    batch = _batch(model.reading, sizes, taught=taught).to(device)
+    batch = _batch(model.reading, sizes, with_teacher=with_teacher).to(device)
     optimiser = BertAdam([*model.parameters(), *distiller.parameters()], lr=1e-4, total_steps=None)
     for _ in range(2):
         terms = distiller.objective(model, *embed(model, batch), 0)
@@ -178,13 +179,13 @@ def _steps(checkpoint: Checkpoint, sizes: StepSizes, device: torch.device) -> No
         optimiser.step()
 
 
-def _batch(reading: Reading, sizes: StepSizes, *, taught: bool) -> Batch:
-    """Noise of a batch's sizes, nothing padded, as many queries for each video as there are."""
+def _batch(reading: Reading, sizes: StepSizes, *, with_teacher: bool) -> Batch:
+    """A batch of noise without padding, its queries divided equally among the videos."""
     frames, words = _read_lengths(reading, sizes.frames, sizes.words)
     videos, queries, columns = sizes.videos, sizes.queries, sizes.teacher_columns
-    teachers = (TeacherBatch(torch.randn(videos, frames, columns), torch.randn(queries, columns)),) if taught else ()
+    teachers = (TeacherBatch(torch.randn(videos, frames, columns), torch.randn(queries, columns)),) if with_teacher else ()
     spoken = torch.randn(queries, words, reading.text_columns)
-    # Labels are no noise: a sentence without any is one that a parser found nothing in.
+    # Labels must not be noise: 0 is a sentence in which the parser found nothing.
     spoken[..., reading.text_columns - reading.label_columns :] = 0
     return Batch(
         torch.randn(videos, frames, reading.frame_columns),
@@ -197,12 +198,12 @@ def _batch(reading: Reading, sizes: StepSizes, *, taught: bool) -> Batch:
 
 
 def _read_lengths(reading: Reading, frames: int, words: int) -> tuple[int, int]:
-    """How many frames and words of so many a model reads; a sentence in the teacher's space is one row."""
+    """The numbers of frames and words that a model reads; a sentence in the teacher's space is one row."""
     return min(frames, reading.max_frames or frames), 1 if reading.text == "sentences" else min(words, reading.max_words or words)
 
 
 def _parts(model: nn.Module, names: tuple[str, ...]) -> dict[str, nn.Module]:
-    """A model's branches by name, beside what else it has."""
+    """A model's branches by name, and its other modules."""
     parts = dict(model.named_children())
     branches = parts.pop("branches", None)
     if isinstance(branches, nn.ModuleList) and len(branches) == len(names):
@@ -211,7 +212,7 @@ def _parts(model: nn.Module, names: tuple[str, ...]) -> dict[str, nn.Module]:
 
 
 def _flops(encode: Callable[[Float[Tensor, "N L E"], Bool[Tensor, "N L"]], Embeddings], rows: int, columns: int) -> int:
-    # The counter does not know attention as one kernel on the CPU; taken apart, it is two matrix products.
+    # The counter does not count attention as one CPU kernel; as two matrix products it does.
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         encode(torch.zeros(1, rows, columns), torch.ones(1, rows, dtype=torch.bool))
     return int(counter.get_total_flops())

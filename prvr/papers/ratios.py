@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from prvr.errors import DataError
+from prvr.evaluate.charts import Bars, draw_bars, house_style
 from prvr.evaluate.groups import Group, by_parts, by_ratio
 from prvr.evaluate.metrics import places
 from prvr.files import write_picture
@@ -18,50 +19,53 @@ from prvr.papers.run import Scored
 
 SEXTILES = 6
 LEGEND_COLUMNS = 4
+# Key in JSON, and title.
+DIVISIONS = (("equal_width", "bins of equal width"), ("sextiles", "sextiles"))
 
 
 @dataclass(frozen=True)
 class Division:
-    """The queries in parts, one beside the other.
+    """The queries divided into groups.
 
-    parts, queries: the name of each and how many are in it. mean, std: SumR by system, in each part, over seeds; NaN where
-    no query is, and no std of a single seed. unknown: how many queries are in none, their ratio being unknown.
+    groups, queries: the name of each group and its number of queries. mean, std: SumR by system, in each group, over seeds; NaN
+    for an empty group, and std is None for a single seed. unknown: the number of queries without a known ratio, in no group.
     """
 
-    name: str
-    parts: tuple[str, ...]
+    key: str
+    title: str
+    groups: tuple[str, ...]
     queries: tuple[int, ...]
-    mean: Mapping[str, Float[np.ndarray, "P"]]
-    std: Mapping[str, Float[np.ndarray, "P"] | None]
+    mean: Mapping[str, Float[np.ndarray, "G"]]
+    std: Mapping[str, Float[np.ndarray, "G"] | None]
     unknown: int
 
 
 def divisions(scored: Sequence[Scored]) -> tuple[Division, Division]:
-    """Every system's SumR in bins of equal width and in sextiles; all systems are divided alike.
+    """Every system's SumR in bins of equal width and in sextiles; all systems have the same groups.
 
     Raises:
         DataError: no ratio is known.
     """
-    ratios = _ratios(scored)
+    ratios = _known_ratios(scored)
     known = ~np.isnan(ratios)
 
-    def divided(run_place: Float[np.ndarray, "Q M"], videos: int) -> tuple[list[Group], list[Group]]:
-        place, of = run_place[known], ratios[known]
+    def divide(place: Float[np.ndarray, "Q M"], videos: int) -> tuple[list[Group], list[Group]]:
+        place, of = place[known], ratios[known]
         return by_ratio(place, of, videos=videos), by_parts(place, of, parts=SEXTILES, videos=videos)
 
-    each = {one.row.name: [divided(places(run.scores, run.correct), len(run.videos)) for run in one.runs] for one in scored}
+    pairs = {one.row.name: [divide(places(run.scores, run.correct), len(run.videos)) for run in one.runs] for one in scored}
     unknown = int((~known).sum())
     first, second = (
-        _division(name, {system: [pair[which] for pair in runs] for system, runs in each.items()}, unknown)
-        for which, name in enumerate(("bins of equal width", "sextiles"))
+        _division(key, title, {system: [pair[which] for pair in seeds] for system, seeds in pairs.items()}, unknown)
+        for which, (key, title) in enumerate(DIVISIONS)
     )
     return first, second
 
 
 def division_lines(division: Division) -> list[str]:
-    """A division as Markdown, a row for each system."""
-    heads = [f"{part}, {count} queries" for part, count in zip(division.parts, division.queries, strict=True)]
-    lines = [f"| SumR by moment / video, {division.name} | {' | '.join(heads)} |", f"|---{'|---' * len(heads)}|"]
+    """A division as Markdown, one row for each system."""
+    heads = [f"{group}, {count} queries" for group, count in zip(division.groups, division.queries, strict=True)]
+    lines = [f"| SumR by moment / video, {division.title} | {' | '.join(heads)} |", f"|---{'|---' * len(heads)}|"]
     for name, mean in division.mean.items():
         std = division.std[name]
         cells = [_cell(value, None if std is None else std[place]) for place, value in enumerate(mean)]
@@ -70,13 +74,13 @@ def division_lines(division: Division) -> list[str]:
 
 
 def division_values(division: Division) -> dict[str, Any]:
-    """A division for JSON; null where no query is."""
+    """A division for JSON; null for an empty group."""
 
-    def plain(values: Float[np.ndarray, "P"] | None) -> list[float | None] | None:
+    def plain(values: Float[np.ndarray, "G"] | None) -> list[float | None] | None:
         return None if values is None else [None if np.isnan(value) else float(value) for value in values]
 
     return {
-        "parts": list(division.parts),
+        "groups": list(division.groups),
         "queries": list(division.queries),
         "unknown": division.unknown,
         "SumR": {name: {"mean": plain(mean), "std": plain(division.std[name])} for name, mean in division.mean.items()},
@@ -84,31 +88,30 @@ def division_values(division: Division) -> dict[str, Any]:
 
 
 def draw_divisions(found: Sequence[Division], path: Path, *, title: str) -> None:
-    """A panel for each division: in each part a bar for each system, with its standard deviation over seeds."""
+    """Writes a PNG with a panel for each division: in each group one bar for each system, with its deviation over seeds."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 5), layout="constrained")
-    for axes, division in zip(figure.subplots(1, len(found), sharey=True), found, strict=True):
-        middle, width = np.arange(len(division.parts)), 0.84 / len(division.mean)
-        for number, (name, mean) in enumerate(division.mean.items()):
-            left = middle - 0.42 + (number + 0.5) * width
-            axes.bar(left, mean, width, yerr=division.std[name], capsize=2, label=name)
-        # An interval on two lines: beside one another they would overlap.
-        parts = [part.replace(", ", ",\n") for part in division.parts]
-        heads = [f"{part}\n{count}" for part, count in zip(parts, division.queries, strict=True)]
-        axes.set_xticks(middle, heads, fontsize=8)
-        axes.set(xlabel="moment / video, and how many queries", title=division.name, xlim=(-0.5, len(parts) - 0.5))
-        axes.grid(alpha=0.3, axis="y")
-        axes.set_axisbelow(True)
-    first = figure.axes[0]
-    first.set_ylabel("SumR on the test split")
-    figure.suptitle(title)
-    figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=LEGEND_COLUMNS)
-    write_picture(path, figure)
+    with house_style():
+        figure = Figure(figsize=(13, 5))
+        for axes, division in zip(figure.subplots(1, len(found), sharey=True), found, strict=True):
+            # An interval on two lines: beside one another they would overlap.
+            names = [group.replace(", ", ",\n") for group in division.groups]
+            groups = [f"{name}\n{count}" for name, count in zip(names, division.queries, strict=True)]
+            series = [
+                Bars(name, mean.tolist(), style, _spread(division.std[name], len(groups)))
+                for style, (name, mean) in enumerate(division.mean.items())
+            ]
+            draw_bars(axes, groups, series, x="moment / video, and the number of queries", y="")
+            axes.set_title(division.title)
+        first = figure.axes[0]
+        first.set_ylabel("SumR on the test split")
+        figure.suptitle(title)
+        figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=LEGEND_COLUMNS)
+        write_picture(path, figure)
 
 
-def _ratios(scored: Sequence[Scored]) -> Float[np.ndarray, "Q"]:
-    """The moment-to-video ratios of the first row that knows any: where videos have no duration, some features' times tell it."""
+def _known_ratios(scored: Sequence[Scored]) -> Float[np.ndarray, "Q"]:
+    """The moment-to-video ratios of the first row that has any: some features know the length of a video from their times."""
     for one in scored:
         ratios = one.runs[0].facts.ratios
         if ratios is not None and not np.isnan(ratios).all():
@@ -118,20 +121,25 @@ def _ratios(scored: Sequence[Scored]) -> Float[np.ndarray, "Q"]:
     )
 
 
-def _division(name: str, systems: Mapping[str, Sequence[Sequence[Group]]], unknown: int) -> Division:
+def _division(key: str, title: str, systems: Mapping[str, Sequence[Sequence[Group]]], unknown: int) -> Division:
     groups = next(iter(systems.values()))[0]
     sums = {
-        system: np.array([[group.retrieval.sumr if group.retrieval else np.nan for group in run] for run in runs])
-        for system, runs in systems.items()
+        system: np.array([[group.retrieval.sumr if group.retrieval else np.nan for group in run] for run in seeds])
+        for system, seeds in systems.items()
     }
     return Division(
-        name=name,
-        parts=tuple(group.name for group in groups),
+        key=key,
+        title=title,
+        groups=tuple(group.name for group in groups),
         queries=tuple(group.queries for group in groups),
         mean={system: values.mean(0) for system, values in sums.items()},
         std={system: values.std(0, ddof=1) if len(values) > 1 else None for system, values in sums.items()},
         unknown=unknown,
     )
+
+
+def _spread(std: Float[np.ndarray, "G"] | None, groups: int) -> list[float]:
+    return [0.0] * groups if std is None else np.nan_to_num(std).tolist()
 
 
 def _cell(mean: float, std: float | None) -> str:

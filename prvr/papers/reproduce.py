@@ -10,9 +10,11 @@ from prvr.extract.convert import convert_package
 from prvr.papers import toy
 from prvr.papers.complexity import StepSizes
 from prvr.papers.costs import SOURCE, TITLE, write_costs
-from prvr.papers.run import Materials, Plan, Progress, footprints, score_rows
+from prvr.papers.plan import Materials, Plan
+from prvr.papers.row_run import Progress
+from prvr.papers.run import footprints, score_rows
 from prvr.papers.tables import TABLES, table
-from prvr.papers.write import Counted, write_table
+from prvr.papers.write import WrittenTable, write_table
 
 # The frames of a student in the packages in circulation; in other packages they are called i3d.
 FRAMES = {"tvr": "i3d_resnet", "charades": "i3d_rgb_lgi", "toy": "toy_frames"}
@@ -44,7 +46,7 @@ class TableData:
 
 def reproduce(
     name: str, out: Path, plan: Plan, given: TableData, *, command: str = "", on_progress: Progress | None = None
-) -> Counted:
+) -> WrittenTable:
     """Trains and scores the rows of a table, compares them, and writes OUT/<name>.md and .json.
 
     Args:
@@ -54,7 +56,7 @@ def reproduce(
         SettingError: no table has that name, or as `score_rows`.
         DataError, ModelError: as `score_rows`.
     """
-    on_progress = on_progress or _silent
+    on_progress = on_progress or _show_nothing
     if name == COMPLEXITY:
         return write_costs(out, command=command, device=plan.device, sizes=StepSizes(), on_progress=on_progress)
     wanted = table(name)
@@ -84,5 +86,5 @@ def _write_toy(out: Path) -> tuple[Path, Path]:
     return package, packed
 
 
-def _silent(note: str, done: int, total: int) -> None:
+def _show_nothing(note: str, done: int, total: int) -> None:
     """Shows no progress."""

@@ -1,8 +1,7 @@
-"""The papers' tables and figures: what each compares, and what was published.
+"""The papers' tables and figures: what each compares, and the published figures.
 
-A row is a change to the settings of DL-DKD or DL-DKD++ on a data set. Published figures are R@1/5/10/100/SumR, or SumR
-alone, by collection; their sources are the supplementary material of DL-DKD (ICCV 2023) and the README of its authors'
-repository (spec/published-numbers 1.1, spec/methods 2.1).
+A row is a change to the settings of DL-DKD or DL-DKD++ on a data set. Published figures are R@1/5/10/100/SumR, or SumR alone, by
+collection; their sources are the supplementary material of DL-DKD (ICCV 2023) and the README of its authors' repository.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ class Row:
     """One system of a table.
 
     base: the preset that it starts from, such as `dl-dkd` or `dl-dkd++`; "" for the teacher alone, which learns nothing.
-    changes: to the settings of that preset, or to its distillation. text: which of the caption features it reads.
-    teachers: places of its teachers among those given. taught_by: rows that are trained first and teach it by their scores.
-    experts: places of teachers whose frames it reads beside its own. sentences: those whose sentences it reads beside its words.
-    published: what the paper reports for it, by collection.
-    fusion: how the test is scored: as the model does it itself; for a model of two spaces by least and greatest of all the
-        test; or with its first teacher beside it (`prvr.train.fusion`).
+    changes: to the settings of that preset, or to its distillation. text: the kind of caption features that it reads.
+    teachers: positions of its teachers in the list of teachers. taught_by: rows that are trained first; their scores teach it.
+    experts: positions of teachers whose frames it reads beside its own. sentences: the same for their sentences.
+    published: the paper's figures for it, by collection.
+    fusion: how the test split is scored: "own", by the model; "test_matrix", for a model of two spaces, normalised by minimum and
+        maximum of the whole test split; "teacher", with its first teacher beside it (`prvr.train.fusion`).
     """
 
     name: str
@@ -45,12 +44,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows side by side, each compared with the first one, the reference.
+    """Rows, each compared with the first one.
 
-    source: where the paper has it. claim: what the paper reads from it.
-    sweep: values of beta at which every row is scored, for the figures; without it a row is scored as it was trained.
-    costs: whether what each row costs is measured, too, and drawn beside what it reaches.
-    ratios: whether SumR is counted by moment-to-video ratio, too, and drawn.
+    source: its place in the paper. claim: the paper's conclusion from it.
+    sweep: values of β at which every row is scored too, for a figure. costs: whether each row's costs are measured and drawn.
+    ratios: whether SumR is counted by moment-to-video ratio and drawn.
     """
 
     name: str
@@ -63,7 +61,7 @@ class Table:
     ratios: bool = False
 
 
-_EXPERTS = Row("collaborative experts, not taught", "collaborative-experts", teachers=())
+_EXPERTS = Row("collaborative experts, no teacher", "collaborative-experts", teachers=())
 _OTHER_TEXT = Row("teacher: word vectors", "collaborative-experts", text="vectors", teachers=())
 _MORE_EXPERTS = Row("teacher: one expert more", "collaborative-experts", teachers=(), experts=(0,))
 
@@ -86,12 +84,12 @@ TWO_BRANCHES = (
 )
 
 
-def _distilled(name: str, target: str, loss: str, tvr: Figures, activitynet: Figures) -> Row:
+def _distillation_row(name: str, target: str, loss: str, tvr: Figures, activitynet: Figures) -> Row:
     changes = {"distillation_target": target, "distillation_loss": loss}
     return Row(name, changes=changes, published={"tvr": tvr, "activitynet": activitynet})
 
 
-# Each method as it is: its name, its preset, and what is published for it on TVR, ActivityNet Captions and Charades-STA.
+# Each method: its name, its preset, and its published figures on TVR, ActivityNet Captions and Charades-STA.
 _PEERS = """
 HGR                  | hgr              | 1.7/4.9/8.3/35.2/50.1     | 4.0/15.0/24.8/63.2/107.0 | 1.2/3.8/7.3/33.4/45.7
 Dual Encoding        | dual-encoding    | 123.4                    | 121.7
@@ -120,7 +118,7 @@ def _peer(line: str) -> Row:
 PEERS = {row.base: row for row in map(_peer, _PEERS.strip().splitlines())}
 
 
-def _of_matrices(name: str, distillation: Mapping[str, Any], msrvtt: Figures) -> Row:
+def _matrix_row(name: str, distillation: Mapping[str, Any], msrvtt: Figures) -> Row:
     return Row(name, "dual-encoding", distillation, published={"msrvtt": msrvtt})
 
 
@@ -128,24 +126,24 @@ _MAIN = (PLUS, PLAIN, Row("without distillation", changes=NONE), Row("teacher, z
 _ALL = (
     Table(
         "main",
-        "DL-DKD, DL-DKD++ and what they are measured against",
+        "DL-DKD, DL-DKD++ and their baselines",
         "DL-DKD, main results; README of HuiGuanLab/DL-DKD",
-        "distillation helps, and soft targets add to it",
+        "distillation helps, and soft targets help further",
         _MAIN,
     ),
     Table(
         "ratio",
         "SumR by moment-to-video ratio",
-        "MS-SL, DL-DKD and their followers plot it (no figures that we have; spec/data 4.4)",
-        "not at hand; the plot shows how each fares where little of a video is what was asked for",
+        "a plot in MS-SL, DL-DKD and their follow-ups (its figures were not available to us)",
+        "not available; the plot shows how each system does if a moment is a small part of its video",
         _MAIN,
         ratios=True,
     ),
     Table(
         "decay",
         "Decay of the teacher's weight",
-        "DL-DKD, decay strategies (the paper prints no figures that we have; spec/methods 2.1)",
-        "a weight that decays beats a fixed one where the teacher is mediocre; exponential is slightly best",
+        "DL-DKD, decay strategies (its figures were not available to us)",
+        "a weight that decays is better than a fixed one if the teacher is mediocre; exponential is slightly best",
         (
             Row("exponential"),
             *(Row(name, changes={"distillation_decay": name}) for name in ("fixed", "linear", "sigmoid")),
@@ -155,21 +153,23 @@ _ALL = (
         "distillation",
         "What is distilled, and with which loss",
         "DL-DKD, supplementary Tables 2 and 3",
-        "similarities beat features, KL beats MSE",
+        "similarities are better than features, KL is better than MSE",
         (
-            _distilled("similarity, KL", "frame_profile", "kl", *(PLAIN.published[name] for name in ("tvr", "activitynet"))),
-            _distilled(
+            _distillation_row(
+                "similarity, KL", "frame_profile", "kl", *(PLAIN.published[name] for name in ("tvr", "activitynet"))
+            ),
+            _distillation_row(
                 "similarity, MSE", "frame_profile", "mse", (13.7, 33.4, 44.6, 83.6, 175.4), (6.9, 22.5, 35.3, 77.1, 142.1)
             ),
-            _distilled("feature, KL", "feature", "kl", (14.0, 33.3, 44.2, 83.6, 175.0), (6.8, 22.3, 34.6, 75.6, 139.2)),
-            _distilled("feature, MSE", "feature", "mse", (13.6, 32.7, 43.9, 83.2, 173.4), (6.6, 22.2, 34.5, 75.7, 138.9)),
+            _distillation_row("feature, KL", "feature", "kl", (14.0, 33.3, 44.2, 83.6, 175.0), (6.8, 22.3, 34.6, 75.6, 139.2)),
+            _distillation_row("feature, MSE", "feature", "mse", (13.6, 32.7, 43.9, 83.2, 173.4), (6.6, 22.2, 34.5, 75.7, 138.9)),
         ),
     ),
     Table(
         "branches",
         "One branch, the same twice, or one of each",
-        "DL-DKD, branches (no figures that we have) and supplementary Figure 2",
-        "hybrid beats two of the same, which beat one; inheritance beats exploration",
+        "DL-DKD, branches (figures not available to us) and supplementary Figure 2",
+        "one branch of each kind is better than two of one, which are better than one; inheritance is better than exploration",
         (
             *TWO_BRANCHES,
             Row("inheritance alone", changes={"branches": ("inheritance",)}),
@@ -180,15 +180,15 @@ _ALL = (
         "beta",
         "The weight of the second branch at search time",
         "DL-DKD, supplementary Figures 1 and 2",
-        "0.3 is best, and the hybrid is ahead of both pairs of equal branches at every weight",
+        "0.3 is best, and the hybrid is better than both pairs of equal branches at every weight",
         TWO_BRANCHES,
         sweep=tuple(step / 10 for step in range(11)),
     ),
     Table(
         "soft-targets",
         "One-hot and soft targets",
-        "DL-DKD++, abstract (its tables were not at hand)",
-        "soft targets that evolve add to distillation",
+        "DL-DKD++, abstract (its tables were not available to us)",
+        "soft targets that evolve improve on distillation alone",
         (
             PLUS,
             Row("soft, not evolving", "dl-dkd++", {"hard_fraction_decay": "fixed", "mixing_decay": "fixed"}),
@@ -199,8 +199,8 @@ _ALL = (
     Table(
         "teachers",
         "One teacher and several",
-        "DL-DKD, introduction: single- and multiple-teacher distillation (no figures that we have)",
-        "two teachers beat one",
+        "DL-DKD, introduction: single- and multiple-teacher distillation (no figures available to us)",
+        "two teachers are better than one",
         (
             Row("both teachers", teachers=(0, 1)),
             Row("first teacher", teachers=(0,)),
@@ -213,7 +213,7 @@ _ALL = (
         "text",
         "Text backbone",
         "DL-DKD, supplementary Table 4 (SumR)",
-        "RoBERTa beats Bi-GRU, which beats the graph",
+        "RoBERTa is better than Bi-GRU, which is better than the graph",
         (
             Row("RoBERTa", published={"tvr": (179.9,), "activitynet": (147.6,)}),
             Row(
@@ -229,18 +229,18 @@ _ALL = (
         "msrvtt",
         "Dual Encoding with distillation, whole videos",
         "DL-DKD, supplementary Table 1 (MSR-VTT)",
-        "distillation helps whole-video retrieval too, and a weight that decays more than a fixed one",
+        "distillation also helps whole-video retrieval, and a decaying weight helps more than a fixed one",
         (
             Row("Dual Encoding", "dual-encoding", published={"msrvtt": (10.5, 28.4, 38.9, 89.5, 167.2)}),
-            _of_matrices("fixed distillation", FIXED, (11.1, 30.0, 41.0, 89.2, 171.3)),
-            _of_matrices("dynamic distillation", DYNAMIC, (11.7, 30.9, 42.0, 91.8, 176.4)),
+            _matrix_row("fixed distillation", FIXED, (11.1, 30.0, 41.0, 89.2, 171.3)),
+            _matrix_row("dynamic distillation", DYNAMIC, (11.7, 30.9, 42.0, 91.8, 176.4)),
         ),
     ),
     Table(
         "teachtext",
-        "Teachers that read other text, or see more",
-        "TeachText (ICCV 2021), main table and more modalities (on its data sets; the tables were not at hand)",
-        "text-encoder teachers make the student better, teachers with more experts too, and it costs nothing at search time",
+        "Teachers with other text features, or with more experts",
+        "TeachText (ICCV 2021), main table and more modalities (on its data sets; its tables were not available to us)",
+        "teachers with other text encoders improve the student, teachers with more experts too, at no cost at search time",
         (
             _EXPERTS,
             Row("TeachText, two texts", "teachtext", teachers=(), taught_by=(_EXPERTS, _OTHER_TEXT)),
@@ -253,8 +253,8 @@ _ALL = (
     Table(
         "peers",
         "Every method, its figures and its costs",
-        "DL-DKD, Table 4 of each data set, and what followed (spec/published-numbers 1.1)",
-        "a distilled student is ahead of those that learn alone, and the follow-ups of MS-SL ahead of MS-SL",
+        "DL-DKD, Table 4 of each data set, and later papers",
+        "a distilled student is better than students that learn alone, and the follow-ups of MS-SL are better than MS-SL",
         (
             PLUS,
             PLAIN,
@@ -279,8 +279,8 @@ _ALL = (
     Table(
         "fusion",
         "How DE++ fuses its two spaces",
-        "DE++ (TPAMI 2021), as this field's papers print it for their data sets",
-        "the latent space and that of concepts are fused by the least and the greatest score of the whole test",
+        "DE++ (TPAMI 2021), with the figures that the papers of this field report for their data sets",
+        "scores of the latent space and of concepts are normalised by minimum and maximum of the whole test split, then added",
         (
             Row("each query calibrated by itself", "dual-encoding++"),
             Row(
@@ -297,10 +297,10 @@ TABLES: dict[str, Table] = {table.name: table for table in _ALL}
 
 
 def table(name: str) -> Table:
-    """A table by name.
+    """Returns a table by name.
 
     Raises:
-        SettingError: there is none of that name; the nearest is suggested.
+        SettingError: no table has that name; the nearest name is suggested.
     """
     if name not in TABLES:
         raise SettingError(f"unknown table {name!r}; {nearest(name, TABLES)}")

@@ -1,12 +1,12 @@
-"""A toy world in the layout of the published packages: made-up features in which the papers' experiments run in minutes.
+"""A toy world in the layout of the published packages: random features on which the papers' experiments run in minutes.
 
-A video is a string of events before a background; an event is who does what to what. A caption says one of them in five to
-nine words. The words' vectors are random, so that a student has to learn what each means. Its frames carry the event
-through a fixed random network, with noise and with nuisance of the video. A teacher's frames and sentences carry the
-event's code itself, with less noise, but for some of the things its sight and its language do not agree: the domain gap,
-which makes a teacher strong or mediocre. No figure from here says anything about real video.
+A video is a sequence of events with background between them; an event is who does what to what. A caption describes one event in
+five to nine words. The word vectors are random, so a student has to learn the meaning of each word. The student's frames contain
+the event through a fixed random network, with noise and a drift that differs by video. A teacher's frames and sentences contain
+the event's code itself, with less noise, but its vision and its language disagree about some of the things: this is the domain
+gap, which makes a teacher strong or mediocre. No figure of this world is evidence about real video.
 
-Test videos hold events of which every part was seen in training, most of them never together.
+Every part of a test video's events occurs in training, most of the combinations do not.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ WHAT = ("ball", "box", "car", "chair", "cup", "guitar", "hat", "lamp", "plate", 
 COLOURS = ("red", "blue", "old", "small", "")
 ARTICLES = ("a", "the", "one")
 CODE, FRAME_COLUMNS, WORD_COLUMNS, TEACHER_COLUMNS, FRAME_SECONDS = 24, 64, 48, 32, 1.5
-SIGHT_NOISE, NUISANCE, TEACHER_NOISE = 1.0, 1.5, 1.0
+FRAME_NOISE, DRIFT, TEACHER_NOISE = 1.0, 1.5, 1.0
 
-# By name: for which share of the things a teacher's sight and language do not agree. `second` lacks other things than
-# `mediocre`.
+# By name: the share of the things about which a teacher's vision and language disagree. The things are different ones for
+# `second` and for `mediocre`.
 TEACHERS: Mapping[str, float] = {"strong": 0.1, "mediocre": 0.5, "second": 0.5}
 
 
 @dataclass(frozen=True)
 class World:
-    """What things look like and how words sound: drawn once, the same for all videos."""
+    """The random codes of things and vectors of words: drawn once, the same for all videos."""
 
     codes: Mapping[str, Float32[np.ndarray, "K"]]
     words: Mapping[str, Float32[np.ndarray, "C"]]
-    eye: Float32[np.ndarray, "N E"]
+    projection: Float32[np.ndarray, "N E"]
     teachers: Mapping[str, Teacher]
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """Its space, and how the things look to it: their codes, or other ones where it does not know them."""
+    """A teacher's space, and the code that it sees for each thing: another code for a thing that it does not know."""
 
     space: Float32[np.ndarray, "K T"]
-    sight: Mapping[str, Float32[np.ndarray, "K"]]
+    seen_codes: Mapping[str, Float32[np.ndarray, "K"]]
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One event of a video: its words, who does what to what, and its frames."""
+    """One event of a video: its words, its parts (agent, action, patient), and its first frame and end."""
 
     words: tuple[str, ...]
     parts: tuple[str, str, str]
@@ -68,12 +68,12 @@ class Moment:
 def write_toy(
     root: str | Path, *, collection: str = "toy", train_videos: int = 240, test_videos: int = 120, seed: int = 0
 ) -> Path:
-    """Writes a toy package ROOT/COLLECTION, with captions, spans, features and several teachers; gives its folder.
+    """Writes a toy package ROOT/COLLECTION, with captions, spans, features and several teachers; returns its folder.
 
-    The test captions stand as `val` and as `test`, as in the packages of the field.
+    The test captions are written as `val` and as `test`, as in the published packages.
 
     Raises:
-        SettingError: fewer than two videos of a split.
+        SettingError: a split has fewer than two videos.
     """
     if min(train_videos, test_videos) < 2:
         raise SettingError(f"{train_videos} train and {test_videos} test videos are too few; make at least two of each")
@@ -88,16 +88,15 @@ def write_toy(
     for name in TEACHERS:
         _write_teacher(package, collection, name, videos, world, rng)
     _write_words(package, collection, videos, world)
-    for split, stands_as in (("train", ("train",)), ("test", ("val", "test"))):
-        for its in stands_as:
-            _write_captions(package, collection, its, splits[split])
-    # Last: a folder that has it is whole.
+    for name, split in (("train", "train"), ("val", "test"), ("test", "test")):
+        _write_captions(package, collection, name, splits[split])
+    # The last file: a folder that has it is complete.
     write_json(package / "toy.json", _about(train_videos, test_videos, seed))
     return package
 
 
 def is_toy(package: Path, *, train_videos: int = 240, test_videos: int = 120, seed: int = 0) -> bool:
-    """Whether a folder holds a whole toy package of these sizes and this seed."""
+    """Whether a folder holds a complete toy package of these sizes and this seed."""
     path = package / "toy.json"
     return path.is_file() and json.loads(path.read_text()) == _about(train_videos, test_videos, seed)
 
@@ -112,17 +111,17 @@ def _world(rng: np.random.Generator) -> World:
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     things = (*WHO, *DOES, *WHAT)
-    spoken = (*things, *COLOURS, *ARTICLES)
+    vocabulary = (*things, *COLOURS, *ARTICLES)
     codes = dict(zip(things, unit(len(things), CODE), strict=True))
-    words = dict(zip(spoken, unit(len(spoken), WORD_COLUMNS), strict=True))
-    eye = rng.normal(size=(2 * CODE, FRAME_COLUMNS)).astype(np.float32) / np.float32(np.sqrt(2 * CODE))
+    words = dict(zip(vocabulary, unit(len(vocabulary), WORD_COLUMNS), strict=True))
+    projection = rng.normal(size=(2 * CODE, FRAME_COLUMNS)).astype(np.float32) / np.float32(np.sqrt(2 * CODE))
     teachers = {}
     for name, gap in TEACHERS.items():
         space = np.linalg.qr(rng.normal(size=(TEACHER_COLUMNS, CODE)))[0].T.astype(np.float32)
         unknown = rng.choice(things, size=round(gap * len(things)), replace=False)
-        sight = {**codes, **dict(zip(map(str, unknown), unit(len(unknown), CODE), strict=True))}
-        teachers[name] = Teacher(space, sight)
-    return World(codes, words, eye, teachers)
+        seen_codes = {**codes, **dict(zip(map(str, unknown), unit(len(unknown), CODE), strict=True))}
+        teachers[name] = Teacher(space, seen_codes)
+    return World(codes, words, projection, teachers)
 
 
 def _moments(rng: np.random.Generator) -> tuple[Moment, ...]:
@@ -144,7 +143,7 @@ def _frames_of(moments: tuple[Moment, ...]) -> int:
 def _content(
     moments: tuple[Moment, ...], codes: Mapping[str, np.ndarray], rng: np.random.Generator
 ) -> Float32[np.ndarray, "F K"]:
-    """What is to be seen at each frame: the event, or background."""
+    """The content of each frame: the event, or background."""
     content = 0.5 * np.repeat(_noise(rng, 1), _frames_of(moments), axis=0)
     for moment in moments:
         content[moment.first : moment.last] = _code(moment, codes)
@@ -163,9 +162,9 @@ def _write_frames(folder: Path, videos: Mapping[str, tuple[Moment, ...]], world:
     rows, frames_of = [], {}
     for name, moments in videos.items():
         count = _frames_of(moments)
-        drift = NUISANCE * (_noise(rng, 1) + np.cumsum(_noise(rng, count), axis=0) / np.float32(np.sqrt(count)))
-        seen = np.concatenate([_content(moments, world.codes, rng) + SIGHT_NOISE * _noise(rng, count), drift], axis=1)
-        rows.append(np.tanh(3 * seen @ world.eye))
+        drift = DRIFT * (_noise(rng, 1) + np.cumsum(_noise(rng, count), axis=0) / np.float32(np.sqrt(count)))
+        seen = np.concatenate([_content(moments, world.codes, rng) + FRAME_NOISE * _noise(rng, count), drift], axis=1)
+        rows.append(np.tanh(3 * seen @ world.projection))
         frames_of[name] = [f"{name}_{frame}" for frame in range(count)]
     table = np.concatenate(rows).astype("<f4")
     write_whole(folder / "feature.bin", table.tobytes())
@@ -187,14 +186,14 @@ def _write_teacher(
     def through(rows: Float32[np.ndarray, "N K"]) -> Float32[np.ndarray, "N T"]:
         return ((rows + np.float32(TEACHER_NOISE) * _noise(rng, len(rows))) @ teacher.space).astype(np.float32)
 
-    frames = {video: through(_content(moments, teacher.sight, rng)) for video, moments in videos.items()}
+    frames = {video: through(_content(moments, teacher.seen_codes, rng)) for video, moments in videos.items()}
     sentences = {id: through(_code(moment, world.codes)[None]) for id, moment in _captions(videos)}
     _write_hdf5(package / "FeatureData" / f"{name}_{collection}_vid_features.hdf5", frames)
     _write_hdf5(package / "TextData" / f"{name}_{collection}_query_feat.hdf5", sentences)
 
 
 def _write_words(package: Path, collection: str, videos: Mapping[str, tuple[Moment, ...]], world: World) -> None:
-    """Three kinds: words that know their sentence (as a language model's), word vectors, word vectors with roles."""
+    """Writes three kinds: words in context (as of a language model), word vectors, word vectors with roles."""
     kinds: dict[str, dict[str, Float32[np.ndarray, "W C"]]] = {"words": {}, "vectors": {}, "roles": {}}
     for id, moment in _captions(videos):
         rows = np.stack([world.words[word] for word in moment.words])
@@ -206,7 +205,7 @@ def _write_words(package: Path, collection: str, videos: Mapping[str, tuple[Mome
 
 
 def _labels(moment: Moment) -> Float32[np.ndarray, "W L"]:
-    """Who, does and what as the graph of `encoders.roles`: one action, an agent before it and a patient after it."""
+    """The labels of `encoders.roles`: one action, an agent before it and a patient after it."""
     labels = np.zeros((len(moment.words), LABEL_COLUMNS), np.float32)
     verb = moment.words.index(moment.parts[1])
     labels[verb, 0] = 1

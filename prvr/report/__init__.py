@@ -1,1 +1,1 @@
-"""A page about runs: `prvr report`."""
+"""Pages about results: `prvr report`."""

@@ -1,129 +1,126 @@
-"""The sections that read: the best and the worst queries of a system, and two systems query by query."""
+"""The sections about single queries: the best and the worst of a system, and two systems beside each other."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
+from prvr.evaluate.charts import Curve, Lane, line_chart, profile_chart
 from prvr.evaluate.metrics import overlap
-from prvr.report.charts import Curve, line_chart, profile_chart
-from prvr.report.page import ANNOTATE, Section, figure, folded, listed, note, shortened, table
-from prvr.report.queries import Duel, Profile, duel, extremes, shares
-from prvr.report.systems import Answers, Contender
+from prvr.report.page import ANNOTATE, Section, quote_names, render, shorten
+from prvr.report.queries import PairwiseResult, Profile, compare_queries, count_wins, find_extremes
+from prvr.report.systems import ReportedSystem, SeedResults
 
 SHOWN = 5
-LISTED, FOLDED = 10, 60
+# Of each system's wins: how many rows are open, and how many in all.
+OPEN_ROWS, MOST_ROWS = 10, 60
 POINTS = 400
 
 
-def chosen(one: Contender) -> list[str]:
-    """The ids of the queries that `best_and_worst` shows."""
-    best, worst = extremes(one.answers, SHOWN)
-    return [one.answers[0].ranked.queries[row] for row in (*best, *worst)]
+def shown_queries(system: ReportedSystem) -> list[str]:
+    """The ids of the queries that `extremes_section` shows."""
+    best, worst = find_extremes(system.results, SHOWN)
+    return [system.results[0].ranked.queries[row] for row in (*best, *worst)]
 
 
-def best_and_worst(one: Contender, profiles: Mapping[str, Profile] | None, *, lacking: str = "") -> Section:
-    """The best and the worst queries with the profiles of their own videos; `lacking` says why there are none."""
-    best, worst = extremes(one.answers, SHOWN)
-    rule = (
-        "By mean rank over seeds, then by the IoU of the found span in the right video, then by id. The profile is how relevant "
-        "each stretch of the right video is to the query, in the first seed."
+def extremes_section(system: ReportedSystem, profiles: Mapping[str, Profile] | None, *, reason: str = "") -> Section:
+    """The best and the worst queries with the profiles of their own videos; `reason` says why there are no profiles."""
+    best, worst = find_extremes(system.results, SHOWN)
+    missing = [f"No frame profiles of {quote_names([system.name])}: {reason}."] if profiles is None else []
+    groups = {
+        title: [_query(system.results, row, profiles or {}) for row in rows]
+        for title, rows in (("Worst", worst), ("Best", best))
+        if rows
+    }
+    body = render("queries.html", groups=groups)
+    return Section("queries", f"Best and worst queries of {system.name}", body, tuple(missing))
+
+
+def pair_section(first: ReportedSystem, second: ReportedSystem) -> Section:
+    """Two systems query by query: how often each wins, on which groups of queries, and the queries sorted by difference."""
+    result = compare_queries([one.ranked for one in first.results], [one.ranked for one in second.results])
+    ratios = first.results[0].ratios
+    groups = [
+        [one.group, str(one.queries), str(one.second), str(one.first), f"{one.difference:+.4f}"]
+        for one in ([] if np.isnan(ratios).all() else count_wins(result, ratios))
+        if one.queries
+    ]
+    wins = [
+        (one.name, len(rows), [_difference(result, row, first, second) for row in rows[:MOST_ROWS]])
+        for one, rows in ((second, result.gains), (first, result.losses))
+    ]
+    body = render(
+        "pair.html",
+        first=first.name,
+        second=second.name,
+        result=result,
+        chart=_sorted_differences(result),
+        groups=groups,
+        annotate=ANNOTATE,
+        wins=wins,
+        open_rows=OPEN_ROWS,
     )
-    missing = [f"No frame profiles of {listed([one.name])}: {lacking}."] if profiles is None else []
-    body = note(rule)
-    for title, rows in (("Worst", worst), ("Best", best)):
-        shown = "".join(_query(one.answers, row, profiles or {}) for row in rows)
-        body += f"<h3>{title}</h3>{shown}" if rows else ""
-    return Section("queries", f"Best and worst queries of {one.name}", body, tuple(missing))
-
-
-def side_by_side(first: Contender, second: Contender) -> Section:
-    """Two systems query by query: who wins how often and where, and the queries by difference."""
-    answers = first.answers[0]
-    of = duel([one.ranked for one in first.answers], [one.ranked for one in second.answers])
-    wins, losses, count = len(of.gains), len(of.losses), len(of.difference)
-    told = (
-        f"{second.name} ranks {wins} of {count} queries better than {first.name}, {losses} worse, {count - wins - losses} the "
-        f"same; 1 / rank, mean over seeds, differs by {of.difference.mean():+.4f} in the mean."
-    )
-    body = f"<p>{escape(told)}</p>{_sorted_differences(of, first, second)}{_where(of, answers, first, second)}"
-    for rows, title in ((of.gains, f"Where {second.name} wins"), (of.losses, f"Where {first.name} wins")):
-        body += f"<h3>{escape(title)}</h3>{_differences(of, rows, first, second)}"
     return Section("pair", f"{second.name} beside {first.name}, query by query", body)
 
 
-def _query(answers: Sequence[Answers], row: int, profiles: Mapping[str, Profile]) -> str:
-    some = answers[0]
+def _query(results: Sequence[SeedResults], row: int, profiles: Mapping[str, Profile]) -> dict[str, Any]:
+    some = results[0]
     id, video = some.ranked.queries[row], some.videos[row]
-    ranks = ", ".join(f"{one.rank[row]:g}" for one in answers)
-    others = dict.fromkeys(one.first[row] for one in answers if one.first[row] not in ("", video))
-    instead = f"; first instead: {', '.join(others)}" if others else ""
-    known = [one.overlaps[row] for one in answers if not math.isnan(one.overlaps[row])]
-    agreed = f"; IoU of the found span, mean over seeds, {np.mean(known):.2f}" if known else ""
-    line = f"{id}, in {video}: rank {ranks}{instead}{agreed}"
-    profile = _profile(profiles[id], some.texts[row]) if id in profiles else ""
-    return f'<div class="query"><p>“{escape(shortened(some.texts[row]))}”</p>{note(line)}{profile}</div>'
+    others = dict.fromkeys(one.first[row] for one in results if one.first[row] not in ("", video))
+    overlaps = [one.overlaps[row] for one in results if not math.isnan(one.overlaps[row])]
+    text = shorten(some.texts[row])
+    return {
+        "id": id,
+        "text": text,
+        "video": video,
+        "ranks": ", ".join(f"{one.rank[row]:g}" for one in results),
+        "others": ", ".join(others),
+        "overlap": f"{np.mean(overlaps):.2f}" if overlaps else "",
+        "chart": _profile(profiles[id], text) if id in profiles else "",
+        "spans": _spans(profiles[id]) if id in profiles else "",
+    }
 
 
-def _profile(of: Profile, text: str) -> str:
-    lanes = [(name, style, spans) for name, style, spans in (("annotated", 2, of.moments), ("found", 1, _found(of))) if spans]
-    unit = "seconds" if of.timed else "part of the video; its frames have no times, so no span is known"
-    chart = profile_chart(
-        of.relevance, of.edges, title=f"relevance over the video: {shortened(text)}", x=unit, lanes=lanes if of.timed else []
+def _profile(profile: Profile, text: str) -> Markup:
+    found = (profile.found,) if profile.found else ()
+    lanes = [Lane(name, style, spans) for name, style, spans in (("annotated", 2, profile.moments), ("found", 1, found)) if spans]
+    return profile_chart(
+        profile.relevance,
+        profile.edges,
+        title=f"relevance over the video: {text}",
+        x="seconds" if profile.timed else "frames, whose times are not known",
+        y="relevance",
+        lanes=lanes if profile.timed else [],
     )
-    told = [f"annotated {_times(of.moments)}" if of.moments else "no moment is annotated"]
-    if of.found:
-        told.append(f"found {_times(_found(of))}")
-    if of.found and of.moments:
-        told.append(f"IoU {max(overlap(of.found, true) for true in of.moments):.2f}")
-    return figure(chart, "; ".join(told))
 
 
-def _found(of: Profile) -> tuple[tuple[float, float], ...]:
-    return (of.found,) if of.found else ()
+def _spans(profile: Profile) -> str:
+    parts = [f"annotated {_times(profile.moments)}" if profile.moments else "no moment is annotated"]
+    if profile.found:
+        parts.append(f"found {_times([profile.found])}")
+    if profile.found and profile.moments:
+        parts.append(f"IoU {max(overlap(profile.found, moment) for moment in profile.moments):.2f}")
+    return "; ".join(parts)
 
 
 def _times(spans: Sequence[tuple[float, float]]) -> str:
     return ", ".join(f"{start:.1f} s to {end:.1f} s" for start, end in spans)
 
 
-def _sorted_differences(of: Duel, first: Contender, second: Contender) -> str:
-    rows = np.unique(np.linspace(0, len(of.order) - 1, min(POINTS, len(of.order))).astype(int)).tolist()
-    values = [float(of.difference[of.order[row]]) for row in rows]
+def _sorted_differences(result: PairwiseResult) -> Markup:
+    rows = np.unique(np.linspace(0, len(result.order) - 1, min(POINTS, len(result.order))).astype(int)).tolist()
+    values = [float(result.difference[result.order[row]]) for row in rows]
     places = [float(row + 1) for row in rows]
-    drawn = [Curve("difference", places, values, 0), Curve("none", [places[0], places[-1]], [0.0, 0.0], 7)]
-    x = "queries, sorted by difference"
-    chart = line_chart(drawn, title="sorted differences in 1 / rank", x=x, y="1 / rank, difference", width=940.0)
-    return figure(
-        chart, f"1 / rank of {second.name} minus that of {first.name}, each query, mean over seeds: above 0 the former wins."
-    )
+    curves = [Curve("difference", places, values, 0), Curve("none", [places[0], places[-1]], [0.0, 0.0], 7)]
+    x, y = "queries, sorted by difference", "1 / rank, difference"
+    return line_chart(curves, title="sorted differences in 1 / rank", x=x, y=y)
 
 
-def _where(of: Duel, answers: Answers, first: Contender, second: Contender) -> str:
-    if np.isnan(answers.ratios).all():
-        return note(f"By moment-to-video ratio: not known of these runs; {ANNOTATE}.")
-    rows = [
-        [part.name, str(part.queries), str(part.second), str(part.first), f"{part.difference:+.4f}"]
-        for part in shares(of, answers.ratios)
-        if part.queries
-    ]
-    return table(["moment / video", "queries", f"{second.name} wins", f"{first.name} wins", "1 / rank, difference"], rows)
-
-
-def _differences(of: Duel, rows: Sequence[int], first: Contender, second: Contender) -> str:
-    if not rows:
-        return note("On no query.")
-    lines = [_difference(of, row, first, second) for row in rows[:FOLDED]]
-    head = ["query", "video", f"rank, {first.name}", f"rank, {second.name}", "1 / rank, difference"]
-    more = lines[LISTED:]
-    rest = folded(f"{len(more)} more, of {len(rows)}", table(head, more, text=(0, 1))) if more else ""
-    return table(head, lines[:LISTED], text=(0, 1)) + rest
-
-
-def _difference(of: Duel, row: int, first: Contender, second: Contender) -> list[str]:
-    some = first.answers[0]
-    ranks = [", ".join(f"{answers.rank[row]:g}" for answers in one.answers) for one in (first, second)]
-    return [shortened(some.texts[row]), some.videos[row], *ranks, f"{of.difference[row]:+.3f}"]
+def _difference(result: PairwiseResult, row: int, first: ReportedSystem, second: ReportedSystem) -> list[str]:
+    some = first.results[0]
+    ranks = [", ".join(f"{seed.rank[row]:g}" for seed in one.results) for one in (first, second)]
+    return [shorten(some.texts[row]), some.videos[row], *ranks, f"{result.difference[row]:+.3f}"]

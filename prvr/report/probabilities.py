@@ -1,19 +1,21 @@
-"""The section about probabilities: how far those of first hits hold, and what is right among the surest of them."""
+"""The section about probabilities: how far those of first hits can be trusted; and the same as a picture for a file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
-from prvr.evaluate.reliability import Judged, Reliability, curve, reliability, risks
-from prvr.report.charts import Curve, legend, line_chart
-from prvr.report.page import Section, figure, listed, note, spread, table
-from prvr.report.systems import Contender, Trust
+from prvr.evaluate.charts import Curve, draw_lines, house_style, line_chart
+from prvr.evaluate.reliability import Judged, curve, reliability, risks
+from prvr.files import write_picture
+from prvr.report.page import Section, format_mean, quote_names, render
+from prvr.report.systems import CalibrationReport, ReportedSystem
 
-DRAWN = 6
+MOST_DRAWN = 6
 POINTS = 200
-SAID = 7
+DIAGONAL = 7
 # Label, name in `Reliability`, factor, digits.
 SHOWN = (
     ("ECE %", "ece", 100, 1),
@@ -22,44 +24,68 @@ SHOWN = (
     ("best order", "aurc_best", 1, 3),
     ("no order", "wrong", 1, 3),
 )
-COUNTED = (
-    "First hits, each query asked with its videos in the gallery and again without them. ECE: how far probability and share "
-    "right are apart, in ten bins. AURC: area under the risk-coverage curve, beside that of the best order and of none. Small is "
-    "good in all of them; mean ± standard deviation over seeds."
-)
-RIGHT = "Share of first hits that are right, by the probability they were given, in ten bins; “as said” is where both agree."
-RISK = "Share wrong among the surest hits, over how many of all are answered: what asking for a higher probability spares."
 
 
-def probabilities(contenders: Sequence[Contender]) -> list[Section]:
-    """Calibration error and the risk-coverage curve of the systems that have probabilities; no section where none has."""
-    trusts = {one.name: [its.trust for its in one.answers if its.trust is not None] for one in contenders if one.answers}
-    held = {name: its for name, its in trusts.items() if its}
-    if not held:
+def probability_sections(systems: Sequence[ReportedSystem]) -> list[Section]:
+    """Calibration error and the risk-coverage curve of the systems that have probabilities; empty if none has."""
+    reports = {
+        one.name: [seed.calibration for seed in one.results if seed.calibration is not None] for one in systems if one.results
+    }
+    known = {name: seeds for name, seeds in reports.items() if seeds}
+    if not known:
         return []
-    without = [name for name in trusts if name not in held]
-    how = "fit them on scores of another split: prvr score SCORES.npz --calibrate DEV.npz --save SCORES.npz"
-    missing = [f"No probabilities of {listed(without)}: {how}."] if without else []
-    known = [name for name, its in held.items() if any(one.itself for one in its)]
-    missing += [f"Fitted on the split that is reported, so too good: {listed(known)}."] if known else []
-    few = f" The first {DRAWN} systems are drawn." if len(held) > DRAWN else ""
-    drawn = list(held.items())[:DRAWN]
-    said = [Curve("as said", (0.0, 1.0), (0.0, 1.0), SAID)]
-    right = [_right(name, one.judged, style) for style, (name, its) in enumerate(drawn) for one in its]
-    risk = [_risk(name, one.judged, style) for style, (name, its) in enumerate(drawn) for one in its]
-    names = [(name, style) for style, (name, _) in enumerate(drawn)]
-    left = line_chart([*said, *right], title="share right over probability", x="probability", y="share right")
-    left += legend([*names, ("as said", SAID)])
-    beside = line_chart(risk, title="share wrong over coverage", x="coverage", y="share wrong") + legend(names)
-    body = f'{note(COUNTED + few)}<div class="pair">{figure(left, RIGHT)}{figure(beside, RISK)}</div>'
-    head = ["system", "seeds", "fitted on", *(label for label, *_ in SHOWN)]
-    rows = [_row(name, its) for name, its in held.items()]
-    return [Section("probabilities", "Probabilities", body + table(head, rows, text=(0, 2)), tuple(missing))]
+    lacking = [name for name in reports if name not in known]
+    remedy = "fit them on the scores of another split: prvr score SCORES.npz --calibrate DEV.npz --save SCORES.npz"
+    missing = [f"No probabilities of {quote_names(lacking)}: {remedy}."] if lacking else []
+    optimistic = [name for name, seeds in known.items() if any(seed.on_same_split for seed in seeds)]
+    missing += [f"Fitted on the split that is reported, so too good: {quote_names(optimistic)}."] if optimistic else []
+    drawn = list(known.items())[:MOST_DRAWN]
+    diagonal = Curve("as predicted", (0.0, 1.0), (0.0, 1.0), DIAGONAL)
+    right = [_share_right(name, seed.judged, style) for style, (name, seeds) in enumerate(drawn) for seed in seeds]
+    wrong = [_risk(name, seed.judged, style) for style, (name, seeds) in enumerate(drawn) for seed in seeds]
+    body = render(
+        "probabilities.html",
+        most_drawn=MOST_DRAWN if len(known) > MOST_DRAWN else 0,
+        right=line_chart([diagonal, *right], title="share right over probability", x="probability", y="share right"),
+        wrong=line_chart(wrong, title="share wrong over coverage", x="coverage", y="share wrong"),
+        legend=[(name, style) for style, (name, _) in enumerate(drawn)],
+        diagonal=[(diagonal.name, DIAGONAL)],
+        head=["system", "seeds", "fitted on", *(label for label, *_ in SHOWN)],
+        rows=[_row(name, seeds) for name, seeds in known.items()],
+    )
+    return [Section("probabilities", "Probabilities", body, tuple(missing))]
 
 
-def _right(name: str, judged: Judged, style: int) -> Curve:
+def draw_risks(judged: Judged, path: Path) -> None:
+    """Writes a PNG of first hits: the share that is right over the probability, and the share that is wrong over coverage."""
+    from matplotlib.figure import Figure
+
+    figures = reliability(judged)
+    probability, right, counts = zip(*curve(judged), strict=True)
+    coverage = (np.arange(1, figures.hits + 1) / figures.hits).tolist()
+    orders = [
+        (f"by probability, area {figures.aurc:.3f}", risks(judged.probability, judged.right).tolist(), 0),
+        (f"best order, area {figures.aurc_best:.3f}", risks(judged.right.astype(float), judged.right).tolist(), 2),
+        (f"no order, area {figures.wrong:.3f}", [figures.wrong] * figures.hits, DIAGONAL),
+    ]
+    with house_style():
+        figure = Figure(figsize=(10, 4))
+        left, beside = figure.subplots(1, 2)
+        diagonal = Curve("as predicted", (0.0, 1.0), (0.0, 1.0), DIAGONAL)
+        draw_lines(left, [diagonal, Curve("first hits", probability, right, 0)], x="probability", y="share right")
+        left.plot(probability, right, "o", color="C0")
+        left.set_title(f"ECE {100 * figures.ece:.1f} % ({len(counts)} bins of about {round(float(np.mean(counts)))} hits)")
+        curves = [Curve(name, coverage, values, style) for name, values, style in orders]
+        draw_lines(beside, curves, x="coverage: share of queries answered", y="share wrong")
+        beside.legend()
+        for axes in (left, beside):
+            axes.set(xlim=(0, 1), ylim=(0, 1))
+        write_picture(path, figure)
+
+
+def _share_right(name: str, judged: Judged, style: int) -> Curve:
     probability, right, _ = zip(*curve(judged), strict=True)
-    # A line of one point is not seen.
+    # A line of one point is invisible.
     return Curve(name, probability, right, style, marked=0 if len(right) == 1 else None)
 
 
@@ -69,9 +95,9 @@ def _risk(name: str, judged: Judged, style: int) -> Curve:
     return Curve(name, ((places + 1) / len(wrong)).tolist(), wrong[places].tolist(), style)
 
 
-def _row(name: str, trusts: Sequence[Trust]) -> list[str]:
-    found: list[Reliability] = [reliability(one.judged) for one in trusts]
+def _row(name: str, seeds: Sequence[CalibrationReport]) -> list[str]:
+    found = [reliability(seed.judged) for seed in seeds]
     values = np.array([[factor * getattr(of, field) for _, field, factor, _ in SHOWN] for of in found])
     half = values.std(0, ddof=1).tolist() if len(values) > 1 else [None] * len(SHOWN)
-    cells = [spread(m, h, digits=digits) for m, h, (*_, digits) in zip(values.mean(0), half, SHOWN, strict=True)]
-    return [name, str(len(trusts)), " and ".join(dict.fromkeys(one.fitted for one in trusts)), *cells]
+    cells = [format_mean(m, h, digits=digits) for m, h, (*_, digits) in zip(values.mean(0), half, SHOWN, strict=True)]
+    return [name, str(len(seeds)), " and ".join(dict.fromkeys(seed.fitted_on for seed in seeds)), *cells]

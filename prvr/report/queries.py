@@ -1,4 +1,4 @@
-"""Query by query: the best and the worst of a system, and who wins where between two; with several seeds, by their mean."""
+"""Results query by query: the best and the worst queries of a system, and two systems beside each other; means over seeds."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from prvr.index.encode import add_videos
 from prvr.index.exact import ExactIndex
 from prvr.index.moments import relevance
 from prvr.methods.checkpoint import Checkpoint
-from prvr.report.systems import Answers
+from prvr.report.systems import SeedResults
 from prvr.search.asking import moment
 
 
 @dataclass(frozen=True)
 class Profile:
-    """How relevant each stretch of a query's own video is to it, the annotated moments, and the span that is found.
+    """How relevant each stretch of a query's own video is to it, with the annotated moments and the span that the model finds.
 
-    edges: between the stretches, in seconds if `timed`, else their numbers; without times nothing is found.
+    edges: between the stretches, in seconds if `timed`, else frame numbers; without times no span is found.
     """
 
     relevance: list[float]
@@ -38,11 +38,11 @@ class Profile:
 
 
 @dataclass(frozen=True)
-class Duel:
-    """Two systems beside each other, the second held against the first.
+class PairwiseResult:
+    """Two systems compared query by query.
 
-    difference: in 1 / rank, mean over seeds, of each query; second minus first. order: of the queries, from the second's
-    largest gain to the first's.
+    difference: of 1 / rank, mean over seeds, second system minus first. order: the queries, from the second system's largest
+    gain to its largest loss.
     """
 
     difference: Float[np.ndarray, "Q"]
@@ -50,56 +50,56 @@ class Duel:
 
     @property
     def gains(self) -> list[int]:
-        """Queries that the second ranks better, its largest gain first."""
+        """Queries that the second system ranks better, its largest gain first."""
         return [row for row in self.order if self.difference[row] > 0]
 
     @property
     def losses(self) -> list[int]:
-        """Queries that the first ranks better, the second's largest loss first."""
+        """Queries that the first system ranks better, the second's largest loss first."""
         return [row for row in reversed(self.order) if self.difference[row] < 0]
 
 
 @dataclass(frozen=True)
-class Share:
-    """Who wins in a part of the queries: how many each of the two, and the mean difference in 1 / rank."""
+class WinCount:
+    """On how many queries of a group each of two systems wins, and the mean difference of 1 / rank."""
 
-    name: str
+    group: str
     queries: int
     second: int
     first: int
     difference: float
 
 
-def extremes(answers: Sequence[Answers], count: int) -> tuple[list[int], list[int]]:
-    """Places of the best queries and of the worst, by mean rank, then by mean IoU of the found span, then by id."""
-    rank = np.mean([one.rank for one in answers], axis=0)
-    overlap = np.mean([np.nan_to_num(one.overlaps) for one in answers], axis=0)
-    order = sorted(range(len(rank)), key=lambda row: (rank[row], -overlap[row]))
+def find_extremes(results: Sequence[SeedResults], count: int) -> tuple[list[int], list[int]]:
+    """Returns the rows of the best and of the worst queries, by mean rank, then by mean IoU of the found span, then by id."""
+    rank = np.mean([one.rank for one in results], axis=0)
+    overlap = np.mean([np.nan_to_num(one.overlaps) for one in results], axis=0)
+    best = sorted(range(len(rank)), key=lambda row: (rank[row], -overlap[row]))
     worst = sorted(range(len(rank)), key=lambda row: (-rank[row], overlap[row]))
-    return order[:count], worst[: min(count, len(rank) - count)] if len(rank) > count else []
+    return best[:count], worst[: min(count, len(rank) - count)] if len(rank) > count else []
 
 
-def duel(first: Sequence[QueryRanks], second: Sequence[QueryRanks]) -> Duel:
-    """Two systems over the same queries, a run for each seed."""
-    ours, theirs = (np.mean([run.values[:, 2] for run in runs], axis=0) for runs in (first, second))
+def compare_queries(first: Sequence[QueryRanks], second: Sequence[QueryRanks]) -> PairwiseResult:
+    """Compares two systems over the same queries; each is a sequence of seeds."""
+    reference, other = (np.mean([run.values[:, 2] for run in runs], axis=0) for runs in (first, second))
     # Means of equal numbers may differ in their last digits.
-    difference = np.round(theirs - ours, 9)
+    difference = np.round(other - reference, 9)
     order = sorted(range(len(difference)), key=lambda row: -difference[row])
-    return Duel(difference, order)
+    return PairwiseResult(difference, order)
 
 
-def shares(of: Duel, ratios: Float[np.ndarray, "Q"]) -> list[Share]:
-    """Who wins by moment-to-video ratio, in the bins of `groups.by_ratio`."""
+def count_wins(result: PairwiseResult, ratios: Float[np.ndarray, "Q"]) -> list[WinCount]:
+    """Counts wins by moment-to-video ratio, in the bins of `groups.by_ratio`."""
     known = np.clip(ratios, 0, 1)
-    parts = []
+    groups = []
     for number, (low, high) in enumerate(pairwise(RATIOS)):
         inside = ((known >= low) if number == 0 else (known > low)) & (known <= high)
-        parts.append(_share(f"{'[' if number == 0 else '('}{low:.4g}, {high:.4g}]", of, inside))
-    return [*parts, *([_share(UNKNOWN, of, np.isnan(ratios))] if np.isnan(ratios).any() else [])]
+        groups.append(_count_wins(f"{'[' if number == 0 else '('}{low:.4g}, {high:.4g}]", result, inside))
+    return [*groups, *([_count_wins(UNKNOWN, result, np.isnan(ratios))] if np.isnan(ratios).any() else [])]
 
 
-def profiles(checkpoint: Checkpoint, dataset: Dataset, features: FeatureSet, queries: Sequence[str]) -> dict[str, Profile]:
-    """The profile of each query in its own video; only these videos are encoded.
+def read_profiles(checkpoint: Checkpoint, dataset: Dataset, features: FeatureSet, queries: Sequence[str]) -> dict[str, Profile]:
+    """Returns the profile of each query in its own video; only these videos are encoded.
 
     Raises:
         DataError: the data set has no such caption, or a feature is missing.
@@ -108,16 +108,16 @@ def profiles(checkpoint: Checkpoint, dataset: Dataset, features: FeatureSet, que
     missing = next((id for id in queries if id not in captions), None)
     if missing is not None:
         raise DataError(
-            f"split {dataset.split!r} of {dataset.name!r} has no caption {missing!r}, which the run was asked; "
-            "name the data that it was evaluated on"
+            f"split {dataset.split!r} of {dataset.name!r} has no caption {missing!r}, which is a query of the scores; "
+            "name the data that they were computed on"
         )
     index = ExactIndex(checkpoint.model)
-    wanted = dict.fromkeys(captions[id].video for id in queries)
-    add_videos(index, wanted, features.frames, durations=dataset.durations)
-    return {id: _profile(index, features, captions[id]) for id in queries}
+    videos = dict.fromkeys(captions[id].video for id in queries)
+    add_videos(index, videos, features.frames, durations=dataset.durations)
+    return {id: _read_profile(index, features, captions[id]) for id in queries}
 
 
-def _profile(index: ExactIndex, features: FeatureSet, caption: Caption) -> Profile:
+def _read_profile(index: ExactIndex, features: FeatureSet, caption: Caption) -> Profile:
     query = encode_captions(index.model, [caption.id], features.text)
     curve, edges = relevance(index.model, query, index.fetch([caption.video])[caption.video])
     start, end = moment(index, query, caption.video)
@@ -126,7 +126,7 @@ def _profile(index: ExactIndex, features: FeatureSet, caption: Caption) -> Profi
     return Profile(curve.tolist(), numbers if edges is None else list(edges), edges is not None, caption.moments, found)
 
 
-def _share(name: str, of: Duel, rows: Bool[np.ndarray, "Q"]) -> Share:
-    difference = of.difference[rows]
+def _count_wins(group: str, result: PairwiseResult, rows: Bool[np.ndarray, "Q"]) -> WinCount:
+    difference = result.difference[rows]
     mean = float(difference.mean()) if len(difference) else 0.0
-    return Share(name, len(difference), int((difference > 0).sum()), int((difference < 0).sum()), mean)
+    return WinCount(group, len(difference), int((difference > 0).sum()), int((difference < 0).sum()), mean)

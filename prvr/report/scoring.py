@@ -14,8 +14,8 @@ from prvr.features.shelf import teacher_features
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint, features_for, zero_shot_checkpoint
 from prvr.methods.dl_dkd import DlDkdConfig
-from prvr.papers.run import reweighted
-from prvr.report.queries import Profile, profiles
+from prvr.papers.row_run import reweight_branches
+from prvr.report.queries import Profile, read_profiles
 
 
 @dataclass(frozen=True)
@@ -36,20 +36,20 @@ class DatasetScorer:
         checkpoint = self._checkpoint(folder)
         if not isinstance(checkpoint.settings, DlDkdConfig) or len(checkpoint.settings.branches) < 2:
             return None
-        first, second = (self._score(reweighted(checkpoint, weight), folder) for weight in (0.0, 1.0))
+        first, second = (self._score(reweight_branches(checkpoint, weight), folder) for weight in (0.0, 1.0))
         return first, second
 
     def profiles(self, folder: Path, queries: Sequence[str]) -> dict[str, Profile]:
         """The profile of each query in its own video."""
         checkpoint = self._checkpoint(folder)
-        return profiles(checkpoint, self._dataset(checkpoint), features_for(self.features, checkpoint), queries)
+        return read_profiles(checkpoint, self._dataset(checkpoint), features_for(self.features, checkpoint), queries)
 
     def teacher_profiles(self, name: str, queries: Sequence[str], *, split: str) -> dict[str, Profile]:
         """The profile of each query in its own video, by the frames of a teacher alone."""
         features = teacher_features(self.features, name)
         teacher = checkpoints.to_device(zero_shot_checkpoint(features), self.device)
         dataset = open_split(self.data, split or "test", annotations=self.annotations)
-        return profiles(teacher, dataset, features, queries)
+        return read_profiles(teacher, dataset, features, queries)
 
     def _score(self, checkpoint: Checkpoint, folder: Path) -> SavedScores:
         dataset, features = self._dataset(checkpoint), features_for(self.features, checkpoint)

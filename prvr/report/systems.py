@@ -1,4 +1,4 @@
-"""The systems of a report: what is on disk of each seed, and what a page needs to know of it once its scores are put away."""
+"""The systems of a report: which files each seed has, and the results that a page shows, without the score matrices."""
 
 from __future__ import annotations
 
@@ -16,55 +16,56 @@ from prvr.errors import DataError, SettingError
 from prvr.evaluate.compare import QueryRanks, rank_queries
 from prvr.evaluate.figures import BY_RATIO, ScoreFigures, count_figures
 from prvr.evaluate.groups import Group
-from prvr.evaluate.metrics import MomentRetrieval, Retrieval, retrieval
+from prvr.evaluate.metrics import MomentRetrieval, Retrieval
 from prvr.evaluate.reliability import Judged
 from prvr.evaluate.saved_scores import SavedScores
 from prvr.methods.checkpoint import CONFIG
-from prvr.train.run_state import HISTORY
-
-# As `prvr reproduce` keeps them in the folder of a training run.
-WHOLE, BRANCHES = "test.npz", ("test-first-branch.npz", "test-second-branch.npz")
-WEIGHTS = tuple(step / 10 for step in range(11))
+from prvr.train.run_state import BRANCH_SCORES, HISTORY, TEST_SCORES
 
 
 @dataclass(frozen=True)
-class Files:
-    """What is on disk of one seed: the folder of its run, its answers, and those of each of its two branches alone."""
+class SeedFiles:
+    """The files of one seed: its training run's folder, its scores, and the scores of each of its two branches alone."""
 
     label: str
     folder: Path | None = None
-    run: Path | None = None
+    scores: Path | None = None
     branches: tuple[Path, Path] | None = None
 
 
 @dataclass(frozen=True)
-class Lot:
-    """The files of a system's seeds. prefix: a name that was given to all systems of a folder of `prvr reproduce`, whose
-    own names are for folders, so that what its runs call themselves is preferred."""
+class SystemFiles:
+    """The files of a system, one entry for each seed.
+
+    prefix: a name that the user gave to all systems of a folder of `prvr reproduce`. reproduced: the system is from such a
+    folder; its own name is a folder's name, so the name that its scores hold is preferred.
+    """
 
     name: str
-    files: tuple[Files, ...]
+    seeds: tuple[SeedFiles, ...]
     prefix: str = ""
     reproduced: bool = False
 
 
 @dataclass(frozen=True)
-class Trust:
-    """What a run's probabilities say of its first hits, and what they were fitted on. itself: which is what is reported."""
+class CalibrationReport:
+    """First hits with their probabilities, and the split that the probabilities were fitted on.
+
+    on_same_split: they were fitted on the split that is reported.
+    """
 
     judged: Judged
-    fitted: str
-    itself: bool
+    fitted_on: str
+    on_same_split: bool
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What is left of a run: figures, and of each query, in the order of the ids, what a page shows.
+class SeedResults:
+    """The figures of one seed, and what a page shows of each query, in the order of the query ids.
 
-    videos: the query's own. first: the video that was ranked first, "" where none was ranked.
-    overlaps, ratios: as in `saved_scores.QueryFacts`; NaN if unknown.
-    scores: for its own video. groups: by moment-to-video ratio; None where no ratio is known.
-    trust: of its probabilities; None where it has none.
+    videos: each query's own video. first: the video at rank 1; "" if no video was ranked.
+    overlaps, ratios: as in `saved_scores.QueryFacts`; NaN if unknown. scores: of each query's own video.
+    groups: figures by moment-to-video ratio; None if no ratio is known. calibration: None if there are no probabilities.
     """
 
     system: str
@@ -79,7 +80,7 @@ class Answers:
     scores: Float[np.ndarray, "Q"]
     overlaps: Float[np.ndarray, "Q"]
     ratios: Float[np.ndarray, "Q"]
-    trust: Trust | None
+    calibration: CalibrationReport | None
 
     @property
     def rank(self) -> Float[np.ndarray, "Q"]:
@@ -89,53 +90,53 @@ class Answers:
 
 @dataclass(frozen=True)
 class Seed:
-    """One seed of a system; None for what there is not. sweep: SumR at each of `WEIGHTS`, the second branch's share."""
+    """One seed of a system; None for each part that is not in its files. sweep: SumR at each of `papers.sweep.WEIGHTS`."""
 
-    files: Files
+    files: SeedFiles
     history: tuple[dict[str, Any], ...] | None
-    answers: Answers | None
+    results: SeedResults | None
     sweep: tuple[float, ...] | None
 
 
 @dataclass(frozen=True)
-class Contender:
+class ReportedSystem:
     """A system with its seeds."""
 
     name: str
     seeds: tuple[Seed, ...]
 
     @property
-    def answers(self) -> list[Answers]:
-        """Of the seeds that have any."""
-        return [seed.answers for seed in self.seeds if seed.answers is not None]
+    def results(self) -> list[SeedResults]:
+        """The results of the seeds that have scores."""
+        return [seed.results for seed in self.seeds if seed.results is not None]
 
 
-def find_systems(given: str) -> list[Lot]:
-    """The systems that an argument names: RUN, NAME=RUN, or NAME=RUN,RUN for several seeds.
+def find_systems(argument: str) -> list[SystemFiles]:
+    """Returns the systems that an argument of `prvr report` names: RUN, NAME=RUN, or NAME=RUN,RUN for several seeds.
 
-    A RUN is a file of scores, a training run's folder, or a folder of `prvr reproduce` with as many systems as it holds.
+    A RUN is a file of scores, a training run's folder, or a folder of `prvr reproduce` with any number of systems.
 
     Raises:
-        SettingError: it names nothing, or several runs of which one holds several systems.
+        SettingError: the argument names nothing, or joins several RUNs of which one holds several systems.
         DataError: a RUN is none of the three.
     """
-    name, paths = _named(given)
+    name, paths = _split_argument(argument)
     if not paths:
-        raise SettingError(f"{given!r} names no run; it takes RUN, or NAME=RUN,RUN")
+        raise SettingError(f"{argument!r} names no run; expected RUN, or NAME=RUN,RUN")
     if len(paths) == 1 and not paths[0].is_file() and not _is_run(paths[0]):
-        return [Lot(slug, tuple(files), name, True) for slug, files in _reproduced(paths[0]).items()]
+        return [SystemFiles(slug, tuple(seeds), name, True) for slug, seeds in _find_reproduced_systems(paths[0]).items()]
     several = next((path for path in paths if not path.is_file() and not _is_run(path)), None)
     if several is not None:
-        raise SettingError(f"{several} is neither a SCORES.npz nor a training run's folder; only such can be seeds of {name!r}")
-    files = tuple(_seed(path) if path.is_dir() else Files(str(path), run=path) for path in paths)
-    return [Lot(name or (paths[0].resolve().name if paths[0].is_dir() else paths[0].stem), files)]
+        raise SettingError(f"{several} is neither a SCORES.npz nor a training run's folder; only these can be seeds of {name!r}")
+    seeds = tuple(_seed_files(path) if path.is_dir() else SeedFiles(str(path), scores=path) for path in paths)
+    return [SystemFiles(name or (paths[0].resolve().name if paths[0].is_dir() else paths[0].stem), seeds)]
 
 
 def read_history(path: Path) -> tuple[dict[str, Any], ...]:
-    """The epochs of a training run; each with `epoch`, `losses` by name, and `sumr` on the split that chose the epoch.
+    """Returns the epochs of a training run; each has `epoch`, `losses` by name, and `sumr` on the split that chose the epoch.
 
     Raises:
-        DataError: a line is not an epoch.
+        DataError: a line does not describe an epoch.
     """
     records = []
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
@@ -146,7 +147,7 @@ def read_history(path: Path) -> tuple[dict[str, Any], ...]:
                 raise ValueError(f"{values} are not all numbers")
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as problem:
             raise DataError(
-                f"{path}:{number} is no epoch of a training run ({type(problem).__name__}: {problem}); "
+                f"{path}:{number} does not describe an epoch of a training run ({type(problem).__name__}: {problem}); "
                 "copy the file again, or delete it to leave the curves out"
             ) from None
         losses = {name: float(value) for name, value in record["losses"].items()}
@@ -154,70 +155,57 @@ def read_history(path: Path) -> tuple[dict[str, Any], ...]:
     return tuple(records)
 
 
-def answers_of(run: SavedScores, *, name: str) -> Answers:
-    """What a page needs of a run; ties are counted against the system, as by default everywhere."""
-    counted = count_figures(run, groups=run.facts.ratios is not None)
-    order = sorted(range(len(run.queries)), key=run.queries.__getitem__)
-    unknown = np.full(len(run.queries), math.nan)
-    facts = run.facts
+def summarise_scores(saved: SavedScores, *, name: str) -> SeedResults:
+    """Returns the results that a page shows of a file of scores; ties count against the system, as by default everywhere."""
+    counted = count_figures(saved, groups=saved.facts.ratios is not None)
+    order = sorted(range(len(saved.queries)), key=saved.queries.__getitem__)
+    unknown = np.full(len(saved.queries), math.nan)
+    facts = saved.facts
     overlaps = unknown if facts.overlaps is None else facts.overlaps
     ratios = unknown if facts.ratios is None else facts.ratios
-    texts, best = facts.texts or run.queries, run.scores.argmax(1)
-    first = [run.videos[column] if row[column] > -math.inf else "" for row, column in zip(run.scores, best, strict=True)]
-    return Answers(
-        system=run.system,
-        split=run.split,
-        ranked=rank_queries(run, name=name),
+    texts, best = facts.texts or saved.queries, saved.scores.argmax(1)
+    first = [saved.videos[column] if row[column] > -math.inf else "" for row, column in zip(saved.scores, best, strict=True)]
+    return SeedResults(
+        system=saved.system,
+        split=saved.split,
+        ranked=rank_queries(saved, name=name),
         figures=counted.retrieval,
         spans=counted.moments,
         groups=None if np.isnan(ratios).all() else tuple(counted.groups[BY_RATIO]),
         texts=tuple(texts[row] for row in order),
-        videos=tuple(run.videos[run.target[row]] for row in order),
+        videos=tuple(saved.videos[saved.target[row]] for row in order),
         first=tuple(first[row] for row in order),
-        scores=run.scores[order, run.target[order]],
+        scores=saved.scores[order, saved.target[order]],
         overlaps=overlaps[order],
         ratios=ratios[order],
-        trust=_trust(counted),
+        calibration=_report_calibration(counted),
     )
 
 
-def sweep_of(first: SavedScores, second: SavedScores) -> tuple[float, ...]:
-    """SumR at each of `WEIGHTS`, from the answers of each branch alone: S = (1 - beta) S_1 + beta S_2.
-
-    Raises:
-        DataError: the two have other queries or videos.
-    """
-    if (first.queries, first.videos) != (second.queries, second.videos):
-        raise DataError("the two branches answered other queries or over another gallery; score them again")
-    correct = first.correct
-    return tuple(retrieval((1 - weight) * first.scores + weight * second.scores, correct).sumr for weight in WEIGHTS)
-
-
-def _trust(counted: ScoreFigures) -> Trust | None:
-    its = counted.calibration
-    if its is None or counted.judged is None:
+def _report_calibration(counted: ScoreFigures) -> CalibrationReport | None:
+    calibration = counted.calibration
+    if calibration is None or counted.judged is None:
         return None
-    fitted = f"{its.queries} queries of {its.split or 'another run'}"
-    return Trust(counted.judged, fitted, itself=its.split == counted.split)
+    fitted_on = f"{calibration.queries} queries of {calibration.split or 'an unknown split'}"
+    return CalibrationReport(counted.judged, fitted_on, calibration.split == counted.split)
 
 
-def _named(given: str) -> tuple[str, list[Path]]:
-    """What stands before `=`, and the paths behind it; a path of `prvr reproduce` has such signs in it, too."""
-    parts = given.split("=")
-    ways = [
+def _split_argument(argument: str) -> tuple[str, list[Path]]:
+    """The name before `=` and the paths after it; a path may itself contain `=` and commas."""
+    parts = argument.split("=")
+    readings = [
         ("=".join(parts[:cut]), [Path(path) for path in "=".join(parts[cut:]).split(",") if path]) for cut in range(len(parts))
     ]
-    # A path may have a comma, too.
-    ways = [("", [Path(given)]), *ways]
-    fallback = ways[min(2, len(ways) - 1)]
-    return next((way for way in ways if way[1] and all(path.exists() for path in way[1])), fallback)
+    readings = [("", [Path(argument)]), *readings]
+    fallback = readings[min(2, len(readings) - 1)]
+    return next((reading for reading in readings if reading[1] and all(path.exists() for path in reading[1])), fallback)
 
 
-def _reproduced(path: Path) -> dict[str, list[Files]]:
-    found: dict[str, list[Files]] = {}
-    for folder in sorted(path.glob("runs/*/seed*"), key=_place):
+def _find_reproduced_systems(path: Path) -> dict[str, list[SeedFiles]]:
+    found: dict[str, list[SeedFiles]] = {}
+    for folder in sorted(path.glob("runs/*/seed*"), key=_sort_key):
         if _is_run(folder):
-            found.setdefault(_row_name(folder), []).append(_seed(folder))
+            found.setdefault(_row_name(folder), []).append(_seed_files(folder))
     if not found:
         raise DataError(
             f"{path} is neither a SCORES.npz of `prvr evaluate --save` nor a folder of `prvr train` ({HISTORY}, {CONFIG}) "
@@ -227,21 +215,21 @@ def _reproduced(path: Path) -> dict[str, list[Files]]:
 
 
 def _is_run(path: Path) -> bool:
-    return any((path / name).is_file() for name in (HISTORY, CONFIG, WHOLE))
+    return any((path / name).is_file() for name in (HISTORY, CONFIG, TEST_SCORES))
 
 
-def _seed(folder: Path) -> Files:
-    whole, branches = folder / WHOLE, (folder / BRANCHES[0], folder / BRANCHES[1])
-    return Files(
+def _seed_files(folder: Path) -> SeedFiles:
+    scores, branches = folder / TEST_SCORES, (folder / BRANCH_SCORES[0], folder / BRANCH_SCORES[1])
+    return SeedFiles(
         label=folder.name,
         folder=folder,
-        run=whole if whole.is_file() else None,
+        scores=scores if scores.is_file() else None,
         branches=branches if all(path.is_file() for path in branches) else None,
     )
 
 
-def _place(folder: Path) -> tuple[str, int, str]:
-    """Rows by name, and seed 10 behind seed 9."""
+def _sort_key(folder: Path) -> tuple[str, int, str]:
+    """Rows by name, seed 10 after seed 9."""
     number = folder.name.removeprefix("seed")
     return _row_name(folder), int(number) if number.isdecimal() else 0, folder.parent.name
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from prvr.evaluate.compare import RESAMPLES
 from prvr.files import write_whole
-from prvr.report.build import Progress, Scorer, build, in_order, read_contenders
+from prvr.report.build import Progress, Scorer, build, order_systems, read_systems
 from prvr.report.page import write_page
-from prvr.report.papers import papers, read_tables
+from prvr.report.papers import papers_section, read_tables
 from prvr.report.systems import find_systems
 
 
@@ -53,18 +52,19 @@ def write_report(
         DataError, ModelError: a file is broken, or does not fit the data.
         SettingError: a name is unknown, or two systems have the same name.
     """
-    lots = [lot for argument in systems for lot in find_systems(argument)]
-    contenders = in_order(read_contenders(lots, scorer, on_progress=on_progress or _silent), baseline=baseline, rival=rival)
-    sections = build(contenders, scorer, resamples=resamples)
+    files = [system for argument in systems for system in find_systems(argument)]
+    reported = order_systems(
+        read_systems(files, scorer, on_progress=on_progress or _show_nothing), baseline=baseline, rival=rival
+    )
+    sections = build(reported, scorer, resamples=resamples)
     tables = [table for argument in systems if Path(argument).is_dir() for table in read_tables(Path(argument))]
-    sections += [papers(tables)] if tables else []
-    about = f"<p><code>{escape(command)}</code></p>"
+    sections += [papers_section(tables)] if tables else []
     # A file name that is not UTF-8 has lone surrogates.
-    page = write_page("Report on runs", sections, about=about).encode(errors="backslashreplace")
+    page = write_page("Report on runs", sections, command=command).encode(errors="backslashreplace")
     write_whole(Path(out), page)
     missing = tuple(line for section in sections for line in section.missing)
-    return WrittenReport(Path(out), len(page), tuple(one.name for one in contenders), missing)
+    return WrittenReport(Path(out), len(page), tuple(one.name for one in reported), missing)
 
 
-def _silent(note: str, done: int, total: int) -> None:
+def _show_nothing(note: str, done: int, total: int) -> None:
     """Shows no progress."""

@@ -14,12 +14,15 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from prvr.errors import ModelError, SettingError
+from prvr.evaluate.charts import Curve, draw_lines, house_style
 from prvr.files import write_picture, write_whole
 from prvr.methods.migration import convert_settings
 from prvr.nn.distillation import Distillation
 from prvr.train.optimiser import BertAdam
 
 STATE, HISTORY, CURVES = "state.safetensors", "history.jsonl", "curves.png"
+# Files of scores on the test split that a run's folder may hold: of the model, and of each of its two branches alone.
+TEST_SCORES, BRANCH_SCORES = "test.npz", ("test-first-branch.npz", "test-second-branch.npz")
 # How stored names of tensors begin, and how they began in older versions; the student's have no beginning of their own.
 _NAMES = {
     "student.": "",
@@ -105,26 +108,24 @@ def write_history(out: Path, state: RunState) -> None:
 
 
 def draw_curves(out: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """`curves.png`: the loss terms, and SumR on the dev split with the best epoch marked, over epochs."""
+    """Writes a PNG of the loss terms, and of SumR on the dev split with the best epoch marked, over epochs."""
     from matplotlib.figure import Figure
 
-    epochs = [record["epoch"] + 1 for record in history]
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    losses, dev = figure.subplots(1, 2)
-    for name in history[0]["losses"]:
-        losses.plot(epochs, [record["losses"][name] for record in history], label=name.replace("_", " "))
-    losses.plot(epochs, [record["loss"] for record in history], "k--", label="total")
-    # Terms differ by orders of magnitude; a term that is exactly 0 somewhere leaves a gap.
-    losses.set(xlabel="epoch", ylabel="loss (mean over batches)", yscale="log")
-    losses.legend(fontsize=8)
-    sumr = [record["dev"]["sumr"] for record in history]
+    epochs = [record["epoch"] + 1.0 for record in history]
+    terms = {name: [float(record["losses"][name]) for record in history] for name in history[0]["losses"]}
+    terms["total"] = [float(record["loss"]) for record in history]
+    sumr = [float(record["dev"]["sumr"]) for record in history]
     best = max(range(len(sumr)), key=sumr.__getitem__)
-    dev.plot(epochs, sumr, marker=".")
-    dev.plot(epochs[best], sumr[best], "o", color="C3")
-    dev.set(xlabel="epoch", ylabel="SumR on the dev split", title=f"best {sumr[best]:.1f}, epoch {epochs[best]}")
-    for axes in (losses, dev):
-        axes.grid(alpha=0.3)
-    write_picture(out / CURVES, figure)
+    with house_style():
+        figure = Figure(figsize=(10, 4))
+        losses, dev = figure.subplots(1, 2)
+        # Terms differ by orders of magnitude; a term that is exactly 0 leaves a gap.
+        curves = [Curve(name.replace("_", " "), epochs, values, style) for style, (name, values) in enumerate(terms.items())]
+        draw_lines(losses, curves, x="epoch", y="loss (mean over batches)", log=True)
+        losses.legend()
+        draw_lines(dev, [Curve("SumR", epochs, sumr, 0, marked=best)], x="epoch", y="SumR on the dev split")
+        dev.set_title(f"best {sumr[best]:.1f}, epoch {epochs[best]:g}")
+        write_picture(out / CURVES, figure)
 
 
 def _name(name: str) -> str:

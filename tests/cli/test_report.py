@@ -19,11 +19,12 @@ from prvr.index.encode import add_videos, encode_queries
 from prvr.index.exact import ExactIndex
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import features_for
-from prvr.papers.run import Materials, Plan, score_rows
+from prvr.papers.plan import Materials, Plan
+from prvr.papers.run import score_rows
 from prvr.papers.tables import Row, Table
 from prvr.papers.toy import write_toy
 from prvr.papers.write import write_table
-from prvr.report.queries import profiles
+from prvr.report.queries import read_profiles
 from prvr.report.scoring import DatasetScorer
 from prvr.report.write import write_report
 from prvr.search.asking import moment
@@ -97,7 +98,7 @@ def test_profiles_are_what_search_shows(place: Path) -> None:
     checkpoint, dataset = checkpoints.load("run"), open_split("packages/tvr", "test")
     features = features_for("features/tvr", checkpoint)
     wanted = [caption.id for caption in dataset.captions[:5]]
-    found = profiles(checkpoint, dataset, features, wanted)
+    found = read_profiles(checkpoint, dataset, features, wanted)
     index = ExactIndex(checkpoint.model)
     add_videos(index, dataset.video_ids, features.frames, durations=dataset.durations)
     for caption in dataset.captions[:5]:
@@ -112,8 +113,8 @@ def test_profiles_are_what_search_shows(place: Path) -> None:
         best = max(range(len(one.relevance)), key=one.relevance.__getitem__)
         assert one.found is not None
         assert one.found[0] <= one.edges[best] < one.found[1]
-    with pytest.raises(DataError, match="has no caption 'new', which the run was asked"):
-        profiles(checkpoint, dataset, features, ["new"])
+    with pytest.raises(DataError, match="has no caption 'new', which is a query of the scores"):
+        read_profiles(checkpoint, dataset, features, ["new"])
 
 
 def test_a_teacher_alone_is_asked_by_its_name(prvr: Prvr, place: Path) -> None:
@@ -126,19 +127,19 @@ def test_a_teacher_alone_is_asked_by_its_name(prvr: Prvr, place: Path) -> None:
     assert not any("profiles" in line for line in told["frames"])
     charts = [a.get("aria-label") or "" for tag, a in Page(Path("frames.html").read_text()).tags if tag == "svg"]
     assert sum(label.startswith("relevance over the video") for label in charts) == 10
-    assert any("the best frames of the teacher 'strong' score otherwise." in line for line in told["clips"])
+    assert any("the best frames of the teacher 'strong' have other scores." in line for line in told["clips"])
     # Of a student the answers alone are not enough, and nobody is taken for it.
     shutil.copy("run2/test.npz", "student.npz")
     (line,) = (line for line in prvr("report", "student.npz", *DATA, "--json").json["missing"] if "profiles" in line)
-    assert "name the folder of its training run in place of the kept answers; they are not those of a teacher alone" in line
+    assert "name its training run's folder in place of the scores; they are not the scores of a teacher alone" in line
     lines = prvr("report", "frames.npz", "--json").json["missing"]
-    assert any("of a teacher alone, give prvr report --data DATA --features FEATURES" in line for line in lines)
+    assert any("for a teacher alone, give prvr report --data DATA --features FEATURES" in line for line in lines)
 
 
 def test_frames_without_times_have_a_profile_and_no_span(place: Path) -> None:
     shutil.rmtree("packages/tvr/annotations")
     checkpoint, dataset = checkpoints.load("run"), open_split("packages/tvr", "test")
-    (one,) = profiles(checkpoint, dataset, features_for("features/tvr", checkpoint), [dataset.captions[0].id]).values()
+    (one,) = read_profiles(checkpoint, dataset, features_for("features/tvr", checkpoint), [dataset.captions[0].id]).values()
     assert (one.timed, one.moments, one.found) == (False, (), None)
     assert one.edges == [float(n) for n in range(len(one.relevance) + 1)]
 
@@ -163,11 +164,11 @@ def test_what_is_refused(prvr: Prvr, place: Path) -> None:
     refused(prvr("report", "results", "--baseline", "teecher, zero-shot"), "did you mean 'teacher, zero-shot'?")
     refused(prvr("report", "run", "--data", "nowhere", "--features", "features/tvr"), "nowhere")
     Path("run2/history.jsonl").write_text("{")
-    refused(prvr("report", "run2"), "history.jsonl:1 is no epoch of a training run")
+    refused(prvr("report", "run2"), "history.jsonl:1 does not describe an epoch of a training run")
     Path("run/config.json").write_text("{")
     refused(prvr("report", "run", *DATA), "config.json is broken")
     Path("results/main.json").write_text("{")
-    refused(prvr("report", "results"), "main.json is no JSON")
+    refused(prvr("report", "results"), "main.json is not JSON")
 
 
 def test_the_commands_of_the_document(prvr: Prvr, place: Path) -> None:

@@ -18,8 +18,8 @@ from transformers import AutoTokenizer, CLIPModel
 from prvr.demo import world
 from prvr.demo.stage import Stage
 from prvr.demo.teacher import train_teacher
-from prvr.demo.wordings import COMMON, EVERY, FUNCTION_WORDS, HELD_OUT, MANNERS, every_event, said, words
-from prvr.demo.world import captions, planned, render_world
+from prvr.demo.wordings import COMMON, EVERY, FUNCTION_WORDS, HELD_OUT, MANNERS, describe, every_event, vocabulary
+from prvr.demo.world import captions, plan_videos, render_world
 from prvr.encoders.dual import DualEncoder
 from prvr.errors import DataError, SettingError
 
@@ -45,49 +45,49 @@ def lines(folder: Path) -> list[dict[str, object]]:
 
 
 def test_the_two_languages_share_function_words_only():
-    assert words(COMMON) & words(HELD_OUT) <= FUNCTION_WORDS
-    assert words(COMMON) | words(HELD_OUT) == words(EVERY)
+    assert vocabulary(COMMON) & vocabulary(HELD_OUT) <= FUNCTION_WORDS
+    assert vocabulary(COMMON) | vocabulary(HELD_OUT) == vocabulary(EVERY)
 
 
 @pytest.mark.parametrize("language", [COMMON, HELD_OUT, EVERY], ids=["common", "held out", "every"])
-def test_every_event_can_be_said_in_known_words(language):
+def test_every_event_can_be_said_in_known_vocabulary(language):
     chance = random.Random(0)
-    texts = [said(event, language, chance) for event in every_event()]
-    assert all(set(text.split()) <= words(language) for text in texts)
+    texts = [describe(event, language, chance) for event in every_event()]
+    assert all(set(text.split()) <= vocabulary(language) for text in texts)
     assert max(len(text.split()) for text in texts) <= 22  # the tiny CLIP reads 24 tokens, two of them the ends
 
 
 def test_an_article_fits_its_noun_and_a_verb_its_number():
     chance = random.Random(0)
-    texts = [said(event, COMMON, chance) for event in every_event()]
+    texts = [describe(event, COMMON, chance) for event in every_event()]
     assert not any(f" a {vowel}" in f" {text}" for text in texts for vowel in "aeiou")
     assert all(("two " in text) == any(verb in text.split() for verb in ("move", "go", "travel")) for text in texts)
 
 
 def test_no_event_happens_twice_and_every_split_has_its_videos():
-    videos = planned(train=100, dev=10, test=30, seed=3)
-    events = [happening.event for video in videos for happening in video.happenings]
+    videos = plan_videos(train=100, dev=10, test=30, seed=3)
+    events = [scene.event for video in videos for scene in video.scenes]
     assert len(set(events)) == len(events)
     assert [sum(video.split == split for video in videos) for split in ("train", "dev", "test")] == [100, 10, 30]
     assert {event.manner for event in events} == set(MANNERS)
 
 
 def test_videos_are_20_to_40_seconds_with_scenery_between_their_events():
-    for video in planned(train=100, dev=10, test=30, seed=3):
+    for video in plan_videos(train=100, dev=10, test=30, seed=3):
         assert 20 <= video.frames / world.RATE <= 40
-        assert 3 <= len(video.happenings) <= 6
-        edges = [0, *(edge for happening in video.happenings for edge in (happening.first, happening.last)), video.frames]
+        assert 3 <= len(video.scenes) <= 6
+        edges = [0, *(edge for scene in video.scenes for edge in (scene.first, scene.last)), video.frames]
         assert all(later - earlier >= world.RATE for earlier, later in itertools.pairwise(edges))
 
 
 def test_more_videos_than_events_are_refused():
     with pytest.raises(SettingError, match="640 or fewer"):
-        planned(train=641, dev=0, test=0, seed=0)
+        plan_videos(train=641, dev=0, test=0, seed=0)
 
 
 def test_captions_are_the_same_for_a_seed_and_others_for_another():
     def told(seed: int) -> list[dict[str, object]]:
-        return list(captions(planned(train=5, dev=1, test=2, seed=seed), seed=seed))
+        return list(captions(plan_videos(train=5, dev=1, test=2, seed=seed), seed=seed))
 
     assert told(1) == told(1)
     assert told(1) != told(2)
@@ -112,7 +112,7 @@ def test_test_captions_are_worded_as_no_other_caption_is(rendered):
 
 
 def test_videos_decode_whole(rendered):
-    for video in planned(**SIZES, seed=0):
+    for video in plan_videos(**SIZES, seed=0):
         with av.open(str(rendered / video.name)) as container:
             assert container.streams.video[0].codec_context.name == "h264"
             assert sum(1 for _ in container.decode(video=0)) == video.frames
@@ -172,7 +172,7 @@ def test_what_is_not_the_demos_is_left_alone(tmp_path, rendered):
             if packet.dts is not None:
                 packet.stream = stream
                 container.mux(packet)
-    with pytest.raises(DataError, match="no video of the demo"):
+    with pytest.raises(DataError, match="not a video of the demo"):
         render_world(tmp_path, **SIZES, seed=0)
     with pytest.raises(DataError, match="no teacher of the demo"):
         train_teacher(tmp_path, seed=0, steps=2)

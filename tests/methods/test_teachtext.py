@@ -31,7 +31,8 @@ from prvr.methods.collaborative_experts import CollaborativeExperts, Collaborati
 from prvr.methods.contract import embed
 from prvr.methods.distiller import Distiller
 from prvr.nn.losses import ownership
-from prvr.papers.run import Materials, Plan, score_rows
+from prvr.papers.plan import Materials, Plan
+from prvr.papers.run import score_rows
 from prvr.papers.tables import TABLES
 from prvr.papers.toy import write_toy
 from prvr.train.denoising import denoise, out_of_fold_ranks
@@ -407,7 +408,7 @@ def test_the_table_trains_teachers_first_and_uses_them(tmp_path: Path, materials
     assert trained == []
     one_text = replace(materials, texts={"words": "words"})
     reasons = [one.left_out for one in score_rows(table, tmp_path, one_text, plan, on_progress=told)]  # type: ignore[arg-type]
-    assert reasons[1].startswith("of its teacher 'teacher: word vectors': it reads caption features of the kind 'vectors'")
+    assert reasons[1].startswith("for its teacher 'teacher: word vectors': it reads caption features of the kind 'vectors'")
     assert [bool(reason) for reason in reasons] == [False, True, False, True, True, False]
 
 

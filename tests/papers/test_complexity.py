@@ -82,7 +82,7 @@ def test_parameters_by_hand() -> None:
 
 
 def test_the_published_sizes() -> None:
-    """spec/dl-dkd 2.3 and 5: 5,755,392 parameters; video 1.032 G, query 0.109 G, 1.141 G FLOPs, a multiply-add as two."""
+    """5,755,392 parameters; video 1.032 G, query 0.109 G, 1.141 G FLOPs, a multiply-add as two."""
     made = complexity(preset("dl-dkd++/tvr"), TVR)
     assert made.parameters == 5_755_392
     by_layer = by_hand(frames=128, words=30, hidden=384, seen=3072, read=768, branches=2, projections=2)
@@ -148,7 +148,7 @@ def test_a_larger_step_holds_more() -> None:
 def test_the_batch_is_of_its_sizes(distillation: Distillation) -> None:
     sizes = StepSizes(videos=3, queries=7, frames=40, words=4, teacher_columns=6)
     made = costs.checkpoints.build("dl_dkd", DlDkdConfig(hidden=16, heads=2, max_frames=9), READS)
-    batch = costs._batch(made.model.reading, sizes, taught=distillation.uses_teacher)
+    batch = costs._batch(made.model.reading, sizes, with_teacher=distillation.uses_teacher)
     assert (batch.frames.shape, batch.words.shape) == ((3, 9, 64), (7, 4, 12))
     assert batch.target.tolist() == [0, 0, 0, 1, 1, 2, 2]
     assert [(view.frames.shape, view.queries.shape) for view in batch.teachers] == [((3, 9, 6), (7, 6))][: len(batch.teachers)]
@@ -157,7 +157,7 @@ def test_the_batch_is_of_its_sizes(distillation: Distillation) -> None:
 
 
 def test_what_cannot_be_measured() -> None:
-    with pytest.raises(SettingError, match="zero_shot has nothing to learn"):
+    with pytest.raises(SettingError, match="zero_shot learns nothing"):
         training_memory(Recipe("zero_shot", ZeroShotConfig(), Training()), FeatureSources(Source("clip", 8), Source("clip", 8)))
     with pytest.raises(SettingError, match="cuda:77"):
         training_memory(SMALL, READS, device="cuda:77")

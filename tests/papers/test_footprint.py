@@ -14,7 +14,8 @@ from prvr.datasets.splits import open_splits
 from prvr.features import open_features
 from prvr.methods import checkpoint as checkpoints
 from prvr.papers.footprint import Footprint, draw_footprints, footprint_lines
-from prvr.papers.run import Materials, Plan, footprints, score_rows
+from prvr.papers.plan import Materials, Plan
+from prvr.papers.run import footprints, score_rows
 from prvr.papers.tables import PLUS, TABLES, Row
 from prvr.papers.write import write_table
 

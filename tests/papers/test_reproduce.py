@@ -23,12 +23,15 @@ from prvr.methods import checkpoint as checkpoints
 from prvr.methods.zero_shot import FIELDS
 from prvr.papers import complexity, costs
 from prvr.papers.complexity import StepSizes
-from prvr.papers.costs import STUDENTS, Student, costed, write_costs
+from prvr.papers.costs import COST_ROWS, CostRow, recipe_and_sources, write_costs
+from prvr.papers.plan import Materials, Plan
 from prvr.papers.ratios import division_lines, division_values, divisions, draw_divisions
-from prvr.papers.run import Materials, Plan, Scored, recipe_of, score_rows
+from prvr.papers.row_run import recipe_of
+from prvr.papers.run import Scored, score_rows
+from prvr.papers.sweep import sweep_seeds
 from prvr.papers.tables import TABLES, Row, Table, table
 from prvr.papers.toy import write_toy
-from prvr.papers.write import sweep, write_table
+from prvr.papers.write import write_table
 
 DOCS = Path(__file__).parents[2] / "docs"
 QUICK = ("hidden=8", "heads=2", "epochs=1", "batch_videos=8")
@@ -104,7 +107,7 @@ def test_a_table_runs_once_and_is_written_down(materials: Materials, main_result
     assert values["rows"][0]["mean"]["SumR"] == pytest.approx(np.mean(figures))
     assert values["rows"][0]["std"]["SumR"] == pytest.approx(np.std(figures, ddof=1))
     assert values["rows"][3]["std"] is None
-    effect = values["compared with the first row"]["teacher, zero-shot"]["sumr"]
+    effect = values["compared_with_first"]["teacher, zero-shot"]["sumr"]
     assert effect["difference"] == pytest.approx(values["rows"][3]["mean"]["SumR"] - np.mean(figures))
     text = (tmp_path / "main.md").read_text()
     assert text == "\n".join(counted.lines) + "\n"
@@ -145,7 +148,7 @@ def test_a_sweep_agrees_with_the_model_where_it_was_trained(materials: Materials
         for run, (first, second) in zip(one.runs, one.branches, strict=True):
             np.testing.assert_allclose(0.7 * first.scores + 0.3 * second.scores, run.scores, atol=1e-5)
             assert not np.allclose(first.scores, second.scores)
-        curve = sweep(one, (0.0, 1.0))
+        curve = sweep_seeds(one.branches, (0.0, 1.0))
         ends = [[retrieval(run.scores, run.correct).sumr for run in pair] for pair in one.branches]
         assert curve["mean"] == pytest.approx(np.mean(ends, axis=0))
         assert curve["std"] == pytest.approx(np.std(ends, axis=0, ddof=1))
@@ -205,7 +208,7 @@ def test_every_table_is_linked_from_the_papers_page() -> None:
 
 
 def test_the_published_costs_are_there() -> None:
-    assert {one.row.name: one.published for one in STUDENTS if any(one.published)} == {
+    assert {one.row.name: one.published for one in COST_ROWS if any(one.published)} == {
         "DL-DKD, RoBERTa, TVR": ("1.04", "4455"),
         "DL-DKD, Bi-GRU, TVR": ("0.98", "4057"),
         "DL-DKD, graph, TVR": ("1.01", "4229"),
@@ -219,9 +222,9 @@ def test_the_published_costs_are_there() -> None:
     }
 
 
-@pytest.mark.parametrize("student", STUDENTS, ids=lambda student: student.row.name)
-def test_what_a_row_costs_can_be_counted(student: Student) -> None:
-    whole, reads = costed(student)
+@pytest.mark.parametrize("row", COST_ROWS, ids=lambda row: row.row.name)
+def test_what_a_row_costs_can_be_counted(row: CostRow) -> None:
+    whole, reads = recipe_and_sources(row)
     there = vars(whole.settings)
     small = {key: int(value) for key, value in (change.split("=") for change in SMALL) if key in there}
     recipe = dataclasses.replace(whole, settings=dataclasses.replace(whole.settings, **small))
@@ -234,7 +237,7 @@ def test_what_a_row_costs_can_be_counted(student: Student) -> None:
 
 
 def test_the_costs_are_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(costs, "STUDENTS", [one for one in STUDENTS if one.row.base in ("dl-dkd++", "hgr")])
+    monkeypatch.setattr(costs, "COST_ROWS", [one for one in COST_ROWS if one.row.base in ("dl-dkd++", "hgr")])
     monkeypatch.setattr(costs, "training_memory", lambda recipe, reads, *, sizes, device: 3 << 20)
     counted = write_costs(tmp_path, command="c", device="cpu", sizes=StepSizes(), on_progress=silent)
     text = (tmp_path / "complexity.md").read_text()
@@ -256,11 +259,11 @@ def test_the_rows_of_main_by_ratio(materials: Materials, main_results: Path, tmp
     counted = write_table(ratio, scored, tmp_path, materials=materials, plan=TWICE, command="c")
     assert (tmp_path / "ratio.png").read_bytes().startswith(b"\x89PNG")
     assert "ratio.png" in (tmp_path / "ratio.md").read_text()
-    found = json.loads((tmp_path / "ratio.json").read_text())["SumR by moment-to-video ratio"]
-    assert found == counted.values["SumR by moment-to-video ratio"]
-    bins, sextiles = found["bins of equal width"], found["sextiles"]
-    assert len(bins["parts"]) == 5
-    assert len(sextiles["parts"]) == 6
+    found = json.loads((tmp_path / "ratio.json").read_text())["sumr_by_ratio"]
+    assert found == counted.values["sumr_by_ratio"]
+    bins, sextiles = found["equal_width"], found["sextiles"]
+    assert len(bins["groups"]) == 5
+    assert len(sextiles["groups"]) == 6
     queries = len(scored[0].runs[0].queries)
     for division in (bins, sextiles):
         assert sum(division["queries"]) == queries
@@ -293,7 +296,7 @@ def test_ratios_by_hand(tmp_path: Path) -> None:
     # Another row's ratios are not asked, nor is whether it knows any.
     other = answered("other", (20, 20, 20, 20, 1), ratios=(np.nan,) * 5)
     bins, sextiles = divisions([other, first])
-    assert bins.parts == ("[0, 0.2]", "(0.2, 0.4]", "(0.4, 0.6]", "(0.6, 0.8]", "(0.8, 1]")
+    assert bins.groups == ("[0, 0.2]", "(0.2, 0.4]", "(0.4, 0.6]", "(0.6, 0.8]", "(0.8, 1]")
     assert bins.queries == (2, 0, 1, 0, 1)
     assert bins.unknown == 1
     # Ranks 1 and 2: 50 + 100 + 100 + 100; both 1: 400. Rank 7: 0 + 0 + 100 + 100; rank 20: 0 + 0 + 0 + 100.

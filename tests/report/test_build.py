@@ -4,29 +4,46 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from jinja2 import UndefinedError
+from markupsafe import Markup
 
 from prvr.errors import DataError, SettingError
 from prvr.evaluate.compare import compare, rank_queries
 from prvr.evaluate.groups import by_ratio
 from prvr.evaluate.metrics import places, retrieval
 from prvr.evaluate.saved_scores import QueryFacts, SavedScores, save_scores
-from prvr.report.build import build, in_order, read_contenders
-from prvr.report.charts import Curve, Scale, line_chart, profile_chart, scale
-from prvr.report.page import Section, spread, write_page
-from prvr.report.papers import papers, read_tables
-from prvr.report.queries import duel, extremes, shares
-from prvr.report.systems import WEIGHTS, Contender, answers_of, find_systems, read_history, sweep_of
+from prvr.papers.sweep import WEIGHTS, sweep_branches
+from prvr.report.build import build, order_systems, read_systems
+from prvr.report.page import Section, format_mean, render, write_page
+from prvr.report.papers import papers_section, read_tables
+from prvr.report.queries import compare_queries, count_wins, find_extremes
+from prvr.report.systems import ReportedSystem, find_systems, read_history, summarise_scores
 
 QUERIES, VIDEOS = 40, 12
 EVIL = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>&amp;"
+
+
+class Chart:
+    """A chart as the places of its curves, a list of points for each stretch of a curve."""
+
+    def __init__(self, svg: str) -> None:
+        self.root = ElementTree.fromstring(svg)
+        drawn = [path.get("d", "") for path in self.root.iter("path") if "stroke: var(--c" in path.get("style", "")]
+        stretches = [stretch for path in drawn if "transform" not in path for stretch in path.split("M")[1:]]
+        self.curves = [points for stretch in stretches if "C" not in stretch and (points := _points(stretch))]
+
+
+def _points(stretch: str) -> list[tuple[float, float]]:
+    numbers = [float(number) for number in re.findall(r"-?[\d.]+", stretch)]
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 class Page(HTMLParser):
@@ -36,9 +53,13 @@ class Page(HTMLParser):
         super().__init__()
         self.tables: dict[str, list[list[list[str]]]] = {}
         self.texts: list[str] = []
+        self.charts: list[tuple[str, Chart]] = []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.section, self._cell = "", False
         self.feed(html)
+        charts = re.findall(r'<svg class="chart".*?</svg>', html, flags=re.S)
+        labels = [attributes["aria-label"] or "" for tag, attributes in self.tags if attributes.get("class") == "chart"]
+        self.charts = list(zip(labels, map(Chart, charts), strict=True))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
@@ -105,13 +126,13 @@ def runs(tmp_path: Path) -> dict[str, list[SavedScores]]:
     return made
 
 
-def contenders_of(*given: str) -> list[Contender]:
-    lots = [lot for one in given for lot in find_systems(one)]
-    return read_contenders(lots, None, on_progress=lambda note, done, total: None)
+def systems_of(*arguments: str) -> list[ReportedSystem]:
+    files = [system for argument in arguments for system in find_systems(argument)]
+    return read_systems(files, None, on_progress=lambda note, done, total: None)
 
 
-def page_of(*given: str, resamples: int = 200) -> Page:
-    return Page(write_page("Report", build(contenders_of(*given), resamples=resamples), about=""))
+def page_of(*arguments: str, resamples: int = 200) -> Page:
+    return Page(write_page("Report", build(systems_of(*arguments), resamples=resamples)))
 
 
 @pytest.fixture
@@ -142,7 +163,7 @@ def test_figures_are_those_of_the_metrics(page: Page, runs: dict[str, list[Saved
     right = [
         100 * np.mean((run.scores.argmax(1) == run.target) & (np.asarray(run.facts.overlaps) >= 0.5)) for run in runs["ours"]
     ]
-    assert table["ours"][head.index("moment")] == spread(float(np.mean(right)), float(np.std(right, ddof=1)))
+    assert table["ours"][head.index("moment")] == format_mean(float(np.mean(right)), float(np.std(right, ddof=1)))
     assert [row[0] for row in page.tables["systems"][1][1:]] == ["base", "ours", "ours"]
 
 
@@ -173,28 +194,29 @@ def test_ratios_are_those_of_groups(page: Page, runs: dict[str, list[SavedScores
 
 def test_the_sweep_fuses_the_branches(page: Page) -> None:
     first, second = a_run(10), a_run(20)
-    values = sweep_of(first, second)
+    values = sweep_branches(first, second)
     assert len(values) == len(WEIGHTS) == 11
     for weight, value in zip(WEIGHTS, values, strict=True):
         assert value == retrieval((1 - weight) * first.scores + weight * second.scores, first.correct).sumr
-    both = np.array([values, sweep_of(a_run(11), a_run(21))])
+    both = np.array([values, sweep_branches(a_run(11), a_run(21))])
     (row,) = page.tables["beta"][0][1:]
     assert row[1:] == [f"{mean:.1f}\n± {half:.1f}" for mean, half in zip(both.mean(0), both.std(0, ddof=1), strict=True)]
-    with pytest.raises(DataError, match="other queries"):
-        sweep_of(first, replace(second, queries=("new", *second.queries[1:])))
+    with pytest.raises(DataError, match="different queries or videos"):
+        sweep_branches(first, replace(second, queries=("new", *second.queries[1:])))
 
 
 def test_branches_that_do_not_fit_are_named(runs: dict[str, list[SavedScores]], tmp_path: Path) -> None:
     other = a_run(9, videos=tuple(f"other{n}" for n in range(VIDEOS)))
     save_scores(other, tmp_path / "run0" / "test-second-branch.npz")
-    with pytest.raises(DataError, match="run0: the two branches answered other queries"):
-        contenders_of(str(tmp_path / "run0"))
+    with pytest.raises(DataError, match="run0: the scores of the two branches are for different queries or videos"):
+        systems_of(str(tmp_path / "run0"))
 
 
 def test_curves_have_a_point_for_each_epoch(page: Page) -> None:
-    lines = [attributes["points"].split() for tag, attributes in page.tags if tag == "polyline" and attributes["points"]]
     # SumR of both seeds; losses, of which one is 0 at the third epoch and leaves a gap.
-    assert [len(line) for line in lines[:8]] == [5, 6, 5, 6, 2, 2, 2, 3]
+    sumr, losses = (chart for title, chart in page.charts if "over epochs, ours" in title)
+    assert [len(line) for line in sumr.curves] == [5, 6]
+    assert [len(line) for line in losses.curves] == [5, 6, 2, 2, 2, 3]
     assert "run0: best 150.0, epoch 4 of 5" in page.texts
     assert "run1: best 150.0, epoch 4 of 6" in page.texts
 
@@ -216,28 +238,28 @@ def by_rank(ranks: list[int], *, overlaps: list[float] | None = None, ratios: li
 def test_who_wins_where_worked_by_hand() -> None:
     first, second = [1, 2, 4, 5, 2], [2, 1, 4, 1, 4]
     ratios = [0.1, 0.2, 0.3, math.nan, 0.1]
-    answers = [answers_of(by_rank(ranks, ratios=ratios), name="x") for ranks in (first, second)]
+    answers = [summarise_scores(by_rank(ranks, ratios=ratios), name="x") for ranks in (first, second)]
     assert [one.rank.tolist() for one in answers] == [first, second]
-    of = duel([answers[0].ranked], [answers[1].ranked])
+    of = compare_queries([answers[0].ranked], [answers[1].ranked])
     assert of.difference == pytest.approx([-1 / 2, 1 / 2, 0, 4 / 5, -1 / 4])
     assert (of.gains, of.losses) == ([3, 1], [0, 4])
-    parts = [(part.name, part.queries, part.second, part.first) for part in shares(of, answers[0].ratios) if part.queries]
+    parts = [(part.group, part.queries, part.second, part.first) for part in count_wins(of, answers[0].ratios) if part.queries]
     assert parts == [("[0, 0.2]", 3, 1, 2), ("(0.2, 0.4]", 1, 0, 0), ("unknown", 1, 1, 0)]
     # Two seeds count by their mean: 1/1 and 1/2 beside 1/2.
-    mixed = duel([answers[1].ranked], [answers[0].ranked, answers[1].ranked])
+    mixed = compare_queries([answers[1].ranked], [answers[0].ranked, answers[1].ranked])
     assert mixed.difference[0] == pytest.approx(1 / 4)
 
 
 def test_best_and_worst_worked_by_hand() -> None:
     ranks, overlaps = [3, 1, 1, 5, 1, 5], [0.5, 0.1, 0.9, 0.4, math.nan, 0.0]
-    answers = answers_of(by_rank(ranks, overlaps=overlaps), name="x")
-    assert extremes([answers], 2) == ([2, 1], [5, 3])
-    assert extremes([answers], 4) == ([2, 1, 4, 0], [5, 3])
-    assert extremes([answers], 9) == ([2, 1, 4, 0, 3, 5], [])
+    answers = summarise_scores(by_rank(ranks, overlaps=overlaps), name="x")
+    assert find_extremes([answers], 2) == ([2, 1], [5, 3])
+    assert find_extremes([answers], 4) == ([2, 1, 4, 0], [5, 3])
+    assert find_extremes([answers], 9) == ([2, 1, 4, 0, 3, 5], [])
 
 
 def test_queries_are_shown_by_difference(page: Page, runs: dict[str, list[SavedScores]]) -> None:
-    base, ours = ([answers_of(run, name=name) for run in runs[name]] for name in ("base", "ours"))
+    base, ours = ([summarise_scores(run, name=name) for run in runs[name]] for name in ("base", "ours"))
     rank = {name: np.array([one.rank for one in of]) for name, of in (("base", base), ("ours", ours))}
     difference = (1 / rank["ours"]).mean(0) - (1 / rank["base"]).mean(0)
     _, gains, more, losses, *_ = page.tables["pair"]
@@ -302,8 +324,8 @@ def test_long_texts_do_not_fill_the_page(tmp_path: Path) -> None:
     texts = tuple("word " * 20_000 for _ in range(QUERIES))
     save_scores(a_run(0, facts=QueryFacts(texts=texts)), tmp_path / "a.npz")
     save_scores(a_run(1, facts=QueryFacts(texts=texts)), tmp_path / "b.npz")
-    sections = build(contenders_of(str(tmp_path / "a.npz"), str(tmp_path / "b.npz")), resamples=50)
-    assert len(write_page("Report", sections, about="")) < 100_000
+    sections = build(systems_of(str(tmp_path / "a.npz"), str(tmp_path / "b.npz")), resamples=50)
+    assert len(write_page("Report", sections)) < 100_000
 
 
 # What is missing
@@ -311,21 +333,21 @@ def test_long_texts_do_not_fill_the_page(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_said_with_what_to_do(runs: dict[str, list[SavedScores]], tmp_path: Path) -> None:
     save_scores(a_run(3, facts=QueryFacts()), tmp_path / "bare.npz")
-    sections = {section.id: section for section in build(contenders_of(str(tmp_path / "bare.npz")), resamples=50)}
+    sections = {section.id: section for section in build(systems_of(str(tmp_path / "bare.npz")), resamples=50)}
     assert set(sections) == {"systems", "curves", "beta", "ratio", "queries"}
     for id, part in {
         "systems": "prvr report RUN OTHER",
         "curves": "history.jsonl",
         "beta": "--data DATA --features FEATURES",
         "ratio": "--save RUN/test.npz --annotations DIR",
-        "queries": "name the folder of its training run",
+        "queries": "name its training run's folder",
     }.items():
         (line,) = sections[id].missing
         assert part in line
         assert f"“{'bare'}”" in line or id in ("systems", "ratio")
     # Without answers there is only what training left; without a text the id stands for it.
     (tmp_path / "run0" / "test.npz").unlink()
-    sections = {section.id: section for section in build(contenders_of(str(tmp_path / "run0")), resamples=50)}
+    sections = {section.id: section for section in build(systems_of(str(tmp_path / "run0")), resamples=50)}
     assert "queries" not in sections
     assert "prvr evaluate DATA FEATURES --model RUN" in sections["systems"].missing[0]
     assert sections["curves"].missing == ()
@@ -334,7 +356,7 @@ def test_what_is_missing_is_said_with_what_to_do(runs: dict[str, list[SavedScore
 def test_protocols_that_differ_are_named(tmp_path: Path) -> None:
     save_scores(a_run(0), tmp_path / "a.npz")
     save_scores(a_run(1, protocol="community"), tmp_path / "b.npz")
-    first = build(contenders_of(str(tmp_path / "a.npz"), str(tmp_path / "b.npz")), resamples=50)[0]
+    first = build(systems_of(str(tmp_path / "a.npz"), str(tmp_path / "b.npz")), resamples=50)[0]
     assert first.missing == ("Protocols differ, so these figures are not comparable: a honest, b community.",)
 
 
@@ -356,31 +378,31 @@ def test_systems_of_a_folder_of_results(tmp_path: Path) -> None:
         for seed in seeds:
             save_scores(a_run(seed, system=system), tmp_path / "runs" / f"{name}-0123abcd" / f"seed{seed}" / "test.npz")
     (tmp_path / "runs" / "nothing-0123abcd" / "seed0").mkdir(parents=True)
-    found = contenders_of(str(tmp_path))
+    found = systems_of(str(tmp_path))
     # What the runs call themselves, unless two do alike; seed 2 before seed 10.
     assert [one.name for one in found] == ["dl-dkd-a", "dl-dkd-b", "teacher"]
     assert [seed.files.label for seed in found[0].seeds] == ["seed2", "seed10"]
-    assert [one.name for one in contenders_of(f"first={tmp_path}")] == ["first: dl-dkd-a", "first: dl-dkd-b", "first: teacher"]
-    assert [one.name for one in in_order(found, baseline="teacher")] == ["teacher", "dl-dkd-a", "dl-dkd-b"]
-    assert [one.name for one in in_order(found, rival="teacher")] == ["dl-dkd-a", "teacher", "dl-dkd-b"]
+    assert [one.name for one in systems_of(f"first={tmp_path}")] == ["first: dl-dkd-a", "first: dl-dkd-b", "first: teacher"]
+    assert [one.name for one in order_systems(found, baseline="teacher")] == ["teacher", "dl-dkd-a", "dl-dkd-b"]
+    assert [one.name for one in order_systems(found, rival="teacher")] == ["dl-dkd-a", "teacher", "dl-dkd-b"]
     with pytest.raises(SettingError, match="no system is called 'techer'; did you mean 'teacher'"):
-        in_order(found, baseline="techer")
+        order_systems(found, baseline="techer")
     (tmp_path / "silent").mkdir()
     (tmp_path / "silent" / "history.jsonl").write_text(history(2, best=1))
-    with pytest.raises(SettingError, match="'silent' has no answers to hold beside others"):
-        in_order([*found, *contenders_of(str(tmp_path / "silent"))], rival="silent")
-    with pytest.raises(SettingError, match="held against itself"):
-        in_order(found, baseline="teacher", rival="teacher")
-    assert [one.name for one in in_order(found[:1], rival="dl-dkd-a")] == ["dl-dkd-a"]
+    with pytest.raises(SettingError, match="'silent' has no scores to compare"):
+        order_systems([*found, *systems_of(str(tmp_path / "silent"))], rival="silent")
+    with pytest.raises(SettingError, match="compared with itself"):
+        order_systems(found, baseline="teacher", rival="teacher")
+    assert [one.name for one in order_systems(found[:1], rival="dl-dkd-a")] == ["dl-dkd-a"]
 
 
 def test_a_path_may_have_an_equals_sign(tmp_path: Path) -> None:
     path = tmp_path / "decay=fixed.npz"
     save_scores(a_run(0), path)
-    assert [lot.name for lot in find_systems(str(path))] == ["decay=fixed"]
-    assert [lot.name for lot in find_systems(f"ours={path}")] == ["ours"]
-    (lot,) = find_systems(f"o=urs={path},{path}")
-    assert (lot.name, [files.run for files in lot.files]) == ("o=urs", [path, path])
+    assert [system.name for system in find_systems(str(path))] == ["decay=fixed"]
+    assert [system.name for system in find_systems(f"ours={path}")] == ["ours"]
+    (system,) = find_systems(f"o=urs={path},{path}")
+    assert (system.name, [seed.scores for seed in system.seeds]) == ("o=urs", [path, path])
 
 
 def test_what_names_no_system(runs: dict[str, list[SavedScores]], tmp_path: Path) -> None:
@@ -388,10 +410,10 @@ def test_what_names_no_system(runs: dict[str, list[SavedScores]], tmp_path: Path
         find_systems("ours=")
     with pytest.raises(DataError, match=r"none\.npz is neither a SCORES\.npz"):
         find_systems(str(tmp_path / "none.npz"))
-    with pytest.raises(SettingError, match="only such can be seeds of 'ours'"):
+    with pytest.raises(SettingError, match="only these can be seeds of 'ours'"):
         find_systems(f"ours={tmp_path / 'base.npz'},{tmp_path}")
-    with pytest.raises(SettingError, match="two systems are called 'base'; tell them apart: NAME=RUN"):
-        contenders_of(str(tmp_path / "base.npz"), str(tmp_path / "base.npz"))
+    with pytest.raises(SettingError, match="two systems are called 'base'; name them: NAME=RUN"):
+        systems_of(str(tmp_path / "base.npz"), str(tmp_path / "base.npz"))
 
 
 # Broken files
@@ -415,7 +437,9 @@ def test_what_names_no_system(runs: dict[str, list[SavedScores]], tmp_path: Path
 def test_a_broken_history(line: bytes, tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     path.write_bytes(history(2, best=0).encode() + line + b"\n")
-    with pytest.raises(DataError, match=r"history\.jsonl:3 is no epoch of a training run .*copy the file again") as problem:
+    with pytest.raises(
+        DataError, match=r"history\.jsonl:3 does not describe an epoch of a training run .*copy the file again"
+    ) as problem:
         read_history(path)
     assert len(str(problem.value)) < 1000
 
@@ -424,16 +448,17 @@ def test_broken_answers_are_named(runs: dict[str, list[SavedScores]], tmp_path: 
     path = tmp_path / "run0" / "test.npz"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DataError, match=r"run0/test\.npz"):
-        contenders_of(str(tmp_path / "run0"))
+        systems_of(str(tmp_path / "run0"))
     other = a_run(0, queries=tuple(f"other{n}" for n in range(QUERIES)))
     save_scores(other, tmp_path / "other.npz")
     with pytest.raises(DataError, match=r"other\.npz has query 'other0', which .*base\.npz lacks"):
-        build(contenders_of(str(tmp_path / "base.npz"), str(tmp_path / "other.npz")), resamples=50)
+        build(systems_of(str(tmp_path / "base.npz"), str(tmp_path / "other.npz")), resamples=50)
 
 
 TABLE = {
     **{name: name for name in ("title", "source", "claim", "protocol", "collection", "command", "machine")},
-    "compared with the first row": {"two": {"sumr": {"difference": 3.0, "low": 1.0, "high": 5.0, "p": 0.01, "p_holm": 0.02}}},
+    "table": "main",
+    "compared_with_first": {"two": {"sumr": {"difference": 3.0, "low": 1.0, "high": 5.0, "p": 0.01, "p_holm": 0.02}}},
     "rows": [
         {
             "name": "one",
@@ -446,7 +471,7 @@ TABLE = {
             "mean": dict.fromkeys(("R@1", "R@5", "R@10", "R@100", "SumR"), 26.0),
             "std": dict.fromkeys(("R@1", "R@5", "R@10", "R@100", "SumR"), 0.5),
         },
-        {"name": "three", "left out": "it needs words"},
+        {"name": "three", "left_out": "it needs words"},
     ],
 }
 
@@ -454,7 +479,7 @@ TABLE = {
 def test_the_papers_tables(tmp_path: Path) -> None:
     (tmp_path / "main.json").write_text(json.dumps(TABLE))
     (tmp_path / "complexity.json").write_text('{"rows": []}')
-    page = Page(write_page("Report", [papers(read_tables(tmp_path))], about=""))
+    page = Page(write_page("Report", [papers_section(read_tables(tmp_path))]))
     rows = {row[0]: row[1:] for row in page.tables["papers"][0]}
     assert rows["one"] == ["25.0"] * 5 + ["", "", "99.5"]
     assert rows["two"] == ["26.0 ± 0.5"] * 5 + ["+3.0 (+1.0 to +5.0)", "0.0200", ""]
@@ -464,57 +489,29 @@ def test_the_papers_tables(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["{", '{"compared with the first row": {}}', json.dumps({**TABLE, "rows": [{"name": "one", "mean": 1}]}), "[" * 100_000],
+    ["{", '{"table": "main"}', json.dumps({**TABLE, "rows": [{"name": "one", "mean": 1}]}), "[" * 100_000],
 )
 def test_a_broken_table(text: str, tmp_path: Path) -> None:
     (tmp_path / "main.json").write_text(text)
-    with pytest.raises(DataError, match=r"main\.json is no .*write it again: prvr reproduce main"):
+    with pytest.raises(DataError, match=r"main\.json is not .*write it again: prvr reproduce main"):
         read_tables(tmp_path)
 
 
-# Charts
-
-
-def test_ticks_are_round_numbers() -> None:
-    assert Scale(0.0, 1.0, 0.0, 100.0).ticks() == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
-    assert Scale(-3.0, 17.0, 0.0, 100.0).ticks() == [0, 5, 10, 15]
-    assert Scale(0.02, 30.0, 0.0, 100.0, log=True).ticks() == pytest.approx([0.1, 1, 10])
-    assert Scale(1.5, 9.0, 0.0, 100.0, log=True).ticks() == pytest.approx([2, 5])
-    assert Scale(1e-30, 1e30, 0.0, 100.0, log=True).ticks() == pytest.approx([10.0**power for power in range(-30, 31, 11)])
-    assert Scale(10.0, 20.0, 100.0, 0.0)(15.0) == 50
-    assert Scale(1.0, 100.0, 0.0, 10.0, log=True)(10.0) == pytest.approx(5)
-
-
-@settings(max_examples=40, deadline=None)
-@given(values=st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), min_size=1, max_size=20), log=st.booleans())
-def test_every_point_lies_in_the_drawing(values: list[float], log: bool) -> None:
-    chart = line_chart(
-        [Curve("c", [float(n) for n in range(len(values))], values, 0)], title="t", x="x", y="y", log=log, width=300.0
-    )
-    points = [point.split(",") for tag, a in Page(chart).tags if tag == "polyline" for point in (a["points"] or "").split()]
-    assert len(points) == sum(math.isfinite(value) and (value > 0 or not log) for value in values)
-    assert all(0 <= float(x) <= 300 and 0 <= float(y) <= 260 for x, y in points)
-
-
-def test_a_scale_of_equal_values_has_room() -> None:
-    for values in ([0.0], [5.0, 5.0], [], [math.nan]):
-        found = scale(values, 0.0, 100.0)
-        assert found.low < found.high
-        assert found.ticks()
-
-
-def test_spans_are_drawn_where_they_are() -> None:
-    lanes = [("annotated", 2, [(10.0, 20.0)]), ("found", 1, [(10.0, 30.0)])]
-    chart = profile_chart([0.1, 0.9, 0.2, 0.3], [0.0, 10.0, 20.0, 30.0, 40.0], title="t", x="seconds", lanes=lanes, width=492.0)
-    boxes = [a for tag, a in Page(chart).tags if tag == "rect" and "band" not in (a["class"] or "")]
-    # 400 places for 40 seconds, from 80 on.
-    assert [(a["class"], a["x"], a["width"]) for a in boxes] == [("f2", "180.0", "100.0"), ("f1", "180.0", "200.0")]
-    (stairs,) = [a["d"] for tag, a in Page(chart).tags if tag == "path" and a["class"] == "s0"]
-    assert [part.partition("H")[2] for part in (stairs or "").split("V")[1:]] == ["180.0 ", "280.0 ", "380.0 ", "480.0"]
+# Templates
 
 
 def test_a_section_shows_what_is_missing() -> None:
-    page = Page(write_page("<Title>", [Section("a", "A & B", "<p>body</p>", ("no <thing>",))], about=""))
-    assert "<Title>" in page.texts
-    assert "A & B" in page.texts
-    assert "no <thing>" in page.texts
+    page = Page(write_page("<Title>", [Section("a", "A & B", Markup("<p>body</p>"), ("no <thing>",))], command="prvr <x>"))
+    for text in ("<Title>", "A & B", "body", "no <thing>", "prvr <x>"):
+        assert text in page.texts
+
+
+def test_a_body_that_no_template_made_is_escaped() -> None:
+    page = Page(write_page("", [Section("a", "A", EVIL)]))  # type: ignore[arg-type]
+    assert EVIL in "".join(page.texts)
+    assert not {tag for tag, _ in page.tags} & {"script", "img"}
+
+
+def test_a_value_that_a_template_lacks_is_an_error() -> None:
+    with pytest.raises(UndefinedError, match="'rows' is undefined"):
+        render("sweep.html", head=[])

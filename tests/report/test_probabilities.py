@@ -14,8 +14,8 @@ from prvr.evaluate.saved_scores import save_scores
 from prvr.methods.calibration import Calibration
 from prvr.report.build import build
 from prvr.report.page import write_page
-from prvr.report.probabilities import _right, _risk
-from tests.report.test_build import Page, a_run, contenders_of
+from prvr.report.probabilities import _risk, _share_right
+from tests.report.test_build import Page, a_run, systems_of
 
 
 def test_probabilities_are_judged_as_evaluate_judges_them(tmp_path: Path) -> None:
@@ -25,8 +25,8 @@ def test_probabilities_are_judged_as_evaluate_judges_them(tmp_path: Path) -> Non
     for name, run in {"a": seeds[0], "b": seeds[1], "none": a_run(0), "itself": itself}.items():
         save_scores(run, tmp_path / f"{name}.npz")
     given = [f"ours={tmp_path / 'a.npz'},{tmp_path / 'b.npz'}", *(str(tmp_path / f"{name}.npz") for name in ("none", "itself"))]
-    sections = build(contenders_of(*given), resamples=50)
-    page, (section,) = Page(write_page("", sections, about="")), [one for one in sections if one.id == "probabilities"]
+    sections = build(systems_of(*given), resamples=50)
+    page, (section,) = Page(write_page("", sections)), [one for one in sections if one.id == "probabilities"]
     lacking, known = section.missing
     assert "No probabilities of “none”" in lacking
     assert "--calibrate DEV.npz" in lacking
@@ -44,7 +44,7 @@ def test_probabilities_are_judged_as_evaluate_judges_them(tmp_path: Path) -> Non
         mean, half = sum(values) / 2, abs(values[0] - values[1]) / math.sqrt(2)
         assert ours[head.index(label)] == f"{mean:.{digits}f} ± {half:.{digits}f}"
     assert {"share right over probability", "share wrong over coverage"} <= {a.get("aria-label") for _, a in page.tags}
-    assert all(one.id != "probabilities" for one in build(contenders_of(str(tmp_path / "none.npz")), resamples=50))
+    assert all(one.id != "probabilities" for one in build(systems_of(str(tmp_path / "none.npz")), resamples=50))
 
 
 def test_the_risk_of_answers_worked_by_hand() -> None:
@@ -54,4 +54,4 @@ def test_the_risk_of_answers_worked_by_hand() -> None:
     assert list(drawn.x) == [0.25, 0.5, 0.75, 1]
     assert list(drawn.y) == pytest.approx([0, 1 / 2, 1 / 3, 1 / 2])
     # Equal probabilities are one point, which gets a dot to be seen.
-    assert _right("x", replace(judged, probability=np.full(4, 0.5)), 0).marked == 0
+    assert _share_right("x", replace(judged, probability=np.full(4, 0.5)), 0).marked == 0
