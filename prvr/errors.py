@@ -3,6 +3,7 @@
 PrvrError            anything a user can mend; its text says what was wrong, with the value, and what to do next
 ├── SettingError     a setting, an option or a name that does not exist or does not fit
 ├── DataError        captions, features and splits that do not fit together, or broken feature values
+│   └── RowsError    rows that hold NaN or infinite values, or do not fit where they are to be stored
 ├── VideoError       a file that cannot be decoded
 ├── ModelError       a checkpoint, an encoder or an index that is broken or belongs to another model
 ├── MissingExtra     an optional dependency that is not installed
@@ -29,6 +30,10 @@ class SettingError(PrvrError):
 
 class DataError(PrvrError):
     """Captions, features and splits that do not fit together, or broken feature values."""
+
+
+class RowsError(DataError):
+    """Rows that hold NaN or infinite values, or do not fit where they are to be stored."""
 
 
 class VideoError(PrvrError):

@@ -47,11 +47,11 @@ def find_videos(folder: Path) -> dict[str, Path]:
     return found
 
 
-def checked_rate(rate: float) -> float:
-    """The rate, seen to be a number of frames per second above 0.
+def check_rate(rate: float) -> float:
+    """Returns the rate, in frames per second.
 
     Raises:
-        SettingError: it is not.
+        SettingError: it is not a number above 0.
     """
     if not 0 < rate < math.inf:
         raise SettingError(f"rate must be above 0 frames per second, not {rate}; 1 is common")
@@ -80,7 +80,7 @@ class VideoReader:
 
     def __init__(self, path: Path, *, rate: float) -> None:
         self.path = path
-        self.rate = checked_rate(rate)
+        self.rate = check_rate(rate)
         self.problem: str | None = None
         self._av = require("av", extra="video")
         self._container = _opened(self._av, path)

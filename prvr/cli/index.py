@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from prvr.cli.terminal import Device, Json, Parts, Videos, app, clock, counts, progress, show, warn
+from prvr.cli.terminal import Device, Json, Parts, Ray, Videos, Workers, app, clock, counts, progress, show, warn
 from prvr.errors import ModelError, SettingError
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ def index(
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Go on: index again whenever the folder changes.")] = False,
     device: Device = "cpu",
+    workers: Workers = None,
+    ray: Ray = None,
     as_json: Json = False,
 ) -> None:
     """Bring an index up to date with a folder of videos; a second run does only what changed, by content.
@@ -57,12 +59,13 @@ def index(
     if calibrate is not None:
         checkpoint = _calibrated(checkpoint, calibrate)
     stored: Literal["float16", "float32"] | None = "float32" if dtype == "float32" else "float16" if dtype else None
-    with progress() as tell:
+    with progress() as on_progress:
+        given: dict[str, Any] = {"dtype": stored, "device": device, "workers": workers, "ray": ray, "on_progress": on_progress}
         if watch:
-            for done in folder_index.watch_folder(videos, target, checkpoint, dtype=stored, device=device, on_progress=tell):
+            for done in folder_index.watch_folder(videos, target, checkpoint, **given):
                 _tell(done, target, as_json)
         else:
-            done = folder_index.index_folder(videos, target, checkpoint, dtype=stored, device=device, on_progress=tell)
+            done = folder_index.index_folder(videos, target, checkpoint, **given)
     if not watch:
         _tell(done, target, as_json)
 

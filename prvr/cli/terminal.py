@@ -36,6 +36,8 @@ Parts = Annotated[
         "segments, propagated or consensus."
     ),
 ]
+Workers = Annotated[int | None, typer.Option(help="Processes that share the videos; with --ray, on the cluster.", min=1)]
+Ray = Annotated[str | None, typer.Option("--ray", help="Ray cluster that encodes: HOST:PORT, auto, or local.", metavar="ADDRESS")]
 Rate = Annotated[float, typer.Option(help="Frames per second that are looked at.", min=0.01)]
 
 

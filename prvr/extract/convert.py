@@ -25,14 +25,15 @@ from prvr.batch import Reading, read_frames, read_words, resample
 from prvr.datasets.published import SUFFIX, is_package, load
 from prvr.errors import DataError, SettingError
 from prvr.extract import Extraction, Progress, feature_folder
-from prvr.extract.ledger import drop
+from prvr.extract.extraction import delete_items
 from prvr.features import Features, columns, place, rows_of
 from prvr.features.bigfile import BigFile
+from prvr.features.compaction import tidy
 from prvr.features.npz import NpzFolder
 from prvr.features.package import Package, open_package, short_spelling
-from prvr.features.packed import ITEMS_AT_ONCE, Packed, PackedWriter, tidy
+from prvr.features.packed import ITEMS_AT_ONCE, Packed, PackedWriter
 from prvr.features.shelf import taught_folder
-from prvr.features.verify import unsound
+from prvr.features.verify import damaged_items
 
 BYTES_AT_ONCE = 1 << 25
 
@@ -208,14 +209,14 @@ def _pack(part: _Part, package: Path, dtype: str, on_progress: Progress) -> Extr
     problems: dict[str, str] = {}
     with PackedWriter(part.folder, columns=_width(part.source), about=about, dtype=dtype) as writer:
         there = writer.features
-        dropped = drop(writer, [id for id in there if id not in part.ids])
+        dropped = delete_items(writer, [id for id in there if id not in part.ids])
         is_kept = {id: id in there and stamp.items() <= there.info(id).items() for id in part.ids}
         fresh = [id for id in is_kept if not is_kept[id]]
         for count, items in _prepared(part, fresh, stamp, problems):
             _append(writer, items, problems)
             on_progress(f"{part.name} {part.kind}", len(is_kept) - len(fresh) + count, len(is_kept))
-        drop(writer, problems)
-        broken = drop(writer, unsound(there, on_progress))
+        delete_items(writer, problems)
+        broken = delete_items(writer, damaged_items(there, on_progress))
     tidy(part.folder)
     problems |= dict.fromkeys(broken, "its rows on disk are not those that were written; run the same command again")
     good = [id for id in is_kept if id not in problems]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from prvr.errors import DataError, ModelError
+from prvr.errors import ModelError, RowsError
 from prvr.index.where import Condition
 from prvr.methods.contract import Embeddings, Model
 from prvr.nn.scores import LEAST_NORM
@@ -119,14 +119,14 @@ def checked(entries: Sequence[Entry], dtype: str) -> list[Entry]:
     """The entries with rows of a type, seen to be numbers in it.
 
     Raises:
-        DataError: some are not; the first is named.
+        RowsError: some are not; the first is named.
     """
     done = []
     for entry in entries:
         with np.errstate(over="ignore"):
             fields = tuple(np.ascontiguousarray(rows, dtype) for rows in entry.fields)
         if not all(np.isfinite(rows).all() for rows in fields):
-            raise DataError(f"the embedding of {entry.video!r} holds NaN or infinite values, or beyond {dtype}")
+            raise RowsError(f"the embedding of {entry.video!r} holds NaN or infinite values, or beyond {dtype}")
         done.append(Entry(entry.video, fields, entry.windows, entry.edges, entry.about))
     return done
 

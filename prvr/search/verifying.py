@@ -1,5 +1,5 @@
-"""An index read in full and compared with its checksums; its search with an exact scan, by the user's own queries; and what
-a first stage before that scan would miss."""
+"""Compares an index with its checksums, and its search with an exact scan by the user's own queries; measures what a first
+stage before that scan would miss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from prvr.errors import DataError, SettingError
-from prvr.extract.ledger import Progress
+from prvr.extract.extraction import Progress
 from prvr.index.disk import approximable
 from prvr.index.recall import Recall, recall
 from prvr.index.trial import Trial, try_first_stages
@@ -19,13 +19,13 @@ from prvr.methods.contract import Embeddings
 from prvr.search.asking import VideoSearch
 from prvr.search.opening import open_index, store_of
 
-# Fewer sentences cannot tell one answer missed of a hundred from many.
+# With fewer sentences one missed answer of a hundred cannot be told from many.
 FEWEST = 20
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found: how many videos there are, what is damaged, by video, how well the search does, and first stages."""
+    """The number of videos, faults by video, removed videos, and what was measured of the search and of first stages."""
 
     videos: int
     faults: dict[str, str]
@@ -34,7 +34,7 @@ class Verified:
     first_stages: Trial | None
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as JSON values."""
+        """Returns all fields as JSON values."""
         return asdict(self)
 
 
@@ -48,22 +48,22 @@ def verify_index(
     device: str = "cpu",
     on_progress: Progress | None = None,
 ) -> Verified:
-    """Reads all of an index.
+    """Reads a whole index and compares it with its checksums.
 
     Args:
-        queries: a file with a sentence in each line, to compare the search by.
-        drop: whether damaged videos are taken out, so that the next indexing adds them again.
-        least_recall: has first stages measured by the queries, too; the fastest that finds so much of the exact ten best, on
-            average, is kept in the index for approximate searches, and none if none does.
+        queries: a file with one sentence per line; the search is compared with an exact scan for each.
+        drop: whether damaged videos are removed, so that the next indexing adds them again.
+        least_recall: measures first stages, too. The fastest one that finds at least this share of the exact ten best, on
+            average, is kept in the index for approximate searches; if there is none, none is kept.
 
     Raises:
         ModelError: there is no index, or its file is too damaged to be read at all; or its model has no first stage.
-        DataError: no queries in the file, or too few to measure first stages by.
-        SettingError: first stages without queries, of an index elsewhere, or a recall that is no share.
+        DataError: the file holds no queries, or too few to measure first stages.
+        SettingError: first stages are to be measured without queries or in an index elsewhere, or the recall is not a share.
     """
     texts = [] if queries is None else _sentences(queries)
     if least_recall is not None:
-        _measurable(least_recall, texts, queries)
+        _check_measurable(least_recall, texts, queries)
     if on_progress:
         on_progress("reading", 0, 1)
     _, store = store_of(place, model=model)
@@ -75,18 +75,18 @@ def verify_index(
         store.delete(damaged)
     finally:
         store.close()
-    found, tried = None, None
+    measured, tried = None, None
     if texts and faults.keys() <= set(damaged):
         index = open_index(place, model=model, device=device)
         try:
-            encoded = _encoded(index, texts)
-            found = recall(index.index, encoded)
+            embeddings = _encode(index, texts)
+            measured = recall(index.index, embeddings)
             if least_recall is not None:
-                tell = None if on_progress is None else partial(on_progress, "measuring first stages")
-                tried = try_first_stages(approximable(index.index), encoded, least_recall=least_recall, on_setting=tell)
+                on_setting = None if on_progress is None else partial(on_progress, "measuring first stages")
+                tried = try_first_stages(approximable(index.index), embeddings, least_recall=least_recall, on_setting=on_setting)
         finally:
             index.index.close()
-    return Verified(count, faults, damaged, found, tried)
+    return Verified(count, faults, damaged, measured, tried)
 
 
 def _sentences(path: Path) -> list[str]:
@@ -100,7 +100,7 @@ def _sentences(path: Path) -> list[str]:
     return texts
 
 
-def _measurable(least_recall: float, texts: list[str], path: Path | None) -> None:
+def _check_measurable(least_recall: float, texts: list[str], path: Path | None) -> None:
     if not 0 < least_recall <= 1:
         raise SettingError(f"the least recall is {least_recall}; it is a share, above 0 and at most 1")
     if path is None:
@@ -111,6 +111,6 @@ def _measurable(least_recall: float, texts: list[str], path: Path | None) -> Non
         )
 
 
-def _encoded(index: VideoSearch, texts: list[str]) -> Embeddings:
+def _encode(index: VideoSearch, texts: list[str]) -> Embeddings:
     queries = [index.encode(text) for text in texts]
     return tuple(torch.cat(vectors) for vectors in zip(*queries, strict=True))

@@ -14,7 +14,7 @@ from starlette.responses import FileResponse, JSONResponse
 from starlette.staticfiles import StaticFiles
 
 from prvr.errors import PrvrError, SettingError
-from prvr.search.opening import inside
+from prvr.search.opening import index_folder_of
 from prvr.server import media, reading, writing
 from prvr.server.asking import Desk
 from prvr.server.counting import Counts
@@ -40,7 +40,7 @@ def make_service(
     Raises:
         PrvrError: the index cannot be opened.
     """
-    index = inside(index).resolve()
+    index = index_folder_of(index).resolve()
     desk = Desk(index, device=device)
     thumbnails, upkeep = Thumbnails(index / "thumbnails"), Upkeep(index, desk, device=device)
     return Service(desk, thumbnails, upkeep, Counts(), token, upload_limit, hosts)

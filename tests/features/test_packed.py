@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from prvr.errors import DataError
-from prvr.features.packed import AsRead, Packed, PackedWriter, compact, tidy
+from prvr.features.compaction import compact, tidy
+from prvr.features.packed import AsRead, Packed, PackedWriter
 
 ABOUT = {"kind": "test"}
 
@@ -233,7 +234,7 @@ def test_compact_drops_dead_space_only(tmp_path: Path) -> None:
     assert Packed(tmp_path / "f").info("a") == {"times": [2]}
     assert Packed(tmp_path / "f").source == "place"
     assert (tmp_path / "f" / "rows.bin").stat().st_size == 3 * 3 * 4
-    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "f.lock"]
 
 
 def test_tidy_waits_until_more_than_half_is_dead(tmp_path: Path) -> None:

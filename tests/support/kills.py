@@ -29,7 +29,7 @@ from prvr.index.contract import Entry, Header
 from prvr.index.disk import FILE, DiskIndex
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
 from prvr.search import copy_index, index_folder, zero_shot
-from prvr.search.copying import same
+from prvr.search.copying import is_same
 
 COLUMNS, VIDEOS = 64, 12
 HEADER = Header("0123456789abcdef", "float16", "")
@@ -100,7 +100,7 @@ def adding_and_deleting(folder: Path, draw: random.Random) -> Iterator[int]:
             found = int(there[id].about["version"]) if id in there else None
             assert found in may, (id, found, may)
             if found is not None:
-                assert same(there[id], entry(id, found), "float16"), id
+                assert is_same(there[id], entry(id, found), "float16"), id
             state[id] = found
         index.close()
         yield sum(what == "done" for what, *_ in told)
@@ -134,7 +134,7 @@ def copying(folder: Path, draw: random.Random) -> Iterator[int]:
                 theirs = DiskIndex(target, MODEL)
                 sound(theirs)
                 there = theirs.fetch(theirs.ids)
-                assert all(same(there[id], wanted[id], "float16") for id in there)
+                assert all(is_same(there[id], wanted[id], "float16") for id in there)
                 count = len(there)
                 theirs.close()
         assert not told or count == 200
