@@ -17,6 +17,8 @@ def compact(path: Path) -> None:
         fresh = path.with_name(path.name + ".compact")
         shutil.rmtree(fresh, ignore_errors=True)
         _copy(Packed(path), fresh)
+        # Left by a call that was killed before its last line.
+        shutil.rmtree(retired(path), ignore_errors=True)
         path.rename(retired(path))
         fresh.rename(path)
     finally:

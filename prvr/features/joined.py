@@ -1,4 +1,4 @@
-"""Features of several encoders side by side, a block of columns for each; zeros if an encoder has no rows of an item."""
+"""Features of several encoders side by side, a block of columns for each; zeros where an encoder has nothing of an item."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from prvr.features.packed import Packed
 
 
 class JoinedFeatures(Mapping[str, np.ndarray]):
-    """An item has as many rows as in the encoder that has most of it; the rows of an encoder with fewer are repeated.
+    """A row for each row of the encoder that has most of an item; another's rows stand for several where it has fewer.
 
     Args:
-        parts: the features of each encoder, and the number of their columns.
+        parts: the features of each encoder, and how many columns they have.
 
     Raises:
-        DataError: some features were sampled when they were packed, so that their rows cannot be matched.
+        DataError: some were sampled when they were packed, so that their rows are of no common length.
     """
 
     def __init__(self, parts: Sequence[tuple[Mapping[str, np.ndarray], int]]) -> None:
@@ -28,14 +28,14 @@ class JoinedFeatures(Mapping[str, np.ndarray]):
         self._ids = list(dict.fromkeys(id for part, _ in self.parts for id in part))
 
     def __getitem__(self, id: str) -> np.ndarray:
-        rows_of_part = {number: np.asarray(part[id], np.float32) for number, (part, _) in enumerate(self.parts) if id in part}
-        if not rows_of_part:
+        known = {place: np.asarray(part[id], np.float32) for place, (part, _) in enumerate(self.parts) if id in part}
+        if not known:
             raise KeyError(id)
-        count = max(map(len, rows_of_part.values()))
+        most = max(map(len, known.values()))
         blocks = []
-        for number, (_, columns) in enumerate(self.parts):
-            rows = rows_of_part.get(number, np.zeros((1, columns), np.float32))
-            blocks.append(rows[np.arange(count) * len(rows) // count])
+        for place, (_, columns) in enumerate(self.parts):
+            rows = known.get(place, np.zeros((1, columns), np.float32))
+            blocks.append(rows[np.arange(most) * len(rows) // most])
         return np.concatenate(blocks, axis=1)
 
     def __contains__(self, id: object) -> bool:

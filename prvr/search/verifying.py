@@ -1,5 +1,5 @@
-"""Compares an index with its checksums, and its search with an exact scan by the user's own queries; measures what a first
-stage before that scan would miss."""
+"""An index read in full and compared with its checksums; its search with an exact scan, by the user's own queries; and what
+a first stage before that scan would miss."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from prvr.methods.contract import Embeddings
 from prvr.search.asking import VideoSearch
 from prvr.search.opening import open_index, store_of
 
-# With fewer sentences one missed answer of a hundred cannot be told from many.
+# Fewer sentences cannot tell one answer missed of a hundred from many.
 FEWEST = 20
 
 
 @dataclass(frozen=True)
 class Verified:
-    """The number of videos, faults by video, removed videos, and what was measured of the search and of first stages."""
+    """What was found: how many videos there are, what is damaged, by video, how well the search does, and first stages."""
 
     videos: int
     faults: dict[str, str]
@@ -34,7 +34,7 @@ class Verified:
     first_stages: Trial | None
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns all fields as JSON values."""
+        """Everything as JSON values."""
         return asdict(self)
 
 
@@ -48,22 +48,22 @@ def verify_index(
     device: str = "cpu",
     on_progress: Progress | None = None,
 ) -> Verified:
-    """Reads a whole index and compares it with its checksums.
+    """Reads all of an index.
 
     Args:
-        queries: a file with one sentence per line; the search is compared with an exact scan for each.
-        drop: whether damaged videos are removed, so that the next indexing adds them again.
-        least_recall: measures first stages, too. The fastest one that finds at least this share of the exact ten best, on
-            average, is kept in the index for approximate searches; if there is none, none is kept.
+        queries: a file with a sentence in each line, to compare the search by.
+        drop: whether damaged videos are taken out, so that the next indexing adds them again.
+        least_recall: has first stages measured by the queries, too; the fastest that finds so much of the exact ten best, on
+            average, is kept in the index for approximate searches, and none if none does.
 
     Raises:
         ModelError: there is no index, or its file is too damaged to be read at all; or its model has no first stage.
-        DataError: the file holds no queries, or too few to measure first stages.
-        SettingError: first stages are to be measured without queries or in an index elsewhere, or the recall is not a share.
+        DataError: no queries in the file, or too few to measure first stages by.
+        SettingError: first stages without queries, of an index elsewhere, or a recall that is no share.
     """
     texts = [] if queries is None else _sentences(queries)
     if least_recall is not None:
-        _check_measurable(least_recall, texts, queries)
+        _measurable(least_recall, texts, queries)
     if on_progress:
         on_progress("reading", 0, 1)
     _, store = store_of(place, model=model)
@@ -75,18 +75,18 @@ def verify_index(
         store.delete(damaged)
     finally:
         store.close()
-    measured, tried = None, None
+    found, tried = None, None
     if texts and faults.keys() <= set(damaged):
         index = open_index(place, model=model, device=device)
         try:
-            embeddings = _encode(index, texts)
-            measured = recall(index.index, embeddings)
+            encoded = _encoded(index, texts)
+            found = recall(index.index, encoded)
             if least_recall is not None:
-                on_setting = None if on_progress is None else partial(on_progress, "measuring first stages")
-                tried = try_first_stages(approximable(index.index), embeddings, least_recall=least_recall, on_setting=on_setting)
+                tell = None if on_progress is None else partial(on_progress, "measuring first stages")
+                tried = try_first_stages(approximable(index.index), encoded, least_recall=least_recall, on_setting=tell)
         finally:
             index.index.close()
-    return Verified(count, faults, damaged, measured, tried)
+    return Verified(count, faults, damaged, found, tried)
 
 
 def _sentences(path: Path) -> list[str]:
@@ -100,7 +100,7 @@ def _sentences(path: Path) -> list[str]:
     return texts
 
 
-def _check_measurable(least_recall: float, texts: list[str], path: Path | None) -> None:
+def _measurable(least_recall: float, texts: list[str], path: Path | None) -> None:
     if not 0 < least_recall <= 1:
         raise SettingError(f"the least recall is {least_recall}; it is a share, above 0 and at most 1")
     if path is None:
@@ -111,6 +111,6 @@ def _check_measurable(least_recall: float, texts: list[str], path: Path | None) 
         )
 
 
-def _encode(index: VideoSearch, texts: list[str]) -> Embeddings:
+def _encoded(index: VideoSearch, texts: list[str]) -> Embeddings:
     queries = [index.encode(text) for text in texts]
     return tuple(torch.cat(vectors) for vectors in zip(*queries, strict=True))

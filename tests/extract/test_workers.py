@@ -71,7 +71,7 @@ def with_a_deadly_video(folder: Path, tmp_path: Path) -> Path:
     copy.mkdir()
     (copy / "videos").mkdir()
     for path in (folder / "videos").iterdir():
-        os.link(path, copy / "videos" / path.name)
+        shutil.copy2(path, copy / "videos" / path.name)
     (copy / "encoder").symlink_to(folder / "encoder")
     write_video(copy / "videos" / "2b.mp4", [(40 * n, plain("black")) for n in range(50)])
     return copy

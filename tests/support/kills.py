@@ -168,10 +168,9 @@ def indexing(folder: Path, draw: random.Random) -> Iterator[int]:
             index_folder(videos, gallery, checkpoint, on_progress=lambda note, done, _: tell(f"{done} {note}"))
 
         told = killed(work, within=0.6, draw=draw)
-        # The first word of a run is about what is there already.
-        told_of = [line.partition(" ")[2] for line in told[1:]]
-        # Nor is one that is only looked at: it may be another file of that name by now.
-        acknowledged = [id for id in told_of if not id.startswith("comparing ")]
+        # A video that is only compared is not acknowledged, and the first one after that is only begun.
+        told_of = [line.partition(" ")[2] for line in told]
+        acknowledged = [id for id in told_of if not id.startswith("comparing ")][1:]
         if (gallery / FILE).exists():
             index = DiskIndex(gallery, checkpoint.model)
             assert index.verify() == {}

@@ -35,6 +35,8 @@ from prvr.train.presets import preset
 
 WAIT = 300
 MOST_LISTED = 10
+# No link, and no pipe that would be waited for; as far as the platform has these flags. Windows opens text otherwise.
+NO_LINK = sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
 # What the child may know of where it runs: enough to find python's and torch's files.
 ENVIRONMENT = ("HOME", "LD_LIBRARY_PATH", "PATH", "PYTHONHOME", "PYTHONPATH")
 
@@ -188,7 +190,7 @@ def _why(status: int, said: str) -> str:
     if last.startswith(quarantine.REFUSED):
         # What a file names is shown, but may not steer the terminal.
         return "".join(letter if letter.isprintable() else "?" for letter in last.removeprefix(quarantine.REFUSED))[:300]
-    if status == -signal.SIGXCPU:
+    if status < 0 and status == -getattr(signal, "SIGXCPU", 0):
         return f"it was not read within {quarantine.SECONDS} seconds of computing"
     return f"the process that read it ended with status {status}; it is broken, or wants more memory than a checkpoint needs"
 
@@ -199,8 +201,7 @@ def _refused(source: Path, why: str) -> ModelError:
 
 def _small_file(path: Path) -> bytes:
     """A file that the child left, and neither a link nor more than it may leave."""
-    # Not to wait for ever, either, if it is a pipe.
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+    with open(os.open(path, os.O_RDONLY | NO_LINK), "rb") as file:
         data = file.read(2 * quarantine.LARGEST + 1)
     if len(data) > 2 * quarantine.LARGEST:
         raise ValueError("too large")

@@ -10,10 +10,10 @@ that what runs beside the file fits on one page.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
-import resource
 import stat
 import sys
 import zipfile
@@ -65,7 +65,11 @@ def convert(file: BinaryIO, out: Path) -> None:
 
 
 def _limit() -> None:
-    """Limits from here on: what torch took to start is not counted."""
+    """Limits memory, time and files from here on: what torch took to start is not counted."""
+    if importlib.util.find_spec("resource") is None:
+        # Windows has no such limits; the restricted reader, the largest size and the longest wait hold there, too.
+        return
+    resource = importlib.import_module("resource")
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else 0
     if pages:
         room = pages * resource.getpagesize() + ROOM
