@@ -9,8 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from prvr.encoders import ImageEncoder, image_encoder
-from prvr.encoders.joined import JoinedEyes
+from prvr.encoders import ImageEncoder, JoinedImageEncoder, image_encoder
 from prvr.errors import ModelError
 
 
@@ -76,7 +75,7 @@ class EncoderOpener:
     @staticmethod
     def of(encoder: ImageEncoder, device: str) -> EncoderOpener:
         """Returns the opener of an encoder."""
-        parts = encoder.parts if isinstance(encoder, JoinedEyes) else ()
+        parts = encoder.parts if isinstance(encoder, JoinedImageEncoder) else ()
         openers = tuple(EncoderOpener.of(part, device) for part in parts)
         return EncoderOpener(encoder.source, encoder.fingerprint, device, openers)
 
@@ -87,7 +86,7 @@ class EncoderOpener:
             ModelError: there is no encoder in that place in this process, or one with other weights.
         """
         if self.parts:
-            return JoinedEyes([part.open() for part in self.parts])
+            return JoinedImageEncoder([part.open() for part in self.parts])
         encoder = image_encoder(self.source, device=self.device)
         if encoder.fingerprint != self.fingerprint:
             raise ModelError(

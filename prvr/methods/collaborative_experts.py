@@ -31,9 +31,8 @@ from torch.nn.functional import normalize, relu
 
 from prvr.batch import Batch, Reading
 from prvr.config import check_above_zero, check_shares
-from prvr.cpu import Linear
 from prvr.errors import SettingError
-from prvr.methods.contract import Embeddings, Terms
+from prvr.methods.contract import Embeddings, Method, Terms
 from prvr.nn import losses
 from prvr.nn.layers import Dropout
 from prvr.nn.scores import LEAST_NORM
@@ -69,7 +68,7 @@ class NetVlad(nn.Module):
 
     def __init__(self, columns: int, clusters: int) -> None:
         super().__init__()
-        self.assignment = Linear(columns, clusters)
+        self.assignment = nn.Linear(columns, clusters)
         self.centres = nn.Parameter(torch.randn(clusters, columns) / columns**0.5)
 
     def forward(self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]) -> Float[Tensor, "Q N"]:
@@ -83,8 +82,8 @@ class GatedUnit(nn.Module):
 
     def __init__(self, columns: int, hidden: int) -> None:
         super().__init__()
-        self.linear = Linear(columns, hidden)
-        self.gate = Linear(hidden, hidden)
+        self.linear = nn.Linear(columns, hidden)
+        self.gate = nn.Linear(hidden, hidden)
 
     def forward(self, values: Float[Tensor, "N C"]) -> Float[Tensor, "N D"]:
         hidden = self.linear(values)
@@ -108,7 +107,7 @@ class CollaborativeExperts(nn.Module):
         pooled = config.clusters * word_columns
         self.pooling = NetVlad(word_columns, config.clusters)
         self.dropout = Dropout(config.dropout)
-        self.mixture = Linear(pooled, len(self.columns))
+        self.mixture = nn.Linear(pooled, len(self.columns))
         self.texts = nn.ModuleList(GatedUnit(pooled, config.hidden) for _ in self.columns)
         self.videos = nn.ModuleList(GatedUnit(columns, config.hidden) for columns in self.columns)
 
@@ -161,3 +160,6 @@ def max_margin(scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, margin
     to_queries = relu(margin + scores.T[target] - positive).masked_fill(~wrong_queries, 0)
     pairs = wrong_videos.sum() + wrong_queries.sum()
     return (to_videos.sum() + to_queries.sum()) / pairs.clamp(min=1)
+
+
+METHOD = Method(CollaborativeExpertsConfig, CollaborativeExperts, objective)

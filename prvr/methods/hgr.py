@@ -30,9 +30,8 @@ from torch.nn.functional import normalize, relu
 
 from prvr.batch import Batch, Reading
 from prvr.config import check_above_zero, check_shares
-from prvr.cpu import Linear
 from prvr.encoders.roles import ACTIONS
-from prvr.methods.contract import Embeddings, Terms
+from prvr.methods.contract import Embeddings, Method, Terms
 from prvr.nn import losses, scores
 from prvr.nn.layers import AttentivePooling
 from prvr.nn.scores import LEAST_NORM
@@ -78,9 +77,9 @@ class Hgr(nn.Module):
         self.embedding_fields: tuple[str, ...] = ("actions", "entities", "event")
         self.frame_fields: tuple[str, ...] = ("actions", "entities")
         self.score_weights: tuple[float, ...] | None = None
-        self.actions = Linear(frame_columns, config.hidden)
-        self.entities = Linear(frame_columns, config.hidden)
-        self.event = Linear(frame_columns, config.hidden)
+        self.actions = nn.Linear(frame_columns, config.hidden)
+        self.entities = nn.Linear(frame_columns, config.hidden)
+        self.event = nn.Linear(frame_columns, config.hidden)
         self.pooling = AttentivePooling(config.hidden)
 
     def encode_queries(
@@ -177,3 +176,6 @@ def _levels(
 
 def _levels_there(real: Bool[Tensor, "Q N"]) -> Int[Tensor, "Q"]:
     return 1 + real[:, :ACTIONS].any(1).long() + real[:, ACTIONS:].any(1).long()
+
+
+METHOD = Method(HgrConfig, Hgr, objective, profile=profile)

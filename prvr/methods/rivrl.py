@@ -28,8 +28,7 @@ from torch import Tensor, nn
 
 from prvr.batch import Batch, Reading
 from prvr.config import check_above_zero, check_shares
-from prvr.cpu import Linear
-from prvr.methods.contract import Embeddings, Terms
+from prvr.methods.contract import Embeddings, Method, Terms
 from prvr.methods.dual_encoding import MultiLevelEncoder, mean_row
 from prvr.methods.dual_encoding_hybrid import Cohort, Fusion, HashedConcepts, HybridSpace, hybrid_terms
 from prvr.nn.layers import Dropout, Rows
@@ -77,11 +76,11 @@ class IntensiveReading(nn.Module):
         width, stride, filters = config.segment_width, config.segment_stride, config.segment_filters
         self.columns = filters
         self.segments = nn.Conv1d(columns, filters, width, stride=stride, padding=width // 2)
-        self.query = Linear(columns, config.attention)
-        self.key = Linear(filters, config.attention)
-        self.value = Linear(filters, filters)
+        self.query = nn.Linear(columns, config.attention)
+        self.key = nn.Linear(filters, config.attention)
+        self.value = nn.Linear(filters, filters)
         self.norm = nn.LayerNorm(filters)
-        self.feed_forward = nn.Sequential(Linear(filters, 2 * filters), nn.ReLU(), Linear(2 * filters, filters))
+        self.feed_forward = nn.Sequential(nn.Linear(filters, 2 * filters), nn.ReLU(), nn.Linear(2 * filters, filters))
         self.last_norm = nn.LayerNorm(filters)
         self.dropout = Dropout(config.dropout)
 
@@ -166,3 +165,6 @@ def objective(model: Rivrl, queries: Embeddings, videos: Embeddings, batch: Batc
 def _pairs(embeddings: Embeddings) -> tuple[Embeddings, Embeddings]:
     """Latent vectors and concepts of each branch."""
     return embeddings[:2], embeddings[2:4]
+
+
+METHOD = Method(RivrlConfig, Rivrl, objective)
