@@ -152,12 +152,12 @@ class Batches:
 
     def _encode(self, key: tuple[int, str]) -> Iterator[_Row]:
         batch = self._open.pop(key)
-        rows = encode_padded(self._encoder, [frame.picture for frame in batch], size=key[0])
+        rows = encode_with_padding(self._encoder, [frame.picture for frame in batch], size=key[0])
         for frame, row in zip(batch, rows, strict=True):
             yield _Row(frame.id, frame.number, row)
 
 
-def encode_padded(encoder: ImageEncoder, pictures: Sequence[np.ndarray], *, size: int) -> np.ndarray:
+def encode_with_padding(encoder: ImageEncoder, pictures: Sequence[np.ndarray], *, size: int) -> np.ndarray:
     """Returns the rows of up to `size` pictures, from a batch of exactly that size: the last picture fills it up."""
     padded = [*pictures, *[pictures[-1]] * (size - len(pictures))]
     return encoder.encode_images(padded)[: len(pictures)]

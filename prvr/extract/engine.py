@@ -44,7 +44,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Changed:
-    """A video whose file changed while it was read; it has to be read again."""
+    """A video to be read again: its file changed while it was read."""
 
     id: str
 
@@ -73,10 +73,10 @@ class EncoderOpener:
     parts: tuple[EncoderOpener, ...] = ()
 
     @staticmethod
-    def of(encoder: ImageEncoder, device: str) -> EncoderOpener:
+    def for_encoder(encoder: ImageEncoder, device: str) -> EncoderOpener:
         """Returns the opener of an encoder."""
         parts = encoder.parts if isinstance(encoder, JoinedImageEncoder) else ()
-        openers = tuple(EncoderOpener.of(part, device) for part in parts)
+        openers = tuple(EncoderOpener.for_encoder(part, device) for part in parts)
         return EncoderOpener(encoder.source, encoder.fingerprint, device, openers)
 
     def open(self) -> ImageEncoder:

@@ -23,7 +23,7 @@ READS = 3
 class RowStore(Protocol):
     """Stores the rows of videos by id, each with the `info` of an `Encoded` outcome, of which `times` may be left out."""
 
-    def known(self) -> Mapping[str, Mapping[str, Any]]:
+    def infos(self) -> Mapping[str, Mapping[str, Any]]:
         """Returns the info of every stored video."""
         ...
 
@@ -36,7 +36,7 @@ class RowStore(Protocol):
         ...
 
     def keep(self, id: str, file: Mapping[str, Any]) -> None:
-        """Called for a stored video whose file has the same content; `file` has its stamp of now."""
+        """Called for a stored video whose file has the same content; `file` has the current stamp."""
         ...
 
     def drop(self, ids: Collection[str]) -> list[str]:
@@ -53,7 +53,7 @@ def update_rows(
     skip: Collection[str] = (),
     on_progress: Progress | None = None,
 ) -> Extraction:
-    """Encodes new and changed videos into a store, and removes videos whose file is gone or can no longer be read.
+    """Encodes new and changed videos into a store, and removes videos without a readable file.
 
     The content of a file decides. Size and times are compared first; if they differ, its SHA-256 is.
 
@@ -67,7 +67,7 @@ def update_rows(
     update = _Update(files, store, on_progress)
     update.sort(skip)
     for _ in range(READS):
-        update.encode_wanted(engine, sampling)
+        update.encode_pending(engine, sampling)
     return update.result()
 
 
@@ -76,30 +76,30 @@ class _Update:
     def __init__(self, files: Mapping[str, Path], store: RowStore, on_progress: Progress | None) -> None:
         self._files, self._store, self._on_progress = files, store, on_progress
         self._stamps, self._problems = stamps_of(files)
-        self._known = store.known()
+        self._known = store.infos()
         self._dropped = store.drop([id for id in self._known if id not in self._stamps])
         self._done: set[str] = set()
         self._kept: list[str] = []
-        self._wanted: list[str] = []
+        self._pending: list[str] = []
 
     def sort(self, skip: Collection[str]) -> None:
-        """Decides for each video whether it is kept or wanted."""
+        """Keeps the videos whose file has the same content; all others wait to be encoded."""
         for number, (id, stamp) in enumerate(self._stamps.items()):
             known = self._known.get(id)
             if id in skip:
                 self._kept += [id] if known is not None else []
             elif known is None or not self._is_same(id, stamp, recorded_file(known), number):
-                self._wanted.append(id)
+                self._pending.append(id)
             else:
                 self._kept.append(id)
                 self._store.keep(id, {**recorded_file(known), **stamp})
                 if known.get("problem"):
                     self._problems[id] = known["problem"]
 
-    def encode_wanted(self, engine: Engine, sampling: FrameSampling) -> None:
-        """Encodes the wanted videos; wanted after that are those whose file changed while it was read."""
-        jobs, total = [Job(id, self._files[id]) for id in self._wanted], len(self._files)
-        self._wanted = []
+    def encode_pending(self, engine: Engine, sampling: FrameSampling) -> None:
+        """Encodes the videos that wait for it; a video waits again if its file changed while it was read."""
+        jobs, total = [Job(id, self._files[id]) for id in self._pending], len(self._files)
+        self._pending = []
         if jobs:
             self._report(jobs[0].id, total - len(jobs))
         for number, outcome in enumerate(engine.encode(jobs, sampling=sampling), start=total - len(jobs) + 1):
@@ -108,7 +108,7 @@ class _Update:
 
     def result(self) -> Extraction:
         """Returns what was done, in the order of the files."""
-        for id in self._wanted:
+        for id in self._pending:
             self._problems[id] = f"{self._files[id]} changed each time it was read; run again when it is complete"
         problems = {id: self._problems[id] for id in self._files if id in self._problems}
         return Extraction(self._in_order(self._done), self._in_order(self._kept), tuple(self._dropped), problems)
@@ -126,7 +126,7 @@ class _Update:
     def _take(self, outcome: Outcome) -> None:
         id = outcome.id
         if isinstance(outcome, Changed):
-            self._wanted.append(id)
+            self._pending.append(id)
             return
         if isinstance(outcome, Encoded):
             problem = outcome.info["problem"]

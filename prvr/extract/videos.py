@@ -66,7 +66,7 @@ class PackedRows:
     def __init__(self, writer: PackedWriter) -> None:
         self._writer = writer
 
-    def known(self) -> dict[str, dict[str, Any]]:
+    def infos(self) -> dict[str, dict[str, Any]]:
         """Returns the info of every video."""
         features = self._writer.features
         return {id: features.info(id) for id in features}

@@ -6,7 +6,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from prvr.features.packed import HEADER, ITEMS, ITEMS_AT_ONCE, ROWS, Packed, PackedWriter, is_packed, retired
+from prvr.features.packed import HEADER, ITEMS, ITEMS_AT_ONCE, ROWS, Packed, PackedWriter, is_packed, retired_path
 from prvr.files import lock_for_writing
 
 
@@ -18,12 +18,12 @@ def compact(path: Path) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
         _copy(Packed(path), fresh)
         # Left by a call that was killed before its last line.
-        shutil.rmtree(retired(path), ignore_errors=True)
-        path.rename(retired(path))
+        shutil.rmtree(retired_path(path), ignore_errors=True)
+        path.rename(retired_path(path))
         fresh.rename(path)
     finally:
         lock.release()
-    shutil.rmtree(retired(path))
+    shutil.rmtree(retired_path(path))
 
 
 def tidy(path: Path) -> None:

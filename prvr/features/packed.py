@@ -162,7 +162,7 @@ class PackedWriter:
     def extend(self, items: Sequence[tuple[str, np.ndarray, Mapping[str, Any]]]) -> None:
         """Adds or replaces several items (id, rows, info) with one wait for the disk; if one is refused, all are."""
         width = self.features.columns * self.features.dtype.itemsize
-        stored = [self._to_stored(id, rows).tobytes() for id, rows, _ in items]
+        stored = [self._to_dtype(id, rows).tobytes() for id, rows, _ in items]
         start = self._rows.seek(0, os.SEEK_END)
         _write(self._rows, b"".join(stored), undo_to=start)
         lines: list[dict[str, Any]] = []
@@ -181,7 +181,7 @@ class PackedWriter:
         if id in self.features:
             self._add_lines([{"id": id, "deleted": True}])
 
-    def _to_stored(self, id: str, rows: np.ndarray) -> np.ndarray:
+    def _to_dtype(self, id: str, rows: np.ndarray) -> np.ndarray:
         features = self.features
         if rows.ndim != 2 or rows.shape[1] != features.columns or len(rows) == 0:
             raise RowsError(f"rows of {id!r} have shape {rows.shape}; {self.path} holds (rows > 0, {features.columns})")
@@ -200,15 +200,15 @@ class PackedWriter:
             _apply(self.features._items, line)
 
 
-def retired(path: Path) -> Path:
+def retired_path(path: Path) -> Path:
     """Returns where `compact` moves the old folder before the new one takes its place."""
     return path.with_name(path.name + ".old")
 
 
 def undo_half_swap(path: Path) -> None:
     """Moves the old folder back if `compact` was killed between its two renames."""
-    if not path.exists() and is_packed(retired(path)):
-        retired(path).rename(path)
+    if not path.exists() and is_packed(retired_path(path)):
+        retired_path(path).rename(path)
 
 
 def is_packed(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The frames of an index as the encoder returned them, in INDEX/features, for models whose embeddings are something else.
+"""The cache of an index: frames as the encoder returned them, in INDEX/features, for models that embed them otherwise.
 
 The teacher alone compares a sentence with the frames as they are: its index holds them already, and no second copy is kept.
 """
@@ -66,7 +66,7 @@ class CachedEngine:
         """Yields the outcome of each job, stored videos first."""
         missing = []
         for job in jobs:
-            stored = self._stored(job)
+            stored = self._find(job)
             if stored is None:
                 missing.append(job)
             else:
@@ -74,7 +74,7 @@ class CachedEngine:
         for outcome in self._engine.encode(missing, sampling=sampling):
             yield self._store(outcome)
 
-    def _stored(self, job: Job) -> Encoded | None:
+    def _find(self, job: Job) -> Encoded | None:
         features = self._features.features
         if job.id not in features:
             return None

@@ -1,4 +1,4 @@
-"""Brings an index up to date with its folder of videos. Each finished video can be searched, whatever ends the run."""
+"""Brings an index up to date with its folder of videos; a finished video is kept and can be searched at once."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class IndexRows:
     def __init__(self, index: DiskIndex, fields: Mapping[str, Mapping[str, Any]]) -> None:
         self._index, self._fields, self._known = index, fields, index.about()
 
-    def known(self) -> dict[str, dict[str, Any]]:
+    def infos(self) -> dict[str, dict[str, Any]]:
         """Returns the facts of every video."""
         return self._known
 

@@ -57,7 +57,7 @@ class NeededPackets:
     def __iter__(self) -> Iterator[tuple[Any, bool]]:
         # No frame refers to what is between the last wanted packet and a packet at which decoding starts afresh.
         waiting: list[tuple[Any, bool]] = []
-        for packet, wanted in self._with_wanted():
+        for packet, wanted in self._mark():
             if self._starts_afresh(packet):
                 self.skipped_until = max([self.skipped_until, *(self._line.end_of(skipped) for skipped, _ in waiting)])
                 waiting = []
@@ -66,7 +66,7 @@ class NeededPackets:
                 yield from waiting
                 waiting = []
 
-    def _with_wanted(self) -> Iterator[tuple[Any, bool]]:
+    def _mark(self) -> Iterator[tuple[Any, bool]]:
         # A packet is wanted if no packet of its slot has an earlier time, among those that are held back.
         held: deque[Any] = deque()
         first_of_slot: dict[int, int] = {}
@@ -78,11 +78,11 @@ class NeededPackets:
             held.append(packet)
             if len(held) > LOOK_AHEAD:
                 packet = held.popleft()
-                yield packet, self._is_wanted(packet, first_of_slot)
+                yield packet, self._is_first(packet, first_of_slot)
         for packet in held:
-            yield packet, self._is_wanted(packet, first_of_slot)
+            yield packet, self._is_first(packet, first_of_slot)
 
-    def _is_wanted(self, packet: Any, first_of_slot: dict[int, int]) -> bool:
+    def _is_first(self, packet: Any, first_of_slot: dict[int, int]) -> bool:
         time = self._line.seconds(packet.pts)
         return time is None or packet.pts <= first_of_slot.get(self._line.slot(time), packet.pts)
 

@@ -12,13 +12,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from deadly_encoder import Deadly
 from tiny_encoders import make_textual, make_visual
 from tiny_videos import colourful, plain, write_video
 from waiting import until
 
-from prvr.encoders import image_encoder
+from prvr.encoders import JoinedImageEncoder, image_encoder
 from prvr.errors import MissingExtra, ModelError, SettingError
 from prvr.extract import EncoderOpener, Engine, Extraction, engine_for, extract_videos
 from prvr.extract.engine import FrameSampling, Job
@@ -109,6 +110,15 @@ def test_workers_refuse_another_encoder(folder: Path, tmp_path: Path) -> None:
     gone = EncoderOpener(str(folder / "nowhere" / "encoder"), "f" * 16, "cpu")
     with pytest.raises(ModelError):
         run(folder, tmp_path / "f", Processes(1, gone))
+
+
+def test_workers_open_encoders_that_are_used_side_by_side(folder: Path, expected: Packed, tmp_path: Path) -> None:
+    encoder = JoinedImageEncoder([image_encoder(folder / "encoder")] * 2)
+    engine = engine_for(encoder, device="cpu", workers=2)
+    extract_videos(find_videos(folder / "videos"), tmp_path / "f", encoder=encoder, engine=engine)
+    made = Packed(tmp_path / "f")
+    assert set(made) == set(expected)
+    assert all(np.array_equal(made[id], np.concatenate([expected[id]] * 2, axis=1)) for id in expected)
 
 
 def test_no_process_is_started_for_nothing(folder: Path) -> None:
