@@ -31,8 +31,8 @@ from benchmarks.measure import Line, Size, take_turns
 from prvr.cpu import fast_products
 from prvr.encoders import ImageEncoder, image_encoder
 from prvr.errors import require
-from prvr.extract.jobs import Encoded, Job, Sampling
-from prvr.extract.stream import ThisProcess
+from prvr.extract.encoding import ThisProcess
+from prvr.extract.engine import Encoded, FrameSampling, Job
 from prvr.video import VideoReader, find_videos
 
 SHARED = Path(os.environ.get("PRVR_SHARED", Path(__file__).parents[2] / "shared")) / "data"
@@ -152,7 +152,7 @@ def one_after_the_other(videos: dict[str, Path], encoder: ImageEncoder, rate: fl
 
 def in_the_pipeline(videos: dict[str, Path], encoder: ImageEncoder, rate: float) -> int:
     jobs = [Job(id, path) for id, path in videos.items()]
-    outcomes = ThisProcess(encoder).encode(jobs, sampling=Sampling(rate, 32))
+    outcomes = ThisProcess(encoder).encode(jobs, sampling=FrameSampling(rate, 32))
     return sum(len(outcome.rows) for outcome in outcomes if isinstance(outcome, Encoded))
 
 

@@ -1,4 +1,4 @@
-"""Opens a torch device or a Ray cluster by name, and checks that it works."""
+"""Opens a torch device or a Ray cluster by name, checks that it works, and counts processors."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ def open_device(name: str) -> torch.device:
         reason = (str(problem).splitlines() or [type(problem).__name__])[0][:200]
         raise SettingError(f"networks cannot run on device {name!r} here ({reason}); take cpu") from None
     return device
+
+
+def processor_count() -> int:
+    """Returns the number of processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    # macOS and Windows have no affinity; Python has `process_cpu_count` since 3.13.
+    return int(getattr(os, "process_cpu_count", os.cpu_count)() or 1)
 
 
 def connect(address: str, *, otherwise: str) -> tuple[ModuleType, bool]:

@@ -3,6 +3,7 @@
 PrvrError            an error that a user can fix; its text has the problem, the value and the next step
 ├── SettingError     a setting, an option or a name that does not exist or does not fit
 ├── DataError        captions, features or splits that do not fit together, or broken feature values
+│   └── RowsError    rows that hold NaN or infinite values, or do not fit where they are stored
 ├── VideoError       a file that cannot be decoded
 ├── ModelError       a checkpoint, an encoder or an index that is broken or belongs to another model
 ├── MissingExtra     an optional dependency that is not installed
@@ -29,6 +30,10 @@ class SettingError(PrvrError):
 
 class DataError(PrvrError):
     """Captions, features or splits that do not fit together, or broken feature values."""
+
+
+class RowsError(DataError):
+    """Rows that hold NaN or infinite values, or do not fit where they are stored."""
 
 
 class VideoError(PrvrError):

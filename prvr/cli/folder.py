@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prvr.cli.terminal import Device, Features, Json, Rate, Videos, app, progress, show, show_extractions
+from prvr.cli.terminal import Device, Features, Json, Rate, Ray, Videos, Workers, app, progress, show, show_extractions
 from prvr.errors import require
 
 
@@ -20,8 +20,8 @@ def extract(
     rate: Rate = 1.0,
     batch_size: Annotated[int, typer.Option(help="Number of frames encoded together.", min=1)] = 32,
     device: Device = "cpu",
-    workers: Annotated[int | None, typer.Option(help="Processes that share the videos, here or with --ray.", min=1)] = None,
-    ray: Annotated[str | None, typer.Option(help="Ray cluster to use: HOST:PORT, auto, or local.", metavar="ADDRESS")] = None,
+    workers: Workers = None,
+    ray: Ray = None,
     as_json: Json = False,
 ) -> None:
     """Turn videos, and captions if there are any, into features on disk. A second call processes only what changed."""

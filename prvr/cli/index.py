@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from prvr.cli.terminal import Device, Json, Parts, Videos, app, clock, counts, in_words, progress, show, warn
+from prvr.cli.terminal import Device, Json, Parts, Ray, Videos, Workers, app, clock, counts, in_words, progress, show, warn
 from prvr.errors import ModelError, SettingError
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def update(
     calibrate: Annotated[Path | None, typer.Option(help="Fit probabilities on the model's saved scores of dev: DEV.npz.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Keep running: index again whenever the folder changes.")] = False,
     device: Device = "cpu",
+    workers: Workers = None,
+    ray: Ray = None,
     as_json: Json = False,
 ) -> None:
     """Bring an index up to date with a folder of videos; a second call processes only files with changed content.
@@ -68,11 +70,12 @@ def update(
 
         checkpoint = replace(checkpoint, calibration=calibration_from_scores(calibrate))
     with progress() as on_progress:
+        settings: dict[str, Any] = {"dtype": stored, "device": device, "workers": workers, "ray": ray, "on_progress": on_progress}
         if watch:
-            for done in watch_folder(videos, target, checkpoint, dtype=stored, device=device, on_progress=on_progress):
+            for done in watch_folder(videos, target, checkpoint, **settings):
                 _show(done, target, as_json)
         else:
-            done = index_folder(videos, target, checkpoint, dtype=stored, device=device, on_progress=on_progress)
+            done = index_folder(videos, target, checkpoint, **settings)
     if not watch:
         _show(done, target, as_json)
 

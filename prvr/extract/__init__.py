@@ -1,31 +1,33 @@
-"""Videos and texts through an encoder, to features on disk; a second run does only what is new or has changed.
+"""Encodes videos and texts to features on disk; a second run encodes only what is new or has changed.
 
-jobs.py        what is to be done, what came of it, and who may do it: an `Engine`
-ahead.py       videos decoded in threads, ahead of the encoder
-batches.py     frames of several videos in one batch, without changing a bit of any
-stream.py      the two together: the engine of one process
-processes.py   an engine of several processes on this machine
-cluster.py     an engine of Ray actors on several machines
-docket.py      which jobs wait, which are in whose hands, and who is to blame where a worker dies: for these two
-ledger.py      what a run came to, and its one writer
-videos.py, texts.py   a folder's videos and captions to packed features
+update.py       brings stored rows up to date with a folder of videos
+file_stamps.py  what identifies the content of a file
+engine.py       the interface of what encodes videos: `Engine`, its jobs and its outcomes
+encoding.py     the engine of one process: frames of several videos share batches
+decoding.py     decodes videos in threads ahead of the encoder
+processes.py    an engine of several processes on this machine
+cluster.py      an engine of Ray actors on several machines
+job_queue.py    the queue of these two, which finds the file that kills a worker
+extraction.py   the result of an extraction, and what is written into packed folders
+videos.py, texts.py, folder.py   videos, captions, and a folder of both, to packed features
+convert.py      a published feature package to packed features
 """
 
 from __future__ import annotations
 
 from prvr.encoders import ImageEncoder
 from prvr.extract.cluster import Cluster
-from prvr.extract.jobs import Engine, Opening
-from prvr.extract.ledger import Extraction, Progress, feature_folder
+from prvr.extract.encoding import ThisProcess
+from prvr.extract.engine import EncoderOpener, Engine
+from prvr.extract.extraction import Extraction, Progress, feature_folder
 from prvr.extract.processes import Processes
-from prvr.extract.stream import ThisProcess
 from prvr.extract.texts import extract_sentences, extract_words
 from prvr.extract.videos import extract_videos
 
 __all__ = [
+    "EncoderOpener",
     "Engine",
     "Extraction",
-    "Opening",
     "Progress",
     "engine_for",
     "extract_sentences",
@@ -36,8 +38,12 @@ __all__ = [
 
 
 def engine_for(encoder: ImageEncoder, *, device: str, workers: int | None = None, ray: str | None = None) -> Engine:
-    """Who encodes videos: a Ray cluster where its address is given, several processes where asked for, else this one."""
-    opening = Opening(encoder.source, encoder.fingerprint, device)
+    """Returns the engine that encodes videos.
+
+    Args:
+        workers: the number of processes; with `ray`, of workers on the cluster.
+        ray: the address of a Ray cluster: HOST:PORT, `auto` or `local`.
+    """
     if ray is not None:
-        return Cluster(ray, opening, number=workers)
-    return ThisProcess(encoder) if workers in (None, 1) else Processes(workers, opening)
+        return Cluster(ray, EncoderOpener.for_encoder(encoder, device), number=workers)
+    return ThisProcess(encoder) if workers in (None, 1) else Processes(workers, EncoderOpener.for_encoder(encoder, device))

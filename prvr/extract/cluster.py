@@ -1,8 +1,8 @@
-"""An engine of Ray actors on several machines; a machine that is lost takes nothing with it but what it was at.
+"""An engine of Ray actors on several machines. If a machine is lost, only the jobs in progress there are repeated.
 
-Actors give features, never decoded frames, and the one writer is here. Every machine must see the videos and the
-encoder under the same paths. Actors rather than Ray Data: a stage of Ray Data runs a block again when its process
-dies, so that one file that kills its reader would stop the job.
+Actors return features, never decoded frames, and only this process writes. Every machine must have the videos and the
+encoder under the same paths. Actors and not Ray Data: a stage of Ray Data repeats a block when its process dies, so that one
+file that kills its reader would stop the job.
 """
 
 from __future__ import annotations
@@ -15,36 +15,37 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, final
 
-from prvr.device import connect, gist
+from prvr.device import connect, gist, processor_count
 from prvr.errors import DataError, PrvrError, SettingError
-from prvr.extract.docket import Docket, Hand
-from prvr.extract.jobs import Job, Opening, Outcome, Sampling
-from prvr.extract.stream import cores, encode_stream
+from prvr.extract.encoding import encode_jobs
+from prvr.extract.engine import EncoderOpener, FrameSampling, Job, Outcome
+from prvr.extract.job_queue import Assignment, JobQueue
 
-# Videos given at once, so that short ones share batches; fewer towards the end, so that all end together.
-MOST_AT_ONCE = 16
-# Half a processor: an actor that asks for a whole one waits for ever where other actors of the job took them all.
+# Limit on the jobs of one call, so that short videos share batches; fewer towards the end, so that all workers end together.
+JOBS_AT_ONCE = 16
+# Half a processor: an actor that asks for a whole one waits for ever if other actors of the job have all of them.
 PROCESSORS = 0.5
-# The first may have been a machine that was lost.
+# The first death may have been that of a lost machine.
 DEATHS = 2
-# Seconds for a worker to start while no other is at work, and how many may fail to in a row.
-PATIENCE = 180
-STARTS = 8
+# Seconds for a worker to start while no other works, and the number of failed starts in a row that ends the job.
+START_SECONDS = 180
+FAILED_STARTS = 8
 
 
 @final
 class Cluster:
-    """Workers on the machines of a Ray cluster: one each, or one for each GPU, unless `number` says how many.
+    """An engine of workers on the machines of a Ray cluster.
 
     Args:
         address: HOST:PORT of a cluster, `auto` for the one that this machine belongs to, `local` to start one here.
+        number: how many workers; by default one for each machine, or one for each GPU.
     """
 
-    def __init__(self, address: str, opening: Opening, *, number: int | None = None) -> None:
-        self._address, self._opening, self._number = address, opening, number
+    def __init__(self, address: str, opener: EncoderOpener, *, number: int | None = None) -> None:
+        self._address, self._opener, self._number = address, opener, number
 
-    def encode(self, jobs: Sequence[Job], *, sampling: Sampling) -> Iterator[Outcome]:
-        """The outcomes of the jobs, as they are done.
+    def encode(self, jobs: Sequence[Job], *, sampling: FrameSampling) -> Iterator[Outcome]:
+        """Yields the outcome of each job as soon as it is ready.
 
         Raises:
             MissingExtra: Ray is not installed.
@@ -55,138 +56,144 @@ class Cluster:
             return
         ray, is_ours = connect(self._address, otherwise="take --ray local")
         try:
-            with closing(_Crew(ray, jobs, self._number, self._opening, sampling)) as crew:
-                yield from crew.outcomes()
+            with closing(_Workers(ray, jobs, self._number, self._opener, sampling)) as workers:
+                yield from workers.outcomes()
         finally:
             if is_ours:
                 ray.shutdown()
 
 
 class Worker:
-    """What runs on a machine of the cluster."""
+    """A worker process on a machine of the cluster.
 
-    def __init__(self, opening: Opening, sampling: Sampling, sharing: int) -> None:
-        # `sharing` workers are on one machine.
-        self._opening, self._sampling = opening, sampling
-        self._threads = max(1, cores() // sharing)
+    Args:
+        sharing: the number of workers on one machine.
+    """
+
+    def __init__(self, opener: EncoderOpener, sampling: FrameSampling, sharing: int) -> None:
+        self._opener, self._sampling = opener, sampling
+        self._threads = max(1, processor_count() // sharing)
         # Ray sets it to 1. The libraries of networks read it when they are imported, which is later.
         os.environ["OMP_NUM_THREADS"] = str(self._threads)
         self._encoder: Any = None
 
     def is_ready(self) -> bool:
-        """An answer, when the worker has started."""
+        """Returns when the worker has started."""
         return True
 
     def encode(self, jobs: list[Job]) -> Iterator[Outcome | PrvrError]:
-        """The outcomes of the jobs, as they are done; an error that is no matter of a single file as the last."""
+        """Yields the outcome of each job as soon as it is ready; as the last an error that belongs to no single file."""
         try:
             if self._encoder is None:
-                self._encoder = self._opening.open()
-            yield from encode_stream(iter(jobs), self._encoder, sampling=self._sampling, decoders=self._threads)
+                self._encoder = self._opener.open()
+            yield from encode_jobs(iter(jobs), self._encoder, sampling=self._sampling, threads=self._threads)
         except PrvrError as problem:
             yield problem
 
 
 @dataclass
-class _Member:
-    """A worker as it is seen from here: `answer` is what is waited for, a start or the next outcome."""
+class _RemoteWorker:
+    """A worker's actor and its pending answer: that it has started, or the next outcome. None while it has no job."""
 
     actor: Any
     answer: Any
-    hand: Hand | None = None
+    assignment: Assignment | None = None
 
 
 @final
-class _Crew:
-    def __init__(self, ray: ModuleType, jobs: Sequence[Job], number: int | None, opening: Opening, sampling: Sampling) -> None:
-        self._ray, self._docket = ray, Docket(jobs, deaths=DEATHS)
-        on_gpus = opening.device.startswith("cuda")
+class _Workers:
+    def __init__(
+        self, ray: ModuleType, jobs: Sequence[Job], number: int | None, opener: EncoderOpener, sampling: FrameSampling
+    ) -> None:
+        self._ray, self._queue = ray, JobQueue(jobs, deaths=DEATHS)
+        on_gpus = opener.device.startswith("cuda")
         unit, share = ("GPU", 1.0) if on_gpus else ("CPU", PROCESSORS)
-        self._number = min(_number(ray, number, unit=unit, share=share), len(jobs))
-        sharing = -(-self._number // len(_alive(ray)))
-        # Spread over the machines; never again by itself, for who died of what is written in the docket.
+        self._number = min(_worker_count(ray, number, unit=unit, share=share), len(jobs))
+        sharing = -(-self._number // len(_nodes(ray)))
+        # Spread over the machines. Ray restarts none of them: the queue has to know which job a worker died of.
         options = {"num_cpus": PROCESSORS, "num_gpus": int(on_gpus), "max_restarts": 0, "scheduling_strategy": "SPREAD"}
         kind = ray.remote(**options)(Worker)
-        self._new = lambda: kind.remote(opening, sampling, sharing)
-        self._members: list[_Member] = []
+        self._new_actor = lambda: kind.remote(opener, sampling, sharing)
+        self._workers: list[_RemoteWorker] = []
         self._failed_starts = 0
 
     def outcomes(self) -> Iterator[Outcome]:
-        heard = time.monotonic()
-        while len(self._docket) or any(member.hand for member in self._members):
-            self._employ()
-            answers = {id(member.answer): member for member in self._members if member.answer is not None}
-            ready, _ = self._ray.wait([member.answer for member in answers.values()], timeout=1)
+        last_answer = time.monotonic()
+        while len(self._queue) or any(worker.assignment for worker in self._workers):
+            self._assign()
+            pending = {id(worker.answer): worker for worker in self._workers if worker.answer is not None}
+            ready, _ = self._ray.wait([worker.answer for worker in pending.values()], timeout=1)
             if ready:
-                heard = time.monotonic()
-                yield from self._heard(answers[id(ready[0])])
-            elif time.monotonic() - heard > PATIENCE and not any(member.hand for member in self._members):
+                last_answer = time.monotonic()
+                yield from self._receive(pending[id(ready[0])])
+            elif time.monotonic() - last_answer > START_SECONDS and not any(worker.assignment for worker in self._workers):
                 raise DataError(
-                    f"no worker starts on the Ray cluster, not in {PATIENCE} s; see that it has processors to spare "
+                    f"no worker starts on the Ray cluster within {START_SECONDS} s; check that it has free processors "
                     "(ray status) and run again: what was finished is kept"
                 )
 
     def close(self) -> None:
-        for member in self._members:
-            self._let_go(member)
+        for worker in self._workers:
+            self._kill(worker)
 
-    def _employ(self) -> None:
-        while len(self._members) < self._number:
-            actor = self._new()
-            self._members.append(_Member(actor, actor.is_ready.remote()))
-        for member in self._members:
-            if member.answer is None and len(self._docket):
-                member.hand = Hand()
-                jobs = self._docket.give(member.hand, most=max(1, min(MOST_AT_ONCE, len(self._docket) // (2 * self._number))))
-                member.answer = member.actor.encode.options(num_returns="streaming").remote(jobs)
+    def _assign(self) -> None:
+        while len(self._workers) < self._number:
+            actor = self._new_actor()
+            self._workers.append(_RemoteWorker(actor, actor.is_ready.remote()))
+        for worker in self._workers:
+            if worker.answer is None and len(self._queue):
+                worker.assignment = Assignment()
+                limit = max(1, min(JOBS_AT_ONCE, len(self._queue) // (2 * self._number)))
+                jobs = self._queue.assign(worker.assignment, limit=limit)
+                worker.answer = worker.actor.encode.options(num_returns="streaming").remote(jobs)
 
-    def _heard(self, member: _Member) -> Iterator[Outcome]:
+    def _receive(self, worker: _RemoteWorker) -> Iterator[Outcome]:
         try:
-            if member.hand is not None:
-                outcome = self._ray.get(next(member.answer))
+            if worker.assignment is not None:
+                outcome = self._ray.get(next(worker.answer))
                 if isinstance(outcome, PrvrError):
                     raise outcome
-                del member.hand.jobs[outcome.id]
+                del worker.assignment.jobs[outcome.id]
                 yield outcome
                 return
-            self._ray.get(member.answer)
+            self._ray.get(worker.answer)
             self._failed_starts = 0
         except StopIteration:
             pass
         except self._ray.exceptions.RayError as problem:
-            yield from self._buried(member, problem)
+            yield from self._bury(worker, problem)
             return
-        member.hand = member.answer = None
+        worker.assignment = worker.answer = None
 
-    def _buried(self, member: _Member, problem: Exception) -> Iterator[Outcome]:
-        self._members.remove(member)
-        self._let_go(member)
-        if member.hand is not None:
-            yield from self._docket.buried(member.hand, gist(problem))
+    def _bury(self, worker: _RemoteWorker, problem: Exception) -> Iterator[Outcome]:
+        self._workers.remove(worker)
+        self._kill(worker)
+        if worker.assignment is not None:
+            yield from self._queue.worker_died(worker.assignment, gist(problem))
             return
         self._failed_starts += 1
-        if self._failed_starts == STARTS:
+        if self._failed_starts == FAILED_STARTS:
             raise DataError(
                 f"workers do not start on the Ray cluster: {gist(problem)}; "
                 "every machine needs the same prvr with the same extras; what was finished is kept"
             )
 
-    def _let_go(self, member: _Member) -> None:
+    def _kill(self, worker: _RemoteWorker) -> None:
         with suppress(self._ray.exceptions.RayError, ValueError):
-            self._ray.kill(member.actor)
+            self._ray.kill(worker.actor)
 
 
-def _alive(ray: ModuleType) -> list[dict[str, float]]:
+def _nodes(ray: ModuleType) -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _number(ray: ModuleType, number: int | None, *, unit: str, share: float) -> int:
-    """How many workers to have: as asked, or one on each machine, or one for each GPU.
+def _worker_count(ray: ModuleType, number: int | None, *, unit: str, share: float) -> int:
+    """Returns the number of workers: `number`, or one for each machine, or one for each GPU.
 
     Raises:
         SettingError: they do not fit.
     """
-    rooms = [int(resources.get(unit, 0) / share) for resources in _alive(ray)]
+    rooms = [int(resources.get(unit, 0) / share) for resources in _nodes(ray)]
     wanted = number or (sum(rooms) if unit == "GPU" else max(1, sum(room > 0 for room in rooms)))
     if max(1, wanted) > sum(rooms):
         raise SettingError(f"{wanted} workers do not fit on the Ray cluster, which has room for {sum(rooms)}; ask for fewer")

@@ -25,14 +25,15 @@ from prvr.batch import Reading, read_frames, read_words, resample
 from prvr.datasets.published import SUFFIX, is_package, load
 from prvr.errors import DataError, SettingError
 from prvr.extract import Extraction, Progress, feature_folder
-from prvr.extract.ledger import drop
+from prvr.extract.extraction import delete_items
 from prvr.features import Features, columns, place, rows_of
 from prvr.features.bigfile import BigFile
+from prvr.features.compaction import tidy
 from prvr.features.npz import NpzFolder
 from prvr.features.package import Package, open_package, short_spelling
-from prvr.features.packed import ITEMS_AT_ONCE, Packed, PackedWriter, tidy
+from prvr.features.packed import ITEMS_AT_ONCE, Packed, PackedWriter
 from prvr.features.shelf import taught_folder
-from prvr.features.verify import unsound
+from prvr.features.verify import damaged_items
 
 BYTES_AT_ONCE = 1 << 25
 
@@ -57,10 +58,11 @@ class Sampling:
 
 @dataclass(frozen=True)
 class _Part:
-    """Features of one kind on their way into one folder.
+    """Features of one kind that are packed into one folder.
 
-    files: what they are made of. ids: what each item is called here, and in the source. prepare: id and rows to the rows
-    that are stored. read: what that does, as `Packed` understands it; None where rows stay as they are.
+    files: the files of the package that they come from. ids: the id of each item in the source, by its id in the folder.
+    prepare: maps an id and its rows to the rows that are stored. read: what `prepare` does, as in the `about` of a packed
+    folder; None if rows are stored as they are.
     """
 
     folder: Path
@@ -85,17 +87,17 @@ def convert_package(
     dtype: Literal["float16", "float32"] = "float32",
     on_progress: Progress | None = None,
 ) -> dict[str, Extraction]:
-    """Packs the features of a package ROOT/COLLECTION; what each folder below `out` came to.
+    """Packs the features of a package ROOT/COLLECTION, and returns what was done for each folder below `out`.
 
-    An item that is broken in the package stops nothing and is told; it is tried again the next time.
+    An item that is broken in the package stops nothing and is reported; it is tried again the next time.
 
     Args:
-        visual_features: by default all that are there.
+        visual_features: names of visual features; by default all of the package.
         sampling: None to keep all rows as they are.
 
     Raises:
-        DataError: there is no such package, a file is broken as a whole, or `out` was made of other files or in
-            another way.
+        DataError: there is no such package, a file is broken as a whole, or `out` was made from other files or with another
+            sampling.
     """
     if not is_package(Path(package)):
         raise DataError(f"{package} is no feature package; name the folder ROOT/COLLECTION that holds FeatureData and TextData")
@@ -109,8 +111,8 @@ def convert_package(
 
 
 def _parts(package: Package, out: Path, visual: Sequence[str], sampling: Sampling | None) -> Iterator[_Part]:
-    """What there is to pack, one after the other: the last ones are known only when the first ones lie there."""
-    listed = _listed(package)
+    """Yields the parts to be packed, in order: the last ones depend on folders that the first ones make."""
+    listed = _ids_by_spelling(package)
     for name in visual:
         source = package.frames(name)
         reading, files = _reading(source, sampling), (package.visual[name],)
@@ -118,12 +120,12 @@ def _parts(package: Package, out: Path, visual: Sequence[str], sampling: Samplin
     for name, (seen, spoken) in package.teachers.items():
         teacher, form = package.teacher(name), _teacher_form(sampling)
         yield _Part(feature_folder(out, name, "frames"), "frames", name, teacher.frames, (seen,), _same(teacher.frames), *form)
-        ids, folder = _spelled(teacher.sentences, listed), feature_folder(out, name, "sentences")
+        ids, folder = _ids_in_lists(teacher.sentences, listed), feature_folder(out, name, "sentences")
         yield _Part(folder, "sentences", name, teacher.sentences, (spoken,), ids, *_AS_THEY_ARE)
     for name, file in package.words.items():
         source = package.text(name, "words")
         form, folder = _words_form(_reading(source, sampling)), feature_folder(out, name, "words")
-        yield _Part(folder, "words", name, source, (file,), _spelled(source, listed), *form)
+        yield _Part(folder, "words", name, source, (file,), _ids_in_lists(source, listed), *form)
     for name in visual:
         reading = _reading(package.frames(name), sampling)
         yield from (_taught(package, out, name, teacher, reading) for teacher in package.teachers if reading is not None)
@@ -151,7 +153,7 @@ def _teacher_form(sampling: Sampling | None) -> Form:
 
 
 def _taught(package: Package, out: Path, name: str, teacher: str, reading: Reading) -> _Part:
-    """The student's frames on the teacher's grid, where that is coarser."""
+    """Returns the part of the student's frames on the teacher's grid, for videos where that is coarser."""
     own, view = (Packed(feature_folder(out, encoder, "frames")) for encoder in (name, teacher))
     ids = {id: id for id in own if id in view and view.rows_before(id) < own.rows_before(id)}
 
@@ -164,7 +166,7 @@ def _taught(package: Package, out: Path, name: str, teacher: str, reading: Readi
 
 
 def _reading(source: Features, sampling: Sampling | None) -> Reading | None:
-    """How a student reads these features; None where they are kept whole."""
+    """Returns how a student reads these features; None if all rows are kept."""
     if sampling is None:
         return None
     width = _width(source)
@@ -172,7 +174,7 @@ def _reading(source: Features, sampling: Sampling | None) -> Reading | None:
 
 
 def _width(source: Features) -> int:
-    """Columns of the first item that can be read: a broken one stops nothing."""
+    """Returns the columns of the first item that can be read: a broken item stops nothing."""
     if isinstance(source, BigFile | NpzFolder):
         return columns(source)
     for id in source:
@@ -185,13 +187,13 @@ def _same(features: Features) -> dict[str, str]:
     return {id: id for id in features}
 
 
-def _spelled(features: Features, listed: Mapping[str, str]) -> dict[str, str]:
-    """Captions by their ids in the caption lists, with their keys in the file."""
+def _ids_in_lists(features: Features, listed: Mapping[str, str]) -> dict[str, str]:
+    """Returns the keys of captions in the file by their ids in the caption lists."""
     return {listed.get(short_spelling(key), key): key for key in features}
 
 
-def _listed(package: Package) -> dict[str, str]:
-    """The ids of the caption lists, by their short spelling."""
+def _ids_by_spelling(package: Package) -> dict[str, str]:
+    """Returns the ids of the caption lists by their short spelling."""
     name, files = package.path.name, sorted((package.path / "TextData").glob(f"*{SUFFIX}"))
     splits = [file.name.removesuffix(SUFFIX).removeprefix(name) for file in files if file.name.startswith(name)]
     captions = [caption for split in splits for caption in load(package.path.parent, name, split).captions]
@@ -208,14 +210,14 @@ def _pack(part: _Part, package: Path, dtype: str, on_progress: Progress) -> Extr
     problems: dict[str, str] = {}
     with PackedWriter(part.folder, columns=_width(part.source), about=about, dtype=dtype) as writer:
         there = writer.features
-        dropped = drop(writer, [id for id in there if id not in part.ids])
+        dropped = delete_items(writer, [id for id in there if id not in part.ids])
         is_kept = {id: id in there and stamp.items() <= there.info(id).items() for id in part.ids}
         fresh = [id for id in is_kept if not is_kept[id]]
-        for count, items in _prepared(part, fresh, stamp, problems):
+        for count, items in _prepare(part, fresh, stamp, problems):
             _append(writer, items, problems)
             on_progress(f"{part.name} {part.kind}", len(is_kept) - len(fresh) + count, len(is_kept))
-        drop(writer, problems)
-        broken = drop(writer, unsound(there, on_progress))
+        delete_items(writer, problems)
+        broken = delete_items(writer, damaged_items(there, on_progress))
     tidy(part.folder)
     problems |= dict.fromkeys(broken, "its rows on disk are not those that were written; run the same command again")
     good = [id for id in is_kept if id not in problems]
@@ -223,8 +225,8 @@ def _pack(part: _Part, package: Path, dtype: str, on_progress: Progress) -> Extr
     return Extraction(done, kept, tuple(dropped), problems)
 
 
-def _prepared(part: _Part, ids: Sequence[str], stamp: Mapping[str, int], problems: dict[str, str]) -> Iterator[_Counted]:
-    """Items to be written at once, with how many ids they bring it to; those that cannot be read are put to the problems."""
+def _prepare(part: _Part, ids: Sequence[str], stamp: Mapping[str, int], problems: dict[str, str]) -> Iterator[_Counted]:
+    """Yields items to be written at once, with the number of ids read so far; adds ids that cannot be read to the problems."""
     items: list[_Item] = []
     size, what = 0, "video" if part.kind == "frames" else "caption"
     for number, id in enumerate(ids, start=1):
@@ -251,10 +253,10 @@ def _append(writer: PackedWriter, items: Sequence[_Item], problems: dict[str, st
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:
-    """Bytes of a file, or of those in a folder, and when the latest was modified."""
+    """Returns the bytes of a file, or of all files in a folder, and the latest modification time."""
     found = [file.stat() for file in (path.iterdir() if path.is_dir() else (path,)) if file.is_file()]
     return sum(file.st_size for file in found), max(file.st_mtime_ns for file in found)
 
 
 def _silent(note: str, done: int, total: int) -> None:
-    """No progress is shown."""
+    """Shows no progress."""

@@ -1,4 +1,4 @@
-"""Extracts the features of a folder of videos and of its captions."""
+"""Encodes a folder of videos, and its captions if it has any, to packed features."""
 
 from __future__ import annotations
 
@@ -34,21 +34,24 @@ def extract_folder(
     ray: str | None = None,
     on_progress: Progress | None = None,
 ) -> dict[str, Extraction]:
-    """Features of a folder's videos, and of its captions if it has any; what each encoder and kind came to.
+    """Extracts features of a folder's videos, and of its captions if it has any.
 
     Args:
-        encoders: of frames, by folder or hub name; those that also read sentences encode the captions, too.
-        words: encoders that give a row per word of each caption.
+        encoders: encoders of frames, by folder or hub name; those that also read sentences encode the captions, too.
+        words: encoders with a row per word, for the captions.
         rate: frames per second.
-        workers: processes that decode and encode videos; by default this one, or one on each machine of a cluster.
-        ray: the address of a Ray cluster to do it: HOST:PORT, `auto` or `local`.
+        workers: the number of processes; by default this process alone, or one on each machine of a cluster.
+        ray: the address of a Ray cluster that does it: HOST:PORT, `auto` or `local`.
+
+    Returns:
+        What was done for each encoder and kind, by ENCODER/KIND.
 
     Raises:
-        ModelError: an encoder cannot be opened or cannot do what it is asked for.
-        SettingError: no cluster at that address.
-        DataError: no videos, broken captions, or features that are there are of another encoder or rate.
+        ModelError: an encoder cannot be opened, or has no images or no words.
+        SettingError: there is no cluster at that address.
+        DataError: there are no videos, the captions are broken, or the folder has features of another encoder or rate.
     """
-    # Other machines have other working directories.
+    # Absolute: other machines have other working directories.
     videos, features = Path(videos).absolute(), Path(features)
     files = find_videos(videos)
     has_captions = (videos / CAPTIONS).exists()

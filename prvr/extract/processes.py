@@ -1,7 +1,8 @@
-"""An engine of several processes on this machine; one that dies takes nothing with it but the file that killed it.
+"""An engine of several processes on this machine. If one dies, only the file that killed it is lost.
 
-Each worker has a pipe of its own. It asks for a job when a decoder is free, and sends each outcome as it is done;
-decoded frames never leave it.
+A worker process has its own pipe. It asks for a job when one of its decoder threads is free, and sends each outcome as soon
+as it is ready; decoded frames stay in the worker. A `ProcessPoolExecutor` would not do: it gives a process one call at a
+time, so that videos could not share batches, and it loses every call in progress when one process dies.
 """
 
 from __future__ import annotations
@@ -17,96 +18,92 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import final
 
+from prvr.device import processor_count
 from prvr.errors import ModelError, PrvrError
-from prvr.extract.docket import Docket, Hand
-from prvr.extract.jobs import Job, Opening, Outcome, Sampling
-from prvr.extract.stream import cores, encode_stream
+from prvr.extract.encoding import encode_jobs
+from prvr.extract.engine import EncoderOpener, FrameSampling, Job, Outcome
+from prvr.extract.job_queue import Assignment, JobQueue
 
 # Not fork: the threads of a network's libraries do not survive it.
 CONTEXT = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True)
-class Asking:
-    """A worker's decoder is free."""
+class JobRequest:
+    """The message of a worker that has a free decoder thread."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A worker got no further job, and all it had is done."""
+    """The message of a worker that got no further job and has finished all its jobs."""
 
 
 @dataclass
 class _Worker:
     process: BaseProcess
     pipe: Connection
-    hand: Hand = field(default_factory=Hand)
-    has_asked: bool = False
+    assignment: Assignment = field(default_factory=Assignment)
+    has_started: bool = False
 
 
 @final
 class Processes:
-    """`number` processes that share the work; each opens the encoder for itself."""
+    """An engine of `number` processes that share the jobs; each opens the encoder itself."""
 
-    def __init__(self, number: int, opening: Opening) -> None:
-        self._number, self._opening = number, opening
+    def __init__(self, number: int, opener: EncoderOpener) -> None:
+        self._number, self._opener = number, opener
 
-    def encode(self, jobs: Sequence[Job], *, sampling: Sampling) -> Iterator[Outcome]:
-        """The outcomes of the jobs, as they are done.
+    def encode(self, jobs: Sequence[Job], *, sampling: FrameSampling) -> Iterator[Outcome]:
+        """Yields the outcome of each job as soon as it is ready.
 
         Raises:
-            ModelError: the workers cannot open the encoder, or die before they do anything.
+            ModelError: the workers cannot open the encoder, or die before their first job.
         """
-        with closing(_Pool(jobs, min(self._number, len(jobs)), self._opening, sampling)) as pool:
+        with closing(_Pool(jobs, min(self._number, len(jobs)), self._opener, sampling)) as pool:
             yield from pool.outcomes()
 
 
 @final
 class _Pool:
-    def __init__(self, jobs: Sequence[Job], number: int, opening: Opening, sampling: Sampling) -> None:
-        self._docket, self._number = Docket(jobs, deaths=1), number
-        self._orders = (opening, sampling, max(1, cores() // max(1, number)))
-        self._workers: dict[Connection, _Worker] = {}
-        self._leaving: list[BaseProcess] = []
+    def __init__(self, jobs: Sequence[Job], number: int, opener: EncoderOpener, sampling: FrameSampling) -> None:
+        self._queue, self._number = JobQueue(jobs, deaths=1), number
+        self._settings = (opener, sampling, max(1, processor_count() // max(1, number)))
+        self._workers: list[_Worker] = []
+        self._ending: list[BaseProcess] = []
 
     def outcomes(self) -> Iterator[Outcome]:
-        while len(self._docket) or self._workers:
-            while len(self._workers) < min(self._number, len(self._workers) + len(self._docket)):
-                self._hire()
-            for pipe in wait(list(self._workers)):
-                assert isinstance(pipe, Connection)
-                yield from self._heard(self._workers[pipe])
+        while len(self._queue) or self._workers:
+            while len(self._workers) < min(self._number, len(self._workers) + len(self._queue)):
+                self._start_worker()
+            ready = wait([worker.pipe for worker in self._workers])
+            for worker in [worker for worker in self._workers if worker.pipe in ready]:
+                yield from self._receive(worker)
 
     def close(self) -> None:
-        for worker in list(self._workers.values()):
+        for worker in list(self._workers):
             self._dismiss(worker)
-        for process in self._leaving:
+        for process in self._ending:
             process.terminate()
             process.join()
 
-    def _hire(self) -> None:
+    def _start_worker(self) -> None:
         ours, theirs = CONTEXT.Pipe()
-        process = CONTEXT.Process(target=work, args=(theirs, *self._orders), daemon=True)
+        process = CONTEXT.Process(target=work, args=(theirs, *self._settings), daemon=True)
         process.start()
-        # What is left open only over there tells us when it is gone.
+        # Only the worker holds its end open, so that our end reports its death.
         theirs.close()
-        self._workers[ours] = _Worker(process, ours)
+        self._workers.append(_Worker(process, ours))
 
-    def _heard(self, worker: _Worker) -> Iterator[Outcome]:
+    def _receive(self, worker: _Worker) -> Iterator[Outcome]:
         try:
             message = worker.pipe.recv()
         except (EOFError, OSError):
-            self._dismiss(worker)
-            worker.process.join()
-            reason = _reason(worker.process.exitcode)
-            if not worker.has_asked:
-                raise ModelError(f"a worker ended before its first video ({reason}); try fewer workers") from None
-            yield from self._docket.buried(worker.hand, reason)
+            yield from self._bury(worker)
             return
-        if isinstance(message, Asking):
-            worker.has_asked = True
-            job = next(iter(self._docket.give(worker.hand)), None)
-            # That it has died is heard when its next message does not come.
+        if isinstance(message, JobRequest):
+            worker.has_started = True
+            job = next(iter(self._queue.assign(worker.assignment)), None)
+            # If the worker has died, `recv` reports it next time.
             with suppress(OSError):
                 worker.pipe.send(job)
         elif isinstance(message, Finished):
@@ -114,19 +111,27 @@ class _Pool:
         elif isinstance(message, PrvrError):
             raise message
         else:
-            del worker.hand.jobs[message.id]
+            del worker.assignment.jobs[message.id]
             yield message
 
+    def _bury(self, worker: _Worker) -> Iterator[Outcome]:
+        self._dismiss(worker)
+        worker.process.join()
+        reason = _exit_reason(worker.process.exitcode)
+        if not worker.has_started:
+            raise ModelError(f"a worker ended before its first video ({reason}); try fewer workers")
+        yield from self._queue.worker_died(worker.assignment, reason)
+
     def _dismiss(self, worker: _Worker) -> None:
-        del self._workers[worker.pipe]
+        self._workers.remove(worker)
         worker.pipe.close()
-        # An end takes its time, and the others should not wait for it.
-        self._leaving.append(worker.process)
+        # A process takes time to end; the other workers are served meanwhile.
+        self._ending.append(worker.process)
 
 
-def work(pipe: Connection, opening: Opening, sampling: Sampling, threads: int) -> None:
-    """What a worker process does: asks for jobs, encodes them and sends outcomes, until there is no further job."""
-    # An interrupt is for the one that hands out jobs, who ends us.
+def work(pipe: Connection, opener: EncoderOpener, sampling: FrameSampling, threads: int) -> None:
+    """Runs a worker process: asks for jobs, encodes them and sends the outcomes, until there is no further job."""
+    # On an interrupt the process that hands out jobs ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The libraries of networks read it when they are imported, which is later.
     os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -137,21 +142,20 @@ def work(pipe: Connection, opening: Opening, sampling: Sampling, threads: int) -
             pipe.send(message)
 
     def jobs() -> Iterator[Job]:
-        send(Asking())
+        send(JobRequest())
         while (job := pipe.recv()) is not None:
             yield job
-            send(Asking())
+            send(JobRequest())
 
-    # The other end closes when no one is there any more to tell.
+    # The pipe breaks when the process that hands out jobs has ended.
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
-            encoder = opening.open()
-            for outcome in encode_stream(jobs(), encoder, sampling=sampling, decoders=threads):
+            for outcome in encode_jobs(jobs(), opener.open(), sampling=sampling, threads=threads):
                 send(outcome)
             send(Finished())
         except PrvrError as problem:
             send(problem)
 
 
-def _reason(code: int | None) -> str:
+def _exit_reason(code: int | None) -> str:
     return f"killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit status {code}"

@@ -1,4 +1,4 @@
-"""Captions to packed folders of sentence and word features."""
+"""Encodes captions to packed folders of sentence and word features."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from prvr.encoders import SentenceEncoder, WordEncoder
 from prvr.errors import DataError
-from prvr.extract.ledger import Extraction, Progress, encoder_about, full_disk_told, is_known
+from prvr.extract.extraction import Extraction, Progress, encoder_about, explain_full_disk, has_item
 from prvr.features.packed import PackedWriter
 
 
@@ -21,10 +21,10 @@ def extract_sentences(
     batch_size: int = 64,
     on_progress: Progress | None = None,
 ) -> Extraction:
-    """A packed folder with one row (1, E) per text. Texts that are there from an earlier run stay.
+    """Writes one row (1, E) per text to a packed folder. Texts of earlier calls are kept.
 
     Raises:
-        DataError: a text is empty, or another encoder made what is there, or the disk is full.
+        DataError: a text is empty, the folder holds features of another encoder, or the disk is full.
     """
 
     def encode(batch: Sequence[str]) -> list[np.ndarray]:
@@ -44,7 +44,7 @@ def extract_words(
     batch_size: int = 64,
     on_progress: Progress | None = None,
 ) -> Extraction:
-    """A packed folder with the rows (W, E) of each text's tokens; otherwise as `extract_sentences`."""
+    """Writes the rows (W, E) of each text's tokens to a packed folder; otherwise as `extract_sentences`."""
     about = {"kind": "words", "encoder": encoder_about(encoder)}
     _refuse_empty(texts)
     with PackedWriter(out, columns=encoder.word_columns, about=about, source=encoder.source) as writer:
@@ -65,12 +65,12 @@ def _extract_texts(
     batch_size: int,
     on_progress: Progress | None,
 ) -> Extraction:
-    known = {id: is_known(writer, id, {"text": text}) for id, text in texts.items()}
-    kept, new = [id for id in known if known[id]], [id for id in known if not known[id]]
+    kept = [id for id, text in texts.items() if has_item(writer, id, {"text": text})]
+    new = [id for id in texts if id not in set(kept)]
     for start in range(0, len(new), batch_size):
         batch = new[start : start + batch_size]
         rows = encode([texts[id] for id in batch])
-        with full_disk_told(writer):
+        with explain_full_disk(writer):
             writer.extend([(id, row, {"text": texts[id]}) for id, row in zip(batch, rows, strict=True)])
         if on_progress is not None:
             on_progress(batch[-1], len(kept) + start + len(batch), len(texts))

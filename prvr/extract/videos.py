@@ -1,17 +1,21 @@
-"""Videos to a packed folder of frame features."""
+"""Encodes videos to a packed folder of frame features."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any, final
+
+import numpy as np
 
 from prvr.encoders import ImageEncoder
-from prvr.errors import VideoError
-from prvr.extract.jobs import Encoded, Engine, Job, Outcome, Sampling
-from prvr.extract.ledger import Extraction, Progress, drop, encoder_about, full_disk_told, is_known
-from prvr.extract.stream import ThisProcess
-from prvr.features.packed import PackedWriter, tidy
-from prvr.video import checked_rate
+from prvr.extract.encoding import ThisProcess
+from prvr.extract.engine import Engine, FrameSampling
+from prvr.extract.extraction import Extraction, Progress, delete_items, encoder_about, explain_full_disk
+from prvr.extract.update import update_rows
+from prvr.features.compaction import tidy
+from prvr.features.packed import PackedWriter
+from prvr.video import check_rate
 
 
 def extract_videos(
@@ -24,67 +28,61 @@ def extract_videos(
     engine: Engine | None = None,
     on_progress: Progress | None = None,
 ) -> Extraction:
-    """A packed folder with a row per sampled frame of each video, and nothing of others: what is gone is taken out.
+    """Brings a packed folder up to date: a row per sampled frame of each of the videos, and no other video.
 
-    Of each video it keeps `times` (seconds, one per row), `duration` (of what could be read), `size`, `mtime_ns` and
-    `problem`, the reason why only a part could be read. A video that gives no frame stops nothing; it is tried again
-    the next time. Rows are the same to the bit whichever engine makes them and whatever else is in the folder.
+    The info of a video has `times` (seconds, one per row), `duration` (of what could be read), `file` (its stamp and SHA-256)
+    and `problem`, the reason why only a part could be read. A video without a readable frame stops nothing; it is tried again
+    the next time. Rows have the same bits with every engine, whatever else is in the folder.
 
     Args:
         rate: frames per second.
-        engine: who decodes and encodes; this process by default.
+        engine: decodes and encodes; by default this process.
 
     Raises:
-        DataError: `out` holds features of another encoder or rate, or the disk is full; what was finished stays.
+        DataError: `out` holds features of another encoder or rate, or the disk is full; finished videos are kept.
         SettingError: `rate` is not a number above 0.
     """
-    about = {"kind": "frames", "encoder": encoder_about(encoder), "rate": checked_rate(rate)}
-    engine = engine or ThisProcess(encoder)
-    with PackedWriter(out, columns=encoder.image_columns, about=about, source=encoder.source) as writer:
-        dropped = drop(writer, [id for id in writer.features if id not in videos])
-        stamps, problems = _stamps(videos)
-        drop(writer, problems)
-        kept = [id for id, stamp in stamps.items() if is_known(writer, id, stamp)]
-        jobs = [Job(id, videos[id]) for id in stamps if not is_known(writer, id, stamps[id])]
-        problems |= {id: problem for id in kept if (problem := writer.features.info(id).get("problem"))}
-        done = []
-        if on_progress is not None and jobs:
-            on_progress(jobs[0].id, len(videos) - len(jobs), len(videos))
-        outcomes = engine.encode(jobs, sampling=Sampling(rate, batch_size))
-        for number, outcome in enumerate(outcomes, start=len(videos) - len(jobs) + 1):
-            problem = _note(outcome, writer, stamps[outcome.id])
-            if problem is not None:
-                problems[outcome.id] = problem
-            if outcome.id in writer.features:
-                done.append(outcome.id)
-            if on_progress is not None:
-                on_progress(outcome.id, number, len(videos))
+    engine, sampling = engine or ThisProcess(encoder), FrameSampling(check_rate(rate), batch_size)
+    with open_frames(out, encoder, rate) as writer:
+        done = update_rows(videos, PackedRows(writer), engine, sampling=sampling, on_progress=on_progress)
     tidy(out)
-    order = {id: place for place, id in enumerate(videos)}
-    told = {id: problems[id] for id in videos if id in problems}
-    return Extraction(tuple(sorted(done, key=order.__getitem__)), tuple(kept), tuple(dropped), told)
+    return done
 
 
-def _stamps(videos: Mapping[str, Path]) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
-    """What tells a file from an earlier one of its name; and what is wrong where there is no file."""
-    stamps: dict[str, dict[str, int]] = {}
-    problems: dict[str, str] = {}
-    for id, path in videos.items():
-        try:
-            file = path.stat()
-            stamps[id] = {"size": file.st_size, "mtime_ns": file.st_mtime_ns}
-        except OSError as problem:
-            problems[id] = str(VideoError(f"cannot open {path}: {problem.strerror}; check the path and its permissions"))
-    return stamps, problems
+def open_frames(out: Path, encoder: ImageEncoder, rate: float) -> PackedWriter:
+    """Opens a packed folder of an encoder's frames for writing.
+
+    Raises:
+        DataError: it holds features of another encoder or rate, or another process writes to it.
+    """
+    about = {"kind": "frames", "encoder": encoder_about(encoder), "rate": rate}
+    return PackedWriter(out, columns=encoder.image_columns, about=about, source=encoder.source)
 
 
-def _note(outcome: Outcome, writer: PackedWriter, stamp: dict[str, int]) -> str | None:
-    """Writes what came of a video; what is wrong with it, if anything."""
-    if not isinstance(outcome, Encoded):
-        # Rows of what the file was before are of no use.
-        drop(writer, [outcome.id])
-        return outcome.problem
-    with full_disk_told(writer):
-        writer.append(outcome.id, outcome.rows, {**stamp, **outcome.info})
-    problem: str | None = outcome.info["problem"]
-    return problem
+@final
+class PackedRows:
+    """A packed folder as the `RowStore` of `update_rows`."""
+
+    def __init__(self, writer: PackedWriter) -> None:
+        self._writer = writer
+
+    def infos(self) -> dict[str, dict[str, Any]]:
+        """Returns the info of every video."""
+        features = self._writer.features
+        return {id: features.info(id) for id in features}
+
+    def put(self, id: str, rows: np.ndarray, info: Mapping[str, Any]) -> None:
+        """Adds a video, or replaces the one of that id."""
+        with explain_full_disk(self._writer):
+            self._writer.append(id, rows, info)
+
+    def keep(self, id: str, file: Mapping[str, Any]) -> None:
+        """Records the stamp of a file that was touched, so that it is not compared by content again."""
+        info = self._writer.features.info(id)
+        if "file" in info and info["file"] != file:
+            with explain_full_disk(self._writer):
+                self._writer.annotate(id, {**info, "file": dict(file)})
+
+    def drop(self, ids: Collection[str]) -> list[str]:
+        """Deletes videos, and returns the ids of those that were there."""
+        return delete_items(self._writer, ids)

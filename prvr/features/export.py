@@ -1,4 +1,4 @@
-"""Packed features as one HDF5 file, which other tools read: a key per id, its rows."""
+"""Exports packed features to one HDF5 file for other tools: a data set of rows per id."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from prvr.features.packed import ITEMS_AT_ONCE, Packed, is_packed
 
 
 def export_hdf5(folder: str | Path, file: str | Path, on_progress: Callable[[str, int, int], None]) -> int:
-    """Writes the file whole or not at all; how many items there are.
+    """Writes the file completely or not at all, and returns the number of items.
 
-    Its attribute `about` says what made the rows, and whether they were sampled and scaled.
+    Its attribute `about` is that of the folder: what made the rows, and whether they were sampled and scaled.
 
     Raises:
-        DataError: there are no such features, an id is no key of HDF5, or the file is there already.
+        DataError: the folder has no packed features, an id cannot be a key of HDF5, or the file exists already.
     """
     import h5py
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from prvr.errors import DataError
-from prvr.features.rows import as_rows, see_size
+from prvr.features.rows import as_rows, check_size
 
 
 class Hdf5Features(Mapping[str, np.ndarray]):
@@ -29,7 +29,7 @@ class Hdf5Features(Mapping[str, np.ndarray]):
             raise DataError(
                 f"features of {id!r} in {self.path} lie in another file, which is not opened; copy them into this one"
             )
-        see_size(id, self.path, value.shape or (), value.dtype)
+        check_size(id, self.path, value.shape or (), value.dtype)
         try:
             rows = np.asarray(value) if value.shape is not None else np.empty((), value.dtype)
         except OSError as problem:

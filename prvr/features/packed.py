@@ -1,20 +1,19 @@
-"""Our own feature format: all rows in one memory-mapped file, beside a journal that says whose they are.
+"""The feature format of this package: all rows in one memory-mapped file, and a journal that says which item has which rows.
 
     NAME/packed.json   columns, dtype, what made the rows (`about`) and where that was opened from (`source`)
     NAME/rows.bin      the rows, little-endian, one item after the other
-    NAME/items.jsonl   a line per item: id, offset and number of rows, their checksum, what is known of it (`info`)
+    NAME/items.jsonl   a line per item: id, offset and number of rows, their checksum, further facts (`info`)
+    NAME.lock          locked by the one process that writes
 
-Rows reach the disk before their journal line does, so an item is there whole or not at all, whenever the
-writer dies. A later line about the same id replaces the earlier one. Where `about` has a `read`, rows were sampled,
-cut or scaled when they were packed (`prvr.extract.convert`); reading does not do it a second time.
+Rows reach the disk before their journal line does, so an item is there complete or not at all, whenever the writer dies. A
+later line about the same id replaces the earlier one. If `about` has a `read`, rows were sampled, cut or scaled when they
+were packed (`prvr.extract.convert`); reading does not do it a second time.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,8 @@ from typing import IO, Any, final
 
 import numpy as np
 
-from prvr.errors import DataError
+from prvr.errors import DataError, RowsError
+from prvr.files import lock_for_writing
 
 DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 HEADER, ROWS, ITEMS = "packed.json", "rows.bin", "items.jsonl"
@@ -35,9 +35,9 @@ class AsRead(np.ndarray):
 
 
 class Packed(Mapping[str, np.ndarray]):
-    """Items of a packed folder, read through a memory map. `features[id]` is a read-only (rows, columns) view.
+    """The items of a packed folder, read through a memory map. `features[id]` is a read-only (rows, columns) view.
 
-    It is a view as `AsRead` where a student reads the rows as they are.
+    It is a view as `AsRead` if a student reads the rows as they are.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,7 +55,7 @@ class Packed(Mapping[str, np.ndarray]):
         item = self._items[id]
         offset, rows = item["offset"], item["rows"]
         if self._rows is None or offset + rows > len(self._rows):
-            self._rows = self._mapped()
+            self._rows = self._map_rows()
         return self._rows[offset : offset + rows]
 
     def __iter__(self) -> Iterator[str]:
@@ -68,33 +68,33 @@ class Packed(Mapping[str, np.ndarray]):
         return id in self._items
 
     def info(self, id: str) -> dict[str, Any]:
-        """What is known of an item beside its rows."""
+        """Returns the further facts of an item."""
         info: dict[str, Any] = self._items[id]["info"]
         return info
 
     def rows_before(self, id: str) -> int:
-        """How many rows an item had before it was sampled or cut for packing."""
+        """Returns the number of rows of an item before it was sampled or cut for packing."""
         item = self._items[id]
         count: int = item["info"].get("of", item["rows"])
         return count
 
     def is_sound(self, id: str) -> bool | None:
-        """Whether an item's rows are those that were written; None for one that was written without a checksum."""
+        """Returns whether an item's rows match their checksum; None for an item that was written without one."""
         checksum = self._items[id]["crc32"]
         return None if checksum is None else zlib.crc32(self[id].data) == checksum
 
     @property
     def stored_rows(self) -> int:
-        """Rows in the file, dead ones included."""
+        """The number of rows in the file, dead ones included."""
         return self._count()
 
     @property
     def dead_rows(self) -> int:
-        """Rows in the file that belong to no item any more."""
+        """The number of rows in the file that belong to no item."""
         return self._count() - sum(item["rows"] for item in self._items.values())
 
     def refresh(self) -> None:
-        """Sees what a writer in another process has added or deleted since."""
+        """Reads the journal again, for items that another process has added or deleted."""
         self._items, self._rows = _read_items(self.path), None
         count = self._count()
         lost = [id for id, item in self._items.items() if item["offset"] + item["rows"] > count]
@@ -104,7 +104,7 @@ class Packed(Mapping[str, np.ndarray]):
                 f"delete {self.path} and make it again"
             )
 
-    def _mapped(self) -> np.ndarray:
+    def _map_rows(self) -> np.ndarray:
         count = self._count()
         if count == 0:
             return np.empty((0, self.columns), self.dtype)
@@ -117,26 +117,26 @@ class Packed(Mapping[str, np.ndarray]):
 
 
 class PackedWriter:
-    """The one writer of a packed folder; makes the folder if it is not there.
+    """The one writer of a packed folder; makes the folder if there is none. Use it as a context manager.
 
-    Use as a context manager. `features` reads what is there, items just appended included. A folder goes on
-    only with the same `about`; `source` may change (the same encoder, moved) and the latest is remembered.
+    `features` reads the folder, items just appended included. A folder can be continued only with the same `about`;
+    `source` may differ (the same encoder in another place), and the latest one is stored.
 
     Raises:
-        DataError: the folder holds rows of another width or of another origin, or another process writes to it.
+        DataError: the folder has rows of another width or of another origin, or another process writes to it.
     """
 
     def __init__(self, path: Path, *, columns: int, about: Mapping[str, Any], source: str = "", dtype: str = "float32") -> None:
         self.path = path
-        _undo_half_swap(path)
+        undo_half_swap(path)
         path.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(path)
+        self._lock = lock_for_writing(path)
         try:
             _make_or_match(path, {"columns": columns, "dtype": dtype, "about": dict(about)}, source=source)
             self.features = Packed(path)
-            self._rows, self._journal = _opened_at_last_whole_item(path, self.features)
+            self._rows, self._journal = _open_at_last_whole_item(path, self.features)
         except BaseException:
-            self._lock.close()
+            self._lock.release()
             raise
 
     def __enter__(self) -> PackedWriter:
@@ -146,22 +146,23 @@ class PackedWriter:
         self.close()
 
     def close(self) -> None:
-        """Gives the folder back."""
-        for file in (self._rows, self._journal, self._lock):
-            file.close()
+        """Closes the files and releases the folder."""
+        self._rows.close()
+        self._journal.close()
+        self._lock.release()
 
     def append(self, id: str, rows: np.ndarray, info: Mapping[str, Any] | None = None) -> None:
         """Adds an item, or replaces the one of that id.
 
         Raises:
-            DataError: the rows have another width, are none, or hold NaN or infinite values.
+            RowsError: there are no rows, or rows of another width, or with NaN or infinite values.
         """
         self.extend([(id, rows, info or {})])
 
     def extend(self, items: Sequence[tuple[str, np.ndarray, Mapping[str, Any]]]) -> None:
-        """Adds or replaces several items (id, rows, info) with one wait for the disk; as `append`, all or none refused."""
+        """Adds or replaces several items (id, rows, info) with one wait for the disk; if one is refused, all are."""
         width = self.features.columns * self.features.dtype.itemsize
-        stored = [self._checked(id, rows).tobytes() for id, rows, _ in items]
+        stored = [self._to_dtype(id, rows).tobytes() for id, rows, _ in items]
         start = self._rows.seek(0, os.SEEK_END)
         _write(self._rows, b"".join(stored), undo_to=start)
         lines: list[dict[str, Any]] = []
@@ -169,24 +170,28 @@ class PackedWriter:
             checksum = zlib.crc32(data)
             lines.append({"id": id, "offset": start // width, "rows": len(rows), "crc32": checksum, "info": dict(info)})
             start += len(data)
-        self._note(lines)
+        self._add_lines(lines)
+
+    def annotate(self, id: str, info: Mapping[str, Any]) -> None:
+        """Replaces the info of an item; its rows stay where they are."""
+        self._add_lines([{"id": id, **self.features._items[id], "info": dict(info)}])
 
     def delete(self, id: str) -> None:
-        """Takes an item out; its rows stay as dead space until `compact`."""
+        """Removes an item, if there is one of that id; its rows stay as dead space until `compact`."""
         if id in self.features:
-            self._note([{"id": id, "deleted": True}])
+            self._add_lines([{"id": id, "deleted": True}])
 
-    def _checked(self, id: str, rows: np.ndarray) -> np.ndarray:
+    def _to_dtype(self, id: str, rows: np.ndarray) -> np.ndarray:
         features = self.features
         if rows.ndim != 2 or rows.shape[1] != features.columns or len(rows) == 0:
-            raise DataError(f"rows of {id!r} have shape {rows.shape}; {self.path} holds (rows > 0, {features.columns})")
+            raise RowsError(f"rows of {id!r} have shape {rows.shape}; {self.path} holds (rows > 0, {features.columns})")
         with np.errstate(over="ignore"):
             stored = np.ascontiguousarray(rows, features.dtype)
         if not np.isfinite(stored).all():
-            raise DataError(f"features of {id!r} hold NaN or values beyond {features.dtype.name}; nothing was stored for it")
+            raise RowsError(f"features of {id!r} hold NaN or values beyond {features.dtype.name}; nothing was stored for it")
         return stored
 
-    def _note(self, lines: list[dict[str, Any]]) -> None:
+    def _add_lines(self, lines: list[dict[str, Any]]) -> None:
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         # surrogatepass: a file name that is not UTF-8 may be an id; json.loads reads it back the same way.
         data = text.encode("utf-8", "surrogatepass")
@@ -195,42 +200,19 @@ class PackedWriter:
             _apply(self.features._items, line)
 
 
-def compact(path: Path) -> None:
-    """Rewrites a packed folder without its dead space; the old one stays until the new one is whole."""
-    with _locked(path):
-        old, fresh = Packed(path), path.with_name(path.name + ".compact")
-        shutil.rmtree(fresh, ignore_errors=True)
-        with PackedWriter(fresh, columns=old.columns, about=old.about, source=old.source, dtype=old.dtype.name) as writer:
-            ids = list(old)
-            for start in range(0, len(ids), ITEMS_AT_ONCE):
-                writer.extend([(id, old[id], old.info(id)) for id in ids[start : start + ITEMS_AT_ONCE]])
-        retired = _retired(path)
-        path.rename(retired)
-        fresh.rename(path)
-    shutil.rmtree(retired)
-
-
-def _retired(path: Path) -> Path:
+def retired_path(path: Path) -> Path:
+    """Returns where `compact` moves the old folder before the new one takes its place."""
     return path.with_name(path.name + ".old")
 
 
-def _undo_half_swap(path: Path) -> None:
-    """Puts the old folder back where `compact` was killed between its two renames."""
-    if not path.exists() and is_packed(_retired(path)):
-        _retired(path).rename(path)
-
-
-def tidy(path: Path) -> None:
-    """`compact`, if more than half of the rows are dead."""
-    if is_packed(path):
-        packed = Packed(path)
-        if packed.dead_rows * 2 > packed.stored_rows:
-            del packed
-            compact(path)
+def undo_half_swap(path: Path) -> None:
+    """Moves the old folder back if `compact` was killed between its two renames."""
+    if not path.exists() and is_packed(retired_path(path)):
+        retired_path(path).rename(path)
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a folder is in this format."""
+    """Returns whether a folder is in this format."""
     return (path / HEADER).is_file()
 
 
@@ -263,7 +245,7 @@ def _read_items(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _whole_lines(journal: bytes) -> list[bytes]:
-    # What follows the last newline is a line that a writer did not finish.
+    # After the last newline there may be a line that a writer did not finish.
     return journal[: journal.rfind(b"\n") + 1].splitlines()
 
 
@@ -272,16 +254,6 @@ def _apply(items: dict[str, dict[str, Any]], line: dict[str, Any]) -> None:
         items.pop(line["id"], None)
     else:
         items[line["id"]] = {**{key: line[key] for key in ("offset", "rows", "info")}, "crc32": line.get("crc32")}
-
-
-def _locked(path: Path) -> IO[bytes]:
-    lock = open(path / "lock", "ab")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise DataError(f"another process is writing to {path}; wait for it to end") from None
-    return lock
 
 
 def _make_or_match(path: Path, wanted: dict[str, Any], *, source: str) -> None:
@@ -299,7 +271,7 @@ def _make_or_match(path: Path, wanted: dict[str, Any], *, source: str) -> None:
 
 
 def _difference(there: Any, wanted: Any) -> tuple[Any, Any]:
-    """Two values without what they have in common."""
+    """Returns two values without what they have in common."""
     if not (isinstance(there, dict) and isinstance(wanted, dict)):
         return there, wanted
     different = [key for key in {**there, **wanted} if there.get(key) != wanted.get(key)]
@@ -307,24 +279,29 @@ def _difference(there: Any, wanted: Any) -> tuple[Any, Any]:
     return old, new
 
 
-def _opened_at_last_whole_item(path: Path, features: Packed) -> tuple[IO[bytes], IO[bytes]]:
-    """The two files, without what a killed writer left behind: half a line, and rows that no line speaks of.
+def _open_at_last_whole_item(path: Path, features: Packed) -> tuple[IO[bytes], IO[bytes]]:
+    """Opens the two files and cuts off what a killed writer left: half a line, and rows without a line.
 
-    Rows of items that were replaced or deleted stay: a reader in another process may still look at them.
+    Rows of items that were replaced or deleted stay: another process may still read them.
     """
     journal = open(path / ITEMS, "ab", buffering=0)
     lines = _whole_lines((path / ITEMS).read_bytes())
-    journal.truncate(sum(len(line) + 1 for line in lines))
+    _cut(journal, sum(len(line) + 1 for line in lines))
     ends = (line["offset"] + line["rows"] for line in map(json.loads, lines) if not line.get("deleted"))
     rows = open(path / ROWS, "ab", buffering=0)
-    spoken_of = max(ends, default=0) * features.columns * features.dtype.itemsize
-    rows.truncate(min(spoken_of, rows.seek(0, os.SEEK_END)))
+    _cut(rows, max(ends, default=0) * features.columns * features.dtype.itemsize)
     return rows, journal
 
 
+def _cut(file: IO[bytes], size: int) -> None:
+    # Only where there is something to cut: Windows refuses it for a file that another process has mapped.
+    if file.seek(0, os.SEEK_END) > size:
+        file.truncate(size)
+
+
 def _write(file: IO[bytes], data: bytes, *, undo_to: int) -> None:
-    # On a full disk a part of the data may have been written: take it back, so that the file stays whole.
-    # The file is unbuffered: what failed must not be written later, when the buffer is flushed.
+    # On a full disk a part of the data may have been written; cutting it off keeps the file whole.
+    # The file is unbuffered: failed data must not be written later, when a buffer is flushed.
     try:
         left = memoryview(data)
         while left:

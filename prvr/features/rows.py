@@ -1,4 +1,4 @@
-"""What a file of somebody else's holds for one item, as rows: (rows, columns)."""
+"""Checks arrays from other tools' files, and gives them the shape of an item: (rows, columns)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 
 from prvr.errors import DataError
 
-# Of one item. An hour of video at 30 frames a second and 2,048 columns takes less.
+# Limit for one item. An hour of video at 30 frames a second and 2,048 columns takes less.
 MOST_BYTES = 2**30
 
 
-def see_size(id: str, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Sees that an array is small enough to be read, by what its file declares.
+def check_size(id: str, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Checks, by the shape that its file declares, that an array is small enough to be read.
 
     Raises:
-        DataError: it is not.
+        DataError: it is larger than `MOST_BYTES`.
     """
     size = dtype.itemsize
     for length in shape:
@@ -30,10 +30,10 @@ def see_size(id: str, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) 
 
 
 def as_rows(id: str, path: Path, value: np.ndarray) -> np.ndarray:
-    """An array as rows; (1, rows, columns) and a single row count as that, too.
+    """Returns an array as (rows, columns); (1, rows, columns) and a single row are accepted.
 
     Raises:
-        DataError: it has another rank, or does not hold real numbers with a point.
+        DataError: the array has another rank, or no floating-point numbers.
     """
     rows = value
     if rows.ndim == 3 and len(rows) == 1:

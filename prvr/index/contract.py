@@ -22,7 +22,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from prvr.errors import DataError, ModelError, SettingError
+from prvr.errors import ModelError, RowsError, SettingError
 from prvr.index.conditions import Condition
 from prvr.index.setting import MeanDirection, Setting
 from prvr.methods.contract import Embeddings, Model
@@ -190,13 +190,13 @@ def cast_entries(entries: Sequence[Entry], dtype: str) -> list[Entry]:
     """The entries with rows cast to `dtype`; every value is checked to be finite.
 
     Raises:
-        DataError: a value is not; the first such video is named.
+        RowsError: a value is not; the first such video is named.
     """
     cast = []
     for entry in entries:
         with np.errstate(over="ignore"):
             fields = tuple(np.ascontiguousarray(rows, dtype) for rows in entry.fields)
         if not all(np.isfinite(rows).all() for rows in fields):
-            raise DataError(f"the embedding of {entry.video!r} holds NaN or infinite values, or beyond {dtype}")
+            raise RowsError(f"the embedding of {entry.video!r} holds NaN or infinite values, or beyond {dtype}")
         cast.append(Entry(entry.video, fields, entry.windows, entry.edges, entry.about))
     return cast

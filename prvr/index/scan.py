@@ -7,7 +7,6 @@ a quarter of the memory of float32, and a scan waits for memory. The error of co
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -17,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int8
 
+from prvr.device import processor_count
 from prvr.errors import DataError
 from prvr.nn.scores import tolerance
 
@@ -94,7 +94,7 @@ class Gallery:
             DataError: the fields hold different numbers of videos, or a video has no rows in one of them.
         """
         self.weights = weights
-        self.threads = threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+        self.threads = threads or processor_count()
         self._blocks: list[list[_Block]] = [[] for _ in weights]
         self._errors = np.zeros((len(weights), 0), np.float32)
         self.add(fields, starts)

@@ -1,16 +1,17 @@
-"""A folder of videos as an index on disk that is kept up to date and asked.
+"""An index on disk of a folder of videos: kept up to date, searched, watched, copied and verified.
 
-INDEX/index.sqlite   the videos' embeddings, codes and times, and which model they are of (`prvr.index.database`)
-INDEX/model/         the checkpoint that made it: an index can be asked with nothing else at hand
-INDEX/features/      frames as the encoder gave them: what was decoded is not decoded again
+INDEX/index.sqlite   the videos' embeddings, codes and times, and the model that they are of (`prvr.index.database`)
+INDEX/model/         the checkpoint that made it: an index can be searched without any other file
+INDEX/features/      frames as the encoder returned them, where the embeddings are something else: nothing is decoded twice
 
-opening.py   a checkpoint and its index, each seen to be of the other
-update.py    the index brought in step with the folder
-stamps.py    what tells a file from an earlier one of its name
-watch.py     the same again whenever something has changed
-copying.py   an index in another place
-verifying.py an index compared with its checksums, its search with an exact scan; first stages measured
-own.py       fields of the user's own, which searches can be narrowed by
+opening.py       opens an index with its checkpoint, and checks that they match
+asking.py        searches an index
+update.py        brings an index up to date with its folder
+feature_cache.py the frames as the encoder returned them
+watch.py         updates an index whenever its folder changes
+copying.py       copies an index
+verifying.py     compares an index with its checksums, its search with an exact scan; measures first stages
+video_fields.py  the user's own fields of videos, which searches can be limited by
 """
 
 from __future__ import annotations

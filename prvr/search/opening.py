@@ -1,4 +1,4 @@
-"""A checkpoint and its index, each seen to be of the other."""
+"""Opens an index with the checkpoint that built it, and checks that they match."""
 
 from __future__ import annotations
 
@@ -30,20 +30,21 @@ from prvr.search.asking import VideoSearch
 from prvr.video import find_videos
 
 MODEL, FEATURES = "model", "features"
-# Where the index of a folder is if nobody says: hidden, so that it is not searched for videos.
+# The default folder of an index, below its folder of videos: hidden, so that it is not searched for videos.
 DEFAULT = ".prvr"
-# The header of an index before there was a database.
+# The header of an index of format 1.
 OLDER = "index.json"
 
 
 def zero_shot(source: str | Path, *, rate: float = 1.0, parts: str = "frames") -> Checkpoint:
-    """The teacher alone as a checkpoint, from any encoder with images and sentences in one space.
+    """Returns a checkpoint of the teacher alone, for any encoder with images and sentences in one space.
 
     Args:
-        parts: what of a video a sentence is compared with (`prvr.methods.zero_shot`).
+        rate: frames per second.
+        parts: the parts of a video that a sentence is compared with (`prvr.methods.zero_shot`).
 
     Raises:
-        ModelError: the encoder cannot be opened, or lacks one of the two.
+        ModelError: the encoder cannot be opened, or has no images or no sentences.
         SettingError: there are no such parts.
     """
     settings = from_dict(ZeroShotConfig, {"parts": parts})
@@ -56,20 +57,20 @@ def zero_shot(source: str | Path, *, rate: float = 1.0, parts: str = "frames") -
 
 
 def open_index(place: str | Path, *, model: str | Path | None = None, device: str = "cpu") -> VideoSearch:
-    """An index to be asked; it sees what another process adds to it.
+    """Opens an index for searching; changes by another process are seen at the next search.
 
     Args:
-        place: its folder, a folder of videos that has its index in `.prvr`, or the URL of one elsewhere.
-        model: the checkpoint that the index is expected to be of; one elsewhere does not hold its own.
+        place: the folder of the index, a folder of videos that has its index in `.prvr`, or the URL of an index elsewhere.
+        model: the expected checkpoint of the index; required for a URL, where no checkpoint is stored.
 
     Raises:
-        ModelError: there is none, it is broken or empty, it is of another checkpoint, or its text encoder is another one now.
+        ModelError: there is no index, it is broken or empty, it is of another checkpoint, or its text encoder has changed.
     """
     checkpoint, store = store_of(place, model=model)
     try:
         if not store.count():
             raise ModelError(f"the index in {place} holds no videos; add some with the command that made it")
-        text = opened(checkpoint.sources.text, "text", device)
+        text = open_matching_encoder(checkpoint.sources.text, "text", device)
     except BaseException:
         store.close()
         raise
@@ -77,25 +78,25 @@ def open_index(place: str | Path, *, model: str | Path | None = None, device: st
 
 
 def store_of(place: str | Path, *, model: str | Path | None = None) -> tuple[Checkpoint, PersistentStore]:
-    """The checkpoint of an index, and the index itself; arguments and errors as in `open_index`."""
+    """Opens the checkpoint of an index, and the index itself; arguments and errors as in `open_index`."""
     if is_remote(place):
         if model is None:
             raise ModelError(f"{place} does not hold its model; name the checkpoint that it was built with: --model RUN")
         checkpoint = checkpoints.load(model)
         store = open_store(place, checkpoint.model)
     else:
-        place = inside(Path(place))
+        place = index_folder_of(Path(place))
         refuse_older(place)
         if not (place / FILE).exists():
             raise ModelError(f"no index in {place}; build one: prvr index VIDEOS {place} --model RUN")
         checkpoint = checkpoints.load(place / MODEL)
         store = open_store(place, checkpoint.model)
     try:
-        same_model(place, store.header, checkpoint)
+        check_same_model(place, store.header, checkpoint)
         if model is not None and not is_remote(place):
             given = checkpoints.load(model)
-            same_model(place, store.header, given)
-            # It may have been calibrated since.
+            check_same_model(place, store.header, given)
+            # The given checkpoint may have been calibrated later.
             checkpoint = replace(checkpoint, calibration=given.calibration)
     except BaseException:
         store.close()
@@ -103,46 +104,44 @@ def store_of(place: str | Path, *, model: str | Path | None = None) -> tuple[Che
     return checkpoint, store
 
 
-def inside(path: Path) -> Path:
-    """The index itself, where the folder of its videos is named."""
+def index_folder_of(path: Path) -> Path:
+    """Returns the folder of the index, for that folder itself or for the folder of its videos."""
     return path / DEFAULT if not (path / FILE).exists() and (path / DEFAULT / FILE).exists() else path
 
 
-def made_or_reopened(
-    path: Path, checkpoint: Checkpoint, *, videos: Path, dtype: Literal["float16", "float32"] | None
-) -> DiskIndex:
-    """The index in a folder, with a copy of its checkpoint.
+def make_or_reopen(path: Path, checkpoint: Checkpoint, *, videos: Path, dtype: Literal["float16", "float32"] | None) -> DiskIndex:
+    """Opens the index in a folder, or makes a new one, and stores a copy of its checkpoint there.
 
     Raises:
-        ModelError: it was built with another checkpoint.
+        ModelError: the index was built with another checkpoint.
         SettingError: it holds another dtype, or is of another folder of videos.
     """
     refuse_older(path)
     header = Header(checkpoint.fingerprint, dtype or "float16", str(videos.resolve()))
     store = DiskIndex.make(path, checkpoint.model, header)
     try:
-        same_model(path, store.header, checkpoint)
+        check_same_model(path, store.header, checkpoint)
         if dtype not in (None, store.header.dtype):
             raise SettingError(f"the index in {path} holds {store.header.dtype}, not {dtype}; index into another folder")
         if store.header.videos != header.videos:
-            _moved(store, path, videos)
-        # Again for an index that is there: its encoder may have moved, and search opens it from where the copy says.
-        checkpoints.save(_still_calibrated(checkpoint, path / MODEL), path / MODEL)
+            _move(store, path, videos)
+        # Also for an existing index: its encoder may have moved, and search opens the encoder that the copy names.
+        checkpoints.save(_keep_calibration(checkpoint, path / MODEL), path / MODEL)
     except BaseException:
         store.close()
         raise
     return store
 
 
-def _still_calibrated(checkpoint: Checkpoint, copy: Path) -> Checkpoint:
-    """With the probabilities of the copy of it that is there, if it has none of its own."""
+def _keep_calibration(checkpoint: Checkpoint, copy: Path) -> Checkpoint:
+    """Returns the checkpoint with the calibration of its stored copy, if it has none itself."""
     if checkpoint.calibration is not None or not (copy / checkpoints.CONFIG).exists():
         return checkpoint
     return replace(checkpoint, calibration=checkpoints.load(copy).calibration)
 
 
-def _moved(store: DiskIndex, path: Path, videos: Path) -> None:
-    # What is not in the folder is dropped: one wrong word must not empty an index.
+def _move(store: DiskIndex, path: Path, videos: Path) -> None:
+    # Videos that are not in the folder are removed: one wrong word must not empty an index.
     known = store.ids
     if known and not set(known) & find_videos(videos).keys():
         raise SettingError(
@@ -153,20 +152,20 @@ def _moved(store: DiskIndex, path: Path, videos: Path) -> None:
 
 
 def refuse_older(path: Path) -> None:
-    """Sees that a folder holds no index of before there was a database.
+    """Checks that a folder holds no index of format 1.
 
     Raises:
-        ModelError: it does.
+        ModelError: it holds one.
     """
     if (path / OLDER).exists() and not (path / FILE).exists():
         raise ModelError(f"the index in {path} is of format 1, which this prvr no longer reads; delete {path} and index again")
 
 
-def same_model(path: Path | str, header: Header, checkpoint: Checkpoint) -> None:
-    """Sees that an index is of a checkpoint.
+def check_same_model(path: Path | str, header: Header, checkpoint: Checkpoint) -> None:
+    """Checks that an index was built with a checkpoint.
 
     Raises:
-        ModelError: it is of another.
+        ModelError: it was built with another one.
     """
     if checkpoint.fingerprint != header.model:
         raise ModelError(
@@ -175,14 +174,17 @@ def same_model(path: Path | str, header: Header, checkpoint: Checkpoint) -> None
         )
 
 
-def opened(source: Source, what: str, device: str) -> Encoder:
-    """The encoder that a model reads, seen to be the one that it was trained on.
+def open_matching_encoder(source: Source, what: str, device: str) -> Encoder:
+    """Opens the encoder that a model reads, and checks that it is the one that the model was trained on.
+
+    Args:
+        what: "frames" or "text".
 
     Raises:
-        ModelError: it is not there, it is another one, or no encoder makes what the model reads.
+        ModelError: the encoder is not there, it has other weights, or no encoder makes what the model reads.
     """
     if source.parts:
-        return _together([opened(part, what, device) for part in source.parts], what)
+        return _join([open_matching_encoder(part, what, device) for part in source.parts], what)
     if source.source is None:
         raise ModelError(
             f"this student reads {source.name!r} {what}, which no encoder here makes from raw input; "
@@ -202,7 +204,7 @@ def opened(source: Source, what: str, device: str) -> Encoder:
     return encoder
 
 
-def _together(parts: Sequence[Encoder], what: str) -> Encoder:
+def _join(parts: Sequence[Encoder], what: str) -> Encoder:
     if what == "frames":
         return JoinedImageEncoder([part for part in parts if isinstance(part, ImageEncoder)])
     words, *others = parts

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from prvr.errors import DataError, SettingError
-from prvr.extract.ledger import Progress
+from prvr.extract.extraction import Progress
 from prvr.index.contract import require_approximate
 from prvr.index.measure import Recall, Trial, choose_setting, measure_recall
 from prvr.methods.contract import Embeddings

@@ -1,7 +1,7 @@
-"""An index that is brought in step with its folder whenever something in that has changed.
+"""Updates an index whenever its folder changes.
 
-By looking, not by being told: that is the same on every file system, network drives included, and a look at 10,000 files
-takes 0.2 s of processor.
+The folder is looked at again and again: that works on every file system, network drives included, and a look at 10,000 files
+takes 0.2 s of processor. Events of the operating system would not arrive from everywhere.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 from prvr.errors import DataError
-from prvr.extract.ledger import Progress
+from prvr.extract.extraction import Progress
+from prvr.extract.file_stamps import Stamp, stamps_of
 from prvr.methods.checkpoint import Checkpoint
-from prvr.search.own import FILE as OWN
-from prvr.search.own import own_fields
-from prvr.search.stamps import Stamp, stamps_of
 from prvr.search.update import Indexer, Indexing
+from prvr.search.video_fields import FILE as FIELDS
+from prvr.search.video_fields import read_video_fields
 from prvr.video import find_videos
 
 SECONDS = 2.0
@@ -30,71 +30,74 @@ def watch_folder(
     *,
     dtype: Literal["float16", "float32"] | None = None,
     device: str = "cpu",
+    workers: int | None = None,
+    ray: str | None = None,
     every: float = SECONDS,
     on_progress: Progress | None = None,
 ) -> Iterator[Indexing]:
-    """Gives what was done each time that something was; never ends by itself.
+    """Yields the result of each update; never ends by itself.
 
-    A file that changed since the last look is left alone until it rests; where that is the file of one's own fields, all
-    waits for it, and where it is broken, too: that is given once, as a problem. A folder that is empty or gone changes
-    nothing: its disk may not be there at the moment.
+    A file that changed since the last look is skipped until it no longer changes. While the file of the user's own fields
+    changes, nothing is updated; the same while it is broken, which is yielded once, as a problem. A folder that is empty or
+    does not exist changes nothing: its disk may not be mounted at the moment.
 
     Args:
         every: seconds between two looks.
+        dtype, workers, ray: as in `index_folder`.
 
     Raises:
         PrvrError: as `index_folder`.
     """
-    indexer = Indexer(Path(videos), Path(path), checkpoint, dtype=dtype, device=device)
+    indexer = Indexer(Path(videos), Path(path), checkpoint, dtype=dtype, device=device, workers=workers, ray=ray)
     try:
         before: dict[str, Stamp] = {}
         done: dict[str, Stamp] | None = None
-        told: str | None = None
-        there: tuple[str, ...] = ()
+        reported: str | None = None
+        indexed: tuple[str, ...] = ()
         while True:
             now = _look(indexer.videos)
             resting = {id: stamp for id, stamp in now.items() if before.get(id) == stamp}
-            if resting and resting != done and (OWN in resting or OWN not in now):
-                problem = _broken(indexer.videos)
+            if resting and resting != done and (FIELDS in resting or FIELDS not in now):
+                problem = _problem_of_fields(indexer.videos)
                 if problem is None:
-                    told, run = None, _updated(indexer, now, resting, on_progress)
-                    if run is not None:
-                        yield run
-                        done, there = resting, run.added + run.kept
-                elif problem != told and _own_rests(indexer.videos, now):
-                    yield Indexing((), there, (), {OWN: f"{problem}; until then the index stays as it is"})
-                    told = problem
+                    reported, result = None, _update(indexer, now, resting, on_progress)
+                    if result is not None:
+                        yield result
+                        done, indexed = resting, result.added + result.kept
+                elif problem != reported and _fields_are_same(indexer.videos, now):
+                    yield Indexing((), indexed, (), {FIELDS: f"{problem}; until then the index stays as it is"})
+                    reported = problem
             before = now
             time.sleep(every)
     finally:
         indexer.close()
 
 
-def _broken(videos: Path) -> str | None:
-    """What is wrong with the file of one's own fields."""
+def _problem_of_fields(videos: Path) -> str | None:
+    """Returns why the file of the user's own fields cannot be read; None if it can."""
     try:
-        own_fields(videos, ())
+        read_video_fields(videos, ())
     except DataError as problem:
         return str(problem)
     return None
 
 
-def _updated(
+def _update(
     indexer: Indexer, now: Mapping[str, Stamp], resting: Mapping[str, Stamp], on_progress: Progress | None
 ) -> Indexing | None:
-    """What was done; None where that failed because the folder, or the file of one's own fields, changed at that moment."""
+    """Updates the index; None if that failed because the folder or the file of fields changed at that moment."""
     try:
-        return indexer.update(leave=now.keys() - resting.keys(), on_progress=on_progress)
+        return indexer.update(skip=now.keys() - resting.keys(), on_progress=on_progress)
     except DataError:
-        if _own_rests(indexer.videos, now):
+        if _fields_are_same(indexer.videos, now):
             raise
         return None
 
 
-def _own_rests(videos: Path, before: Mapping[str, Stamp]) -> bool:
-    """Whether the folder is there, and the file of one's own fields in it is still the one of the last look."""
+def _fields_are_same(videos: Path, before: Mapping[str, Stamp]) -> bool:
+    """Returns whether the folder exists, and its file of fields is still that of the last look."""
     now = _look(videos)
-    return bool(now) and now.get(OWN) == before.get(OWN)
+    return bool(now) and now.get(FIELDS) == before.get(FIELDS)
 
 
 def _look(videos: Path) -> dict[str, Stamp]:
@@ -102,6 +105,6 @@ def _look(videos: Path) -> dict[str, Stamp]:
         files = find_videos(videos)
     except DataError:
         return {}
-    own = videos / OWN
-    stamps, _ = stamps_of({**files, **({OWN: own} if own.exists() else {})})
+    fields = videos / FIELDS
+    stamps, _ = stamps_of({**files, **({FIELDS: fields} if fields.exists() else {})})
     return stamps

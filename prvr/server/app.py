@@ -14,7 +14,7 @@ from starlette.responses import FileResponse, JSONResponse
 from starlette.staticfiles import StaticFiles
 
 from prvr.errors import PrvrError, SettingError
-from prvr.search.opening import inside
+from prvr.search.opening import index_folder_of
 from prvr.server import media, reading, writing
 from prvr.server.guard import Guard
 from prvr.server.index_service import IndexService
@@ -40,7 +40,7 @@ def make_service(
     Raises:
         PrvrError: the index cannot be opened.
     """
-    index = inside(index).resolve()
+    index = index_folder_of(index).resolve()
     opened = IndexService(index, device=device)
     thumbnails, upkeep = Thumbnails(index / "thumbnails"), Upkeep(index, opened, device=device)
     return Service(opened, thumbnails, upkeep, RequestCounts(), token, upload_limit, hosts)

@@ -400,7 +400,9 @@ def test_extraction_killed_outright_goes_on(world: World, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_indexing_killed_outright_goes_on(prvr: Prvr, world: World, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "prvr", "index", world.videos, tmp_path / "g", "--zero-shot", world.clip, "--rate", "10"]
+    # Of clips the embeddings are no features, so that these are kept beside the index.
+    teacher = ["--zero-shot", world.clip, "--parts", "clips", "--rate", 10]
+    command = [sys.executable, "-m", "prvr", "index", world.videos, tmp_path / "g", *teacher]
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     journal = tmp_path / "g" / "features" / "items.jsonl"
     until(lambda: journal.exists() and journal.stat().st_size, seconds=60)
@@ -408,11 +410,11 @@ def test_indexing_killed_outright_goes_on(prvr: Prvr, world: World, tmp_path: Pa
     process.wait()
     extracted = (tmp_path / "g" / "features" / "rows.bin").read_bytes()
     assert extracted
-    again = prvr("index", world.videos, tmp_path / "g", "--zero-shot", world.clip, "--rate", 10, "--json")
+    again = prvr("index", world.videos, tmp_path / "g", *teacher, "--json")
     assert again.json["added"] + again.json["kept"] == 12
     # What was there before the kill was not done again: the same bytes lead the file still.
     assert (tmp_path / "g" / "features" / "rows.bin").read_bytes().startswith(extracted[: len(extracted) // 80 * 80])
-    fresh = prvr("index", world.videos, tmp_path / "fresh", "--zero-shot", world.clip, "--rate", 10)
+    fresh = prvr("index", world.videos, tmp_path / "fresh", *teacher)
     assert fresh.status == 0
     answers = [prvr("search", tmp_path / name, "a red picture", "-k", 12).out for name in ("g", "fresh")]
     assert answers[0] == answers[1]

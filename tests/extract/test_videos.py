@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import time
@@ -15,9 +17,9 @@ from tiny_videos import HEIGHT, WIDTH, colourful, noisy, write_video
 
 from prvr.errors import DataError, MissingExtra, SettingError
 from prvr.extract import Extraction, extract_sentences, extract_videos, extract_words, feature_folder
-from prvr.extract.ahead import Ahead
-from prvr.extract.batches import rows_stand_alone
-from prvr.extract.jobs import Job
+from prvr.extract.decoding import DecoderThreads
+from prvr.extract.encoding import rows_are_independent
+from prvr.extract.engine import Job
 from prvr.features.packed import Packed
 from prvr.video import VideoReader, find_videos
 from tests.features.test_packed import disk_of
@@ -85,7 +87,9 @@ def test_a_row_per_second_with_its_time(videos: dict[str, Path], tmp_path: Path)
     assert info["times"] == [0.0, 1.0, 2.0]
     assert info["duration"] == pytest.approx(3, abs=0.1)
     assert info["problem"] is None
-    assert (info["size"], info["mtime_ns"]) == (videos["b.mkv"].stat().st_size, videos["b.mkv"].stat().st_mtime_ns)
+    file, content = videos["b.mkv"].stat(), hashlib.sha256(videos["b.mkv"].read_bytes()).hexdigest()
+    times = {"mtime_ns": file.st_mtime_ns, "ctime_ns": file.st_ctime_ns}
+    assert info["file"] == {"size": file.st_size, **times, "sha256": content}
     assert features.about == {"kind": "frames", "encoder": {"name": "fake", "fingerprint": "00112233aabbccdd"}, "rate": 1.0}
     assert features.source == "here/fake"
 
@@ -103,8 +107,44 @@ def test_a_second_run_does_what_is_new_or_changed_and_drops_what_is_gone(videos:
     features = Packed(tmp_path / "f")
     assert {id: len(rows) for id, rows in features.items()} == {"in/c.mp4": 2, "b.mkv": 4, "d.mp4": 2}
     assert features.source == "moved/fake"
-    os.utime(folder / "d.mp4", ns=(1, 1))
-    assert extract(find_videos(folder), tmp_path / "f", Fake()).done == ("d.mp4",)
+
+
+def test_what_decides_is_the_content(videos: dict[str, Path], tmp_path: Path) -> None:
+    everything = tuple(videos)
+    extract(videos, tmp_path / "f", Fake())
+    os.utime(videos["a.mp4"], ns=(1, 1))
+    notes: list[str] = []
+    for expected in (["comparing a.mp4"], []):
+        notes.clear()
+        result = extract_videos(
+            videos, tmp_path / "f", encoder=Fake(breaks_at=1), on_progress=lambda note, *_: notes.append(note)
+        )
+        assert (result.kept, result.done) == (everything, ())
+        # The new times are written down: the second time nothing is read.
+        assert notes == expected
+    assert Packed(tmp_path / "f").info("a.mp4")["file"]["mtime_ns"] == 1
+    before = videos["a.mp4"].stat()
+    content = bytearray(videos["a.mp4"].read_bytes())
+    content[content.index(b"mdat") + 60] ^= 1
+    videos["a.mp4"].write_bytes(content)
+    os.utime(videos["a.mp4"], ns=(1, before.st_mtime_ns))
+    assert extract(videos, tmp_path / "f", Fake()).done == ("a.mp4",)
+
+
+def test_features_of_before_contents_were_compared_are_kept(videos: dict[str, Path], tmp_path: Path) -> None:
+    extract(videos, tmp_path / "f", Fake())
+    journal = tmp_path / "f" / "items.jsonl"
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    for line in lines:
+        file = line["info"].pop("file")
+        line["info"] |= {"size": file["size"], "mtime_ns": file["mtime_ns"]}
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert extract(videos, tmp_path / "f", Fake(breaks_at=1)).kept == tuple(videos)
+    os.utime(videos["b.mkv"], ns=(1, 1))
+    result = extract(videos, tmp_path / "f", Fake())
+    assert (result.kept, result.done) == (("a.mp4", "in/c.mp4"), ("b.mkv",))
+    os.utime(videos["b.mkv"], ns=(2, 2))
+    assert extract(videos, tmp_path / "f", Fake(breaks_at=1)).kept == tuple(videos)
 
 
 @pytest.mark.parametrize(("fingerprint", "rate"), [("ffffffffffffffff", 1.0), ("00112233aabbccdd", 2.0)])
@@ -144,7 +184,7 @@ def test_a_video_that_turned_bad_keeps_no_stale_rows(videos: dict[str, Path], tm
 
 
 def test_an_interrupt_keeps_what_is_finished(videos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prvr.extract.stream.cores", lambda: 1)
+    monkeypatch.setattr("prvr.extract.encoding.processor_count", lambda: 1)
     with pytest.raises(KeyboardInterrupt):
         extract(videos, tmp_path / "f", Fake(breaks_at=6), batch_size=2)
     # Of a, b and c with 5, 3 and 2 frames, 8 went through in pairs; two batches were for asking.
@@ -183,8 +223,8 @@ def is_blue(frame: np.ndarray) -> bool:
 
 
 def test_big_frames_wait_in_small_batches(videos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prvr.extract.batches.BATCH_BYTES", 2 * HEIGHT * WIDTH * 3)
-    monkeypatch.setattr("prvr.extract.ahead.AHEAD_BYTES", HEIGHT * WIDTH * 3 - 1)
+    monkeypatch.setattr("prvr.extract.encoding.BATCH_BYTES", 2 * HEIGHT * WIDTH * 3)
+    monkeypatch.setattr("prvr.extract.decoding.WAITING_BYTES", HEIGHT * WIDTH * 3 - 1)
     encoder = Fake()
     extract({"a.mp4": videos["a.mp4"]}, tmp_path / "f", encoder)
     assert encoder.asked == [2, 2, 2]
@@ -210,7 +250,7 @@ class Fickle:
 def test_a_video_has_the_same_rows_in_any_company(
     videos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scales: bool, decoders: int
 ) -> None:
-    monkeypatch.setattr("prvr.extract.stream.cores", lambda: decoders)
+    monkeypatch.setattr("prvr.extract.encoding.processor_count", lambda: decoders)
     encoder = Fickle(scales=scales)
     for id, path in videos.items():
         extract_videos({id: path}, tmp_path / "alone" / id, encoder=encoder, batch_size=4)
@@ -223,9 +263,9 @@ def test_a_video_has_the_same_rows_in_any_company(
             assert other.info(id) == alone.info(id)
 
 
-def test_only_an_encoder_whose_rows_stand_alone_sees_videos_mixed() -> None:
-    assert rows_stand_alone(Fickle(scales=False), size=4)
-    assert not rows_stand_alone(Fickle(scales=True), size=4)
+def test_only_an_encoder_whose_rows_are_independent_sees_videos_mixed() -> None:
+    assert rows_are_independent(Fickle(scales=False), size=4)
+    assert not rows_are_independent(Fickle(scales=True), size=4)
 
 
 def test_videos_share_batches(videos: dict[str, Path], tmp_path: Path) -> None:
@@ -236,7 +276,7 @@ def test_videos_share_batches(videos: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_decoding_stays_so_far_ahead_and_no_further(videos: dict[str, Path], tmp_path: Path) -> None:
-    ahead = Ahead(iter([Job("a", videos["a.mp4"]), Job("b", videos["b.mkv"])]), rate=1.0, most=2, decoders=1)
+    ahead = DecoderThreads(iter([Job("a", videos["a.mp4"]), Job("b", videos["b.mkv"])]), rate=1.0, limit=2, threads=1)
     pieces = iter(ahead)
     next(pieces)
     time.sleep(0.3)
@@ -251,9 +291,9 @@ def test_an_error_that_is_no_matter_of_one_file_ends_the_run(videos: dict[str, P
     def broken(path: Path, *, rate: float) -> None:
         raise MissingExtra("av is not installed")
 
-    monkeypatch.setattr("prvr.extract.ahead.VideoReader", broken)
+    monkeypatch.setattr("prvr.extract.decoding.VideoReader", broken)
     with pytest.raises(MissingExtra, match="av is not"):
-        list(Ahead(iter([Job("a", videos["a.mp4"])]), rate=1.0, most=2, decoders=2))
+        list(DecoderThreads(iter([Job("a", videos["a.mp4"])]), rate=1.0, limit=2, threads=2))
 
 
 def test_a_file_that_breaks_the_decoder_in_a_new_way_is_told(
@@ -264,7 +304,7 @@ def test_a_file_that_breaks_the_decoder_in_a_new_way_is_told(
             raise ValueError("no\nsuch format")
         return VideoReader(path, rate=rate)
 
-    monkeypatch.setattr("prvr.extract.ahead.VideoReader", odd)
+    monkeypatch.setattr("prvr.extract.decoding.VideoReader", odd)
     result = extract(videos, tmp_path / "f", Fake())
     assert result.done == ("a.mp4", "in/c.mp4")
     assert result.problems["b.mkv"].endswith("ValueError: no such format; convert it or take it out")

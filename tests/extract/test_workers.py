@@ -12,19 +12,23 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from deadly_encoder import Deadly
-from tiny_encoders import make_visual
+from tiny_encoders import make_textual, make_visual
 from tiny_videos import colourful, plain, write_video
 from waiting import until
 
-from prvr.encoders import image_encoder
+from prvr.encoders import JoinedImageEncoder, image_encoder
 from prvr.errors import MissingExtra, ModelError, SettingError
-from prvr.extract import Engine, Extraction, Opening, engine_for, extract_videos
-from prvr.extract.docket import Docket, Hand
-from prvr.extract.jobs import Job, Sampling
+from prvr.extract import EncoderOpener, Engine, Extraction, engine_for, extract_videos
+from prvr.extract.engine import FrameSampling, Job
+from prvr.extract.job_queue import Assignment, JobQueue
 from prvr.extract.processes import Processes
 from prvr.features.packed import Packed, is_packed
+from prvr.index.disk import DiskIndex
+from prvr.search import index_folder, zero_shot
+from prvr.search.copying import is_same
 from prvr.video import find_videos
 
 
@@ -36,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(5):
         write_video(root / "videos" / f"{number}.mp4", colourful(seconds=1 + number % 4))
     (root / "videos" / "bad.mp4").write_text("no video\n" * 9)
-    make_visual(root / "encoder", size=[8, 12])
+    make_textual(make_visual(root / "encoder", size=[8, 12]))
     return root
 
 
@@ -50,7 +54,7 @@ def run(folder: Path, out: Path, engine: Engine | None, **more: Any) -> Extracti
     return extract_videos(find_videos(folder / "videos"), out, encoder=image_encoder(folder / "encoder"), engine=engine, **more)
 
 
-def opening(folder: Path, kind: type[Opening] = Opening) -> Opening:
+def opener(folder: Path, kind: type[EncoderOpener] = EncoderOpener) -> EncoderOpener:
     encoder = image_encoder(folder / "encoder")
     return kind(encoder.source, encoder.fingerprint, "cpu")
 
@@ -68,7 +72,7 @@ def with_a_deadly_video(folder: Path, tmp_path: Path) -> Path:
     copy.mkdir()
     (copy / "videos").mkdir()
     for path in (folder / "videos").iterdir():
-        os.link(path, copy / "videos" / path.name)
+        shutil.copy2(path, copy / "videos" / path.name)
     (copy / "encoder").symlink_to(folder / "encoder")
     write_video(copy / "videos" / "2b.mp4", [(40 * n, plain("black")) for n in range(50)])
     return copy
@@ -79,18 +83,18 @@ def with_a_deadly_video(folder: Path, tmp_path: Path) -> Path:
 
 def test_two_processes_give_the_same_to_the_bit(folder: Path, expected: Packed, tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
-    result = run(folder, tmp_path / "f", Processes(2, opening(folder)), on_progress=lambda _, n, of: steps.append((n, of)))
+    result = run(folder, tmp_path / "f", Processes(2, opener(folder)), on_progress=lambda _, n, of: steps.append((n, of)))
     assert result.done == tuple(f"{number}.mp4" for number in range(5))
     assert "bad.mp4" in result.problems
     assert steps == [(number, 6) for number in range(7)]
     assert_same(Packed(tmp_path / "f"), expected)
-    again = run(folder, tmp_path / "f", Processes(2, opening(folder)))
+    again = run(folder, tmp_path / "f", Processes(2, opener(folder)))
     assert (again.kept, again.done, set(again.problems)) == (result.done, (), {"bad.mp4"})
 
 
 def test_a_video_that_kills_its_worker_is_told_and_the_rest_is_done(folder: Path, expected: Packed, tmp_path: Path) -> None:
     copy = with_a_deadly_video(folder, tmp_path)
-    result = run(copy, tmp_path / "f", Processes(2, opening(copy, Deadly)))
+    result = run(copy, tmp_path / "f", Processes(2, opener(copy, Deadly)))
     assert set(result.problems) == {"bad.mp4", "2b.mp4"}
     assert "2b.mp4 ends the process that reads it (killed by SIGSEGV); " in result.problems["2b.mp4"]
     assert "\n" not in result.problems["2b.mp4"]
@@ -100,16 +104,25 @@ def test_a_video_that_kills_its_worker_is_told_and_the_rest_is_done(folder: Path
 
 
 def test_workers_refuse_another_encoder(folder: Path, tmp_path: Path) -> None:
-    other = Opening(str(folder / "encoder"), "f" * 16, "cpu")
+    other = EncoderOpener(str(folder / "encoder"), "f" * 16, "cpu")
     with pytest.raises(ModelError, match="where a worker looks"):
         run(folder, tmp_path / "f", Processes(2, other))
-    gone = Opening(str(folder / "nowhere" / "encoder"), "f" * 16, "cpu")
+    gone = EncoderOpener(str(folder / "nowhere" / "encoder"), "f" * 16, "cpu")
     with pytest.raises(ModelError):
         run(folder, tmp_path / "f", Processes(1, gone))
 
 
+def test_workers_open_encoders_that_are_used_side_by_side(folder: Path, expected: Packed, tmp_path: Path) -> None:
+    encoder = JoinedImageEncoder([image_encoder(folder / "encoder")] * 2)
+    engine = engine_for(encoder, device="cpu", workers=2)
+    extract_videos(find_videos(folder / "videos"), tmp_path / "f", encoder=encoder, engine=engine)
+    made = Packed(tmp_path / "f")
+    assert set(made) == set(expected)
+    assert all(np.array_equal(made[id], np.concatenate([expected[id]] * 2, axis=1)) for id in expected)
+
+
 def test_no_process_is_started_for_nothing(folder: Path) -> None:
-    assert list(Processes(2, opening(folder)).encode([], sampling=Sampling(1.0, 32))) == []
+    assert list(Processes(2, opener(folder)).encode([], sampling=FrameSampling(1.0, 32))) == []
 
 
 def test_who_does_it(folder: Path) -> None:
@@ -191,7 +204,7 @@ def test_a_run_that_is_cut_off_goes_on(
     assert_same(Packed(out), Packed(tmp_path / "one"))
 
 
-# Who has what in hand
+# The queue of jobs
 
 
 def jobs(*ids: str) -> list[Job]:
@@ -199,32 +212,32 @@ def jobs(*ids: str) -> list[Job]:
 
 
 def test_what_a_dead_worker_had_in_hand_is_tried_alone() -> None:
-    docket, first, second = Docket(jobs("a", "b", "c", "d"), deaths=1), Hand(), Hand()
-    assert docket.give(first, most=2) == jobs("a", "b")
-    assert docket.give(second, most=1) == jobs("c")
+    queue, first, second = JobQueue(jobs("a", "b", "c", "d"), deaths=1), Assignment(), Assignment()
+    assert queue.assign(first, limit=2) == jobs("a", "b")
+    assert queue.assign(second, limit=1) == jobs("c")
     del first.jobs["a"]
-    assert list(docket.buried(first, "x")) == []
+    assert list(queue.worker_died(first, "x")) == []
     # One that is at work goes on with the rest; a fresh one gets the suspect, and nothing but it.
-    assert len(docket) == 2
-    fresh = Hand()
-    assert docket.give(fresh, most=2) == jobs("b")
-    assert docket.give(fresh, most=2) == []
-    assert docket.give(second, most=2) == jobs("d")
-    (refused,) = docket.buried(fresh, "killed by SIGSEGV")
+    assert len(queue) == 2
+    fresh = Assignment()
+    assert queue.assign(fresh, limit=2) == jobs("b")
+    assert queue.assign(fresh, limit=2) == []
+    assert queue.assign(second, limit=2) == jobs("d")
+    (refused,) = queue.worker_died(fresh, "killed by SIGSEGV")
     assert refused.id == "b"
     assert "killed by SIGSEGV" in refused.problem
-    assert len(docket) == 0
+    assert len(queue) == 0
 
 
 def test_a_second_death_may_be_asked_for() -> None:
-    docket = Docket(jobs("a"), deaths=2)
+    queue = JobQueue(jobs("a"), deaths=2)
     for _ in range(2):
-        hand = Hand()
-        assert docket.give(hand) == jobs("a")
-        assert list(docket.buried(hand, "x")) == []
-    hand = Hand()
-    assert docket.give(hand) == jobs("a")
-    assert [refused.id for refused in docket.buried(hand, "x")] == ["a"]
+        assignment = Assignment()
+        assert queue.assign(assignment) == jobs("a")
+        assert list(queue.worker_died(assignment, "x")) == []
+    assignment = Assignment()
+    assert queue.assign(assignment) == jobs("a")
+    assert [refused.id for refused in queue.worker_died(assignment, "x")] == ["a"]
 
 
 # Several machines
@@ -261,10 +274,21 @@ class TestCluster:
     def test_two_nodes_give_the_same_to_the_bit(self, cluster: Any, folder: Path, expected: Packed, tmp_path: Path) -> None:
         from prvr.extract.cluster import Cluster
 
-        result = run(folder, tmp_path / "f", Cluster(cluster.address, opening(folder)))
+        result = run(folder, tmp_path / "f", Cluster(cluster.address, opener(folder)))
         assert (len(result.done), set(result.problems)) == (5, {"bad.mp4"})
         assert_same(Packed(tmp_path / "f"), expected)
-        assert run(folder, tmp_path / "f", Cluster(cluster.address, opening(folder))).kept == result.done
+        assert run(folder, tmp_path / "f", Cluster(cluster.address, opener(folder))).kept == result.done
+
+    def test_an_index_is_the_same_to_the_bit(self, cluster: Any, folder: Path, tmp_path: Path) -> None:
+        checkpoint = zero_shot(folder / "encoder")
+        one = index_folder(folder / "videos", tmp_path / "one", checkpoint)
+        two = index_folder(folder / "videos", tmp_path / "two", checkpoint, ray=cluster.address)
+        assert (len(two.added), set(two.problems)) == (5, {"bad.mp4"})
+        assert one == two
+        made, expected = (DiskIndex(tmp_path / which, checkpoint.model) for which in ("two", "one"))
+        entries = expected.fetch(expected.ids)
+        assert made.fetch(made.ids).keys() == entries.keys()
+        assert all(is_same(made.fetch([id])[id], entries[id], "float16") for id in entries)
 
     def test_the_command(self, cluster: Any, folder: Path, expected: Packed, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "prvr", "extract", "videos", tmp_path / "f", "--encoder", "encoder"]
@@ -278,19 +302,19 @@ class TestCluster:
         from prvr.extract.cluster import Cluster
 
         with pytest.raises(SettingError, match="9 workers do not fit on the Ray cluster, which has room for 4"):
-            run(folder, tmp_path / "f", Cluster(cluster.address, opening(folder), number=9))
+            run(folder, tmp_path / "f", Cluster(cluster.address, opener(folder), number=9))
 
     def test_workers_that_cannot_work_say_why(self, cluster: Any, folder: Path, tmp_path: Path) -> None:
         from prvr.extract.cluster import Cluster
 
         with pytest.raises(ModelError, match="where a worker looks"):
-            run(folder, tmp_path / "f", Cluster(cluster.address, Opening(str(folder / "encoder"), "f" * 16, "cpu")))
+            run(folder, tmp_path / "f", Cluster(cluster.address, EncoderOpener(str(folder / "encoder"), "f" * 16, "cpu")))
 
     def test_a_video_that_kills_its_worker(self, cluster: Any, folder: Path, expected: Packed, tmp_path: Path) -> None:
         from prvr.extract.cluster import Cluster
 
         copy = with_a_deadly_video(folder, tmp_path)
-        result = run(copy, tmp_path / "f", Cluster(cluster.address, opening(copy, Deadly)))
+        result = run(copy, tmp_path / "f", Cluster(cluster.address, opener(copy, Deadly)))
         assert set(result.problems) == {"bad.mp4", "2b.mp4"}
         assert "2b.mp4 ends the process that reads it" in result.problems["2b.mp4"]
         assert set(Packed(tmp_path / "f")) == set(expected)
@@ -311,7 +335,7 @@ class TestCluster:
                 cluster.remove_node(third, allow_graceful=False)
 
         encoder = image_encoder(folder / "encoder")
-        engine = Cluster(cluster.address, opening(folder), number=3)
+        engine = Cluster(cluster.address, opener(folder), number=3)
         found = find_videos(source)
         result = extract_videos(found, tmp_path / "f", encoder=encoder, rate=25.0, engine=engine, on_progress=lose_a_node)
         assert lost
@@ -327,4 +351,4 @@ def test_no_cluster_there(folder: Path, tmp_path: Path, address: str) -> None:
     from prvr.extract.cluster import Cluster
 
     with pytest.raises(SettingError, match=f"no Ray cluster at '{address}'"):
-        run(folder, tmp_path / "f", Cluster(address, opening(folder)))
+        run(folder, tmp_path / "f", Cluster(address, opener(folder)))

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from prvr.errors import DataError
-from prvr.features.packed import AsRead, Packed, PackedWriter, compact, tidy
+from prvr.features.compaction import compact, remove, tidy
+from prvr.features.packed import AsRead, Packed, PackedWriter
 
 ABOUT = {"kind": "test"}
 
@@ -233,7 +234,7 @@ def test_compact_drops_dead_space_only(tmp_path: Path) -> None:
     assert Packed(tmp_path / "f").info("a") == {"times": [2]}
     assert Packed(tmp_path / "f").source == "place"
     assert (tmp_path / "f" / "rows.bin").stat().st_size == 3 * 3 * 4
-    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "f.lock"]
 
 
 def test_tidy_waits_until_more_than_half_is_dead(tmp_path: Path) -> None:
@@ -269,6 +270,46 @@ def test_a_kill_between_the_renames_of_compact_loses_nothing(tmp_path: Path, mon
     with writer(tmp_path / "f") as out:
         out.append("b", rows(1, 3))
     assert_holds(tmp_path / "f", {"a": rows(4, 2), "b": rows(1, 3)})
+
+
+def test_a_kill_before_the_old_folder_is_removed_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with writer(tmp_path / "f") as out:
+        out.append("a", rows(10, 1))
+        out.append("a", rows(4, 2))
+    with monkeypatch.context() as patch:
+        patch.setattr("prvr.features.compaction.shutil.rmtree", lambda *_, **__: None)
+        compact(tmp_path / "f")
+    assert (tmp_path / "f.old").exists()
+    with writer(tmp_path / "f") as out:
+        out.append("a", rows(2, 3))
+    compact(tmp_path / "f")
+    assert_holds(tmp_path / "f", {"a": rows(2, 3)})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "f.lock"]
+
+
+def test_an_item_is_annotated_without_new_rows(tmp_path: Path) -> None:
+    with writer(tmp_path / "f") as out:
+        out.append("a", rows(3, 1), {"n": 1})
+        out.append("b", rows(2, 2))
+        out.annotate("a", {"n": 2})
+        assert out.features.info("a") == {"n": 2}
+        assert out.features.stored_rows == 5
+    assert_holds(tmp_path / "f", {"a": rows(3, 1), "b": rows(2, 2)})
+    features = Packed(tmp_path / "f")
+    assert (features.info("a"), features.is_sound("a"), features.dead_rows) == ({"n": 2}, True, 0)
+
+
+def test_removing_leaves_what_is_of_others(tmp_path: Path) -> None:
+    for name in ("f", "g"):
+        with writer(tmp_path / name) as out:
+            out.append("a", rows(3))
+    (tmp_path / "f" / "notes.txt").touch()
+    with writer(tmp_path / "f"), pytest.raises(DataError, match="another process is writing"):
+        remove(tmp_path / "f")
+    assert_holds(tmp_path / "f", {"a": rows(3)})
+    remove(tmp_path / "f")
+    remove(tmp_path / "g")
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["f", "f/notes.txt"]
 
 
 @contextmanager

@@ -19,17 +19,23 @@ import pytest
 from tiny_encoders import make_textual, make_visual
 from tiny_videos import SECONDS, plain, write_video
 
+from prvr.encoders import image_encoder
 from prvr.errors import DataError, ModelError, SettingError
-from prvr.features.packed import PackedWriter
+from prvr.extract import extract_videos
+from prvr.extract.encoding import ThisProcess
+from prvr.extract.engine import Encoded, FrameSampling, Job, Outcome
+from prvr.extract.update import READS
+from prvr.features.packed import Packed, is_packed
 from prvr.index.contract import Entry
 from prvr.index.disk import FILE, DiskIndex
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
 from prvr.search import Indexing, copy_index, index_folder, open_index, verify_index, watch_folder, zero_shot
+from prvr.search.copying import is_same
 from prvr.search.opening import FEATURES, store_of
-from prvr.search.own import own_fields
-from prvr.search.update import TRIES, Indexer
-from prvr.video import VideoReader
+from prvr.search.update import Indexer
+from prvr.search.video_fields import read_video_fields
+from prvr.video import VideoReader, find_videos
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +169,7 @@ def test_a_video_that_never_rests_is_left_for_the_next_time(
     with monkeypatch.context() as patch:
         patch.setattr(VideoReader, "__iter__", growing)
         done = index_folder(videos, tmp_path / "gallery", teacher)
-    assert len(reads) == TRIES
+    assert len(reads) == READS
     assert done.added == ("a.mp4", "deep/c.mp4")
     assert "b.mp4 changed each time it was read" in done.problems["b.mp4"]
     assert index_folder(videos, tmp_path / "gallery", teacher).added == ("b.mp4",)
@@ -196,6 +202,7 @@ def test_what_was_decoded_before_a_kill_is_not_decoded_again(
     videos: Path, teacher: Checkpoint, decoded: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     gallery = tmp_path / "gallery"
+    teacher = zero_shot(teacher.sources.frames.source, rate=2.0, parts="clips")
 
     def broken(self: DiskIndex, entries: list[Entry]) -> None:
         raise KeyboardInterrupt
@@ -212,6 +219,88 @@ def test_what_was_decoded_before_a_kill_is_not_decoded_again(
     index_folder(videos, fresh, teacher)
     for id, entry in entries(fresh).items():
         np.testing.assert_array_equal(entry.fields[0], entries(gallery)[id].fields[0])
+
+
+def test_rows_are_stored_once(videos: Path, teacher: Checkpoint, decoded: list[str], tmp_path: Path) -> None:
+    source = teacher.sources.frames.source
+    for parts, keeps_features in (("frames", False), ("clips_and_frames", False), ("clips", True)):
+        gallery = tmp_path / parts
+        checkpoint = zero_shot(source, rate=2.0, parts=parts)
+        index_folder(videos, gallery, checkpoint)
+        assert is_packed(gallery / FEATURES) == keeps_features
+        decoded.clear()
+        assert len(index_folder(videos, gallery, checkpoint).kept) == 3
+        assert decoded == []
+        if keeps_features:
+            # They are no more than a cache.
+            shutil.rmtree(gallery / FEATURES)
+            assert len(index_folder(videos, gallery, checkpoint).kept) == 3
+            assert decoded == []
+    # What is stored are the encoder's rows themselves.
+    extract_videos(find_videos(videos), tmp_path / "features", encoder=image_encoder(source), rate=2.0)
+    for id, rows in Packed(tmp_path / "features").items():
+        np.testing.assert_array_equal(entries(tmp_path / "frames")[id].fields[0], rows.astype(np.float16))
+
+
+def test_an_index_with_features_beside_it_is_read_and_loses_them(
+    videos: Path, stock: dict[str, Path], teacher: Checkpoint, decoded: list[str], tmp_path: Path
+) -> None:
+    gallery, old = tmp_path / "gallery", tmp_path / "old"
+    index_folder(videos, gallery, teacher)
+    source = teacher.sources.frames.source
+    extract_videos(find_videos(videos), gallery / FEATURES, encoder=image_encoder(source), rate=2.0)
+    (gallery / FEATURES / "lock").touch()
+    _, store = store_of(gallery)
+    assert isinstance(store, DiskIndex)
+    # One of them was not embedded yet when the older program was killed.
+    store.delete(["b.mp4"])
+    store.close()
+    shutil.copytree(gallery, old)
+    shutil.copy2(stock["white"], videos / "d.mp4")
+    decoded.clear()
+    done = index_folder(videos, gallery, teacher)
+    assert (done.added, done.kept) == (("b.mp4", "d.mp4"), ("a.mp4", "deep/c.mp4"))
+    assert decoded == ["d.mp4"]
+    assert not (gallery / FEATURES).exists()
+    assert {id: shows(entry) for id, entry in entries(gallery).items()}["b.mp4"] == "green"
+    assert len(open_index(old).search("a red picture")) == 2
+
+
+def test_several_processes_give_the_same_index_to_the_bit(videos: Path, teacher: Checkpoint, tmp_path: Path) -> None:
+    (videos / "bad.mp4").write_text("no video")
+    for parts in ("frames", "clips"):
+        checkpoint = zero_shot(teacher.sources.frames.source, rate=2.0, parts=parts)
+        one = index_folder(videos, tmp_path / parts / "one", checkpoint)
+        two = index_folder(videos, tmp_path / parts / "two", checkpoint, workers=2)
+        assert one == two
+        assert list(two.problems) == ["bad.mp4"]
+        expected, made = (entries(tmp_path / parts / which) for which in ("one", "two"))
+        assert made.keys() == expected.keys()
+        assert all(is_same(made[id], expected[id], "float16") for id in expected)
+        assert index_folder(videos, tmp_path / parts / "two", checkpoint, workers=2).kept == two.added
+
+
+def test_rows_that_cannot_be_stored_stop_only_their_video(
+    videos: Path, teacher: Checkpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def sick(self: ThisProcess, jobs: list[Job], *, sampling: FrameSampling) -> Iterator[Outcome]:
+        for outcome in encode(self, jobs, sampling=sampling):
+            if outcome.id == "b.mp4" and isinstance(outcome, Encoded):
+                outcome.rows[0, 0] = value
+            yield outcome
+
+    encode = ThisProcess.encode
+    monkeypatch.setattr(ThisProcess, "encode", sick)
+    for parts, value in (("frames", np.nan), ("clips", np.inf), ("clips", np.nan), ("frames", 1e6)):
+        checkpoint = zero_shot(teacher.sources.frames.source, rate=2.0, parts=parts)
+        gallery = tmp_path / f"{parts}-{value}"
+        done = index_folder(videos, gallery, checkpoint)
+        assert (done.added, list(done.problems)) == (("a.mp4", "deep/c.mp4"), ["b.mp4"])
+        assert "NaN" in done.problems["b.mp4"]
+        assert set(entries(gallery)) == {"a.mp4", "deep/c.mp4"}
+        # One that was in the index before is no longer of its file.
+        value = 0.5
+        assert index_folder(videos, gallery, checkpoint).added == ("b.mp4",)
 
 
 def test_broken_files_stop_nothing_and_go_when_they_break(
@@ -260,14 +349,16 @@ def test_a_folder_that_was_moved_is_followed_and_another_one_refused(
 
 
 def test_two_who_index_at_once(videos: Path, teacher: Checkpoint, tmp_path: Path) -> None:
-    gallery = tmp_path / "gallery"
-    index_folder(videos, gallery, teacher)
-    about = json.loads((gallery / FEATURES / "packed.json").read_text())
-    with (
-        PackedWriter(gallery / FEATURES, columns=about["columns"], about=about["about"]),
-        pytest.raises(DataError, match="another process is writing to"),
-    ):
-        index_folder(videos, gallery, teacher)
+    refused = []
+
+    def index_again(note: str, done: int, total: int) -> None:
+        with pytest.raises(DataError, match=r"another process is writing to .*gallery"):
+            index_folder(videos, tmp_path / "gallery", teacher)
+        refused.append(done)
+
+    assert len(index_folder(videos, tmp_path / "gallery", teacher, on_progress=index_again).added) == 3
+    assert refused == [0, 1, 2, 3]
+    assert len(index_folder(videos, tmp_path / "gallery", teacher).kept) == 3
 
 
 def test_an_index_of_the_older_format(videos: Path, teacher: Checkpoint, tmp_path: Path) -> None:
@@ -318,13 +409,13 @@ def test_fields_that_are_wrong(line: str, told: str, videos: Path, teacher: Chec
 
 def test_a_line_ends_where_a_line_feed_is(videos: Path) -> None:
     (videos / "videos.jsonl").write_text('{"video": "a.mp4", "note": "one\u2028two\x85three"}\r\n', encoding="utf-8", newline="")
-    assert own_fields(videos, ["a.mp4"]) == ({"a.mp4": {"note": "one\u2028two\x85three"}}, {})
+    assert read_video_fields(videos, ["a.mp4"]) == ({"a.mp4": {"note": "one\u2028two\x85three"}}, {})
 
 
 def test_fields_that_cannot_be_read(videos: Path) -> None:
     (videos / "videos.jsonl").mkdir()
     with pytest.raises(DataError, match=r"cannot read .*videos\.jsonl: Is a directory"):
-        own_fields(videos, ["a.mp4"])
+        read_video_fields(videos, ["a.mp4"])
 
 
 # Watching

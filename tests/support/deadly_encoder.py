@@ -10,10 +10,10 @@ from typing import final
 import numpy as np
 
 from prvr.encoders import ImageEncoder
-from prvr.extract import Opening
+from prvr.extract import EncoderOpener
 
 
-class Deadly(Opening):
+class Deadly(EncoderOpener):
     def open(self) -> ImageEncoder:
         return Mortal(super().open())
 

@@ -102,7 +102,7 @@ def test_groups_without_a_wanted_frame_are_passed_over(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", [(40 * n, noisy(n)) for n in range(250)], options={"g": "25", "bf": "3"})
     with VideoReader(path, rate=0.2) as reader:
         # Of some ten groups two hold a wanted frame, and the rest of these is not needed either.
-        assert 2 <= sum(packet.size > 0 for packet, _ in reader._needed()) < 30
+        assert 2 <= sum(packet.size > 0 for packet, _ in reader._needed) < 30
 
 
 def test_frames_that_do_not_come_evenly(tmp_path: Path) -> None:

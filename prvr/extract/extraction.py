@@ -1,4 +1,4 @@
-"""What a run came to, and the one writer that it is noted with."""
+"""The result of an extraction, and what is written into the packed folders that hold its features."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from prvr.encoders import Encoder
 from prvr.errors import DataError
 from prvr.features.packed import PackedWriter
 
-# The id just seen to, how many are, and of how many.
+# The id of the last item, how many items are done, and how many there are.
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """What a run did, by id: encoded, left as it was, taken out; and what is wrong with some of them.
+    """The ids of items that were encoded, kept as they were and removed; and what is wrong with some of them.
 
     A video in `problems` that is also in `done` or `kept` has features of the part that could be read.
     """
@@ -30,36 +30,31 @@ class Extraction:
 
 
 def feature_folder(root: Path, encoder_name: str, kind: Literal["frames", "sentences", "words"]) -> Path:
-    """Where an encoder's features of one kind lie below `root`."""
+    """Returns the folder below `root` of an encoder's features of one kind."""
     return root / encoder_name / kind
 
 
 def encoder_about(encoder: Encoder) -> dict[str, str]:
-    """What a packed folder says of the encoder that made it."""
-    # Not its source: the same encoder may be opened from another place.
+    """Returns the description of an encoder in the header of a packed folder."""
+    # Without its source: the same encoder may be opened from another place.
     return {"name": encoder.name, "fingerprint": encoder.fingerprint}
 
 
-def is_known(writer: PackedWriter, id: str, known: Mapping[str, Any]) -> bool:
-    """Whether an item is there and was made of the same."""
-    return id in writer.features and known.items() <= writer.features.info(id).items()
-
-
-def drop(writer: PackedWriter, ids: Iterable[str]) -> list[str]:
-    """Takes out those of the items that are there, and says which they were."""
+def delete_items(writer: PackedWriter, ids: Iterable[str]) -> list[str]:
+    """Deletes items, and returns the ids of those that were there."""
     there = [id for id in ids if id in writer.features]
-    with full_disk_told(writer):
+    with explain_full_disk(writer):
         for id in there:
             writer.delete(id)
     return there
 
 
 @contextmanager
-def full_disk_told(writer: PackedWriter) -> Iterator[None]:
-    """Tells a write that failed in one line.
+def explain_full_disk(writer: PackedWriter) -> Iterator[None]:
+    """Turns an OSError of a write into one line that says what to do.
 
     Raises:
-        DataError: it did.
+        DataError: a write failed.
     """
     try:
         yield
@@ -67,3 +62,8 @@ def full_disk_told(writer: PackedWriter) -> Iterator[None]:
         raise DataError(
             f"cannot write to {writer.path}: {problem.strerror}; what was finished is kept: make room and run again"
         ) from problem
+
+
+def has_item(writer: PackedWriter, id: str, info: Mapping[str, Any]) -> bool:
+    """Returns whether a packed folder has an item whose `info` has these entries."""
+    return id in writer.features and info.items() <= writer.features.info(id).items()

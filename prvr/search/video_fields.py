@@ -1,4 +1,4 @@
-"""Fields of the user's own: VIDEOS/videos.jsonl, a line for each video that anything is to be said of.
+"""The user's own fields of videos, from VIDEOS/videos.jsonl: one line for each video that has any.
 
 {"video": "trips/alps.mp4", "camera": "north", "tags": ["snow", "2025"]}
 """
@@ -14,21 +14,21 @@ from prvr.errors import DataError
 from prvr.index.conditions import FOLDER
 
 FILE = "videos.jsonl"
-# What the index itself knows of every video.
-TAKEN = (FOLDER, "date", "duration", "file", "problem", "video")
+# Fields that the index itself has of every video.
+RESERVED = (FOLDER, "date", "duration", "file", "problem", "video")
 
 
-def own_fields(folder: Path, videos: Collection[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """The fields of each video that has any, and what is wrong with lines about videos that are not there.
+def read_video_fields(folder: Path, videos: Collection[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Returns the fields of each video that has any, and the problems of lines about videos that are not in the folder.
 
     Raises:
-        DataError: a line is broken, or gives a name to a field that the index itself has; or the file cannot be read.
+        DataError: a line is broken, or uses the name of a field that the index itself has; or the file cannot be read.
     """
     path = folder / FILE
     fields: dict[str, dict[str, Any]] = {}
-    strangers: dict[str, str] = {}
+    problems: dict[str, str] = {}
     try:
-        # A line ends at a line feed alone: within a string, JSON leaves other separators as they are.
+        # Only a line feed ends a line: JSON allows other separators within a string.
         lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         return {}, {}
@@ -39,15 +39,15 @@ def own_fields(folder: Path, videos: Collection[str]) -> tuple[dict[str, dict[st
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        video, about = _read(line, f"{path}, line {number}")
+        video, about = _read_line(line, f"{path}, line {number}")
         if video in videos:
             fields[video] = fields.get(video, {}) | about
         else:
-            strangers[f"{FILE}, line {number}"] = f"no video {video!r} in {folder}"
-    return fields, strangers
+            problems[f"{FILE}, line {number}"] = f"no video {video!r} in {folder}"
+    return fields, problems
 
 
-def _read(line: str, where: str) -> tuple[str, dict[str, Any]]:
+def _read_line(line: str, where: str) -> tuple[str, dict[str, Any]]:
     try:
         about = json.loads(line)
         video = about.pop("video")
@@ -55,7 +55,7 @@ def _read(line: str, where: str) -> tuple[str, dict[str, Any]]:
         raise DataError(f"""{where} is not a JSON object with a "video": {line[:60]!r}; mend or delete the line""") from None
     if not isinstance(video, str):
         raise DataError(f"{where}: video is {video!r}; it takes a path below the folder")
-    taken = [name for name in about if name in TAKEN]
-    if taken:
-        raise DataError(f"{where}: the index itself has a field {taken[0]!r}; choose another name")
+    reserved = [name for name in about if name in RESERVED]
+    if reserved:
+        raise DataError(f"{where}: the index itself has a field {reserved[0]!r}; choose another name")
     return video, about

@@ -1,0 +1,153 @@
+"""Decodes videos in threads ahead of the encoder, with a limit on the frames that wait in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from prvr.errors import PrvrError, VideoError
+from prvr.extract.engine import Changed, Job, Refused
+from prvr.extract.file_stamps import Stamp, sha256_of, stamp_of
+from prvr.video import VideoReader
+
+# Limit on the frames that wait in memory; 32 frames of 4K would take 800 MB.
+WAITING_BYTES = 1 << 28
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A decoded frame of a video, at a time in seconds."""
+
+    id: str
+    time: float
+    picture: np.ndarray
+
+
+@dataclass(frozen=True)
+class VideoEnd:
+    """The end of a video: where the part that could be read ends, in seconds; what could not be read; its file."""
+
+    id: str
+    duration: float
+    problem: str | None
+    file: dict[str, Any]
+
+
+Piece = Frame | VideoEnd | Refused | Changed
+
+
+@final
+class DecoderThreads:
+    """Yields the pieces of videos, those of each video in order; iterate once, then `close`.
+
+    Args:
+        jobs: an iterator that may block until there is another job.
+        rate: frames per second.
+        limit: the number of frames that may wait.
+        threads: the number of threads; each decodes one video at a time.
+
+    Raises:
+        PrvrError: while iterating; an error that does not belong to a single file.
+    """
+
+    def __init__(self, jobs: Iterator[Job], *, rate: float, limit: int, threads: int) -> None:
+        self._jobs, self._rate, self._limit = jobs, rate, limit
+        self._taking = threading.Lock()
+        self._changed = threading.Condition()
+        self._ready: deque[Piece] = deque()
+        self._bytes = self._frames = 0
+        self._error: BaseException | None = None
+        self._closed = False
+        self._threads = [threading.Thread(target=self._work, name=f"decoder {n}", daemon=True) for n in range(threads)]
+        self._running = threads
+        for thread in self._threads:
+            thread.start()
+
+    def __iter__(self) -> Iterator[Piece]:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._ready or self._running == 0 or self._error)
+                if self._error:
+                    raise self._error
+                if not self._ready:
+                    return
+                piece = self._ready.popleft()
+                if isinstance(piece, Frame):
+                    self._frames -= 1
+                    self._bytes -= piece.picture.nbytes
+                    self._changed.notify_all()
+            yield piece
+
+    def close(self) -> None:
+        """Stops the threads; a thread that waits for another job is not awaited."""
+        with self._changed:
+            self._closed = True
+            self._ready.clear()
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        try:
+            while (job := self._next_job()) is not None:
+                for piece in decode(job, rate=self._rate):
+                    if not self._put(piece):
+                        return
+        except BaseException as problem:
+            self._error = problem
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    def _next_job(self) -> Job | None:
+        with self._taking:
+            return None if self._closed or self._error else next(self._jobs, None)
+
+    def _put(self, piece: Piece) -> bool:
+        size = piece.picture.nbytes if isinstance(piece, Frame) else 0
+        with self._changed:
+            # Where no frame waits, one of any size is accepted.
+            self._changed.wait_for(
+                lambda: (
+                    self._closed
+                    or not size
+                    or not self._frames
+                    or (self._bytes + size <= WAITING_BYTES and self._frames < self._limit)
+                )
+            )
+            if self._closed:
+                return False
+            self._ready.append(piece)
+            self._bytes += size
+            self._frames += size > 0
+            self._changed.notify_all()
+        return True
+
+
+def decode(job: Job, *, rate: float) -> Iterator[Piece]:
+    """Yields the frames of one video and its end; as the last piece a refusal instead, or that the file has changed."""
+    stamp: Stamp | None = None
+    try:
+        stamp = stamp_of(job.path)
+        with VideoReader(job.path, rate=rate) as reader:
+            for time, picture in reader:
+                yield Frame(job.id, time, picture)
+        # The content is read after the frames: if the stamp is still the same, both are of one file.
+        file = {**stamp, "sha256": sha256_of(job.path)}
+        last: Piece = VideoEnd(job.id, reader.end, reader.problem, file)
+    except VideoError as refused:
+        last = Refused(job.id, str(refused))
+    except PrvrError:
+        raise
+    # Any other error that a file makes a decoder raise is of this file alone.
+    except Exception as problem:
+        reason = " ".join(f"{type(problem).__name__}: {problem}".split())[:200]
+        last = Refused(job.id, f"cannot decode {job.path}: {reason}; convert it or take it out")
+    try:
+        yield Changed(job.id) if stamp is not None and stamp_of(job.path) != stamp else last
+    except VideoError as gone:
+        yield Refused(job.id, str(gone))

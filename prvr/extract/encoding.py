@@ -1,0 +1,173 @@
+"""The engine of one process: frames of several videos share batches, without a change in any bit of a video's rows.
+
+A network's kernels round differently for batches of different sizes: the rows of a transformer as large as CLIP moved by
+1e-6 between batches of 3 and of 32. So every batch is filled up to one size. At one size a row depends on its own frame
+alone, in every network but those that scale by the other frames of the batch (networks quantised at run time). An encoder is
+tested for that, and if its rows depend on other frames, each video has batches of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import NamedTuple, final
+
+import numpy as np
+
+from prvr.device import processor_count
+from prvr.encoders import ImageEncoder
+from prvr.extract.decoding import DecoderThreads, Frame, Piece, VideoEnd
+from prvr.extract.engine import Changed, Encoded, FrameSampling, Job, Outcome, Refused
+
+# Limit on the pictures of one batch; 32 pictures of 4K would take 800 MB.
+BATCH_BYTES = 1 << 28
+# The number of batches whose frames may wait for the encoder.
+BATCHES_AHEAD = 2
+# The key of a batch that videos share. No video has this id, because ids are paths.
+SHARED = ""
+
+
+@final
+class ThisProcess:
+    """The engine of one process; decodes in one thread per processor."""
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        self._encoder = encoder
+
+    def encode(self, jobs: Sequence[Job], *, sampling: FrameSampling) -> Iterator[Outcome]:
+        """Yields the outcome of each job as soon as it is ready."""
+        threads = min(processor_count(), max(1, len(jobs)))
+        return encode_jobs(iter(jobs), self._encoder, sampling=sampling, threads=threads)
+
+
+def encode_jobs(jobs: Iterator[Job], encoder: ImageEncoder, *, sampling: FrameSampling, threads: int) -> Iterator[Outcome]:
+    """Yields the outcomes of jobs; takes the next job when a decoder thread is free."""
+    limit = BATCHES_AHEAD * sampling.batch_size
+    with closing(DecoderThreads(jobs, rate=sampling.rate, limit=limit, threads=threads)) as pieces:
+        yield from collect(pieces, Batches(encoder, batch_size=sampling.batch_size))
+
+
+@dataclass
+class _OpenVideo:
+    """The times and the rows of a video so far, and how it ended, None while frames may follow."""
+
+    times: list[float] = field(default_factory=list)
+    rows: dict[int, np.ndarray] = field(default_factory=dict)
+    end: VideoEnd | Refused | Changed | None = None
+
+    def outcome(self) -> Outcome | None:
+        """Returns the outcome of the video; None while frames or rows are missing."""
+        if self.end is None or len(self.rows) < len(self.times):
+            return None
+        if not isinstance(self.end, VideoEnd):
+            return self.end
+        end, rows = self.end, np.stack([self.rows[number] for number in range(len(self.times))])
+        info = {"duration": end.duration, "times": self.times, "problem": end.problem, "file": end.file}
+        return Encoded(end.id, rows, info)
+
+
+class _Row(NamedTuple):
+    """The row of the frame of that number in a video."""
+
+    id: str
+    number: int
+    row: np.ndarray
+
+
+def collect(pieces: Iterable[Piece], batches: Batches) -> Iterator[Outcome]:
+    """Encodes the pieces of videos in batches, and yields each video when its last row is there."""
+    videos: dict[str, _OpenVideo] = {}
+
+    def complete(rows: Iterable[_Row], *touched: str) -> Iterator[Outcome]:
+        ids = dict.fromkeys(touched)
+        for id, number, row in rows:
+            videos[id].rows[number] = row
+            ids[id] = None
+        for id in ids:
+            if (outcome := videos[id].outcome()) is not None:
+                del videos[id]
+                yield outcome
+
+    for piece in pieces:
+        video = videos.setdefault(piece.id, _OpenVideo())
+        if isinstance(piece, Frame):
+            video.times.append(round(piece.time, 3))
+            rows = batches.add(piece.id, len(video.times) - 1, piece.picture)
+        else:
+            video.end = piece
+            rows = batches.end_of(piece.id)
+        yield from complete(rows, piece.id)
+    yield from complete(batches.flush())
+
+
+class _Waiting(NamedTuple):
+    """A picture that waits for its batch, and the number of its frame in its video."""
+
+    id: str
+    number: int
+    picture: np.ndarray
+
+
+@final
+class Batches:
+    """Collects frames into batches, and yields the rows of a batch when it is full or flushed."""
+
+    def __init__(self, encoder: ImageEncoder, *, batch_size: int) -> None:
+        self._encoder, self._batch_size = encoder, batch_size
+        # By batch size, and by video where videos may not share a batch.
+        self._open: dict[tuple[int, str], list[_Waiting]] = {}
+        self._may_share: dict[int, bool] = {}
+
+    def add(self, id: str, number: int, picture: np.ndarray) -> Iterator[_Row]:
+        """Adds a frame, and yields the rows of its batch if that is full now."""
+        # The size depends on the picture alone: a frame's batch size must not depend on the other frames.
+        size = max(1, min(self._batch_size, BATCH_BYTES // picture.nbytes))
+        key = self._batch_of(size, id)
+        batch = self._open.setdefault(key, [])
+        batch.append(_Waiting(id, number, picture))
+        if len(batch) == size:
+            yield from self._encode(key)
+
+    def end_of(self, id: str) -> Iterator[_Row]:
+        """Yields the rows of a complete video where no other video may fill its batch."""
+        for size, owner in list(self._open):
+            if owner == id and self._may_share.get(size) is False:
+                yield from self._encode((size, owner))
+
+    def flush(self) -> Iterator[_Row]:
+        """Yields the rows of all frames that still wait."""
+        for key in list(self._open):
+            yield from self._encode(key)
+
+    def _batch_of(self, size: int, id: str) -> tuple[int, str]:
+        # The test takes two batches, so it is made when two videos meet: a single new video in a folder never pays for it.
+        others = [key for key in self._open if key[0] == size and key[1] != id]
+        if others and size not in self._may_share:
+            self._may_share[size] = rows_are_independent(self._encoder, size=size)
+            if self._may_share[size]:
+                (key,) = others
+                self._open[size, SHARED] = self._open.pop(key)
+        return size, (SHARED if self._may_share.get(size) else id)
+
+    def _encode(self, key: tuple[int, str]) -> Iterator[_Row]:
+        batch = self._open.pop(key)
+        rows = encode_with_padding(self._encoder, [frame.picture for frame in batch], size=key[0])
+        for frame, row in zip(batch, rows, strict=True):
+            yield _Row(frame.id, frame.number, row)
+
+
+def encode_with_padding(encoder: ImageEncoder, pictures: Sequence[np.ndarray], *, size: int) -> np.ndarray:
+    """Returns the rows of up to `size` pictures, from a batch of exactly that size: the last picture fills it up."""
+    padded = [*pictures, *[pictures[-1]] * (size - len(pictures))]
+    return encoder.encode_images(padded)[: len(pictures)]
+
+
+def rows_are_independent(encoder: ImageEncoder, *, size: int) -> bool:
+    """Returns whether, in batches of this size, a picture's row has the same bits in another place beside other pictures."""
+    noise = np.random.default_rng(0)
+    pictures = [noise.integers(0, 1 + 255 * (place + 1) // size, (64, 64, 3), dtype=np.uint8) for place in range(size)]
+    others = [np.full((64, 64, 3), 255 * (place // 2 % 2), np.uint8) for place in range(size)]
+    moved = [others[place] if place % 2 else pictures[-1 - place] for place in range(size)]
+    first, second = encoder.encode_images(pictures), encoder.encode_images(moved)
+    return np.array_equal(first[::-1][::2], second[::2])

@@ -1,0 +1,103 @@
+"""The interface of what encodes videos: jobs go in, outcomes come out, and an encoder can be opened in another process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from prvr.encoders import ImageEncoder, JoinedImageEncoder, image_encoder
+from prvr.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Job:
+    """A video that is to be encoded."""
+
+    id: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The features of a video, a row per frame.
+
+    info: `times` of the rows and `duration` of what could be read, in seconds; `problem`, why a part could not be read, or
+    None; `file`, the stamp and the SHA-256 of the file (`prvr.extract.file_stamps`).
+    """
+
+    id: str
+    rows: np.ndarray
+    info: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A video that has no features, and the reason."""
+
+    id: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A video to be read again: its file changed while it was read."""
+
+    id: str
+
+
+Outcome = Encoded | Refused | Changed
+
+
+@dataclass(frozen=True)
+class FrameSampling:
+    """How frames are sampled and encoded: `rate` in frames per second, `batch_size` frames per call of the encoder."""
+
+    rate: float
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class EncoderOpener:
+    """Opens in another process the encoder that this process has.
+
+    parts: the openers of encoders that are used side by side; `source` and `fingerprint` are then of all of them.
+    """
+
+    source: str
+    fingerprint: str
+    device: str
+    parts: tuple[EncoderOpener, ...] = ()
+
+    @staticmethod
+    def for_encoder(encoder: ImageEncoder, device: str) -> EncoderOpener:
+        """Returns the opener of an encoder."""
+        parts = encoder.parts if isinstance(encoder, JoinedImageEncoder) else ()
+        openers = tuple(EncoderOpener.for_encoder(part, device) for part in parts)
+        return EncoderOpener(encoder.source, encoder.fingerprint, device, openers)
+
+    def open(self) -> ImageEncoder:
+        """Opens the encoder.
+
+        Raises:
+            ModelError: there is no encoder in that place in this process, or one with other weights.
+        """
+        if self.parts:
+            return JoinedImageEncoder([part.open() for part in self.parts])
+        encoder = image_encoder(self.source, device=self.device)
+        if encoder.fingerprint != self.fingerprint:
+            raise ModelError(
+                f"the encoder in {self.source} has fingerprint {encoder.fingerprint} where a worker looks, "
+                f"{self.fingerprint} here; give every machine the same files"
+            )
+        return encoder
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Encodes videos: yields one outcome for each job as soon as it is ready, in any order."""
+
+    def encode(self, jobs: Sequence[Job], *, sampling: FrameSampling) -> Iterator[Outcome]: ...

@@ -1,0 +1,123 @@
+"""Finds the packets of a video that need not be decoded for the sampled frames, which stay the very same frames.
+
+Frames that no other frame refers to are decoded only if they are sampled, and packets between the last sampled frame and a
+fresh start are skipped altogether. On real files that saves a third of the decoding time at one frame a second, and most of
+it at one frame in ten seconds (`python -m benchmarks.extraction`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, final
+
+# A time stamp may be rounded to a millisecond (Matroska), so that 1/3 s comes as 0.333 s.
+ROUNDING = 0.001
+# More packets than a codec may hold back to put frames in order (16 in H.264 and HEVC).
+LOOK_AHEAD = 32
+# Packets that may wait in memory until it is known that they can be skipped.
+MAX_WAITING = 1000
+
+
+@dataclass(frozen=True)
+class TimeLine:
+    """The time line of a stream, cut into slots of 1 / rate seconds; each slot gives its first frame."""
+
+    start: int
+    time_base: Fraction
+    rate: float
+
+    def seconds(self, pts: int | None) -> float | None:
+        """Returns a presentation time in seconds from the start of the stream."""
+        return None if pts is None else float((pts - self.start) * self.time_base)
+
+    def slot(self, seconds: float) -> int:
+        """Returns the slot of a time."""
+        return math.floor((seconds + ROUNDING) * self.rate)
+
+    def end_of(self, packet: Any) -> float:
+        """Returns the time in seconds at which a packet's frame ends."""
+        return (self.seconds(packet.pts) or 0.0) + float((packet.duration or 0) * self.time_base)
+
+
+@final
+class NeededPackets:
+    """Yields the packets that have to be decoded, each with whether its own frame may be the first of a slot.
+
+    `skipped_until` is the time in seconds at which the last skipped frame ends.
+    """
+
+    def __init__(self, packets: Iterable[Any], line: TimeLine, starts_afresh: Callable[[Any], bool]) -> None:
+        self._packets, self._line, self._starts_afresh = packets, line, starts_afresh
+        self.skipped_until = 0.0
+
+    def __iter__(self) -> Iterator[tuple[Any, bool]]:
+        # No frame refers to what is between the last wanted packet and a packet at which decoding starts afresh.
+        waiting: list[tuple[Any, bool]] = []
+        for packet, wanted in self._mark():
+            if self._starts_afresh(packet):
+                self.skipped_until = max([self.skipped_until, *(self._line.end_of(skipped) for skipped, _ in waiting)])
+                waiting = []
+            waiting.append((packet, wanted))
+            if wanted or len(waiting) > MAX_WAITING:
+                yield from waiting
+                waiting = []
+
+    def _mark(self) -> Iterator[tuple[Any, bool]]:
+        # A packet is wanted if no packet of its slot has an earlier time, among those that are held back.
+        held: deque[Any] = deque()
+        first_of_slot: dict[int, int] = {}
+        for packet in self._packets:
+            time = self._line.seconds(packet.pts)
+            if time is not None and not packet.is_discard:
+                slot = self._line.slot(time)
+                first_of_slot[slot] = min(first_of_slot.get(slot, packet.pts), packet.pts)
+            held.append(packet)
+            if len(held) > LOOK_AHEAD:
+                packet = held.popleft()
+                yield packet, self._is_first(packet, first_of_slot)
+        for packet in held:
+            yield packet, self._is_first(packet, first_of_slot)
+
+    def _is_first(self, packet: Any, first_of_slot: dict[int, int]) -> bool:
+        time = self._line.seconds(packet.pts)
+        return time is None or packet.pts <= first_of_slot.get(self._line.slot(time), packet.pts)
+
+
+def has_frame_times(container: Any, stream: Any) -> bool:
+    """Returns whether packets have the presentation time of their own frame; in AVI, for example, they do not."""
+    known = {"mov", "mp4", "matroska", "webm"} & set(container.format.name.split(","))
+    return bool(known) and stream.codec_context.name in ("h264", "hevc")
+
+
+def fresh_starts(container: Any, stream: Any) -> Callable[[Any], bool]:
+    """Returns a test for packets that no later frame refers back beyond: IDR pictures of H.264 and HEVC.
+
+    A keyframe alone is not enough: after one in an open group, or with gradual refresh, frames do refer back. The layout of
+    the units is that of ITU-T H.264 and H.265.
+    """
+    kind, set_up = stream.codec_context.name, stream.codec_context.extradata or b""
+    # In MP4 and Matroska each unit follows its length; the set-up data has the size of that length.
+    place = {"h264": 4, "hevc": 21}.get(kind, 0)
+    if not has_frame_times(container, stream) or len(set_up) <= place or set_up[0] != 1:
+        return lambda packet: False
+    width = (set_up[place] & 3) + 1
+
+    def starts_afresh(packet: Any) -> bool:
+        # The packet without data ends the stream.
+        if not packet.is_keyframe or not packet.size:
+            return not packet.size
+        data, at = memoryview(packet), 0
+        while at + width < len(data):
+            first = data[at + width]
+            unit = first & 31 if kind == "h264" else first >> 1 & 63
+            # The unit of the first picture decides; parameters and remarks come before it.
+            if 1 <= unit <= 5 if kind == "h264" else unit <= 31:
+                return unit == 5 if kind == "h264" else unit in (19, 20)
+            at += width + int.from_bytes(data[at : at + width])
+        return False
+
+    return starts_afresh
