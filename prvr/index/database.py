@@ -60,10 +60,8 @@ class Record(NamedTuple):
 
     def entry(self) -> Entry:
         """The video."""
-        edges = json.loads(self.edges)
-        return Entry(
-            self.id, self.rows, tuple(json.loads(self.windows)), None if edges is None else tuple(edges), json.loads(self.about)
-        )
+        windows, edges = tuple(json.loads(self.windows)), json.loads(self.edges)
+        return Entry(self.id, self.rows, windows, None if edges is None else tuple(edges), json.loads(self.about))
 
 
 @final
@@ -157,10 +155,11 @@ class Database:
         # By torch: NumPy widens one number at a time.
         wide = torch.frombuffer(bytearray(data), dtype=getattr(torch, self.header.dtype)).float().numpy()
         shapes, windows, about, edges = texts
-        sizes = json.loads(shapes)
-        parts = np.split(wide, np.cumsum([rows * columns for rows, columns in sizes])[:-1])
-        fields = tuple(part.reshape(size) for part, size in zip(parts, sizes, strict=True))
-        return Record(_id_of(key), windows, about, edges, fields)
+        fields, start = [], 0
+        for rows, columns in json.loads(shapes):
+            fields.append(wide[start : start + rows * columns].reshape(rows, columns))
+            start += rows * columns
+        return Record(_id_of(key), windows, about, edges, tuple(fields))
 
     def codes(self, number: int) -> list[Codes]:
         """A video's codes, field by field."""
@@ -181,9 +180,8 @@ class Database:
         self.drop(entry.video)
         key = key_of(entry.video)
         texts = [json.dumps(value) for value in ([rows.shape for rows in entry.fields], entry.windows, entry.about, entry.edges)]
-        number = self._connection.execute(
-            "INSERT INTO videos (id, shapes, windows, about, edges) VALUES (?, ?, ?, ?, ?)", (key, *texts)
-        ).lastrowid
+        insert = "INSERT INTO videos (id, shapes, windows, about, edges) VALUES (?, ?, ?, ?, ?)"
+        number = self._connection.execute(insert, (key, *texts)).lastrowid
         rows = b"".join(field.tobytes() for field in entry.fields)
         data = b"".join(part.tobytes() for of_field in codes for part in of_field)
         self._connection.execute("INSERT INTO rows VALUES (?, ?, ?)", (number, _checksum(rows, key, *texts), rows))
@@ -242,12 +240,10 @@ class Database:
         return Header(*self._connection.execute("SELECT model, dtype, videos FROM header").fetchone())
 
     def _select(self, columns: str, tables: str, number: int) -> tuple[Any, ...]:
-        found: tuple[Any, ...] | None = self._connection.execute(
-            f"SELECT {columns} FROM {tables} WHERE number = ?", (number,)
-        ).fetchone()
+        found = self._connection.execute(f"SELECT {columns} FROM {tables} WHERE number = ?", (number,)).fetchone()
         if found is None:
             raise ModelError(self._damage_message(f"number {number}", "place"))
-        return found
+        return tuple(found)
 
     def _damage_message(self, video: str, what: str) -> str:
         return f"the {what} of {video!r} in {self.path} are damaged; {REMEDY.format(self.path.parent)}"

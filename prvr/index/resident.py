@@ -137,16 +137,17 @@ class ResidentCodes:
         found: list[_Scored] = []
         least = -np.inf
         for done, place in enumerate(places.tolist()):
-            if done == k or (done > k and done % k == 0):
-                scores = np.array([one.score for one in found])
-                least = float(np.partition(scores, -k)[-k]) - tolerance(scores)
-                # The rows of the others are not needed any more.
-                found = [one for one in found if one.score >= least]
             if upper[done] < least:
                 break
             record = read(int(self._numbers[place]))
             parts = score_parts(record.rows, query, self._weights)
-            found.append(_Scored(sum(parts), tuple(parts), record))
+            # Rows are large: those of videos that cannot be among the best are not kept.
+            if sum(parts) >= least:
+                found.append(_Scored(sum(parts), tuple(parts), record))
+            if len(found) > k or done + 1 == k:
+                scores = np.array([one.score for one in found])
+                least = float(np.partition(scores, -k)[-k]) - tolerance(scores)
+                found = [one for one in found if one.score >= least]
         found = sorted(found, key=lambda one: one.record.id)
         ranked = [found[place] for place in best_places(np.array([one.score for one in found]), k)]
         entries = [one.record.entry() for one in ranked]

@@ -21,8 +21,9 @@ import torch
 from jaxtyping import Bool, Float32, Int, Int8, Int32
 
 from prvr.errors import SettingError
+from prvr.index import scan
 from prvr.index.columns import LEAST, Columns, decode
-from prvr.index.scan import LEVELS, Codes, Gallery, code_query, products_by_numpy, ranges
+from prvr.index.scan import LEVELS, Codes, Gallery, code_query, ranges
 
 # The number of rows of a sketch is a multiple of this, so that videos of similar length are scanned together.
 ROWS_TOGETHER = 4
@@ -135,22 +136,27 @@ def sketch_gallery(gallery: Gallery, columns: Sequence[Columns], *, share: float
 
 @cache
 def kernel() -> Kernel:
-    """The product of int8 matrices: torch's, or NumPy's where torch has none.
+    """The product of int8 matrices: torch's where it is exact, otherwise that of a scan (`prvr.index.scan.kernel`).
 
     torch's runs at the speed of the memory where columns are a multiple of 64, at half of that with 96, and at a quarter or
-    less with fewer than 64.
+    less with fewer than 64. On processors without instructions for int8 (VNNI) oneDNN adds pairs of products in 16 bits,
+    which is too few for large values.
     """
+    rows = np.full((256, 96), LEVELS, np.int8)
     try:
-        rows = torch.ones(32, 8, dtype=torch.int8)
-        torch._int_mm(rows, rows[:1].T)
+        exact = bool((products_by_torch(rows, rows[0]) == rows.shape[1] * LEVELS**2).all())
     except (AttributeError, RuntimeError):
-        return lambda rows, vector: products_by_numpy(rows, vector[None])[:, 0].astype(np.int32)
-    return products_by_torch
+        exact = False
+    return products_by_torch if exact else _products_by_scan
 
 
 def products_by_torch(rows: Int8[np.ndarray, "R K"], vector: Int8[np.ndarray, "K"]) -> Int32[np.ndarray, "R"]:
-    """The products of int8 rows with a vector, exact."""
+    """The products of int8 rows with a vector, exact if the processor has instructions for int8."""
     return torch._int_mm(torch.from_numpy(rows), torch.from_numpy(vector)[:, None])[:, 0].numpy()
+
+
+def _products_by_scan(rows: Int8[np.ndarray, "R K"], vector: Int8[np.ndarray, "K"]) -> Int32[np.ndarray, "R"]:
+    return scan.kernel()(rows, vector[None])[:, 0].astype(np.int32)
 
 
 class _Field:

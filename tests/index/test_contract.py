@@ -51,6 +51,7 @@ def dl_dkd(**changes: Any) -> Model:
 class ClipsAndFrames(torch.nn.Module):
     """A field with four rows for every video beside one with a row for each frame; the frames are the lesser part."""
 
+    config: Any = None
     embedding_fields: tuple[str, ...] = ("clips", "frames")
     frame_fields: tuple[str, ...] = ("frames",)
     score_weights: tuple[float, ...] | None = (0.7, 0.3)

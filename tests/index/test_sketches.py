@@ -296,6 +296,23 @@ def test_kernels_agree_to_the_last_bit(rows: int, columns: int) -> None:
     assert sketches.kernel()(values, vector).tolist() == by_numpy(values, vector).tolist() == expected
 
 
+def test_where_torch_is_not_exact_its_products_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As oneDNN does on processors without VNNI: it makes the rows positive, and cuts sums of two products off at 16 bits.
+    def saturated(rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
+        pairs = ((rows.astype(np.int32) + 128) * vector).reshape(len(rows), -1, 2).sum(2)
+        return (np.clip(pairs, -(2**15), 2**15 - 1).sum(1) - 128 * vector.astype(np.int32).sum()).astype(np.int32)
+
+    def missing(rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
+        raise AttributeError("module 'torch' has no attribute '_int_mm'")
+
+    values, vector = np.full((40, 64), 127, np.int8), np.full(64, 127, np.int8)
+    for product in (saturated, missing):
+        monkeypatch.setattr(sketches, "products_by_torch", product)
+        chosen = sketches.kernel.__wrapped__()
+        assert chosen is not product
+        assert chosen(values, vector).tolist() == [64 * 127**2] * 40
+
+
 def test_a_query_without_a_direction_breaks_nothing() -> None:
     _, fields, starts = world(12)
     first = stage(fields, starts, sketch_of(fields, starts, 4))
