@@ -139,6 +139,9 @@ def count_launches_without_values(size: Size) -> Launches:
 
     A step that reads a value on the host fails.
     """
-    batch, ours = make_batch(size).to(torch.device("meta")), OurStep(make_student(size).to("meta"))
+    batch, ours = (
+        make_batch(size).to(torch.device("meta")),
+        OurStep(make_student(size).to("meta"), teacher_columns=size.teacher_columns),
+    )
     ours.step(batch)
     return count_launches(lambda: ours.step(batch))
