@@ -23,6 +23,7 @@ import safetensors.torch
 import torch
 
 REFUSED, ABOUT = "refused: ", "about"
+STDOUT = 1
 # A published checkpoint has about 25 MB.
 LARGEST = 1 << 28
 MEMORY = 2 << 30
@@ -39,9 +40,11 @@ def main() -> None:
     """Converts stdin to stdout."""
     _limit_resources()
     try:
-        sys.stdout.buffer.write(convert(sys.stdin.buffer))
+        converted = convert(sys.stdin.buffer)
     except Refusal as refusal:
         raise SystemExit(f"{REFUSED}{refusal}") from None
+    with open(STDOUT, "wb") as out:
+        out.write(converted)
 
 
 def convert(file: BinaryIO) -> bytes:
