@@ -20,7 +20,12 @@ from torch import Tensor
 
 from prvr.errors import DataError
 from prvr.features import Features, FeatureSet, columns, place, rows_of
+from prvr.features.joined import JoinedFeatures
 from prvr.features.packed import AsRead, Packed
+
+
+FrameSampling = Literal["mean", "first", "spaced"]
+"""What a model reads of a video with too many frames: means of equal slots, the first frames, or evenly spaced ones."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +33,12 @@ class Reading:
     """How a model reads features.
 
     frame_columns, text_columns: widths of its features.
-    max_frames, max_words: longer videos are resampled, longer sentences cut; None for no limit.
+    max_frames, max_words: longer videos are sampled (see `sampling`), longer sentences cut; None for no limit.
     unit: rows are scaled to unit length.
     text: what a sentence is read as, a row per word or one row in the teacher's space.
     label_columns: how many of the last text columns are labels of a word, which stay as they are.
+    sampling: which rows are read of a video with more than `max_frames`.
+    stacked: features of several encoders keep a row for each of their own, zeros below, and are not aligned in time.
     """
 
     frame_columns: int
@@ -41,6 +48,8 @@ class Reading:
     unit: bool
     text: Literal["words", "sentences"]
     label_columns: int = 0
+    sampling: FrameSampling = "mean"
+    stacked: bool = False
 
 
 class TeacherBatch(NamedTuple):
@@ -107,7 +116,7 @@ def check_widths(features: FeatureSet, reading: Reading) -> None:
 def _check_packing(features: FeatureSet, reading: Reading) -> None:
     for given, most in ((features.frames, reading.max_frames), (features.text, reading.max_words)):
         if isinstance(given, Packed) and not _serves(given, reading, most):
-            done, model = given.about["read"], {"most": most, "unit": reading.unit}
+            done, model = given.about["read"], {"most": most, "unit": reading.unit, "sampling": reading.sampling}
             raise DataError(
                 f"{given.path} was packed to be read as {done}, this model reads {model}; convert the package again with --whole"
             )
@@ -136,6 +145,9 @@ def _serves(packed: Packed, reading: Reading, most: int | None) -> bool:
     words = packed.about.get("kind") == "words"
     if read["unit"] and (not reading.unit or (words and reading.label_columns)):
         return False
+    if not words and reading.sampling != "mean":
+        # Single rows can still be chosen where none was averaged.
+        return all(packed.rows_before(id) <= read["most"] for id in packed)
     if most == read["most"] or (words and most is not None and most < read["most"]):
         return True
     # Rows of unit length cannot be averaged any more: another number of rows is served only where none is sampled.
@@ -160,8 +172,8 @@ def video_item(video: str, captions: Sequence[str], features: FeatureSet, readin
 
 
 def _student_frames(video: str, features: FeatureSet, reading: Reading) -> Float[np.ndarray, "F E"]:
-    if not features.teachers:
-        return read_frames(_rows("video", video, features.frames), reading)
+    if not features.teachers or reading.stacked:
+        return read_frames(_rows("video", video, frames_of(features.frames, reading)), reading)
     # With several teachers the first sets the student's grid, and the others follow it.
     first = features.teachers[0]
     if first.student is not None and video in first.student:
@@ -169,6 +181,11 @@ def _student_frames(video: str, features: FeatureSet, reading: Reading) -> Float
     view = _rows("video", video, first.frames)
     teacher_rows = first.frames.rows_before(video) if isinstance(first.frames, Packed) else len(view)
     return read_frames(_rows("video", video, features.frames), reading, teacher_rows=teacher_rows)
+
+
+def frames_of(features: Features, reading: Reading) -> Features:
+    """The features of videos as a model reads them: those of several encoders aligned in time, or each in rows of its own."""
+    return features.stacked() if reading.stacked and isinstance(features, JoinedFeatures) else features
 
 
 def _rows(what: str, id: str, features: Features) -> Shaped[np.ndarray, "L E"]:
@@ -197,6 +214,22 @@ def resample(rows: Shaped[np.ndarray, "L E"], most: int | None) -> Shaped[np.nda
     return np.add.reduceat(used, edges[:-1], axis=0) / counts[:, None].astype(rows.dtype)
 
 
+def frame_places(rows: int, most: int, sampling: FrameSampling) -> Int[np.ndarray, "most"]:
+    """Of a video with more than `most` frames: the first frame of each row that is read."""
+    if sampling == "first":
+        return np.arange(most)
+    if sampling == "spaced":
+        return np.rint(np.linspace(0, rows - 1, most)).astype(np.int64)
+    return segment_edges(rows, most)[:-1]
+
+
+def sample(rows: Shaped[np.ndarray, "L E"], most: int | None, sampling: FrameSampling) -> Shaped[np.ndarray, "N E"]:
+    """At most `most` rows: means as in `resample`, or single rows."""
+    if sampling == "mean" or most is None or len(rows) <= most:
+        return resample(rows, most)
+    return rows[frame_places(len(rows), most, sampling)]
+
+
 def unit_rows(rows: Float[np.ndarray, "*L E"]) -> Float[np.ndarray, "*L E"]:
     """Rows divided by their length plus 1e-5: added and not floored, as in the released code."""
     length: np.ndarray = np.linalg.norm(rows, axis=-1, keepdims=True)
@@ -204,25 +237,31 @@ def unit_rows(rows: Float[np.ndarray, "*L E"]) -> Float[np.ndarray, "*L E"]:
 
 
 def read_frames(
-    features: Shaped[np.ndarray, "L E"], reading: Reading, *, teacher_rows: int | None = None
+    features: Shaped[np.ndarray, "L E"],
+    reading: Reading,
+    *,
+    teacher_rows: int | None = None,
+    dtype: type[np.floating[Any]] = np.float32,
 ) -> Float[np.ndarray, "F E"]:
     """A video's features as the student reads them.
 
     Args:
         teacher_rows: in training, how many frames the teacher has; the student's are first resampled to as many.
+        dtype: of the result; computed in float64, because the released code turns frames into Python floats.
     """
     if isinstance(features, AsRead):
-        return features
-    # In float64, because the released code turns frames into Python floats.
-    rows = resample(resample(features.astype(np.float64), teacher_rows), reading.max_frames)
-    return (unit_rows(rows) if reading.unit else rows).astype(np.float32)
+        return sample(features, reading.max_frames, reading.sampling)
+    rows = sample(resample(features.astype(np.float64), teacher_rows), reading.max_frames, reading.sampling)
+    return (unit_rows(rows) if reading.unit else rows).astype(dtype)
 
 
-def read_words(features: Shaped[np.ndarray, "L C"], reading: Reading) -> Float[np.ndarray, "W C"]:
+def read_words(
+    features: Shaped[np.ndarray, "L C"], reading: Reading, *, dtype: type[np.floating[Any]] = np.float32
+) -> Float[np.ndarray, "W C"]:
     """A sentence's features as the student reads them: the first words."""
     if isinstance(features, AsRead):
         return features[: reading.max_words]
-    rows = features.astype(np.float32)[: reading.max_words]
+    rows = features[: reading.max_words].astype(dtype)
     if not reading.unit:
         return rows
     vectors, labels = np.split(rows, [rows.shape[1] - reading.label_columns], axis=1)
@@ -234,7 +273,7 @@ def read_teacher(features: Float[np.ndarray, "L T"], reading: Reading, *, studen
     if features.dtype == np.float16 and len(features) == student_rows <= (reading.max_frames or student_rows):
         return features  # `pad` widens it
     # The released code breaks where the student has fewer frames than the teacher; we resample the teacher then.
-    rows = resample(resample(features.astype(np.float32, copy=False), reading.max_frames), student_rows)
+    rows = resample(sample(features.astype(np.float32, copy=False), reading.max_frames, reading.sampling), student_rows)
     if len(rows) < student_rows:
         # A further teacher with fewer frames than the first: each of its frames stands for several places.
         rows = rows[np.arange(student_rows) * len(rows) // student_rows]

@@ -56,7 +56,8 @@ class WordEncoder(Encoder, Protocol):
 def open_encoder(source: str | Path, *, device: str = "cpu") -> Encoder:
     """The encoder in a local folder, or of that name on the Hugging Face hub; of which family, its files say.
 
-    Word vectors are a text file, `vectors:FILE` or its path alone; with a parser's roles, `roles:FILE+PIPELINE`.
+    Word vectors are a text file, `vectors:FILE` or its path alone; with a parser's roles, `roles:FILE+PIPELINE`. Words as
+    numbers are `ids:VOCABULARY`.
 
     Raises:
         ModelError: there is none, or it is broken.
@@ -132,6 +133,12 @@ def _open_roles(source: str, device: str) -> Encoder:
     return open_roles(source.removeprefix(SCHEME))
 
 
+def _open_vocabulary(source: str, device: str) -> Encoder:
+    from prvr.encoders.vocabulary import SCHEME, Vocabulary
+
+    return Vocabulary(Path(source.removeprefix(SCHEME)))
+
+
 ENCODERS: dict[str, Callable[[str, str], Encoder]] = {
     "onnx": _open_onnx,
     "clip": _open_dual,
@@ -140,13 +147,14 @@ ENCODERS: dict[str, Callable[[str, str], Encoder]] = {
     "text": _open_words,
     "vectors": _open_vectors,
     "roles": _open_roles,
+    "ids": _open_vocabulary,
 }
 
 
 def _family(source: str) -> str:
     folder = Path(source)
     scheme, colon, _ = source.partition(":")
-    if colon and scheme in ("vectors", "roles"):
+    if colon and scheme in ("vectors", "roles", "ids"):
         return scheme
     if folder.is_file():
         return "vectors"

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from prvr.batch import pad, read_frames, read_words
+from prvr.batch import frames_of, pad, read_frames, read_words
 from prvr.features import Features, rows_of
 from prvr.features.packed import Packed
 from prvr.index.contract import Entry, Store
@@ -47,7 +47,7 @@ def add_videos(index: Store, videos: Iterable[str], frames: Features, *, duratio
     Args:
         durations: of videos, in seconds: frames without times of their own are taken to divide a video evenly.
     """
-    ids = list(videos)
+    ids, frames = list(videos), frames_of(frames, index.model.reading)
     for start in range(0, len(ids), VIDEOS_AT_ONCE):
         given = [sampled(id, frames, durations=durations or {}) for id in ids[start : start + VIDEOS_AT_ONCE]]
         index.add(encode(index.model, given))
@@ -94,7 +94,7 @@ def _entries(model: Model, cut: Sequence[tuple[Sampled, list[np.ndarray]]]) -> l
         frames = [min(len(window), model.reading.max_frames or len(window)) for window in windows]
         edges = None
         if video.times is not None and video.duration is not None:
-            edges = tuple(frame_edges(video.times, video.duration, most=sum(frames)))
+            edges = tuple(frame_edges(video.times, video.duration, most=sum(frames), sampling=model.reading.sampling))
         entries.append(Entry(video.video, fields, tuple(frames), edges, video.about))
     return entries
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy.lib.stride_tricks import sliding_window_view
 
-from prvr.batch import segment_edges
+from prvr.batch import FrameSampling, frame_places
 
 # Heights above the background, as shares of the best peak's. Chosen on dev splits (LOG.md, 2026-11-21).
 BAR = 0.6
@@ -24,16 +24,19 @@ class Span(NamedTuple):
     score: float
 
 
-def frame_edges(times: Sequence[float], duration: float, *, most: int | None = None) -> list[float]:
+def frame_edges(
+    times: Sequence[float], duration: float, *, most: int | None = None, sampling: FrameSampling = "mean"
+) -> list[float]:
     """Where each frame's stretch of time begins, and where the last one ends; in seconds.
 
-    A sampled frame stands for the time until the next one, the last for the time until the end of the video. Where the
-    student reads at most `most` frames, the stretches are those of the slots that `batch.resample` averages.
+    A sampled frame covers the time until the next one, the last the time until the end of the video. Where the student
+    reads at most `most` frames, the stretches begin with the rows that it reads (`batch.frame_places`); the last one ends
+    with the video, or, where only the first frames are read, with the last of them.
     """
     edges = [*times, max(duration, times[-1])]
     if most is not None and len(times) > most:
-        # The last slot averages all but the last frame, and stands for the rest of the video all the same.
-        edges = [edges[i] for i in segment_edges(len(times), most)[:-1]] + [edges[-1]]
+        end = edges[most] if sampling == "first" else edges[-1]
+        edges = [edges[i] for i in frame_places(len(times), most, sampling)] + [end]
     return edges
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import normalize, relu
+from torch.nn.functional import normalize, relu, softplus
 
 LOWEST = -float("inf")
 
@@ -17,6 +17,16 @@ LOWEST = -float("inf")
 def ownership(target: Int[Tensor, "Q"], videos: int) -> Bool[Tensor, "Q V"]:
     """True where a query describes a video."""
     return target[:, None] == torch.arange(videos, device=target.device)
+
+
+def draw_ranks(
+    most: int | Int[Tensor, "N"], rows: int, *, device: torch.device, generator: torch.Generator | None = None
+) -> Int[Tensor, "N"]:
+    """A rank for each row, drawn uniformly from 0 to `most` - 1; `most` is one number, or one for each row."""
+    if isinstance(most, int):
+        return torch.randint(most, (rows,), generator=generator, device=device)
+    ranks = (torch.rand(rows, generator=generator, device=device) * most).long()
+    return torch.minimum(ranks, most - 1)  # a product may be rounded up to `most`
 
 
 def hard_negative_videos(
@@ -27,8 +37,20 @@ def hard_negative_videos(
     size = max(min(pool, videos - 1), 1)
     wrong = scores.detach().masked_fill(ownership(target, videos), LOWEST)
     hardest = wrong.topk(size, dim=1).indices
-    rank = torch.randint(size, (queries, 1), generator=generator, device=scores.device)
-    return hardest.gather(1, rank)[:, 0]
+    rank = draw_ranks(size, queries, device=scores.device, generator=generator)
+    return hardest.gather(1, rank[:, None])[:, 0]
+
+
+def hard_negative_queries(
+    scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, pool: int, generator: torch.Generator | None = None
+) -> Int[Tensor, "V"]:
+    """For each video one query of another video, drawn uniformly from the `pool` that score highest (all, if there are fewer)."""
+    queries, videos = scores.shape
+    own = ownership(target, videos)
+    hardest = scores.detach().masked_fill(own, LOWEST).topk(min(pool, queries), dim=0).indices
+    wrong = (~own).sum(0).clamp(min=1, max=pool)
+    rank = draw_ranks(wrong, videos, device=scores.device, generator=generator)
+    return hardest.gather(0, rank[None])[0]
 
 
 def hardest_negative_queries(scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Int[Tensor, "V"]:
@@ -45,40 +67,63 @@ def triplet(
     scores: Float[Tensor, "Q V"],
     target: Int[Tensor, "Q"],
     *,
-    margin: float,
+    margin: float | None,
     negative_videos: Int[Tensor, "Q"],
     negative_queries: Int[Tensor, "V"],
 ) -> Float[Tensor, ""]:
-    """Hinge between right and wrong, from text to video plus from video to text (spec/dl-dkd 2.5, trip).
+    """Hinge between right and wrong, from text to video plus from video to text (DL-DKD, L_trip).
 
     mean_n [m + s(n, neg_n) - s(n, y_n)]_+  +  mean_v [m + s(neg_v, v) - mean_{n: y_n = v} s(n, v)]_+
 
-    A negative that is none (the query's own video, where a batch holds one video) costs nothing; the second mean
-    is over the videos that have a query.
+    A batch of one video has no negative, and costs nothing. The second mean is over the videos that have a query.
+
+    Args:
+        margin: m; None for log(1 + e^x) of the difference in place of the hinge (an option of XML).
     """
     own = ownership(target, scores.shape[1])
     wrong = scores.masked_fill(own, LOWEST)
     positive = scores.gather(1, target[:, None])[:, 0]
-    text_to_video = relu(margin + wrong.gather(1, negative_videos[:, None])[:, 0] - positive).mean()
+    text_to_video = _cost(wrong.gather(1, negative_videos[:, None])[:, 0] - positive, margin).mean()
 
     captions = own.sum(0)
     described = captions > 0
     mean_positive = scores.masked_fill(~own, 0).sum(0) / captions.clamp(min=1)
-    hinge = relu(margin + wrong.gather(0, negative_queries[None])[0] - mean_positive)
-    return text_to_video + hinge.masked_fill(~described, 0).sum() / described.sum()
+    video_to_text = _cost(wrong.gather(0, negative_queries[None])[0] - mean_positive, margin)
+    return text_to_video + video_to_text.masked_fill(~described, 0).sum() / described.sum()
 
 
-def hardest_triplet(scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, margin: float) -> Float[Tensor, ""]:
+def hardest_triplet(
+    scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, margin: float, hardest: int | None = 1
+) -> Float[Tensor, ""]:
     """Hinge of each query with its video against the hardest of the batch, from text to video plus from video to text.
 
     mean_n ([m + max_{v != y_n} s(n, v) - s(n, y_n)]_+  +  [m + max_{k: y_k != y_n} s(k, y_n) - s(n, y_n)]_+)
 
-    (VSE++, as Dual Encoding has it; spec/methods 2.6.) The papers sum over the batch: a mean weighs beside other losses,
-    and alone is the same to the optimiser. What has no wrong partner costs nothing.
+    (VSE++; Dual Encoding, equation 9.) Dual Encoding sums over the batch: the mean is that sum over N. A query or a video
+    without a wrong partner costs nothing.
+
+    Args:
+        hardest: how many of the hardest wrong partners count, each pair's hinge being their mean; None for all of them.
     """
-    wrong = scores.masked_fill(ownership(target, scores.shape[1]), LOWEST)
-    positive = scores.gather(1, target[:, None])[:, 0]
-    return (relu(margin + wrong.amax(1) - positive) + relu(margin + wrong.amax(0)[target] - positive)).mean()
+    own = ownership(target, scores.shape[1])
+    positive = scores.gather(1, target[:, None])
+    of_videos = _mean_of_largest(relu(margin + scores - positive), ~own, hardest)
+    of_queries = _mean_of_largest(relu(margin + scores.T[target] - positive), ~own.T[target], hardest)
+    return (of_videos + of_queries).mean()
+
+
+def pair_contrast(dots: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Float[Tensor, ""]:
+    """ReLoCLNet's video contrast: one logarithm over a pair's row and column together (its VideoCL, as the released code has it).
+
+    mean_n [ log( sum_v e^d(n, v) + sum_k e^d(k, y_n) ) - d(n, y_n) ], k over the query itself and those of other videos
+
+    The pair itself stands in the row and in the column, so it counts twice in the logarithm. The released code trains on
+    single pairs, where a second caption of a video is a negative; in a batch that holds all captions it is left out.
+    """
+    own = ownership(target, dots.shape[1])
+    other = own.T[target] & ~torch.eye(len(dots), dtype=torch.bool, device=dots.device)
+    columns = dots.T[target].masked_fill(other, LOWEST)
+    return (torch.cat([dots, columns], dim=1).logsumexp(1) - dots.gather(1, target[:, None])[:, 0]).mean()
 
 
 def info_nce(dots: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Float[Tensor, ""]:
@@ -115,7 +160,8 @@ def soft_info_nce(
 
     The result is a (mean t + mean u over the hard) + (1 - a) (the same over the soft), where a part is 0 if it holds
     no query or no video. u is not a cross-entropy: the weights stand inside the log-sum-exp, as in the released code.
-    A hard video without a query costs -log(1e-12) = 27.6, without a gradient that could mend it; `batch.collate` makes none.
+    A video without a query adds nothing, and counts in its part: the released code has no such video, and would add the
+    constant -log(1e-12) = 27.6 for a hard one.
 
     Args:
         relevance: similarities that the soft targets come from, one layer per source. Gradients flow through it.
@@ -131,6 +177,7 @@ def soft_info_nce(
 
     text_to_video = dots.logsumexp(1) * row_targets.sum(1) - (row_targets * dots).sum(1)
     video_to_text = dots.logsumexp(0) - ((column_targets + 1e-12).log() + dots).logsumexp(0)
+    video_to_text = video_to_text.masked_fill(one_hot.sum(0) == 0, 0)
 
     of_queries, of_videos = _shares(hard_queries, hard_videos, hard_fraction, dots.dtype)
     return (of_queries * text_to_video).sum() + (of_videos * video_to_text).sum()
@@ -215,14 +262,32 @@ def _shares(
 
 
 def ranking(
-    video_scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, margin: float, pool: int | None
+    video_scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, margin: float | None, pool: int | None, both: bool = False
 ) -> Float[Tensor, ""]:
-    """`triplet`; its negatives are the hardest query and one of the `pool` hardest videos, or any where that is None."""
-    negative_queries = random_negative_queries if pool is None else hardest_negative_queries
-    return triplet(
-        video_scores,
-        target,
-        margin=margin,
-        negative_videos=hard_negative_videos(video_scores, target, pool=pool or video_scores.shape[1]),
-        negative_queries=negative_queries(video_scores, target),
-    )
+    """`triplet` with drawn negatives: one of the `pool` hardest videos and the hardest query; any wrong one where `pool` is None.
+
+    Args:
+        both: the query is drawn from the `pool` hardest, too (XML, ReLoCLNet).
+    """
+    queries, videos = video_scores.shape
+    # The order of the draws is that of the released code: first a video for each query, then a query for each video.
+    negative_videos = hard_negative_videos(video_scores, target, pool=pool or videos)
+    if both:
+        negative_queries = hard_negative_queries(video_scores, target, pool=pool or queries)
+    elif pool is None:
+        negative_queries = random_negative_queries(video_scores, target)
+    else:
+        negative_queries = hardest_negative_queries(video_scores, target)
+    return triplet(video_scores, target, margin=margin, negative_videos=negative_videos, negative_queries=negative_queries)
+
+
+def _cost(difference: Float[Tensor, "*N"], margin: float | None) -> Float[Tensor, "*N"]:
+    return softplus(difference) if margin is None else relu(margin + difference)
+
+
+def _mean_of_largest(values: Float[Tensor, "N M"], allowed: Bool[Tensor, "N M"], count: int | None) -> Float[Tensor, "N"]:
+    """Of each row the mean of its `count` largest allowed values, of all of them for None; 0 where none is allowed."""
+    values, there = values.masked_fill(~allowed, 0), allowed.sum(1)
+    if count is None:
+        return values.sum(1) / there.clamp(min=1)
+    return values.topk(min(count, values.shape[1]), dim=1).values.sum(1) / there.clamp(min=1, max=count)

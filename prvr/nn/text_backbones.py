@@ -39,17 +39,23 @@ class TextBackbone(Protocol):
 
 
 class BiGru(nn.Module):
-    """A bidirectional GRU over words; a row per word, both directions side by side: 2 * hidden columns."""
+    """A bidirectional GRU over words; a row per word, both directions side by side: 2 * hidden columns.
 
-    def __init__(self, word_columns: int, hidden: int = 512) -> None:
+    Args:
+        packed: whether the backward direction starts at the last word; else in the padding, with zeros there, so that a
+            sequence depends on the longest of its batch (as in the released code of Dual Encoding, for frames).
+    """
+
+    def __init__(self, word_columns: int, hidden: int = 512, *, packed: bool = True) -> None:
         super().__init__()
-        self.columns, self.label_columns = 2 * hidden, 0
+        self.columns, self.label_columns, self.packed = 2 * hidden, 0, packed
         self.gru = nn.GRU(word_columns, hidden, batch_first=True, bidirectional=True)
 
     def forward(
         self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]
     ) -> tuple[Float[Tensor, "Q W D"], Bool[Tensor, "Q W"]]:
-        # Packed, so that the backward direction starts at the last word and not in the padding.
+        if not self.packed:
+            return self.gru(words.masked_fill(~mask[..., None], 0))[0], mask
         packed = pack_padded_sequence(words, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
         states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=words.shape[1])
         return states, mask
