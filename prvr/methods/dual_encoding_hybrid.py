@@ -85,4 +85,4 @@ def objective(model: DualEncodingHybrid, queries: Embeddings, videos: Embeddings
     latent, concepts, said = queries
     model.cohort.remember(videos[0], videos[1])
     shown = concepts_of_videos(said, batch.target, len(batch.frames), least=model.config.least_said)
-    return hybrid_terms((latent, concepts), (videos[0], videos[1]), shown, batch.target, margin=model.config.margin)
+    return hybrid_terms((latent, concepts), (videos[0], videos[1]), shown, batch.target, margins=model.config.margins)

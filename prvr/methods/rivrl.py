@@ -196,7 +196,7 @@ def objective(model: Rivrl, queries: Embeddings, videos: Embeddings, batch: Batc
     branches = zip(BRANCHES, model.remembered(), _pairs(queries), _pairs(videos), strict=True)
     for name, cohort, its_queries, its_videos in branches:
         cohort.remember(*its_videos)
-        found = hybrid_terms(its_queries, its_videos, shown, batch.target, margin=model.config.margin)
+        found = hybrid_terms(its_queries, its_videos, shown, batch.target, margins=model.config.margins)
         terms |= {f"{name}_{term}": value for term, value in found.items()}
     return terms
 

@@ -39,6 +39,7 @@ class HybridSettings(LevelSettings):
     """Settings of hybrid spaces beside those of the levels.
 
     latent, concepts: columns of the two spaces. latent_weight: of the latent score in the sum.
+    concept_margin: of the hinge in the space of concepts; `margin` is that in the latent space.
     least_said: how often the captions of a video must say a word, for it to be a concept of the video.
     fusion: what is summed: scores calibrated for each query, or the scores as they are.
     cohort: how many videos of training a query is calibrated against.
@@ -47,6 +48,7 @@ class HybridSettings(LevelSettings):
     latent: int = 1536
     concepts: int = 512
     latent_weight: float = 0.6
+    concept_margin: float = 0.2
     least_said: int = 2
     fusion: Fusion = "per_query"
     cohort: int = 256
@@ -55,6 +57,11 @@ class HybridSettings(LevelSettings):
         super().__post_init__()
         check_above_zero(self, "latent", "concepts", "least_said", "cohort")
         check_shares(self, "latent_weight")
+
+    @property
+    def margins(self) -> tuple[float, float]:
+        """Of the latent space and of the concepts."""
+        return self.margin, self.concept_margin
 
 
 class HybridSpace(nn.Module):
@@ -140,7 +147,7 @@ def concepts_of_videos(
 
 
 def hybrid_terms(
-    queries: InSpace, videos: InSpace, shown: Float[Tensor, "V K"], target: Int[Tensor, "Q"], *, margin: float
+    queries: InSpace, videos: InSpace, shown: Float[Tensor, "V K"], target: Int[Tensor, "Q"], *, margins: tuple[float, float]
 ) -> dict[str, Float[Tensor, ""]]:
     """The losses of one hybrid space; `shown` are the concepts of each video.
 
@@ -149,8 +156,8 @@ def hybrid_terms(
     """
     latent, concept = hybrid_scores(queries, videos)
     return {
-        "latent_triplet": losses.hardest_triplet(latent, target, margin=margin),
-        "concept_triplet": losses.hardest_triplet(concept, target, margin=margin),
+        "latent_triplet": losses.hardest_triplet(latent, target, margin=margins[0]),
+        "concept_triplet": losses.hardest_triplet(concept, target, margin=margins[1]),
         "query_concepts": binary_cross_entropy(queries[1], shown[target]),
         "video_concepts": binary_cross_entropy(videos[1][:, 0], shown),
     }

@@ -97,13 +97,13 @@ class RoleGraph(nn.Module):
         self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]
     ) -> tuple[Float[Tensor, "Q N D"], Bool[Tensor, "Q N"]]:
         states, _ = self.words(words[..., :-LABEL_COLUMNS], mask)
-        labels = _labels(words, mask)
+        labels = read_labels(words, mask)
         slots = torch.where(labels[..., 1] > 0, ACTIONS + labels[..., 1], labels[..., 0])
-        nodes = _largest(states, slots)
+        nodes = largest_of_slots(states, slots)
         nodes = torch.cat([self.pooling(states, mask)[:, None], nodes[:, 1:]], dim=1)
         real = (one_hot(slots, NODES) * mask[..., None]).sum(1) > 0
         real[:, 0] = True
-        edges, roles = graph(_largest(labels[..., 2:], slots)[:, 1 + ACTIONS :], real)
+        edges, roles = graph(largest_of_slots(labels[..., 2:], slots)[:, 1 + ACTIONS :], real)
         nodes = nodes * (roles.to(nodes.dtype) @ self.roles)
         for layer in self.layers:
             nodes = layer(nodes, edges)
@@ -155,7 +155,12 @@ def graph(entity_roles: Int[Tensor, "Q E A"], real: Bool[Tensor, "Q N"]) -> tupl
     return edges, shares
 
 
-def _labels(words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]) -> Int[Tensor, "Q W L"]:
+def read_labels(words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]) -> Int[Tensor, "Q W L"]:
+    """The label columns of words (`prvr.encoders.roles`), 0 where padded.
+
+    Raises:
+        DataError: a number is not a label.
+    """
     given = words[..., -LABEL_COLUMNS:] * mask[..., None]
     most = torch.tensor([ACTIONS, ENTITIES, *[len(ROLES)] * ACTIONS], device=words.device)
     wrong = given[(given != given.round()) | (given < 0) | (given > most)]
@@ -167,7 +172,7 @@ def _labels(words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]) -> Int[Ten
     return given.long()
 
 
-def _largest(rows: Tensor, slots: Int[Tensor, "Q W"]) -> Tensor:
+def largest_of_slots(rows: Tensor, slots: Int[Tensor, "Q W"]) -> Tensor:
     """The maximum of the rows (Q, W, X) of each slot, (Q, NODES, X); 0 for a slot without any."""
     empty = rows.new_zeros(len(rows), NODES, rows.shape[-1])
     place = slots[..., None].expand_as(rows)

@@ -125,5 +125,5 @@ def pairs_of(batch: Batch) -> Batch:
 
 
 def only(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Some settings of a config.json, lists as tuples."""
-    return {name: tuple(value) if isinstance(value := settings[name], list) else value for name in names}
+    """Some of a config.json's values, by the names of our settings."""
+    return {name: settings[name] for name in names}
