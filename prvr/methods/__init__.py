@@ -16,6 +16,7 @@ from prvr.methods import (
     dl_dkd,
     dual_encoding,
     dual_encoding_hybrid,
+    embedding_experts,
     gmmformer,
     gmmformer_v2,
     hgr,
@@ -87,6 +88,9 @@ METHODS: dict[str, Method] = {
         collaborative_experts.CollaborativeExpertsConfig,
         collaborative_experts.CollaborativeExperts,
         collaborative_experts.objective,
+    ),
+    "embedding_experts": Method(
+        embedding_experts.EmbeddingExpertsConfig, embedding_experts.EmbeddingExperts, embedding_experts.objective
     ),
     "zero_shot": Method(zero_shot.ZeroShotConfig, zero_shot.ZeroShot, None),
 }
