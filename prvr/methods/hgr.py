@@ -111,7 +111,7 @@ def read_graph(labels: Int[Tensor, "Q W L"]) -> Graph:
     actions = labels[..., 0, None].mT == torch.arange(1, ACTIONS + 1, device=labels.device)[:, None]
     entities = labels[..., 1, None].mT == torch.arange(1, ENTITIES + 1, device=labels.device)[:, None]
     there = actions.any(-1)
-    # A word is an entity's before it is an action; an action that was cut off with its words ties none.
+    # Each word of an entity has its roles; an action that was cut off with its words ties none.
     of_words = largest_of_slots(labels[..., 2:], torch.where(labels[..., 1] > 0, ACTIONS + labels[..., 1], 0))
     parsed = of_words[:, 1 + ACTIONS :] * there[:, None]
     first = parsed.gather(2, (parsed > 0).long().argmax(2, keepdim=True))[..., 0]
@@ -184,6 +184,7 @@ class Hgr(nn.Module):
     def encode_graphs(self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], graph: Graph) -> Embeddings:
         """As `encode_queries`, for words without labels and their graphs."""
         rows = words if self.table is None else self.table(word_ids(words, mask, self.config.vocabulary))
+        # A copy, because dropout writes over its input.
         states, _ = self.words(self.word_dropout(rows.clone()), mask)
         states = states.unflatten(-1, (2, -1)).mean(-2)
         members = torch.cat([graph.actions, graph.entities], dim=1) & mask[:, None]

@@ -124,7 +124,8 @@ class IntensiveReading(nn.Module):
         real = torch.arange(rows.shape[1], device=rows.device) < counts[:, None]
         logits = torch.einsum("va,vsa->vs", asked, self.key(rows)) / math.sqrt(asked.shape[1])
         logits = logits + MASKED * ~real if self.reads_padding else logits.masked_fill(~real, -float("inf"))
-        share = self.dropout(logits.softmax(-1))
+        # A copy, because dropout writes over its input, which the softmax needs for its gradient.
+        share = self.dropout(logits.softmax(-1).clone())
         # Rows are at least 0, so that 0 hides those of the padding.
         largest = (rows if self.reads_padding else rows.masked_fill(~real[..., None], 0)).amax(1)
         read = self.norm(self.attended(torch.einsum("vs,vsx->vx", share, self.value(rows))) + largest)

@@ -179,8 +179,9 @@ class ExpertModel(nn.Module):
     def encode_queries(
         self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], places: Int[Tensor, "R"] | None = None
     ) -> tuple[Tensor, ...]:
-        """For each expert w_e t_e: a vector as long as the expert weighs."""
-        return (self.texts(words, mask),)
+        """For each expert w_e t_e, a vector as long as the expert weighs; of a single expert (Q, D), its vector alone."""
+        vectors = self.texts(words, mask)
+        return (vectors[:, 0] if self.score_weights else vectors,)
 
     def encode_videos(
         self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], places: Int[Tensor, "R"] | None = None
@@ -194,6 +195,7 @@ class ExpertModel(nn.Module):
     ) -> Float[Tensor, "Q V"]:
         """The weighted sum over a video's experts; 0 for a video without any."""
         (query,), (video,) = queries, videos
+        query = query[:, None] if self.score_weights else query
         there = video.ne(0).any(-1).to(query.dtype)
         return torch.einsum("qed,ved->qv", query, video) / (query.norm(dim=-1) @ there.T).clamp(min=LEAST_NORM)
 

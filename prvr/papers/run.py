@@ -26,9 +26,9 @@ from prvr.features import columns
 from prvr.features.shelf import open_shelf, student_features, teacher_features
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint, features_for
-from prvr.methods.dual_encoding_hybrid import published_fusion
 from prvr.methods.zero_shot import ZeroShotConfig
 from prvr.nn.distillation import Distillation
+from prvr.nn.hybrid import published_fusion
 from prvr.papers.footprint import Footprint, footprint
 from prvr.papers.tables import Row, Table, Text
 from prvr.train.fusion import fuse
