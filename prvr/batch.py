@@ -37,6 +37,7 @@ class Reading:
     unit: rows are scaled to unit length.
     text: what a sentence is read as, a row per word or one row in the teacher's space.
     label_columns: how many of the last text columns are labels of a word, which stay as they are.
+    precision: the type of the rows that are read.
     sampling: which rows are read of a video with more than `max_frames`.
     stacked: features of several encoders keep a row for each of their own, zeros below, and are not aligned in time.
     """
@@ -48,6 +49,7 @@ class Reading:
     unit: bool
     text: Literal["words", "sentences"]
     label_columns: int = 0
+    precision: Literal["float32", "float64"] = "float32"
     sampling: FrameSampling = "mean"
     stacked: bool = False
 
@@ -237,31 +239,25 @@ def unit_rows(rows: Float[np.ndarray, "*L E"]) -> Float[np.ndarray, "*L E"]:
 
 
 def read_frames(
-    features: Shaped[np.ndarray, "L E"],
-    reading: Reading,
-    *,
-    teacher_rows: int | None = None,
-    dtype: type[np.floating[Any]] = np.float32,
+    features: Shaped[np.ndarray, "L E"], reading: Reading, *, teacher_rows: int | None = None
 ) -> Float[np.ndarray, "F E"]:
     """A video's features as the student reads them.
 
     Args:
         teacher_rows: in training, how many frames the teacher has; the student's are first resampled to as many.
-        dtype: of the result; computed in float64, because the released code turns frames into Python floats.
     """
     if isinstance(features, AsRead):
         return sample(features, reading.max_frames, reading.sampling)
+    # In float64, because the released code turns frames into Python floats.
     rows = sample(resample(features.astype(np.float64), teacher_rows), reading.max_frames, reading.sampling)
-    return (unit_rows(rows) if reading.unit else rows).astype(dtype)
+    return (unit_rows(rows) if reading.unit else rows).astype(reading.precision)
 
 
-def read_words(
-    features: Shaped[np.ndarray, "L C"], reading: Reading, *, dtype: type[np.floating[Any]] = np.float32
-) -> Float[np.ndarray, "W C"]:
+def read_words(features: Shaped[np.ndarray, "L C"], reading: Reading) -> Float[np.ndarray, "W C"]:
     """A sentence's features as the student reads them: the first words."""
     if isinstance(features, AsRead):
         return features[: reading.max_words]
-    rows = features[: reading.max_words].astype(dtype)
+    rows = features.astype(reading.precision)[: reading.max_words]
     if not reading.unit:
         return rows
     vectors, labels = np.split(rows, [rows.shape[1] - reading.label_columns], axis=1)

@@ -47,6 +47,8 @@ class Method:
     For distillation on top (`methods.taught`): `contrasts`, whether the objective takes `contrast=`, a `contract.Contrast`
     in place of its `losses.info_nce`, so that its targets can be soft; `profile`, what scores a query along its own video
     where `score_weights` does not say it.
+
+    revision: raised when the method computes something else than before, so that older checkpoints are refused.
     """
 
     config: type
@@ -55,6 +57,7 @@ class Method:
     distils: Callable[[Any], bool] = _never
     contrasts: bool = False
     profile: Profile | None = None
+    revision: int = 1
 
 
 def _student(method: str, settings: Mapping[str, Any], frame_columns: int, word_columns: int) -> nn.Module:
@@ -67,27 +70,34 @@ METHODS: dict[str, Method] = {
     "dl_dkd": Method(dl_dkd.DlDkdConfig, dl_dkd.DlDkd, dl_dkd.objective, dl_dkd.distils),
     "gmmformer": Method(gmmformer.GmmFormerConfig, gmmformer.GmmFormer, gmmformer.objective, contrasts=True),
     "gmmformer_v2": Method(gmmformer_v2.GmmFormerV2Config, gmmformer_v2.GmmFormerV2, gmmformer_v2.objective, contrasts=True),
-    "hgr": Method(hgr.HgrConfig, hgr.Hgr, hgr.objective, profile=hgr.profile),
+    "hgr": Method(hgr.HgrConfig, hgr.Hgr, hgr.objective, profile=hgr.profile, revision=2),
     "ms_sl": Method(ms_sl.MsSlConfig, ms_sl.MsSl, ms_sl.objective, contrasts=True, profile=ms_sl.profile),
     "hlformer": Method(hlformer.HlFormerConfig, hlformer.HlFormer, hlformer.objective, contrasts=True),
     "ral_gmmformer": Method(ral.RalGmmFormerConfig, ral.Ral, ral.objective, contrasts=True),
     "ral_gmmformer_v2": Method(ral.RalGmmFormerV2Config, ral.Ral, ral.objective, contrasts=True),
     "ral_ms_sl": Method(ral.RalMsSlConfig, ral.Ral, ral.objective, contrasts=True, profile=ral.profile),
-    "rivrl": Method(rivrl.RivrlConfig, rivrl.Rivrl, rivrl.objective),
+    "rivrl": Method(rivrl.RivrlConfig, rivrl.Rivrl, rivrl.objective, revision=2),
     "xml": Method(xml.XmlConfig, xml.Xml, xml.objective),
     "reloclnet": Method(
-        reloclnet.ReloclnetConfig, reloclnet.Reloclnet, reloclnet.objective, contrasts=True, profile=reloclnet.profile
+        reloclnet.ReloclnetConfig,
+        reloclnet.Reloclnet,
+        reloclnet.objective,
+        contrasts=True,
+        profile=reloclnet.profile,
+        revision=2,
     ),
-    "dual_encoding": Method(dual_encoding.DualEncodingConfig, dual_encoding.DualEncoding, dual_encoding.objective),
+    "dual_encoding": Method(dual_encoding.DualEncodingConfig, dual_encoding.DualEncoding, dual_encoding.objective, revision=2),
     "dual_encoding_hybrid": Method(
         dual_encoding_hybrid.DualEncodingHybridConfig,
         dual_encoding_hybrid.DualEncodingHybrid,
         dual_encoding_hybrid.objective,
+        revision=2,
     ),
     "collaborative_experts": Method(
         collaborative_experts.CollaborativeExpertsConfig,
         collaborative_experts.CollaborativeExperts,
         collaborative_experts.objective,
+        revision=2,
     ),
     "embedding_experts": Method(
         embedding_experts.EmbeddingExpertsConfig, embedding_experts.EmbeddingExperts, embedding_experts.objective

@@ -88,6 +88,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     text: dict[str, Any] = {
         "format": 1,
         "method": checkpoint.method,
+        "revision": _revision(checkpoint.method, config.to_dict(checkpoint.settings)),
         "settings": config.to_dict(checkpoint.settings),
         "reads": asdict(checkpoint.reads),
         "about": checkpoint.about,
@@ -107,7 +108,14 @@ def load(path: str | Path) -> Checkpoint:
     try:
         text = json.loads((path / CONFIG).read_text())
         reads = Reads(*(_source(text["reads"][name]) for name in ("frames", "text")))
-        settings: Any = config.from_dict(_method(text["method"]).config, text["settings"])
+        made = _method(text["method"])
+        revision = _revision(text["method"], text["settings"])
+        if text.get("revision", 1) != revision:
+            raise ModelError(
+                f"trained with revision {text.get('revision', 1)} of {text['settings'].get('student', text['method'])}, which "
+                f"computes something else since revision {revision}; train again"
+            )
+        settings: Any = config.from_dict(made.config, text["settings"])
         with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten, and must not move the caller's state
             checkpoint = build(text["method"], settings, reads)
         model = _module(checkpoint.model)
@@ -121,7 +129,9 @@ def load(path: str | Path) -> Checkpoint:
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError) as problem:
         raise ModelError(f"{path / CONFIG} is broken ({type(problem).__name__}: {_first_line(problem)}); train again") from None
     except (RuntimeError, SafetensorError, OSError) as problem:
-        raise ModelError(f"{path / WEIGHTS} does not hold this model's weights ({_first_line(problem)})") from None
+        raise ModelError(
+            f"{path / WEIGHTS} does not hold this model's weights ({_first_line(problem)}); train again if the method has changed"
+        ) from None
     except PrvrError as problem:
         raise ModelError(f"{path / CONFIG}: {problem}") from None
     return Checkpoint(checkpoint.method, settings, reads, checkpoint.model, text.get("about", {}), calibration)
@@ -150,6 +160,11 @@ def _method(name: str) -> Method:
     if name not in METHODS:
         raise ModelError(f"unknown method {name!r}; {nearest(name, METHODS)}")
     return METHODS[name]
+
+
+def _revision(method: str, settings: dict[str, Any]) -> int:
+    """Of a method, or, of a student beside its teacher, of the student's method."""
+    return _method(settings.get("student", method)).revision
 
 
 def _first_line(problem: Exception) -> str:

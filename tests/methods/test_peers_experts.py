@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from peer_fixtures import Peer, close, near
+from peer_fixtures import Peer, close, make_batch, near
 from torch import Tensor
 
-from prvr.batch import Batch, pad, read_frames, read_words
+from prvr.batch import Batch, frames_of
 from prvr.config import from_dict
 from prvr.features.joined import JoinedFeatures
-from prvr.batch import frames_of
 from prvr.methods import METHODS
 from prvr.methods.contract import embed
 from prvr.methods.taught import Guidance
@@ -84,12 +83,9 @@ def joined(peer: Peer) -> JoinedFeatures:
 
 def batch_of(peer: Peer, model: ExpertModel, words: list[np.ndarray], target: list[int]) -> Batch:
     features = frames_of(joined(peer), model.reading)
-    videos = range(len(peer.config["words"]))
     empty = np.zeros((1, model.reading.frame_columns))
-    rows = [features[str(v)] if str(v) in features else empty for v in videos]
-    frames, mask = pad([read_frames(row, model.reading, dtype=np.float64) for row in rows])
-    said, word_mask = pad([read_words(rows, model.reading, dtype=np.float64) for rows in words])
-    return Batch(frames, mask, said, word_mask, torch.tensor(target), ())
+    rows = [features[str(v)] if str(v) in features else empty for v in range(len(peer.config["words"]))]
+    return make_batch(model, rows, words, torch.tensor(target))
 
 
 def every_caption(peer: Peer) -> tuple[list[np.ndarray], list[int], list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from peer_fixtures import Peer, close, near, only
+from peer_fixtures import Peer, close, exact, near, only
 from torch import Tensor
 
 from prvr.batch import Batch, pad, read_frames
@@ -71,7 +71,7 @@ def graphs(peer: Peer) -> tuple[Tensor, Tensor, Graph]:
 
 
 def embeddings(peer: Peer, model: Hgr, *, pairs: bool = False) -> tuple[Embeddings, Embeddings, Tensor]:
-    rows = [read_frames(frames, model.reading, dtype=np.float64) for frames in peer.sequence("frames")]
+    rows = [read_frames(frames, exact(model)) for frames in peer.sequence("frames")]
     frames, mask = pad([rows[v] for v in peer.labels.tolist()] if pairs else rows)
     words, word_mask, graph = graphs(peer)
     return model.encode_graphs(words, word_mask, graph), model.encode_videos(frames, mask), mask
@@ -81,7 +81,7 @@ def test_frames_and_graphs_are_the_published_loaders() -> None:
     peer = Peer("hgr")
     model = make(peer)
     for rows, theirs in zip(peer.sequence("frames"), peer.batch["loader_frames"], strict=True):
-        ours = read_frames(rows, model.reading, dtype=np.float64)
+        ours = read_frames(rows, exact(model))
         close(ours, theirs[: len(ours)])
         assert not theirs[len(ours) :].any()
     words, mask, graph = graphs(peer)

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prvr.batch import Batch, pad, read_frames, read_words
+from prvr.batch import Batch, Reading, pad, read_frames, read_words
 from prvr.methods.contract import Model
 
 FOLDER = Path(os.environ.get("PRVR_PEERS") or Path(__file__).parents[1] / "parity" / "peers")
@@ -110,11 +111,16 @@ def near(ours: Tensor | float, theirs: float) -> None:
     close(np.asarray(ours.item() if isinstance(ours, Tensor) else ours), np.asarray(theirs))
 
 
+def exact(model: Model) -> Reading:
+    """How a model reads, in float64."""
+    return replace(model.reading, precision="float64")
+
+
 def make_batch(model: Model, frames: Sequence[np.ndarray], words: Sequence[np.ndarray], target: Tensor) -> Batch:
     """A batch as our own loader gives it, in float64."""
-    reading = model.reading
-    seen, frame_mask = pad([read_frames(rows, reading, dtype=np.float64) for rows in frames])
-    said, word_mask = pad([read_words(rows, reading, dtype=np.float64) for rows in words])
+    reading = exact(model)
+    seen, frame_mask = pad([read_frames(rows, reading) for rows in frames])
+    said, word_mask = pad([read_words(rows, reading) for rows in words])
     return Batch(seen, frame_mask, said, word_mask, target, ())
 
 
