@@ -4,9 +4,9 @@ The papers' words            our names
 ---------------------------  ------------------------------------------------------------------------
 video experts                `experts`: columns of the frames' features, a block for each (prvr/features/joined.py)
 missing modality             a block that is zeros in all frames of a video
-NetVLAD over words, sound    `NetVlad`, `clusters`, `ghost_clusters`, `expert_clusters` (prvr.nn.experts)
+NetVLAD over words, sound    `clusters`, `ghost_clusters`, `expert_clusters` (prvr.nn.experts)
 collaborative gating         `CollaborativeGating`, `hidden`: each expert is gated by what it says beside each of the others
-gated embedding unit         `GatedUnit`: of a sentence, one for each expert
+gated embedding unit         of a sentence, one for each expert, in `ExpertModel`
 mixture weights w_e(q)       softmax of a Linear of the pooled sentence; the length of the query's vector of that expert
 S(q, v)                      `ExpertModel.score`: sum_e w_e <t_e, v_e> over the video's experts, by the sum of their w_e
 L_rank                       `max_margin`, `margin`

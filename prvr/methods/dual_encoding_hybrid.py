@@ -6,10 +6,10 @@ dual encoding, three levels  `FrameLevels`, `SentenceLevels` (prvr.nn.levels), a
 latent space                 `HybridSpace`, `latent` columns, cosine
 concept space                `HybridSpace`, `concepts` columns: the probability of each, generalised Jaccard
 sim in the hybrid space      `latent_weight` of the latent score, the rest of the concept score, each calibrated: `Cohort`
-triplet ranking losses       `losses.hardest_triplet` in each space, `margin`
+triplet ranking losses       the hinge against the hardest in each space, `margin`, `concept_margin`
 ground-truth concepts        `concepts_of_videos`, `least_said`: a caption is trained towards those of its video, too
 BCE, weight = batch size     `hybrid_terms`: the cross-entropies and the hinges are means here, and not sums: the same ratio
-min-max over all scores      `published_fusion`
+min-max over all scores      `fusion`: see prvr.nn.hybrid
 
 Equal to the released code (danieljf24/hybrid_space, b934eff) where sentences are word ids, frames are read as they are and
 `reads_padding` is set, but for where concepts come from and how scores are fused: prvr.nn.hybrid, docs/decisions/0040.

@@ -4,13 +4,13 @@ The paper's words            our names
 ---------------------------  ------------------------------------------------------------------------
 embedding experts            `experts`: columns of the frames' features, a block for each (prvr/features/joined.py)
 missing modality             a block that is zeros in all frames of a video
-NetVLAD over words           `NetVlad`, `clusters`, `ghost_clusters` (prvr.nn.experts)
+NetVLAD over words           `clusters`, `ghost_clusters` (prvr.nn.experts)
 gated embedding unit         `GatedUnit`: one for each expert on both sides, to the expert's own width
 mixture weights w_e(q)       softmax of a Linear of the pooled sentence; the length of the query's vector of that expert
 S(q, v)                      `ExpertModel.score`: sum_e w_e <t_e, v_e> over the video's experts, by the sum of their w_e
 max-margin ranking loss      `max_margin`, `margin`
 
-Equal to the released code (albanie/collaborative-experts, 7eb3b9d, no `use_ce`) on a batch of one caption for each video.
+Equal to the released code (albanie/collaborative-experts, 7eb3b9d, without gating) on a batch of one caption for each video.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ query encoder                `Xml.encode_queries`: projection, positions, one at
 modular query vector         one vector by attentive pooling; one modality, so there is one
 context encoder, enc1        `Xml.encode_videos`: the same blocks over frames, field "frames"
 S(q, v)                      `Xml.score`: the best frame's cosine
-hinge loss, both directions  `losses.triplet`, `margin`; `ranking_loss=lse` for log(1 + e^x)
+hinge loss, both directions  `ranking`, `margin`; `ranking_loss` for log(1 + e^x) in its place
 hard negatives, pool         `hard_from_epoch`, `negative_pool`, in both directions
 ConvSE, span cross-entropy   left out: they find moments in a video and not the video, and the tables rank by S alone
 
