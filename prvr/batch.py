@@ -1,13 +1,14 @@
-"""From features on disk to a batch of tensors: resample, normalise, pad, mask, collate.
+"""Turns features on disk into a batch of tensors: resamples, normalises, pads, masks and collates them.
 
-Features that `prvr.extract.convert` packed were resampled, cut and normalised then: `AsRead` rows go into the batch as they are,
-from the memory map, in one copy.
+`prvr.extract.convert` resamples, cuts and normalises features when it packs them. Such `AsRead` rows are copied once, from the
+memory map into the batch.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+import operator
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,21 +26,21 @@ from prvr.features.packed import AsRead, Packed
 
 
 FrameSampling = Literal["mean", "first", "spaced"]
-"""What a model reads of a video with too many frames: means of equal slots, the first frames, or evenly spaced ones."""
+"""The rows that are read of a video with too many frames: means of equal slots, the first frames, or evenly spaced ones."""
 
 
 @dataclass(frozen=True)
 class Reading:
     """How a model reads features.
 
-    frame_columns, text_columns: widths of its features.
-    max_frames, max_words: longer videos are sampled (see `sampling`), longer sentences cut; None for no limit.
+    frame_columns, text_columns: widths of the features.
+    max_frames, max_words: longer videos are sampled (`sampling`), longer sentences cut; None for no limit.
     unit: rows are scaled to unit length.
-    text: what a sentence is read as, a row per word or one row in the teacher's space.
-    label_columns: how many of the last text columns are labels of a word, which stay as they are.
+    text: a sentence is a row per word, or one row in the teacher's space.
+    label_columns: the number of last text columns that are labels of a word; they are not scaled.
     precision: the type of the rows that are read.
-    sampling: which rows are read of a video with more than `max_frames`.
-    stacked: features of several encoders keep a row for each of their own, zeros below, and are not aligned in time.
+    sampling: the rows that are read of a video with more than `max_frames` frames.
+    stacked: joined features keep the rows of each encoder, with zeros below, instead of aligning them in time.
     """
 
     frame_columns: int
@@ -62,11 +63,13 @@ class TeacherBatch(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Videos with all their captions. Videos stand by number of captions, most first; queries stand video by video.
+    """Videos with all their captions, in descending order of the number of captions; queries are in the order of the videos.
 
-    frames (V, F, E), frame_mask (V, F), words (Q, W, E), word_mask (Q, W), target (Q,): a query's place among the
-    videos; teachers: one view for each teacher. frame_places, word_places: where the masks, flattened, are True; known
-    here, because to count what is real a GPU would have to be waited for. None where nobody counted.
+    frames (V, F, E), frame_mask (V, F), words (Q, W, E), word_mask (Q, W).
+    target (Q,): the place of a query's video in the batch.
+    teachers: one view for each teacher.
+    frame_places, word_places: indices of the True entries of the flattened masks. They are computed on the host, because
+        computing them on a GPU would synchronise it. None: not computed.
     """
 
     frames: Float[Tensor, "V F E"]
@@ -79,7 +82,7 @@ class Batch(NamedTuple):
     word_places: Int[Tensor, "R"] | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Batch:
-        """The same batch elsewhere; masks and targets keep their types."""
+        """Copies the batch to a device; masks and targets keep their types."""
         teachers = tuple(TeacherBatch(*(t.to(device, dtype, non_blocking=True) for t in view)) for view in self.teachers)
         places = (None if p is None else p.to(device, non_blocking=True) for p in (self.frame_places, self.word_places))
         return Batch(
@@ -94,7 +97,7 @@ class Batch(NamedTuple):
 
 
 class Item(NamedTuple):
-    """One video with all its captions, ready to be collated; per teacher its frames and one row a caption."""
+    """One video with all its captions, ready for `collate`; `teachers` holds frames and a row per caption for each teacher."""
 
     frames: Float[np.ndarray, "F E"]
     words: list[Float[np.ndarray, "W C"]]
@@ -102,45 +105,47 @@ class Item(NamedTuple):
 
 
 def check_widths(features: FeatureSet, reading: Reading) -> None:
-    """Sees that a model can read these features.
+    """Checks that a model can read these features.
 
     Raises:
-        DataError: they are wider or narrower than what it was built for, or were packed to be read in another way.
+        DataError: the features have another width than the model reads, or were packed for another reading.
     """
-    for given, wanted in ((features.frames, reading.frame_columns), (features.text, reading.text_columns)):
-        if columns(given) != wanted:
+    for stored, wanted in ((features.frames, reading.frame_columns), (features.text, reading.text_columns)):
+        if columns(stored) != wanted:
             raise DataError(
-                f"{place(given)} has {columns(given)} columns; this model reads {wanted}: it was made for another encoder"
+                f"{place(stored)} has {columns(stored)} columns; this model reads {wanted}: it was made for another encoder"
             )
     _check_packing(features, reading)
 
 
 def _check_packing(features: FeatureSet, reading: Reading) -> None:
-    for given, most in ((features.frames, reading.max_frames), (features.text, reading.max_words)):
-        if isinstance(given, Packed) and not _serves(given, reading, most):
-            done, model = given.about["read"], {"most": most, "unit": reading.unit, "sampling": reading.sampling}
+    for stored, limit in ((features.frames, reading.max_frames), (features.text, reading.max_words)):
+        if isinstance(stored, Packed) and not _fits_reading(stored, reading, limit):
+            packed_as, model = stored.about["read"], {"most": limit, "unit": reading.unit, "sampling": reading.sampling}
             raise DataError(
-                f"{given.path} was packed to be read as {done}, this model reads {model}; convert the package again with --whole"
+                f"{stored.path} was packed to be read as {packed_as}, this model reads {model}; "
+                "convert the package again with --whole"
             )
     for teacher in features.teachers[:1]:
-        if isinstance(features.frames, Packed) and teacher.student is None and not _follows(features.frames, teacher.frames):
+        if isinstance(features.frames, Packed) and teacher.student is None and not _fits_teacher(features.frames, teacher.frames):
             raise DataError(
                 f"{features.frames.path} was sampled when it was packed, and not for the teacher of {place(teacher.frames)}; "
                 "convert the package again with that teacher's files, or with --whole"
             )
 
 
-def _follows(frames: Packed, teacher: Features) -> bool:
-    """Whether a student's frames can still be sampled to a teacher's number, or need not be."""
+def _fits_teacher(frames: Packed, teacher: Features) -> bool:
+    """Whether a student's packed frames can be resampled to the teacher's number, or need no resampling."""
     if frames.about.get("read") is None:
         return True
-    return isinstance(teacher, Packed) and all(
-        frames.rows_before(id) <= teacher.rows_before(id) for id in teacher if id in frames
-    )
+    if not isinstance(teacher, Packed):
+        return False
+    both = [id for id in teacher if id in frames]
+    return all(map(operator.le, map(frames.rows_before, both), map(teacher.rows_before, both)))
 
 
-def _serves(packed: Packed, reading: Reading, most: int | None) -> bool:
-    """Whether rows as they were packed are what a model would have made of the whole ones, or can be made into it."""
+def _fits_reading(packed: Packed, reading: Reading, limit: int | None) -> bool:
+    """Whether packed rows are equal to what the model reads of whole rows, or can be converted to it."""
     read = packed.about.get("read")
     if read is None:
         return True
@@ -148,92 +153,100 @@ def _serves(packed: Packed, reading: Reading, most: int | None) -> bool:
     if read["unit"] and (not reading.unit or (words and reading.label_columns)):
         return False
     if not words and reading.sampling != "mean":
-        # Single rows can still be chosen where none was averaged.
-        return all(packed.rows_before(id) <= read["most"] for id in packed)
-    if most == read["most"] or (words and most is not None and most < read["most"]):
+        # Single rows can still be selected where none was averaged.
+        return max(map(packed.rows_before, packed), default=0) <= read["most"]
+    if limit == read["most"] or (words and limit is not None and limit < read["most"]):
         return True
-    # Rows of unit length cannot be averaged any more: another number of rows is served only where none is sampled.
-    longest = read["most"] if most is None or not read["unit"] else most
-    return all(packed.rows_before(id) <= min(read["most"], longest) for id in packed)
+    # Rows of unit length cannot be averaged: with another limit the rows fit only if no item was or will be resampled.
+    longest = read["most"] if limit is None or not read["unit"] else limit
+    return max(map(packed.rows_before, packed), default=0) <= min(read["most"], longest)
 
 
 def video_item(video: str, captions: Sequence[str], features: FeatureSet, reading: Reading) -> Item:
-    """A video with its captions, by their ids, as the student reads them and as its teachers see them.
+    """Returns a video with its captions, for the student and for each teacher.
+
+    Args:
+        captions: ids.
 
     Raises:
-        DataError: a feature is missing or not a number.
+        DataError: a feature is missing, or has values that are not finite.
     """
     frames = _student_frames(video, features, reading)
     teachers = []
     for teacher in features.teachers:
-        on_grid = read_teacher(_rows("video", video, teacher.frames), reading, student_rows=len(frames))
-        sentences = np.concatenate([_rows("caption", id, teacher.sentences) for id in captions])
+        on_grid = read_teacher(_video_rows(video, teacher.frames), reading, student_rows=len(frames))
+        sentences = np.concatenate(_rows("caption", captions, teacher.sentences))
         teachers.append((on_grid, sentences.astype(np.float32)))
-    words = [read_words(_rows("caption", id, features.text), reading) for id in captions]
+    words = [read_words(rows, reading) for rows in _rows("caption", captions, features.text)]
     return Item(frames, words, teachers)
 
 
 def _student_frames(video: str, features: FeatureSet, reading: Reading) -> Float[np.ndarray, "F E"]:
     if not features.teachers or reading.stacked:
-        return read_frames(_rows("video", video, frames_of(features.frames, reading)), reading)
-    # With several teachers the first sets the student's grid, and the others follow it.
+        return read_frames(_video_rows(video, frames_of(features.frames, reading)), reading)
+    # With several teachers the first one determines the number of the student's frames; the others are resampled to it.
     first = features.teachers[0]
     if first.student is not None and video in first.student:
-        return read_frames(_rows("video", video, first.student), reading)
-    view = _rows("video", video, first.frames)
+        return read_frames(_video_rows(video, first.student), reading)
+    view = _video_rows(video, first.frames)
     teacher_rows = first.frames.rows_before(video) if isinstance(first.frames, Packed) else len(view)
-    return read_frames(_rows("video", video, features.frames), reading, teacher_rows=teacher_rows)
+    return read_frames(_video_rows(video, features.frames), reading, teacher_rows=teacher_rows)
 
 
 def frames_of(features: Features, reading: Reading) -> Features:
-    """The features of videos as a model reads them: those of several encoders aligned in time, or each in rows of its own."""
+    """Returns the features of videos as a model reads them: joined ones aligned in time, or each in rows of its own."""
     return features.stacked() if reading.stacked and isinstance(features, JoinedFeatures) else features
 
 
-def _rows(what: str, id: str, features: Features) -> Shaped[np.ndarray, "L E"]:
-    """As `rows_of`; rows in a packed folder were seen to be numbers when they were written."""
-    return features[id] if isinstance(features, Packed) and id in features else rows_of(what, id, features)
+def _video_rows(video: str, features: Features) -> Shaped[np.ndarray, "L E"]:
+    return _rows("video", [video], features)[0]
+
+
+def _rows(what: str, ids: Sequence[str], features: Features) -> list[np.ndarray]:
+    """Returns the rows of several ids as `rows_of` does, without its check for packed rows, which was made at packing."""
+    packed = isinstance(features, Packed)
+    return [features[id] if packed and id in features else rows_of(what, id, features) for id in ids]
 
 
 def segment_edges(rows: int, most: int) -> Int[np.ndarray, "edges"]:
-    """Where the slots of a resampled sequence begin; the last edge is where the last slot ends.
+    """Returns the first row of each slot of a resampled sequence, and the end of the last slot.
 
-    e_i = min(round(i rows / most), rows - 1), halves to even (spec/dl-dkd 2.2). The last edge is clipped to
-    rows - 1, so the last row is left out unless its slot would be empty: we follow the released code.
+    e_i = min(round(i rows / most), rows - 1), halves to even. The last edge is clipped to rows - 1, so the last row is left
+    out unless its slot would be empty, as in the released code of DL-DKD.
     """
     edges = np.rint(np.arange(most + 1) / most * rows).astype(np.int64)
     return np.minimum(edges, rows - 1)
 
 
 def resample(rows: Shaped[np.ndarray, "L E"], most: int | None) -> Shaped[np.ndarray, "N E"]:
-    """At most `most` rows: each the mean of its slot, or the row at its edge where the slot is empty."""
+    """Returns at most `most` rows: each is the mean of its slot, or the row at its edge if the slot is empty."""
     if most is None or len(rows) <= most:
         return rows
     edges = segment_edges(len(rows), most)
     counts = np.maximum(np.diff(edges), 1)
-    # reduceat runs the last slot to the end of its input, and gives the row itself for an empty slot.
+    # reduceat extends the last slot to the end of its input, and returns the row itself for an empty slot.
     used = rows[: edges[-1]] if edges[-2] < edges[-1] else rows
     return np.add.reduceat(used, edges[:-1], axis=0) / counts[:, None].astype(rows.dtype)
 
 
-def frame_places(rows: int, most: int, sampling: FrameSampling) -> Int[np.ndarray, "most"]:
-    """Of a video with more than `most` frames: the first frame of each row that is read."""
+def frame_places(rows: int, limit: int, sampling: FrameSampling) -> Int[np.ndarray, "limit"]:
+    """Returns, for a video with more than `limit` frames, the first frame of each row that is read."""
     if sampling == "first":
-        return np.arange(most)
+        return np.arange(limit)
     if sampling == "spaced":
-        return np.rint(np.linspace(0, rows - 1, most)).astype(np.int64)
-    return segment_edges(rows, most)[:-1]
+        return np.rint(np.linspace(0, rows - 1, limit)).astype(np.int64)
+    return segment_edges(rows, limit)[:-1]
 
 
-def sample(rows: Shaped[np.ndarray, "L E"], most: int | None, sampling: FrameSampling) -> Shaped[np.ndarray, "N E"]:
-    """At most `most` rows: means as in `resample`, or single rows."""
-    if sampling == "mean" or most is None or len(rows) <= most:
-        return resample(rows, most)
-    return rows[frame_places(len(rows), most, sampling)]
+def sample(rows: Shaped[np.ndarray, "L E"], limit: int | None, sampling: FrameSampling) -> Shaped[np.ndarray, "N E"]:
+    """Returns at most `limit` rows: means as in `resample`, or single rows."""
+    if sampling == "mean" or limit is None or len(rows) <= limit:
+        return resample(rows, limit)
+    return rows[frame_places(len(rows), limit, sampling)]
 
 
 def unit_rows(rows: Float[np.ndarray, "*L E"]) -> Float[np.ndarray, "*L E"]:
-    """Rows divided by their length plus 1e-5: added and not floored, as in the released code."""
+    """Divides rows by their length plus 1e-5; the released code of DL-DKD also adds it instead of taking the maximum."""
     length: np.ndarray = np.linalg.norm(rows, axis=-1, keepdims=True)
     return rows / (length + 1e-5)
 
@@ -241,20 +254,20 @@ def unit_rows(rows: Float[np.ndarray, "*L E"]) -> Float[np.ndarray, "*L E"]:
 def read_frames(
     features: Shaped[np.ndarray, "L E"], reading: Reading, *, teacher_rows: int | None = None
 ) -> Float[np.ndarray, "F E"]:
-    """A video's features as the student reads them.
+    """Returns a video's features as the student reads them.
 
     Args:
-        teacher_rows: in training, how many frames the teacher has; the student's are first resampled to as many.
+        teacher_rows: in training, the number of the teacher's frames; the student's are first resampled to it.
     """
     if isinstance(features, AsRead):
         return sample(features, reading.max_frames, reading.sampling)
-    # In float64, because the released code turns frames into Python floats.
+    # In float64, because the released code converts frames to Python floats.
     rows = sample(resample(features.astype(np.float64), teacher_rows), reading.max_frames, reading.sampling)
     return (unit_rows(rows) if reading.unit else rows).astype(reading.precision)
 
 
 def read_words(features: Shaped[np.ndarray, "L C"], reading: Reading) -> Float[np.ndarray, "W C"]:
-    """A sentence's features as the student reads them: the first words."""
+    """Returns a sentence's features as the student reads them: the first words."""
     if isinstance(features, AsRead):
         return features[: reading.max_words]
     rows = features.astype(reading.precision)[: reading.max_words]
@@ -265,21 +278,21 @@ def read_words(features: Shaped[np.ndarray, "L C"], reading: Reading) -> Float[n
 
 
 def read_teacher(features: Float[np.ndarray, "L T"], reading: Reading, *, student_rows: int) -> Float[np.ndarray, "F T"]:
-    """A video's frames as the teacher sees them, on the student's grid; not normalised."""
+    """Returns the teacher's frames of a video, resampled to the student's number of frames; they are not normalised."""
     if features.dtype == np.float16 and len(features) == student_rows <= (reading.max_frames or student_rows):
-        return features  # `pad` widens it
-    # The released code breaks where the student has fewer frames than the teacher; we resample the teacher then.
+        return features  # `pad` converts it to float32
+    # The released code fails if the student has fewer frames than the teacher; we resample the teacher's.
     rows = resample(sample(features.astype(np.float32, copy=False), reading.max_frames, reading.sampling), student_rows)
     if len(rows) < student_rows:
-        # A further teacher with fewer frames than the first: each of its frames stands for several places.
+        # A further teacher with fewer frames than the first: each of its frames is repeated.
         rows = rows[np.arange(student_rows) * len(rows) // student_rows]
     return rows
 
 
 class Memory:
-    """Room for the tensors of one batch, which the next batch takes again: what was there before is overwritten.
+    """Memory for the tensors of one batch that the next batch reuses; it overwrites them.
 
-    Memory that is new has to be cleared by the kernel first, which takes several times as long as filling it.
+    The kernel must clear newly allocated memory first, which takes several times as long as filling it.
     """
 
     def __init__(self) -> None:
@@ -287,25 +300,25 @@ class Memory:
         self._taken = 0
 
     def begin(self) -> None:
-        """Gives all blocks back for the next batch."""
+        """Makes all blocks available for the next batch."""
         self._taken = 0
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Shaped[np.ndarray, "..."]:
-        """An array to be filled, in the block of that turn."""
-        size, turn = math.prod(shape) * dtype.itemsize, self._taken
+        """Returns an uninitialised array in the next block."""
+        size, block = math.prod(shape) * dtype.itemsize, self._taken
         self._taken += 1
-        if turn == len(self._blocks):
+        if block == len(self._blocks):
             self._blocks.append(np.empty(0, np.uint8))
-        if size > len(self._blocks[turn]):
-            self._blocks[turn] = np.empty(size, np.uint8)
-        return self._blocks[turn][:size].view(dtype).reshape(shape)
+        if size > len(self._blocks[block]):
+            self._blocks[block] = np.empty(size, np.uint8)
+        return self._blocks[block][:size].view(dtype).reshape(shape)
 
 
 def pad(
     sequences: Sequence[Float[np.ndarray, "_ E"]], memory: Memory | None = None
 ) -> tuple[Float[Tensor, "N L E"], Bool[Tensor, "N L"]]:
-    """Sequences side by side, padded with zeros, and which places are real; float16 becomes float32."""
-    # NumPy asks the kernel for huge pages and torch does not: four times as quick where memory is new.
+    """Returns sequences in one tensor, padded with zeros, and the mask of their rows; float16 becomes float32."""
+    # NumPy allocates huge pages and torch does not: four times as fast with new memory.
     empty = np.empty if memory is None else memory.empty
     lengths = torch.tensor([len(s) for s in sequences])
     dtype = np.result_type(*{s.dtype for s in sequences})
@@ -314,36 +327,36 @@ def pad(
     tensor = torch.from_numpy(padded)
     for number, sequence in enumerate(sequences):
         if dtype == np.float16:
-            # By torch: NumPy takes each number alone.
-            tensor[number, : len(sequence)] = _shared(sequence)
+            # torch converts several numbers at once, NumPy one.
+            tensor[number, : len(sequence)] = _as_tensor(sequence)
         else:
             padded[number, : len(sequence)] = sequence
         padded[number, len(sequence) :] = 0
     return tensor, torch.arange(padded.shape[1]) < lengths[:, None]
 
 
-def _shared(rows: Float[np.ndarray, "_ E"]) -> Tensor:
-    """The same memory as a tensor, which is only read."""
-    _warn_no_more()
+def _as_tensor(rows: Float[np.ndarray, "_ E"]) -> Tensor:
+    """Returns the same memory as a tensor, which must not be written to."""
+    _use_up_warning()
     return torch.from_numpy(rows)
 
 
 @functools.cache
-def _warn_no_more() -> None:
-    # torch says once in a process that a file's memory may not be written to.
-    alone = np.zeros(1)
-    alone.flags.writeable = False
+def _use_up_warning() -> None:
+    # torch warns once in a process that a memory-mapped file is not writable.
+    read_only = np.zeros(1)
+    read_only.flags.writeable = False
     with warnings.catch_warnings(action="ignore", category=UserWarning):
-        torch.from_numpy(alone)
+        torch.from_numpy(read_only)
 
 
 def collate(items: Sequence[Item], memory: Memory | None = None) -> Batch:
-    """A batch of videos with all their captions.
+    """Returns a batch of videos with all their captions.
 
-    Videos are sorted by number of captions, most first, as in the released code: soft targets depend on the order.
+    Videos are sorted by descending number of captions, as in the released code: soft targets depend on the order.
 
     Args:
-        memory: for a loop that is done with a batch when it asks for the next; by default a batch has its own.
+        memory: for a loop that does not use a batch after the next one is made; by default a batch has its own memory.
     """
     if memory is not None:
         memory.begin()

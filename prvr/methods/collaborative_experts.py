@@ -31,7 +31,7 @@ from torch.nn.functional import mish, normalize
 
 from prvr.batch import Batch
 from prvr.config import check_above_zero
-from prvr.methods.contract import Embeddings, Terms
+from prvr.methods.contract import Embeddings, Method, Terms
 from prvr.nn.experts import ExpertModel, ExpertSettings, VideoExperts, max_margin
 from prvr.nn.levels import batch_normalise
 
@@ -111,3 +111,6 @@ def objective(model: CollaborativeExperts, queries: Embeddings, videos: Embeddin
     """L_rank(S): right and wrong pairs of the batch, in both directions."""
     scores = model.score(queries, videos, batch.frame_mask)
     return {"ranking": max_margin(scores, batch.target, margin=model.config.margin)}
+
+
+METHOD = Method(CollaborativeExpertsConfig, CollaborativeExperts, objective, revision=2)

@@ -24,7 +24,7 @@ from torch.nn.functional import normalize
 
 from prvr.batch import Batch
 from prvr.config import check_above_zero
-from prvr.methods.contract import Embeddings, Terms
+from prvr.methods.contract import Embeddings, Method, Terms
 from prvr.nn import losses
 from prvr.nn.hybrid import whole_cosines
 from prvr.nn.levels import FrameLevels, LevelSettings, Mapping, SentenceLevels
@@ -83,3 +83,6 @@ def objective(model: DualEncoding, queries: Embeddings, videos: Embeddings, batc
     """The hinge against the hardest wrong partner of the batch, in both directions; the paper's sum over N pairs, over N."""
     found = model.score(queries, videos, batch.frame_mask)
     return {"triplet": losses.hardest_triplet(found, batch.target, margin=model.config.margin)}
+
+
+METHOD = Method(DualEncodingConfig, DualEncoding, objective, revision=2)

@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from prvr.batch import Batch
-from prvr.methods.contract import Embeddings, Terms
+from prvr.methods.contract import Embeddings, Method, Terms
 from prvr.nn.hybrid import Cohort, HybridSettings, HybridSpace, SaidConcepts, concepts_of_videos, hybrid_terms
 from prvr.nn.layers import Rows
 from prvr.nn.levels import FrameLevels, SentenceLevels
@@ -86,3 +86,6 @@ def objective(model: DualEncodingHybrid, queries: Embeddings, videos: Embeddings
     model.cohort.remember(videos[0], videos[1])
     shown = concepts_of_videos(said, batch.target, len(batch.frames), least=model.config.least_said)
     return hybrid_terms((latent, concepts), (videos[0], videos[1]), shown, batch.target, margins=model.config.margins)
+
+
+METHOD = Method(DualEncodingHybridConfig, DualEncodingHybrid, objective, revision=2)

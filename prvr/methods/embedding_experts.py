@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from prvr.batch import Batch
-from prvr.methods.contract import Embeddings, Terms
+from prvr.methods.contract import Embeddings, Method, Terms
 from prvr.nn.experts import ExpertModel, ExpertSettings, GatedUnit, VideoExperts, max_margin, side_by_side
 
 
@@ -53,3 +53,6 @@ def objective(model: EmbeddingExperts, queries: Embeddings, videos: Embeddings, 
     """Right and wrong pairs of the batch, in both directions."""
     scores = model.score(queries, videos, batch.frame_mask)
     return {"ranking": max_margin(scores, batch.target, margin=model.config.margin)}
+
+
+METHOD = Method(EmbeddingExpertsConfig, EmbeddingExperts, objective)

@@ -29,7 +29,7 @@ from torch.nn.functional import normalize
 from prvr.batch import Batch, Reading
 from prvr.config import check_above_zero, check_heads, check_shares
 from prvr.errors import SettingError
-from prvr.methods.contract import Contrast, Embeddings, Terms
+from prvr.methods.contract import Contrast, Embeddings, Method, Terms
 from prvr.nn import losses, scores
 from prvr.nn.clips import clip_means, clip_rows
 from prvr.nn.gaussian import GaussianBlock
@@ -232,3 +232,6 @@ def _blocks(config: GmmFormerConfig, places: int) -> list[nn.Module]:
         GaussianBlock(config.hidden, config.heads, config.dropout, places=places, widths=config.widths)
         for _ in range(config.blocks)
     ]
+
+
+METHOD = Method(GmmFormerConfig, GmmFormer, objective, contrasts=True)

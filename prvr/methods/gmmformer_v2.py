@@ -28,7 +28,7 @@ from torch.nn.functional import normalize, softplus
 
 from prvr.batch import Batch, Reading
 from prvr.config import check_above_zero, check_heads, check_shares
-from prvr.methods.contract import Contrast, Embeddings, Terms
+from prvr.methods.contract import Contrast, Embeddings, Method, Terms
 from prvr.methods.gmmformer import QueryEncoder, Sizes, VideoBranch, branch_terms, check_widths, of_siblings
 from prvr.nn import losses, scores
 from prvr.nn.clips import clip_means, clip_rows, over_frames
@@ -214,3 +214,6 @@ def matching(queries: Float[Tensor, "Q D"], clips: Float[Tensor, "V N D"], targe
             rows, columns = linear_sum_assignment(-known[captions])
             costs.append(1 - cosines[torch.from_numpy(captions[rows]), torch.from_numpy(columns)].mean())
     return torch.stack(costs).mean() if costs else cosines.new_zeros(())
+
+
+METHOD = Method(GmmFormerV2Config, GmmFormerV2, objective, contrasts=True)

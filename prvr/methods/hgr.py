@@ -34,7 +34,7 @@ from prvr.config import check_above_zero, check_shares
 from prvr.encoders.roles import ACTIONS, ENTITIES, LABEL_COLUMNS
 from prvr.encoders.roles import ROLES as PARSED_ROLES
 from prvr.errors import SettingError
-from prvr.methods.contract import Embeddings, Terms
+from prvr.methods.contract import Embeddings, Method, Terms
 from prvr.nn import losses, scores
 from prvr.nn.layers import AttentivePooling, Dropout
 from prvr.nn.levels import word_ids
@@ -285,3 +285,6 @@ def _phrase_levels(queries: Embeddings, videos: Embeddings) -> list[tuple[Tensor
     """Phrases, which of them are there, and the frames they are sought in: of the actions and of the entities."""
     _, actions, entities, real_actions, real_entities = queries
     return [(actions, real_actions, videos[0]), (entities, real_entities, videos[1])]
+
+
+METHOD = Method(HgrConfig, Hgr, objective, profile=profile, revision=2)

@@ -28,8 +28,7 @@ from torch.nn.functional import dropout as dropped
 
 from prvr.batch import Batch
 from prvr.config import check_above_zero, check_heads, check_shares
-from prvr.cpu import Linear
-from prvr.methods.contract import Contrast, Embeddings, Terms
+from prvr.methods.contract import Contrast, Embeddings, Method, Terms
 from prvr.methods.gmmformer import check_widths
 from prvr.methods.gmmformer_v2 import ClipsAndFrames, student_terms
 from prvr.nn import hyperboloid, losses, scores
@@ -78,7 +77,7 @@ class LorentzLinear(nn.Module):
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.linear = Linear(hidden + 1, hidden)
+        self.linear = nn.Linear(hidden + 1, hidden)
 
     def forward(self, points: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
         return self.linear(torch.cat([hyperboloid.time(points, CURVATURE), points], -1))
@@ -91,7 +90,7 @@ class LorentzAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.query, self.key, self.value = (LorentzLinear(hidden) for _ in range(3))
-        self.output = Linear(hidden, hidden)
+        self.output = nn.Linear(hidden, hidden)
         self.norm = nn.LayerNorm(hidden)
         self.dropout = Dropout(dropout)
 
@@ -176,3 +175,6 @@ def objective(
     terms = student_terms(config, queries, videos, batch, epoch, contrast=contrast)
     terms["order"] = config.order_weight * model.order(queries[0], *videos, batch.frame_mask, batch.target)
     return terms
+
+
+METHOD = Method(HlFormerConfig, HlFormer, objective, contrasts=True)

@@ -37,8 +37,7 @@ from torch.nn.functional import normalize
 
 from prvr.batch import Batch, Reading
 from prvr.config import check_above_zero, check_heads, check_shares
-from prvr.cpu import Linear
-from prvr.methods.contract import Contrast, Embeddings, Terms
+from prvr.methods.contract import Contrast, Embeddings, Method, Terms
 from prvr.nn import losses, scores
 from prvr.nn.clips import clip_means, clip_rows, over_frames
 from prvr.nn.layers import AttentivePooling, InputProjection, Rows, initialise, pool_at, sequence_encoder
@@ -105,8 +104,8 @@ class MsSl(nn.Module):
         self.clips = sequence_encoder(config.clips, config)
         self.frame_projection = InputProjection(frame_columns, config.hidden, config.input_dropout)
         self.frames = sequence_encoder(config.max_frames, config)
-        self.attended = Linear(config.hidden, config.hidden, bias=False)
-        self.kept = Linear(config.hidden, config.hidden, bias=False)
+        self.attended = nn.Linear(config.hidden, config.hidden, bias=False)
+        self.kept = nn.Linear(config.hidden, config.hidden, bias=False)
         self.lengths = nn.Embedding(config.clips, config.hidden) if config.reduced_clips else None
         every = windows(config.clips)
         self.register_buffer("windows", torch.eye(self._reduced(len(every))) if config.reduced_clips else every, persistent=False)
@@ -264,3 +263,6 @@ def medoids(vectors: Float[Tensor, "V K D"], count: int) -> Int[Tensor, "V M"]:
 
 def _unit(vectors: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
     return normalize(vectors, dim=-1, eps=scores.LEAST_NORM)
+
+
+METHOD = Method(MsSlConfig, MsSl, objective, contrasts=True, profile=profile)

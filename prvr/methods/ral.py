@@ -29,8 +29,7 @@ from torch import Tensor, nn
 
 from prvr.batch import Batch
 from prvr.config import check_above_zero
-from prvr.cpu import Linear
-from prvr.methods.contract import Contrast, Embeddings, Terms
+from prvr.methods.contract import Contrast, Embeddings, Method, Terms
 from prvr.methods.gmmformer import GmmFormer, GmmFormerConfig
 from prvr.methods.gmmformer import objective as gmmformer_objective
 from prvr.methods.gmmformer_v2 import GmmFormerV2, GmmFormerV2Config
@@ -110,7 +109,7 @@ class Gaussians(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.pooling = AttentivePooling(hidden)
-        self.of_query, self.of_video = Linear(hidden, hidden), Linear(hidden, hidden)
+        self.of_query, self.of_video = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
         self.apply(initialise)
         for layer in (self.of_query, self.of_video):
             nn.init.constant_(layer.bias, FIRST_LOG_VARIANCE)
@@ -200,3 +199,8 @@ def drawn(gaussian: Gaussian, proxies: int) -> Float[Tensor, "N K D"]:
 def proxy_scores(queries: Float[Tensor, "Q K D"], videos: Float[Tensor, "V K D"]) -> Float[Tensor, "Q V"]:
     """mean_k max_l <query's proxy k, video's proxy l>."""
     return torch.einsum("qkd,vld->qkvl", queries, videos).amax(3).mean(1)
+
+
+ON_GMMFORMER = Method(RalGmmFormerConfig, Ral, objective, contrasts=True)
+ON_GMMFORMER_V2 = Method(RalGmmFormerV2Config, Ral, objective, contrasts=True)
+ON_MS_SL = Method(RalMsSlConfig, Ral, objective, contrasts=True, profile=profile)

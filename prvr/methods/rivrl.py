@@ -27,7 +27,7 @@ from torch.nn.functional import pad
 from prvr.batch import Batch
 from prvr.config import check_above_zero, check_shares
 from prvr.errors import SettingError
-from prvr.methods.contract import Embeddings, Terms
+from prvr.methods.contract import Embeddings, Method, Terms
 from prvr.nn.hybrid import Cohort, HybridSettings, HybridSpace, InSpace, SaidConcepts, concepts_of_videos, hybrid_terms
 from prvr.nn.layers import Dropout, Rows
 from prvr.nn.levels import MultiLevelEncoder, SentenceLevels
@@ -205,3 +205,6 @@ def objective(model: Rivrl, queries: Embeddings, videos: Embeddings, batch: Batc
 def _pairs(embeddings: Embeddings) -> list[InSpace]:
     """Latent vectors and concepts of each branch."""
     return [(embeddings[0], embeddings[1]), (embeddings[2], embeddings[3])]
+
+
+METHOD = Method(RivrlConfig, Rivrl, objective, revision=2)

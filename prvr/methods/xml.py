@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from prvr.batch import Batch
-from prvr.methods.contract import Embeddings, Terms
+from prvr.methods.contract import Embeddings, Method, Terms
 from prvr.nn import scores
 from prvr.nn.layers import AttentivePooling, InputProjection, Rows, initialise, pool_at, sequence_encoder
 from prvr.nn.localisation import LocaliserSettings
@@ -85,3 +85,6 @@ def objective(model: Xml, queries: Embeddings, videos: Embeddings, batch: Batch,
     ours = scores.compare(queries[0], videos[0], batch.frame_mask, batch.target)
     margin = config.margin if config.ranking_loss == "hinge" else None
     return {"triplet": ranking(ours.cosines, batch.target, margin=margin, pool=pool_at(config, epoch), both=True)}
+
+
+METHOD = Method(XmlConfig, Xml, objective)

@@ -14,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import dropout as dropped
 
-from prvr.cpu import Linear
 from prvr.nn.layers import Dropout, MultiHead, Rows, SelfAttention
 
 WIDTHS_PER_DEVIATION = 9
@@ -76,8 +75,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.widen = Linear(hidden, 4 * hidden)
-        self.narrow = Linear(4 * hidden, hidden)
+        self.widen = nn.Linear(hidden, 4 * hidden)
+        self.narrow = nn.Linear(4 * hidden, hidden)
         self.norm = nn.LayerNorm(hidden)
         self.dropout = Dropout(dropout)
 
@@ -96,8 +95,8 @@ class Consolidation(MultiHead):
     def __init__(self, hidden: int, heads: int, dropout: float, *, places: int, temperature: float) -> None:
         super().__init__(hidden, heads, dropout)
         self.temperature = temperature
-        self.first = Linear(hidden, hidden)
-        self.second = Linear(hidden, places)
+        self.first = nn.Linear(hidden, hidden)
+        self.second = nn.Linear(hidden, places)
 
     def forward(
         self, views: Float[Tensor, "R N D"], rows: Rows, token: Float[Tensor, "V D"] | Float[Tensor, "1 D"]

@@ -11,9 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import dropout, embedding, scaled_dot_product_attention
-
-from prvr.cpu import Linear, all_by_torch, linear
+from torch.nn.functional import dropout, embedding, linear, scaled_dot_product_attention
 
 
 class Rows(NamedTuple):
@@ -51,7 +49,7 @@ class Dropout(nn.Module):
     def forward(self, values: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
         if not self.training or self.share == 0:
             return values
-        if values.device.type != "cpu" or values.dtype != torch.float32 or all_by_torch():
+        if values.device.type != "cpu" or values.dtype != torch.float32:
             return dropout(values, self.share)
         return _Drop.apply(values, self.share)
 
@@ -63,7 +61,7 @@ class InputProjection(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(columns)
         self.dropout = Dropout(dropout)
-        self.linear = Linear(columns, hidden)
+        self.linear = nn.Linear(columns, hidden)
 
     def forward(self, features: Float[Tensor, "R E"]) -> Float[Tensor, "R D"]:
         return self.linear(self.dropout(self.norm(features))).relu()
@@ -93,10 +91,10 @@ class MultiHead(nn.Module):
     def __init__(self, hidden: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
-        self.query = Linear(hidden, hidden)
-        self.key = Linear(hidden, hidden)
-        self.value = Linear(hidden, hidden)
-        self.output = Linear(hidden, hidden)
+        self.query = nn.Linear(hidden, hidden)
+        self.key = nn.Linear(hidden, hidden)
+        self.value = nn.Linear(hidden, hidden)
+        self.output = nn.Linear(hidden, hidden)
         self.norm = nn.LayerNorm(hidden)
         self.dropout = Dropout(dropout)
 

@@ -1,7 +1,7 @@
 """Losses as pure functions of scores, vectorised, without a host synchronisation.
 
-Q queries, V videos, F frames; `target` (Q,) is the video that a query describes, as its place in the batch. A video
-may have several queries; each term says what it makes of a video with none.
+Q queries, V videos, F frames; `target` (Q,) is the index in the batch of the video that a query describes. A video can have
+several queries or none; each loss documents its value for a video without queries.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ def ownership(target: Int[Tensor, "Q"], videos: int) -> Bool[Tensor, "Q V"]:
 
 
 def draw_ranks(
-    most: int | Int[Tensor, "N"], rows: int, *, device: torch.device, generator: torch.Generator | None = None
+    largest: int | Int[Tensor, "N"], rows: int, *, device: torch.device, generator: torch.Generator | None = None
 ) -> Int[Tensor, "N"]:
-    """A rank for each row, drawn uniformly from 0 to `most` - 1; `most` is one number, or one for each row."""
-    if isinstance(most, int):
-        return torch.randint(most, (rows,), generator=generator, device=device)
-    ranks = (torch.rand(rows, generator=generator, device=device) * most).long()
-    return torch.minimum(ranks, most - 1)  # a product may be rounded up to `most`
+    """Draws a rank for each row, uniformly from 0 to `largest` - 1; `largest` is one number, or one for each row."""
+    if isinstance(largest, int):
+        return torch.randint(largest, (rows,), generator=generator, device=device)
+    ranks = (torch.rand(rows, generator=generator, device=device) * largest).long()
+    return torch.minimum(ranks, largest - 1)  # a product can be rounded up to `largest`
 
 
 def hard_negative_videos(
     scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, pool: int, generator: torch.Generator | None = None
 ) -> Int[Tensor, "Q"]:
-    """For each query one wrong video, drawn uniformly from the `pool` that score highest (all, if there are fewer)."""
+    """Draws one wrong video for each query, uniformly from the `pool` with the highest scores (from all, if there are fewer)."""
     queries, videos = scores.shape
     size = max(min(pool, videos - 1), 1)
     wrong = scores.detach().masked_fill(ownership(target, videos), LOWEST)
@@ -44,7 +44,7 @@ def hard_negative_videos(
 def hard_negative_queries(
     scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, pool: int, generator: torch.Generator | None = None
 ) -> Int[Tensor, "V"]:
-    """For each video one query of another video, drawn uniformly from the `pool` that score highest (all, if there are fewer)."""
+    """Draws one wrong query for each video, uniformly from the `pool` with the highest scores (from all, if there are fewer)."""
     queries, videos = scores.shape
     own = ownership(target, videos)
     hardest = scores.detach().masked_fill(own, LOWEST).topk(min(pool, queries), dim=0).indices
@@ -54,12 +54,12 @@ def hard_negative_queries(
 
 
 def hardest_negative_queries(scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Int[Tensor, "V"]:
-    """For each video the query of another video that scores highest."""
+    """Returns for each video the query of another video with the highest score."""
     return scores.detach().masked_fill(ownership(target, scores.shape[1]), LOWEST).argmax(0)
 
 
 def random_negative_queries(scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Int[Tensor, "V"]:
-    """For each video one query of another video, drawn uniformly."""
+    """Draws one query of another video for each video, uniformly."""
     return torch.rand_like(scores).masked_fill(ownership(target, scores.shape[1]), LOWEST).argmax(0)
 
 
@@ -71,14 +71,15 @@ def triplet(
     negative_videos: Int[Tensor, "Q"],
     negative_queries: Int[Tensor, "V"],
 ) -> Float[Tensor, ""]:
-    """Hinge between right and wrong, from text to video plus from video to text (DL-DKD, L_trip).
+    """Hinge loss of positives and negatives, from text to video plus from video to text (DL-DKD, triplet ranking loss).
 
     mean_n [m + s(n, neg_n) - s(n, y_n)]_+  +  mean_v [m + s(neg_v, v) - mean_{n: y_n = v} s(n, v)]_+
 
-    A batch of one video has no negative, and costs nothing. The second mean is over the videos that have a query.
+    A negative that is the query's own video (in a batch of one video) has a loss of 0; the second mean is over the videos that
+    have a query.
 
     Args:
-        margin: m; None for log(1 + e^x) of the difference in place of the hinge (an option of XML).
+        margin: m; None for log(1 + e^x) of the differences instead of the hinge (an option of XML).
     """
     own = ownership(target, scores.shape[1])
     wrong = scores.masked_fill(own, LOWEST)
@@ -95,15 +96,15 @@ def triplet(
 def hardest_triplet(
     scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, margin: float, hardest: int | None = 1
 ) -> Float[Tensor, ""]:
-    """Hinge of each query with its video against the hardest of the batch, from text to video plus from video to text.
+    """Hinge loss of each query and its video against the hardest negatives of the batch, in both directions.
 
     mean_n ([m + max_{v != y_n} s(n, v) - s(n, y_n)]_+  +  [m + max_{k: y_k != y_n} s(k, y_n) - s(n, y_n)]_+)
 
-    (VSE++; Dual Encoding, equation 9.) Dual Encoding sums over the batch: the mean is that sum over N. A query or a video
-    without a wrong partner costs nothing.
+    (VSE++, as in Dual Encoding.) The papers sum over the batch. We take the mean, whose weight relative to other losses does not
+    depend on the batch; alone, both are the same to the optimiser. A query without a negative has a loss of 0.
 
     Args:
-        hardest: how many of the hardest wrong partners count, each pair's hinge being their mean; None for all of them.
+        hardest: the number of the hardest negatives whose hinges are averaged; None for all negatives.
     """
     own = ownership(target, scores.shape[1])
     positive = scores.gather(1, target[:, None])
@@ -113,30 +114,30 @@ def hardest_triplet(
 
 
 def pair_contrast(dots: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Float[Tensor, ""]:
-    """ReLoCLNet's video contrast: one logarithm over a pair's row and column together (its VideoCL, as the released code has it).
+    """The video contrast of ReLoCLNet: one logarithm over a pair's row and column together (VideoCL, as in the released code).
 
     mean_n [ log( sum_v e^d(n, v) + sum_k e^d(k, y_n) ) - d(n, y_n) ], k over the query itself and those of other videos
 
-    The pair itself stands in the row and in the column, so it counts twice in the logarithm. The released code trains on
-    single pairs, where a second caption of a video is a negative; in a batch that holds all captions it is left out.
+    The pair itself is in the row and in the column, so it counts twice in the logarithm. The released code trains on single
+    pairs, where a second caption of a video is a negative; a batch here has all captions of a video, and they are left out.
     """
     own = ownership(target, dots.shape[1])
-    other = own.T[target] & ~torch.eye(len(dots), dtype=torch.bool, device=dots.device)
-    columns = dots.T[target].masked_fill(other, LOWEST)
+    siblings = own.T[target] & ~torch.eye(len(dots), dtype=torch.bool, device=dots.device)
+    columns = dots.T[target].masked_fill(siblings, LOWEST)
     return (torch.cat([dots, columns], dim=1).logsumexp(1) - dots.gather(1, target[:, None])[:, 0]).mean()
 
 
 def info_nce(dots: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Float[Tensor, ""]:
-    """Contrastive loss with one-hot targets in both directions, temperature 1 (spec/dl-dkd 2.5, nce hard).
+    """Contrastive loss with one-hot targets in both directions, temperature 1.
 
     mean_n [lse_v d(n, v) - d(n, y_n)]  +  mean_v [lse_n d(n, v) - lse_{n: y_n = v} d(n, v)]
 
-    A video without a query adds nothing, and counts in the second mean.
+    A video without a query has a loss of 0, and counts in the second mean.
     """
     own = ownership(target, dots.shape[1])
     described = own.any(0)
     text_to_video = dots.logsumexp(1) - dots.gather(1, target[:, None])[:, 0]
-    # Where a column has no positive, all of it stands in: a difference of 0 with a gradient of 0.
+    # A column without a positive is subtracted from itself: a difference of 0 with a gradient of 0.
     video_to_text = dots.logsumexp(0) - dots.masked_fill(~own & described, LOWEST).logsumexp(0)
     return text_to_video.mean() + video_to_text.mean()
 
@@ -151,20 +152,19 @@ def soft_info_nce(
     hard_queries: Bool[Tensor, "Q"],
     hard_videos: Bool[Tensor, "V"],
 ) -> Float[Tensor, ""]:
-    """Contrastive loss in which some rows and columns keep one-hot targets and the rest take soft ones.
+    """Contrastive loss in which some rows and columns have one-hot targets and the others soft ones (DL-DKD++).
 
     With I one-hot and R the relevance (mean over K sources of its softmax), T = (1 - b) softmax_v(R) + b I for soft
-    queries and I for hard ones, W likewise with softmax_n for videos (spec/dl-dkd 2.5, nce soft):
+    queries and I for hard ones, and W the same with softmax_n for videos:
 
     t_n = lse_v d(n, .) sum_v T - sum_v T d        u_v = lse_n d(., v) - lse_n [log(W(n, v) + 1e-12) + d(n, v)]
 
-    The result is a (mean t + mean u over the hard) + (1 - a) (the same over the soft), where a part is 0 if it holds
-    no query or no video. u is not a cross-entropy: the weights stand inside the log-sum-exp, as in the released code.
-    A video without a query adds nothing, and counts in its part: the released code has no such video, and would add the
-    constant -log(1e-12) = 27.6 for a hard one.
+    The result is a (mean t + mean u over the hard) + (1 - a) (the same over the soft), where a part is 0 if it has no query or no
+    video. u is not a cross-entropy: the weights are inside the log-sum-exp, as in the released code. A video without a query
+    has a loss of 0, and counts in its part. The released code has no such video; its formula gives a hard one -log(1e-12) = 27.6.
 
     Args:
-        relevance: similarities that the soft targets come from, one layer per source. Gradients flow through it.
+        relevance: the similarities from which the soft targets are computed, one layer per source. Gradients flow through it.
         mixing: b, the share of the one-hot target in a soft one, from 0 to 1.
         hard_fraction: a, the weight of the hard part, from 0 to 1.
         hard_queries, hard_videos: which rows and columns keep one-hot targets.
@@ -179,7 +179,7 @@ def soft_info_nce(
     video_to_text = dots.logsumexp(0) - ((column_targets + 1e-12).log() + dots).logsumexp(0)
     video_to_text = video_to_text.masked_fill(one_hot.sum(0) == 0, 0)
 
-    of_queries, of_videos = _shares(hard_queries, hard_videos, hard_fraction, dots.dtype)
+    of_queries, of_videos = _part_weights(hard_queries, hard_videos, hard_fraction, dots.dtype)
     return (of_queries * text_to_video).sum() + (of_videos * video_to_text).sum()
 
 
@@ -189,7 +189,7 @@ def frame_kl(
     """KL divergence of the student's profile over a video's frames from the teacher's, summed over queries.
 
     sum_n sum_f t log(t / p), p = softmax_f(student / temperature), t = softmax_f(teacher / temperature)
-    (spec/dl-dkd 2.5, KL). A sum and not a mean, as in the released code: its weight grows with the batch.
+    (DL-DKD). A sum and not a mean, as in the released code: its weight grows with the batch.
     """
     log_student = (student / temperature).masked_fill(~mask, LOWEST).log_softmax(-1)
     log_teacher = (teacher / temperature).masked_fill(~mask, LOWEST).log_softmax(-1)
@@ -198,7 +198,7 @@ def frame_kl(
 
 
 def frame_mse(student: Float[Tensor, "Q F"], teacher: Float[Tensor, "Q F"], mask: Bool[Tensor, "Q F"]) -> Float[Tensor, ""]:
-    """Squared difference of the profiles, a mean over a video's frames, summed over queries.
+    """Squared difference of the profiles, averaged over a video's frames, summed over queries.
 
     sum_n 1/F_n sum_f (s_nf - t_nf)^2 (DL-DKD, supplementary Tables 2 and 3: similarity-based, MSE).
     """
@@ -213,13 +213,15 @@ def huber(difference: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
 
 
 def frame_huber(student: Float[Tensor, "Q F"], teacher: Float[Tensor, "Q F"], mask: Bool[Tensor, "Q F"]) -> Float[Tensor, ""]:
-    """As `frame_mse`, with `huber` in place of the square."""
+    """Like `frame_mse`, with `huber` instead of the square."""
     return (huber(torch.where(mask, student - teacher, 0)).sum(-1) / mask.sum(-1)).sum()
 
 
 def matrix_kl(student: Float[Tensor, "Q V"], teacher: Float[Tensor, "Q V"], *, temperature: float) -> Float[Tensor, ""]:
-    """KL divergence of the student's scores of a batch from the teacher's: of each query's over the videos, mean over
-    queries, plus of each video's over the queries, mean over videos (DL-DKD, supplementary Table 1; spec/methods 2.1).
+    """KL divergence of the student's scores of a batch from the teacher's, in both directions.
+
+    The divergence of each query's scores over the videos, averaged over queries, plus that of each video's scores over the
+    queries, averaged over videos (DL-DKD, supplementary Table 1).
     """
     by_axis = []
     for axis in (1, 0):
@@ -229,17 +231,17 @@ def matrix_kl(student: Float[Tensor, "Q V"], teacher: Float[Tensor, "Q V"], *, t
 
 
 def matrix_mse(student: Float[Tensor, "Q V"], teacher: Float[Tensor, "Q V"]) -> Float[Tensor, ""]:
-    """Squared difference of two matrices of scores, a mean over all pairs."""
+    """Squared difference of two matrices of scores, averaged over all pairs."""
     return (student - teacher).square().mean()
 
 
 def matrix_huber(student: Float[Tensor, "Q V"], teacher: Float[Tensor, "Q V"]) -> Float[Tensor, ""]:
-    """As `matrix_mse`, with `huber` in place of the square (TeachText; spec/methods 3)."""
+    """Like `matrix_mse`, with `huber` instead of the square (TeachText)."""
     return huber(student - teacher).mean()
 
 
 def vector_kl(student: Float[Tensor, "*N T"], teacher: Float[Tensor, "*N T"], *, temperature: float) -> Float[Tensor, "*N"]:
-    """KL divergence between vectors of unit length, each turned into a distribution over its columns by a softmax.
+    """KL divergence between vectors of unit length; a softmax turns each into a distribution over its columns.
 
     sum_c t log(t / p), p = softmax_c(s / |s| / temperature) (DL-DKD, supplementary Tables 2 and 3: feature-based, KL).
     """
@@ -248,29 +250,30 @@ def vector_kl(student: Float[Tensor, "*N T"], teacher: Float[Tensor, "*N T"], *,
     return (log_teacher.exp() * (log_teacher - log_student)).sum(-1)
 
 
-def _shares(
+def _part_weights(
     hard_queries: Bool[Tensor, "Q"], hard_videos: Bool[Tensor, "V"], hard_fraction: float, dtype: torch.dtype
 ) -> tuple[Float[Tensor, "Q"], Float[Tensor, "V"]]:
-    """What each query and each video weighs: its part's weight over its number in the part, 0 where a side is empty."""
+    """Returns the weight of each query and video: the weight of its part over the count in the part, 0 if a side is empty."""
 
-    def share(weight: float, queries: Tensor, videos: Tensor) -> Tensor:
+    def weight_of_part(weight: float, queries: Tensor, videos: Tensor) -> Tensor:
         counts = torch.stack([queries.sum(), videos.sum()]).to(dtype)
         return (weight / counts).masked_fill((counts == 0).any(), 0)
 
-    hard, soft = share(hard_fraction, hard_queries, hard_videos), share(1 - hard_fraction, ~hard_queries, ~hard_videos)
+    hard = weight_of_part(hard_fraction, hard_queries, hard_videos)
+    soft = weight_of_part(1 - hard_fraction, ~hard_queries, ~hard_videos)
     return torch.where(hard_queries, hard[0], soft[0]), torch.where(hard_videos, hard[1], soft[1])
 
 
 def ranking(
     video_scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, margin: float | None, pool: int | None, both: bool = False
 ) -> Float[Tensor, ""]:
-    """`triplet` with drawn negatives: one of the `pool` hardest videos and the hardest query; any wrong one where `pool` is None.
+    """`triplet` with the hardest query and one of the `pool` hardest videos as negatives; random negatives if `pool` is None.
 
     Args:
         both: the query is drawn from the `pool` hardest, too (XML, ReLoCLNet).
     """
     queries, videos = video_scores.shape
-    # The order of the draws is that of the released code: first a video for each query, then a query for each video.
+    # In the order of the released code: first a video for each query, then a query for each video.
     negative_videos = hard_negative_videos(video_scores, target, pool=pool or videos)
     if both:
         negative_queries = hard_negative_queries(video_scores, target, pool=pool or queries)
@@ -286,8 +289,8 @@ def _cost(difference: Float[Tensor, "*N"], margin: float | None) -> Float[Tensor
 
 
 def _mean_of_largest(values: Float[Tensor, "N M"], allowed: Bool[Tensor, "N M"], count: int | None) -> Float[Tensor, "N"]:
-    """Of each row the mean of its `count` largest allowed values, of all of them for None; 0 where none is allowed."""
-    values, there = values.masked_fill(~allowed, 0), allowed.sum(1)
+    """The mean of each row's `count` largest allowed values, or of all of them for None; 0 for a row without any."""
+    values, number = values.masked_fill(~allowed, 0), allowed.sum(1)
     if count is None:
-        return values.sum(1) / there.clamp(min=1)
-    return values.topk(min(count, values.shape[1]), dim=1).values.sum(1) / there.clamp(min=1, max=count)
+        return values.sum(1) / number.clamp(min=1)
+    return values.topk(min(count, values.shape[1]), dim=1).values.sum(1) / number.clamp(min=1, max=count)

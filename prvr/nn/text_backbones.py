@@ -1,7 +1,7 @@
-"""What may stand between the words of a sentence and the student: the text backbones of DL-DKD (supplementary, Table 4).
+"""Text backbones between the words of a sentence and the student (DL-DKD, supplementary, Table 4).
 
-RoBERTa's words come from disk and need none of this. `BiGru` reads word vectors (`prvr.encoders.vectors`), `RoleGraph`
-word vectors with roles (`prvr.encoders.roles`, whose label columns it understands). Both are trained with the student.
+RoBERTa's features need no backbone. `BiGru` reads word vectors (`prvr.encoders.vectors`); `RoleGraph` reads word vectors with the
+label columns of `prvr.encoders.roles`. Both are trained with the student.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from prvr.cpu import Linear
 from prvr.encoders.roles import ACTIONS, ENTITIES, LABEL_COLUMNS, ROLES
 from prvr.errors import DataError, SettingError
 from prvr.nn.layers import AttentivePooling
@@ -25,9 +24,10 @@ NODES = 1 + ACTIONS + ENTITIES
 
 @runtime_checkable
 class TextBackbone(Protocol):
-    """Turns the words of queries into the sequence that the student reads; every implementation is an `nn.Module`, too.
+    """Turns the words of queries into the sequence that the student reads. Every implementation is also an `nn.Module`.
 
-    `columns` is the width of what it gives, `label_columns` how many of the last word columns are labels.
+    columns: the width of its output.
+    label_columns: the number of last word columns that are labels.
     """
 
     columns: int
@@ -39,11 +39,11 @@ class TextBackbone(Protocol):
 
 
 class BiGru(nn.Module):
-    """A bidirectional GRU over words; a row per word, both directions side by side: 2 * hidden columns.
+    """A bidirectional GRU over words; returns a row per word with both directions joined: 2 * hidden columns.
 
     Args:
-        packed: whether the backward direction starts at the last word; else in the padding, with zeros there, so that a
-            sequence depends on the longest of its batch (as in the released code of Dual Encoding, for frames).
+        packed: the backward direction starts at the last word. Otherwise it starts in the padding, with zeros there, so that
+            the output depends on the longest sequence of the batch (as in the released code of Dual Encoding, over frames).
     """
 
     def __init__(self, word_columns: int, hidden: int = 512, *, packed: bool = True) -> None:
@@ -62,20 +62,20 @@ class BiGru(nn.Module):
 
 
 class RoleGraph(nn.Module):
-    """HGR's text side: event, actions and entities of a sentence, reasoning over the graph of their roles.
+    """The text side of HGR: attention over the graph of a sentence's event, actions and entities.
 
-    Words h_w = BiGru(words). The event is their attentive pooling, an action or entity the maximum over its words;
-    then, with r the learned vector of a node's role (the mean, where an entity has several),
+    Words h_w = BiGru(words). The event is their attentive pooling, an action or entity the maximum over its words. Then, with r
+    the learned vector of a node's role (the mean, if an entity has several),
 
         g = node * r        g <- g + W_t sum_j softmax_j(<W_q g_i, W_k g_j> / sqrt(hidden)) g_j      `layers` times
 
-    where j runs over the node itself and its neighbours: event and actions, actions and their entities; an entity
-    without an action is tied to the event. Row 0 is the event, then `ACTIONS` actions and `ENTITIES` entities, masked
-    where the sentence has fewer.
+    where j runs over the node itself and its neighbours. The event is a neighbour of all actions, an action of its entities, and
+    the event of entities without an action. Row 0 is the event, followed by `ACTIONS` actions and `ENTITIES` entities; a
+    mask hides those that the sentence does not have.
 
     Args:
-        word_columns: label columns included.
-        hidden: columns of a node, and of both directions of the GRU together.
+        word_columns: including the label columns.
+        hidden: the columns of a node, and of both directions of the GRU together.
     """
 
     def __init__(self, word_columns: int, hidden: int = 1024, *, layers: int = 1, dropout: float = 0.5) -> None:
@@ -88,8 +88,8 @@ class RoleGraph(nn.Module):
         self.columns, self.label_columns = hidden, LABEL_COLUMNS
         self.words = BiGru(word_columns - LABEL_COLUMNS, hidden // 2)
         self.pooling = AttentivePooling(hidden)
-        # Of the event, of an action, and of an entity in each of its roles. Ones: no role matters until it is learned;
-        # a parameter and not an Embedding, because `layers.initialise` would draw those near 0, and they are factors.
+        # Rows: event, action, and an entity in each of its roles. They are factors and start at 1; an Embedding would be
+        # initialised near 0 by `layers.initialise`.
         self.roles = nn.Parameter(torch.ones(2 + len(ROLES), hidden))
         self.layers = nn.ModuleList(GraphAttention(hidden, dropout) for _ in range(layers))
 
@@ -115,9 +115,9 @@ class GraphAttention(nn.Module):
 
     def __init__(self, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.query = Linear(hidden, hidden)
-        self.key = Linear(hidden, hidden)
-        self.context = Linear(hidden, hidden)
+        self.query = nn.Linear(hidden, hidden)
+        self.key = nn.Linear(hidden, hidden)
+        self.context = nn.Linear(hidden, hidden)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, nodes: Float[Tensor, "Q N D"], edges: Bool[Tensor, "Q N N"]) -> Float[Tensor, "Q N D"]:
@@ -130,14 +130,14 @@ TEXT_BACKBONES: dict[str, type[BiGru | RoleGraph]] = {"bi_gru": BiGru, "graph": 
 
 
 def graph(entity_roles: Int[Tensor, "Q E A"], real: Bool[Tensor, "Q N"]) -> tuple[Bool[Tensor, "Q N N"], Float[Tensor, "Q N R"]]:
-    """The edges of each graph, a node's to itself included, and what share each role has in a node.
+    """Returns the edges of each graph, including those of a node to itself, and the share of each role in a node.
 
     Args:
-        entity_roles: of each entity in each action, from 1; 0 for none.
-        real: which nodes a sentence has.
+        entity_roles: the role of each entity in each action, from 1; 0 for none.
+        real: the nodes that a sentence has.
     """
     actions, entities = real[:, 1 : 1 + ACTIONS], real[:, 1 + ACTIONS :]
-    # An action that was cut off with its words ties nobody.
+    # An action whose words were cut has no entities.
     roles = entity_roles * (entities[:, :, None] & actions[:, None])
     tied = roles > 0
     free = entities & ~tied.any(-1)
@@ -156,24 +156,24 @@ def graph(entity_roles: Int[Tensor, "Q E A"], real: Bool[Tensor, "Q N"]) -> tupl
 
 
 def read_labels(words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]) -> Int[Tensor, "Q W L"]:
-    """The label columns of words (`prvr.encoders.roles`), 0 where padded.
+    """Returns the label columns of words (`prvr.encoders.roles`), 0 where padded.
 
     Raises:
         DataError: a number is not a label.
     """
-    given = words[..., -LABEL_COLUMNS:] * mask[..., None]
-    most = torch.tensor([ACTIONS, ENTITIES, *[len(ROLES)] * ACTIONS], device=words.device)
-    wrong = given[(given != given.round()) | (given < 0) | (given > most)]
+    labels = words[..., -LABEL_COLUMNS:] * mask[..., None]
+    largest = torch.tensor([ACTIONS, ENTITIES, *[len(ROLES)] * ACTIONS], device=words.device)
+    wrong = labels[(labels != labels.round()) | (labels < 0) | (labels > largest)]
     if len(wrong):
         raise DataError(
             f"the last {LABEL_COLUMNS} columns of the words hold {wrong[0].item():.4g}, which is no role: the graph backbone "
             "reads words of prvr extract VIDEOS FEATURES --words roles:VECTORS.txt+PIPELINE"
         )
-    return given.long()
+    return labels.long()
 
 
 def largest_of_slots(rows: Tensor, slots: Int[Tensor, "Q W"]) -> Tensor:
-    """The maximum of the rows (Q, W, X) of each slot, (Q, NODES, X); 0 for a slot without any."""
+    """Returns the maximum of the rows (Q, W, X) of each slot, (Q, NODES, X); 0 for a slot without rows."""
     empty = rows.new_zeros(len(rows), NODES, rows.shape[-1])
     place = slots[..., None].expand_as(rows)
     return empty.scatter_reduce(1, place, rows, reduce="amax", include_self=False)

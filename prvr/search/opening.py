@@ -8,13 +8,21 @@ from pathlib import Path
 from typing import Literal
 
 from prvr.config import from_dict
-from prvr.encoders import Encoder, ImageEncoder, SentenceEncoder, WordEncoder, open_encoder, sentence_encoder
-from prvr.encoders.joined import JoinedEyes, JoinedReader
+from prvr.encoders import (
+    Encoder,
+    ImageEncoder,
+    JoinedImageEncoder,
+    JoinedWordEncoder,
+    SentenceEncoder,
+    WordEncoder,
+    open_encoder,
+    sentence_encoder,
+)
 from prvr.errors import ModelError, SettingError
 from prvr.features.sources import Reads, Source
-from prvr.index.contract import Header, Kept
+from prvr.index.contract import Header, PersistentStore
 from prvr.index.disk import FILE, DiskIndex
-from prvr.index.places import is_remote, open_store
+from prvr.index.stores import is_remote, open_store
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.zero_shot import ZeroShotConfig
@@ -68,7 +76,7 @@ def open_index(place: str | Path, *, model: str | Path | None = None, device: st
     return VideoSearch(checkpoints.to_device(checkpoint, device), store, text, videos=Path(store.header.videos))
 
 
-def store_of(place: str | Path, *, model: str | Path | None = None) -> tuple[Checkpoint, Kept]:
+def store_of(place: str | Path, *, model: str | Path | None = None) -> tuple[Checkpoint, PersistentStore]:
     """The checkpoint of an index, and the index itself; arguments and errors as in `open_index`."""
     if is_remote(place):
         if model is None:
@@ -196,7 +204,7 @@ def opened(source: Source, what: str, device: str) -> Encoder:
 
 def _together(parts: Sequence[Encoder], what: str) -> Encoder:
     if what == "frames":
-        return JoinedEyes([part for part in parts if isinstance(part, ImageEncoder)])
+        return JoinedImageEncoder([part for part in parts if isinstance(part, ImageEncoder)])
     words, *others = parts
     assert isinstance(words, WordEncoder)
-    return JoinedReader(words, [part for part in others if isinstance(part, SentenceEncoder)])
+    return JoinedWordEncoder(words, [part for part in others if isinstance(part, SentenceEncoder)])

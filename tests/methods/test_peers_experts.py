@@ -13,11 +13,11 @@ from torch import Tensor
 from prvr.batch import Batch, frames_of
 from prvr.config import from_dict
 from prvr.features.joined import JoinedFeatures
-from prvr.methods import METHODS
+from prvr.methods import open_method
 from prvr.methods.contract import embed
-from prvr.methods.taught import Guidance
+from prvr.methods.distiller import Distiller
 from prvr.nn.experts import ExpertModel, max_margin
-from prvr.train.presets.teachtext import TEACHTEXT
+from prvr.train.presets import preset
 
 COMMON = [(r"\bclusters2\b", "centres"), (r"batch_norm2", "own_norm"), (r"batch_norm", "norm"), (r"\.cg\.fc", ".gate")]
 TEXTS = [
@@ -66,7 +66,7 @@ def make(peer: Peer, name: str) -> Any:
     if name == "collaborative_experts":
         settings["hidden"] = config["shared_dim"]
     widths = {"frame_columns": sum(settings["experts"]), "word_columns": config["text_dim"]}
-    method = METHODS[name]
+    method = open_method(name)
     model = method.model(from_dict(method.config, settings), **widths)
     peer.load(model, names_of(peer, name))
     return model.eval()
@@ -152,15 +152,16 @@ def test_losses_gradients_and_running_figures(name: str, case: str) -> None:
     model, wanted = make(peer, name), peer.json("losses.json")[case]
     given = batch_of(peer, model, *picked(peer))
     taught = case == "with_teachers"
-    guidance = Guidance(TEACHTEXT, method=name, student=model.float(), kept=len(peer.config["teachers"])) if taught else None
+    teachtext, kept = preset("teachtext/toy").distillation, len(peer.config["teachers"])
+    distiller = Distiller(teachtext, method=name, student=model.float(), kept=kept) if taught else None
     model.double().train()
     queries, videos, _ = embed(model, given)
     close(model.score(queries, videos, given.frame_mask), peer("train_scores"))
-    if guidance is None:
-        objective: Any = METHODS[name].objective
+    if distiller is None:
+        objective: Any = open_method(name).objective
         terms = objective(model, queries, videos, given, 0)
     else:
-        terms = guidance.objective(model, queries, videos, given, 7, teachers_of(peer))
+        terms = distiller.objective(model, queries, videos, given, 7, teachers_of(peer))
         near(terms["distillation"], wanted["distillation"])
     near(terms["ranking"], wanted["ranking"])
     total = torch.stack(list(terms.values())).sum()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prvr.batch import Batch
 from prvr.config import from_dict
-from prvr.methods import METHODS
+from prvr.methods import open_method
 from prvr.methods.contract import Terms, embed
 from prvr.methods.reloclnet import Reloclnet, ReloclnetConfig
 from prvr.methods.xml import Xml, XmlConfig
@@ -101,7 +101,7 @@ def terms_of(name: str, peer: Peer, case: dict[str, Any], monkeypatch: pytest.Mo
     form = {"ranking_loss": case["loss"]} if name == "xml" else {}
     model = make(name, peer, negative_pool=case["pool"], **form).train()
     pairs = pairs_of(batch_of(peer, model))
-    objective: Any = METHODS[name].objective
+    objective: Any = open_method(name).objective
     terms: Terms = objective(model, *embed(model, pairs), 1 if case["hard"] else 0)
     assert list(recorded) == []
     return model, terms

@@ -13,9 +13,10 @@ from torch.distributions import Normal, kl_divergence
 from toy_world import FRAMES, TEACHER, WORDS, toy_world
 
 from prvr.errors import SettingError
-from prvr.methods import METHODS
 from prvr.methods import checkpoint as checkpoints
+from prvr.methods import open_method
 from prvr.methods.contract import embed
+from prvr.methods.distiller import Distiller
 from prvr.methods.ral import (
     STUDENTS,
     Gaussian,
@@ -29,7 +30,6 @@ from prvr.methods.ral import (
     objective,
     proxy_scores,
 )
-from prvr.methods.taught import Guidance
 from prvr.nn.distillation import Distillation
 from prvr.nn.losses import info_nce
 
@@ -138,21 +138,21 @@ def test_without_proxies_nothing_matches() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["ral_gmmformer"])
 def test_learns_the_toy_world(tmp_path: Path, method: str) -> None:
-    student = METHODS[method].config(hidden=32, max_frames=32, clips=8, dropout=0.0, input_dropout=0.0, hard_from_epoch=100)
+    student = open_method(method).config(hidden=32, max_frames=32, clips=8, dropout=0.0, input_dropout=0.0, hard_from_epoch=100)
     best = check_learns(method, student, tmp_path, lr=3e-3, epochs=12)
     assert checkpoints.load(tmp_path).fingerprint == best.fingerprint
 
 
 @pytest.mark.parametrize("method", ["gmmformer", "gmmformer_v2", "hlformer", "ral_gmmformer_v2", "ral_ms_sl"])
 def test_distillation_comes_on_top(method: str) -> None:
-    settings = METHODS[method].config(**SMALL, dropout=0.0, input_dropout=0.0)
-    student = lively(METHODS[method].model(settings, **COLUMNS))
+    settings = open_method(method).config(**SMALL, dropout=0.0, input_dropout=0.0)
+    student = lively(open_method(method).model(settings, **COLUMNS))
     given = embed(student, toy_batch(student, data=toy_world(videos=6, things=6)))
-    taught = Guidance(
+    taught = Distiller(
         Distillation(distillation_weight=0.5, soft_targets="teacher"), method=method, student=student, teacher_columns=[TEACHER]
     )
     torch.manual_seed(0)
-    alone = METHODS[method].objective(student, *given, 0)
+    alone = open_method(method).objective(student, *given, 0)
     torch.manual_seed(0)
     terms = taught.objective(student, *given, 0)
     assert set(terms) == {*alone, "distillation"}
