@@ -24,7 +24,6 @@ from prvr.features import Features, FeatureSet, columns, place, rows_of
 from prvr.features.joined import JoinedFeatures
 from prvr.features.packed import AsRead, Packed
 
-
 FrameSampling = Literal["mean", "first", "spaced"]
 """The rows that are read of a video with too many frames: means of equal slots, the first frames, or evenly spaced ones."""
 

@@ -26,12 +26,12 @@ SCHEME = "ids:"
 PADDING, START, END, UNKNOWN = range(4)
 SPECIAL = 4
 WORD = re.compile(r"[a-z0-9]+")
-# Said more often than anything else, and naming nothing: they come last in a vocabulary.
-FUNCTION_WORDS = frozenset(
-    "a an the and or but if then than as of in on at to from by with without for into onto over under up down out off about "
-    "is are was were be been being am has have had do does did can could will would shall should may might must not no "
-    "i you he she it we they me him her us them my your his its our their this that these those there here who whom whose "
-    "which what when where while how why some any each other another one two both all more most very just also so s t".split()
+# Said more often than other words, and naming nothing: they come last in a vocabulary.
+FUNCTION_WORD = re.compile(
+    r"a|an|the|and|or|but|if|then|than|as|of|in|on|at|to|from|by|with|without|for|into|onto|over|under|up|down|out|off|about|"
+    r"is|are|was|were|be|been|being|am|has|have|had|do|does|did|can|could|will|would|shall|should|may|might|must|not|no|"
+    r"i|you|he|she|it|we|they|me|him|her|us|them|my|your|his|its|our|their|this|that|these|those|here|there|who|whom|whose|"
+    r"which|what|when|where|while|how|why|some|any|each|other|another|one|two|both|all|more|most|very|just|also|so|s|t"
 )
 
 
@@ -50,7 +50,7 @@ def write_vocabulary(path: str | Path, texts: Iterable[str], *, least: int = 5) 
     kept = [word for word in counts if counts[word] >= least]
     if not kept:
         raise DataError(f"no word is said {least} times in these texts; give more texts, or a smaller least")
-    kept.sort(key=lambda word: (word in FUNCTION_WORDS, -counts[word], word))
+    kept.sort(key=lambda word: (FUNCTION_WORD.fullmatch(word) is not None, -counts[word], word))
     write_whole(Path(path), ("\n".join(kept) + "\n").encode())
     return len(kept)
 
@@ -73,10 +73,11 @@ class Vocabulary:
             raise ModelError(f"cannot read the vocabulary {path}: {problem.strerror}; check the path") from problem
         except UnicodeDecodeError:
             raise ModelError(f"the vocabulary {path} is not text; write one word a line") from None
-        wrong = [word for word in lines if not WORD.fullmatch(word)]
-        if wrong or len(set(lines)) < len(lines) or not lines:
-            reason = f"{wrong[0][:40]!r} is not one word of a-z and 0-9" if wrong else "a word stands there twice" if lines else "empty"
-            raise ModelError(f"the vocabulary {path} is broken ({reason}); write one word a line")
+        twice = [word for word, count in Counter(lines).items() if count > 1]
+        wrong = [*(word for word in lines if not WORD.fullmatch(word)), *twice]
+        if wrong or not lines:
+            reason = f"{wrong[0][:40]!r}, of which it needs one each, of a-z and 0-9" if wrong else "no words"
+            raise ModelError(f"the vocabulary {path} has {reason}; write one word a line")
         self.name, self.source = name_of(path.stem), f"{SCHEME}{path.absolute()}"
         self.fingerprint = hashlib.sha256(content).hexdigest()[:16]
         self.size = SPECIAL + len(lines)

@@ -27,7 +27,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import normalize, one_hot, relu
+from torch.nn.functional import normalize, relu
 
 from prvr.batch import Batch, Reading
 from prvr.config import check_above_zero, check_shares
@@ -125,9 +125,9 @@ def read_graph(labels: Int[Tensor, "Q W L"]) -> Graph:
 
 
 class GraphLayer(nn.Module):
-    """g_i <- LN(g_i + dropout(W sum_j a_ij g_j)), a_ij = softmax_j(<W_q g_i, W_k g_j> / sqrt(hidden / 2)) over the j that i hears.
+    """g_i <- LN(g_i + dropout(W sum_j a_ij g_j)), j over the nodes that i hears.
 
-    A node that hears none keeps its vector, normalised.
+    a_ij = softmax_j(<W_q g_i, W_k g_j> / sqrt(hidden / 2)). A node that hears none keeps its vector, normalised.
     """
 
     def __init__(self, hidden: int, dropout: float) -> None:
@@ -155,8 +155,8 @@ class Hgr(nn.Module):
         own = word_columns - LABEL_COLUMNS
         if own < 1 or (config.vocabulary and own != 1):
             raise SettingError(
-                f"words have {word_columns} columns; the graph needs more than {LABEL_COLUMNS} word columns (vectors with roles), "
-                "and with a vocabulary one more than these"
+                f"words have {word_columns} columns; the graph needs more than {LABEL_COLUMNS} word columns (vectors with "
+                "roles), and with a vocabulary one more than these"
             )
         lengths = (config.max_frames, config.max_words)
         self.reading = Reading(

@@ -118,9 +118,7 @@ class IntensiveReading(nn.Module):
         counts = torch.div(lengths - width, stride, rounding_mode="trunc") + 1
         return convolution(padded.mT).relu().mT, counts.clamp(min=0 if self.reads_padding else 1)
 
-    def _read(
-        self, rows: Float[Tensor, "V S X"], counts: Int[Tensor, "V"], asked: Float[Tensor, "V A"]
-    ) -> Float[Tensor, "V X"]:
+    def _read(self, rows: Float[Tensor, "V S X"], counts: Int[Tensor, "V"], asked: Float[Tensor, "V A"]) -> Float[Tensor, "V X"]:
         real = torch.arange(rows.shape[1], device=rows.device) < counts[:, None]
         logits = torch.einsum("va,vsa->vs", asked, self.key(rows)) / math.sqrt(asked.shape[1])
         logits = logits + MASKED * ~real if self.reads_padding else logits.masked_fill(~real, -float("inf"))

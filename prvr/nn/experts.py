@@ -190,9 +190,7 @@ class ExpertModel(nn.Module):
         vectors, there = self.experts(frames, mask)
         return (self.videos(vectors, there) * there[..., None],)
 
-    def score(
-        self, queries: tuple[Tensor, ...], videos: tuple[Tensor, ...], mask: Bool[Tensor, "V F"]
-    ) -> Float[Tensor, "Q V"]:
+    def score(self, queries: tuple[Tensor, ...], videos: tuple[Tensor, ...], mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
         """The weighted sum over a video's experts; 0 for a video without any."""
         (query,), (video,) = queries, videos
         query = query[:, None] if self.score_weights else query

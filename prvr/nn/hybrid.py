@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy, normalize, one_hot
 
@@ -137,9 +137,7 @@ class SaidConcepts(nn.Module):
         return rows.padded(named.to(words.dtype)).sum(1)
 
 
-def concepts_of_videos(
-    said: Float[Tensor, "Q K"], target: Int[Tensor, "Q"], videos: int, *, least: int
-) -> Float[Tensor, "V K"]:
+def concepts_of_videos(said: Float[Tensor, "Q K"], target: Int[Tensor, "Q"], videos: int, *, least: int) -> Float[Tensor, "V K"]:
     """Of each video how often its captions say a concept, over that of the most frequent one; 0 below `least` times."""
     often = losses.ownership(target, videos).to(said.dtype).T @ said
     kept = often.masked_fill(often < least, 0)

@@ -224,14 +224,14 @@ def largest_response(
 ) -> Float[Tensor, "N X"]:
     """The largest rectified response over time: over all places, or over those that a sequence of its length has alone."""
     assert isinstance(convolution, nn.Conv1d)
-    (width,), (over,) = convolution.kernel_size, convolution.padding
-    missing = width - states.shape[2] - 2 * int(over)
+    width, over = convolution.kernel_size[0], int(convolution.padding[0])
+    missing = width - states.shape[2] - 2 * over
     if missing > 0:
         states = functional.pad(states, (0, missing))
     responses = convolution(states).relu()
     if lengths is not None:
         # Responses are at least 0, so that 0 hides those of the padding.
-        places = (lengths + 2 * int(over) - width + 1).clamp(min=1)
+        places = (lengths + 2 * over - width + 1).clamp(min=1)
         beyond = torch.arange(responses.shape[2], device=lengths.device) >= places[:, None]
         responses = responses.masked_fill(beyond[:, None], 0)
     return responses.amax(2)

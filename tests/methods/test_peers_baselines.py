@@ -1,4 +1,4 @@
-"""The Dual Encoding family beside the numbers of its published code: inputs, levels, scores, losses, gradients, running figures."""
+"""The Dual Encoding family beside the numbers of its published code: inputs, levels, scores, losses, gradients, statistics."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def joined(peer: Peer) -> JoinedFeatures:
 def batch_of(peer: Peer, model: ExpertModel, words: list[np.ndarray], target: list[int]) -> Batch:
     features = frames_of(joined(peer), model.reading)
     empty = np.zeros((1, model.reading.frame_columns))
-    rows = [features[str(v)] if str(v) in features else empty for v in range(len(peer.config["words"]))]
+    rows = [features.get(str(v), empty) for v in range(len(peer.config["words"]))]
     return make_batch(model, rows, words, torch.tensor(target))
 
 

@@ -1,4 +1,4 @@
-"""XML and ReLoCLNet beside the numbers of their published code: inputs, encodings, scores, losses with the drawn ranks, gradients."""
+"""XML and ReLoCLNet beside the numbers of their published code: inputs, encodings, scores, losses, gradients."""
 
 from __future__ import annotations
 

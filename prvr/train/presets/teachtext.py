@@ -51,9 +51,7 @@ LSMDC: Plain = {**_experts((3, 11), (5, 35)), **_settings(43, 36, 0.121329837639
 ACTIVITYNET: Plain = {**_experts((6, 4), (100, 29)), **_settings(39, 49, 0.060496613740311816)}
 SMALL: Plain = {"clusters": 8, "max_words": 12}
 TOY_TRAINING: Plain = {"lr": 1e-3, "epochs": 60, "batch_videos": 32, "patience": 60}
-OWN = Preset(
-    "collaborative_experts", {"hidden": 128, "clusters": 8, "max_words": 30}, {**TOY_TRAINING, "patience": 20}
-)
+OWN = Preset("collaborative_experts", {"hidden": 128, "clusters": 8, "max_words": 30}, {**TOY_TRAINING, "patience": 20})
 
 COLLABORATIVE: dict[str, Preset] = {
     # 13.8/36.5/49.4, median rank 11
