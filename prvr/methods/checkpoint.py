@@ -58,7 +58,9 @@ class Checkpoint:
         The calibration is left out: nothing that an index holds depends on it.
         """
         weights = _module(self.model).state_dict()
-        return self.former_fingerprint or _fingerprint(self.method, config.to_dict(self.settings), self.reads, weights)
+        return self.former_fingerprint or _fingerprint(
+            self.method, config.settings_to_compare(self.settings), self.reads, weights
+        )
 
 
 def features_for(features: str | Path, checkpoint: Checkpoint) -> FeatureSet:
@@ -125,7 +127,7 @@ def load(path: str | Path) -> Checkpoint:
         if model.state_dict():
             weights = safetensors.torch.load_file(path / WEIGHTS)
             if former is not None:
-                of_then = {**config.to_dict(settings), **former.replaced}
+                of_then = {**config.settings_to_compare(settings), **former.replaced}
                 fingerprint = _fingerprint(text["method"], of_then, reads, weights)
                 weights, about = student_weights(weights), {"distillation": former.distillation, **about}
             model.load_state_dict(weights)

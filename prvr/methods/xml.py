@@ -17,13 +17,14 @@ no negatives (docs/decisions/0040). Subtitles are not read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from prvr.batch import Batch
+from prvr.config import ADDED_LATER
 from prvr.methods.contract import Embeddings, Method, Terms
 from prvr.nn import scores
 from prvr.nn.layers import AttentivePooling, InputProjection, Rows, initialise, pool_at, sequence_encoder
@@ -35,7 +36,7 @@ from prvr.nn.losses import ranking
 class XmlConfig(LocaliserSettings):
     """Settings of the paper; the released code reads the first `max_frames` frames (`sampling=first`)."""
 
-    ranking_loss: Literal["hinge", "lse"] = "hinge"
+    ranking_loss: Literal["hinge", "lse"] = field(default="hinge", metadata=ADDED_LATER)
 
 
 class Xml(nn.Module):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prvr.batch import FrameSampling, Reading
-from prvr.config import check_above_zero, check_heads, check_shares
+from prvr.config import ADDED_LATER, check_above_zero, check_heads, check_shares
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class LocaliserSettings:
     heads: int = 4
     max_frames: int = 100
     max_words: int = 30
-    sampling: FrameSampling = "mean"
+    sampling: FrameSampling = field(default="mean", metadata=ADDED_LATER)
     dropout: float = 0.1
     input_dropout: float = 0.1
     margin: float = 0.1

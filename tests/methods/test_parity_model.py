@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from dl_dkd import PLAIN, PLUS, taught
+from method_checks import FRAMES_OF, WORDS_OF, build, check_invariants, padded, sequences
 from published import arrays, batch, check_close, numbers, our_name, parameters, settings
 
+from prvr.errors import SettingError
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig
 from prvr.nn import losses, schedules, scores
 from prvr.nn.distillation import Distillation
@@ -218,3 +220,25 @@ def test_frame_kl() -> None:
     own = [scores.own_video(s.transpose(1, 2), target) for s in (student, free("teacher_clip_scores"))]
     expected, temperature = FREE["kl_sum"], FREE["kl_temperature"]
     check(losses.frame_kl(*own, mask[target], temperature=temperature), student, expected, "grad_kl")
+
+
+def test_branches_of_two_widths() -> None:
+    sizes = {"heads": 2, "max_frames": 9, "max_words": 8}
+    both = build("dl_dkd", DlDkdConfig(hidden=16, exploration_hidden=6, **sizes))
+    check_invariants(both)
+    fused = torch.zeros(len(WORDS_OF), len(FRAMES_OF))
+    words, frames = (
+        padded(sequences(WORDS_OF, both.reading.text_columns)),
+        padded(sequences(FRAMES_OF, both.reading.frame_columns)),
+    )
+    for place, (name, hidden, weight) in enumerate((("inheritance", 16, 0.7), ("exploration", 6, 0.3))):
+        alone = build("dl_dkd", DlDkdConfig(hidden=hidden, branches=(name,), **sizes))
+        alone.branches[0].load_state_dict(both.branches[place].state_dict())
+        fused += weight * alone.score(alone.encode_queries(*words), alone.encode_videos(*frames), frames[1]).detach()
+    torch.testing.assert_close(both.score(both.encode_queries(*words), both.encode_videos(*frames), frames[1]), fused)
+    for changes, fault in (
+        ({"exploration_hidden": 5}, "hidden 5 is not a multiple of heads 2"),
+        ({"exploration_hidden": 6, "shared_query_projection": True}, "exploration_hidden is 6; it is above 0, or 0 where"),
+    ):
+        with pytest.raises(SettingError, match=fault):
+            DlDkdConfig(hidden=16, **sizes, **changes)
