@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from prvr.batch import Batch, TeacherBatch
+from prvr.config import from_dict
 from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.papers.authors.names import our_name
 
@@ -52,7 +53,7 @@ def settings(about: dict[str, Any], *, inheritance: int, exploration: int, **mor
     sizes = {"heads": about["n_heads"], "max_frames": about["max_ctx_l"], "max_words": about["max_desc_l"]}
     still = {"dropout": 0.0, "input_dropout": 0.0}
     other = {} if exploration == inheritance else {"exploration_hidden": exploration}
-    return DlDkdConfig(hidden=inheritance, **other, **sizes, **still, **more)
+    return from_dict(DlDkdConfig, {"hidden": inheritance, **other, **sizes, **still, **more})
 
 
 def check_close(ours: Tensor | np.ndarray, theirs: np.ndarray, *, relative: float = 0.0, absolute: float = 0.0) -> None:
