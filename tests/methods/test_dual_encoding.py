@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import oracles
 import pytest
@@ -23,7 +24,10 @@ from method_checks import (
 )
 from toy_world import READS, toy_world
 
+from prvr.encoders.vocabulary import SPECIAL, Vocabulary, write_vocabulary
 from prvr.errors import SettingError
+from prvr.features.sources import Reads, Source
+from prvr.methods import open_method
 from prvr.methods.dual_encoding import DualEncodingConfig
 from prvr.methods.dual_encoding_hybrid import DualEncodingHybridConfig
 from prvr.nn import losses
@@ -171,3 +175,26 @@ def test_settings_of_word_ids_and_words_that_do_not_fit(method: str) -> None:
         SettingError, match="sentences have 16 columns, and these settings need 1 of word ids; with word features"
     ):
         build(method, replace(SETTINGS[method], vocabulary=6))
+
+
+@pytest.mark.parametrize("method", ["dual_encoding", "dual_encoding_hybrid", "rivrl"])
+def test_sentences_of_word_ids_from_captions_to_a_gradient(method: str, tmp_path: Path) -> None:
+    data = toy_world(videos=12)
+    captions = [*data.train.captions, *data.dev.captions]
+    path = tmp_path / "words.txt"
+    vocabulary = SPECIAL + write_vocabulary(path, [caption.text for caption in captions], least=1)
+    encoder = Vocabulary(path)
+    ids = dict(zip([c.id for c in captions], encoder.encode_words([c.text for c in captions]), strict=True))
+    data = replace(data, features=replace(data.features, text=ids))
+    small: dict[str, Any] = {"vocabulary": vocabulary, "word_vectors": 6, "unit": True, **LEVELS}
+    if method != "dual_encoding":
+        small |= {"latent": 8, "concepts": 4, "least_said": 1}
+    if method == "rivrl":
+        small |= {"segment_filters": 6, "attention": 4}
+    settings = open_method(method).config(**small)
+    model = build(method, settings, Reads(READS.frames, Source("words", encoder.word_columns)))
+    check_learning(method, model, toy_batch(model, data=data), toy_batch(model, data=data, most=1))
+    if method != "dual_encoding":
+        queries = model.train().encode_queries(*padded([torch.from_numpy(ids[captions[0].id])]))
+        # "thing N": both words are said, and the first words of the vocabulary are concepts.
+        assert 1 <= queries[-1].sum() <= 2
