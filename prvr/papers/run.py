@@ -262,10 +262,13 @@ class _Answer:
 
     def _recipe(self, seed: int) -> Recipe:
         recipe = recipe_of(self.row, self.materials.collection, self.plan.changes)
-        if self.row.experts and hasattr(recipe.settings, "experts"):
+        if "experts" in vars(recipe.settings):
             shelf = open_shelf(self.materials.features)
             experts = tuple(columns(shelf.frames(name)) for name in self._frames().split("+"))
-            recipe = replace(recipe, settings=replace(recipe.settings, experts=experts))
+            if experts != recipe.settings.experts:
+                # Other features than the published experts: the mean of each, as far as there are several.
+                own = {"experts": experts if len(experts) > 1 else (), "expert_clusters": (), "expert_tokens": ()}
+                recipe = replace(recipe, settings=replace(recipe.settings, **own))
         return replace(recipe, training=replace(recipe.training, seed=recipe.training.seed + seed))
 
     def _teacher(self) -> Checkpoint:

@@ -75,7 +75,7 @@ def test_hgr() -> None:
         ("msvd", (27_778_445, 49_383_197, 87_791_645)),
         ("didemo", (43_509_997, 63_671_437, 99_513_997)),
         ("lsmdc", (87_221_161, 195_588_901, 388_242_661)),
-        ("activitynet", (103_000_029, 201_287_049, 376_019_529)),
+        ("activitynet-paragraphs", (103_000_029, 201_287_049, 376_019_529)),
     ],
 )
 def test_collaborative_experts(collection: str, expected: tuple[int, ...]) -> None:

@@ -1,9 +1,9 @@
 """Collaborative experts, TeachText on them, and the mixture of embedding experts, which is the former without their gating.
 
-NAME/msrvtt, /msvd, /didemo, /lsmdc and /activitynet have the published settings of each data set: experts, clusters, lengths,
-margin, rate, weight decay, epochs and batch. They need the published experts side by side (--frames NAME+NAME+..., in the order
-of their names), and on DiDeMo and ActivityNet one caption for each video, a paragraph of all its captions. Their training
-differs: the optimiser is ours where theirs is RAdam, and a step has all captions of a video where theirs draws one
+NAME/msrvtt, /msvd, /didemo, /lsmdc and /activitynet-paragraphs have the published settings of each data set: experts, clusters,
+lengths, margin, rate, weight decay, epochs and batch. They need the published experts side by side (--frames NAME+NAME+..., in
+the order of their names), and on DiDeMo and ActivityNet one caption for each video, a paragraph of all its captions. Their
+training differs: the optimiser is ours where theirs is RAdam, and a step has all captions of a video where theirs draws one
 (docs/decisions/0041).
 
 Figures are theirs, R@1/5/10 and the median rank, the mean of three seeds; those of collaborative experts are of their rows "CE+".
@@ -63,7 +63,7 @@ COLLABORATIVE: dict[str, Preset] = {
     # 14.9/33.7/44.1, median rank 15.3
     "lsmdc": Preset("collaborative_experts", LSMDC, _training(15, 256)),
     # 19.4/49.3/65.4, median rank 6
-    "activitynet": Preset("collaborative_experts", ACTIVITYNET, _training(150, 32)),
+    "activitynet-paragraphs": Preset("collaborative_experts", ACTIVITYNET, _training(150, 32)),
     "toy": Preset("collaborative_experts", {"hidden": 64, **SMALL}, TOY_TRAINING),
 }
 
