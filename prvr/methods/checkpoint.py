@@ -112,15 +112,15 @@ def load(path: str | Path) -> Checkpoint:
     try:
         text = json.loads((path / CONFIG).read_text())
         reads = Reads(*(_source(text["reads"][name]) for name in ("frames", "text")))
-        revision = _revision(text["method"], text["settings"])
-        if text.get("revision", 1) != revision:
-            raise ModelError(
-                f"trained with revision {text.get('revision', 1)} of {text['settings'].get('student', text['method'])}, which "
-                f"computes something else since revision {revision}; train again"
-            )
         former = convert_settings(text["method"], text["settings"])
         stored = text["settings"] if former is None else former.settings
-        settings: Any = config.from_dict(open_method(text["method"]).config, stored)
+        made, revision = open_method(text["method"]), _revision(text["method"], stored)
+        if text.get("revision", 1) != revision:
+            raise ModelError(
+                f"trained with revision {text.get('revision', 1)} of {stored.get('student', text['method'])}, which computes "
+                f"something else since revision {revision}; train again"
+            )
+        settings: Any = config.from_dict(made.config, stored)
         with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten, and must not move the caller's state
             checkpoint = build(text["method"], settings, reads)
         model, fingerprint, about = _module(checkpoint.model), text.get("fingerprint", ""), text.get("about", {})
@@ -166,17 +166,17 @@ def _looks_like_torch(path: Path) -> bool:
         return file.read(4).startswith((b"PK\x03\x04", b"\x80\x02"))
 
 
+def _revision(method: str, settings: Mapping[str, Any]) -> int:
+    """Of a method, or, of a student beside its teacher, of the student's method."""
+    return open_method(settings.get("student", method)).revision
+
+
 def _fingerprint(method: str, settings: dict[str, Any], reads: Reads, weights: Mapping[str, Tensor]) -> str:
     sources = [[s.name, s.columns, s.fingerprint, s.rate] for s in (reads.frames, reads.text)]
     digest = hashlib.sha256(json.dumps([method, settings, sources], sort_keys=True).encode())
     for name, tensor in sorted(weights.items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _revision(method: str, settings: Mapping[str, Any]) -> int:
-    """The revision of a method, or, for a student beside its teacher, of the student's method."""
-    return open_method(settings.get("student", method)).revision
 
 
 def _first_line(problem: Exception) -> str:

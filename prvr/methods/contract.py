@@ -77,8 +77,6 @@ class Method:
     objective: `objective(model, queries, videos, batch, epoch)` returns the `Terms` that the paper defines, from the
         embeddings that `embed` returns; None for a method without weights to learn.
 
-    revision: raised when the method computes something else than before, so that older checkpoints are refused.
-
     For distillation beside the objective (`prvr.methods.distiller`):
 
     contrasts: whether the objective takes `contrast=`, a `Contrast` in place of its `losses.info_nce`.
@@ -86,6 +84,8 @@ class Method:
     taught_fields: the embedding fields that a teacher is compared with, each by itself, for given settings; None for a method
         whose whole score is compared. An objective of such a method also takes `self_contrast=`, the `Contrast` of all other
         fields, and `comparisons=`, what `compare_fields` returns.
+
+    revision: raised when the method computes something else than before, so that older checkpoints are refused.
     """
 
     config: type
