@@ -103,7 +103,7 @@ class Graph(NamedTuple):
 
 
 def read_graph(labels: Int[Tensor, "Q W L"]) -> Graph:
-    """The graph of sentences whose words have the label columns of `prvr.encoders.roles`.
+    """Returns the graph of sentences whose words have the label columns of `prvr.encoders.roles`.
 
     Every action hears the event; an action and an entity that has a role in it hear each other; the event hears none. An
     entity with several actions has its role in the first of them, one without any is a NOUN and hears none.

@@ -176,14 +176,14 @@ class Rivrl(nn.Module):
     def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
         """The sum over branches of the weighted sums of both spaces' scores."""
         weight, fusion = self.config.latent_weight, self.config.fusion
-        branches = zip(self.remembered(), _pairs(queries), _pairs(videos), strict=True)
+        branches = zip(self.branch_cohorts(), _pairs(queries), _pairs(videos), strict=True)
         return torch.stack([cohort.fuse(q, v, latent_weight=weight, fusion=fusion) for cohort, q, v in branches]).sum(0)
 
     def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "P"]:
         """The score of the whole video, its one part."""
         return self.score(query, video, torch.ones(1, 1, dtype=torch.bool))[0]
 
-    def remembered(self) -> list[Cohort]:
+    def branch_cohorts(self) -> list[Cohort]:
         """The videos that scores are calibrated against, for each branch."""
         return [cohort for cohort in self.cohorts if isinstance(cohort, Cohort)]
 
@@ -192,7 +192,7 @@ def objective(model: Rivrl, queries: Embeddings, videos: Embeddings, batch: Batc
     """The losses of DE++ for each branch."""
     shown = concepts_of_videos(queries[-1], batch.target, len(batch.frames), least=model.config.least_said)
     terms: Terms = {}
-    branches = zip(BRANCHES, model.remembered(), _pairs(queries), _pairs(videos), strict=True)
+    branches = zip(BRANCHES, model.branch_cohorts(), _pairs(queries), _pairs(videos), strict=True)
     for name, cohort, its_queries, its_videos in branches:
         cohort.remember(*its_videos)
         found = hybrid_terms(its_queries, its_videos, shown, batch.target, margins=model.config.margins)

@@ -47,7 +47,7 @@ SETTINGS = RivrlConfig(
 @pytest.fixture
 def model() -> Rivrl:
     made = build("rivrl", SETTINGS)
-    for cohort in made.remembered():
+    for cohort in made.branch_cohorts():
         cohort.remember(torch.randn(6, 1, 12), torch.rand(6, 1, 10))
     return made
 
@@ -138,7 +138,7 @@ def test_each_branch_has_the_losses_of_a_hybrid_space(model: Rivrl) -> None:
         by_hand = hybrid_terms(tuple(queries[branch]), tuple(videos[branch]), shown, batch.target, margins=(0.2, 0.2))
         for term, value in by_hand.items():
             assert terms[f"{name}_{term}"].item() == pytest.approx(value.item())
-    for cohort, place in zip(model.remembered(), (0, 2), strict=True):
+    for cohort, place in zip(model.branch_cohorts(), (0, 2), strict=True):
         torch.testing.assert_close(cohort.latent, videos[place][:6].detach())
 
 
