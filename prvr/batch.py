@@ -6,13 +6,10 @@ memory map into the batch.
 
 from __future__ import annotations
 
-import functools
-import math
 import operator
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +18,13 @@ from torch import Tensor
 
 from prvr.errors import DataError
 from prvr.features import Features, FeatureSet, columns, place, rows_of
+from prvr.features.joined import JoinedFeatures
 from prvr.features.packed import AsRead, Packed
+from prvr.features.padding import Memory as Memory
+from prvr.features.padding import pad as pad
+
+FrameSampling = Literal["mean", "first", "spaced"]
+"""The rows that are read of a video with too many frames: means of equal slots, the first frames, or evenly spaced ones."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,13 @@ class Reading:
     """How a model reads features.
 
     frame_columns, text_columns: widths of the features.
-    max_frames, max_words: longer videos are resampled, longer sentences cut; None for no limit.
+    max_frames, max_words: longer videos are sampled (`sampling`), longer sentences cut; None for no limit.
     unit: rows are scaled to unit length.
     text: a sentence is a row per word, or one row in the teacher's space.
     label_columns: the number of last text columns that are labels of a word; they are not scaled.
+    precision: the type of the rows that are read.
+    sampling: the rows that are read of a video with more than `max_frames` frames.
+    stacked: joined features keep the rows of each encoder, with zeros below, instead of aligning them in time.
     """
 
     frame_columns: int
@@ -42,6 +48,9 @@ class Reading:
     unit: bool
     text: Literal["words", "sentences"]
     label_columns: int = 0
+    precision: Literal["float32", "float64"] = "float32"
+    sampling: FrameSampling = "mean"
+    stacked: bool = False
 
 
 class TeacherBatch(NamedTuple):
@@ -110,7 +119,7 @@ def check_widths(features: FeatureSet, reading: Reading) -> None:
 def _check_packing(features: FeatureSet, reading: Reading) -> None:
     for stored, limit in ((features.frames, reading.max_frames), (features.text, reading.max_words)):
         if isinstance(stored, Packed) and not _fits_reading(stored, reading, limit):
-            packed_as, model = stored.about["read"], {"most": limit, "unit": reading.unit}
+            packed_as, model = stored.about["read"], {"most": limit, "unit": reading.unit, "sampling": reading.sampling}
             raise DataError(
                 f"{stored.path} was packed to be read as {packed_as}, this model reads {model}; "
                 "convert the package again with --whole"
@@ -141,6 +150,9 @@ def _fits_reading(packed: Packed, reading: Reading, limit: int | None) -> bool:
     words = packed.about.get("kind") == "words"
     if read["unit"] and (not reading.unit or (words and reading.label_columns)):
         return False
+    if not words and reading.sampling != "mean":
+        # Single rows can still be selected where none was averaged.
+        return max(map(packed.rows_before, packed), default=0) <= read["most"]
     if limit == read["most"] or (words and limit is not None and limit < read["most"]):
         return True
     # Rows of unit length cannot be averaged: with another limit the rows fit only if no item was or will be resampled.
@@ -168,8 +180,8 @@ def video_item(video: str, captions: Sequence[str], features: FeatureSet, readin
 
 
 def _student_frames(video: str, features: FeatureSet, reading: Reading) -> Float[np.ndarray, "F E"]:
-    if not features.teachers:
-        return read_frames(_video_rows(video, features.frames), reading)
+    if not features.teachers or reading.stacked:
+        return read_frames(_video_rows(video, frames_of(features.frames, reading)), reading)
     # With several teachers the first one determines the number of the student's frames; the others are resampled to it.
     first = features.teachers[0]
     if first.student is not None and video in first.student:
@@ -177,6 +189,11 @@ def _student_frames(video: str, features: FeatureSet, reading: Reading) -> Float
     view = _video_rows(video, first.frames)
     teacher_rows = first.frames.rows_before(video) if isinstance(first.frames, Packed) else len(view)
     return read_frames(_video_rows(video, features.frames), reading, teacher_rows=teacher_rows)
+
+
+def frames_of(features: Features, reading: Reading) -> Features:
+    """Returns the features of videos as a model reads them: joined ones aligned in time, or each in rows of its own."""
+    return features.stacked() if reading.stacked and isinstance(features, JoinedFeatures) else features
 
 
 def _video_rows(video: str, features: Features) -> Shaped[np.ndarray, "L E"]:
@@ -210,6 +227,22 @@ def resample(rows: Shaped[np.ndarray, "L E"], most: int | None) -> Shaped[np.nda
     return np.add.reduceat(used, edges[:-1], axis=0) / counts[:, None].astype(rows.dtype)
 
 
+def frame_places(rows: int, limit: int, sampling: FrameSampling) -> Int[np.ndarray, "limit"]:
+    """Returns, for a video with more than `limit` frames, the first frame of each row that is read."""
+    if sampling == "first":
+        return np.arange(limit)
+    if sampling == "spaced":
+        return np.rint(np.linspace(0, rows - 1, limit)).astype(np.int64)
+    return segment_edges(rows, limit)[:-1]
+
+
+def sample(rows: Shaped[np.ndarray, "L E"], limit: int | None, sampling: FrameSampling) -> Shaped[np.ndarray, "N E"]:
+    """Returns at most `limit` rows: means as in `resample`, or single rows."""
+    if sampling == "mean" or limit is None or len(rows) <= limit:
+        return resample(rows, limit)
+    return rows[frame_places(len(rows), limit, sampling)]
+
+
 def unit_rows(rows: Float[np.ndarray, "*L E"]) -> Float[np.ndarray, "*L E"]:
     """Divides rows by their length plus 1e-5; the released code of DL-DKD also adds it instead of taking the maximum."""
     length: np.ndarray = np.linalg.norm(rows, axis=-1, keepdims=True)
@@ -225,17 +258,17 @@ def read_frames(
         teacher_rows: in training, the number of the teacher's frames; the student's are first resampled to it.
     """
     if isinstance(features, AsRead):
-        return features
+        return sample(features, reading.max_frames, reading.sampling)
     # In float64, because the released code converts frames to Python floats.
-    rows = resample(resample(features.astype(np.float64), teacher_rows), reading.max_frames)
-    return (unit_rows(rows) if reading.unit else rows).astype(np.float32)
+    rows = sample(resample(features.astype(np.float64), teacher_rows), reading.max_frames, reading.sampling)
+    return (unit_rows(rows) if reading.unit else rows).astype(reading.precision)
 
 
 def read_words(features: Shaped[np.ndarray, "L C"], reading: Reading) -> Float[np.ndarray, "W C"]:
     """Returns a sentence's features as the student reads them: the first words."""
     if isinstance(features, AsRead):
         return features[: reading.max_words]
-    rows = features.astype(np.float32)[: reading.max_words]
+    rows = features.astype(reading.precision)[: reading.max_words]
     if not reading.unit:
         return rows
     vectors, labels = np.split(rows, [rows.shape[1] - reading.label_columns], axis=1)
@@ -247,72 +280,11 @@ def read_teacher(features: Float[np.ndarray, "L T"], reading: Reading, *, studen
     if features.dtype == np.float16 and len(features) == student_rows <= (reading.max_frames or student_rows):
         return features  # `pad` converts it to float32
     # The released code fails if the student has fewer frames than the teacher; we resample the teacher's.
-    rows = resample(resample(features.astype(np.float32, copy=False), reading.max_frames), student_rows)
+    rows = resample(sample(features.astype(np.float32, copy=False), reading.max_frames, reading.sampling), student_rows)
     if len(rows) < student_rows:
         # A further teacher with fewer frames than the first: each of its frames is repeated.
         rows = rows[np.arange(student_rows) * len(rows) // student_rows]
     return rows
-
-
-class Memory:
-    """Memory for the tensors of one batch that the next batch reuses; it overwrites them.
-
-    The kernel must clear newly allocated memory first, which takes several times as long as filling it.
-    """
-
-    def __init__(self) -> None:
-        self._blocks: list[np.ndarray] = []
-        self._taken = 0
-
-    def begin(self) -> None:
-        """Makes all blocks available for the next batch."""
-        self._taken = 0
-
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Shaped[np.ndarray, "..."]:
-        """Returns an uninitialised array in the next block."""
-        size, block = math.prod(shape) * dtype.itemsize, self._taken
-        self._taken += 1
-        if block == len(self._blocks):
-            self._blocks.append(np.empty(0, np.uint8))
-        if size > len(self._blocks[block]):
-            self._blocks[block] = np.empty(size, np.uint8)
-        return self._blocks[block][:size].view(dtype).reshape(shape)
-
-
-def pad(
-    sequences: Sequence[Float[np.ndarray, "_ E"]], memory: Memory | None = None
-) -> tuple[Float[Tensor, "N L E"], Bool[Tensor, "N L"]]:
-    """Returns sequences in one tensor, padded with zeros, and the mask of their rows; float16 becomes float32."""
-    # NumPy allocates huge pages and torch does not: four times as fast with new memory.
-    empty = np.empty if memory is None else memory.empty
-    lengths = torch.tensor([len(s) for s in sequences])
-    dtype = np.result_type(*{s.dtype for s in sequences})
-    wide = np.dtype(np.float32) if dtype == np.float16 else dtype
-    padded = empty((len(sequences), max(map(len, sequences)), sequences[0].shape[1]), wide)
-    tensor = torch.from_numpy(padded)
-    for number, sequence in enumerate(sequences):
-        if dtype == np.float16:
-            # torch converts several numbers at once, NumPy one.
-            tensor[number, : len(sequence)] = _as_tensor(sequence)
-        else:
-            padded[number, : len(sequence)] = sequence
-        padded[number, len(sequence) :] = 0
-    return tensor, torch.arange(padded.shape[1]) < lengths[:, None]
-
-
-def _as_tensor(rows: Float[np.ndarray, "_ E"]) -> Tensor:
-    """Returns the same memory as a tensor, which must not be written to."""
-    _use_up_warning()
-    return torch.from_numpy(rows)
-
-
-@functools.cache
-def _use_up_warning() -> None:
-    # torch warns once in a process that a memory-mapped file is not writable.
-    read_only = np.zeros(1)
-    read_only.flags.writeable = False
-    with warnings.catch_warnings(action="ignore", category=UserWarning):
-        torch.from_numpy(read_only)
 
 
 def collate(items: Sequence[Item], memory: Memory | None = None) -> Batch:

@@ -13,10 +13,20 @@ from prvr.errors import SettingError, nearest
 
 T = TypeVar("T")
 
+ADDED_LATER = {"added later": True}
+"""The metadata of a field that checkpoints and runs of older versions do not have; see `settings_to_compare`."""
+
 
 def to_dict(settings: Any) -> dict[str, Any]:
     """The fields of a settings dataclass as a dictionary for JSON."""
     return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+
+
+def settings_to_compare(settings: Any) -> dict[str, Any]:
+    """`to_dict` without the fields that were added later and have their default: equal for the settings of an older version."""
+    fields = {field.name: field for field in dataclasses.fields(settings)}
+    plain = to_dict(settings)
+    return {name: plain[name] for name in plain if not fields[name].metadata or plain[name] != fields[name].default}
 
 
 def from_dict(kind: type[T], values: dict[str, Any]) -> T:

@@ -11,10 +11,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from commands import Prvr
 from tiny_folder import make_folder
 
 import prvr
+from prvr.config import to_dict
 from prvr.features.sources import FeatureSources, Source
 from prvr.methods import METHODS, open_method
 from prvr.methods import checkpoint as checkpoints
@@ -108,8 +110,13 @@ def test_every_public_name_is_there() -> None:
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_every_preset_builds(name: str) -> None:
     recipe = presets.preset(name)
-    reads = FeatureSources(Source("frames", 20), Source("words", 12))
-    model = checkpoints.build(recipe.method, recipe.settings, reads).model
+    settings = to_dict(recipe.settings)
+    # Published experts have widths of their own, and word ids are one column.
+    frames = sum(settings.get("experts", ())) or 20
+    words = 1 + settings.get("sentence_columns", 0) if settings.get("vocabulary") else 12
+    with torch.device("meta"):
+        sources = FeatureSources(Source("frames", frames), Source("words", words))
+        model = checkpoints.build(recipe.method, recipe.settings, sources).model
     assert model.embedding_fields
 
 

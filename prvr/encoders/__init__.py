@@ -57,7 +57,8 @@ class WordEncoder(Encoder, Protocol):
 def open_encoder(source: str | Path, *, device: str = "cpu") -> Encoder:
     """Opens the encoder in a local folder, or of that name on the Hugging Face hub. Its files determine its family.
 
-    Word vectors are a text file, `vectors:FILE` or its path alone; with a parser's roles, `roles:FILE+PIPELINE`.
+    Word vectors are a text file, `vectors:FILE` or its path alone; with a parser's roles, `roles:FILE+PIPELINE`. Words as
+    numbers are `ids:VOCABULARY`.
 
     Raises:
         ModelError: there is no such encoder, or it is broken.
@@ -171,6 +172,12 @@ def _open_roles(source: str, device: str) -> Encoder:
     return open_roles(source.removeprefix(SCHEME))
 
 
+def _open_vocabulary(source: str, device: str) -> Encoder:
+    from prvr.encoders.vocabulary import SCHEME, Vocabulary
+
+    return Vocabulary(Path(source.removeprefix(SCHEME)))
+
+
 ENCODERS: dict[str, Callable[[str, str], Encoder]] = {
     "onnx": _open_onnx,
     "clip": _open_dual,
@@ -179,13 +186,14 @@ ENCODERS: dict[str, Callable[[str, str], Encoder]] = {
     "text": _open_text,
     "vectors": _open_vectors,
     "roles": _open_roles,
+    "ids": _open_vocabulary,
 }
 
 
 def _family(source: str) -> str:
     folder = Path(source)
     scheme, colon, _ = source.partition(":")
-    if colon and scheme in ("vectors", "roles"):
+    if colon and scheme in ("vectors", "roles", "ids"):
         return scheme
     if folder.is_file():
         return "vectors"

@@ -11,20 +11,21 @@ from prvr.features.packed import Packed
 
 
 class JoinedFeatures(Mapping[str, np.ndarray]):
-    """A row for each row of the encoder that has most of an item; another's rows stand for several where it has fewer.
+    """A row for each row of the encoder that has most of an item; another's rows are repeated where it has fewer.
 
     Args:
         parts: the features of each encoder, and how many columns they have.
+        aligned: whether shorter parts are repeated, so that a row is one moment of the video; else zeros follow their rows.
 
     Raises:
         DataError: some were sampled when they were packed, so that their rows are of no common length.
     """
 
-    def __init__(self, parts: Sequence[tuple[Mapping[str, np.ndarray], int]]) -> None:
+    def __init__(self, parts: Sequence[tuple[Mapping[str, np.ndarray], int]], *, aligned: bool = True) -> None:
         for part, _ in parts:
             if isinstance(part, Packed) and part.about.get("read") is not None:
                 raise DataError(f"{part.path} was sampled when it was packed, and cannot be joined; convert it with --whole")
-        self.parts = tuple(parts)
+        self.parts, self._aligned = tuple(parts), aligned
         self._ids = list(dict.fromkeys(id for part, _ in self.parts for id in part))
 
     def __getitem__(self, id: str) -> np.ndarray:
@@ -32,11 +33,19 @@ class JoinedFeatures(Mapping[str, np.ndarray]):
         if not known:
             raise KeyError(id)
         most = max(map(len, known.values()))
-        blocks = []
+        joined = np.zeros((most, sum(columns for _, columns in self.parts)), np.float32)
+        start = 0
         for place, (_, columns) in enumerate(self.parts):
-            rows = known.get(place, np.zeros((1, columns), np.float32))
-            blocks.append(rows[np.arange(most) * len(rows) // most])
-        return np.concatenate(blocks, axis=1)
+            rows = known.get(place, joined[:0, :columns])
+            if self._aligned and len(rows):
+                rows = rows[np.arange(most) * len(rows) // most]
+            joined[: len(rows), start : start + columns] = rows
+            start += columns
+        return joined
+
+    def stacked(self) -> JoinedFeatures:
+        """The same parts, each with rows of its own and zeros below them."""
+        return JoinedFeatures(self.parts, aligned=False)
 
     def __contains__(self, id: object) -> bool:
         return any(id in part for part, _ in self.parts)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from prvr.batch import pad, read_frames, read_words
+from prvr.batch import frames_of, pad, read_frames, read_words
 from prvr.cpu import fast_products
 from prvr.features import Features, rows_of
 from prvr.features.packed import Packed
@@ -48,7 +48,7 @@ def add_videos(index: Store, videos: Iterable[str], frames: Features, *, duratio
     Args:
         durations: of videos, in seconds. Frames whose features have no times divide a video evenly.
     """
-    ids = list(videos)
+    ids, frames = list(videos), frames_of(frames, index.model.reading)
     for start in range(0, len(ids), VIDEOS_AT_ONCE):
         samples = [read_sampled(id, frames, durations=durations or {}) for id in ids[start : start + VIDEOS_AT_ONCE]]
         index.add(encode(index.model, samples))
@@ -96,7 +96,7 @@ def _entries(model: Model, in_windows: Sequence[tuple[Sampled, list[np.ndarray]]
         frames = [min(len(window), model.reading.max_frames or len(window)) for window in windows]
         edges = None
         if video.times is not None and video.duration is not None:
-            edges = tuple(frame_edges(video.times, video.duration, limit=sum(frames)))
+            edges = tuple(frame_edges(video.times, video.duration, limit=sum(frames), sampling=model.reading.sampling))
         entries.append(Entry(video.video, fields, tuple(frames), edges, video.about))
     return entries
 

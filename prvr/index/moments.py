@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from numpy.lib.stride_tricks import sliding_window_view
 
-from prvr.batch import segment_edges
+from prvr.batch import FrameSampling, frame_places
 from prvr.index.contract import Entry
 from prvr.methods.contract import Embeddings, Model
 from prvr.nn.scores import first_best, tolerance
@@ -60,16 +60,19 @@ def split_windows(model: Model, entry: Entry) -> list[tuple[Float[np.ndarray, "_
     return list(zip(*parts, strict=True))
 
 
-def frame_edges(times: Sequence[float], duration: float, *, limit: int | None = None) -> list[float]:
+def frame_edges(
+    times: Sequence[float], duration: float, *, limit: int | None = None, sampling: FrameSampling = "mean"
+) -> list[float]:
     """The times in seconds at which each frame's stretch begins, and at last the time at which the last one ends.
 
     A sampled frame covers the time until the next one, the last frame the time until the end of the video. Where the
-    student reads at most `limit` frames, the stretches are those of the slots that `batch.resample` averages.
+    student reads at most `limit` frames, the stretches begin at the rows that it reads (`batch.frame_places`), and the last one
+    ends with the video, or with the last frame that is read where only the first ones are.
     """
     edges = [*times, max(duration, times[-1])]
     if limit is not None and len(times) > limit:
-        # The last slot averages all but the last frame, and covers the rest of the video all the same.
-        edges = [edges[i] for i in segment_edges(len(times), limit)[:-1]] + [edges[-1]]
+        end = edges[limit] if sampling == "first" else edges[-1]
+        edges = [edges[i] for i in frame_places(len(times), limit, sampling)] + [end]
     return edges
 
 

@@ -14,6 +14,7 @@ METHODS: dict[str, str] = {
     "dl_dkd": "prvr.methods.dl_dkd:METHOD",
     "dual_encoding": "prvr.methods.dual_encoding:METHOD",
     "dual_encoding_hybrid": "prvr.methods.dual_encoding_hybrid:METHOD",
+    "embedding_experts": "prvr.methods.embedding_experts:METHOD",
     "gmmformer": "prvr.methods.gmmformer:METHOD",
     "gmmformer_v2": "prvr.methods.gmmformer_v2:METHOD",
     "hgr": "prvr.methods.hgr:METHOD",

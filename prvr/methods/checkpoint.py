@@ -61,7 +61,9 @@ class Checkpoint:
         The calibration is not included: nothing that an index stores depends on it.
         """
         weights = _module(self.model).state_dict()
-        return self.former_fingerprint or _fingerprint(self.method, config.to_dict(self.settings), self.sources, weights)
+        return self.former_fingerprint or _fingerprint(
+            self.method, config.settings_to_compare(self.settings), self.sources, weights
+        )
 
 
 def features_for(features: str | Path, checkpoint: Checkpoint) -> FeatureSet:
@@ -103,6 +105,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     text: dict[str, Any] = {
         "format": FORMAT,
         "method": checkpoint.method,
+        "revision": _revision(checkpoint.method, config.to_dict(checkpoint.settings)),
         "settings": config.to_dict(checkpoint.settings),
         "reads": asdict(checkpoint.sources),
         "about": checkpoint.about,
@@ -126,14 +129,20 @@ def load(path: str | Path) -> Checkpoint:
         sources = FeatureSources(*(_source(text["reads"][name]) for name in ("frames", "text")))
         former = convert_settings(text["method"], text["settings"]) if text.get("format", 1) < FORMAT else None
         stored = text["settings"] if former is None else former.settings
-        settings: Any = config.from_dict(open_method(text["method"]).config, stored)
+        made, revision = open_method(text["method"]), _revision(text["method"], stored)
+        if text.get("revision", 1) != revision:
+            raise ModelError(
+                f"trained with revision {text.get('revision', 1)} of {stored.get('student', text['method'])}, which computes "
+                f"something else since revision {revision}; train again"
+            )
+        settings: Any = config.from_dict(made.config, stored)
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten; the caller's state must not change
             checkpoint = build(text["method"], settings, sources)
         model, fingerprint, about = _module(checkpoint.model), text.get("fingerprint", ""), text.get("about", {})
         if model.state_dict():
             weights = safetensors.torch.load_file(path / WEIGHTS)
             if former is not None:
-                of_then = {**config.to_dict(settings), **former.replaced}
+                of_then = {**config.settings_to_compare(settings), **former.replaced}
                 fingerprint = _fingerprint(text["method"], of_then, sources, weights)
                 weights, about = student_weights(weights), {"distillation": former.distillation, **about}
             model.load_state_dict(weights)
@@ -145,7 +154,9 @@ def load(path: str | Path) -> Checkpoint:
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError) as problem:
         raise ModelError(f"{path / CONFIG} is broken ({type(problem).__name__}: {_first_line(problem)}); train again") from None
     except (RuntimeError, SafetensorError, OSError) as problem:
-        raise ModelError(f"{path / WEIGHTS} does not hold this model's weights ({_first_line(problem)})") from None
+        raise ModelError(
+            f"{path / WEIGHTS} does not hold this model's weights ({_first_line(problem)}); train again if the method has changed"
+        ) from None
     except PrvrError as problem:
         raise ModelError(f"{path / CONFIG}: {problem}") from None
     return Checkpoint(checkpoint.method, settings, sources, checkpoint.model, about, calibration, fingerprint)
@@ -168,6 +179,11 @@ def _looks_like_torch(path: Path) -> bool:
         return False
     with open(path, "rb") as file:
         return file.read(4).startswith((b"PK\x03\x04", b"\x80\x02"))
+
+
+def _revision(method: str, settings: Mapping[str, Any]) -> int:
+    """Of a method, or, of a student beside its teacher, of the student's method."""
+    return open_method(settings.get("student", method)).revision
 
 
 def _fingerprint(method: str, settings: dict[str, Any], sources: FeatureSources, weights: Mapping[str, Tensor]) -> str:

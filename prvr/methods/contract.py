@@ -84,6 +84,8 @@ class Method:
     taught_fields: the embedding fields that a teacher is compared with, each by itself, for given settings; None for a method
         whose whole score is compared. An objective of such a method also takes `self_contrast=`, the `Contrast` of all other
         fields, and `comparisons=`, what `compare_fields` returns.
+
+    revision: raised when the method computes something else than before, so that older checkpoints are refused.
     """
 
     config: type
@@ -92,6 +94,7 @@ class Method:
     contrasts: bool = False
     profile: Profile | None = None
     taught_fields: Callable[[Any], tuple[str, ...]] | None = None
+    revision: int = 1
 
 
 def keep_batch(queries: Embeddings, videos: Embeddings, batch: Batch) -> tuple[Embeddings, Embeddings, Batch]:

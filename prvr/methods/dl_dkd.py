@@ -27,7 +27,7 @@ Numbers follow the released code, quirks included; docs/decisions/0002 lists the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -35,7 +35,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from prvr.batch import Batch, Reading
-from prvr.config import check_above_zero, check_heads, check_shares
+from prvr.config import ADDED_LATER, check_above_zero, check_heads, check_shares
 from prvr.errors import SettingError
 from prvr.methods.contract import Contrast, Embeddings, Method, Terms, compare_fields
 from prvr.nn import losses, scores
@@ -51,6 +51,7 @@ Branch = Literal["inheritance", "exploration"]
 class DlDkdConfig:
     """Settings of the student of both papers; the defaults are DL-DKD++'s on TVR.
 
+    hidden: columns of the branches. exploration_hidden: those of exploration, where they differ; 0 where they do not.
     branches: both, one alone, or one of them twice.
     text_backbone: the module between a caption's features and the branches; "graph" needs features with labels of roles.
     shared_query_projection: exploration reads words through inheritance's projection (DL-DKD; not DL-DKD++).
@@ -70,6 +71,7 @@ class DlDkdConfig:
     margin: float = 0.1
     negative_pool: int = 20
     nce_weight: float = 0.04
+    exploration_hidden: int = field(default=0, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         check_above_zero(self, "hidden", "heads", "max_frames", "max_words", "negative_pool")
@@ -77,6 +79,18 @@ class DlDkdConfig:
         check_heads(self)
         if len(self.branches) not in (1, 2):
             raise SettingError(f"there are {len(self.branches)} branches, {self.branches}; take one or two")
+        if self.exploration_hidden < 0 or (self.exploration_hidden and self.shared_query_projection):
+            raise SettingError(
+                f"exploration_hidden is {self.exploration_hidden}; it is above 0, or 0 where branches have equal widths, as with "
+                "shared_query_projection=true"
+            )
+        if self.exploration_hidden:
+            check_heads(self.branch("exploration"))
+
+    def branch(self, name: Branch) -> DlDkdConfig:
+        """The settings of one branch: `hidden` is its width."""
+        wide = self.exploration_hidden and name == "exploration"
+        return replace(self, hidden=self.exploration_hidden, exploration_hidden=0) if wide else self
 
 
 class DlDkdBranch(nn.Module):
@@ -124,12 +138,12 @@ class DlDkd(nn.Module):
         self.score_weights: tuple[float, ...] | None = _weights(config)
         self.branches = nn.ModuleList(
             DlDkdBranch(
-                config,
+                config.branch(branch),
                 frame_columns=frame_columns,
                 word_columns=read_columns,
                 own_projection=place == 0 or not config.shared_query_projection,
             )
-            for place in range(len(config.branches))
+            for place, branch in enumerate(config.branches)
         )
         self.apply(initialise)
 

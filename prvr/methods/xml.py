@@ -6,47 +6,37 @@ query encoder                `Xml.encode_queries`: projection, positions, one at
 modular query vector         one vector by attentive pooling; one modality, so there is one
 context encoder, enc1        `Xml.encode_videos`: the same blocks over frames, field "frames"
 S(q, v)                      `Xml.score`: the best frame's cosine
-hinge loss, both directions  `ranking`, `margin`
-hard negatives, pool         `hard_from_epoch`, `negative_pool`; before that epoch any wrong partner, drawn uniformly
+hinge loss, both directions  `ranking`, `margin`; `ranking_loss` for log(1 + e^x) in its place
+hard negatives, pool         `hard_from_epoch`, `negative_pool`, in both directions
 ConvSE, span cross-entropy   left out: they find moments in a video and not the video, and the tables rank by S alone
 
-Source: spec/methods 2.4. It leaves open, and we decided: the drop-out shares (0.1, as its descendants have), and a video
-with several captions, for which positives are averaged as in `ranking`. Subtitles are not read.
+Equal to the released code (jayleicn/TVRetrieval, d99a9ea, context mode "video", span weight 0) on pairs of a caption and its
+video. A batch here holds a video once, with all its captions: positives of a video are averaged, and its other captions are
+no negatives (docs/decisions/0040). Subtitles are not read.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from prvr.batch import Batch, Reading
-from prvr.config import check_above_zero, check_heads, check_shares
+from prvr.batch import Batch
+from prvr.config import ADDED_LATER
 from prvr.methods.contract import Embeddings, Method, Terms
 from prvr.nn import scores
 from prvr.nn.layers import AttentivePooling, InputProjection, Rows, initialise, pool_at, sequence_encoder
+from prvr.nn.localisation import LocaliserSettings
 from prvr.nn.losses import ranking
 
 
 @dataclass(frozen=True)
-class XmlConfig:
-    """Settings of the paper."""
+class XmlConfig(LocaliserSettings):
+    """Settings of the paper; the released code reads the first `max_frames` frames (`sampling=first`)."""
 
-    hidden: int = 256
-    heads: int = 4
-    max_frames: int = 100
-    max_words: int = 30
-    dropout: float = 0.1
-    input_dropout: float = 0.1
-    margin: float = 0.1
-    negative_pool: int = 20
-    hard_from_epoch: int = 20
-
-    def __post_init__(self) -> None:
-        check_above_zero(self, "hidden", "heads", "max_frames", "max_words", "negative_pool")
-        check_shares(self, "dropout", "input_dropout")
-        check_heads(self)
+    ranking_loss: Literal["hinge", "lse"] = field(default="hinge", metadata=ADDED_LATER)
 
 
 class Xml(nn.Module):
@@ -55,7 +45,7 @@ class Xml(nn.Module):
     def __init__(self, config: XmlConfig, *, frame_columns: int, word_columns: int) -> None:
         super().__init__()
         self.config = config
-        self.reading = Reading(frame_columns, word_columns, config.max_frames, config.max_words, unit=True, text="words")
+        self.reading = config.reading(frame_columns, word_columns)
         self.embedding_fields: tuple[str, ...] = ("frames",)
         self.frame_fields = self.embedding_fields
         self.score_weights: tuple[float, ...] | None = (1.0,)
@@ -94,7 +84,8 @@ def objective(model: Xml, queries: Embeddings, videos: Embeddings, batch: Batch,
     """The hinge between right and wrong in both directions, its negatives drawn at random first and hard later."""
     config = model.config
     ours = scores.compare(queries[0], videos[0], batch.frame_mask, batch.target)
-    return {"triplet": ranking(ours.cosines, batch.target, margin=config.margin, pool=pool_at(config, epoch))}
+    margin = config.margin if config.ranking_loss == "hinge" else None
+    return {"triplet": ranking(ours.cosines, batch.target, margin=margin, pool=pool_at(config, epoch), both=True)}
 
 
 METHOD = Method(XmlConfig, Xml, objective)

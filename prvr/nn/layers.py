@@ -135,9 +135,10 @@ class SequenceEncoder(nn.Module):
 class AttentivePooling(nn.Module):
     """Pools a sequence to one vector: sum_l softmax_l(u . h_l) h_l."""
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, *, bias: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Linear(hidden, 1, bias=False)
+        # A bias changes nothing; HGR's released checkpoints have one.
+        self.weight = nn.Linear(hidden, 1, bias=bias)
 
     def forward(self, hidden: Float[Tensor, "N L D"], mask: Bool[Tensor, "N L"]) -> Float[Tensor, "N D"]:
         share = self.weight(hidden)[..., 0].masked_fill(~mask, -float("inf")).softmax(-1)

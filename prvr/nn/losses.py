@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import normalize, relu
+from torch.nn.functional import normalize, relu, softplus
 
 LOWEST = -float("inf")
 
@@ -17,6 +17,16 @@ LOWEST = -float("inf")
 def ownership(target: Int[Tensor, "Q"], videos: int) -> Bool[Tensor, "Q V"]:
     """True where a query describes a video."""
     return target[:, None] == torch.arange(videos, device=target.device)
+
+
+def draw_ranks(
+    largest: int | Int[Tensor, "N"], rows: int, *, device: torch.device, generator: torch.Generator | None = None
+) -> Int[Tensor, "N"]:
+    """Draws a rank for each row, uniformly from 0 to `largest` - 1; `largest` is one number, or one for each row."""
+    if isinstance(largest, int):
+        return torch.randint(largest, (rows,), generator=generator, device=device)
+    ranks = (torch.rand(rows, generator=generator, device=device) * largest).long()
+    return torch.minimum(ranks, largest - 1)  # a product can be rounded up to `largest`
 
 
 def hard_negative_videos(
@@ -27,8 +37,20 @@ def hard_negative_videos(
     size = max(min(pool, videos - 1), 1)
     wrong = scores.detach().masked_fill(ownership(target, videos), LOWEST)
     hardest = wrong.topk(size, dim=1).indices
-    rank = torch.randint(size, (queries, 1), generator=generator, device=scores.device)
-    return hardest.gather(1, rank)[:, 0]
+    rank = draw_ranks(size, queries, device=scores.device, generator=generator)
+    return hardest.gather(1, rank[:, None])[:, 0]
+
+
+def hard_negative_queries(
+    scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, pool: int, generator: torch.Generator | None = None
+) -> Int[Tensor, "V"]:
+    """Draws one wrong query for each video, uniformly from the `pool` with the highest scores (from all, if there are fewer)."""
+    queries, videos = scores.shape
+    own = ownership(target, videos)
+    hardest = scores.detach().masked_fill(own, LOWEST).topk(min(pool, queries), dim=0).indices
+    wrong = (~own).sum(0).clamp(min=1, max=pool)
+    rank = draw_ranks(wrong, videos, device=scores.device, generator=generator)
+    return hardest.gather(0, rank[None])[0]
 
 
 def hardest_negative_queries(scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Int[Tensor, "V"]:
@@ -45,7 +67,7 @@ def triplet(
     scores: Float[Tensor, "Q V"],
     target: Int[Tensor, "Q"],
     *,
-    margin: float,
+    margin: float | None,
     negative_videos: Int[Tensor, "Q"],
     negative_queries: Int[Tensor, "V"],
 ) -> Float[Tensor, ""]:
@@ -55,30 +77,54 @@ def triplet(
 
     A negative that is the query's own video (in a batch of one video) has a loss of 0; the second mean is over the videos that
     have a query.
+
+    Args:
+        margin: m; None for log(1 + e^x) of the differences instead of the hinge (an option of XML).
     """
     own = ownership(target, scores.shape[1])
     wrong = scores.masked_fill(own, LOWEST)
     positive = scores.gather(1, target[:, None])[:, 0]
-    text_to_video = relu(margin + wrong.gather(1, negative_videos[:, None])[:, 0] - positive).mean()
+    text_to_video = _cost(wrong.gather(1, negative_videos[:, None])[:, 0] - positive, margin).mean()
 
     captions = own.sum(0)
     described = captions > 0
     mean_positive = scores.masked_fill(~own, 0).sum(0) / captions.clamp(min=1)
-    hinge = relu(margin + wrong.gather(0, negative_queries[None])[0] - mean_positive)
-    return text_to_video + hinge.masked_fill(~described, 0).sum() / described.sum()
+    video_to_text = _cost(wrong.gather(0, negative_queries[None])[0] - mean_positive, margin)
+    return text_to_video + video_to_text.masked_fill(~described, 0).sum() / described.sum()
 
 
-def hardest_triplet(scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, margin: float) -> Float[Tensor, ""]:
-    """Hinge loss of each query and its video against the hardest negative of the batch, in both directions.
+def hardest_triplet(
+    scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, margin: float, hardest: int | None = 1
+) -> Float[Tensor, ""]:
+    """Hinge loss of each query and its video against the hardest negatives of the batch, in both directions.
 
     mean_n ([m + max_{v != y_n} s(n, v) - s(n, y_n)]_+  +  [m + max_{k: y_k != y_n} s(k, y_n) - s(n, y_n)]_+)
 
     (VSE++, as in Dual Encoding.) The papers sum over the batch. We take the mean, whose weight relative to other losses does not
     depend on the batch; alone, both are the same to the optimiser. A query without a negative has a loss of 0.
+
+    Args:
+        hardest: the number of the hardest negatives whose hinges are averaged; None for all negatives.
     """
-    wrong = scores.masked_fill(ownership(target, scores.shape[1]), LOWEST)
-    positive = scores.gather(1, target[:, None])[:, 0]
-    return (relu(margin + wrong.amax(1) - positive) + relu(margin + wrong.amax(0)[target] - positive)).mean()
+    own = ownership(target, scores.shape[1])
+    positive = scores.gather(1, target[:, None])
+    of_videos = _mean_of_largest(relu(margin + scores - positive), ~own, hardest)
+    of_queries = _mean_of_largest(relu(margin + scores.T[target] - positive), ~own.T[target], hardest)
+    return (of_videos + of_queries).mean()
+
+
+def pair_contrast(dots: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Float[Tensor, ""]:
+    """The video contrast of ReLoCLNet: one logarithm over a pair's row and column together (VideoCL, as in the released code).
+
+    mean_n [ log( sum_v e^d(n, v) + sum_k e^d(k, y_n) ) - d(n, y_n) ], k over the query itself and those of other videos
+
+    The pair itself is in the row and in the column, so it counts twice in the logarithm. The released code trains on single
+    pairs, where a second caption of a video is a negative; a batch here has all captions of a video, and they are left out.
+    """
+    own = ownership(target, dots.shape[1])
+    siblings = own.T[target] & ~torch.eye(len(dots), dtype=torch.bool, device=dots.device)
+    columns = dots.T[target].masked_fill(siblings, LOWEST)
+    return (torch.cat([dots, columns], dim=1).logsumexp(1) - dots.gather(1, target[:, None])[:, 0]).mean()
 
 
 def info_nce(dots: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Float[Tensor, ""]:
@@ -114,8 +160,8 @@ def soft_info_nce(
     t_n = lse_v d(n, .) sum_v T - sum_v T d        u_v = lse_n d(., v) - lse_n [log(W(n, v) + 1e-12) + d(n, v)]
 
     The result is a (mean t + mean u over the hard) + (1 - a) (the same over the soft), where a part is 0 if it has no query or no
-    video. u is not a cross-entropy: the weights are inside the log-sum-exp, as in the released code. A hard video without a query
-    has a loss of -log(1e-12) = 27.6 without a useful gradient; `batch.collate` makes no such video.
+    video. u is not a cross-entropy: the weights are inside the log-sum-exp, as in the released code. A video without a query
+    has a loss of 0, and counts in its part. The released code has no such video; its formula gives a hard one -log(1e-12) = 27.6.
 
     Args:
         relevance: the similarities from which the soft targets are computed, one layer per source. Gradients flow through it.
@@ -131,6 +177,7 @@ def soft_info_nce(
 
     text_to_video = dots.logsumexp(1) * row_targets.sum(1) - (row_targets * dots).sum(1)
     video_to_text = dots.logsumexp(0) - ((column_targets + 1e-12).log() + dots).logsumexp(0)
+    video_to_text = video_to_text.masked_fill(one_hot.sum(0) == 0, 0)
 
     of_queries, of_videos = _part_weights(hard_queries, hard_videos, hard_fraction, dots.dtype)
     return (of_queries * text_to_video).sum() + (of_videos * video_to_text).sum()
@@ -218,14 +265,32 @@ def _part_weights(
 
 
 def ranking(
-    video_scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, margin: float, pool: int | None
+    video_scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, margin: float | None, pool: int | None, both: bool = False
 ) -> Float[Tensor, ""]:
-    """`triplet` with the hardest query and one of the `pool` hardest videos as negatives; random negatives if `pool` is None."""
-    negative_queries = random_negative_queries if pool is None else hardest_negative_queries
-    return triplet(
-        video_scores,
-        target,
-        margin=margin,
-        negative_videos=hard_negative_videos(video_scores, target, pool=pool or video_scores.shape[1]),
-        negative_queries=negative_queries(video_scores, target),
-    )
+    """`triplet` with the hardest query and one of the `pool` hardest videos as negatives; random negatives if `pool` is None.
+
+    Args:
+        both: the query is drawn from the `pool` hardest, too (XML, ReLoCLNet).
+    """
+    queries, videos = video_scores.shape
+    # In the order of the released code: first a video for each query, then a query for each video.
+    negative_videos = hard_negative_videos(video_scores, target, pool=pool or videos)
+    if both:
+        negative_queries = hard_negative_queries(video_scores, target, pool=pool or queries)
+    elif pool is None:
+        negative_queries = random_negative_queries(video_scores, target)
+    else:
+        negative_queries = hardest_negative_queries(video_scores, target)
+    return triplet(video_scores, target, margin=margin, negative_videos=negative_videos, negative_queries=negative_queries)
+
+
+def _cost(difference: Float[Tensor, "*N"], margin: float | None) -> Float[Tensor, "*N"]:
+    return softplus(difference) if margin is None else relu(margin + difference)
+
+
+def _mean_of_largest(values: Float[Tensor, "N M"], allowed: Bool[Tensor, "N M"], count: int | None) -> Float[Tensor, "N"]:
+    """The mean of each row's `count` largest allowed values, or of all of them for None; 0 for a row without any."""
+    values, number = values.masked_fill(~allowed, 0), allowed.sum(1)
+    if count is None:
+        return values.sum(1) / number.clamp(min=1)
+    return values.topk(min(count, values.shape[1]), dim=1).values.sum(1) / number.clamp(min=1, max=count)

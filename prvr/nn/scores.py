@@ -69,8 +69,8 @@ def video_scores(frame_scores: Float[Tensor, "Q V F"]) -> Float[Tensor, "Q V"]:
 
 
 def fused(
-    queries: Sequence[Float[Tensor, "Q D"]],
-    videos: Sequence[Float[Tensor, "V _ D"]],
+    queries: Sequence[Float[Tensor, "Q _"]],
+    videos: Sequence[Float[Tensor, "V _ _"]],
     masks: Sequence[Bool[Tensor, "V _"]],
     *,
     weights: Sequence[float],

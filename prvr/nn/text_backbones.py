@@ -39,17 +39,23 @@ class TextBackbone(Protocol):
 
 
 class BiGru(nn.Module):
-    """A bidirectional GRU over words; returns a row per word with both directions joined: 2 * hidden columns."""
+    """A bidirectional GRU over words; returns a row per word with both directions joined: 2 * hidden columns.
 
-    def __init__(self, word_columns: int, hidden: int = 512) -> None:
+    Args:
+        packed: the backward direction starts at the last word. Otherwise it starts in the padding, with zeros there, so that
+            the output depends on the longest sequence of the batch (as in the released code of Dual Encoding, over frames).
+    """
+
+    def __init__(self, word_columns: int, hidden: int = 512, *, packed: bool = True) -> None:
         super().__init__()
-        self.columns, self.label_columns = 2 * hidden, 0
+        self.columns, self.label_columns, self.packed = 2 * hidden, 0, packed
         self.gru = nn.GRU(word_columns, hidden, batch_first=True, bidirectional=True)
 
     def forward(
         self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]
     ) -> tuple[Float[Tensor, "Q W D"], Bool[Tensor, "Q W"]]:
-        # Packed, so that the backward direction starts at the last word instead of in the padding.
+        if not self.packed:
+            return self.gru(words.masked_fill(~mask[..., None], 0))[0], mask
         packed = pack_padded_sequence(words, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
         states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=words.shape[1])
         return states, mask
@@ -91,13 +97,13 @@ class RoleGraph(nn.Module):
         self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]
     ) -> tuple[Float[Tensor, "Q N D"], Bool[Tensor, "Q N"]]:
         states, _ = self.words(words[..., :-LABEL_COLUMNS], mask)
-        labels = _labels(words, mask)
+        labels = read_labels(words, mask)
         slots = torch.where(labels[..., 1] > 0, ACTIONS + labels[..., 1], labels[..., 0])
-        nodes = _largest(states, slots)
+        nodes = largest_of_slots(states, slots)
         nodes = torch.cat([self.pooling(states, mask)[:, None], nodes[:, 1:]], dim=1)
         real = (one_hot(slots, NODES) * mask[..., None]).sum(1) > 0
         real[:, 0] = True
-        edges, roles = graph(_largest(labels[..., 2:], slots)[:, 1 + ACTIONS :], real)
+        edges, roles = graph(largest_of_slots(labels[..., 2:], slots)[:, 1 + ACTIONS :], real)
         nodes = nodes * (roles.to(nodes.dtype) @ self.roles)
         for layer in self.layers:
             nodes = layer(nodes, edges)
@@ -149,7 +155,12 @@ def graph(entity_roles: Int[Tensor, "Q E A"], real: Bool[Tensor, "Q N"]) -> tupl
     return edges, shares
 
 
-def _labels(words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]) -> Int[Tensor, "Q W L"]:
+def read_labels(words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]) -> Int[Tensor, "Q W L"]:
+    """Returns the label columns of words (`prvr.encoders.roles`), 0 where padded.
+
+    Raises:
+        DataError: a number is not a label.
+    """
     labels = words[..., -LABEL_COLUMNS:] * mask[..., None]
     largest = torch.tensor([ACTIONS, ENTITIES, *[len(ROLES)] * ACTIONS], device=words.device)
     wrong = labels[(labels != labels.round()) | (labels < 0) | (labels > largest)]
@@ -161,7 +172,7 @@ def _labels(words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]) -> Int[Ten
     return labels.long()
 
 
-def _largest(rows: Tensor, slots: Int[Tensor, "Q W"]) -> Tensor:
+def largest_of_slots(rows: Tensor, slots: Int[Tensor, "Q W"]) -> Tensor:
     """Returns the maximum of the rows (Q, W, X) of each slot, (Q, NODES, X); 0 for a slot without rows."""
     empty = rows.new_zeros(len(rows), NODES, rows.shape[-1])
     place = slots[..., None].expand_as(rows)

@@ -20,8 +20,8 @@ from prvr.features import columns
 from prvr.features.shelf import open_shelf, student_features, teacher_features
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint, features_for
-from prvr.methods.dual_encoding_hybrid import published_fusion
 from prvr.methods.zero_shot import ZeroShotConfig
+from prvr.nn.hybrid import published_fusion
 from prvr.papers.plan import Materials, Plan
 from prvr.papers.tables import Row
 from prvr.train.fusion import fuse
@@ -175,10 +175,13 @@ class RowRun:
 
     def _recipe(self, seed: int) -> Recipe:
         recipe = recipe_of(self.row, self.materials.collection, self.plan.changes)
-        if self.row.experts and hasattr(recipe.settings, "experts"):
+        if "experts" in vars(recipe.settings):
             shelf = open_shelf(self.materials.features)
             experts = tuple(columns(shelf.frames(name)) for name in self._frames().split("+"))
-            recipe = replace(recipe, settings=replace(recipe.settings, experts=experts))
+            if experts != recipe.settings.experts:
+                # Features other than those of the published experts: each expert is read by its mean, if there are several.
+                own = {"experts": experts if len(experts) > 1 else (), "expert_clusters": (), "expert_tokens": ()}
+                recipe = replace(recipe, settings=replace(recipe.settings, **own))
         return replace(recipe, training=replace(recipe.training, seed=recipe.training.seed + seed))
 
     def _effective_changes(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from prvr import features as feature_files
 from prvr.batch import Batch, Memory, check_widths, collate, video_item
-from prvr.config import to_dict
+from prvr.config import settings_to_compare, to_dict
 from prvr.cpu import fast_products
 from prvr.datasets import Dataset
 from prvr.device import open_device
@@ -257,7 +257,8 @@ def _identity(first: Checkpoint, training: Training, data: Data, distiller: Dist
     reads = {name: [source.name, source.fingerprint, source.rate] for name, source in vars(first.sources).items()}
     splits = {split.split: _content(split) for split in (data.train, data.dev)}
     teachers = [_origin(teacher.frames) for teacher in data.features.teachers]
-    identity = {"method": first.method, **to_dict(first.settings), **to_dict(training), **reads, **splits, "teachers": teachers}
+    settings = {**settings_to_compare(first.settings), **to_dict(training)}
+    identity = {"method": first.method, **settings, **reads, **splits, "teachers": teachers}
     if distiller.settings.active:
         identity |= to_dict(distiller.settings)
         identity["similarities"] = [dict(teacher.about) for teacher in data.similarities]

@@ -45,6 +45,15 @@ def test_slots_of_a_long_video_by_hand() -> None:
     assert frame_edges([0.0, 1.0, 2.0, 3.0, 4.0], 5.0, limit=2) == [0.0, 2.0, 5.0]
 
 
+def test_single_frames_of_a_long_video_by_hand() -> None:
+    times = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    # The first three end where the fourth begins; of evenly spaced ones each covers the time until the next.
+    assert frame_edges(times, 6.0, limit=3, sampling="first") == [0.0, 1.0, 2.0, 3.0]
+    assert frame_edges(times, 6.0, limit=3, sampling="spaced") == [0.0, 2.0, 5.0, 6.0]
+    for sampling in ("first", "spaced"):
+        assert frame_edges(times, 6.0, limit=6, sampling=sampling) == [*times, 6.0]
+
+
 @pytest.mark.parametrize("limit", [1, 2, 5, 16, 128])
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 6, 17, 127, 128, 129, 200, 256, 257, 1000])
 def test_an_edge_for_every_row_that_the_student_reads(count: int, limit: int) -> None:

@@ -15,14 +15,16 @@ import pytest
 import safetensors.torch
 import torch
 
-from prvr.config import from_dict
+from prvr.config import from_dict, settings_to_compare
 from prvr.errors import ModelError
 from prvr.features.sources import FeatureSources, Source
 from prvr.files import write_json, write_whole
+from prvr.methods import METHODS, open_method
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.beside_teacher import BesideTeacherConfig
 from prvr.methods.checkpoint import CONFIG, WEIGHTS, Checkpoint
 from prvr.methods.dl_dkd import DlDkdConfig
+from prvr.methods.xml import XmlConfig
 from prvr.methods.zero_shot import ZeroShotConfig
 from prvr.nn.distillation import Distillation
 from tests.features.test_packed import disk_of
@@ -35,6 +37,7 @@ SMALL = DlDkdConfig(hidden=16, heads=2, max_frames=9, max_words=8, branches=("ex
 MADE: dict[str, tuple[str, Any]] = {
     "two branches": ("dl_dkd", SMALL),
     "shared projection": ("dl_dkd", dataclasses.replace(SMALL, shared_query_projection=True)),
+    "branches of two widths": ("dl_dkd", dataclasses.replace(SMALL, exploration_hidden=6)),
     "one branch": ("dl_dkd", dataclasses.replace(SMALL, branches=("inheritance",))),
     "zero-shot": ("zero_shot", ZeroShotConfig()),
 }
@@ -382,7 +385,7 @@ def test_a_student_beside_its_teacher_with_its_settings_as_text(tmp_path: Path) 
     old = {**vars(settings), "student_settings": json.dumps(OLD_SETTINGS)}
     fingerprint = write_old(tmp_path, "beside_teacher", old, old_weights(made, "student."))
     loaded = checkpoints.load(tmp_path)
-    assert loaded.settings.student_settings.keys() == vars(NEW_SETTINGS).keys()
+    assert loaded.settings.student_settings.keys() == settings_to_compare(NEW_SETTINGS).keys()
     assert torch.equal(scores(loaded), scores(made))
     assert loaded.fingerprint == fingerprint
     assert loaded.about["distillation"]["soft_targets"] == "teacher"
@@ -396,3 +399,40 @@ def test_text_that_is_no_settings_of_a_student(tmp_path: Path, text: str) -> Non
     with pytest.raises(ModelError, match=CONFIG) as refused:
         checkpoints.load(tmp_path)
     assert "\n" not in str(refused.value)
+
+
+# Methods that compute something else than they did
+
+CHANGED = sorted(name for name in METHODS if open_method(name).revision > 1)
+
+
+@pytest.mark.parametrize("method", CHANGED)
+def test_a_checkpoint_of_a_method_that_has_changed(method: str, tmp_path: Path) -> None:
+    revision = open_method(method).revision
+    write_json(tmp_path / CONFIG, {"format": 1, "method": method, "settings": {"hidden": 3}, "reads": dataclasses.asdict(READS)})
+    wanted = f"trained with revision 1 of {method}, which computes something else since revision {revision}; train again"
+    with pytest.raises(ModelError, match=wanted) as refused:
+        checkpoints.load(tmp_path)
+    assert "\n" not in str(refused.value)
+    beside = {"student": method, "student_settings": {"hidden": 3}, "teacher_columns": 2, "teacher_weight": 0.4}
+    text = {"format": 1, "method": "beside_teacher", "settings": beside, "reads": dataclasses.asdict(READS)}
+    write_json(tmp_path / CONFIG, text)
+    with pytest.raises(ModelError, match=wanted):
+        checkpoints.load(tmp_path)
+
+
+@pytest.mark.parametrize(("method", "config", "added"), [("xml", XmlConfig, {"sampling", "ranking_loss"})])
+def test_a_setting_that_was_added_later_changes_no_fingerprint(method: str, config: Any, added: set[str], tmp_path: Path) -> None:
+    made = build(method, config(hidden=8, heads=2))
+    checkpoints.save(made, tmp_path)
+    text = json.loads((tmp_path / CONFIG).read_text())
+    text["settings"] = {name: value for name, value in text["settings"].items() if name not in added}
+    write_json(tmp_path / CONFIG, {name: value for name, value in text.items() if name != "revision"})
+    assert made.fingerprint == checkpoints.load(tmp_path).fingerprint
+    sources = [[s.name, s.columns, s.fingerprint, s.rate] for s in (READS.frames, READS.text)]
+    digest = hashlib.sha256(json.dumps([method, text["settings"], sources], sort_keys=True).encode())
+    assert isinstance(made.model, torch.nn.Module)
+    for name, tensor in sorted(made.model.state_dict().items()):
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    assert made.fingerprint == digest.hexdigest()[:16]
+    assert build(method, config(hidden=8, heads=2, sampling="first")).fingerprint != made.fingerprint

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import oracles
 import pytest
@@ -22,22 +22,20 @@ from method_checks import (
     terms_of,
     toy_batch,
 )
-from torch import Tensor, nn
-from toy_world import toy_world
+from toy_world import READS, toy_world
 
+from prvr.encoders.vocabulary import SPECIAL, Vocabulary, write_vocabulary
 from prvr.errors import SettingError
-from prvr.methods.dual_encoding import DualEncodingConfig, Mapping, MultiLevelEncoder
-from prvr.methods.dual_encoding_hybrid import (
-    Cohort,
-    DualEncodingHybridConfig,
-    HashedConcepts,
-    concept_loss,
-    hybrid_scores,
-    jaccard,
-    published_fusion,
-)
+from prvr.features.sources import FeatureSources, Source
+from prvr.methods import open_method
+from prvr.methods.dual_encoding import DualEncodingConfig
+from prvr.methods.dual_encoding_hybrid import DualEncodingHybridConfig
 from prvr.nn import losses
-from prvr.nn.layers import Rows
+from prvr.nn.hybrid import (
+    concepts_of_videos,
+    hybrid_scores,
+    hybrid_terms,
+)
 from prvr.train.loop import Recipe, Training, train_student
 
 LEVELS = {"frame_gru": 8, "word_gru": 8, "filters": 8, "dropout": 0.0}
@@ -97,45 +95,18 @@ def test_a_run_that_was_cut_off_goes_on_with_its_running_figures(method: str, tm
         assert torch.equal(tensor, whole.model.state_dict()[name]), name
 
 
-# Dual Encoding
-
-
-def slow_levels(encoder: MultiLevelEncoder, rows: Tensor) -> list[float]:
-    """One sequence without padding: every level by itself."""
-    states = encoder.gru.gru(rows[None])[0][0]
-    found = rows.mean(0).tolist() + states.mean(0).tolist()
-    zero = torch.zeros(states.shape[1])
-    for convolution in encoder.convolutions:
-        width = convolution.kernel_size[0]
-        reach = [zero] * (width - 1) + list(states) + [zero] * (width - 1)
-        for weight, bias in zip(convolution.weight, convolution.bias, strict=True):
-            responses = []
-            for start in range(len(reach) - width + 1):
-                total = float(bias) + sum(float(weight[:, k] @ reach[start + k]) for k in range(width))
-                responses.append(max(total, 0.0))
-            found.append(max(responses))
-    return found
-
-
 @torch.no_grad()
-def test_three_levels_against_slow_loops() -> None:
-    torch.manual_seed(0)
-    encoder = MultiLevelEncoder(3, 2, (2, 3), 4, 0.0)
-    rows = sequences((5, 1, 3), 3)
-    found = encoder(*padded(rows, more=2, filled=9.0))
-    assert found.shape == (3, encoder.columns) == (3, 3 + 4 + 8)
-    for place, row in enumerate(rows):
-        assert found[place].tolist() == pytest.approx(slow_levels(encoder, row), abs=1e-5)
-
-
-def test_the_order_of_words_matters() -> None:
-    torch.manual_seed(0)
-    encoder = MultiLevelEncoder(3, 4, (2,), 4, 0.0)
-    (row,) = sequences((4,), 3)
-    forth, back = (encoder(*padded([rows]))[0] for rows in (row, row.flip(0)))
-    torch.testing.assert_close(forth[:3], back[:3])
-    assert not torch.allclose(forth[3:11], back[3:11], atol=1e-3)
-    assert not torch.allclose(forth[11:], back[11:], atol=1e-3)
+def test_padding_is_read_where_the_released_code_reads_it() -> None:
+    settings = replace(SETTINGS["dual_encoding"], reads_padding=True)
+    model = build("dual_encoding", settings)
+    long, short = sequences((7, 3), READS.frames.columns)
+    alone = model.encode_videos(*padded([short]))[0]
+    beside = model.encode_videos(*padded([short, long]))[0]
+    assert not torch.allclose(beside[0], alone[0], atol=1e-4)
+    words = sequences((3, 1), READS.text.columns)
+    # The released code packs sentences, so that only their convolutions see padding.
+    states = [model.words.encoder.gru(*padded(given))[0][0, 0] for given in (words[1:], words[::-1])]
+    torch.testing.assert_close(*states)
 
 
 @pytest.mark.parametrize("captions", [(1,), (2, 1), (3, 1, 2), (1,) * 6])
@@ -166,108 +137,10 @@ def test_the_objective_is_that_triplet_of_cosines() -> None:
     assert list(terms) == ["triplet"]
 
 
-def test_a_batch_of_one_is_normalised_by_the_running_figures() -> None:
-    torch.manual_seed(0)
-    mapping, rows = Mapping(3, 4), torch.randn(6, 3)
-    for _ in range(50):
-        mapping(rows)
-    alone = mapping(rows[:1])
-    torch.testing.assert_close(alone, mapping.eval()(rows[:1]))
-    assert mapping.norm.num_batches_tracked == 50
-
-
-# DE++
-
-
-def slow_jaccard(a: list[float], b: list[float]) -> float:
-    return sum(map(min, a, b)) / sum(map(max, a, b))
-
-
-def test_jaccard_against_slow_loops() -> None:
-    queries, videos = torch.rand(5, 9), torch.rand(3, 9)
-    wanted = [[slow_jaccard(q, v) for v in videos.tolist()] for q in queries.tolist()]
-    torch.testing.assert_close(jaccard(queries, videos), torch.tensor(wanted))
-    assert jaccard(videos, videos).diagonal().tolist() == pytest.approx([1, 1, 1])
-    assert jaccard(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])).item() == 0
-
-
-def test_what_concepts_are_worth_against_slow_loops() -> None:
-    said = torch.tensor([[1.0, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 0]])
-    target = torch.tensor([0, 0, 1, 2])
-    queries, videos = torch.rand(4, 3), torch.rand(3, 1, 3)
-    # Video 0: the first concept in both captions, the third in one of two; video 2 says nothing.
-    shown = [[1.0, 0, 0.5], [0, 1, 0], [0, 0, 0]]
-
-    def cross_entropy(p: list[list[float]], y: list[list[float]]) -> float:
-        each = [
-            -(t * math.log(x) + (1 - t) * math.log(1 - x)) for a, b in zip(p, y, strict=True) for x, t in zip(a, b, strict=True)
-        ]
-        return oracles.mean(each)
-
-    wanted = cross_entropy(queries.tolist(), said.tolist()) + cross_entropy(videos[:, 0].tolist(), shown)
-    assert concept_loss(queries, videos, said, target).item() == pytest.approx(wanted, abs=1e-6)
-
-
-def test_a_word_is_the_same_concept_wherever_it_stands() -> None:
-    hashed, vocabulary = HashedConcepts(8, 64), torch.randn(10, 8, generator=torch.Generator().manual_seed(0))
-    sentences = [[0, 1, 2], [2, 2], [3, 4, 5, 6], [7, 8, 9, 0]]
-    words, mask = padded([vocabulary[list(sentence)] for sentence in sentences], filled=50.0)
-    said = hashed(words, Rows.of(mask))
-    assert said.shape == (4, 64)
-    assert set(said.unique().tolist()) == {0.0, 1.0}
-    assert said[1].sum() == 1
-    assert (said[0] * said[1]).sum() == 1
-    assert (said[0] * said[3]).sum() >= 1
-    # 10 words hashed to 64 concepts: most keep one of their own.
-    assert said.amax(0).sum() >= 7
-    assert "directions" not in hashed.state_dict()
-    assert torch.equal(HashedConcepts(8, 64).directions, hashed.directions)
-
-
-def test_the_concepts_of_a_sentence_are_hashed_in_training_alone() -> None:
+def test_the_concepts_of_a_sentence_are_read_in_training_alone() -> None:
     model = build("dual_encoding_hybrid", SETTINGS["dual_encoding_hybrid"])
     batch = toy_batch(model)
     assert [len(model.train(training).encode_queries(batch.words, batch.word_mask)) for training in (True, False)] == [3, 2]
-
-
-@torch.no_grad()
-def test_a_query_is_calibrated_by_itself_against_slow_loops() -> None:
-    torch.manual_seed(0)
-    cohort = Cohort(4, 3, 5)
-    queries, videos = (torch.randn(6, 3), torch.rand(6, 5)), (torch.randn(2, 1, 3), torch.rand(2, 1, 5))
-    latent, concept = hybrid_scores(queries, videos)
-    fresh = cohort.fused(queries, videos, latent_weight=0.6, fusion="per_query")
-    torch.testing.assert_close(fresh, 0.6 * latent + 0.4 * concept)
-    known = torch.randn(3, 1, 3), torch.rand(3, 1, 5)
-    cohort.remember(*known)
-    found = cohort.fused(queries, videos, latent_weight=0.6, fusion="per_query")
-    for n in range(6):
-        cosines = [oracles.cosine(queries[0][n].tolist(), v[0].tolist()) for v in known[0]]
-        overlaps = [slow_jaccard(queries[1][n].tolist(), v[0].tolist()) for v in known[1]]
-        for v in range(2):
-            one = (float(latent[n, v]) - min(cosines)) / (max(cosines) - min(cosines))
-            two = (float(concept[n, v]) - min(overlaps)) / (max(overlaps) - min(overlaps))
-            assert float(found[n, v]) == pytest.approx(0.6 * one + 0.4 * two, abs=1e-4)
-    raw = cohort.fused(queries, videos, latent_weight=0.6, fusion="raw")
-    torch.testing.assert_close(raw, fresh)
-
-
-def test_the_cohort_is_of_the_last_videos() -> None:
-    cohort = Cohort(3, 1, 1)
-    for value in (1.0, 2.0, 3.0):
-        cohort.remember(torch.full((2, 1, 1), value), torch.full((2, 1, 1), value))
-    assert cohort.latent.flatten().tolist() == cohort.concepts.flatten().tolist() == [3, 3, 2]
-    assert cohort.filled.all()
-    cohort.remember(torch.arange(5.0).view(5, 1, 1), torch.zeros(5, 1, 1))
-    assert cohort.latent.flatten().tolist() == [0, 1, 2]
-
-
-def test_the_published_fusion_depends_on_the_whole_test() -> None:
-    latent, concept = torch.tensor([[0.0, 1.0], [0.5, 0.25]]), torch.tensor([[2.0, 4.0], [3.0, 6.0]])
-    found = published_fusion(latent, concept, latent_weight=0.6)
-    torch.testing.assert_close(found, torch.tensor([[0.0, 0.6 + 0.2], [0.3 + 0.1, 0.15 + 0.4]]))
-    fewer = published_fusion(latent[:, :1], concept[:, :1], latent_weight=0.6)
-    assert not torch.allclose(fewer, found[:, :1])
 
 
 def test_the_terms_of_a_hybrid_space() -> None:
@@ -277,7 +150,9 @@ def test_the_terms_of_a_hybrid_space() -> None:
     latent, concept = hybrid_scores(queries[:2], videos)
     assert terms["latent_triplet"].item() == pytest.approx(losses.hardest_triplet(latent, batch.target, margin=0.2).item())
     assert terms["concept_triplet"].item() == pytest.approx(losses.hardest_triplet(concept, batch.target, margin=0.2).item())
-    assert terms["concepts"].item() == pytest.approx(concept_loss(queries[1], videos[1], queries[2], batch.target).item())
+    shown = concepts_of_videos(queries[2], batch.target, len(batch.frames), least=2)
+    by_hand = hybrid_terms((queries[0], queries[1]), (videos[0], videos[1]), shown, batch.target, margins=(0.2, 0.2))
+    assert {name: value.item() for name, value in terms.items()} == {name: value.item() for name, value in by_hand.items()}
     assert model.cohort.filled.sum() == min(7, len(batch.frames))
     torch.testing.assert_close(model.cohort.latent[: len(videos[0])], videos[0][:7].detach())
 
@@ -290,15 +165,36 @@ def test_settings_that_cannot_be(method: str) -> None:
         replace(SETTINGS[method], dropout=-0.1)
 
 
-def test_drop_out_leaves_what_was_read_alone() -> None:
-    torch.manual_seed(0)
-    encoder = MultiLevelEncoder(3, 2, (2,), 4, 0.9).train()
-    rows, mask = padded(sequences((5, 2), 3))
-    kept = rows.clone()
-    states = encoder.gru(rows, mask)[0]
-    nn.init.zeros_(encoder.convolutions[0].weight)
-    encoder.dropout.share = 0.0
-    torch.testing.assert_close(encoder(rows, mask)[:, 3:7], states.sum(1) / mask.sum(1, keepdim=True))
-    encoder.dropout.share = 0.9
-    encoder(rows, mask)
-    assert torch.equal(rows, kept)
+@each
+def test_settings_of_word_ids_and_words_that_do_not_fit(method: str) -> None:
+    with pytest.raises(SettingError, match=r"vocabulary is 3; it is 4 \+ the number of words, or 0 for word features"):
+        replace(SETTINGS[method], vocabulary=3)
+    with pytest.raises(SettingError, match="bag_words is 3, and the vocabulary has 2 words"):
+        replace(SETTINGS[method], vocabulary=6, bag_words=3)
+    with pytest.raises(
+        SettingError, match="sentences have 16 columns, and these settings need 1 of word ids; with word features"
+    ):
+        build(method, replace(SETTINGS[method], vocabulary=6))
+
+
+@pytest.mark.parametrize("method", ["dual_encoding", "dual_encoding_hybrid", "rivrl"])
+def test_sentences_of_word_ids_from_captions_to_a_gradient(method: str, tmp_path: Path) -> None:
+    data = toy_world(videos=12)
+    captions = [*data.train.captions, *data.dev.captions]
+    path = tmp_path / "words.txt"
+    vocabulary = SPECIAL + write_vocabulary(path, [caption.text for caption in captions], least=1)
+    encoder = Vocabulary(path)
+    ids = dict(zip([c.id for c in captions], encoder.encode_words([c.text for c in captions]), strict=True))
+    data = replace(data, features=replace(data.features, text=ids))
+    small: dict[str, Any] = {"vocabulary": vocabulary, "word_vectors": 6, "unit": True, **LEVELS}
+    if method != "dual_encoding":
+        small |= {"latent": 8, "concepts": 4, "least_said": 1}
+    if method == "rivrl":
+        small |= {"segment_filters": 6, "attention": 4}
+    settings = open_method(method).config(**small)
+    model = build(method, settings, FeatureSources(READS.frames, Source("words", encoder.word_columns)))
+    check_learning(method, model, toy_batch(model, data=data), toy_batch(model, data=data, most=1))
+    if method != "dual_encoding":
+        queries = model.train().encode_queries(*padded([torch.from_numpy(ids[captions[0].id])]))
+        # "thing N": both words are said, and the first words of the vocabulary are concepts.
+        assert 1 <= queries[-1].sum() <= 2

@@ -28,17 +28,17 @@ from method_checks import (
 from torch import Tensor
 from toy_world import FRAMES, WORDS, toy_world
 
-from prvr.encoders.roles import ACTIONS, LABEL_COLUMNS
+from prvr.encoders.roles import LABEL_COLUMNS
 from prvr.errors import SettingError
 from prvr.features.sources import FeatureSources, Source
 from prvr.methods import hgr
 from prvr.methods.contract import embed
-from prvr.methods.hgr import Hgr, HgrConfig, phrase_scores, profile
+from prvr.methods.hgr import ROLES, Hgr, HgrConfig, phrase_scores, profile
 from prvr.nn import losses
 from prvr.train.loop import Data
 
 READS = FeatureSources(Source("toy_frames", FRAMES), Source("toy_roles", WORDS + LABEL_COLUMNS))
-SETTINGS = HgrConfig(hidden=12, max_frames=20, dropout=0.0)
+SETTINGS = HgrConfig(hidden=12, max_frames=20, dropout=0.0, word_dropout=0.0, frame_dropout=0.0)
 ACTION, ENTITY, NOTHING = (1, 0, 0), (0, 1, 1), (0, 0, 0)
 
 
@@ -89,19 +89,63 @@ def test_learns_the_toy_world(tmp_path: Path) -> None:
     check_learns("hgr", replace(SETTINGS, hidden=64), tmp_path, data=toy_roles(videos=150, things=15))
 
 
+def test_all_learns_with_dropout() -> None:
+    data, dropped = toy_roles(videos=12), replace(SETTINGS, dropout=0.5, word_dropout=0.5, frame_dropout=0.5, layers=2)
+    model = build("hgr", dropped, READS)
+    check_learning("hgr", model, toy_batch(model, data=data), toy_batch(model, data=data, most=1))
+
+
 def slow_phrases(phrases: list[list[float]], frames: list[list[float]], sharpness: float) -> float:
     """One sentence's phrases in one video."""
-    positive = [[max(oracles.cosine(p, x), 0.0) for x in frames] for p in phrases]
     found = []
-    for place, phrase in enumerate(phrases):
-        logits = []
-        for f in range(len(frames)):
-            length = math.sqrt(sum(row[f] ** 2 for row in positive))
-            logits.append(sharpness * positive[place][f] / length if length else 0.0)
-        share = oracles.softmax(logits)
+    for phrase in phrases:
+        positive = [max(oracles.cosine(phrase, x), 0.0) for x in frames]
+        length = math.sqrt(sum(x * x for x in positive))
+        share = oracles.softmax([sharpness * x / length if length else 0.0 for x in positive])
         attended = [sum(a * x[d] for a, x in zip(share, frames, strict=True)) for d in range(len(phrase))]
         found.append(oracles.cosine(phrase, attended))
     return oracles.mean(found)
+
+
+def slow_nodes(model: Hgr, words: Tensor, members: list[list[int]], roles: list[int], heard: list[list[int]]) -> list[Tensor]:
+    """The nodes of one sentence; `members` are the words of all but the event, `heard` the nodes that each hears."""
+    states = model.words.gru(words[None])[0][0]
+    states = (states[:, : model.config.hidden] + states[:, model.config.hidden :]) / 2
+    share = oracles.softmax([float(model.word_pooling.weight(state)) for state in states])
+    nodes = [sum(a * state for a, state in zip(share, states, strict=True))]
+    nodes += [states[its].amax(0) * model.roles.weight[role] for its, role in zip(members, roles, strict=True)]
+    for layer in model.layers:
+        after = []
+        for node, others in zip(nodes, heard, strict=True):
+            logits = [float(layer.query(node) @ layer.key(nodes[j])) / math.sqrt(len(node) / 2) for j in others]
+            reached = torch.zeros_like(node)
+            for a, j in zip(oracles.softmax(logits) if others else [], others, strict=True):
+                reached = reached + a * nodes[j]
+            after.append(layer.norm(node + layer.context(reached)))
+        nodes = after
+    return nodes
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@torch.no_grad()
+def test_the_graph_of_a_sentence_against_slow_loops(layers: int) -> None:
+    model = build("hgr", replace(SETTINGS, layers=layers), READS)
+    (rows,) = sequences((6,), WORDS)
+    # Words 1 and 4 are actions 1 and 2, 0 an agent of both, 2 and 3 a patient of the second, 5 an entity without an action.
+    labels = torch.zeros(6, LABEL_COLUMNS)
+    labels[1, 0], labels[4, 0] = 1, 2
+    labels[0, 1], labels[0, 2], labels[0, 3] = 1, 1, 1
+    labels[2:4, 1], labels[2:4, 3] = 2, 2
+    labels[5, 1] = 3
+    event, actions, entities, real_actions, real_entities = model.encode_queries(*padded([torch.cat([rows, labels], 1)], more=1))
+    roles = [ROLES.index(role) for role in ("V", "V", "ARG0", "ARG1", "NOUN")]
+    heard = [[], [0, 3], [0, 3, 4], [1, 2], [2], []]
+    wanted = slow_nodes(model, rows, [[1], [4], [0], [2, 3], [5]], roles, heard)
+    found = [event[0], *actions[0, :2], *entities[0, :3]]
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+    assert real_actions[0].tolist() == [True, True, False, False]
+    assert real_entities[0].tolist() == [True, True, True, False, False, False]
 
 
 def test_phrases_against_slow_loops() -> None:
@@ -118,7 +162,7 @@ def test_phrases_against_slow_loops() -> None:
 
 
 @torch.no_grad()
-def test_a_score_is_the_mean_of_the_levels_that_a_sentence_has(model: Hgr) -> None:
+def test_a_score_is_the_mean_of_three_levels_and_one_without_phrases_is_0(model: Hgr) -> None:
     words, frames = sentences(), sequences(FRAMES_OF, FRAMES, seed=1)
     (seen, mask), queries = padded(frames), model.encode_queries(*padded(words))
     videos = model.encode_videos(seen, mask)
@@ -126,13 +170,13 @@ def test_a_score_is_the_mean_of_the_levels_that_a_sentence_has(model: Hgr) -> No
     counts = []
     for n in range(len(words)):
         parts = [[oracles.cosine(queries[0][n].tolist(), event[0].tolist()) for event in videos[2]]]
-        for field, kind in ((0, slice(None, ACTIONS)), (1, slice(ACTIONS, None))):
-            there = queries[1][n, kind][queries[2][n, kind]].tolist()
+        for field in (0, 1):
+            there = queries[1 + field][n][queries[3 + field][n]].tolist()
             if there:
                 its = [slow_phrases(there, v[: len(f)].tolist(), 4.0) for v, f in zip(videos[field], frames, strict=True)]
                 parts.append(its)
         counts.append(len(parts))
-        assert found[n].tolist() == pytest.approx(np.mean(parts, axis=0).tolist(), abs=1e-5)
+        assert found[n].tolist() == pytest.approx((np.sum(parts, axis=0) / 3).tolist(), abs=1e-5)
     assert counts == [3, 1, 2, 3, 2, 1]
 
 
@@ -156,10 +200,10 @@ def test_the_profile_is_the_relevance_of_each_querys_own_video(model: Hgr) -> No
         alone = model.relevance(tuple(field[n : n + 1] for field in queries), video)
         torch.testing.assert_close(curves[n, :length], alone)
         assert curves[n, length:].isneginf().all()
-        event, nodes, _ = (field[n] for field in queries)
+        event, actions, entities, *_ = (field[n] for field in queries)
         by_hand = oracles.cosine(event.tolist(), video[2][0, 0].tolist())
-        by_hand += oracles.cosine(nodes[0].tolist(), video[0][0, 2].tolist())
-        by_hand += oracles.cosine(nodes[ACTIONS].tolist(), video[1][0, 2].tolist())
+        by_hand += oracles.cosine(actions[0].tolist(), video[0][0, 2].tolist())
+        by_hand += oracles.cosine(entities[0].tolist(), video[1][0, 2].tolist())
         assert float(alone[2]) == pytest.approx(by_hand / 3, abs=1e-5)
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from dl_dkd import PLAIN, PLUS, taught
-from published import arrays, batch, numbers, our_name, parameters
+from method_checks import FRAMES_OF, WORDS_OF, build, check_invariants, padded, sequences
+from published import arrays, batch, check_close, numbers, our_name, parameters, settings
 
+from prvr.errors import SettingError
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig
 from prvr.nn import losses, schedules, scores
+from prvr.nn.distillation import Distillation
 
 DTYPES = {"f32": torch.float32, "f64": torch.float64}
-CONFIG = DlDkdConfig(hidden=32, heads=4, max_frames=16, max_words=10, margin=0.1, negative_pool=1)
 BRANCHES = {"inher": 0, "explore": 1, "B": 0, "A": 1}
 PUBLISHED_TERM = {
     "inheritance_triplet": "inher_trip",
@@ -33,21 +36,33 @@ ICCV_TERM = {
 }
 
 
-def model(folder: str, dtype: torch.dtype, config: DlDkdConfig) -> DlDkd:
-    student = DlDkd(config, frame_columns=48, word_columns=40).to(dtype).eval()
+def model(folder: str, dtype: torch.dtype) -> DlDkd:
+    about = numbers(f"{folder}/config.json")
+    widths = {"frame_columns": about["visual_input_size"], "word_columns": about["query_input_size"]}
+    student = DlDkd(config_of(folder, about), **widths).to(dtype).eval()
     student.load_state_dict(parameters(f"{folder}/params.npz", dtype, but="A_query_input_proj"))
     return student
 
 
 def close(ours: torch.Tensor, theirs: np.ndarray, *, tolerance: float) -> None:
-    assert ours.shape == theirs.shape
-    assert np.abs(ours.detach().numpy().astype(np.float64) - theirs).max() <= tolerance
+    check_close(ours, theirs, absolute=tolerance)
 
 
-def config_of(folder: str) -> DlDkdConfig:
-    single = {"branches": ("inheritance",)} if folder == "model_single" else {}
-    shared = {"shared_query_projection": True} if folder == "model_iccv" else {}
-    return dataclasses.replace(CONFIG, **single, **shared)
+def config_of(folder: str, about: dict[str, Any]) -> DlDkdConfig:
+    common = {"margin": about["margin"], "negative_pool": about["hard_pool_size"]}
+    if folder == "model_iccv":
+        widths = {"inheritance": about["B_hidden_size"], "exploration": about["A_hidden_size"]}
+        return settings(about, **widths, **common, nce_weight=about["nce_weight"], shared_query_projection=True)
+    assert about["inher_nce_weight"] == about["explore_nce_weight"]
+    widths = {"inheritance": about["inheritance_hidden"], "exploration": about["exploration_hidden"]}
+    branches = ("inheritance", "exploration") if about["double_branch"] else ("inheritance",)
+    return settings(about, **widths, **common, nce_weight=about["inher_nce_weight"], branches=branches)
+
+
+def distillation_of(about: dict[str, Any], published: Distillation, **changes: Any) -> Distillation:
+    weight = about["kl_intra_weight"] if "kl_intra_weight" in about else about["loss_scale_weight"]
+    temperature = about["kl_temperature"]
+    return dataclasses.replace(published, distillation_weight=weight, distillation_temperature=temperature, **changes)
 
 
 @pytest.mark.usefixtures("either_product")
@@ -56,7 +71,7 @@ def config_of(folder: str) -> DlDkdConfig:
 )
 def test_forward_values(folder: str, dtype: str) -> None:
     theirs = arrays(f"{folder}/forward_{dtype}.npz")
-    student, given = model(folder, DTYPES[dtype], config_of(folder)), batch(DTYPES[dtype])
+    student, given = model(folder, DTYPES[dtype]), batch(DTYPES[dtype])
     tolerance = 1e-10 if dtype == "f64" else 2e-5
     queries = student.encode_queries(given.words, given.word_mask)
     videos = student.encode_videos(given.frames, given.frame_mask)
@@ -92,9 +107,9 @@ def test_objective_and_gradients(folder: str, dtype: str, monkeypatch: pytest.Mo
         soft = case["style"] == "soft"
         fixed = {"hard_fraction_decay": "fixed", "mixing_decay": "fixed"}
         changes = {"hard_fraction": case["alpha"], "mixing": case["beta"], **fixed} if soft else {}
-        distillation = dataclasses.replace(PLUS if soft else PLAIN, **changes)
+        distillation = distillation_of(numbers(f"{folder}/config.json"), PLUS if soft else PLAIN, **changes)
         decay_to(case["distill_weight"], monkeypatch)
-        student = model(folder, DTYPES[dtype], config_of(folder))
+        student = model(folder, DTYPES[dtype])
         terms = taught(student, batch(DTYPES[dtype]), 0, distillation)
         total = torch.stack(list(terms.values())).sum()
         tolerance = 1e-10 if dtype == "f64" else 1e-5
@@ -120,10 +135,10 @@ def compare_gradients(student: DlDkd, file: str, tolerance: float) -> None:
 @pytest.mark.usefixtures("either_product")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_objective_of_the_conference_version(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected, weight = numbers("model_iccv/losses.json")[dtype], numbers("model_iccv/config.json")["distill_weight"]
-    decay_to(weight, monkeypatch)
-    student = model("model_iccv", DTYPES[dtype], config_of("model_iccv"))
-    terms = taught(student, batch(DTYPES[dtype]), 0, PLAIN)
+    expected, about = numbers("model_iccv/losses.json")[dtype], numbers("model_iccv/config.json")
+    decay_to(about["distill_weight"], monkeypatch)
+    student = model("model_iccv", DTYPES[dtype])
+    terms = taught(student, batch(DTYPES[dtype]), 0, distillation_of(about, PLAIN))
     tolerance = 1e-10 if dtype == "f64" else 1e-5
     total = torch.stack(list(terms.values())).sum()
     assert total.item() == pytest.approx(expected["total"], rel=tolerance)
@@ -203,5 +218,27 @@ def test_frame_kl() -> None:
     student = free("student_clip_scores").requires_grad_()
     mask, target = free("frame_mask") > 0, free("labels")
     own = [scores.own_video(s.transpose(1, 2), target) for s in (student, free("teacher_clip_scores"))]
-    expected = numbers("losses/losses.json")["kl_sum"]
-    check(losses.frame_kl(*own, mask[target], temperature=0.2), student, expected, "grad_kl")
+    expected, temperature = FREE["kl_sum"], FREE["kl_temperature"]
+    check(losses.frame_kl(*own, mask[target], temperature=temperature), student, expected, "grad_kl")
+
+
+def test_branches_of_two_widths() -> None:
+    sizes = {"heads": 2, "max_frames": 9, "max_words": 8}
+    both = build("dl_dkd", DlDkdConfig(hidden=16, exploration_hidden=6, **sizes))
+    check_invariants(both)
+    fused = torch.zeros(len(WORDS_OF), len(FRAMES_OF))
+    words, frames = (
+        padded(sequences(WORDS_OF, both.reading.text_columns)),
+        padded(sequences(FRAMES_OF, both.reading.frame_columns)),
+    )
+    for place, (name, hidden, weight) in enumerate((("inheritance", 16, 0.7), ("exploration", 6, 0.3))):
+        alone = build("dl_dkd", DlDkdConfig(hidden=hidden, branches=(name,), **sizes))
+        alone.branches[0].load_state_dict(both.branches[place].state_dict())
+        fused += weight * alone.score(alone.encode_queries(*words), alone.encode_videos(*frames), frames[1]).detach()
+    torch.testing.assert_close(both.score(both.encode_queries(*words), both.encode_videos(*frames), frames[1]), fused)
+    for changes, fault in (
+        ({"exploration_hidden": 5}, "hidden 5 is not a multiple of heads 2"),
+        ({"exploration_hidden": 6, "shared_query_projection": True}, "exploration_hidden is 6; it is above 0, or 0 where"),
+    ):
+        with pytest.raises(SettingError, match=fault):
+            DlDkdConfig(hidden=16, **sizes, **changes)

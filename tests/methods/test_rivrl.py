@@ -27,8 +27,8 @@ from torch import Tensor
 from toy_world import FRAMES, WORDS
 
 from prvr.errors import SettingError
-from prvr.methods.dual_encoding_hybrid import hybrid_scores, hybrid_terms
 from prvr.methods.rivrl import IntensiveReading, Rivrl, RivrlConfig
+from prvr.nn.hybrid import concepts_of_videos, hybrid_scores, hybrid_terms
 
 SETTINGS = RivrlConfig(
     latent=12,
@@ -40,13 +40,14 @@ SETTINGS = RivrlConfig(
     word_gru=8,
     filters=8,
     dropout=0.0,
+    feed_forward_dropout=0.0,
 )
 
 
 @pytest.fixture
 def model() -> Rivrl:
     made = build("rivrl", SETTINGS)
-    for cohort in made.remembered():
+    for cohort in made.branch_cohorts():
         cohort.remember(torch.randn(6, 1, 12), torch.rand(6, 1, 10))
     return made
 
@@ -69,33 +70,47 @@ def test_learns_the_toy_world(tmp_path: Path) -> None:
     check_learns("rivrl", settings, tmp_path)
 
 
-def slow_reading(reading: IntensiveReading, states: Tensor, preview: Tensor) -> list[float]:
-    """One video without padding: segment by segment."""
-    (width,), (stride,) = reading.segments.kernel_size, reading.segments.stride
-    zero = torch.zeros(states.shape[1])
-    reach = [zero] * (width // 2) + list(states) + [zero] * (width // 2)
-    segments = []
-    for middle in range(0, len(states), stride):
-        total = reading.segments.bias.clone()
-        for k in range(width):
-            total += reading.segments.weight[:, :, k] @ reach[middle + k]
-        segments.append(total.clamp(min=0))
+def test_all_learns_with_dropout() -> None:
+    model = build("rivrl", replace(SETTINGS, dropout=0.5, feed_forward_dropout=0.5))
+    check_learning("rivrl", model, toy_batch(model), toy_batch(model, most=1))
+
+
+def slow_stream(reading: IntensiveReading, rows: Tensor, preview: Tensor) -> list[float]:
+    """One stream of one video: row by row."""
     asked = reading.query(preview)
-    share = oracles.softmax([float(asked @ reading.key(segment)) / math.sqrt(len(asked)) for segment in segments])
-    attended = sum(a * reading.value(segment) for a, segment in zip(share, segments, strict=True))
-    read = reading.norm(attended + torch.stack(segments).amax(0))
+    share = oracles.softmax([float(asked @ reading.key(row)) / math.sqrt(len(asked)) for row in rows])
+    attended = sum(a * reading.value(row) for a, row in zip(share, rows, strict=True))
+    read = reading.norm(reading.attended(attended) + rows.amax(0))
     return reading.last_norm(read + reading.feed_forward(read)).tolist()
 
 
-@pytest.mark.parametrize(("width", "stride"), [(3, 2), (3, 1), (5, 3), (2, 2), (1, 1)])
+def slow_reading(reading: IntensiveReading, frames: Tensor, preview: Tensor) -> list[float]:
+    """One video without padding: of its frames, then of each convolution over them."""
+    seen = reading.frames(frames).clamp(min=0)
+    found = slow_stream(reading, seen, preview)
+    for convolution in reading.segments:
+        (width,), (stride,) = convolution.kernel_size, convolution.stride
+        padded_rows = torch.cat([seen, torch.zeros(max(width - len(seen), 0), seen.shape[1])])
+        segments = []
+        for start in range(0, len(padded_rows) - width + 1, stride):
+            total = convolution.bias.clone()
+            for k in range(width):
+                total += convolution.weight[:, :, k] @ padded_rows[start + k]
+            segments.append(total.clamp(min=0))
+        found += slow_stream(reading, torch.stack(segments), preview)
+    return found
+
+
+@pytest.mark.parametrize(("widths", "strides"), [((3,), (2,)), ((3, 2), (1, 2)), ((5,), (3,)), ((1,), (1,)), ((), ())])
 @torch.no_grad()
-def test_intensive_reading_against_slow_loops(width: int, stride: int) -> None:
+def test_intensive_reading_against_slow_loops(widths: tuple[int, ...], strides: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    reading = IntensiveReading(4, replace(SETTINGS, segment_width=width, segment_stride=stride)).eval()
+    reading = IntensiveReading(4, 6, replace(SETTINGS, segment_widths=widths, segment_strides=strides)).eval()
     videos = sequences((7, 1, 4, 6), 4)
-    states, mask = padded(videos, more=1)
-    preview = torch.randn(4, 4)
-    found = reading(states, mask, preview)
+    frames, mask = padded(videos, more=1, filled=9.0)
+    preview = torch.randn(4, 6)
+    found = reading(frames, mask, preview)
+    assert found.shape == (4, reading.columns) == (4, 8 * (1 + len(widths)))
     for place, video in enumerate(videos):
         assert found[place].tolist() == pytest.approx(slow_reading(reading, video, preview[place]), abs=1e-5)
 
@@ -107,7 +122,7 @@ def test_a_score_is_the_sum_of_both_branches(model: Rivrl) -> None:
     model.config = replace(SETTINGS, fusion="raw")
     wanted = torch.zeros(len(WORDS_OF), len(FRAMES_OF))
     for branch in (slice(0, 2), slice(2, 4)):
-        latent, concept = hybrid_scores(queries[branch], videos[branch])
+        latent, concept = hybrid_scores(tuple(queries[branch]), tuple(videos[branch]))
         wanted += 0.6 * latent + 0.4 * concept
     torch.testing.assert_close(model.score(queries, videos, frames[1]), wanted)
     model.config = SETTINGS
@@ -117,14 +132,17 @@ def test_a_score_is_the_sum_of_both_branches(model: Rivrl) -> None:
 def test_each_branch_has_the_losses_of_a_hybrid_space(model: Rivrl) -> None:
     batch = toy_batch(model)
     terms, queries, videos = terms_of("rivrl", model, batch)
-    assert len(terms) == 6
+    assert len(terms) == 8
+    shown = concepts_of_videos(queries[4], batch.target, len(batch.frames), least=2)
     for name, branch in (("preview", slice(0, 2)), ("intensive", slice(2, 4))):
-        for term, value in hybrid_terms(queries[branch], videos[branch], queries[4], batch.target, margin=0.2).items():
+        by_hand = hybrid_terms(tuple(queries[branch]), tuple(videos[branch]), shown, batch.target, margins=(0.2, 0.2))
+        for term, value in by_hand.items():
             assert terms[f"{name}_{term}"].item() == pytest.approx(value.item())
-    for cohort, place in zip(model.remembered(), (0, 2), strict=True):
+    for cohort, place in zip(model.branch_cohorts(), (0, 2), strict=True):
         torch.testing.assert_close(cohort.latent, videos[place][:6].detach())
 
 
 def test_settings_that_cannot_be() -> None:
-    with pytest.raises(SettingError, match="segment_stride is 0; it must be above 0"):
-        replace(SETTINGS, segment_stride=0)
+    for changes in ({"segment_strides": (0,)}, {"segment_strides": (2, 1)}):
+        with pytest.raises(SettingError, match="a convolution needs one of each, above 0"):
+            replace(SETTINGS, **changes)

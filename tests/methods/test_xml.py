@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -76,7 +77,7 @@ def test_hard_negatives_make_the_triplet_of_the_equation(method: str) -> None:
     model = build(method, replace(SETTINGS[method], negative_pool=1))
     batch = toy_batch(model)
     terms, queries, videos = terms_of(method, model, batch, epoch=3)
-    s = model.score(queries, videos, batch.frame_mask).tolist()
+    s = model.score(queries, videos[:1], batch.frame_mask).tolist()
     y = batch.target.tolist()
     negatives = [oracles.hardest_wrong_videos(s, y, n, 1)[0] for n in range(len(y))]
     assert terms["triplet"].item() == pytest.approx(oracles.triplet(s, y, margin=0.1, negatives=negatives), abs=1e-5)
@@ -91,14 +92,39 @@ def test_before_that_epoch_any_wrong_partner_will_do() -> None:
     assert max(drawn[2]) <= max(drawn[3])
 
 
-def test_random_negatives_are_all_the_wrong_ones() -> None:
+@pytest.mark.parametrize("pool", [None, 2])
+def test_a_negative_is_drawn_from_all_of_the_pool(pool: int | None) -> None:
     target = torch.tensor([0, 0, 1, 2, 2])
+    s = torch.tensor([[0.0, 0, 3], [0, 0, 2], [1, 0, 1], [2, 1, 0], [3, 2, 0]])
     torch.manual_seed(0)
-    drawn = torch.stack([losses.random_negative_queries(torch.zeros(5, 3), target) for _ in range(600)])
-    for video, wrong in enumerate(({2, 3, 4}, {0, 1, 3, 4}, {0, 1, 2})):
+    drawn = torch.stack([losses.hard_negative_queries(s, target, pool=pool or 5) for _ in range(600)])
+    every, hardest = ({2, 3, 4}, {0, 1, 3, 4}, {0, 1, 2}), ({3, 4}, {3, 4}, {0, 1})
+    for video, wrong in enumerate(every if pool is None else hardest):
         counts = Counter(drawn[:, video].tolist())
         assert set(counts) == wrong
         assert min(counts.values()) > 600 / len(wrong) * 0.7
+
+
+@each
+def test_both_directions_draw_from_the_pool(method: str) -> None:
+    torch.manual_seed(0)
+    model = build(method, replace(SETTINGS[method], negative_pool=20))
+    batch = toy_batch(model)
+    drawn = {terms_of(method, model, batch, epoch=3)[0]["triplet"].item() for _ in range(6)}
+    assert len(drawn) == 6
+
+
+def test_the_other_form_of_the_ranking_loss() -> None:
+    model = build("xml", replace(SETTINGS["xml"], ranking_loss="lse", negative_pool=1))
+    batch = toy_batch(model)
+    terms, queries, videos = terms_of("xml", model, batch, epoch=3)
+    s, y = model.score(queries, videos, batch.frame_mask).tolist(), batch.target.tolist()
+    to_video = [math.log1p(math.exp(max(x for v, x in enumerate(row) if v != t) - row[t])) for row, t in zip(s, y, strict=True)]
+    to_text = []
+    for v in range(len(s[0])):
+        right = oracles.mean([row[v] for row, t in zip(s, y, strict=True) if t == v])
+        to_text.append(math.log1p(math.exp(max(row[v] for row, t in zip(s, y, strict=True) if t != v) - right)))
+    assert terms["triplet"].item() == pytest.approx(oracles.mean(to_video) + oracles.mean(to_text), abs=1e-5)
 
 
 def test_a_pool_that_holds_every_video_still_takes_the_hardest_query() -> None:
@@ -112,11 +138,16 @@ def test_the_contrast_of_reloclnet_is_on_the_way() -> None:
     batch = toy_batch(model)
     terms, queries, videos = terms_of("reloclnet", model, batch)
     lengths, y = batch.frame_mask.sum(1).tolist(), batch.target.tolist()
-    dots = oracles.video_scores(oracles.frame_scores(queries[1].tolist(), videos[1].tolist(), lengths, oracles.dot))
-    assert terms["video_contrast"].item() == pytest.approx(0.03 * oracles.info_nce(dots, y), abs=1e-5)
+    d = oracles.video_scores(oracles.frame_scores(queries[0].tolist(), videos[1].tolist(), lengths, oracles.dot))
+    each = []
+    for n, v in enumerate(y):
+        # Its row, itself again, and the captions of other videos in its column.
+        together = d[n] + [d[n][v]] + [d[k][v] for k in range(len(y)) if y[k] != v]
+        each.append(oracles.log_sum_exp(together) - d[n][v])
+    assert terms["video_contrast"].item() == pytest.approx(0.03 * oracles.mean(each), abs=1e-5)
     terms["video_contrast"].backward()
-    later = {name.partition(".")[0] for name, p in model.named_parameters() if p.grad is None}
-    assert later == {"second_words", "pooling", "second_frames", "extra_frames"}
+    without = {name.partition(".")[0] for name, p in model.named_parameters() if p.grad is None}
+    assert without == {"extra_frames"}
 
 
 def test_another_contrast_can_take_its_place() -> None:

@@ -137,6 +137,26 @@ def test_soft_info_nce_by_hand() -> None:
     assert loss(first, 0.25) == pytest.approx((math.log(4 / 1) + math.log(3 / 1)) / 4 + (t[1] + u[1]) * 3 / 4)
 
 
+def test_a_video_without_a_query_adds_nothing_to_the_soft_loss() -> None:
+    dots, target = draw(3, 2, seed=0), torch.tensor([0, 0, 1])
+    more = torch.cat([dots, torch.full((3, 1), -1e4, dtype=torch.float64)], dim=1)
+    for hard in (True, False):
+        queries, videos = torch.full((3,), hard), torch.full((2,), hard)
+        share = {"hard_fraction": 1.0 if hard else 0.0, "hard_queries": queries, "relevance": dots[None]}
+        two = soft_info_nce(dots, target, **share, hard_videos=videos)
+        share["relevance"] = more[None]
+        three = soft_info_nce(more, target, **share, hard_videos=torch.full((3,), hard))
+        # The mean over videos is of three, of which the last costs nothing.
+        of_texts = _text_part(dots, target, dots, hard=hard)
+        assert three.item() == pytest.approx(of_texts + (two.item() - of_texts) * 2 / 3)
+
+
+def _text_part(d: Tensor, target: Tensor, relevance: Tensor, *, hard: bool) -> float:
+    one_hot = torch.nn.functional.one_hot(target, d.shape[1]).double()
+    rows = one_hot if hard else 0.4 * relevance.softmax(1) + 0.6 * one_hot
+    return (d.logsumexp(1) - (rows * d).sum(1)).mean().item()
+
+
 def test_a_part_without_a_query_or_a_video_is_lost_with_its_weight() -> None:
     d, target = draw(2, 2, seed=0), torch.tensor([0, 1])
     one, none = torch.tensor([True, False]), torch.tensor([False, False])
@@ -573,3 +593,21 @@ def test_the_objective_runs_where_no_value_is_known(changes: dict[str, Any], dis
     terms = taught(model, collate(items()).to(meta, torch.float64), 60, distillation)
     assert terms
     assert all(value.is_meta and value.shape == () for value in terms.values())
+
+
+@every_world
+@every_seed
+@pytest.mark.parametrize("hardest", [1, 2, 20, None])
+def test_the_hardest_triplet_is_that_of_the_loop(captions: tuple[int, ...], seed: int, hardest: int | None) -> None:
+    given = scene(captions, seed)
+    s, y = given.scores.tolist(), given.target.tolist()
+    total = 0.0
+    for n, own in enumerate(y):
+        for wrong in (
+            [s[n][v] for v in range(len(s[0])) if v != own],
+            [s[k][own] for k in range(len(s)) if y[k] != own],
+        ):
+            hinges = sorted((max(0.0, 0.2 + x - s[n][own]) for x in wrong), reverse=True)[:hardest]
+            total += sum(hinges) / max(len(hinges), 1)
+    ours = losses.hardest_triplet(given.scores, given.target, margin=0.2, hardest=hardest)
+    assert ours.item() == pytest.approx(total / len(y), abs=1e-10)

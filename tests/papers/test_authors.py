@@ -69,7 +69,15 @@ def weights(folder: str = "model_double") -> OrderedDict[str, Tensor]:
 
 def stored(easydict: type, folder: str = "model_double", **changes: object) -> dict[str, Any]:
     """What the published training loop saves."""
-    config = {"n_heads": 4, "drop": 0.15, "input_drop": 0.25, "margin": 0.2, "hard_pool_size": 7, "nested": easydict({"a": 1})}
+    heads = numbers(f"{folder}/config.json")["n_heads"]
+    config = {
+        "n_heads": heads,
+        "drop": 0.15,
+        "input_drop": 0.25,
+        "margin": 0.2,
+        "hard_pool_size": 7,
+        "nested": easydict({"a": 1}),
+    }
     return {"model": weights(folder), "model_cfg": easydict({**config, **changes}), "epoch": 57}
 
 
@@ -112,13 +120,32 @@ def test_a_published_checkpoint_gives_the_published_scores(
     close(model.score(queries, videos, given.frame_mask), expected, tolerance=1e-5)
 
 
+def test_a_published_checkpoint_with_branches_of_two_widths(
+    easydict: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_process(monkeypatch)
+    about = numbers("model_double/config.json")
+    whole, narrow = about["exploration_hidden"], about["n_heads"]
+    narrower = {
+        name: tensor[tuple(slice(narrow if size == whole else size) for size in tensor.shape)].clone()
+        for name, tensor in weights().items()
+        if name.startswith("exp_")
+    }
+    save(tmp_path / "model.ckpt", {**stored(easydict), "model": OrderedDict({**weights(), **narrower})})
+    made = import_checkpoint(tmp_path / "model.ckpt", tmp_path / "run", visual_feature="i3d").checkpoint
+    assert (made.settings.hidden, made.settings.exploration_hidden) == (about["inheritance_hidden"], narrow)
+    assert isinstance(made.model, DlDkd)
+    assert made.model.branches[1].mapping.weight.shape == (narrow, narrow)
+
+
 def test_what_is_known_of_an_imported_checkpoint(easydict: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_process(monkeypatch)
     save(tmp_path / "model.ckpt", stored(easydict, "model_iccv"))
     done = import_checkpoint(tmp_path / "model.ckpt", tmp_path / "run", visual_feature="i3d")
     made, expected = done.checkpoint, numbers("model_iccv/config.json")
     settings = made.settings
-    assert (settings.hidden, settings.heads, settings.max_frames, settings.max_words) == (32, 4, 16, 10)
+    sizes = [expected[name] for name in ("B_hidden_size", "n_heads", "max_ctx_l", "max_desc_l")]
+    assert [settings.hidden, settings.heads, settings.max_frames, settings.max_words] == sizes
     assert (settings.margin, settings.dropout, settings.input_dropout, settings.negative_pool) == (0.2, 0.15, 0.25, 7)
     assert (settings.branches, settings.shared_query_projection) == (("inheritance", "exploration"), True)
     # What the file does not tell is of the conference version.

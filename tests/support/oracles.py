@@ -100,7 +100,7 @@ def soft_info_nce(
     hard_queries: Sequence[bool],
     hard_videos: Sequence[bool],
 ) -> float:
-    """Beyond the specification: with several sources of relevance, the soft target is the mean of their softmaxes."""
+    """With several sources of relevance the soft target is the mean of their softmaxes; a video without a query adds nothing."""
     queries, videos = range(len(d)), range(len(d[0]))
 
     def soft_row(n: int, v: int) -> float:
@@ -117,6 +117,9 @@ def soft_info_nce(
     for v in videos:
         one_hot = [1.0 if y[n] == v else 0.0 for n in queries]
         target = one_hot if hard_videos[v] else [(1 - b) * soft_column(n, v) + b * one_hot[n] for n in queries]
+        if not any(one_hot):
+            u.append(0.0)
+            continue
         u.append(log_sum_exp(column(d, v)) - log_sum_exp([math.log(target[n] + 1e-12) + d[n][v] for n in queries]))
 
     def part(hard: bool) -> float:

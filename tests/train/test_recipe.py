@@ -32,7 +32,8 @@ def test_every_method_that_learns_can_learn_alone() -> None:
 
 @pytest.mark.parametrize("method", ALONE)
 def test_what_the_refusal_says_to_set_works(method: str) -> None:
-    recipe = change(preset(ALONE[method]), ["hidden=8"] if method not in ("rivrl", "dual_encoding_hybrid") else ["latent=8"])
+    small = {"rivrl": "latent=8", "dual_encoding_hybrid": "latent=8", "embedding_experts": "clusters=2"}
+    recipe = change(preset(ALONE[method]), [small.get(method, "hidden=8")])
     with pytest.raises(
         SettingError, match=r"learns nothing from a teacher, and one was named; set .*, or leave out --teacher$"
     ) as no:
@@ -44,7 +45,8 @@ def test_what_the_refusal_says_to_set_works(method: str) -> None:
         changed = change(recipe, way.split())
         check_uses_teacher(changed, READS)
         Distiller(changed.distillation, method=method, student=student, teacher_columns=[12])
-    with_frames = method not in ("dual_encoding", "dual_encoding_hybrid", "collaborative_experts", "rivrl")
+    whole = ("dual_encoding", "dual_encoding_hybrid", "collaborative_experts", "embedding_experts", "rivrl")
+    with_frames = method not in whole
     assert ("distillation_weight=0.1" in ways) == with_frames
     assert ("soft_targets=teacher" in ways) == open_method(method).contrasts
 

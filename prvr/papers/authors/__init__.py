@@ -94,9 +94,16 @@ def _build(
     max_words, _ = _shape("words.positions.table.weight", weights, names, source)
     _, frame_columns = _shape("frame_projection.linear.weight", weights, names, source)
     _, word_columns = _shape("word_projection.linear.weight", weights, names, source)
+    branch = len(names.branches) - 1
+    exploration = _shape("frames.positions.table.weight", weights, names, source, branch=branch)[1]
     known = {
         **{ours: stored[theirs] for theirs, ours in STORED.items() if theirs in stored},
-        **{"hidden": hidden, "max_frames": max_frames, "max_words": max_words},
+        **{
+            "hidden": hidden,
+            "exploration_hidden": exploration if exploration != hidden else 0,
+            "max_frames": max_frames,
+            "max_words": max_words,
+        },
         **{"branches": names.branches, "shared_query_projection": names.shared_query_projection},
     }
     try:
@@ -111,8 +118,8 @@ def _build(
         return checkpoints.build(recipe.method, settings, sources)
 
 
-def _shape(part: str, weights: Mapping[str, Tensor], names: Names, source: Path) -> tuple[int, int]:
-    name = f"branches.0.{part}"
+def _shape(part: str, weights: Mapping[str, Tensor], names: Names, source: Path, *, branch: int = 0) -> tuple[int, int]:
+    name = f"branches.{branch}.{part}"
     if name not in weights or weights[name].dim() != 2:
         unknown = f"; it has the unknown {_shorten(names.unknown)}" if names.unknown else ""
         raise ModelError(f"{source} is no DL-DKD or DL-DKD++ model: it has no matrix {name}{unknown}")

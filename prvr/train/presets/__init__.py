@@ -7,7 +7,7 @@ NAME/montage  for real photographs and captions strung into videos: 760 to learn
               captions a video. All methods have the same size and training there (LOG.md, 2026-11-21).
 
 A preset is data; its recipe is built when it is looked up. The optimiser is the same for all, not each paper's own
-(docs/decisions/0021). Figures in comments are R@1/5/10/100/SumR as published.
+(docs/decisions/0041). Figures in comments are R@1/5/10/100/SumR as published.
 
 `prvr-best` is DL-DKD++ with its teacher beside it, which came out best on the dev split of the montage (LOG.md, 2026-11-21): the
 student reads its teacher's frames and sentences beside its own features (`--frames NAME+TEACHER --words NAME+TEACHER`) and is
@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from prvr.errors import SettingError, nearest
-from prvr.train.presets import baselines, dl_dkd, ms_sl
+from prvr.train.presets import baselines, dl_dkd, ms_sl, teachtext
 from prvr.train.recipe import Plain, Preset, Recipe
 
 MONTAGE_EPOCHS = 8
@@ -59,7 +59,7 @@ def _derive(name: str, preset: Preset) -> Iterator[tuple[str, Preset]]:
 
 
 def _every() -> dict[str, Preset]:
-    presets = {**dl_dkd.PRESETS, **baselines.PRESETS, **ms_sl.PRESETS}
+    presets = {**dl_dkd.PRESETS, **baselines.PRESETS, **teachtext.PRESETS, **ms_sl.PRESETS}
     presets |= dict(pair for name, preset in presets.items() for pair in _derive(name, preset))
     toys = {name.removesuffix("/toy"): preset for name, preset in presets.items() if name.endswith("/toy")}
     own = {name: toy._replace(adapted=OWN) for name, toy in toys.items()}
