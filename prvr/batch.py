@@ -32,6 +32,8 @@ class Reading:
     unit: rows are scaled to unit length.
     text: what a sentence is read as, a row per word or one row in the teacher's space.
     label_columns: how many of the last text columns are labels of a word, which stay as they are.
+    clips: how many clips a video is divided into, besides its frames; 0 for a model that reads frames alone.
+    precision: the type of the rows that are read.
     """
 
     frame_columns: int
@@ -41,6 +43,8 @@ class Reading:
     unit: bool
     text: Literal["words", "sentences"]
     label_columns: int = 0
+    clips: int = 0
+    precision: Literal["float32", "float64"] = "float32"
 
 
 class TeacherBatch(NamedTuple):
@@ -56,6 +60,7 @@ class Batch(NamedTuple):
     frames (V, F, E), frame_mask (V, F), words (Q, W, E), word_mask (Q, W), target (Q,): a query's place among the
     videos; teachers: one view for each teacher. frame_places, word_places: where the masks, flattened, are True; known
     here, because to count what is real a GPU would have to be waited for. None where nobody counted.
+    clips (V, N, E): the clips of each video, for a model that reads them (`Reading.clips`); None for all others.
     """
 
     frames: Float[Tensor, "V F E"]
@@ -66,6 +71,7 @@ class Batch(NamedTuple):
     teachers: tuple[TeacherBatch, ...]
     frame_places: Int[Tensor, "R"] | None = None
     word_places: Int[Tensor, "R"] | None = None
+    clips: Float[Tensor, "V N E"] | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Batch:
         """The same batch elsewhere; masks and targets keep their types."""
@@ -79,15 +85,20 @@ class Batch(NamedTuple):
             self.target.to(device, non_blocking=True),
             teachers,
             *places,
+            clips=None if self.clips is None else self.clips.to(device, dtype, non_blocking=True),
         )
 
 
 class Item(NamedTuple):
-    """One video with all its captions, ready to be collated; per teacher its frames and one row a caption."""
+    """One video with all its captions, ready to be collated; per teacher its frames and one row a caption.
+
+    clips: for a model that reads them; None for all others.
+    """
 
     frames: Float[np.ndarray, "F E"]
     words: list[Float[np.ndarray, "W C"]]
     teachers: list[tuple[Float[np.ndarray, "F T"], Float[np.ndarray, "Q T"]]]
+    clips: Float[np.ndarray, "N E"] | None = None
 
 
 def check_widths(features: FeatureSet, reading: Reading) -> None:
@@ -149,26 +160,30 @@ def video_item(video: str, captions: Sequence[str], features: FeatureSet, readin
     Raises:
         DataError: a feature is missing or not a number.
     """
-    frames = _student_frames(video, features, reading)
+    rows = _rows("video", video, features.frames)
+    frames = _student_frames(video, rows, features, reading)
+    clips = read_clips(rows, reading)
     teachers = []
     for teacher in features.teachers:
         on_grid = read_teacher(_rows("video", video, teacher.frames), reading, student_rows=len(frames))
         sentences = np.concatenate([_rows("caption", id, teacher.sentences) for id in captions])
         teachers.append((on_grid, sentences.astype(np.float32)))
     words = [read_words(_rows("caption", id, features.text), reading) for id in captions]
-    return Item(frames, words, teachers)
+    return Item(frames, words, teachers, clips)
 
 
-def _student_frames(video: str, features: FeatureSet, reading: Reading) -> Float[np.ndarray, "F E"]:
+def _student_frames(
+    video: str, rows: Shaped[np.ndarray, "L E"], features: FeatureSet, reading: Reading
+) -> Float[np.ndarray, "F E"]:
     if not features.teachers:
-        return read_frames(_rows("video", video, features.frames), reading)
+        return read_frames(rows, reading)
     # With several teachers the first sets the student's grid, and the others follow it.
     first = features.teachers[0]
     if first.student is not None and video in first.student:
         return read_frames(_rows("video", video, first.student), reading)
     view = _rows("video", video, first.frames)
     teacher_rows = first.frames.rows_before(video) if isinstance(first.frames, Packed) else len(view)
-    return read_frames(_rows("video", video, features.frames), reading, teacher_rows=teacher_rows)
+    return read_frames(rows, reading, teacher_rows=teacher_rows)
 
 
 def _rows(what: str, id: str, features: Features) -> Shaped[np.ndarray, "L E"]:
@@ -176,21 +191,23 @@ def _rows(what: str, id: str, features: Features) -> Shaped[np.ndarray, "L E"]:
     return features[id] if isinstance(features, Packed) and id in features else rows_of(what, id, features)
 
 
-def segment_edges(rows: int, most: int) -> Int[np.ndarray, "edges"]:
+def segment_edges(rows: int, most: int, *, dtype: type[np.floating[Any]] = np.float64) -> Int[np.ndarray, "edges"]:
     """Where the slots of a resampled sequence begin; the last edge is where the last slot ends.
 
-    e_i = min(round(i rows / most), rows - 1), halves to even (spec/dl-dkd 2.2). The last edge is clipped to
-    rows - 1, so the last row is left out unless its slot would be empty: we follow the released code.
+    e_i = min(round(i rows / most), rows - 1), halves to even, computed in `dtype`. The last edge is clipped to rows - 1, so
+    the last row is left out unless its slot would be empty: we follow the released code.
     """
-    edges = np.rint(np.arange(most + 1) / most * rows).astype(np.int64)
+    edges = np.rint(np.arange(most + 1, dtype=dtype) / dtype(most) * dtype(rows)).astype(np.int64)
     return np.minimum(edges, rows - 1)
 
 
 def resample(rows: Shaped[np.ndarray, "L E"], most: int | None) -> Shaped[np.ndarray, "N E"]:
     """At most `most` rows: each the mean of its slot, or the row at its edge where the slot is empty."""
-    if most is None or len(rows) <= most:
-        return rows
-    edges = segment_edges(len(rows), most)
+    return rows if most is None or len(rows) <= most else slot_means(rows, segment_edges(len(rows), most))
+
+
+def slot_means(rows: Shaped[np.ndarray, "L E"], edges: Int[np.ndarray, "edges"]) -> Shaped[np.ndarray, "N E"]:
+    """The mean of the rows between each edge and the next; of an empty slot the row at its edge."""
     counts = np.maximum(np.diff(edges), 1)
     # reduceat runs the last slot to the end of its input, and gives the row itself for an empty slot.
     used = rows[: edges[-1]] if edges[-2] < edges[-1] else rows
@@ -215,14 +232,28 @@ def read_frames(
         return features
     # In float64, because the released code turns frames into Python floats.
     rows = resample(resample(features.astype(np.float64), teacher_rows), reading.max_frames)
-    return (unit_rows(rows) if reading.unit else rows).astype(np.float32)
+    return (unit_rows(rows) if reading.unit else rows).astype(reading.precision)
+
+
+def read_clips(features: Shaped[np.ndarray, "L E"], reading: Reading) -> Float[np.ndarray, "N E"] | None:
+    """The clips of a video: `Reading.clips` slots of its rows as they were extracted, the mean of each.
+
+    Short videos have as many clips as long ones. None for a model that reads no clips, and where they are not known: rows that were packed at unit length have lost their lengths, so their
+    clips are known only if they were packed beside them.
+    """
+    if not reading.clips or isinstance(features, AsRead):
+        return None
+    # The released loaders compute these edges in float32. It differs from float64 only where clips is no power of two.
+    edges = segment_edges(len(features), reading.clips, dtype=np.float32)
+    means = slot_means(features.astype(np.float64), edges)
+    return (unit_rows(means) if reading.unit else means).astype(reading.precision)
 
 
 def read_words(features: Shaped[np.ndarray, "L C"], reading: Reading) -> Float[np.ndarray, "W C"]:
     """A sentence's features as the student reads them: the first words."""
     if isinstance(features, AsRead):
         return features[: reading.max_words]
-    rows = features.astype(np.float32)[: reading.max_words]
+    rows = features.astype(reading.precision)[: reading.max_words]
     if not reading.unit:
         return rows
     vectors, labels = np.split(rows, [rows.shape[1] - reading.label_columns], axis=1)
@@ -322,4 +353,11 @@ def collate(items: Sequence[Item], memory: Memory | None = None) -> Batch:
         teacher_frames, _ = pad([view[0] for view in views], memory)
         teachers.append(TeacherBatch(teacher_frames, torch.from_numpy(np.concatenate([view[1] for view in views]))))
     frame_places, word_places = (mask.flatten().nonzero()[:, 0] for mask in (frame_mask, word_mask))
-    return Batch(frames, frame_mask, words, word_mask, target, tuple(teachers), frame_places, word_places)
+    clips = pad_clips([item.clips for item in items], memory)
+    return Batch(frames, frame_mask, words, word_mask, target, tuple(teachers), frame_places, word_places, clips)
+
+
+def pad_clips(clips: Sequence[Float[np.ndarray, "N E"] | None], memory: Memory | None = None) -> Float[Tensor, "V N E"] | None:
+    """The clips of videos as one tensor; None where those of a video are not known."""
+    known = [each for each in clips if each is not None]
+    return pad(known, memory)[0] if len(known) == len(clips) else None

@@ -9,19 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
-from prvr.batch import pad, read_frames, read_words
+from prvr.batch import pad, pad_clips, read_clips, read_frames, read_words
 from prvr.features import Features, rows_of
 from prvr.features.packed import Packed
 from prvr.index.contract import Entry, Store
 from prvr.index.moments import frame_edges
 from prvr.methods.checkpoint import device_of
-from prvr.methods.contract import Embeddings, Model
+from prvr.methods.contract import Embeddings, Model, encode_videos
 
 VIDEOS_AT_ONCE = 128
 # Padded frames in one batch: on the CPU few enough to stay in its cache on their way through the model.
@@ -85,7 +85,9 @@ def encode_long(model: Model, videos: Sequence[Sampled], *, longer_than: float =
 
 
 def _entries(model: Model, cut: Sequence[tuple[Sampled, list[np.ndarray]]]) -> list[Entry]:
-    read = [read_frames(window, model.reading) for _, windows in cut for window in windows]
+    read = [
+        _Read(read_frames(window, model.reading), read_clips(window, model.reading)) for _, windows in cut for window in windows
+    ]
     encoded = iter(_encoded(model, read))
     entries = []
     for video, windows in cut:
@@ -99,8 +101,15 @@ def _entries(model: Model, cut: Sequence[tuple[Sampled, list[np.ndarray]]]) -> l
     return entries
 
 
+class _Read(NamedTuple):
+    """A video or a window of one, as a model reads it."""
+
+    frames: Float[np.ndarray, "F E"]
+    clips: Float[np.ndarray, "N E"] | None
+
+
 @torch.inference_mode()
-def _encoded(model: Model, read: Sequence[Float[np.ndarray, "_ E"]]) -> list[tuple[np.ndarray, ...]]:
+def _encoded(model: Model, read: Sequence[_Read]) -> list[tuple[np.ndarray, ...]]:
     """Rows of each field, sequence by sequence."""
     assert isinstance(model, torch.nn.Module)
     was_training = model.training
@@ -109,10 +118,14 @@ def _encoded(model: Model, read: Sequence[Float[np.ndarray, "_ E"]]) -> list[tup
     # Sequences of about one length together, so that there is little padding to encode.
     device = device_of(model)
     most = FRAMES_AT_ONCE["cpu" if device.type == "cpu" else "elsewhere"]
-    for batch in _batches(sorted(range(len(read)), key=lambda place: len(read[place])), read, most=most):
-        part = [read[place] for place in batch]
+    lengths = [len(one.frames) for one in read]
+    for batch in _batches(sorted(range(len(read)), key=lambda place: lengths[place]), lengths, most=most):
+        part = [read[place].frames for place in batch]
         padded, mask = pad(part)
-        embeddings = model.encode_videos(padded.to(device), mask.to(device))
+        clips = pad_clips([read[place].clips for place in batch])
+        embeddings = encode_videos(
+            model, padded.to(device), mask.to(device), clips=None if clips is None else clips.to(device)
+        )
         fields = [
             (name in model.frame_fields, field.float().cpu().numpy())
             for name, field in zip(model.embedding_fields, embeddings, strict=True)
@@ -124,11 +137,11 @@ def _encoded(model: Model, read: Sequence[Float[np.ndarray, "_ E"]]) -> list[tup
     return [encoded[place] for place in range(len(read))]
 
 
-def _batches(order: Sequence[int], read: Sequence[Float[np.ndarray, "_ E"]], *, most: int) -> Iterator[list[int]]:
+def _batches(order: Sequence[int], lengths: Sequence[int], *, most: int) -> Iterator[list[int]]:
     """Places of sequences, the shorter ones first, cut where they would become too many frames with their padding."""
     batch: list[int] = []
     for place in order:
-        if batch and (len(batch) == VIDEOS_AT_ONCE or len(read[place]) * (len(batch) + 1) > most):
+        if batch and (len(batch) == VIDEOS_AT_ONCE or lengths[place] * (len(batch) + 1) > most):
             yield batch
             batch = []
         batch.append(place)

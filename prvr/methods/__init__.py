@@ -28,6 +28,7 @@ from prvr.methods import (
     zero_shot,
 )
 from prvr.methods.contract import Profile
+from prvr.nn import views
 
 
 def _never(config: Any) -> bool:
@@ -65,13 +66,15 @@ METHODS: dict[str, Method] = {
     "beside_teacher": Method(beside_teacher.BesideTeacherConfig, partial(beside_teacher.BesideTeacher, build=_student), None),
     "dl_dkd": Method(dl_dkd.DlDkdConfig, dl_dkd.DlDkd, dl_dkd.objective, dl_dkd.distils),
     "gmmformer": Method(gmmformer.GmmFormerConfig, gmmformer.GmmFormer, gmmformer.objective, contrasts=True),
-    "gmmformer_v2": Method(gmmformer_v2.GmmFormerV2Config, gmmformer_v2.GmmFormerV2, gmmformer_v2.objective, contrasts=True),
+    "gmmformer_v2": Method(
+        gmmformer_v2.GmmFormerV2Config, gmmformer_v2.GmmFormerV2, gmmformer_v2.objective, contrasts=True, profile=views.profile
+    ),
     "hgr": Method(hgr.HgrConfig, hgr.Hgr, hgr.objective, profile=hgr.profile),
     "ms_sl": Method(ms_sl.MsSlConfig, ms_sl.MsSl, ms_sl.objective, contrasts=True, profile=ms_sl.profile),
-    "hlformer": Method(hlformer.HlFormerConfig, hlformer.HlFormer, hlformer.objective, contrasts=True),
-    "ral_gmmformer": Method(ral.RalGmmFormerConfig, ral.Ral, ral.objective, contrasts=True),
-    "ral_gmmformer_v2": Method(ral.RalGmmFormerV2Config, ral.Ral, ral.objective, contrasts=True),
-    "ral_ms_sl": Method(ral.RalMsSlConfig, ral.Ral, ral.objective, contrasts=True, profile=ral.profile),
+    "hlformer": Method(
+        hlformer.HlFormerConfig, hlformer.HlFormer, hlformer.objective, contrasts=True, profile=views.profile
+    ),
+    "ral_gmmformer_v2": Method(ral.RalGmmFormerV2Config, ral.Ral, ral.objective, contrasts=True, profile=ral.profile),
     "rivrl": Method(rivrl.RivrlConfig, rivrl.Rivrl, rivrl.objective),
     "xml": Method(xml.XmlConfig, xml.Xml, xml.objective),
     "reloclnet": Method(

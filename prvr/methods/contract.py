@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -54,6 +54,18 @@ class Model(Protocol):
         ...
 
 
+class ReadsClips(Protocol):
+    """A model whose `reading` has clips: it takes them beside the frames. Without, it makes them of the frames as given."""
+
+    def encode_videos(
+        self,
+        frames: Float[Tensor, "V F E"],
+        mask: Bool[Tensor, "V F"],
+        places: Int[Tensor, "R"] | None = None,
+        clips: Float[Tensor, "V N E"] | None = None,
+    ) -> Embeddings: ...
+
+
 Profile = Callable[[Any, Embeddings, Embeddings, Batch], Float[Tensor, "Q F"]]
 """The scores of each query along the frames of its own video, for a batch: `Model.relevance` for all of it at once."""
 
@@ -72,4 +84,18 @@ def as_they_are(queries: Embeddings, videos: Embeddings, batch: Batch) -> tuple[
 def embed(model: Model, batch: Batch, gather: Gather = as_they_are) -> tuple[Embeddings, Embeddings, Batch]:
     """The embeddings of a batch's queries and of its videos, and the batch that they are of: what objectives are given."""
     queries = model.encode_queries(batch.words, batch.word_mask, batch.word_places)
-    return gather(queries, model.encode_videos(batch.frames, batch.frame_mask, batch.frame_places), batch)
+    videos = encode_videos(model, batch.frames, batch.frame_mask, batch.frame_places, batch.clips)
+    return gather(queries, videos, batch)
+
+
+def encode_videos(
+    model: Model,
+    frames: Float[Tensor, "V F E"],
+    mask: Bool[Tensor, "V F"],
+    places: Int[Tensor, "R"] | None = None,
+    clips: Float[Tensor, "V N E"] | None = None,
+) -> Embeddings:
+    """`Model.encode_videos`, with the clips of the videos for a model that reads them (`ReadsClips`)."""
+    if clips is None:
+        return model.encode_videos(frames, mask, places)
+    return cast(ReadsClips, model).encode_videos(frames, mask, places, clips)
