@@ -34,6 +34,8 @@ class Reading:
     label_columns: how many of the last text columns are labels of a word, which stay as they are.
     clips: how many clips a video is divided into, besides its frames; 0 for a model that reads frames alone.
     precision: the type of the rows that are read.
+    padded_together: whether a video's embeddings depend on the longest video beside it: all videos that are encoded by one
+        call are then padded to one length.
     """
 
     frame_columns: int
@@ -45,6 +47,7 @@ class Reading:
     label_columns: int = 0
     clips: int = 0
     precision: Literal["float32", "float64"] = "float32"
+    padded_together: bool = False
 
 
 class TeacherBatch(NamedTuple):
@@ -76,7 +79,9 @@ class Batch(NamedTuple):
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Batch:
         """The same batch elsewhere; masks and targets keep their types."""
         teachers = tuple(TeacherBatch(*(t.to(device, dtype, non_blocking=True) for t in view)) for view in self.teachers)
-        places = (None if p is None else p.to(device, non_blocking=True) for p in (self.frame_places, self.word_places))
+        frame_places, word_places = (
+            None if p is None else p.to(device, non_blocking=True) for p in (self.frame_places, self.word_places)
+        )
         return Batch(
             self.frames.to(device, dtype, non_blocking=True),
             self.frame_mask.to(device, non_blocking=True),
@@ -84,8 +89,9 @@ class Batch(NamedTuple):
             self.word_mask.to(device, non_blocking=True),
             self.target.to(device, non_blocking=True),
             teachers,
-            *places,
-            clips=None if self.clips is None else self.clips.to(device, dtype, non_blocking=True),
+            frame_places,
+            word_places,
+            None if self.clips is None else self.clips.to(device, dtype, non_blocking=True),
         )
 
 
@@ -122,12 +128,25 @@ def _check_packing(features: FeatureSet, reading: Reading) -> None:
             raise DataError(
                 f"{given.path} was packed to be read as {done}, this model reads {model}; convert the package again with --whole"
             )
+    if isinstance(features.frames, Packed) and reading.clips and not _has_clips(features.frames, reading.clips):
+        raise DataError(
+            f"{features.frames.path} was packed at unit length and without the {reading.clips} clips of a video that this model "
+            f"reads; convert the package again with --clips {reading.clips} or --whole, or set clip_inputs=unit_rows, with which "
+            "the model is not the published one"
+        )
     for teacher in features.teachers[:1]:
         if isinstance(features.frames, Packed) and teacher.student is None and not _follows(features.frames, teacher.frames):
             raise DataError(
                 f"{features.frames.path} was sampled when it was packed, and not for the teacher of {place(teacher.frames)}; "
                 "convert the package again with that teacher's files, or with --whole"
             )
+
+
+def _has_clips(frames: Packed, clips: int) -> bool:
+    """Whether the clips of every video can be computed from its rows, or were packed beside them."""
+    if not (frames.about.get("read") or {}).get("unit"):
+        return True
+    return frames.clips is not None and frames.clips.about["read"]["most"] == clips and all(id in frames.clips for id in frames)
 
 
 def _follows(frames: Packed, teacher: Features) -> bool:
@@ -238,11 +257,13 @@ def read_frames(
 def read_clips(features: Shaped[np.ndarray, "L E"], reading: Reading) -> Float[np.ndarray, "N E"] | None:
     """The clips of a video: `Reading.clips` slots of its rows as they were extracted, the mean of each.
 
-    Short videos have as many clips as long ones. None for a model that reads no clips, and where they are not known: rows that were packed at unit length have lost their lengths, so their
-    clips are known only if they were packed beside them.
+    Short videos have as many clips as long ones. None for a model that reads no clips, and where they are not known: rows that
+    were packed at unit length have lost their lengths, so their clips are known only if they were packed beside them.
     """
-    if not reading.clips or isinstance(features, AsRead):
+    if not reading.clips:
         return None
+    if isinstance(features, AsRead):
+        return features.clips
     # The released loaders compute these edges in float32. It differs from float64 only where clips is no power of two.
     edges = segment_edges(len(features), reading.clips, dtype=np.float32)
     means = slot_means(features.astype(np.float64), edges)

@@ -22,6 +22,9 @@ def convert(
     dtype: Annotated[str, typer.Option(help="float32 for the numbers of the package, float16 for half the size.")] = "float32",
     frames: Annotated[int, typer.Option(help="Longer videos are sampled to so many frames.", min=1)] = 128,
     words: Annotated[int, typer.Option(help="So many words of a caption are kept.", min=1)] = 30,
+    clips: Annotated[
+        int, typer.Option(help="Keep this many clips of each video, too: MS-SL, GMMFormer and what follows them read 32.", min=0)
+    ] = 0,
     whole: Annotated[bool, typer.Option("--whole", help="Keep all rows as they are, not sampled, cut or scaled.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -33,7 +36,7 @@ def convert(
             package,
             out,
             visual_features=visual_feature or (),
-            sampling=None if whole else Sampling(frames, words),
+            sampling=None if whole else Sampling(frames, words, clips),
             dtype=_dtype(dtype),
             on_progress=on_progress,
         )

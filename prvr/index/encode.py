@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch.nn import functional
 
 from prvr.batch import pad, pad_clips, read_clips, read_frames, read_words
 from prvr.features import Features, rows_of
@@ -119,13 +120,14 @@ def _encoded(model: Model, read: Sequence[_Read]) -> list[tuple[np.ndarray, ...]
     device = device_of(model)
     most = FRAMES_AT_ONCE["cpu" if device.type == "cpu" else "elsewhere"]
     lengths = [len(one.frames) for one in read]
+    longest = max(lengths, default=0) if model.reading.padded_together else 0
     for batch in _batches(sorted(range(len(read)), key=lambda place: lengths[place]), lengths, most=most):
         part = [read[place].frames for place in batch]
         padded, mask = pad(part)
+        more = max(longest - mask.shape[1], 0)
+        padded, mask = functional.pad(padded, (0, 0, 0, more)), functional.pad(mask, (0, more))
         clips = pad_clips([read[place].clips for place in batch])
-        embeddings = encode_videos(
-            model, padded.to(device), mask.to(device), clips=None if clips is None else clips.to(device)
-        )
+        embeddings = encode_videos(model, padded.to(device), mask.to(device), clips=None if clips is None else clips.to(device))
         fields = [
             (name in model.frame_fields, field.float().cpu().numpy())
             for name, field in zip(model.embedding_fields, embeddings, strict=True)

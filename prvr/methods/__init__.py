@@ -47,6 +47,8 @@ class Method:
     For distillation on top (`methods.taught`): `contrasts`, whether the objective takes `contrast=`, a `contract.Contrast`
     in place of its `losses.info_nce`, so that its targets can be soft; `profile`, what scores a query along its own video
     where `score_weights` does not say it.
+
+    revision: raised when the method computes something else than before, so that older checkpoints are refused.
     """
 
     config: type
@@ -55,6 +57,7 @@ class Method:
     distils: Callable[[Any], bool] = _never
     contrasts: bool = False
     profile: Profile | None = None
+    revision: int = 1
 
 
 def _student(method: str, settings: Mapping[str, Any], frame_columns: int, word_columns: int) -> nn.Module:
@@ -65,16 +68,21 @@ def _student(method: str, settings: Mapping[str, Any], frame_columns: int, word_
 METHODS: dict[str, Method] = {
     "beside_teacher": Method(beside_teacher.BesideTeacherConfig, partial(beside_teacher.BesideTeacher, build=_student), None),
     "dl_dkd": Method(dl_dkd.DlDkdConfig, dl_dkd.DlDkd, dl_dkd.objective, dl_dkd.distils),
-    "gmmformer": Method(gmmformer.GmmFormerConfig, gmmformer.GmmFormer, gmmformer.objective, contrasts=True),
+    "gmmformer": Method(gmmformer.GmmFormerConfig, gmmformer.GmmFormer, gmmformer.objective, contrasts=True, revision=2),
     "gmmformer_v2": Method(
-        gmmformer_v2.GmmFormerV2Config, gmmformer_v2.GmmFormerV2, gmmformer_v2.objective, contrasts=True, profile=views.profile
+        gmmformer_v2.GmmFormerV2Config,
+        gmmformer_v2.GmmFormerV2,
+        gmmformer_v2.objective,
+        contrasts=True,
+        profile=views.profile,
+        revision=2,
     ),
     "hgr": Method(hgr.HgrConfig, hgr.Hgr, hgr.objective, profile=hgr.profile),
-    "ms_sl": Method(ms_sl.MsSlConfig, ms_sl.MsSl, ms_sl.objective, contrasts=True, profile=ms_sl.profile),
+    "ms_sl": Method(ms_sl.MsSlConfig, ms_sl.MsSl, ms_sl.objective, contrasts=True, profile=ms_sl.profile, revision=2),
     "hlformer": Method(
-        hlformer.HlFormerConfig, hlformer.HlFormer, hlformer.objective, contrasts=True, profile=views.profile
+        hlformer.HlFormerConfig, hlformer.HlFormer, hlformer.objective, contrasts=True, profile=views.profile, revision=2
     ),
-    "ral_gmmformer_v2": Method(ral.RalGmmFormerV2Config, ral.Ral, ral.objective, contrasts=True, profile=ral.profile),
+    "ral_gmmformer_v2": Method(ral.RalGmmFormerV2Config, ral.Ral, ral.objective, contrasts=True, profile=ral.profile, revision=2),
     "rivrl": Method(rivrl.RivrlConfig, rivrl.Rivrl, rivrl.objective),
     "xml": Method(xml.XmlConfig, xml.Xml, xml.objective),
     "reloclnet": Method(
@@ -93,3 +101,9 @@ METHODS: dict[str, Method] = {
     ),
     "zero_shot": Method(zero_shot.ZeroShotConfig, zero_shot.ZeroShot, None),
 }
+
+# Names that checkpoints on disk may have, and why there is no such method any more.
+WITHDRAWN = dict.fromkeys(
+    ("ral_gmmformer", "ral_ms_sl"),
+    "is no longer here: RAL is published on GMMFormer v2 alone, and on other students it was guessed; train gmmformer-v2+ral",
+)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from prvr.batch import Reading
 from prvr.config import check_above_zero, check_shares
 from prvr.errors import SettingError
-from prvr.methods.contract import Embeddings, Model
+from prvr.methods.contract import Embeddings, Model, encode_videos
 from prvr.nn import scores
 from prvr.nn.clips import NORM_OFFSET, over_frames
 
@@ -62,7 +62,16 @@ class BesideTeacher(nn.Module):
         self.student = build(config.student, json.loads(config.student_settings), own[0], own[1])
         reading = self._student.reading
         # Each side is brought to unit length alone, where its reader wants that.
-        self.reading = Reading(frame_columns, word_columns, reading.max_frames, reading.max_words, unit=False, text="words")
+        self.reading = Reading(
+            frame_columns,
+            word_columns,
+            reading.max_frames,
+            reading.max_words,
+            unit=False,
+            text="words",
+            clips=reading.clips,
+            padded_together=reading.padded_together,
+        )
         self.embedding_fields: tuple[str, ...] = (*self._student.embedding_fields, FIELD)
         self.frame_fields: tuple[str, ...] = (*self._student.frame_fields, FIELD)
         weights, share = self._student.score_weights, config.teacher_weight
@@ -78,11 +87,16 @@ class BesideTeacher(nn.Module):
         return *self._student.encode_queries(own, mask, places), sentences[:, 0]
 
     def encode_videos(
-        self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], places: Int[Tensor, "R"] | None = None
+        self,
+        frames: Float[Tensor, "V F E"],
+        mask: Bool[Tensor, "V F"],
+        places: Int[Tensor, "R"] | None = None,
+        clips: Float[Tensor, "V N E"] | None = None,
     ) -> Embeddings:
         """The student's fields, and the teacher's frames."""
         own, seen = self._apart(frames)
-        return *self._student.encode_videos(own, mask, places), seen
+        own_clips = None if clips is None else self._apart(clips)[0]
+        return *encode_videos(self._student, own, mask, places, own_clips), seen
 
     def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
         """The weighted sum, per video."""

@@ -26,7 +26,7 @@ from prvr.features import FeatureSet
 from prvr.features.shelf import features_read
 from prvr.features.sources import Reads, Source
 from prvr.files import write_json, write_whole
-from prvr.methods import METHODS, Method
+from prvr.methods import METHODS, WITHDRAWN, Method
 from prvr.methods.calibration import Calibration, from_dict
 from prvr.methods.contract import Model
 
@@ -88,6 +88,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     text: dict[str, Any] = {
         "format": 1,
         "method": checkpoint.method,
+        "revision": _method(checkpoint.method).revision,
         "settings": config.to_dict(checkpoint.settings),
         "reads": asdict(checkpoint.reads),
         "about": checkpoint.about,
@@ -107,7 +108,13 @@ def load(path: str | Path) -> Checkpoint:
     try:
         text = json.loads((path / CONFIG).read_text())
         reads = Reads(*(_source(text["reads"][name]) for name in ("frames", "text")))
-        settings: Any = config.from_dict(_method(text["method"]).config, text["settings"])
+        made = _method(text["method"])
+        if text.get("revision", 1) != made.revision:
+            raise ModelError(
+                f"trained with revision {text.get('revision', 1)} of {text['method']}, which computes something else since "
+                f"revision {made.revision}; train again"
+            )
+        settings: Any = config.from_dict(made.config, text["settings"])
         with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten, and must not move the caller's state
             checkpoint = build(text["method"], settings, reads)
         model = _module(checkpoint.model)
@@ -121,7 +128,9 @@ def load(path: str | Path) -> Checkpoint:
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError) as problem:
         raise ModelError(f"{path / CONFIG} is broken ({type(problem).__name__}: {_first_line(problem)}); train again") from None
     except (RuntimeError, SafetensorError, OSError) as problem:
-        raise ModelError(f"{path / WEIGHTS} does not hold this model's weights ({_first_line(problem)})") from None
+        raise ModelError(
+            f"{path / WEIGHTS} does not hold this model's weights ({_first_line(problem)}); train again if the method has changed"
+        ) from None
     except PrvrError as problem:
         raise ModelError(f"{path / CONFIG}: {problem}") from None
     return Checkpoint(checkpoint.method, settings, reads, checkpoint.model, text.get("about", {}), calibration)
@@ -147,6 +156,8 @@ def _looks_like_torch(path: Path) -> bool:
 
 
 def _method(name: str) -> Method:
+    if name in WITHDRAWN:
+        raise ModelError(f"{name} {WITHDRAWN[name]}")
     if name not in METHODS:
         raise ModelError(f"unknown method {name!r}; {nearest(name, METHODS)}")
     return METHODS[name]

@@ -16,7 +16,7 @@ docs/decisions/0038 says so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, final
 
 from jaxtyping import Bool, Float, Int
@@ -65,6 +65,7 @@ class GmmFormer(TwoBranches):
     def __init__(self, config: GmmFormerConfig, *, frame_columns: int, word_columns: int) -> None:
         block = SelfAttention(config.hidden, config.heads, config.dropout)
         super().__init__(config, block, frame_columns=frame_columns, word_columns=word_columns)
+        self.reading = replace(self.reading, padded_together=config.window_length == "batch")
         self.frame_fields = ()
         self.score_weights: tuple[float, ...] | None = (1 - config.frame_weight, config.frame_weight)
         self.clips = VideoBranch(frame_columns, config, _blocks(config, config.clips))

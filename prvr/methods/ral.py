@@ -2,7 +2,8 @@
 
 The paper's words            our names
 ---------------------------  ------------------------------------------------------------------------
-word-level frame score       `WordTower` gives a row for each word, `Confidence` its weight; S_f(q, v) = sum_t g_t max_i cos(h_t, f_i)
+word-level frame score       S_f(q, v) = sum_t g_t max_i cos(h_t, f_i): `WordTower` gives the row h_t of a word, `Confidence`
+                             its weight g_t
 support set                  `support_rows`: the words of all captions of a video; of the video itself, its frames
 distribution of each side    `Distribution`: a mean of unit length and the logarithm of a deviation, for each video
 proxies, K                   `proxies` points drawn from each distribution
@@ -80,9 +81,7 @@ class WordTower(nn.Module):
         self.projection = InputProjection(columns, config.hidden, config.input_dropout)
         self.block = AttentionBlock(WindowedHeads(config.hidden, config.heads, config.dropout), config.hidden, config.dropout)
 
-    def forward(
-        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], positions: Positions
-    ) -> Float[Tensor, "Q W D"]:
+    def forward(self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], positions: Positions) -> Float[Tensor, "Q W D"]:
         """The rows at padded places, too, as the block computes them from zeros."""
         rows = Rows(mask, torch.arange(mask.numel(), device=mask.device))
         hidden = self.projection(words.masked_fill(~mask[..., None], 0).flatten(0, 1))
@@ -228,7 +227,7 @@ def profile(model: Ral, queries: Embeddings, videos: Embeddings, batch: Batch) -
 def compare_words(
     model: Ral, queries: Embeddings, frames: Float[Tensor, "V F D"], mask: Bool[Tensor, "V F"], target: Int[Tensor, "Q"]
 ) -> Scores:
-    """Cosines and inner products of queries with videos, by words; the weights of words come from unit rows and from plain ones."""
+    """Cosines and inner products of queries with videos, by words. Words are weighed by unit rows there, by plain ones here."""
     words, real = queries[2], queries[3]
     query_of_word = real.nonzero()[:, 0]
     packed, own = words[real].split(WORDS_AT_ONCE), target[query_of_word].split(WORDS_AT_ONCE)
@@ -241,9 +240,7 @@ def compare_words(
     return cosines, dots
 
 
-def summed_over_words(
-    best: Float[Tensor, "R V"], share: Float[Tensor, "Q W"], real: Bool[Tensor, "Q W"]
-) -> Float[Tensor, "Q V"]:
+def summed_over_words(best: Float[Tensor, "R V"], share: Float[Tensor, "Q W"], real: Bool[Tensor, "Q W"]) -> Float[Tensor, "Q V"]:
     """The weighted sum over a query's words of their scores with each video; R are the real words of all queries."""
     summed = best.new_zeros(len(real), best.shape[1])
     return summed.index_add(0, real.nonzero()[:, 0], share[real][:, None] * best)

@@ -51,9 +51,7 @@ def matching(queries: Float[Tensor, "Q D"], clips: Float[Tensor, "V N D"], targe
     return 1 - torch.cat(pairs).mean() if pairs else cosines.new_zeros(())
 
 
-def sibling_cosines(
-    queries: Float[Tensor, "Q D"], target: Int[Tensor, "Q"]
-) -> tuple[Float[Tensor, "Q Q"], Bool[Tensor, "Q Q"]]:
+def sibling_cosines(queries: Float[Tensor, "Q D"], target: Int[Tensor, "Q"]) -> tuple[Float[Tensor, "Q Q"], Bool[Tensor, "Q Q"]]:
     """Cosines of queries with one another, and which two are different captions of the same video."""
     unit = normalize(queries, dim=-1, eps=LEAST_NORM)
     same = target[:, None] == target

@@ -75,8 +75,10 @@ class GaussianAttention(MultiHead):
 
     def forward(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
         share = self.dropout.share if self.training else 0.0
-        heads = self.split(hidden, rows).unbind()
-        return self.joined(attend(*heads, rows.mask, width=self.width, places=self.places, dropout=share), hidden, rows)
+        query, key, value = self.split(hidden, rows).unbind()
+        return self.joined(
+            attend(query, key, value, rows.mask, width=self.width, places=self.places, dropout=share), hidden, rows
+        )
 
 
 class GaussianBlock(nn.Module):
@@ -100,8 +102,8 @@ class WindowedHeads(Heads):
 
     def forward(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
         share = self.dropout.share if self.training else 0.0
-        heads = self.split(hidden, rows).unbind()
-        mixed = attend(*heads, rows.mask, width=self.width, places=self.places, dropout=share)
+        query, key, value = self.split(hidden, rows).unbind()
+        mixed = attend(query, key, value, rows.mask, width=self.width, places=self.places, dropout=share)
         return rows.packed(mixed.transpose(1, 2).flatten(2))
 
 
@@ -137,9 +139,7 @@ class AttentionBlock(nn.Module):
         return self.feed_forward(self.norm(self.dropout(self.attention(hidden, rows)) + hidden))
 
 
-def attention_views(
-    hidden: int, heads: int, dropout: float, places: int, *, widths: Sequence[float]
-) -> list[AttentionBlock]:
+def attention_views(hidden: int, heads: int, dropout: float, places: int, *, widths: Sequence[float]) -> list[AttentionBlock]:
     """An `AttentionBlock` within a window of each width."""
     return [
         AttentionBlock(WindowedHeads(hidden, heads, dropout, width=width, places=places), hidden, dropout) for width in widths

@@ -108,9 +108,7 @@ class ViewsModel(TwoBranches):
         of_frames = self.frames(*all_places(frames, mask, self.padded_to), None)[:, : mask.shape[1]]
         return of_clips, of_frames.masked_fill(~mask[..., None], 0)
 
-    def score(
-        self, queries: tuple[Tensor, ...], videos: tuple[Tensor, ...], mask: Bool[Tensor, "V F"]
-    ) -> Float[Tensor, "Q V"]:
+    def score(self, queries: tuple[Tensor, ...], videos: tuple[Tensor, ...], mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
         """Weighted sum of the best clip's and the best frame's cosine."""
         of_clips = scores.best_cosines(queries[0], videos[0], scores.every_row(videos[0]))
         of_frames = floored(scores.best_cosines(queries[1], videos[1], mask), mask, self.padded_to)
@@ -122,9 +120,7 @@ class ViewsModel(TwoBranches):
         return curves(self, query, video, scores.every_row(video[1]), first)[0]
 
 
-def all_places(
-    frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], places: int
-) -> tuple[Float[Tensor, "V L E"], Rows]:
+def all_places(frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], places: int) -> tuple[Float[Tensor, "V L E"], Rows]:
     """Videos padded with zeros to `places` frames, and rows of all of them: padding is computed, and attended to by none."""
     frames = pad(frames.masked_fill(~mask[..., None], 0), (0, 0, 0, places - mask.shape[1]))
     mask = pad(mask, (0, places - mask.shape[1]))
@@ -151,9 +147,7 @@ def curves(
     return torch.stack([w * part.masked_fill(~own, 0) for w, part in parts]).sum(0).masked_fill(~own, losses.LOWEST)
 
 
-def profile(
-    model: ViewsModel, queries: tuple[Tensor, ...], videos: tuple[Tensor, ...], batch: Batch
-) -> Float[Tensor, "Q F"]:
+def profile(model: ViewsModel, queries: tuple[Tensor, ...], videos: tuple[Tensor, ...], batch: Batch) -> Float[Tensor, "Q F"]:
     """`curves` of a batch."""
     return curves(model, queries, videos, batch.frame_mask, batch.target)
 

@@ -178,7 +178,8 @@ def rows_by_id(what: str, rows: np.ndarray, counts: np.ndarray) -> dict[str, np.
 def check_close(ours: Tensor, theirs: Tensor, *, tolerance: float = 1e-9, what: str = "") -> None:
     """Relative to the largest value; NaN never passes."""
     assert ours.shape == theirs.shape, what
-    assert ours.isfinite().all() and theirs.isfinite().all(), what
+    assert ours.isfinite().all(), what
+    assert theirs.isfinite().all(), what
     assert float((ours - theirs).abs().max()) <= tolerance * float(theirs.abs().max()), what
 
 
@@ -258,14 +259,9 @@ def test_an_index_scores_as_the_published_code(name: str) -> None:
     queries = model.encode_queries(batch.words, batch.word_mask)
     index = ExactIndex(model)
     videos = [f"video {video}" for video in given.video_order]
-    # Videos are encoded in batches of about one length. The windows of GMMFormer are as long as the longest of a batch.
-    assert sum(map(len, given.frames.values())) <= 2048
     add_videos(index, videos, given.frames)
     assert index.ids == videos
     wanted = given.expected("scores", by="qv").float()
-    if name == "gmmformer":
-        longest = max(len(read_frames(rows, model.reading)) for rows in given.frames.values())
-        assert longest < given.config["max_ctx_l"], "windows are to differ from those over max_frames"
     check_close(index.scores(queries), wanted, tolerance=1e-5)
 
 
@@ -445,7 +441,9 @@ def test_frame_vectors_of_gmmformer_depend_on_the_longest_video_of_their_batch()
     given = peer("gmmformer")
     model = given.model()
     videos = [f"video {v}" for v in range(1, len(given.frames))]
-    captions = {video: [f"caption {n}" for n in np.flatnonzero(given.arrays["labels"] == v + 1)] for v, video in enumerate(videos)}
+    captions = {
+        video: [f"caption {n}" for n in np.flatnonzero(given.arrays["labels"] == v + 1)] for v, video in enumerate(videos)
+    }
     features = FeatureSet(given.frames, given.words)
     batch = collate([video_item(video, its, features, model.reading) for video, its in captions.items()])
     order = [video - 1 for video in given.video_order if video]

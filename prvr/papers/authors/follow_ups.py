@@ -12,10 +12,11 @@ published                              ours
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 # Each pattern is replaced once, in this order; what one leaves is read by the next.
-_INPUTS = {
+Rules = dict[str, str | Callable[[re.Match[str]], str]]
+_INPUTS: Rules = {
     r"^query_input_proj\.": "queries.projection.",
     r"^query_pos_embed\.": "queries.positions.",
     r"^frame_branch_query_proj\.": "words.projection.",
@@ -25,7 +26,7 @@ _INPUTS = {
     r"^modular_vector_mapping\.": "queries.pooling.weight.",
 }
 # Attention, an output map, LayerNorm.
-_PLAIN = {
+_PLAIN: Rules = {
     r"^query_encoder\.": "queries.block.",
     r"\.self\.(query|key|value)\.": r".\1.",
     r"\.output\.dense\.": ".output.",
@@ -34,7 +35,7 @@ _PLAIN = {
     r"\.net\.1\.": ".linear.",
 }
 # Attention, LayerNorm, two maps, LayerNorm.
-_FED = {
+_FED: Rules = {
     r"^query_encoder\.": "queries.block.",
     r"^frame_branch_query_encoder\.": "words.block.",
     r"^(clip_encoder|frame_encoder_1)\.": lambda found: f"{found[1].split('_')[0]}s.",
@@ -51,18 +52,18 @@ _FED = {
     r"\.LayerNorm\.": ".norm.",
     r"\.net\.1\.": ".linear.",
 }
-_MS_SL = {
+_MS_SL: Rules = {
     r"^(clip|frame)_encoder\.": r"\1s.blocks.0.",
     r"^mapping_linear\.0\.": "attended.",
     r"^mapping_linear\.1\.": "kept.",
 }
-_GMMFORMER = {
+_GMMFORMER: Rules = {
     r"^modular_vector_mapping_2\.": "pooling.weight.",
     r"^(clip|frame)_encoder(_1)?\.": r"\1s.blocks.0.",
     r"^(clip|frame)_encoder_2\.": r"\1s.blocks.1.",
     r"\.attn(\d+)\.": r".blocks.\1.",
 }
-_HLFORMER = {
+_HLFORMER: Rules = {
     r"^curv$": "order.log_curvature",
     r"^textual_alpha$": "order.log_query_scale",
     r"^video_alpha$": "order.log_video_scale",
@@ -79,7 +80,7 @@ _HLFORMER = {
     r"\.input_proj\.": ".inward.",
     r"\.output_proj\.": ".outward.",
 }
-_RAL = {
+_RAL: Rules = {
     r"^text_weight_fc\.0\.": "confidence.first.",
     r"^text_weight_fc\.2\.": "confidence.second.",
     r"^(pie_net|uncertain_net)_(video|text)\.": r"of_\2s.\1.",
@@ -93,7 +94,7 @@ _RAL = {
     r"\.w_2\.": ".second.",
     r"^weight_token$": "token",
 }
-_RULES = {
+_RULES: dict[str, tuple[Rules, ...]] = {
     "ms_sl": (_MS_SL, _INPUTS, _PLAIN),
     "gmmformer": (_GMMFORMER, _INPUTS, _PLAIN),
     "gmmformer_v2": (_RAL, _INPUTS, _FED),
