@@ -108,7 +108,8 @@ class LorentzAttention(nn.Module):
             logits = logits * window(self.places, self.width, like=logits)[:length, :length]
         share = logits.masked_fill(~rows.mask[:, None, None], -float("inf")).softmax(-1)
         mean = rows.packed(hyperboloid.centroid(share, value).transpose(1, 2).flatten(2))
-        return self.outward(hyperboloid.logarithm(mean) / scale)
+        # A copy: the dropout that follows writes over its input, which the ReLU of this map still needs.
+        return self.outward(hyperboloid.logarithm(mean) / scale).clone()
 
 
 class PartialOrder(nn.Module):

@@ -156,7 +156,8 @@ class Ral(ViewsModel):
         self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], places: Int[Tensor, "R"] | None = None
     ) -> Embeddings:
         """One vector per query, as GMMFormer v2 has it, twice; a row for each word, and which words are real."""
-        query = self.queries(words, Rows.of(mask, places))
+        query, most = self.queries(words, Rows.of(mask, places)), self.config.max_words
+        words, mask = words[:, :most], mask[:, :most]
         return query, query, self.words(words, mask, self.queries.positions), mask
 
     def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:

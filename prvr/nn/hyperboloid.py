@@ -15,6 +15,7 @@ from torch import Tensor
 
 # Arguments of roots, arcsine and arccosine stay so far from their ends, where gradients are infinite.
 MARGIN = 1e-8
+LEAST_ROOT = 1e-6
 # A vector is shortened to this before it becomes a point of the unit hyperboloid.
 LONGEST = 10.0
 # The aperture of a cone falls with the distance of its apex from the origin. Nearer than about this, all is inside.
@@ -30,7 +31,7 @@ def lift(vectors: Float[Tensor, "*N D"]) -> Float[Tensor, "*N E"]:
 
 def logarithm(points: Float[Tensor, "*N E"]) -> Float[Tensor, "*N D"]:
     """The vector whose `lift` a point is: arcosh(t) / sqrt(t^2 - 1) times its space part, t its time."""
-    time, space = points[..., :1].clamp(min=1 + MARGIN), points[..., 1:]
+    time, space = points[..., :1].clamp(min=1 + LEAST_ROOT), points[..., 1:]
     root = (time.square() - 1).sqrt()
     return (time + root).log() / root * space
 
@@ -65,8 +66,10 @@ def cone(
     product = c * ((apex * point).sum(-1) - at_apex * at_point)
     length = apex.norm(dim=-1)
     across = length * (product.square() - 1).clamp(min=MARGIN).sqrt() + MARGIN
-    angle = ((at_point + product * at_apex) / across).clamp(-1 + MARGIN, 1 - MARGIN).acos()
-    aperture = (2 * APERTURE / (c.sqrt() * length + MARGIN)).clamp(-1 + MARGIN, 1 - MARGIN).asin()
+    # In float32 the released margin is nothing, and a gradient of 0 times infinity is not a number.
+    most = 1 - max(MARGIN, torch.finfo(length.dtype).eps)
+    angle = ((at_point + product * at_apex) / across).clamp(-most, most).acos()
+    aperture = (2 * APERTURE / (c.sqrt() * length + MARGIN)).clamp(-most, most).asin()
     return angle, aperture
 
 
