@@ -1,6 +1,5 @@
-"""Claims about speed, each measured beside something that runs in the same process (docs/performance.md).
+"""Measures the project's claims about speed, each beside a baseline that runs in the same process (docs/performance.md).
 
-What stands beside works as the published code is described to (spec/dl-dkd 2 and 5): a file opened for each frame, a
-slice for each query, loops over labels, a gallery normalised for every 50 queries. It is written from that description,
-gives the same numbers, and shares none of its code.
+The baselines work as the published code is described to: they open a file for each frame, take a slice for each query, loop
+over labels and normalise the gallery for every 50 queries. They return the same numbers and share no code with the package.
 """

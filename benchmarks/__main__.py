@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: how fast things are, beside how the published code is described to work."""
+"""`python -m benchmarks`: measures speed and memory beside baselines that work as the published code is described to."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.measure import SIZES
-from benchmarks.run import BENCHMARKS, LARGE, MEMORY, benchmark, run_apart
-from benchmarks.write import table, write_table
+from benchmarks.measure import SIZES, table, write_table
+from benchmarks.run import BENCHMARKS, LARGE, MEMORY, benchmark, run_in_child
 from prvr.cli.terminal import Device, Json, progress, show
 from prvr.device import open_device
 from prvr.errors import PrvrError, SettingError, nearest
@@ -23,23 +22,23 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_com
 @app.command(epilog="Example: python -m benchmarks losses step --size small")
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Which ones, or `all` but index-large; without one, they are listed.")
+        list[str] | None, typer.Argument(help="Names, or `all` (without index-large); without names, the benchmarks are listed.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the tables.")] = Path("benchmarked"),
+    out: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("benchmarked"),
     size: Annotated[str, typer.Option(help="tvr (videos as long as TVR's), full (all of 128 frames) or small.")] = "tvr",
-    runs: Annotated[int, typer.Option(help="How often each contender runs.", min=1)] = 3,
+    runs: Annotated[int, typer.Option(help="Runs of each contender.", min=1)] = 3,
     memory: Annotated[str, typer.Option(help="default, kept (freed memory stays with the process) or both.")] = "both",
     threads: Annotated[int, typer.Option(help="Threads of each contender.", min=1)] = 1,
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Measure loading, losses, training steps and evaluation against what runs beside them in the same process."""
+    """Measure loading, losses, training steps and evaluation beside baselines that run in the same process."""
     if not names:
         show(as_json, {name: its.title for name, its in BENCHMARKS.items()}, [f"{n:12} {b.title}" for n, b in BENCHMARKS.items()])
         return
-    for given, known in ((size, SIZES), (memory, [*MEMORY, "both"])):
-        if given not in known:
-            raise SettingError(f"unknown size or memory {given!r}; {nearest(given, known)}")
+    for value, known in ((size, SIZES), (memory, [*MEMORY, "both"])):
+        if value not in known:
+            raise SettingError(f"unknown size or memory {value!r}; {nearest(value, known)}")
     chosen = [name for name in BENCHMARKS if name != LARGE] if names == ["all"] else names
     wanted = {name: benchmark(name) for name in chosen}
     sizes = replace(SIZES[size], runs=runs, device=device)
@@ -52,7 +51,7 @@ def bench(
             measured = []
             for setting in settings:
                 on_progress(f"{name}, memory {setting}", place, len(wanted))
-                measured += [(setting, line) for line in run_apart(name, sizes, memory=setting, threads=threads)]
+                measured += [(setting, line) for line in run_in_child(name, sizes, memory=setting, threads=threads)]
             write_table(out, name, measured, size=sizes, threads=threads, command=command)
             if its.draw:
                 its.draw([line for _, line in measured], out / f"{name}.png")
@@ -62,7 +61,7 @@ def bench(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command; a wrong argument is one line and exit status 1."""
+    """Runs the command; an error is one line and exit status 1."""
     try:
         app(args=arguments)
     except PrvrError as problem:

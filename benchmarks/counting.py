@@ -1,10 +1,10 @@
-"""What a computation launches, counted by torch's profiler on the CPU's dispatch.
+"""Counts the kernels that a computation launches, and the host synchronisations, with torch's profiler.
 
-A kernel is an `aten` operation that the dispatcher hands to a device: the outermost one that is no mere composition of
-others, so that what the CPU does inside one is not counted. Views, and room that is only reserved, launch nothing.
-An operation on a list (`_foreach_`) is a kernel for every `LIST` tensors, or one for each tensor where their shapes
-differ. The host waits where a number of a tensor is read, or where a shape depends on values. A whole tensor that is
-copied to the host (`cpu`, `tolist`) cannot be seen on the CPU: the tests run a step on tensors without values, too.
+A kernel is the outermost `aten` operation that torch does not compose of other operations; what the CPU calls inside it is not
+counted. Views and allocations launch nothing. An operation on a list (`_foreach_`) is a kernel for every `LIST` tensors, or
+one for each tensor if their shapes differ. The host waits if it reads a number from a tensor, or if a shape depends on values.
+Copies of a whole tensor to the host (`cpu`, `tolist`) cannot be counted on the CPU, therefore the tests also run a step on
+tensors without values.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ LIST = 30
 
 
 class Launches(NamedTuple):
-    """How many kernels are launched, and how often the host waits for one."""
+    """The number of kernels that are launched, and how often the host waits for one."""
 
     kernels: int
     syncs: int
 
 
-def launches(action: Callable[[], object]) -> Launches:
-    """What an action launches, backward passes included."""
-    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as seen:
+def count_launches(action: Callable[[], object]) -> Launches:
+    """Counts the launches of an action, backward passes included."""
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
         action()
-    events = seen.events() or []
+    events = profiled.events() or []
     names = [(event, event.name.removeprefix("aten::")) for event in events if event.name.startswith("aten::")]
     counted = [(event, name) for event, name in names if name not in VIEWS and not _is_composite(name) and not _inside(event)]
     syncs = sum(name in SYNCS for _, name in names)
-    # Masks as indices are found by the `nonzero` that they call.
+    # Masks as indices are counted by the `nonzero` that they call.
     return Launches(sum(_kernels(event, name) for event, name in counted), syncs)
 
 
 def _inside(event: Any) -> bool:
-    """Whether an operation runs within another one that counts itself."""
+    """Whether an operation runs within another one that is counted."""
     above = event.cpu_parent
     while above is not None:
         name = above.name.removeprefix("aten::")
@@ -67,7 +67,7 @@ def _kernels(event: Any, name: str) -> int:
 
 @functools.cache
 def _is_composite(name: str) -> bool:
-    """Whether an operation is made of others for every device; overloads by named axes or into a given tensor aside."""
+    """Whether torch composes an operation of others on every device; overloads with named axes or `out` are ignored."""
     overloads = [known for known in _registered().get(name, ()) if "imname" not in known and not known.endswith("out")]
     has = torch._C._dispatch_has_kernel_for_dispatch_key
     return bool(overloads) and all(has(known, "CompositeImplicitAutograd") for known in overloads)

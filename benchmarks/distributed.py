@@ -1,9 +1,9 @@
-"""A training step of one process beside the same step of several that share its batch.
+"""A training step of one process, beside the same step of several processes that share its batch.
 
     python -m benchmarks.distributed [--processes 2 --videos 48 --frames 64 --columns 3072]
 
-One thread a process, features drawn at random; medians of alternating steps, lowest and highest; prints the ratio, of the
-clock and of the leader's processor, and how far the losses are apart. While one process works alone, the others wait.
+Each process has one thread; features are random. Prints the median, minimum and maximum of alternating steps, the ratio of
+wall-clock times and of the leader's CPU times, and the difference of the losses. While one process works alone, the others wait.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ import numpy as np
 import torch
 
 from prvr.batch import Item, collate
+from prvr.cpu import fast_products
 from prvr.methods.contract import embed
-from prvr.methods.dl_dkd import DlDkd, DlDkdConfig, objective
-from prvr.train.distributed import Alone, Group, joined
+from prvr.methods.distiller import Distiller
+from prvr.methods.dl_dkd import DlDkd, DlDkdConfig
+from prvr.train.distributed import Group, SingleProcess, join_group
 from prvr.train.launch import launch
 from prvr.train.optimiser import BertAdam, decay_groups
+from prvr.train.presets import preset
 
 CAPTIONS, WORDS, WORD_COLUMNS, TEACHER = 5, 12, 768, 512
 
@@ -43,12 +46,14 @@ def items(size: argparse.Namespace) -> list[Item]:
 
 
 class Student:
-    """A model in training, always on the same batch."""
+    """A model that is trained on the same batch in every step."""
 
     def __init__(self, size: argparse.Namespace, group: Group) -> None:
         torch.manual_seed(0)
         self.group, self.items = group, items(size)
         self.model = DlDkd(DlDkdConfig(dropout=0.0, input_dropout=0.0), frame_columns=size.columns, word_columns=WORD_COLUMNS)
+        distillation = preset("dl-dkd++/tvr").distillation
+        self.distiller = Distiller(distillation, method="dl_dkd", student=self.model, teacher_columns=[TEACHER])
         self.optimiser = BertAdam(decay_groups(self.model.parameters(), weight_decay=0.01), lr=1e-4, total_steps=None)
 
     def step(self, number: int) -> float:
@@ -56,7 +61,7 @@ class Student:
         share = self.group.share([CAPTIONS] * len(self.items))
         batch = collate([self.items[place] for place in share.videos])
         self.group.draw_apart((number,))
-        terms = objective(self.model, *embed(self.model, batch, share.gather), 0)
+        terms = self.distiller.objective(self.model, *embed(self.model, batch, share.gather), 0)
         loss = torch.stack(list(terms.values())).sum()
         self.optimiser.zero_grad()
         loss.backward()
@@ -65,16 +70,17 @@ class Student:
         return loss.item()
 
 
+@fast_products()
 def measure(size: argparse.Namespace) -> None:
     torch.set_num_threads(1)
-    with joined("cpu") as group:
-        students = {"together": Student(size, group)} | ({"alone": Student(size, Alone())} if group.leads else {})
+    with join_group("cpu") as group:
+        students = {"together": Student(size, group)} | ({"alone": Student(size, SingleProcess())} if group.leads else {})
         times: dict[str, list[tuple[float, float]]] = {"alone": [], "together": []}
         apart = 0.0
         for number in range(1 + size.runs):
             losses = {}
             for name in ("alone", "together"):
-                group.hand_out_bytes(b"")  # all begin here
+                group.bytes_from_leader(b"")  # all processes begin here
                 if name in students:
                     began = time.perf_counter(), time.process_time()
                     losses[name] = students[name].step(number)

@@ -1,13 +1,14 @@
-"""Extraction of a folder: how busy the encoder is kept, and ways to decode, with what each loses in time.
+"""Extraction of a folder: the share of time in which the encoder works, ways to decode, and the encoder's own speed.
 
     python -m benchmarks.extraction [--videos FOLDER --encoder FOLDER --rate 1]
 
-1. The pipeline (decoding ahead in threads, videos in common batches), beside one video after the other in the same
-   run: seconds, the encoder's share of them, frames a second, ratio.
-2. Ways to decode, on the folder and on one long file composed of it (H.264 with B-frames, a keyframe every ten
-   seconds): processor seconds, frames a second, and how far the frames given are from those of the exact way.
+1. The pipeline (threads decode ahead, videos share batches), beside one video after the other in the same process: seconds,
+   the encoder's share of them, frames a second, ratio.
+2. Ways to decode, on the folder and on one long file composed of it (H.264 with B-frames, a keyframe every ten seconds): CPU
+   seconds, frames a second, and the distance in time of the frames from those of the exact way.
 
-By default ../shared (or $PRVR_SHARED); without it there is nothing to measure, and it says so.
+The default folders are in ../shared (or $PRVR_SHARED); without them the script prints one line and ends. `python -m benchmarks
+encoding` measures the encoder alone.
 """
 
 from __future__ import annotations
@@ -23,13 +24,19 @@ from pathlib import Path
 
 import av
 import numpy as np
+import torch
+from torch import Tensor
 
+from benchmarks.measure import Line, Size, take_turns
+from prvr.cpu import fast_products
 from prvr.encoders import ImageEncoder, image_encoder
+from prvr.errors import require
 from prvr.extract.jobs import Encoded, Job, Sampling
 from prvr.extract.stream import ThisProcess
 from prvr.video import VideoReader, find_videos
 
 SHARED = Path(os.environ.get("PRVR_SHARED", Path(__file__).parents[2] / "shared")) / "data"
+PIXELS, PATCH = 224, 32
 
 
 def main() -> None:
@@ -38,21 +45,22 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path, default=SHARED / "models" / "mobilenet-minilm")
     parser.add_argument("--rate", type=float, default=1.0)
     parser.add_argument("--runs", type=int, default=3)
-    given = parser.parse_args()
-    if not given.videos.is_dir() or not given.encoder.is_dir():
-        print(f"extraction: no videos in {given.videos} or no encoder in {given.encoder}; name them with --videos, --encoder")
+    arguments = parser.parse_args()
+    if not arguments.videos.is_dir() or not arguments.encoder.is_dir():
+        missing = f"no videos in {arguments.videos} or no encoder in {arguments.encoder}"
+        print(f"extraction: {missing}; name them with --videos, --encoder")
         return
-    videos = find_videos(given.videos)
-    pipeline(videos, Timed(image_encoder(given.encoder)), given.rate, given.runs)
+    videos = find_videos(arguments.videos)
+    pipeline(videos, Timed(image_encoder(arguments.encoder)), arguments.rate, arguments.runs)
     with tempfile.TemporaryDirectory() as folder:
-        long = composed(list(videos.values()), Path(folder) / "long.mp4")
-        for rate in (given.rate, given.rate / 10):
+        long = compose_file(list(videos.values()), Path(folder) / "long.mp4")
+        for rate in (arguments.rate, arguments.rate / 10):
             decoding("the folder", list(videos.values()), rate)
             decoding("the long file", [long], rate)
 
 
 class Timed:
-    """An encoder that knows how long it worked."""
+    """An encoder that measures its own time."""
 
     def __init__(self, encoder: ImageEncoder) -> None:
         self._encoder, self.seconds = encoder, 0.0
@@ -64,6 +72,37 @@ class Timed:
         rows = self._encoder.encode_images(frames)
         self.seconds += time.perf_counter() - began
         return rows
+
+
+def encoding_lines(size: Size) -> list[Line]:
+    """Seconds of a batch of pictures through an encoder as large as CLIP ViT-B/32, beside torch's default products.
+
+    The encoder's weights are random. The note has the largest difference of the two results.
+    """
+    transformers = require("transformers", extra="encoders")
+    settings = transformers.CLIPVisionConfig(
+        hidden_size=2 * size.hidden,
+        intermediate_size=8 * size.hidden,
+        num_attention_heads=max(1, size.hidden // 32),
+        image_size=PIXELS,
+        patch_size=PATCH,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder = transformers.CLIPVisionModel(settings).eval().requires_grad_(False).to(size.device)
+        pictures = torch.rand(size.videos // 4, 3, PIXELS, PIXELS).to(size.device)
+
+    @torch.inference_mode()
+    def encode() -> Tensor:
+        rows: Tensor = encoder(pixel_values=pictures).pooler_output
+        return rows
+
+    encode_fast = fast_products()(encode)
+    times = take_turns({"ours": encode_fast, "torch": encode}, runs=size.runs, device=size.device)
+    ours, default = encode_fast(), encode()
+    difference = float((ours - default).abs().max() / default.abs().max())
+    note = f"{len(pictures)} pictures; differ by {difference:.0e} of the largest number"
+    return [Line("encoding pictures, beside torch's default products", times["ours"], times["torch"], note=note)]
 
 
 def pipeline(videos: dict[str, Path], encoder: Timed, rate: float, runs: int) -> None:
@@ -95,7 +134,7 @@ def pipeline(videos: dict[str, Path], encoder: Timed, rate: float, runs: int) ->
 
 
 def one_after_the_other(videos: dict[str, Path], encoder: ImageEncoder, rate: float) -> int:
-    """As it was before: a batch is decoded, then encoded, and no two videos share one."""
+    """Decodes a batch, then encodes it; no two videos share a batch."""
     count = 0
     for path in videos.values():
         waiting: list[np.ndarray] = []
@@ -117,7 +156,7 @@ def in_the_pipeline(videos: dict[str, Path], encoder: ImageEncoder, rate: float)
     return sum(len(outcome.rows) for outcome in outcomes if isinstance(outcome, Encoded))
 
 
-def composed(paths: list[Path], out: Path, *, height: int = 360, width: int = 640, seconds: int = 180) -> Path:
+def compose_file(paths: list[Path], out: Path, *, height: int = 360, width: int = 640, seconds: int = 180) -> Path:
     with av.open(str(out), "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -144,10 +183,10 @@ def decoding(where: str, paths: list[Path], rate: float) -> None:
     wanted = sum(map(len, exact))
     for way, read in WAYS.items():
         began = time.process_time()
-        given = [list(read(path, rate)) for path in paths]
+        decoded = [list(read(path, rate)) for path in paths]
         seconds = time.process_time() - began
-        lost = sum(max(0, len(a) - len(b)) for a, b in zip(exact, given, strict=True))
-        away = [min((abs(at - other) for other in b), default=np.inf) for a, b in zip(exact, given, strict=True) for at in a]
+        lost = sum(max(0, len(a) - len(b)) for a, b in zip(exact, decoded, strict=True))
+        away = [min((abs(at - other) for other in b), default=np.inf) for a, b in zip(exact, decoded, strict=True) for at in a]
         print(
             f"  {way:34} {seconds:6.2f} s {wanted / seconds:7.1f} frames/s; frames fewer: {lost / wanted:4.0%}; "
             f"off by {np.mean(away) * 1000:5.0f} ms on average, {max(away) * 1000:5.0f} at most"
@@ -176,7 +215,7 @@ def skipping(kind: str) -> Callable[[Path, float], Iterator[float]]:
 
 
 def seeking(path: Path, rate: float) -> Iterator[float]:
-    """To the keyframe before each instant, and on to the instant."""
+    """Seeks the keyframe before each time, and decodes up to the time."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1

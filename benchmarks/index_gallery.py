@@ -1,13 +1,12 @@
-"""Made-up galleries and queries that are as hard for an index as text is, and others that are easy.
+"""Random galleries and queries: queries that are as hard for an index as sentences are, and easy ones.
 
-Every direction is drawn with the spread that photographs and captions have in a real dual encoder of 384 columns: of the
-photographs' variance 30, 66 and 84 % lie in the first 8, 32 and 64 principal columns, of the captions' energy 22, 49 and
-65 % in the same ones (here 30, 65, 80 and 20, 49, 66). A frame resembles its neighbours as in real clips at one frame a
-second (a mean cosine of 0.85 to the next frame), a third of the frames repeat the one before.
+Directions have the spectrum of photographs and captions in a real dual encoder of 384 columns: the first 8, 32 and 64 principal
+columns hold 30, 66 and 84 % of the photographs' variance, and 22, 49 and 65 % of the captions' energy (here 30, 65, 80 and 20,
+49, 66). Neighbouring frames are as similar as in real clips at one frame a second (a mean cosine of 0.85 to the next frame), and
+a third of the frames repeat the one before.
 
-A hard query is what a sentence is: far from every frame, since sentences and frames lie in cones of their own, and its
-own frame is hardly nearer than the nearest of a million others. An easy query is a frame with noise, which says little of
-an index: any finds it.
+A hard query is like a sentence: far from every frame, because sentences and frames lie in two different cones, and its own frame
+is hardly nearer than the nearest of a million others. An easy query is a frame with noise; every index finds its frame.
 """
 
 from __future__ import annotations
@@ -28,13 +27,16 @@ Queries = tuple[Float32[np.ndarray, "Q D"], ...]
 
 @dataclass(frozen=True)
 class World:
-    """What is drawn: the frames of `videos` videos in two branches.
+    """The parameters of a gallery: the frames of `videos` videos in two branches.
 
-    decay: how fast the frames' spread falls over columns, and the queries' half a power slower; 0 for none, which no real
-    embeddings show and which leaves nothing to a first stage that keeps few columns.
-    cone: share of a frame's square that all frames have in common. scene: frames of a scene, in the mean. still: share of
-    frames that repeat the one before. wander: share of a frame's square that is not its scene's. topic: share of a
-    scene's square that it has from its video. shared: share of the second branch's square that it has from the first.
+    decay: exponent with which the frames' variance falls over the columns; that of the queries is half smaller. 0 for constant
+        variance, which no real embeddings have; a first stage that keeps few columns then finds nothing.
+    cone: share of a frame's square that all frames have in common.
+    scene: mean number of frames in a scene.
+    still: share of frames that repeat the one before.
+    wander: share of a frame's square that does not come from its scene.
+    topic: share of a scene's square that comes from its video.
+    shared: share of the second branch's square that comes from the first.
     """
 
     videos: int
@@ -52,22 +54,22 @@ class World:
 
     @property
     def chunks(self) -> int:
-        """Into how many parts the gallery is drawn, each from its own seed."""
+        """The number of parts in which the gallery is generated, each from its own seed."""
         return -(-self.videos // CHUNK)
 
 
 def chunks(world: World) -> Iterator[tuple[Fields, Int[np.ndarray, "N"]]]:
-    """The gallery part by part: unit rows of each branch, and where each video's begin and the last one's end."""
+    """Yields the gallery in parts: unit rows of each branch, and the first row of each video, with the end of the last one."""
     for number in range(world.chunks):
         contents, starts = _contents(world, number)
         yield tuple(_in_cone(world, content, of="frames") for content in contents), starts
 
 
 def hard_queries(world: World, count: int, *, nearness: float = 0.5, gap: float = 0.65) -> Queries:
-    """Sentences about frames of the first part.
+    """Returns queries like sentences about frames of the first part.
 
     Args:
-        nearness: cosine of a query with its own frame, cones apart.
+        nearness: cosine of a query with its own frame, without the cones.
         gap: share of a query's square that all queries have in common.
     """
     draw = np.random.default_rng([world.seed, 1])
@@ -83,7 +85,7 @@ def hard_queries(world: World, count: int, *, nearness: float = 0.5, gap: float 
 
 
 def easy_queries(world: World, count: int, *, nearness: float = 0.8) -> Queries:
-    """Frames of the first part, with noise in all columns."""
+    """Returns frames of the first part, with noise in all columns."""
     draw = np.random.default_rng([world.seed, 2])
     contents, _ = _contents(world, 0)
     places = draw.integers(0, len(contents[0]), count)
@@ -93,7 +95,7 @@ def easy_queries(world: World, count: int, *, nearness: float = 0.8) -> Queries:
 
 
 def _contents(world: World, number: int) -> tuple[Fields, Int[np.ndarray, "N"]]:
-    """What the frames of a part show, before the cone: unit rows of each branch."""
+    """Returns the content of the frames of a part, before the cone is added: unit rows of each branch."""
     draw = np.random.default_rng([world.seed, 0, number])
     videos = min(CHUNK, world.videos - number * CHUNK)
     starts = np.append(0, np.cumsum(draw.integers(world.fewest, world.most + 1, videos)))
@@ -115,13 +117,13 @@ def _shots(
     video_of_scene = video[np.flatnonzero(np.diff(scene, prepend=-1))]
     scenes = math.sqrt(world.topic) * topics[video_of_scene] + math.sqrt(1 - world.topic) * scenes
     steps = _spread(world, draw, len(scene) + 2, power=world.decay)
-    # A mean of three in a row: neighbours share two thirds of it.
+    # A mean of three successive steps: neighbours share two thirds of it.
     wander = (steps[2:] + steps[1:-1] + steps[:-2]) / math.sqrt(3)
     return _units(math.sqrt(1 - world.wander) * scenes[scene] + math.sqrt(world.wander) * wander)
 
 
 def _spread(world: World, draw: np.random.Generator, count: int, *, power: float) -> Float32[np.ndarray, "N D"]:
-    """Normal rows of length 1 in the mean, whose spread falls over the columns as `(column + 20) ** -power`."""
+    """Draws normal rows with mean length 1; their variance falls over the columns as `(column + 20) ** -power`."""
     spread = (np.arange(world.columns) + 20.0) ** -power
     return draw.standard_normal((count, world.columns), np.float32) * np.sqrt(spread / spread.sum()).astype(np.float32)
 

@@ -1,12 +1,13 @@
-"""A query in an index of made-up videos: the exact scan and the first stage, beside NumPy's scan and the memory's own speed.
+"""A query in an index of random videos: the exact scan and the first stage, beside NumPy's scan and the memory's bandwidth.
 
-The gallery is drawn part by part and never held in float32: the exact scores of all queries are taken while it is drawn,
-and recall is counted against them. What is rescored from float16 is read from a few videos that are held for that, as
-many rows as the candidates have. Times are of the processor with one thread, and of the clock with more.
+The gallery is generated in parts and never held in float32: the exact scores of all queries are computed with each part, and
+recall is measured against them. The float16 rows that are rescored come from a few videos that stay in memory, as many rows
+as the candidates have. With one thread times are CPU times, with more they are wall-clock times.
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +19,12 @@ import torch
 from jaxtyping import Float16, Float32, Int
 
 from benchmarks.index_gallery import Fields, Queries, World, chunks, easy_queries, hard_queries
-from benchmarks.measure import Line, Size
+from benchmarks.measure import Line, Size, take_turns
+from benchmarks.step import make_student
 from prvr.files import write_picture
 from prvr.index.coarse import FirstStage, Sketch, principal
+from prvr.index.contract import Entry, Header
+from prvr.index.disk import DiskIndex
 from prvr.index.proven import TOP, Setting
 from prvr.index.scan import Codes, Gallery, quantise
 from prvr.index.trial import SETTINGS
@@ -30,14 +34,14 @@ if TYPE_CHECKING:
 
 WEIGHTS = (0.7, 0.3)
 QUERIES = 40
-# Of the queries, whose candidates are compared with the exact best.
+# Queries whose candidates are compared with the exact best.
 CHECKED = 10
 HELD = 400
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A gallery in memory with its sketches, queries of two kinds and their exact scores, and the first videos' rows."""
+    """A gallery in memory with its sketches, two kinds of queries with their exact scores, and the rows of the first videos."""
 
     gallery: Gallery
     sketches: dict[tuple[float, int, bool], Sketch]
@@ -49,19 +53,45 @@ class Asked:
 
 
 def index_lines(size: Size) -> list[Line]:
-    """Seconds of a query in a gallery of the size's, and in one five times as large."""
+    """Seconds of a query in a gallery of the given size, and in one five times as large."""
     return [line for times in (1, 5) for line in _lines(size, times * size.gallery)]
 
 
 def large_index_lines(size: Size) -> list[Line]:
-    """Seconds of a query in a gallery of 46 times the size's: 100,000 videos, 10 GB and a quarter of an hour."""
+    """Seconds of a query in a gallery 46 times as large: 100,000 videos, 10 GB and a quarter of an hour."""
     return _lines(size, 46 * size.gallery)
 
 
+def searching_lines(size: Size) -> list[Line]:
+    """Seconds of a query in an index on disk, a quarter of the size's gallery, beside NumPy's float32 scan in memory.
+
+    The index scans its int8 codes and scores the best again from float16; the gallery of the NumPy scan is already normalised.
+    """
+    model = make_student(size).eval().cpu()
+    videos, frames = max(size.gallery // 4, 10), max(size.frames // 2, 1)
+    gallery = tuple(torch.randn(videos, frames, size.hidden) for _ in range(2))
+    unit_rows = [(field / field.norm(dim=-1, keepdim=True)).flatten(0, 1).numpy() for field in gallery]
+    query = tuple(torch.randn(1, size.hidden) for _ in range(2))
+    unit_query = [(field / field.norm()).numpy()[0] for field in query]
+
+    def scan() -> list[int]:
+        best = [(rows @ one).reshape(videos, frames).max(1) for rows, one in zip(unit_rows, unit_query, strict=True)]
+        return [int(place) for place in np.argsort(-(0.7 * best[0] + 0.3 * best[1]))[:10]]
+
+    with tempfile.TemporaryDirectory(prefix="prvr-") as folder:
+        index = DiskIndex.make(Path(folder) / "index", model, Header("", "float16", ""))
+        fields = [tuple(field[place].numpy() for field in gallery) for place in range(videos)]
+        index.add([Entry(str(place), rows, (frames,)) for place, rows in enumerate(fields)])
+        same = len({int(hit.video) for hit in index.search(query, 10)[0]} & set(scan()))
+        times = take_turns({"index": lambda: index.search(query, 10), "scan": scan}, runs=4 * size.runs)
+    note = f"{videos} videos of {frames} frames; {same} of 10 hits the same (float16 on disk)"
+    return [Line("a query in an index on disk, beside NumPy", times["index"], times["scan"], note=note)]
+
+
 def asked(size: Size, videos: int) -> Asked:
-    """A gallery drawn part by part, with the stages that are compared."""
+    """Generates a gallery in parts, with the stages that are compared."""
     world = World(videos, columns=size.hidden, fewest=max(size.frames // 2, 1), most=size.frames)
-    # Other sentences say what all of them have in common.
+    # The direction that all sentences share is computed from other sentences.
     hard = [np.split(field, 2) for field in hard_queries(world, 2 * QUERIES)]
     queries = {"hard": tuple(field[0] for field in hard), "easy": easy_queries(world, QUERIES)}
     along = [field[1].mean(0) for field in hard]
@@ -69,7 +99,7 @@ def asked(size: Size, videos: int) -> Asked:
     steps = {step.sketch: step for setting in SETTINGS for step in setting.steps}
 
     def empty_sketches(codes: Sequence[Codes]) -> dict[tuple[float, int, bool], Sketch]:
-        # As large a part of the columns as in a gallery of 384.
+        # The same share of the columns as in a gallery of 384 columns.
         counts = {step.columns: max(1, step.columns * size.hidden // 384) for step in steps.values()}
         found = [principal(rows, max(counts.values()), along=way) for rows, way in zip(codes, along, strict=True)]
         columns = {of_step: [of_field.first(count) for of_field in found] for of_step, count in counts.items()}
@@ -97,7 +127,7 @@ def asked(size: Size, videos: int) -> Asked:
 
 
 def exact_scores(fields: Fields, starts: Int[np.ndarray, "N"], queries: Queries) -> Float32[np.ndarray, "Q V"]:
-    """The scores of unit rows for unit queries, in float32."""
+    """Returns the scores of unit rows for unit queries, in float32."""
     best = [np.maximum.reduceat(rows @ query.T, starts[:-1], axis=0).T for rows, query in zip(fields, queries, strict=True)]
     return np.float32(WEIGHTS[0]) * best[0] + np.float32(WEIGHTS[1]) * best[1]
 
@@ -113,7 +143,7 @@ def _lines(size: Size, videos: int) -> list[Line]:
 
 
 def _exact_line(its: Asked, size: Size, videos: int, kind: str) -> Line:
-    """The whole exact answer, beside NumPy's scan of float32, which is timed on the held videos."""
+    """The complete exact answer, beside NumPy's float32 scan, which is timed on the videos in memory."""
     counts: list[int] = []
 
     def answer(number: int) -> None:
@@ -136,8 +166,8 @@ def _exact_line(its: Asked, size: Size, videos: int, kind: str) -> Line:
 
 
 def _scan_line(its: Asked, size: Size, videos: int) -> Line:
-    """The scan alone, beside the sum of as many bytes, by turns."""
-    # No cache holds so much; a larger gallery reads it several times.
+    """The scan alone, beside a sum over the same number of bytes; they take turns."""
+    # It does not fit into a cache; for a larger gallery it is read several times.
     words, bytes_read = torch.ones(1 << 25, dtype=torch.int64), its.gallery.nbytes
     scan: list[float] = []
     bus: list[float] = []
@@ -149,7 +179,7 @@ def _scan_line(its: Asked, size: Size, videos: int) -> Line:
 
 
 def _stage_lines(its: Asked, size: Size, label: str, setting: Setting) -> list[Line]:
-    """The answer in a setting that `prvr index verify` tries."""
+    """The answer with a setting that `prvr index verify` tries."""
     keep, sketches = setting.keep(TOP, len(its.gallery)), [its.sketches[step.sketch] for step in setting.steps]
     stage = FirstStage(its.gallery, sketches)
 
@@ -176,7 +206,7 @@ def _found(its: Asked, kind: str, number: int, places: Int[np.ndarray, "C"]) -> 
 
 
 def _rescore(its: Asked, query: Sequence[Float32[np.ndarray, "D"]], count: int) -> None:
-    """The exact scores of so many of the held videos, from float16, as an index reads them."""
+    """Computes the exact scores of `count` of the videos in memory, from float16, as an index reads them."""
     starts = its.starts
     for place in (number % (len(starts) - 1) for number in range(count)):
         for rows, one in zip(its.halves, query, strict=True):
@@ -192,7 +222,7 @@ def _one(its: Asked, kind: str, number: int) -> Queries:
 
 
 def _turns(action: Callable[[int], object], runs: int) -> tuple[float, ...]:
-    """Seconds of runs with one query after the other; the first, which fetches, is not counted."""
+    """Returns the seconds of runs with one query after the other; the first run fills the caches and is not counted."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     times = []
     for number in range(runs + 1):
@@ -203,7 +233,7 @@ def _turns(action: Callable[[int], object], runs: int) -> tuple[float, ...]:
 
 
 def draw_index(lines: Sequence[Line], path: Path) -> None:
-    """A picture of recall over seconds, and below it over the bytes that are read: a column for each gallery."""
+    """Draws recall over seconds, and below it over the bytes that are read, in a column for each gallery."""
     from matplotlib.figure import Figure
 
     values = {line.part: float(np.median(line.ours)) for line in lines}
@@ -221,7 +251,7 @@ def draw_index(lines: Sequence[Line], path: Path) -> None:
 
 
 def _draw_stages(axes: Axes, values: Mapping[str, float], gallery: str, *, over: str, label: str) -> None:
-    """A curve for each sketch and kind of query, a dot for each setting of it; `over` ends the names of the values below."""
+    """Draws a curve for each sketch and kind of query, a dot for each setting; `over` is the suffix of the x values' names."""
     points = [part.removesuffix(": read") for part in values if part.startswith(f"{gallery}: ") and part.endswith(": read")]
     for color, sketch in enumerate(dict.fromkeys(point.rpartition(", ")[0] for point in points)):
         of_sketch = [point for point in points if point.rpartition(", ")[0] == sketch]

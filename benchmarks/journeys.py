@@ -1,7 +1,7 @@
-"""Counts the files that a command passes through: `python -m benchmarks.journeys COMMAND…`, COMMAND as after `prvr`.
+"""Counts the files that a command enters: `python -m benchmarks.journeys COMMAND…`, COMMAND as after `prvr`.
 
-Every call of a function of the package is followed with `sys.setprofile`; bodies of modules and classes are left out, and so
-are other threads. Prints how many files were entered, how many functions, and how often the next call was in another file.
+`sys.setprofile` follows every call of a function of the package in the main thread; bodies of modules and classes are left out.
+Prints the number of files, the number of functions, and how often a call was in another file than the call before it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PACKAGE = str(Path(prvr.__file__).parent)
 
 
 def trace(arguments: list[str]) -> tuple[list[str], int, int]:
-    """The files entered by a command, how many functions were called, and the changes of file."""
+    """Returns the files that a command enters, the number of its functions, and the changes of file."""
     files: dict[str, None] = {}
     functions: set[tuple[str, int]] = set()
     last, changes = "", 0

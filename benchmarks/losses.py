@@ -1,4 +1,4 @@
-"""The losses of one batch, given its scores, beside the same maths written as loops over queries and videos."""
+"""The losses of one batch without its scores, beside the same maths written as loops over queries and videos."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prvr.nn import losses, scores
 
 
 class Scores(NamedTuple):
-    """What the losses are given: cosines of the student and of the teacher with every frame, and best inner products."""
+    """The input of the losses: cosines of the student and of the teacher with every frame, and best inner products."""
 
     cosines: Float[Tensor, "Q V F"]
     dots: Float[Tensor, "Q V"]
@@ -27,14 +27,14 @@ class Scores(NamedTuple):
 
 def losses_lines(size: Size) -> list[Line]:
     """Seconds of triplet, contrastive loss and KL together, forward and backward."""
-    given = made_up(size)
-    turns = {"ours": lambda: descend(ours, given), "loops": lambda: descend(loops, given)}
+    inputs = make_scores(size)
+    turns = {"ours": lambda: compute_gradients(ours, inputs), "loops": lambda: compute_gradients(loops, inputs)}
     times = take_turns(turns, runs=size.runs, device=size.device)
     return [Line("losses given the scores, forward and backward", times["ours"], times["loops"], wanted=100.0)]
 
 
-def made_up(size: Size) -> Scores:
-    """Scores of a batch without a student."""
+def make_scores(size: Size) -> Scores:
+    """Draws the scores of a batch, without a student."""
     batch = make_batch(size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -46,35 +46,35 @@ def made_up(size: Size) -> Scores:
     return Scores(cosines.masked_fill(hidden, lowest), dots, teacher.masked_fill(hidden, lowest), batch.target, batch.frame_mask)
 
 
-def descend(objective: Callable[[Scores], Tensor], given: Scores) -> tuple[Tensor, Tensor, Tensor]:
-    """A loss and its gradients by cosines and by inner products."""
-    cosines, dots = given.cosines.detach().requires_grad_(), given.dots.detach().requires_grad_()
-    loss = objective(given._replace(cosines=cosines, dots=dots))
+def compute_gradients(objective: Callable[[Scores], Tensor], inputs: Scores) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns a loss and its gradients with respect to cosines and inner products."""
+    cosines, dots = inputs.cosines.detach().requires_grad_(), inputs.dots.detach().requires_grad_()
+    loss = objective(inputs._replace(cosines=cosines, dots=dots))
     loss.backward()
     assert cosines.grad is not None
     assert dots.grad is not None
     return loss.detach(), cosines.grad, dots.grad
 
 
-def ours(given: Scores) -> Tensor:
-    """The losses as `prvr.nn.losses` has them."""
-    best = scores.video_scores(given.cosines)
-    profile, guide = (scores.own_video(frames, given.target) for frames in (given.cosines, given.teacher))
+def ours(inputs: Scores) -> Tensor:
+    """Computes the losses with `prvr.nn.losses`."""
+    best = scores.video_scores(inputs.cosines)
+    profile, guide = (scores.own_video(frames, inputs.target) for frames in (inputs.cosines, inputs.teacher))
     return (
-        losses.frame_kl(profile, guide, given.mask[given.target], temperature=0.2)
-        + losses.info_nce(given.dots, given.target)
+        losses.frame_kl(profile, guide, inputs.mask[inputs.target], temperature=0.2)
+        + losses.info_nce(inputs.dots, inputs.target)
         + losses.triplet(
             best,
-            given.target,
+            inputs.target,
             margin=0.1,
-            negative_videos=losses.hard_negative_videos(best, given.target, pool=1),
-            negative_queries=losses.hardest_negative_queries(best, given.target),
+            negative_videos=losses.hard_negative_videos(best, inputs.target, pool=1),
+            negative_queries=losses.hardest_negative_queries(best, inputs.target),
         )
     )
 
 
-def loops(given: Scores) -> Tensor:
-    """The same in loops."""
-    labels = given.target.tolist()
-    kl = plain.frame_kl(given.cosines, given.teacher, labels, given.mask, temperature=0.2)
-    return kl + plain.info_nce(given.dots, labels) + plain.triplet(given.cosines.amax(-1), labels, margin=0.1, pool=1)
+def loops(inputs: Scores) -> Tensor:
+    """Computes the same losses in loops."""
+    labels = inputs.target.tolist()
+    kl = plain.frame_kl(inputs.cosines, inputs.teacher, labels, inputs.mask, temperature=0.2)
+    return kl + plain.info_nce(inputs.dots, labels) + plain.triplet(inputs.cosines.amax(-1), labels, margin=0.1, pool=1)

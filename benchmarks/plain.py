@@ -1,8 +1,8 @@
-"""A DL-DKD++ student as the published code is described to work, on our weights (spec/dl-dkd 2.3 to 2.8 and 5).
+"""A DL-DKD++ student that computes with our weights as the published code is described to.
 
-Products are torch's own, though our layers hold the weights. Everything padded is computed with; scores are made twice, by
-cosine and by inner product; a slice of all frame scores is taken for each query, and each label is looked for in a loop.
-The numbers are those of `prvr.methods.dl_dkd`.
+It also computes with padding; it computes scores twice, by cosine and by inner product; it takes a slice of all frame scores
+for each query, and loops over the labels. It does not enter `fast_products`: torch multiplies as it does by default. The numbers
+are those of `prvr.methods.dl_dkd`.
 """
 
 from __future__ import annotations
@@ -13,45 +13,44 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, layer_norm, linear, normalize
 
 from prvr.batch import Batch
-from prvr.cpu import as_torch_does
 from prvr.methods.dl_dkd import DlDkd, DlDkdBranch
 from prvr.nn.distillation import SoftTargets
 from prvr.nn.layers import InputProjection, SequenceEncoder
 from prvr.nn.schedules import DECAYS
+from prvr.train.presets import preset
 
 MASKED = -1e10
 
 
-@as_torch_does()
 def encode_queries(model: DlDkd, branch: DlDkdBranch, words: Tensor, mask: Bool[Tensor, "Q W"]) -> Float[Tensor, "Q D"]:
-    """One vector a query, padding encoded with the rest."""
+    """Returns one vector for each query; padding is encoded, too."""
     assert branch.word_projection is not None
     hidden = _sequence(model, branch.word_projection, branch.words, words, mask)
     share = (linear(hidden, branch.pooling.weight.weight)[..., 0] + (1 - mask.float()) * MASKED).softmax(-1)
     return torch.einsum("nl,nld->nd", share, hidden)
 
 
-@as_torch_does()
 def encode_videos(model: DlDkd, branch: DlDkdBranch, frames: Tensor, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "V F D"]:
-    """One vector a frame, padding encoded with the rest."""
+    """Returns one vector for each frame; padding is encoded, too."""
     return branch.mapping(_sequence(model, branch.frame_projection, branch.frames, frames, mask))
 
 
 def cosines(queries: Tensor, videos: Tensor, mask: Tensor) -> Float[Tensor, "Q V F"]:
-    """Both sides made to unit length, then all with all."""
+    """Normalises both sides, then multiplies every query with every frame."""
     return dots(normalize(queries, dim=-1), normalize(videos, dim=-1), mask)
 
 
 def dots(queries: Tensor, videos: Tensor, mask: Tensor) -> Float[Tensor, "Q V F"]:
-    """All with all; what is padded is made very small."""
+    """Multiplies every query with every frame; padded frames get a very small score."""
     scores = torch.einsum("qd,vfd->qvf", queries, videos)
     return scores * mask.float() + (1 - mask.float()) * MASKED
 
 
 def objective(model: DlDkd, batch: Batch, epoch: int) -> dict[str, Tensor]:
-    """The terms of `prvr.methods.dl_dkd.objective` with its defaults, in loops."""
+    """Returns the terms of DL-DKD++ with its published distillation, computed in loops."""
     config, mask, labels = model.config, batch.frame_mask, batch.target.tolist()
-    soft = SoftTargets.at(config, epoch, batch)
+    distillation = preset("dl-dkd++/tvr").distillation
+    soft = SoftTargets.at(distillation, epoch, batch)
     teacher = batch.teachers[0]
     guides = cosines(teacher.queries, teacher.frames, mask)
     relevance = dots(teacher.queries, teacher.frames, mask).amax(-1)
@@ -64,16 +63,17 @@ def objective(model: DlDkd, batch: Batch, epoch: int) -> dict[str, Tensor]:
         near = cosines(queries, videos, mask)
         inner = dots(queries, videos, mask).amax(-1)
         terms[f"{name}_triplet"] = triplet(near.amax(-1), labels, margin=config.margin, pool=config.negative_pool)
-        told = relevance if name == "inheritance" else inner
-        terms[f"{name}_nce"] = config.nce_weight * soft_info_nce(inner, labels, told, soft)
+        guide = relevance if name == "inheritance" else inner
+        terms[f"{name}_nce"] = config.nce_weight * soft_info_nce(inner, labels, guide, soft)
         if name == "inheritance":
-            weight = config.distillation_weight * DECAYS[config.distillation_decay](epoch)
-            terms["distillation"] = weight * frame_kl(near, guides, labels, mask, temperature=config.distillation_temperature)
+            weight = distillation.distillation_weight * DECAYS[distillation.distillation_decay](epoch)
+            loss = frame_kl(near, guides, labels, mask, temperature=distillation.distillation_temperature)
+            terms["distillation"] = weight * loss
     return terms
 
 
 def frame_kl(student: Tensor, teacher: Tensor, labels: list[int], mask: Tensor, *, temperature: float) -> Tensor:
-    """A slice of all frame scores for each query; each makes its own gradient of them all."""
+    """Takes a slice of all frame scores for each query; the backward pass of each makes a gradient of them all."""
     total = student.new_zeros(())
     for query, video in enumerate(labels):
         length = int(mask[video].sum())
@@ -84,7 +84,7 @@ def frame_kl(student: Tensor, teacher: Tensor, labels: list[int], mask: Tensor, 
 
 
 def info_nce(scores: Tensor, labels: list[int]) -> Tensor:
-    """Both directions, a row and a column at a time."""
+    """Computes both directions, a row and a column at a time."""
     total, (queries, videos) = scores.new_zeros(()), scores.shape
     for query, video in enumerate(labels):
         total = total + (scores[query].logsumexp(0) - scores[query, video]) / queries
@@ -95,7 +95,7 @@ def info_nce(scores: Tensor, labels: list[int]) -> Tensor:
 
 
 def soft_info_nce(scores: Tensor, labels: list[int], relevance: Tensor, soft: SoftTargets) -> Tensor:
-    """Both directions, a row and a column at a time; the first ones keep one-hot targets."""
+    """Computes both directions, a row and a column at a time; the first ones keep one-hot targets."""
     queries, videos = scores.shape
     one_hot = torch.zeros_like(scores)
     for query, video in enumerate(labels):
@@ -118,7 +118,7 @@ def soft_info_nce(scores: Tensor, labels: list[int], relevance: Tensor, soft: So
 
 
 def triplet(scores: Tensor, labels: list[int], *, margin: float, pool: int) -> Tensor:
-    """A query at a time a wrong video drawn from the hardest, a video at a time the hardest wrong query."""
+    """Draws a wrong video from the hardest for one query at a time, and takes the hardest wrong query of one video at a time."""
     total, (queries, videos) = scores.new_zeros(()), scores.shape
     size = min(pool, videos - 1)
     drawn = torch.randint(size, (queries, 1), device=scores.device)
@@ -142,20 +142,20 @@ def _sequence(
 ) -> Float[Tensor, "N L D"]:
     config, attention = model.config, encoder.attention
 
-    def dropped(values: Tensor, share: float) -> Tensor:
+    def drop(values: Tensor, share: float) -> Tensor:
         return dropout(values, share, model.training)
 
-    def normed(values: Tensor, norm: nn.LayerNorm) -> Tensor:
+    def norm_rows(values: Tensor, norm: nn.LayerNorm) -> Tensor:
         return layer_norm(values, norm.normalized_shape, norm.weight, norm.bias)
 
     def heads(values: Tensor) -> Tensor:
         return values.unflatten(-1, (config.heads, -1)).permute(0, 2, 1, 3)
 
-    projected = projection.linear(dropped(normed(rows, projection.norm), config.input_dropout)).relu()
+    projected = projection.linear(drop(norm_rows(rows, projection.norm), config.input_dropout)).relu()
     placed = projected + encoder.positions.table.weight[: rows.shape[1]]
-    hidden = dropped(normed(placed, encoder.positions.norm), config.input_dropout)
+    hidden = drop(norm_rows(placed, encoder.positions.norm), config.input_dropout)
     query, key, value = (heads(layer(hidden)) for layer in (attention.query, attention.key, attention.value))
     logits = query @ key.transpose(-1, -2) / (config.hidden / config.heads) ** 0.5
-    share = dropped((logits + (1 - mask[:, None, None].float()) * -10000).softmax(-1), config.dropout)
+    share = drop((logits + (1 - mask[:, None, None].float()) * -10000).softmax(-1), config.dropout)
     mixed = (share @ value).permute(0, 2, 1, 3).contiguous().flatten(2)
-    return normed(dropped(attention.output(mixed), config.dropout) + hidden, attention.norm)
+    return norm_rows(drop(attention.output(mixed), config.dropout) + hidden, attention.norm)

@@ -2,9 +2,10 @@
 
     python -m benchmarks.serving INDEX [--clients 50 --seconds 60]
 
-The service runs in a process of its own. Each client searches, looks at pictures, seeks in a video and searches again, without a
-pause. Prints, for each kind of request, how many there were, the median and the 95th percentile in milliseconds, and how
-many failed (503 is counted apart: it says come again); then the same while the slow client and the upload are there.
+The service runs in a process of its own. Each client searches, loads a picture, reads a range of a video and searches for its
+moments, without a pause. The script prints for each kind of request the count, the median and the 95th percentile in
+milliseconds, and the number of failures; 503, which asks the client to retry, is counted separately. Then it prints the same
+beside the slow client and the upload.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ Times = dict[str, list[tuple[int, float]]]
 
 async def client(base: str, seconds: float, times: Times, seed: int) -> None:
     draw, until = random.Random(seed), time.perf_counter() + seconds
-    async with httpx.AsyncClient(base_url=base, timeout=60, trust_env=False) as asked:
+    async with httpx.AsyncClient(base_url=base, timeout=60, trust_env=False) as session:
 
         async def ask(kind: str, path: str, **more: object) -> httpx.Response | None:
             began = time.perf_counter()
             try:
-                answer = await asked.get(path, **more)
+                answer = await session.get(path, **more)
                 status = answer.status_code
             except httpx.HTTPError:
                 answer, status = None, 0
@@ -59,9 +60,9 @@ async def client(base: str, seconds: float, times: Times, seed: int) -> None:
 
 
 async def slow_reader(base: str, video: str) -> None:
-    async with httpx.AsyncClient(base_url=base, timeout=None, trust_env=False) as asked:
+    async with httpx.AsyncClient(base_url=base, timeout=None, trust_env=False) as session:
         while True:
-            async with asked.stream("GET", f"media/{video}") as answer:
+            async with session.stream("GET", f"media/{video}") as answer:
                 async for _ in answer.aiter_bytes(1000):
                     await asyncio.sleep(0.2)
 
@@ -73,16 +74,16 @@ async def endless_upload(base: str) -> None:
             await asyncio.sleep(0.02)
 
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    async with httpx.AsyncClient(base_url=base, timeout=None, trust_env=False) as asked:
+    async with httpx.AsyncClient(base_url=base, timeout=None, trust_env=False) as session:
         while True:
-            await asked.put("api/videos/endless.mp4", headers=headers, content=bytes_without_end())
+            await session.put("api/videos/endless.mp4", headers=headers, content=bytes_without_end())
 
 
 async def load(base: str, arguments: argparse.Namespace, *, beside: list[asyncio.Task[None]]) -> Times:
     times: Times = defaultdict(list)
     await asyncio.gather(*(client(base, arguments.seconds, times, seed) for seed in range(arguments.clients)))
     for task in beside:
-        assert not task.done(), "what was to disturb has ended"
+        assert not task.done(), "a disturbing client ended early"
         task.cancel()
     return times
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from prvr.errors import SettingError, nearest
@@ -80,6 +80,8 @@ def _fit(name: str, value: Any, kind: Any) -> Any:
     if base is tuple and isinstance(value, list | tuple):
         item = typing.get_args(kind)[0]
         return tuple(_fit(name, part, item) for part in value)
+    if base is Mapping and isinstance(value, Mapping):
+        return dict(value)
     if typing.get_origin(kind) is typing.Literal and value in typing.get_args(kind):
         return value
     if base is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):

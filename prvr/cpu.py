@@ -1,169 +1,89 @@
-"""Float32 matrix products on the CPU, by the faster of the two libraries that torch brings.
+"""Float32 matrix products on AMD's processors at the speed of AVX-512.
 
-torch multiplies with Intel's MKL, which leaves AVX-512 unused on AMD's processors; oneDNN, which it has for convolutions and
-compiled models, uses it there and is twice as fast (docs/decisions/0026). The arithmetic is the same: float32, summed in
-another order. oneDNN prepares itself for each shape and keeps what it prepared, 0.5 to 2 MB, so that products go to it in tiles
-of few sizes.
+torch multiplies with Intel's MKL, which leaves AVX-512 unused on processors of other makers. oneDNN, the other library in
+torch, uses it. torch gives float32 products to oneDNN where they may be rounded to bfloat16, and oneDNN rounds them on
+processors with AMX only: without AMX they stay float32, and the sum runs in another order (docs/decisions/0036).
 """
 
 from __future__ import annotations
 
 import functools
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
-from pathlib import Path
-from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-from torch.nn import functional
 
-# How many rows a product is given at once: few, so that what it makes is still in the cache when it is put in its place.
-TILES = (256, 64, 16)
-# How many columns of a result whose number of columns is not that of a layer.
-COLUMNS = (2048, 1024, 512, 256, 128, 64)
-# How many rows are summed over at once: many, because each sum is added to the whole.
-SUMS = (8192, 4096, 2048, 1024, 512, 256, 64)
-# Smaller matrices are multiplied before oneDNN is under way. The rows do not decide: a row is not to depend on its company.
-LEAST = 1 << 16
-_OWN: ContextVar[bool] = ContextVar("_OWN", default=False)
-
-
-def linear(
-    rows: Float[Tensor, "*N K"], weight: Float[Tensor, "M K"], bias: Float[Tensor, "M"] | None = None, *, ragged: bool = False
-) -> Float[Tensor, "*N M"]:
-    """rows @ weight.T + bias, with gradients: torch's `linear`, made where it is made fastest.
-
-    Args:
-        ragged: whether M is another one at each call, so that columns, too, go in tiles of few sizes.
-    """
-    if not gains(rows, weight.numel(), weight):
-        return functional.linear(rows, weight, bias)
-    product: Tensor = _Linear.apply(rows.flatten(0, -2), weight, bias, ragged)
-    return product if rows.ndim == 2 else product.view(*rows.shape[:-1], len(weight))
-
-
-def transposed_product(left: Float[Tensor, "N K"], right: Float[Tensor, "N M"]) -> Float[Tensor, "K M"]:
-    """left.T @ right, a sum over rows, whatever N and K are each time; gradients do not pass."""
-    if not gains(left, left.shape[1] * right.shape[1], right):
-        return left.T @ right
-    made = left.new_empty(left.shape[1], right.shape[1])
-    for columns in _tiles(left.shape[1], COLUMNS, again=True):
-        made[columns] = _sum_of_products(left[:, columns], right)
-    return made
-
-
-class Linear(nn.Linear):
-    """`torch.nn.Linear` by `linear`."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return linear(input, self.weight, self.bias)
-
-    @staticmethod
-    def throughout(model: nn.Module) -> None:
-        """Makes every `torch.nn.Linear` of somebody else's model one of these; its weights stay where they are."""
-        for module in model.modules():
-            if type(module) is nn.Linear:
-                module.__class__ = Linear
-
-
-def gains(rows: Tensor, numbers: int, other: Tensor) -> bool:
-    """Whether oneDNN is to be asked for a product of these, one side of which has so many numbers."""
-    return (
-        numbers >= LEAST
-        and rows.ndim > 1
-        and rows.dtype == other.dtype == torch.float32
-        and rows.device.type == "cpu" == other.device.type
-        and is_faster()
-        and not all_by_torch()
-    )
+# oneDNN and torch each keep the kernels of the last shapes, 1,024 by default and up to 1 MB each. A new kernel takes less than
+# a millisecond, and batches differ in length.
+CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+CACHED_SHAPES = "64"
 
 
 @contextmanager
-def as_torch_does() -> Iterator[None]:
-    """Nothing by a way of the CPU's own meanwhile: to compare with, and to count what any device would be given."""
-    before = _OWN.set(True)
-    try:
+def fast_products() -> Iterator[None]:
+    """Within this block, or the function that it decorates, float32 products use oneDNN if `onednn_is_faster`.
+
+    Training, evaluation, indexing and encoders enter it. It changes no module, and torch's setting is restored.
+    """
+    if onednn_is_faster():
+        with _PRODUCTS.through_onednn():
+            yield
+    else:
         yield
-    finally:
-        _OWN.reset(before)
-
-
-def all_by_torch() -> bool:
-    """Whether this is within `as_torch_does`."""
-    return _OWN.get()
 
 
 @functools.cache
-def is_faster() -> bool:
-    """Whether this machine is one on which oneDNN is faster than torch's own choice: AMD's with AVX-512, and MKL."""
-    known = Path("/proc/cpuinfo")
+def onednn_is_faster() -> bool:
+    """Whether this is an AMD processor with AVX-512 and without AMX, and torch multiplies with MKL and can use oneDNN.
+
+    This is a rule and not a measurement: a run is repeatable on a busy machine, and all its processes agree. Versions of torch
+    before 2.10 do not name the processor; they use MKL.
+    """
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return (
-        torch.backends.mkldnn.is_available()
-        and torch.backends.mkl.is_available()
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        str(capabilities.get("cpu_name")).startswith("AMD")
+        and not capabilities.get("amx_tile")
         and torch.backends.cpu.get_cpu_capability() == "AVX512"
-        and known.exists()
-        and "AuthenticAMD" in known.read_text()
+        and torch.backends.mkl.is_available()
+        and onednn_keeps_float32()
     )
 
 
-class _Linear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, ragged: bool) -> Tensor:
-        ctx.save_for_backward(rows, weight)
-        return _product(rows, weight, bias, ragged=ragged)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        rows, weight = ctx.saved_tensors
-        gradient = gradient.contiguous()
-        of_rows = _product(gradient, weight.T, None) if ctx.needs_input_grad[0] else None
-        of_weight = _sum_of_products(gradient, rows) if ctx.needs_input_grad[1] else None
-        return of_rows, of_weight, gradient.sum(0) if ctx.needs_input_grad[2] else None, None
+@functools.cache
+def onednn_keeps_float32() -> bool:
+    """Whether torch has the setting, and a product with the identity through oneDNN is exact to the last bit of float32."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.backends.mkldnn, "matmul"):
+        return False
+    numbers, identity = torch.full((256, 256), 1 + 2**-20), torch.eye(256)
+    with _PRODUCTS.through_onednn():
+        return torch.equal(numbers @ identity, numbers) and torch.equal(identity @ numbers, numbers)
 
 
-def _product(rows: Tensor, weight: Tensor, bias: Tensor | None, *, ragged: bool = False) -> Tensor:
-    if len(rows) < TILES[-1]:
-        filled = functional.pad(rows, (0, 0, 0, TILES[-1] - len(rows)))
-        return _product(filled, weight, bias, ragged=ragged)[: len(rows)].clone()
-    rows, made = rows.contiguous(), rows.new_empty(len(rows), len(weight))
-    # oneDNN would read on behind the numbers of a view.
-    bias = None if bias is None else bias.contiguous()
-    # Each thread is to have a tile.
-    sizes = (TILES[0] * torch.get_num_threads(), *TILES)
-    for columns in _tiles(len(weight), COLUMNS, again=True) if ragged else [slice(0, len(weight))]:
-        part, added = weight[columns], None if bias is None else bias[columns]
-        for tile in _tiles(len(rows), sizes, again=True):
-            made[tile, columns] = torch.ops.mkldnn._linear_pointwise(rows[tile], part, added, "none", [], "")
-    return made
+class _Products:
+    """torch's setting, which is one for the process: the first of several threads sets it, the last restores it."""
+
+    def __init__(self) -> None:
+        self._lock, self._entered, self._before = threading.Lock(), 0, "none"
+
+    @contextmanager
+    def through_onednn(self) -> Iterator[None]:
+        """Products may use oneDNN within this block."""
+        setting = torch.backends.mkldnn.matmul
+        with self._lock:
+            if self._entered == 0:
+                for name in CACHES:
+                    os.environ.setdefault(name, CACHED_SHAPES)
+                self._before, setting.fp32_precision = setting.fp32_precision, "bf16"
+            self._entered += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._entered -= 1
+                if self._entered == 0:
+                    setting.fp32_precision = self._before
 
 
-def _sum_of_products(left: Tensor, right: Tensor) -> Tensor:
-    total: Tensor | None = None
-    for tile in _tiles(len(left), SUMS):
-        if tile.stop - tile.start < SUMS[-1]:
-            part = left[tile].T @ right[tile]
-        else:
-            shape = left.new_empty(left.shape[1], right.shape[1])
-            part, _ = torch.ops.aten.mkldnn_linear_backward_weights(left[tile].to_mkldnn(), right[tile].to_mkldnn(), shape, False)
-        total = part if total is None else total.add_(part)
-    return left.T @ right if total is None else total
-
-
-def _tiles(count: int, sizes: tuple[int, ...], *, again: bool = False) -> Iterator[slice]:
-    """Places in parts of these sizes, the largest first, and at last what is left over.
-
-    Args:
-        again: whether what is left over may hold places of the part before, so that it has the smallest size.
-    """
-    start = 0
-    for size in sizes:
-        while start + size <= count:
-            yield slice(start, start + size)
-            start += size
-    if start < count:
-        yield slice(max(0, count - sizes[-1]) if again else start, count)
+_PRODUCTS = _Products()

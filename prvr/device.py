@@ -13,15 +13,15 @@ from prvr.errors import SettingError, require
 
 
 def open_device(name: str) -> torch.device:
-    """The device of that name: cpu, cuda, cuda:1 ...
+    """Returns the device of that name: cpu, cuda, cuda:1 ...
 
     Raises:
-        SettingError: there is no such device here, or this torch cannot use it.
+        SettingError: this machine has no such device, or this torch cannot use it.
     """
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    # A torch without CUDA says so by an AssertionError.
+    # torch without CUDA raises AssertionError.
     except (RuntimeError, AssertionError) as problem:
         reason = (str(problem).splitlines() or [type(problem).__name__])[0][:200]
         raise SettingError(f"networks cannot run on device {name!r} here ({reason}); take cpu") from None
@@ -29,11 +29,11 @@ def open_device(name: str) -> torch.device:
 
 
 def connect(address: str, *, otherwise: str) -> tuple[ModuleType, bool]:
-    """Ray, connected to a cluster; and whether it was connected here and now, so that it is to be shut down again.
+    """Returns Ray, connected to a cluster, and whether this call connected it; the caller then shuts it down.
 
     Args:
-        address: HOST:PORT of a cluster, `auto` for the one that this machine belongs to, `local` to start one here.
-        otherwise: what to do where there is none.
+        address: HOST:PORT of a cluster, `auto` for the cluster of this machine, `local` to start one here.
+        otherwise: the alternative that the error line names if there is no cluster.
 
     Raises:
         MissingExtra: Ray is not installed.
@@ -47,10 +47,10 @@ def connect(address: str, *, otherwise: str) -> tuple[ModuleType, bool]:
     try:
         host, colon, port = address.rpartition(":")
         if colon and port.isdecimal():
-            # Ray itself tries for minutes.
+            # Ray itself would retry for minutes.
             socket.create_connection((host.rpartition("/")[2].strip("[]"), int(port)), timeout=10).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **started)
-    # An address that cannot be one is a ValueError, a token that is missing a RuntimeError.
+    # ValueError: the address is malformed. RuntimeError: a token is missing.
     except (OSError, ValueError, OverflowError, RuntimeError, ray.exceptions.RayError) as problem:
         raise SettingError(
             f"no Ray cluster at {address!r}: {gist(problem)}; start one (ray start --head), or {otherwise}"
@@ -59,6 +59,6 @@ def connect(address: str, *, otherwise: str) -> tuple[ModuleType, bool]:
 
 
 def gist(problem: Exception) -> str:
-    """The last line of an error, where Ray has the reason."""
+    """Returns the last line of an error, where Ray has the reason."""
     lines = [line for line in str(problem).splitlines() if line.strip()]
     return " ".join(lines[-1].split())[:200].rstrip(".") if lines else type(problem).__name__

@@ -1,8 +1,8 @@
-"""What can go wrong, as one small tree.
+"""The exceptions of the package.
 
-PrvrError            anything a user can mend; its text says what was wrong, with the value, and what to do next
+PrvrError            an error that a user can fix; its text has the problem, the value and the next step
 ├── SettingError     a setting, an option or a name that does not exist or does not fit
-├── DataError        captions, features and splits that do not fit together, or broken feature values
+├── DataError        captions, features or splits that do not fit together, or broken feature values
 ├── VideoError       a file that cannot be decoded
 ├── ModelError       a checkpoint, an encoder or an index that is broken or belongs to another model
 ├── MissingExtra     an optional dependency that is not installed
@@ -20,7 +20,7 @@ MOST_NAMED = 40
 
 
 class PrvrError(Exception):
-    """Anything a user can mend; the command line shows its text as one line."""
+    """An error that a user can fix; the command line prints its text as one line."""
 
 
 class SettingError(PrvrError):
@@ -28,7 +28,7 @@ class SettingError(PrvrError):
 
 
 class DataError(PrvrError):
-    """Captions, features and splits that do not fit together, or broken feature values."""
+    """Captions, features or splits that do not fit together, or broken feature values."""
 
 
 class VideoError(PrvrError):
@@ -48,7 +48,7 @@ class ProcessLost(PrvrError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error line about an unknown name: the nearest known one, or what is known."""
+    """Returns the end of an error line about an unknown name: the nearest known name, or the known names."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     if close:
@@ -58,10 +58,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def require(module: str, *, extra: str) -> ModuleType:
-    """An optional module, imported where it is used.
+    """Imports an optional module.
 
     Raises:
-        MissingExtra: the module is not installed; the text names the `pip install`.
+        MissingExtra: the module is not installed; the text has the `pip install` command.
     """
     try:
         return importlib.import_module(module)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,14 +57,12 @@ def prvr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Prvr
 
 
 @pytest.fixture(params=["torch", "onednn"])
-def either_product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test with each of the two libraries that multiply, however small its products."""
-    from prvr import cpu as products
+def either_product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs a test with torch's default products, and with those of oneDNN."""
+    from prvr import cpu
 
-    if request.param == "onednn" and not torch.backends.mkldnn.is_available():
-        pytest.skip("this torch has no oneDNN")
-    monkeypatch.setattr(products, "is_faster", lambda: request.param == "onednn")
-    monkeypatch.setattr(products, "LEAST", 0)
-    monkeypatch.setattr(products, "TILES", (8, 2, 1))
-    monkeypatch.setattr(products, "COLUMNS", (8, 2))
-    monkeypatch.setattr(products, "SUMS", (8, 2))
+    if request.param == "onednn" and not cpu.onednn_keeps_float32():
+        pytest.skip("this torch or this processor has no float32 products by oneDNN")
+    monkeypatch.setattr(cpu, "onednn_is_faster", lambda: request.param == "onednn")
+    with cpu.fast_products():
+        yield

@@ -11,10 +11,12 @@ import pytest
 
 from prvr.config import from_dict, override, to_dict
 from prvr.errors import SettingError
+from prvr.methods.collaborative_experts import CollaborativeExpertsConfig
 from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.methods.zero_shot import ZeroShotConfig
+from prvr.nn.distillation import Distillation
 from prvr.train.loop import Training
-from prvr.train.presets import PRESETS
+from prvr.train.presets import PRESETS, preset
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,15 @@ class EveryKind:
 
 CHANGED = [
     DlDkdConfig(),
-    DlDkdConfig(hidden=32, heads=2, branches=("exploration",), hard_part="random", soft_targets=False, margin=1e-3),
+    DlDkdConfig(hidden=32, heads=2, branches=("exploration",), margin=1e-3),
+    Distillation(),
+    Distillation(hard_part="random", soft_targets="teacher", distillation_weight=1e-3),
     Training(),
     Training(lr=2.4e-4, epochs=3, seed=0),
     ZeroShotConfig(),
     EveryKind(),
     EveryKind(2, 1e-9, True, "b,=c", "large", (), ("large", "small"), None, 0.25),
-    *(recipe.settings for recipe in PRESETS.values()),
+    *(part for name in PRESETS for part in (preset(name).settings, preset(name).training, preset(name).distillation)),
 ]
 
 
@@ -91,21 +95,20 @@ def test_a_change_of_every_kind_of_field(assignment: str, expected: Any) -> None
 
 
 def test_changes_go_to_the_settings_that_have_the_key() -> None:
-    given = [DlDkdConfig(), Training()]
+    given = [DlDkdConfig(), Training(), Distillation()]
     assignments = [
         "margin=0.2",
         "lr=1e-3",
-        "soft_targets=no",
+        "soft_targets=self",
         "branches=inheritance",
         "hard_part=random",
         "distillation_decay=linear",
     ]
-    settings, training = override(given, [*assignments, "margin=0.3"])
-    assert settings == DlDkdConfig(
-        margin=0.3, soft_targets=False, branches=("inheritance",), hard_part="random", distillation_decay="linear"
-    )
+    settings, training, distillation = override(given, [*assignments, "margin=0.3"])
+    assert settings == DlDkdConfig(margin=0.3, branches=("inheritance",))
     assert training == Training(lr=1e-3)
-    assert given == [DlDkdConfig(), Training()]
+    assert distillation == Distillation(soft_targets="self", hard_part="random", distillation_decay="linear")
+    assert given == [DlDkdConfig(), Training(), Distillation()]
     assert override(given, []) == given
 
 
@@ -214,13 +217,13 @@ def test_what_is_no_assignment(assignment: str) -> None:
 )
 def test_values_that_make_no_sense_are_refused(assignment: str, words: str) -> None:
     with pytest.raises(SettingError) as problem:
-        override([DlDkdConfig(), Training()], [assignment])
+        override([DlDkdConfig(), Training(), Distillation()], [assignment])
     assert words in str(problem.value)
     assert "\n" not in str(problem.value)
 
 
 def test_numbers_with_commas_between_are_numbers() -> None:
-    (settings,) = override([DlDkdConfig()], ["teacher_columns=512,768"])
-    assert settings.teacher_columns == (512, 768)
-    with pytest.raises(SettingError, match="teacher_columns is 'wide'; it takes a whole number"):
-        override([DlDkdConfig()], ["teacher_columns=512,wide"])
+    (settings,) = override([CollaborativeExpertsConfig()], ["experts=512,768"])
+    assert settings.experts == (512, 768)
+    with pytest.raises(SettingError, match="experts is 'wide'; it takes a whole number"):
+        override([CollaborativeExpertsConfig()], ["experts=512,wide"])

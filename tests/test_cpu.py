@@ -1,44 +1,49 @@
-"""Products through oneDNN give torch's numbers, in whatever tiles, and are left alone where they gain nothing."""
+"""Products through oneDNN are float32, and only where `fast_products` says."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from prvr import cpu as products
-from prvr.cpu import Linear, as_torch_does, linear, transposed_product
+from prvr import cpu
+from prvr.cpu import CACHES, fast_products, onednn_is_faster, onednn_keeps_float32
 
-there = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+needs_onednn = pytest.mark.skipif(
+    not onednn_keeps_float32(), reason="this torch or this processor has no float32 products by oneDNN"
+)
 
 
 @pytest.fixture
-def gaining(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any machine counts as one that gains."""
-    monkeypatch.setattr(products, "is_faster", lambda: True)
+def faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any processor counts as one on which oneDNN is faster."""
+    monkeypatch.setattr(cpu, "onednn_is_faster", lambda: True)
 
 
-def drawn(*shape: int) -> Tensor:
+def setting() -> str:
+    return str(torch.backends.mkldnn.matmul.fp32_precision)
+
+
+def random(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def gains(rows: Tensor, weight: Tensor) -> bool:
-    return products.gains(rows, weight.numel(), weight)
+def product_and_gradients(rows: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> list[Tensor]:
+    """The product of `linear`, and its gradients with respect to all inputs."""
+    inputs = [x.detach().to(dtype).requires_grad_() for x in (rows, weight, bias) if x is not None]
+    product = functional.linear(*inputs)
+    gradients = torch.autograd.grad(product, inputs, random(*product.shape).to(dtype))
+    return [product.detach(), *gradients]
 
 
-def both(rows: Tensor, weight: Tensor, bias: Tensor | None) -> list[list[Tensor | None]]:
-    """What comes out and its three gradients: ours, and torch's in float64."""
-    found: list[list[Tensor | None]] = []
-    for dtype, multiply in ((torch.float32, linear), (torch.float64, functional.linear)):
-        given = [None if x is None else x.detach().to(dtype).requires_grad_() for x in (rows, weight, bias)]
-        made = multiply(*given)
-        made.backward(drawn(*made.shape).to(dtype))
-        found.append([made.detach(), *(None if x is None else x.grad for x in given)])
-    return found
-
-
-@there
+@needs_onednn
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize(
     ("shape", "columns"),
@@ -54,97 +59,108 @@ def both(rows: Tensor, weight: Tensor, bias: Tensor | None) -> list[list[Tensor 
         ((0, 768), 384),
     ],
 )
-def test_numbers_and_gradients_are_those_of_float64(shape: tuple[int, ...], columns: int, biased: bool, gaining: None) -> None:
-    rows, weight, bias = drawn(*shape), drawn(columns, shape[-1]), drawn(columns) if biased else None
-    assert gains(rows, weight)
-    ours, exact = both(rows, weight, bias)
-    for one, other in zip(ours, exact, strict=True):
-        if one is None or other is None:
-            assert one is other is None
-            continue
+def test_products_and_gradients_are_float32(shape: tuple[int, ...], columns: int, biased: bool, faster: None) -> None:
+    inputs = random(*shape), random(columns, shape[-1]), random(columns) if biased else None
+    with fast_products():
+        assert setting() == "bf16"
+        ours = product_and_gradients(*inputs, torch.float32)
+    for one, other in zip(ours, product_and_gradients(*inputs, torch.float64), strict=True):
         assert one.dtype == torch.float32
         largest = float(other.abs().max()) if other.numel() else 0.0
+        # Rounding to bfloat16 changes numbers by 4e-3.
         torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=5e-6 * largest)
 
 
-@there
-def test_gradients_arrive_from_views_and_go_where_they_are_asked_for(gaining: None) -> None:
-    rows, weight = drawn(300, 256).T.contiguous().T.requires_grad_(), drawn(256, 300).T
-    assert not rows.is_contiguous()
-    assert not weight.is_contiguous()
-    linear(rows, weight).sum().backward()
-    torch.testing.assert_close(rows.grad, weight.sum(0).expand(300, -1), rtol=1e-5, atol=1e-4)
-    weight = weight.requires_grad_()
-    linear(rows.detach(), weight).sum().backward()
-    torch.testing.assert_close(weight.grad, rows.detach().sum(0).expand(300, -1), rtol=1e-5, atol=1e-4)
-
-
-@there
-def test_a_row_has_the_same_bits_wherever_it_stands(gaining: None) -> None:
-    rows, weight, bias = drawn(1000, 512), drawn(384, 512), drawn(384)
-    whole = linear(rows, weight, bias)
-    for start, stop in ((0, 999), (1, 1000), (333, 800), (997 - 256, 997), (10, 107), (500, 501), (990, 1000)):
-        assert torch.equal(linear(rows[start:stop], weight, bias), whole[start:stop])
-    order = torch.randperm(1000, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(linear(rows[order], weight, bias), whole[order])
-
-
-@there
-def test_a_bias_may_be_a_view(gaining: None) -> None:
-    rows, weight = drawn(300, 256), drawn(400, 256)
-    for bias in (drawn(800)[::2], torch.tensor([1.5]).expand(400), drawn(500)[50:450]):
-        torch.testing.assert_close(linear(rows, weight, bias), functional.linear(rows, weight, bias), rtol=1e-5, atol=1e-4)
-
-
-@there
-@pytest.mark.parametrize("columns", [171, 1000, 2048 + 7, 5000])
-def test_columns_in_tiles_are_the_same_numbers(columns: int, gaining: None) -> None:
-    rows, weight, bias = drawn(300, 384).requires_grad_(), drawn(columns, 384).requires_grad_(), drawn(columns)
-    sides = [linear(rows, weight, bias), linear(rows, weight, bias, ragged=True)]
-    torch.testing.assert_close(*sides, rtol=1e-5, atol=1e-4)
-    found = [torch.autograd.grad(side.square().sum(), (rows, weight)) for side in sides]
-    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-1)
-
-
-@there
-def test_a_barred_column_stays_barred(gaining: None) -> None:
+@needs_onednn
+def test_a_barred_column_stays_barred(faster: None) -> None:
     bias = torch.zeros(400).masked_fill(torch.arange(400) % 3 == 0, -float("inf"))
-    made = linear(drawn(128, 384), drawn(400, 384), bias)
-    assert torch.equal(made.isinf(), (bias < 0).expand(128, -1))
-    assert not made.isnan().any()
+    with fast_products():
+        product = functional.linear(random(128, 384), random(400, 384), bias)
+    assert torch.equal(product.isinf(), (bias < 0).expand(128, -1))
+    assert not product.isnan().any()
 
 
-@there
-def test_a_sum_over_rows(gaining: None) -> None:
-    for count, columns in ((64, 384), (700, 5001), (8192 + 640 + 13, 171), (3, 384), (0, 384)):
-        left, right = drawn(count, columns), drawn(count, 700)
-        expected = left.double().T @ right.double()
-        torch.testing.assert_close(transposed_product(left, right).double(), expected, rtol=1e-4, atol=1e-3)
+@needs_onednn
+def test_the_setting_is_restored(faster: None) -> None:
+    torch.backends.mkldnn.matmul.fp32_precision = "ieee"
+    try:
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), fast_products(), fast_products():
+            torch.ones(2, 3) @ torch.ones(2, 3)
+        assert setting() == "ieee"
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = "none"
 
 
-def test_what_gains_nothing_is_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, weight = drawn(512, 384), drawn(384, 384)
-    expected = functional.linear(rows, weight)
-    monkeypatch.setattr(products, "is_faster", lambda: False)
-    assert torch.equal(linear(rows, weight), expected)
-    monkeypatch.setattr(products, "is_faster", lambda: True)
-    with as_torch_does():
-        assert torch.equal(linear(rows, weight), expected)
-    assert gains(rows[:1], weight)
-    assert not gains(rows, weight[:128])
-    assert not gains(rows[0], weight)
-    assert not gains(rows.double(), weight.double())
-    assert not gains(rows, weight.double())
-    assert not gains(rows.to("meta"), weight.to("meta"))
-    assert linear(rows.to("meta"), weight.to("meta")).is_meta
-    assert torch.equal(linear(rows[0], weight), functional.linear(rows[0], weight))
+@needs_onednn
+def test_the_last_of_several_threads_restores_the_setting(faster: None) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    @fast_products()
+    def work() -> None:
+        begun.set()
+        ended.wait(10)
+
+    thread = threading.Thread(target=work)
+    with fast_products():
+        thread.start()
+        assert begun.wait(10)
+    assert setting() == "bf16"
+    ended.set()
+    thread.join()
+    assert setting() == "none"
 
 
-def test_another_programs_model_keeps_its_weights() -> None:
-    torch.manual_seed(0)
-    theirs = nn.Sequential(nn.Linear(384, 384), nn.ReLU(), nn.Sequential(nn.Linear(384, 384, bias=False)))
-    before, names, rows = theirs(drawn(512, 384)), list(theirs.state_dict()), drawn(512, 384)
-    Linear.throughout(theirs)
-    assert [type(module) for module in theirs.modules() if isinstance(module, nn.Linear)] == [Linear, Linear]
-    assert list(theirs.state_dict()) == names
-    torch.testing.assert_close(theirs(rows), before, rtol=1e-5, atol=1e-5)
+def test_a_processor_that_gains_nothing_keeps_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "onednn_is_faster", lambda: False)
+    with fast_products():
+        assert setting() == "none"
+
+
+AMD = {"cpu_name": "AMD EPYC", "amx_tile": False}
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "instructions", "faster"),
+    [
+        (AMD, "AVX512", True),
+        (AMD, "AVX2", False),
+        ({"cpu_name": "Intel(R) Xeon(R) Platinum 8370C", "amx_tile": False}, "AVX512", False),
+        # oneDNN rounds to bfloat16 on a processor with AMX.
+        ({**AMD, "amx_tile": True}, "AVX512", False),
+        ({"architecture": "arm64"}, "DEFAULT", False),
+    ],
+)
+def test_which_processors_gain(
+    capabilities: Mapping[str, object], instructions: str, faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: instructions)
+    assert onednn_is_faster.__wrapped__() is (faster and torch.backends.mkl.is_available() and onednn_keeps_float32())
+
+
+def test_a_torch_that_does_not_name_the_processor_keeps_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not onednn_is_faster.__wrapped__()
+
+
+@needs_onednn
+def test_few_kernels_are_cached() -> None:
+    """Batches differ in length, and oneDNN prepares a kernel for each length: the caches must not grow with them."""
+    text = """
+import resource, torch
+from prvr import cpu
+cpu.onednn_is_faster = lambda: True
+weight = torch.randn(64, 64)
+def multiply(counts):
+    for count in counts:
+        torch.nn.functional.linear(torch.randn(count, 64), weight)
+with cpu.fast_products():
+    multiply(range(100, 300))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    multiply(range(300, 700))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    pytest.importorskip("resource")
+    environment = {name: value for name, value in os.environ.items() if name not in CACHES}
+    grown = subprocess.run([sys.executable, "-c", text], env=environment, capture_output=True, text=True, check=True)
+    assert int(grown.stdout) < 40  # MiB; without the limits it grows by 100 to 200

@@ -15,6 +15,7 @@ from prvr.errors import SettingError
 
 if TYPE_CHECKING:
     from prvr.train.loop import Recipe
+    from prvr.train.similarities import Similarities
 
 
 @app.command(epilog="Example: prvr train videos features run --frames clip --words roberta_base --teacher clip lr=3e-4")
@@ -42,9 +43,9 @@ def train(
 ) -> None:
     """Train a student on a folder of videos with captions, or on a package; the best epoch on the dev split is kept."""
     from prvr.train import presets
-    from prvr.train.loop import changed
+    from prvr.train.recipe import change
 
-    recipe = changed(presets.preset(preset), settings or [])
+    recipe = change(presets.preset(preset), settings or [])
     if not frames and not teacher:
         raise SettingError("say whose frames the student reads: --teacher NAME, or --frames NAME to learn without a teacher")
     if recipe.beside_teacher and teacher:
@@ -86,20 +87,23 @@ def _train(
     """The command in one process, of several perhaps; `names` are those of frames, of words and of teachers."""
     from prvr.datasets.splits import open_splits
     from prvr.features.shelf import student_features
-    from prvr.methods.checkpoint import load
-    from prvr.train.distributed import joined
+    from prvr.train.distributed import join_group
     from prvr.train.loop import Data as TrainingData
     from prvr.train.loop import train_student
-    from prvr.train.recipe import check_heeded
-    from prvr.train.similarities import kept_similarities
+    from prvr.train.recipe import check_uses_teacher
 
     frames, words, *teachers = names
     given, reads = student_features(features, frames=frames or teachers[0], words=words, teachers=teachers)
     if teachers:
-        check_heeded(recipe, reads)
+        check_uses_teacher(recipe, reads)
     splits = open_splits(data, protocol=protocol, seed=split_seed)
-    kept = kept_similarities(features, [load(path) for path in teacher_runs], splits.train, out=out / "teachers")
-    with joined(device) as group, progress() if group.leads else nullcontext() as on_progress:
+    kept: tuple[Similarities, ...] = ()
+    if teacher_runs:
+        from prvr.methods.checkpoint import load
+        from prvr.train.similarities import teacher_similarities
+
+        kept = teacher_similarities(features, [load(run) for run in teacher_runs], splits.train, out=out / "teachers")
+    with join_group(device) as group, progress() if group.leads else nullcontext() as on_progress:
         best = train_student(
             out,
             recipe,

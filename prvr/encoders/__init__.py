@@ -1,4 +1,4 @@
-"""Frozen networks that turn frames or text into features: what the student reads, and what teaches it."""
+"""Frozen networks that turn frames or text into features, for the student and for its teachers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, final, runtime_checkable
 
 import numpy as np
 
@@ -15,10 +15,11 @@ from prvr.errors import ModelError
 
 @runtime_checkable
 class Encoder(Protocol):
-    """What every encoder says of itself.
+    """The attributes of every encoder.
 
-    `name` names its feature folder (letters, digits and underscores); `source` is what it was opened from;
-    `fingerprint` is 16 hex digits of a SHA-256 over its weights, the same wherever the files lie.
+    name: the name of its feature folder (letters, digits and underscores).
+    source: the folder, file or name that it was opened from.
+    fingerprint: 16 hex digits of a SHA-256 over its weights; it does not depend on where the files are.
     """
 
     name: str
@@ -37,7 +38,7 @@ class ImageEncoder(Encoder, Protocol):
 
 @runtime_checkable
 class SentenceEncoder(Encoder, Protocol):
-    """Turns sentences into (N, sentence_columns) float32, in the space of the same encoder's images if it has any."""
+    """Turns sentences into (N, sentence_columns) float32, in the space of the encoder's images if it also encodes images."""
 
     sentence_columns: int
 
@@ -54,21 +55,21 @@ class WordEncoder(Encoder, Protocol):
 
 
 def open_encoder(source: str | Path, *, device: str = "cpu") -> Encoder:
-    """The encoder in a local folder, or of that name on the Hugging Face hub; of which family, its files say.
+    """Opens the encoder in a local folder, or of that name on the Hugging Face hub. Its files determine its family.
 
     Word vectors are a text file, `vectors:FILE` or its path alone; with a parser's roles, `roles:FILE+PIPELINE`.
 
     Raises:
-        ModelError: there is none, or it is broken.
+        ModelError: there is no such encoder, or it is broken.
         SettingError: there is no such device.
     """
-    # Checkpoints and features remember where it was opened from, and are used from other working directories.
+    # An absolute path, because checkpoints and features store it and are used from other working directories.
     source = str(Path(source).absolute()) if Path(source).is_dir() else str(source)
     return ENCODERS[_family(source)](source, device)
 
 
 def image_encoder(source: str | Path, *, device: str = "cpu") -> ImageEncoder:
-    """As `open_encoder`, for one that reads frames."""
+    """Like `open_encoder`, for an encoder of frames."""
     encoder = open_encoder(source, device=device)
     if isinstance(encoder, ImageEncoder):
         return encoder
@@ -76,7 +77,7 @@ def image_encoder(source: str | Path, *, device: str = "cpu") -> ImageEncoder:
 
 
 def sentence_encoder(source: str | Path, *, device: str = "cpu") -> SentenceEncoder:
-    """As `open_encoder`, for one that turns a sentence into one row."""
+    """Like `open_encoder`, for an encoder that turns a sentence into one row."""
     encoder = open_encoder(source, device=device)
     if isinstance(encoder, SentenceEncoder):
         return encoder
@@ -86,7 +87,7 @@ def sentence_encoder(source: str | Path, *, device: str = "cpu") -> SentenceEnco
 
 
 def word_encoder(source: str | Path, *, device: str = "cpu") -> WordEncoder:
-    """As `open_encoder`, for one that turns a sentence into a row per token."""
+    """Like `open_encoder`, for an encoder that turns a sentence into a row per token."""
     encoder = open_encoder(source, device=device)
     if isinstance(encoder, WordEncoder):
         return encoder
@@ -94,12 +95,50 @@ def word_encoder(source: str | Path, *, device: str = "cpu") -> WordEncoder:
 
 
 def name_of(source: str) -> str:
-    """What an encoder is called: the last part of where it came from, as letters, digits and underscores.
+    """Returns an encoder's name: the last part of its source, as letters, digits and underscores.
 
-    `openai/clip-vit-base-patch32` is `clip_vit_base_patch32`.
+    The name of `openai/clip-vit-base-patch32` is `clip_vit_base_patch32`.
     """
     last = Path(source).resolve().name if Path(source).exists() else source.rpartition("/")[2]
     return re.sub(r"[^a-z0-9]+", "_", last.lower()).strip("_") or "encoder"
+
+
+@final
+class JoinedImageEncoder:
+    """Several image encoders as one; the columns of their rows are joined, as `JoinedFeatures` joins features on disk."""
+
+    def __init__(self, parts: Sequence[ImageEncoder]) -> None:
+        self.parts = tuple(parts)
+        self.name, self.source, self.fingerprint = _join_about(parts)
+        self.image_columns = sum(part.image_columns for part in parts)
+
+    def encode_images(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns each frame's row of every encoder (N, image_columns)."""
+        return np.concatenate([part.encode_images(frames) for part in self.parts], axis=1)
+
+
+@final
+class JoinedWordEncoder:
+    """The words of one encoder; the row of each word is joined with the rows of the whole sentence of other encoders."""
+
+    def __init__(self, words: WordEncoder, sentences: Sequence[SentenceEncoder]) -> None:
+        self.words, self.sentences = words, tuple(sentences)
+        self.name, self.source, self.fingerprint = _join_about((words, *sentences))
+        self.word_columns = words.word_columns + sum(part.sentence_columns for part in sentences)
+
+    def encode_words(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Returns a row per word of each sentence (W, word_columns)."""
+        columns = [part.encode_sentences(texts) for part in self.sentences]
+        return [
+            np.concatenate([rows, *(np.repeat(of[place][None], len(rows), axis=0) for of in columns)], axis=1)
+            for place, rows in enumerate(self.words.encode_words(texts))
+        ]
+
+
+def _join_about(parts: Sequence[Encoder]) -> tuple[str, str, str]:
+    """Returns the name, source and fingerprint of several encoders as one."""
+    names, sources, fingerprints = zip(*((part.name, part.source, part.fingerprint) for part in parts), strict=True)
+    return "+".join(names), "+".join(sources), "+".join(fingerprints)
 
 
 def _open_onnx(source: str, device: str) -> Encoder:
@@ -114,8 +153,8 @@ def _open_dual(source: str, device: str) -> Encoder:
     return DualEncoder(source, device=device)
 
 
-def _open_words(source: str, device: str) -> Encoder:
-    from prvr.encoders.words import TextEncoder
+def _open_text(source: str, device: str) -> Encoder:
+    from prvr.encoders.dual import TextEncoder
 
     return TextEncoder(source, device=device)
 
@@ -137,7 +176,7 @@ ENCODERS: dict[str, Callable[[str, str], Encoder]] = {
     "clip": _open_dual,
     "siglip": _open_dual,
     "siglip2": _open_dual,
-    "text": _open_words,
+    "text": _open_text,
     "vectors": _open_vectors,
     "roles": _open_roles,
 }

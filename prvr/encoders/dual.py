@@ -1,4 +1,4 @@
-"""Images and sentences in one space: the CLIP and SigLIP families, through `transformers`."""
+"""Encoders through `transformers`: images and sentences in one space (CLIP, SigLIP), and text models (RoBERTa, BERT, ...)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any, final
 import numpy as np
 import torch
 
+from prvr.cpu import fast_products
 from prvr.encoders import name_of
-from prvr.encoders.pretrained import clear_errors, local_folder, open_model, open_tokenizer, token_rows
+from prvr.encoders.pretrained import local_folder, one_line_errors, open_model, open_tokenizer, token_rows
 from prvr.errors import ModelError, nearest, require
 
 
 @dataclass(frozen=True)
 class _Family:
-    """How a family reads: its image processor (the one on Pillow), and how its text side was trained."""
+    """The image processor of a family (the one that uses Pillow), and how its text side was trained."""
 
     processor: str
     padding: str
@@ -25,7 +26,7 @@ class _Family:
     lower_case: bool
 
 
-# SigLIP's text sides were trained on lower-case text, padded to their full length, and see the padding.
+# The text sides of SigLIP were trained on lower-case text padded to their full length, without a mask of the padding.
 FAMILIES = {
     "clip": _Family("clip.image_processing_pil_clip.CLIPImageProcessorPil", "longest", True, False),
     "siglip": _Family("siglip.image_processing_pil_siglip.SiglipImageProcessorPil", "max_length", False, True),
@@ -35,27 +36,26 @@ FAMILIES = {
 
 @final
 class DualEncoder:
-    """A CLIP, SigLIP or SigLIP 2 model; images and sentences are as the model gives them, not normalised.
+    """A CLIP, SigLIP or SigLIP 2 model. The rows of images and sentences are not normalised.
 
     Args:
         source: a local folder, or a name on the Hugging Face hub.
 
     Raises:
-        ModelError: there is none of that name, it is broken, or of another family.
+        ModelError: there is no such model, it is broken, or it is of another family.
     """
 
     def __init__(self, source: str, *, device: str = "cpu") -> None:
-        transformers = require("transformers", extra="encoders")
         self.name, self.source = name_of(source), source
         self._device = device
-        with clear_errors(source):
+        with one_line_errors(source):
             folder = local_folder(source)
-            self._model, self.fingerprint = open_model(transformers.AutoModel.from_pretrained, folder, device=device)
+            self._model, self.fingerprint = open_model(folder, device=device)
             config = self._model.config
             if config.model_type not in FAMILIES:
                 raise ModelError(f"{source} is of the family {config.model_type!r}; {nearest(config.model_type, FAMILIES)}")
             self._family = FAMILIES[config.model_type]
-            self._processor = _image_processor(self._family, folder)
+            self._processor = _open_image_processor(self._family, folder)
             self._tokenizer = open_tokenizer(folder)
         self._longest = min(self._tokenizer.model_max_length, config.text_config.max_position_embeddings)
         self.word_columns: int = config.text_config.hidden_size
@@ -66,9 +66,10 @@ class DualEncoder:
             self.image_columns = config.vision_config.hidden_size
             self.sentence_columns = config.text_config.projection_size
 
+    @fast_products()
     @torch.inference_mode()
     def encode_images(self, frames: Sequence[np.ndarray]) -> np.ndarray:
-        """Frames (height, width, 3) uint8 RGB as rows (N, image_columns)."""
+        """Encodes frames (height, width, 3), uint8 RGB, as rows (N, image_columns)."""
         if not frames:
             return np.empty((0, self.image_columns), np.float32)
         inputs = self._processor(list(frames), return_tensors="pt", input_data_format="channels_last").to(self._device)
@@ -77,21 +78,22 @@ class DualEncoder:
         return rows
 
     def encode_sentences(self, texts: Sequence[str]) -> np.ndarray:
-        """Sentences as rows (N, sentence_columns); what is longer than the model reads is cut off."""
+        """Encodes sentences as rows (N, sentence_columns); sentences that are longer than the model reads are cut."""
         if not texts:
             return np.empty((0, self.sentence_columns), np.float32)
-        rows: np.ndarray = self._read(texts)[0].pooler_output.float().cpu().numpy()
+        rows: np.ndarray = self._encode_texts(texts)[0].pooler_output.float().cpu().numpy()
         return rows
 
     def encode_words(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The text side's last states, a row per token, (W, word_columns) for each text."""
+        """Returns the last states of the text side, a row per token, (W, word_columns) for each text."""
         if not texts:
             return []
-        output, mask = self._read(texts)
+        output, mask = self._encode_texts(texts)
         return token_rows(output.last_hidden_state, mask)
 
+    @fast_products()
     @torch.inference_mode()
-    def _read(self, texts: Sequence[str]) -> tuple[Any, torch.Tensor]:
+    def _encode_texts(self, texts: Sequence[str]) -> tuple[Any, torch.Tensor]:
         family = self._family
         tokens = self._tokenizer(
             [text.lower() for text in texts] if family.lower_case else list(texts),
@@ -103,12 +105,57 @@ class DualEncoder:
             return_tensors="pt",
         ).to(self._device)
         ids, mask = tokens["input_ids"], tokens["attention_mask"]
-        seen = {"attention_mask": mask} if family.masks_padding else {}
-        return self._model.get_text_features(input_ids=ids, **seen), mask
+        masked = {"attention_mask": mask} if family.masks_padding else {}
+        return self._model.get_text_features(input_ids=ids, **masked), mask
 
 
-def _image_processor(family: _Family, folder: Path) -> Any:
-    # Named by its class: `AutoImageProcessor` would ask for torchvision.
+@final
+class TextEncoder:
+    """The last states of any text model, special tokens included; texts that are longer than the model reads are cut.
+
+    Args:
+        source: a local folder, or a name on the Hugging Face hub.
+
+    Raises:
+        ModelError: there is no such model, it is broken, or it does not read text alone.
+    """
+
+    def __init__(self, source: str, *, device: str = "cpu") -> None:
+        self.name, self.source = name_of(source), source
+        self._device = device
+        with one_line_errors(source):
+            folder = local_folder(source)
+            self._model, self.fingerprint = open_model(folder, device=device)
+            self._tokenizer = open_tokenizer(folder)
+        config = self._model.config
+        if config.is_encoder_decoder:
+            raise ModelError(f"{source} is a {config.model_type!r} model; take one that reads text alone, such as RoBERTa")
+        if self._tokenizer.pad_token is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        self._longest = _longest_text(config, self._tokenizer)
+        self.word_columns: int = config.hidden_size
+
+    @fast_products()
+    @torch.inference_mode()
+    def encode_words(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Returns the last states of each text, a row per token, (W, word_columns)."""
+        if not texts:
+            return []
+        tokens = self._tokenizer(list(texts), padding=True, truncation=True, max_length=self._longest, return_tensors="pt")
+        if tokens["input_ids"].shape[1] == 0:
+            return [np.empty((0, self.word_columns), np.float32) for _ in texts]
+        tokens = tokens.to(self._device)
+        return token_rows(self._model(**tokens).last_hidden_state, tokens["attention_mask"])
+
+
+def _longest_text(config: Any, tokenizer: Any) -> int:
+    positions = int(config.to_dict().get("max_position_embeddings", 512))
+    # A tokenizer without its model's limit has 1e30; RoBERTa reserves its first two positions.
+    return int(tokenizer.model_max_length) if tokenizer.model_max_length <= positions else positions - 2
+
+
+def _open_image_processor(family: _Family, folder: Path) -> Any:
+    # By its class, which runs no code of the folder: `AutoImageProcessor` requires torchvision.
     module, _, name = family.processor.rpartition(".")
     processor = vars(require(f"transformers.models.{module}", extra="encoders"))[name]
     return processor.from_pretrained(folder)

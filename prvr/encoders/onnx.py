@@ -26,7 +26,7 @@ INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
 
 
 def open_onnx(folder: Path, *, device: str = "cpu") -> Encoder:
-    """The encoder of a folder, by which of its halves are there."""
+    """Opens the encoder in a folder; it has images, sentences, or both, depending on the folder's files."""
     has_images = (folder / "visual" / "model.onnx").is_file()
     has_texts = (folder / "textual" / "model.onnx").is_file()
     if has_images and has_texts:
@@ -36,7 +36,7 @@ def open_onnx(folder: Path, *, device: str = "cpu") -> Encoder:
 
 @final
 class OnnxImages:
-    """An image encoder alone.
+    """An encoder of images only.
 
     Raises:
         ModelError: a file is missing or broken.
@@ -49,13 +49,13 @@ class OnnxImages:
         self.image_columns = self._images.columns
 
     def encode_images(self, frames: Sequence[np.ndarray]) -> np.ndarray:
-        """Frames (height, width, 3) uint8 RGB as rows (N, image_columns)."""
+        """Encodes frames (height, width, 3), uint8 RGB, as rows (N, image_columns)."""
         return self._images.encode(frames)
 
 
 @final
 class OnnxSentences:
-    """A sentence encoder alone.
+    """An encoder of sentences only.
 
     Raises:
         ModelError: a file is missing or broken.
@@ -68,13 +68,13 @@ class OnnxSentences:
         self.sentence_columns = self._sentences.columns
 
     def encode_sentences(self, texts: Sequence[str]) -> np.ndarray:
-        """Sentences as rows (N, sentence_columns)."""
+        """Encodes sentences as rows (N, sentence_columns)."""
         return self._sentences.encode(texts)
 
 
 @final
 class OnnxDual:
-    """Images and sentences in one space.
+    """An encoder of images and sentences in one space.
 
     Raises:
         ModelError: a file is missing or broken, or the halves differ in width.
@@ -93,16 +93,16 @@ class OnnxDual:
             )
 
     def encode_images(self, frames: Sequence[np.ndarray]) -> np.ndarray:
-        """Frames (height, width, 3) uint8 RGB as rows (N, image_columns)."""
+        """Encodes frames (height, width, 3), uint8 RGB, as rows (N, image_columns)."""
         return self._images.encode(frames)
 
     def encode_sentences(self, texts: Sequence[str]) -> np.ndarray:
-        """Sentences as rows (N, sentence_columns)."""
+        """Encodes sentences as rows (N, sentence_columns)."""
         return self._sentences.encode(texts)
 
 
 class _Images:
-    """`visual/`: frames as the model wants them, through the model."""
+    """The model in `visual/`, with its preprocessing of frames."""
 
     def __init__(self, folder: Path, device: str) -> None:
         self._pillow = require("PIL.Image", extra="onnx")
@@ -126,12 +126,12 @@ class _Images:
     def encode(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         if not frames:
             return np.empty((0, self.columns), np.float32)
-        pixels = np.stack([self._fitted(frame) for frame in frames]).astype(np.float32) / np.float32(255)
+        pixels = np.stack([self._fit(frame) for frame in frames]).astype(np.float32) / np.float32(255)
         planes = ((pixels - self._mean) / self._std).transpose(0, 3, 1, 2)
         rows = self._session.run(["embedding"], {self._input: np.ascontiguousarray(planes)})[0]
         return np.asarray(rows, np.float32)
 
-    def _fitted(self, frame: np.ndarray) -> np.ndarray:
+    def _fit(self, frame: np.ndarray) -> np.ndarray:
         height, width = self._height, self._width
         image = self._pillow.fromarray(frame)
         resampling = self._pillow.Resampling[self._interpolation.upper()]
@@ -145,7 +145,7 @@ class _Images:
 
 
 class _Sentences:
-    """`textual/`: texts as token ids, through the model."""
+    """The model in `textual/`, with its tokenizer."""
 
     def __init__(self, folder: Path, device: str) -> None:
         tokenizers = require("tokenizers", extra="onnx")
@@ -153,7 +153,7 @@ class _Sentences:
         self.columns = _columns(self._session, folder)
         shapes = {str(entry.name): entry.shape for entry in self._session.get_inputs()}
         if not {"input_ids"} <= shapes.keys() <= {"input_ids", "attention_mask"}:
-            raise ModelError(f"{folder / 'model.onnx'} reads {sorted(shapes)}; known are input_ids and attention_mask")
+            raise ModelError(f"{folder / 'model.onnx'} reads {sorted(shapes)}; expected input_ids and attention_mask")
         self._inputs = list(shapes)
         try:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -163,13 +163,16 @@ class _Sentences:
         self._set_length(shapes["input_ids"][-1])
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        # One at a time: a model quantised as it runs (DynamicQuantizeLinear) scales by what else is in the batch.
-        # A unit vector of mobilenet-minilm moved by 0.04; alone costs half as much again.
+        # One at a time: a dynamically quantised model (DynamicQuantizeLinear) scales by the values of the whole batch, which
+        # moved a unit vector of mobilenet-minilm by 0.04. Batches would take two thirds of the time.
         rows = [np.empty((0, self.columns), np.float32)]
         for text in texts:
             tokens = self._tokenizer.encode(text)
-            read = {"input_ids": np.array([tokens.ids], np.int64), "attention_mask": np.array([tokens.attention_mask], np.int64)}
-            rows += self._session.run(["embedding"], {name: read[name] for name in self._inputs})
+            inputs = {
+                "input_ids": np.array([tokens.ids], np.int64),
+                "attention_mask": np.array([tokens.attention_mask], np.int64),
+            }
+            rows += self._session.run(["embedding"], {name: inputs[name] for name in self._inputs})
         return np.concatenate(rows).astype(np.float32)
 
     def _set_length(self, length: int | str | None) -> None:
@@ -188,11 +191,11 @@ def _session(path: Path, device: str) -> Any:
     provider = _provider(runtime, device)
     options = runtime.SessionOptions()
     options.log_severity_level = 3
-    # Threads that wait by spinning take a third more processor time from what decodes beside them.
+    # Threads that wait actively take a third more CPU time from the threads that decode.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return runtime.InferenceSession(str(path), options, providers=[provider])
-    # onnxruntime's exceptions have no common class but Exception.
+    # The exceptions of onnxruntime have no common class except Exception.
     except Exception as problem:
         reason = " ".join(str(problem).split())[:200]
         raise ModelError(f"cannot open {path}: {reason}; get the encoder again") from problem
@@ -211,7 +214,7 @@ def _columns(session: Any, folder: Path) -> int:
     shapes = {entry.name: entry.shape for entry in session.get_outputs()}
     columns = shapes.get("embedding", [None])[-1]
     if not isinstance(columns, int):
-        raise ModelError(f"{folder / 'model.onnx'} gives {shapes}, not embedding (N, columns); export it again")
+        raise ModelError(f"{folder / 'model.onnx'} returns {shapes}, not embedding (N, columns); export it again")
     return columns
 
 
@@ -219,7 +222,7 @@ def _fingerprint(folder: Path, *halves: str) -> str:
     digest = hashlib.sha256()
     for half in halves:
         for path in sorted((folder / half).iterdir()):
-            # Beside a big model's file lies its data, model.onnx.data or the like.
+            # A large model has its weights in a second file, such as model.onnx.data.
             if path.name.startswith("model.onnx") or path.name in ("preprocess_cfg.json", "tokenizer.json"):
                 digest.update(f"{half}/{path.name} {path.stat().st_size}\n".encode())
                 with open(path, "rb") as file:

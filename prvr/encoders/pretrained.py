@@ -1,10 +1,10 @@
-"""What the encoders from `transformers` share: opening one, local or from the hub, and telling its weights apart."""
+"""Opens models and tokenizers of `transformers`, from a local folder or from the hub, and computes their fingerprints."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prvr.cpu import Linear
 from prvr.device import open_device
 from prvr.errors import ModelError, PrvrError, require
 
-# What opening a model reads; a repository may hold the same weights for other programs, too.
+# The files that are needed to open a model; a repository may also hold its weights in other formats.
 FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 
 VOCABULARIES = ["tokenizer.json", "vocab.*", "*.model"]
 
 
 def local_folder(source: str) -> Path:
-    """Where an encoder's files lie: the folder itself, or the hub's local cache, filled from the hub where it lacks them.
+    """Returns the folder of an encoder's files: the given folder, or the hub's local cache, after downloading what it lacks.
 
     Raises:
         ModelError: there is no such folder, and the hub does not have it or cannot be reached.
@@ -36,7 +35,7 @@ def local_folder(source: str) -> Path:
         cached = Path(hub.snapshot_download(source, local_files_only=True))
         if (cached / "config.json").is_file() and any(cached.glob("*.safetensors")):
             return cached
-    # A ValueError is a name that cannot be one on the hub.
+    # The hub raises ValueError for a name that it cannot have.
     except (OSError, ValueError):
         pass
     try:
@@ -49,11 +48,11 @@ def local_folder(source: str) -> Path:
 
 
 @contextmanager
-def clear_errors(source: str) -> Iterator[None]:
-    """Tells whatever goes wrong while an encoder is opened in one line, with what to do.
+def one_line_errors(source: str) -> Iterator[None]:
+    """Converts every error within this block, which opens an encoder, to a ModelError of one line.
 
     Raises:
-        ModelError: anything went wrong.
+        ModelError: an error was raised within the block.
     """
     try:
         yield
@@ -61,48 +60,46 @@ def clear_errors(source: str) -> Iterator[None]:
         raise
     except ImportError as problem:
         raise ModelError(f"{source} needs a package that is not installed: {_one_line(problem)}") from problem
-    # `transformers`, `safetensors` and `tokenizers` each raise their own, down to bare Exception.
+    # `transformers`, `safetensors` and `tokenizers` raise types of their own, and plain Exception.
     except Exception as problem:
         raise ModelError(f"cannot open the encoder {source}: {_one_line(problem)}; get its files again") from problem
 
 
-def open_model(opener: Callable[..., Any], folder: Path, *, device: str) -> tuple[Any, str]:
-    """A frozen model in float32 and its fingerprint.
-
-    Args:
-        opener: `from_pretrained` of its class.
+def open_model(folder: Path, *, device: str) -> tuple[Any, str]:
+    """Returns a frozen model in float32, and its fingerprint. No code in the folder is run.
 
     Raises:
-        ModelError: weights are missing; a pooler may be, for no encoder reads it.
+        ModelError: weights are missing; only those of a pooler may be, because no encoder uses it.
         SettingError: there is no such device.
     """
-    place = open_device(device)
-    with _quiet():
-        model, loading = opener(folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True)
+    target, opener = open_device(device), require("transformers", extra="encoders").AutoModel
+    with _quiet_transformers():
+        model, loading = opener.from_pretrained(
+            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+        )
     missing = sorted(loading["missing_keys"])
     needed = [key for key in missing if not re.search(r"(^|\.)pooler\.", key)]
     if needed:
         raise ModelError(f"the weights in {folder} lack {len(needed)} tensors, {needed[0]!r} first; get its files again")
-    # Missing weights are drawn at random at each opening: they would change the fingerprint.
+    # Missing weights are random each time a model is opened, and would change the fingerprint.
     known = {key: tensor for key, tensor in model.state_dict().items() if key not in missing}
-    module: nn.Module = model.eval().requires_grad_(False).to(place)
-    Linear.throughout(module)
+    module: nn.Module = model.eval().requires_grad_(False).to(target)
     return module, weights_fingerprint(known)
 
 
 def open_tokenizer(folder: Path) -> Any:
-    """The tokenizer in a model's folder.
+    """Returns the tokenizer in a model's folder.
 
     Raises:
-        ModelError: there is none; left alone, `transformers` makes one that knows no word.
+        ModelError: there is none; `transformers` would return one without words.
     """
     if not any(path for pattern in VOCABULARIES for path in folder.glob(pattern)):
         raise ModelError(f"no tokenizer in {folder} ({', '.join(VOCABULARIES)}); get its files again")
-    return require("transformers", extra="encoders").AutoTokenizer.from_pretrained(folder)
+    return require("transformers", extra="encoders").AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def weights_fingerprint(weights: dict[str, Tensor]) -> str:
-    """16 hex digits of a SHA-256 over names, shapes and values."""
+    """Returns 16 hex digits of a SHA-256 over names, shapes and values."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         values = np.ascontiguousarray(weights[name].cpu().numpy())
@@ -112,14 +109,14 @@ def weights_fingerprint(weights: dict[str, Tensor]) -> str:
 
 
 def token_rows(states: Tensor, mask: Tensor) -> list[np.ndarray]:
-    """Of the states (N, W, E) of N padded texts, the rows of each text's real tokens."""
+    """Returns the rows of each text's tokens from the states (N, W, E) of N padded texts."""
     rows = states.float().cpu().numpy()
     return [row[real] for row, real in zip(rows, mask.bool().cpu().numpy(), strict=True)]
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    # Progress bars and a table of weights left over (a language model's head) would stand among our own lines.
+def _quiet_transformers() -> Iterator[None]:
+    # Progress bars and a table of unused weights (a language model's head) would be printed between our own lines.
     logging = require("transformers.utils.logging", extra="encoders")
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -1,16 +1,16 @@
-"""Word vectors with the roles that a parser sees: what the graph backbone reads (HGR, Chen et al., CVPR 2020).
+"""Word vectors with the semantic roles of a parser, the input of the graph backbone (HGR, Chen et al., CVPR 2020).
 
-HGR makes a graph of a sentence: the event (all of it), its actions (verbs), their entities (noun phrases), and the role
-of each entity in each action. HGR takes it from a semantic role labeller; we read it off a dependency parse, in the
-labels of spaCy's English pipelines or of Universal Dependencies. The graph travels as the last `LABEL_COLUMNS` numbers
-of a word's row, small whole numbers that float16 holds exactly:
+HGR makes a graph of a sentence: the event (the whole sentence), its actions (verbs), their entities (noun phrases), and the role
+of each entity in each action. HGR uses a semantic role labeller; we use a dependency parse with the labels of spaCy's English
+pipelines or of Universal Dependencies. The graph is stored in the last `LABEL_COLUMNS` numbers of a word's row, small integers
+that float16 represents exactly:
 
     column         of each word
-    0              the number of the action that it is, 1 to `ACTIONS`; 0 for none
-    1              the number of the entity that it belongs to, 1 to `ENTITIES`; 0 for none
-    2 .. 5         that entity's role in action 1 .. `ACTIONS`, from 1, as in `ROLES`; 0 where it has none
+    0              the number of the action that the word is, 1 to `ACTIONS`; 0 for none
+    1              the number of the entity that the word belongs to, 1 to `ENTITIES`; 0 for none
+    2 .. 5         the role of that entity in action 1 .. `ACTIONS`, from 1, in the order of `ROLES`; 0 for none
 
-Each word says all that is known of its node, so a sentence that is cut off keeps the graph of the words that are left.
+Each word has all values of its node, so a sentence that is cut keeps the graph of its remaining words.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ACTIONS, ENTITIES = 4, 6
 ROLES = ("agent", "patient", "recipient", "oblique", "time", "other")
 LABEL_COLUMNS = 2 + ACTIONS
 
-# By what ties it to the verb: first spaCy's English labels, then those of Universal Dependencies that differ.
+# The role for each relation to the verb: spaCy's English labels first, then those of Universal Dependencies that differ.
 RELATIONS = {
     "nsubj": "agent",
     "agent": "agent",
@@ -51,24 +51,24 @@ RELATIONS = {
     "obl:tmod": "time",
 }
 NOMINALS = ("NOUN", "PROPN", "PRON")
-# What may stand before a noun within its phrase, and what may stand between two such: "a big, black and white dog".
+# What can precede a noun in its phrase, and what can be between two of these: "a big, black and white dog".
 MODIFIERS = (*NOMINALS, "DET", "ADJ", "ADV", "NUM", "PART")
 CONNECTIVES = ("CCONJ", "PUNCT")
-# Nouns so tied are part of another's phrase, or the "there" of "there is".
+# Nouns with these relations are part of another noun's phrase, or the "there" of "there is".
 NO_ENTITIES = ("compound", "poss", "nmod:poss", "amod", "det", "nummod", "flat", "expl")
 AUXILIARIES = ("aux", "auxpass", "aux:pass", "cop")
-# A verb so tied to another one, or to a noun, has its subject too if it has none of its own.
+# A verb with these relations to another verb or to a noun takes its subject from there if it has none of its own.
 SHARES_SUBJECT = ("conj", "xcomp", "advcl", "acl")
 
-# Components of a pipeline that say nothing about roles.
+# Components of a pipeline that roles do not need.
 UNREAD = ["ner", "lemmatizer", "textcat", "textcat_multilabel", "entity_linker"]
 
-# Changes with the rules, so that features made by others are refused.
+# Part of the fingerprint: it changes with the rules, so that features made with other rules are refused.
 RULES = "roles 1"
 
 
 class Token(NamedTuple):
-    """A parsed word: its universal part of speech, its relation to its head, and the head's place; a root is its own."""
+    """A parsed word: its universal part of speech, its relation to its head, and the head's index; a root is its own head."""
 
     text: str
     part: str
@@ -77,7 +77,7 @@ class Token(NamedTuple):
 
 
 def role_labels(tokens: Sequence[Token]) -> Float32[np.ndarray, "W L"]:
-    """The label columns of a parsed sentence."""
+    """Returns the label columns of a parsed sentence."""
     phrases = _phrases(tokens)
     inside = {place for phrase in phrases for place in phrase}
     verbs = [place for place, token in enumerate(tokens) if _is_action(token) and place not in inside]
@@ -94,19 +94,19 @@ def role_labels(tokens: Sequence[Token]) -> Float32[np.ndarray, "W L"]:
 
 @final
 class RoleWords:
-    """Word vectors and, in the last `label_columns` of each row, the roles that a spaCy pipeline sees.
+    """Word vectors with the roles of a spaCy pipeline in the last `label_columns` of each row.
 
     Args:
-        pipeline: an installed pipeline's name, or a folder.
+        pipeline: the name of an installed pipeline, or a folder.
 
     Raises:
         MissingExtra: spaCy is not installed.
-        ModelError: the vectors or the pipeline are not there, broken, or the pipeline does not parse.
+        ModelError: the vectors or the pipeline are missing or broken, or the pipeline does not parse.
     """
 
     def __init__(self, vectors: WordVectors, pipeline: str) -> None:
         self._vectors = vectors
-        self._pipeline = _loaded(pipeline)
+        self._pipeline = _open_pipeline(pipeline)
         place = str(Path(pipeline).absolute()) if Path(pipeline).is_dir() else pipeline
         self.name = f"{vectors.name}_{name_of(pipeline)}"
         self.source = f"{SCHEME}{vectors.path.absolute()}+{place}"
@@ -115,7 +115,7 @@ class RoleWords:
         self.word_columns = vectors.word_columns + LABEL_COLUMNS
 
     def encode_words(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """A row per word of each text, as spaCy splits it, (W, word_columns)."""
+        """Returns a row per word of each text, (W, word_columns); spaCy splits the text."""
         parsed = [_tokens(doc) for doc in self._pipeline.pipe(texts)]
         return [
             np.concatenate([self._vectors.rows([token.text for token in tokens]), role_labels(tokens)], axis=1)
@@ -127,7 +127,7 @@ def open_roles(source: str) -> RoleWords:
     """Opens `VECTORS.txt+PIPELINE`.
 
     Raises:
-        SettingError: one of the two is not named.
+        SettingError: one of the two is missing.
         MissingExtra, ModelError: as for `RoleWords`.
     """
     vectors, _, pipeline = source.rpartition("+")
@@ -141,7 +141,7 @@ def _is_action(token: Token) -> bool:
 
 
 def _phrases(tokens: Sequence[Token]) -> list[list[int]]:
-    # A noun and the words before it that depend on it: "the tall man", "his dog", "a running horse".
+    # A noun with the words before it that depend on it: "the tall man", "his dog", "a running horse".
     phrases = []
     for place, token in enumerate(tokens):
         if _is_entity(token):
@@ -165,7 +165,7 @@ def _is_modifier(token: Token) -> bool:
 
 
 def _above(tokens: Sequence[Token], place: int) -> list[int]:
-    """The heads of a word, nearest first."""
+    """Returns the heads of a word, nearest first."""
     above: list[int] = []
     while tokens[place].head not in (place, *above):
         place = tokens[place].head
@@ -182,7 +182,7 @@ def _roles(tokens: Sequence[Token], *, actions: dict[int, int], entities: dict[i
             if above in actions:
                 roles[entity, actions[above]] = 1 + ROLES.index("other" if possessed else _role(relation))
                 break
-            # "a man in a shirt": what only belongs to another entity has no part in the action of its own.
+            # "a man in a shirt": an entity that belongs to another one has no role of its own in the action.
             possessed = possessed or (above in entities and relation not in ("conj", "appos"))
             below = above
     _share_subjects(tokens, roles, actions=actions, entities=entities)
@@ -190,7 +190,7 @@ def _roles(tokens: Sequence[Token], *, actions: dict[int, int], entities: dict[i
 
 
 def _role(relation: str) -> str:
-    # Universal Dependencies divide further: obl:npmod is an obl.
+    # Universal Dependencies have subtypes: obl:npmod is an obl.
     return RELATIONS.get(relation) or RELATIONS.get(relation.partition(":")[0], "other")
 
 
@@ -210,18 +210,18 @@ def _share_subjects(
 
 
 def _tokens(doc: Any) -> list[Token]:
-    # Runs of spaces are tokens of their own in spaCy; nothing depends on them.
+    # spaCy makes tokens of runs of spaces; no other token depends on them.
     words = [word for word in doc if not word.is_space]
     places = {word.i: place for place, word in enumerate(words)}
     return [Token(word.text, word.pos_, word.dep_, places.get(word.head.i, place)) for place, word in enumerate(words)]
 
 
-def _loaded(pipeline: str) -> Any:
+def _open_pipeline(pipeline: str) -> Any:
     spacy = require("spacy", extra="graph")
     try:
         loaded = spacy.load(Path(pipeline) if Path(pipeline).is_dir() else pipeline, exclude=UNREAD)
         probe = loaded("a man opens the door")
-    # spaCy and its parts each raise their own; a pipeline that is not there is an OSError.
+    # spaCy and its components raise types of their own, and OSError for a missing pipeline.
     except Exception as problem:
         reason = " ".join(str(problem).split())[:200]
         raise ModelError(

@@ -18,7 +18,7 @@ import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, cast, final
+from typing import IO, Any, Literal, cast, final
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from prvr.errors import DataError
 
 DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 HEADER, ROWS, ITEMS = "packed.json", "rows.bin", "items.jsonl"
-CLIPS = "clips"
+CLIPS: Literal["clips"] = "clips"
 ITEMS_AT_ONCE = 256
 
 

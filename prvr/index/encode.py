@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch.nn import functional
 
 from prvr.batch import pad, pad_clips, read_clips, read_frames, read_words
+from prvr.cpu import fast_products
 from prvr.features import Features, rows_of
 from prvr.features.packed import Packed
 from prvr.index.contract import Entry, Store
@@ -109,6 +110,7 @@ class _Read(NamedTuple):
     clips: Float[np.ndarray, "N E"] | None
 
 
+@fast_products()
 @torch.inference_mode()
 def _encoded(model: Model, read: Sequence[_Read]) -> list[tuple[np.ndarray, ...]]:
     """Rows of each field, sequence by sequence."""
@@ -151,6 +153,7 @@ def _batches(order: Sequence[int], lengths: Sequence[int], *, most: int) -> Iter
         yield batch
 
 
+@fast_products()
 @torch.inference_mode()
 def encode_queries(model: Model, text_features: Sequence[np.ndarray]) -> Embeddings:
     """Query embeddings of sentences, from the features (W, C) of each."""

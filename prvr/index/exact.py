@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from prvr.batch import pad
+from prvr.cpu import fast_products
 from prvr.index.contract import Entry, Found, checked, fields_by_window
 from prvr.index.where import Condition, accepted
 from prvr.methods.contract import Embeddings, Model
@@ -88,6 +89,7 @@ class ExactIndex:
     def close(self) -> None:
         """Nothing is to be closed."""
 
+    @fast_products()
     @torch.inference_mode()
     def scores(self, queries: Embeddings) -> Float[Tensor, "Q V"]:
         """The score of every video for every query; columns stand in the order of `ids`."""

@@ -1,9 +1,9 @@
-"""A trained student and its teacher, asked together: S = (1 - w) S_student + w max_f cos(teacher).
+"""A trained student and its teacher, searched together: S = (1 - w) S_student + w max_f cos(teacher).
 
-Nobody's paper: what a student knows that its teacher does not is added to what the teacher says without any training. It reads
-the features of both side by side, as `JoinedFeatures` gives them: the student's frames and the teacher's, the words and, beside
-each, the teacher's sentence. `w` is found on held-out captions (`prvr.train.fusion`), and nothing else is learned here. A video
-with more frames than the student reads at once is resampled for both.
+No paper has this: the teacher's zero-shot score is added to the student's. The model reads the features of both side by side,
+as `JoinedFeatures` gives them: the student's frames and the teacher's, the words and, beside each, the teacher's sentence. `w`
+is chosen on held-out captions (`prvr.train.fusion`), and no weight is learned here. A video with more frames than the student
+reads at once is resampled for both.
 
 our name          what it is
 ----------------  ------------------------------------------------------------
@@ -14,8 +14,7 @@ other fields      the student's
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,22 +22,22 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from prvr.batch import Reading
-from prvr.config import check_above_zero, check_shares
+from prvr.config import check_above_zero, check_shares, from_dict
 from prvr.errors import SettingError
-from prvr.methods.contract import Embeddings, Model, encode_videos
+from prvr.methods import open_method
+from prvr.methods.contract import Embeddings, Method, Model, encode_videos
 from prvr.nn import scores
 from prvr.nn.clips import NORM_OFFSET, over_frames
 
 FIELD = "teacher"
-Build = Callable[[str, Mapping[str, Any], int, int], nn.Module]
 
 
 @dataclass(frozen=True)
 class BesideTeacherConfig:
-    """Which student, as its method and its settings in JSON; how wide its teacher's features are, and how much it weighs."""
+    """The student's method and its settings, the width of the teacher's features, and the teacher's weight."""
 
     student: str
-    student_settings: str
+    student_settings: Mapping[str, Any]
     teacher_columns: int
     teacher_weight: float
 
@@ -48,20 +47,22 @@ class BesideTeacherConfig:
 
 
 class BesideTeacher(nn.Module):
-    """A student with its teacher's frames as one more field. `build` makes a method's model from its settings."""
+    """A student with its teacher's frames as one more field."""
 
-    def __init__(self, config: BesideTeacherConfig, *, frame_columns: int, word_columns: int, build: Build) -> None:
+    def __init__(self, config: BesideTeacherConfig, *, frame_columns: int, word_columns: int) -> None:
         super().__init__()
         self.config = config
-        own = [columns - config.teacher_columns for columns in (frame_columns, word_columns)]
-        if min(own) <= 0:
+        frames, words = (columns - config.teacher_columns for columns in (frame_columns, word_columns))
+        if min(frames, words) <= 0:
             raise SettingError(
                 f"frames have {frame_columns} columns and words {word_columns}, the teacher's {config.teacher_columns} among "
                 "them; join the student's features with the teacher's: NAME+TEACHER"
             )
-        self.student = build(config.student, json.loads(config.student_settings), own[0], own[1])
+        method = open_method(config.student)
+        settings: Any = from_dict(method.config, dict(config.student_settings))
+        self.student = method.model(settings, frame_columns=frames, word_columns=words)
         reading = self._student.reading
-        # Each side is brought to unit length alone, where its reader wants that.
+        # Each side is scaled to unit length by itself, where its reader wants that.
         self.reading = Reading(
             frame_columns,
             word_columns,
@@ -83,7 +84,7 @@ class BesideTeacher(nn.Module):
         self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], places: Int[Tensor, "R"] | None = None
     ) -> Embeddings:
         """The student's vectors, and the teacher's sentence."""
-        own, sentences = self._apart(words)
+        own, sentences = self._split(words)
         return *self._student.encode_queries(own, mask, places), sentences[:, 0]
 
     def encode_videos(
@@ -94,9 +95,9 @@ class BesideTeacher(nn.Module):
         clips: Float[Tensor, "V N E"] | None = None,
     ) -> Embeddings:
         """The student's fields, and the teacher's frames."""
-        own, seen = self._apart(frames)
-        own_clips = None if clips is None else self._apart(clips)[0]
-        return *encode_videos(self._student, own, mask, places, own_clips), seen
+        own, teachers = self._split(frames)
+        own_clips = None if clips is None else self._split(clips)[0]
+        return *encode_videos(self._student, own, mask, places, own_clips), teachers
 
     def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
         """The weighted sum, per video."""
@@ -105,7 +106,7 @@ class BesideTeacher(nn.Module):
         return (1 - share) * self._student.score(queries[:-1], videos[:-1], mask) + share * zero_shot
 
     def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "P"]:
-        """The weighted sum of both curves, the student's parts being those of the frames that they cover."""
+        """The weighted sum of both curves, each of the student's parts spread over the frames that it covers."""
         share = self.config.teacher_weight
         whole = scores.every_row(video[-1])
         student = over_frames(self._student.relevance(query[:-1], video[:-1])[None], whole)[0]
@@ -116,10 +117,13 @@ class BesideTeacher(nn.Module):
         assert isinstance(self.student, Model)
         return self.student
 
-    def _apart(self, joined: Float[Tensor, "N L C"]) -> tuple[Float[Tensor, "N L S"], Float[Tensor, "N L T"]]:
+    def _split(self, joined: Float[Tensor, "N L C"]) -> tuple[Float[Tensor, "N L S"], Float[Tensor, "N L T"]]:
         columns = self.config.teacher_columns
         own, teachers = joined[..., :-columns], joined[..., -columns:]
         if self._student.reading.unit:
             # As `batch.unit_rows` does it.
             own = own / (own.norm(dim=-1, keepdim=True) + NORM_OFFSET)
         return own, teachers
+
+
+METHOD = Method(BesideTeacherConfig, BesideTeacher, None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,27 +18,29 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from prvr import config
 from prvr.device import open_device
-from prvr.errors import ModelError, PrvrError, nearest
+from prvr.errors import ModelError, PrvrError
 from prvr.features import FeatureSet
 from prvr.features.shelf import features_read
 from prvr.features.sources import Reads, Source
 from prvr.files import write_json, write_whole
-from prvr.methods import METHODS, WITHDRAWN, Method
+from prvr.methods import open_method
 from prvr.methods.calibration import Calibration, from_dict
 from prvr.methods.contract import Model
+from prvr.methods.migration import convert_settings, student_weights
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model with all that is needed to use it; `about` says how it came to be.
+    """A model with everything that is needed to use it; `about` says how it was made.
 
-    calibration: what makes probabilities of its scores; None where there were too few held-out queries to fit it.
+    calibration: turns its scores into probabilities; None where there were too few held-out queries to fit it.
+    former_fingerprint: the fingerprint that an older version gave this model, and that its indexes hold; empty otherwise.
     """
 
     method: str
@@ -46,19 +49,16 @@ class Checkpoint:
     model: Model
     about: dict[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
+    former_fingerprint: str = ""
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of a SHA-256 over method, settings, sources and weights: two models differ in it.
+        """16 hex digits of a SHA-256 over method, settings, sources and weights: it differs between two models.
 
-        Not over the calibration, which changes nothing that an index holds.
+        The calibration is left out: nothing that an index holds depends on it.
         """
-        sources = [[s.name, s.columns, s.fingerprint, s.rate] for s in (self.reads.frames, self.reads.text)]
-        settings = [self.method, config.to_dict(self.settings), sources]
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-        for name, tensor in sorted(_module(self.model).state_dict().items()):
-            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        weights = _module(self.model).state_dict()
+        return self.former_fingerprint or _fingerprint(self.method, config.to_dict(self.settings), self.reads, weights)
 
 
 def features_for(features: str | Path, checkpoint: Checkpoint) -> FeatureSet:
@@ -72,7 +72,7 @@ def features_for(features: str | Path, checkpoint: Checkpoint) -> FeatureSet:
 
 def build(method: str, settings: Any, reads: Reads) -> Checkpoint:
     """A fresh model, its weights drawn from torch's random state."""
-    made = _method(method).model(settings, frame_columns=reads.frames.columns, word_columns=reads.text.columns)
+    made = open_method(method).model(settings, frame_columns=reads.frames.columns, word_columns=reads.text.columns)
     assert isinstance(made, Model)
     return Checkpoint(method, settings, reads, made)
 
@@ -88,13 +88,15 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     text: dict[str, Any] = {
         "format": 1,
         "method": checkpoint.method,
-        "revision": _method(checkpoint.method).revision,
+        "revision": _revision(checkpoint.method, config.to_dict(checkpoint.settings)),
         "settings": config.to_dict(checkpoint.settings),
         "reads": asdict(checkpoint.reads),
         "about": checkpoint.about,
     }
     if checkpoint.calibration is not None:
         text["calibration"] = checkpoint.calibration.as_dict()
+    if checkpoint.former_fingerprint:
+        text["fingerprint"] = checkpoint.former_fingerprint
     write_json(path / CONFIG, text)
 
 
@@ -108,18 +110,25 @@ def load(path: str | Path) -> Checkpoint:
     try:
         text = json.loads((path / CONFIG).read_text())
         reads = Reads(*(_source(text["reads"][name]) for name in ("frames", "text")))
-        made = _method(text["method"])
-        if text.get("revision", 1) != made.revision:
+        former = convert_settings(text["method"], text["settings"])
+        stored = text["settings"] if former is None else former.settings
+        made, revision = open_method(text["method"]), _revision(text["method"], stored)
+        if text.get("revision", 1) != revision:
             raise ModelError(
-                f"trained with revision {text.get('revision', 1)} of {text['method']}, which computes something else since "
-                f"revision {made.revision}; train again"
+                f"trained with revision {text.get('revision', 1)} of {stored.get('student', text['method'])}, which computes "
+                f"something else since revision {revision}; train again"
             )
-        settings: Any = config.from_dict(made.config, text["settings"])
+        settings: Any = config.from_dict(made.config, stored)
         with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten, and must not move the caller's state
             checkpoint = build(text["method"], settings, reads)
-        model = _module(checkpoint.model)
+        model, fingerprint, about = _module(checkpoint.model), text.get("fingerprint", ""), text.get("about", {})
         if model.state_dict():
-            model.load_state_dict(safetensors.torch.load_file(path / WEIGHTS))
+            weights = safetensors.torch.load_file(path / WEIGHTS)
+            if former is not None:
+                of_then = {**config.to_dict(settings), **former.replaced}
+                fingerprint = _fingerprint(text["method"], of_then, reads, weights)
+                weights, about = student_weights(weights), {"distillation": former.distillation, **about}
+            model.load_state_dict(weights)
         model.eval()
         calibration = from_dict(text["calibration"]) if "calibration" in text else None
     except (FileNotFoundError, NotADirectoryError):
@@ -133,7 +142,7 @@ def load(path: str | Path) -> Checkpoint:
         ) from None
     except PrvrError as problem:
         raise ModelError(f"{path / CONFIG}: {problem}") from None
-    return Checkpoint(checkpoint.method, settings, reads, checkpoint.model, text.get("about", {}), calibration)
+    return Checkpoint(checkpoint.method, settings, reads, checkpoint.model, about, calibration, fingerprint)
 
 
 def _source(text: dict[str, Any]) -> Source:
@@ -155,12 +164,17 @@ def _looks_like_torch(path: Path) -> bool:
         return file.read(4).startswith((b"PK\x03\x04", b"\x80\x02"))
 
 
-def _method(name: str) -> Method:
-    if name in WITHDRAWN:
-        raise ModelError(f"{name} {WITHDRAWN[name]}")
-    if name not in METHODS:
-        raise ModelError(f"unknown method {name!r}; {nearest(name, METHODS)}")
-    return METHODS[name]
+def _revision(method: str, settings: Mapping[str, Any]) -> int:
+    """Of a method, or, of a student beside its teacher, of the student's method."""
+    return open_method(settings.get("student", method)).revision
+
+
+def _fingerprint(method: str, settings: dict[str, Any], reads: Reads, weights: Mapping[str, Tensor]) -> str:
+    sources = [[s.name, s.columns, s.fingerprint, s.rate] for s in (reads.frames, reads.text)]
+    digest = hashlib.sha256(json.dumps([method, settings, sources], sort_keys=True).encode())
+    for name, tensor in sorted(weights.items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _first_line(problem: Exception) -> str:

@@ -32,7 +32,7 @@ from torch.nn.functional import normalize, relu
 from prvr.batch import Batch, Reading
 from prvr.config import check_above_zero, check_shares
 from prvr.errors import SettingError
-from prvr.methods.contract import Embeddings, Terms
+from prvr.methods.contract import Embeddings, Method, Terms
 from prvr.nn import losses
 from prvr.nn.layers import Dropout
 from prvr.nn.scores import LEAST_NORM
@@ -160,3 +160,6 @@ def max_margin(scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, margin
     to_queries = relu(margin + scores.T[target] - positive).masked_fill(~wrong_queries, 0)
     pairs = wrong_videos.sum() + wrong_queries.sum()
     return (to_videos.sum() + to_queries.sum()) / pairs.clamp(min=1)
+
+
+METHOD = Method(CollaborativeExpertsConfig, CollaborativeExperts, objective)

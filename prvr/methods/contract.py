@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from prvr.batch import Batch, Reading
+from prvr.nn import scores
+from prvr.nn.scores import Comparison
 
 Embeddings = tuple[Tensor, ...]
-"""What a model makes of queries or of videos: a tensor for each of its `embedding_fields`, first axis Q or V."""
+"""The embeddings of queries or of videos: one tensor for each of a model's `embedding_fields`, first axis Q or V."""
 
 Terms = dict[str, Tensor]
 """Loss terms by name, weights included; the training loop sums them and logs each."""
@@ -19,16 +22,18 @@ Terms = dict[str, Tensor]
 
 @runtime_checkable
 class Model(Protocol):
-    """A method with its weights; every implementation is an `nn.Module`, too.
+    """A method with its weights; every implementation is also an `nn.Module`.
 
-    `reading` says how features must be read for it, `embedding_fields` names what `encode_videos` gives. `frame_fields`
-    are those of them with a row for each frame; each other has as many rows for every video, all real.
-    `score_weights`: of the fields, where the score is the weighted sum over fields of the best row's cosine with the
-    query's one vector of that field; None where it is anything else, and only an exact index can hold the method.
+    `config` are its settings, `reading` says how features must be read for it, `embedding_fields` names what `encode_videos`
+    returns. The `frame_fields` among them have a row for each frame; every other field has the same number of rows for every
+    video, all real. `score_weights`: the weights of the fields, where the score is the weighted sum over fields of the best
+    row's cosine with the query's one vector of that field; None where it is anything else, and only an exact index can hold
+    the method.
 
-    Where `places` is given, it says where the mask, flattened, is True, as in a `Batch`.
+    `places` says where the mask, flattened, is True, as in a `Batch`; None where that is not known.
     """
 
+    config: Any
     reading: Reading
     embedding_fields: tuple[str, ...]
     frame_fields: tuple[str, ...]
@@ -43,11 +48,11 @@ class Model(Protocol):
     ) -> Embeddings: ...
 
     def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
-        """What is ranked."""
+        """The scores that videos are ranked by."""
         ...
 
     def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "P"]:
-        """Where in a video: one query, one video, both with a first axis of 1, the video without padding.
+        """The scores along one video for one query; both have a first axis of 1, and the video has no padding.
 
         P parts divide the video's frames evenly: its frames themselves, or clips.
         """
@@ -76,13 +81,41 @@ Gather = Callable[[Embeddings, Embeddings, Batch], tuple[Embeddings, Embeddings,
 """The embeddings of queries and of videos, and their batch, of all processes that share a batch."""
 
 
-def as_they_are(queries: Embeddings, videos: Embeddings, batch: Batch) -> tuple[Embeddings, Embeddings, Batch]:
-    """What there is to gather where one process has the whole batch."""
+@dataclass(frozen=True)
+class Method:
+    """A method: its settings, its model and, if it learns, its objective.
+
+    config: the dataclass of its settings. model: `model(config, frame_columns=, word_columns=)` returns a `Model`.
+    objective: `objective(model, queries, videos, batch, epoch)` returns the `Terms` that the paper defines, from the
+        embeddings that `embed` returns; None for a method without weights to learn.
+
+    For distillation beside the objective (`prvr.methods.distiller`):
+
+    contrasts: whether the objective takes `contrast=`, a `Contrast` in place of its `losses.info_nce`.
+    profile: the scores of a query along its own video, where `score_weights` does not define them.
+    taught_fields: the embedding fields that a teacher is compared with, each by itself, for given settings; None for a method
+        whose whole score is compared. An objective of such a method also takes `self_contrast=`, the `Contrast` of all other
+        fields, and `comparisons=`, what `compare_fields` returns.
+
+    revision: raised when the method computes something else than before, so that older checkpoints are refused.
+    """
+
+    config: type
+    model: Callable[..., nn.Module]
+    objective: Callable[..., Terms] | None
+    contrasts: bool = False
+    profile: Profile | None = None
+    taught_fields: Callable[[Any], tuple[str, ...]] | None = None
+    revision: int = 1
+
+
+def keep_batch(queries: Embeddings, videos: Embeddings, batch: Batch) -> tuple[Embeddings, Embeddings, Batch]:
+    """Returns its arguments: the `Gather` of a process that has the whole batch."""
     return queries, videos, batch
 
 
-def embed(model: Model, batch: Batch, gather: Gather = as_they_are) -> tuple[Embeddings, Embeddings, Batch]:
-    """The embeddings of a batch's queries and of its videos, and the batch that they are of: what objectives are given."""
+def embed(model: Model, batch: Batch, gather: Gather = keep_batch) -> tuple[Embeddings, Embeddings, Batch]:
+    """The embeddings of a batch's queries and of its videos, and the batch that they belong to: the input of an objective."""
     queries = model.encode_queries(batch.words, batch.word_mask, batch.word_places)
     videos = encode_videos(model, batch.frames, batch.frame_mask, batch.frame_places, batch.clips)
     return gather(queries, videos, batch)
@@ -99,3 +132,8 @@ def encode_videos(
     if clips is None:
         return model.encode_videos(frames, mask, places)
     return cast(ReadsClips, model).encode_videos(frames, mask, places, clips)
+
+
+def compare_fields(queries: Embeddings, videos: Embeddings, batch: Batch) -> list[Comparison]:
+    """The comparison of each field's queries with its videos, for a model whose fields all have a row for each frame."""
+    return [scores.compare(q, v, batch.frame_mask, batch.target) for q, v in zip(queries, videos, strict=True)]

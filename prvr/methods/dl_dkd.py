@@ -1,24 +1,27 @@
 """DL-DKD (Dong et al., ICCV 2023) and DL-DKD++ (2025): dual learning with dynamic knowledge distillation.
 
+This file holds the student and its own losses. Distillation is the same for every method (`prvr.nn.distillation`); the names
+below that are not of `DlDkdConfig` are settings of `Distillation`, with the papers' values in `prvr/train/presets/dl_dkd.py`.
+
 The papers' words            our names
 ---------------------------  ------------------------------------------------------------------------
-inheritance student branch   branch "inheritance": learns the teacher's frame profile, `losses.frame_kl`
+inheritance student branch   branch "inheritance": a teacher is compared with it (`taught_fields`)
 exploration student branch   branch "exploration": learns the task alone
 S_b(q, v), S                 `scores.video_scores` of cosines; `DlDkd.score`
 beta (DL-DKD, Eq. 9)         `exploration_weight`: S = (1 - beta) S_inheritance + beta S_exploration
+text backbone                `text_backbone`: RoBERTa's words as they are, Bi-GRU or graph (supplementary Table 4)
+Dual-exploration/-inherit.   `branches`: the same branch twice (supplementary Fig. 2)
 lambda, w(e)                 `distillation_weight`, `distillation_decay`
 tau                          `distillation_temperature`
-text backbone                `text_backbone`: RoBERTa's words as they come, Bi-GRU or graph (supplementary Table 4)
 similarity-, feature-based   `distillation_target`: "frame_profile" or "feature" (supplementary Tables 2 and 3);
                              "batch_matrix" is TeachText's, and what Dual Encoding learns (supplementary Table 1)
-several teachers             `distillation_aggregate`; the papers do not say how: by default each weighs the same
-Dual-exploration/-inherit.   `branches`: the same branch twice (supplementary Fig. 2)
-dynamic soft targets (++)    `soft_targets`, `losses.soft_info_nce`
+several teachers             `distillation_aggregate`; the papers do not say how: by default all have the same weight
+dynamic soft targets (++)    `soft_targets`: from the teacher for inheritance, from its own scores for exploration
 alpha(e) (++)                `hard_fraction`, `hard_fraction_decay`: the share that keeps one-hot targets
 beta(e) (++)                 `mixing`, `mixing_decay`: the one-hot share of a soft target
 released code: exp_*, A_*    the exploration branch; unprefixed, B_*: the inheritance branch
 
-Numbers follow the released code, quirks included, as spec/dl-dkd sets them down; docs/decisions/0002 lists them.
+Numbers follow the released code, quirks included; docs/decisions/0002 lists them.
 """
 
 from __future__ import annotations
@@ -34,9 +37,8 @@ from torch import Tensor, nn
 from prvr.batch import Batch, Reading
 from prvr.config import check_above_zero, check_heads, check_shares
 from prvr.errors import SettingError
-from prvr.methods.contract import Embeddings, Terms
-from prvr.nn import distillation, losses, scores
-from prvr.nn.distillation import Distillation, FeatureMaps, SoftTargets, TeacherShares
+from prvr.methods.contract import Contrast, Embeddings, Method, Terms, compare_fields
+from prvr.nn import losses, scores
 from prvr.nn.layers import AttentivePooling, InputProjection, Rows, initialise, sequence_encoder
 from prvr.nn.losses import ranking
 from prvr.nn.scores import Comparison
@@ -47,22 +49,12 @@ Branch = Literal["inheritance", "exploration"]
 
 @dataclass(frozen=True)
 class DlDkdConfig:
-    """Settings of both papers; the defaults are DL-DKD++ on TVR.
+    """Settings of the student of both papers; the defaults are DL-DKD++'s on TVR.
 
     branches: both, one alone, or one of them twice.
-    text_backbone: what stands between a caption's features and the branches; for "graph" these need labels of roles.
+    text_backbone: the module between a caption's features and the branches; "graph" needs features with labels of roles.
     shared_query_projection: exploration reads words through inheritance's projection (DL-DKD; not DL-DKD++).
-    distillation_weight, distillation_offset: the KL weighs weight * decay(epoch) + offset; 0 and 0 for no distillation.
-    distillation_target, distillation_loss: what the inheritance branch learns from the teacher, and how.
-    distillation_aggregate: how several teachers are taken together (`prvr.nn.distillation`).
-    teacher_columns: widths of the teachers' features, for the target "feature", which maps the student's vectors to them,
-    and for a learned aggregate, which has a number for each teacher; 0 for a trained model, which has no features. Training
-    fills them in.
-    soft_targets: DL-DKD++; without them the contrastive loss is that of DL-DKD.
-    soft_target_epochs: length of the linear and cosine decays of `hard_fraction` and `mixing`.
-    hard_part: which queries and videos keep one-hot targets: the first of the batch, as released, or random ones.
-    detach_self_targets: no gradient through exploration's own soft targets; the released code lets it flow.
-    teacher_temperature: divides the teacher's dot products before they become soft targets; 1 as released.
+    negative_pool: the number of hardest videos that the triplet loss draws its negative from.
     """
 
     hidden: int = 384
@@ -78,23 +70,6 @@ class DlDkdConfig:
     margin: float = 0.1
     negative_pool: int = 20
     nce_weight: float = 0.04
-    distillation_weight: float = 0.1
-    distillation_offset: float = 0.0
-    distillation_decay: str = "exponential"
-    distillation_temperature: float = 0.2
-    distillation_target: distillation.Target = "frame_profile"
-    distillation_loss: distillation.Loss = "kl"
-    distillation_aggregate: distillation.Aggregate = "each"
-    teacher_columns: tuple[int, ...] = ()
-    soft_targets: bool = True
-    soft_target_epochs: int = 120
-    hard_fraction: float = 0.8
-    hard_fraction_decay: str = "sigmoid"
-    mixing: float = 0.8
-    mixing_decay: str = "sigmoid"
-    hard_part: Literal["first", "random"] = "first"
-    detach_self_targets: bool = False
-    teacher_temperature: float = 1.0
 
     def __post_init__(self) -> None:
         check_above_zero(self, "hidden", "heads", "max_frames", "max_words", "negative_pool")
@@ -102,18 +77,6 @@ class DlDkdConfig:
         check_heads(self)
         if len(self.branches) not in (1, 2):
             raise SettingError(f"there are {len(self.branches)} branches, {self.branches}; take one or two")
-        # It checks the settings that it has.
-        _ = self.distillation
-
-    @property
-    def needs_teacher_columns(self) -> bool:
-        """Whether weights depend on the teachers' widths, or on how many teachers there are."""
-        return self.distillation_target == "feature" or self.distillation_aggregate == "learned"
-
-    @property
-    def distillation(self) -> Distillation:
-        """The settings that distillation has with any method."""
-        return Distillation(**{name: getattr(self, name) for name in distillation.SETTINGS - {"soft_targets"}})
 
 
 class DlDkdBranch(nn.Module):
@@ -144,7 +107,6 @@ class DlDkd(nn.Module):
 
     def __init__(self, config: DlDkdConfig, *, frame_columns: int, word_columns: int) -> None:
         super().__init__()
-        _check_widths(config)
         self.config = config
         self.text_backbone = None if config.text_backbone == "words" else TEXT_BACKBONES[config.text_backbone](word_columns)
         self.reading = Reading(
@@ -169,13 +131,6 @@ class DlDkd(nn.Module):
             )
             for place in range(len(config.branches))
         )
-        wanted = config.teacher_columns if config.distillation_target == "feature" else ()
-        # Not per branch in the module list above: a student without feature distillation has no such parameters.
-        self.feature_maps = nn.ModuleList(
-            FeatureMaps(config.hidden, wanted) for branch in config.branches if branch == "inheritance" and wanted
-        )
-        learned = config.distillation_aggregate == "learned"
-        self.teacher_shares = TeacherShares(len(config.teacher_columns)) if learned else None
         self.apply(initialise)
 
     def encode_queries(
@@ -211,10 +166,6 @@ class DlDkd(nn.Module):
         parts = zip(_weights(self.config), query, video, strict=True)
         return torch.stack([w * scores.frame_cosines(q, v, mask)[0, 0] for w, q, v in parts]).sum(0)
 
-    def maps(self) -> list[FeatureMaps]:
-        """One of each inheritance branch, if it learns the teachers' features."""
-        return [maps for maps in self.feature_maps if isinstance(maps, FeatureMaps)]
-
     def _branches(self) -> list[DlDkdBranch]:
         return [branch for branch in self.branches if isinstance(branch, DlDkdBranch)]
 
@@ -225,61 +176,38 @@ def objective(
     videos: Embeddings,
     batch: Batch,
     epoch: int,
-    kept: Sequence[Float[Tensor, "Q V"]] = (),
+    *,
+    contrast: Contrast = losses.info_nce,
+    self_contrast: Contrast = losses.info_nce,
+    comparisons: Sequence[Comparison] = (),
 ) -> Terms:
-    """Triplet and contrastive loss of each branch, and the KL from each teacher's frame profile (spec/dl-dkd 2.5).
+    """Triplet and contrastive loss of each branch (DL-DKD, Eqs. 4 to 6, weighted as in the released code).
 
-    L = sum_b [trip(c_b) + 0.04 nce(d_b)] + 0.1 w(epoch) KL, c_b the best cosine and d_b the best inner product.
-    Several teachers weigh the same, unless settings say otherwise: the KL and the soft targets are means over them.
+    L = sum_b [trip(c_b) + 0.04 nce(d_b)], c_b the best cosine and d_b the best inner product.
 
     Args:
-        kept: what teachers that are trained models say of the batch; a batch matrix and soft targets take it.
+        contrast: the contrastive loss of inheritance branches. self_contrast: of exploration branches.
+        comparisons: `compare_fields` of these embeddings, if it is known.
     """
-    config = model.config
-    soft = SoftTargets.at(config, epoch, batch) if config.soft_targets else None
-    weight = config.distillation.weight(epoch)
-    guides: list[Comparison] = []
-    if distils(config) and (weight or soft):
-        guides = distillation.guides_of(batch)
-    else:
-        kept = ()
-    matrices, dots = [guide.cosines for guide in guides] + [*kept], [guide.dots for guide in guides] + [*kept]
-    terms: Terms = {}
-    maps = iter(model.maps())
-    for branch, name, query, video in zip(config.branches, model.embedding_fields, queries, videos, strict=True):
-        ours = scores.compare(query, video, batch.frame_mask, batch.target)
+    config, terms = model.config, Terms()
+    for branch, name, ours in zip(
+        config.branches, model.embedding_fields, comparisons or compare_fields(queries, videos, batch), strict=True
+    ):
         terms[f"{name}_triplet"] = ranking(ours.cosines, batch.target, margin=config.margin, pool=config.negative_pool)
-        if soft is None:
-            nce = losses.info_nce(ours.dots, batch.target)
-        else:
-            nce = soft.info_nce(ours.dots, batch.target, relevance=_relevance(branch, ours.dots, dots, config))
-        terms[f"{name}_nce"] = config.nce_weight * nce
-        if branch == "inheritance" and weight and matrices:
-            if config.distillation_target == "feature":
-                told = distillation.from_features(next(maps), query, video, batch, settings=config.distillation)
-            else:
-                told = _told(ours, guides, matrices, batch, model)
-            terms[name.replace("inheritance", "distillation")] = weight * told
-    if model.teacher_shares is not None and matrices:
-        temperature = config.distillation_temperature
-        terms["teacher_shares"] = model.teacher_shares.objective(matrices, batch.target, temperature=temperature)
+        contrastive = contrast if branch == "inheritance" else self_contrast
+        terms[f"{name}_nce"] = config.nce_weight * contrastive(ours.dots, batch.target)
     return terms
 
 
 def field_names(branches: tuple[Branch, ...]) -> tuple[str, ...]:
-    """A name of its own for each branch: of two equal ones the second gets a number."""
+    """A distinct name for each branch: the second of two equal ones gets a number."""
     return tuple(f"{name}_2" if name in branches[:place] else name for place, name in enumerate(branches))
 
 
-def distils(config: DlDkdConfig) -> bool:
-    """Whether the objective needs a teacher."""
-    return "inheritance" in config.branches and (config.distillation.compares or config.soft_targets)
-
-
-def _check_widths(config: DlDkdConfig) -> None:
-    for name, value in (("target", "feature"), ("aggregate", "learned")):
-        if getattr(config, f"distillation_{name}") == value and not config.teacher_columns:
-            raise SettingError(f"distillation_{name} {value} needs the teachers' widths, for example teacher_columns=512")
+def taught_fields(config: DlDkdConfig) -> tuple[str, ...]:
+    """The names of the inheritance branches."""
+    names = zip(config.branches, field_names(config.branches), strict=True)
+    return tuple(name for branch, name in names if branch == "inheritance")
 
 
 def _weights(config: DlDkdConfig) -> tuple[float, ...]:
@@ -290,15 +218,4 @@ def _weights(config: DlDkdConfig) -> tuple[float, ...]:
     return (second, 1 - second) if config.branches == ("exploration", "inheritance") else (1 - second, second)
 
 
-def _relevance(branch: Branch, dots: Tensor, told: list[Tensor], config: DlDkdConfig) -> Float[Tensor, "K Q V"]:
-    if branch == "inheritance":
-        return torch.stack(told) / config.teacher_temperature
-    return (dots.detach() if config.detach_self_targets else dots)[None]
-
-
-def _told(ours: Comparison, guides: list[Comparison], matrices: list[Tensor], batch: Batch, model: DlDkd) -> Float[Tensor, ""]:
-    settings, shares = model.config.distillation, model.teacher_shares
-    if model.config.distillation_target == "batch_matrix":
-        return distillation.from_matrices(ours.cosines, matrices, settings=settings, shares=shares)
-    profiles, mask = [guide.profile for guide in guides], batch.frame_mask[batch.target]
-    return distillation.from_profiles(ours.profile, profiles, mask, settings=settings, shares=shares)
+METHOD = Method(DlDkdConfig, DlDkd, objective, contrasts=True, taught_fields=taught_fields)

@@ -32,7 +32,7 @@ from torch.nn.functional import batch_norm
 
 from prvr.batch import Batch, Reading
 from prvr.config import check_above_zero, check_shares
-from prvr.methods.contract import Embeddings, Terms
+from prvr.methods.contract import Embeddings, Method, Terms
 from prvr.nn import losses, scores
 from prvr.nn.layers import Dropout
 from prvr.nn.text_backbones import BiGru
@@ -160,3 +160,6 @@ def _largest_response(convolution: nn.Module, states: Float[Tensor, "N S L"], le
     # Beyond a sequence's own end by a kernel less one there is only padding under the kernel; responses are at least 0.
     real = torch.arange(responses.shape[2], device=lengths.device) < (lengths + convolution.kernel_size[0] - 1)[:, None]
     return responses.masked_fill(~real[:, None], 0).amax(2)
+
+
+METHOD = Method(DualEncodingConfig, DualEncoding, objective)

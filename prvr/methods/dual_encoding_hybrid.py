@@ -36,7 +36,7 @@ from torch.nn.functional import binary_cross_entropy, one_hot
 
 from prvr.batch import Batch, Reading
 from prvr.config import check_above_zero, check_shares
-from prvr.methods.contract import Embeddings, Terms
+from prvr.methods.contract import Embeddings, Method, Terms
 from prvr.methods.dual_encoding import Mapping, MultiLevelEncoder, cosines
 from prvr.nn import losses
 from prvr.nn.layers import Rows
@@ -239,3 +239,6 @@ def _scaled(scores: Float[Tensor, "*S"], among: Float[Tensor, "*A"]) -> Float[Te
     """Where scores lie between the least and the greatest of others, row by row, or of all."""
     least, greatest = among.amin(-1, keepdim=True), among.amax(-1, keepdim=True)
     return (scores - least) / (greatest - least).clamp(min=LEAST_SPREAD)
+
+
+METHOD = Method(DualEncodingHybridConfig, DualEncodingHybrid, objective)

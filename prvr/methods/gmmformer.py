@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from prvr.batch import Batch
 from prvr.config import check_above_zero
-from prvr.methods.contract import Contrast, Embeddings, Terms
+from prvr.methods.contract import Contrast, Embeddings, Method, Terms
 from prvr.nn import losses, scores
 from prvr.nn.caption_losses import query_diversity
 from prvr.nn.clips_and_frames import ClipSettings, TwoBranches, VideoBranch, branch_terms
@@ -121,3 +121,6 @@ def _blocks(config: GmmFormerConfig, places: int | None) -> list[nn.Module]:
         GaussianBlock(config.hidden, config.heads, config.dropout, widths=config.widths, places=places)
         for _ in range(config.blocks)
     ]
+
+
+METHOD = Method(GmmFormerConfig, GmmFormer, objective, contrasts=True, revision=2)

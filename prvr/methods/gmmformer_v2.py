@@ -21,12 +21,12 @@ from functools import partial
 from typing import final
 
 from prvr.batch import Batch
-from prvr.methods.contract import Contrast, Embeddings, Terms
+from prvr.methods.contract import Contrast, Embeddings, Method, Terms
 from prvr.nn import losses
 from prvr.nn.caption_losses import matching
 from prvr.nn.gaussian import attention_views, check_widths
 from prvr.nn.layers import initialise
-from prvr.nn.views import ViewSettings, ViewsModel, view_terms
+from prvr.nn.views import ViewSettings, ViewsModel, profile, view_terms
 
 
 @dataclass(frozen=True)
@@ -68,3 +68,6 @@ def objective(
     """Triplet and contrastive loss of each branch, focal diversity of queries, and matching of captions with clips."""
     terms = view_terms(model, queries, videos, batch, epoch, contrast=contrast)
     return terms | {"matching": model.config.matching_weight * matching(queries[0], videos[0], batch.target)}
+
+
+METHOD = Method(GmmFormerV2Config, GmmFormerV2, objective, contrasts=True, profile=profile, revision=2)

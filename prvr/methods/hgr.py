@@ -31,7 +31,7 @@ from torch.nn.functional import normalize, relu
 from prvr.batch import Batch, Reading
 from prvr.config import check_above_zero, check_shares
 from prvr.encoders.roles import ACTIONS
-from prvr.methods.contract import Embeddings, Terms
+from prvr.methods.contract import Embeddings, Method, Terms
 from prvr.nn import losses, scores
 from prvr.nn.layers import AttentivePooling
 from prvr.nn.scores import LEAST_NORM
@@ -176,3 +176,6 @@ def _levels(
 
 def _levels_there(real: Bool[Tensor, "Q N"]) -> Int[Tensor, "Q"]:
     return 1 + real[:, :ACTIONS].any(1).long() + real[:, ACTIONS:].any(1).long()
+
+
+METHOD = Method(HgrConfig, Hgr, objective, profile=profile)

@@ -27,11 +27,11 @@ from torch.nn.functional import dropout as dropped
 from prvr.batch import Batch
 from prvr.config import check_above_zero
 from prvr.errors import SettingError
-from prvr.methods.contract import Contrast, Embeddings, Terms
+from prvr.methods.contract import Contrast, Embeddings, Method, Terms
 from prvr.nn import hyperboloid, losses, scores
 from prvr.nn.gaussian import AttentionBlock, attention_views, check_widths, window
 from prvr.nn.layers import AttentivePooling, Decayed, InputProjection, Rows, initialise, pooled_with_zeros
-from prvr.nn.views import ViewSettings, ViewsModel, view_terms
+from prvr.nn.views import ViewSettings, ViewsModel, profile, view_terms
 
 LEAST_TIME = 1.1
 FIRST_LOG_TIME = 2.3
@@ -192,3 +192,6 @@ def at_most(parameter: nn.Parameter, limit: float) -> nn.Parameter:
     """The parameter, itself cut to the limit before it is used: its gradient is not, as in the released code."""
     parameter.data.clamp_(max=limit)
     return parameter
+
+
+METHOD = Method(HlFormerConfig, HlFormer, objective, contrasts=True, profile=profile, revision=2)

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from prvr.batch import Batch
-from prvr.methods.contract import Contrast, Embeddings, Terms
+from prvr.methods.contract import Contrast, Embeddings, Method, Terms
 from prvr.nn import losses, scores
 from prvr.nn.clips import over_frames
 from prvr.nn.clips_and_frames import ClipSettings, TwoBranches, VideoBranch, branch_terms
@@ -253,3 +253,6 @@ def paired_nce(dots: Float[Tensor, "Q Q"]) -> Float[Tensor, ""]:
 
 def _unit(vectors: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
     return normalize(vectors, dim=-1, eps=scores.LEAST_NORM)
+
+
+METHOD = Method(MsSlConfig, MsSl, objective, contrasts=True, profile=profile, revision=2)

@@ -31,7 +31,7 @@ from torch.nn.functional import normalize
 
 from prvr.batch import Batch
 from prvr.config import check_above_zero
-from prvr.methods.contract import Contrast, Embeddings, Terms
+from prvr.methods.contract import Contrast, Embeddings, Method, Terms
 from prvr.nn import losses, scores
 from prvr.nn.caption_losses import matching
 from prvr.nn.clips import over_frames
@@ -284,3 +284,6 @@ def alignment(of_texts: Distributed, of_videos: Distributed) -> Float[Tensor, ""
     apart = (2 * of_texts.log_deviation).exp() + (of_texts.mean - of_videos.mean).square()
     ratio = of_videos.log_deviation - of_texts.log_deviation
     return prior + (ratio + apart / (2 * (2 * of_videos.log_deviation).exp()) - 0.5).sum(1).mean()
+
+
+METHOD = Method(RalGmmFormerV2Config, Ral, objective, contrasts=True, profile=profile, revision=2)

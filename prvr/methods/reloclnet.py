@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from prvr.batch import Batch, Reading
 from prvr.config import check_above_zero, check_heads, check_shares
-from prvr.methods.contract import Contrast, Embeddings, Terms
+from prvr.methods.contract import Contrast, Embeddings, Method, Terms
 from prvr.nn import losses, scores
 from prvr.nn.layers import AttentivePooling, InputProjection, Rows, SelfAttention, initialise, pool_at, sequence_encoder
 from prvr.nn.losses import ranking
@@ -124,3 +124,6 @@ def objective(
 def profile(model: Reloclnet, queries: Embeddings, videos: Embeddings, batch: Batch) -> Float[Tensor, "Q F"]:
     """The cosines of each query's last vector with the frames of its own video."""
     return scores.compare(queries[0], videos[0], batch.frame_mask, batch.target).profile
+
+
+METHOD = Method(ReloclnetConfig, Reloclnet, objective, contrasts=True, profile=profile)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from prvr.batch import Batch, Reading
 from prvr.config import check_above_zero, check_shares
-from prvr.methods.contract import Embeddings, Terms
+from prvr.methods.contract import Embeddings, Method, Terms
 from prvr.methods.dual_encoding import MultiLevelEncoder, mean_row
 from prvr.methods.dual_encoding_hybrid import Cohort, Fusion, HashedConcepts, HybridSpace, hybrid_terms
 from prvr.nn.layers import Dropout, Rows
@@ -165,3 +165,6 @@ def objective(model: Rivrl, queries: Embeddings, videos: Embeddings, batch: Batc
 def _pairs(embeddings: Embeddings) -> tuple[Embeddings, Embeddings]:
     """Latent vectors and concepts of each branch."""
     return embeddings[:2], embeddings[2:4]
+
+
+METHOD = Method(RivrlConfig, Rivrl, objective)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from prvr.batch import Batch, Reading
 from prvr.config import check_above_zero, check_heads, check_shares
-from prvr.methods.contract import Embeddings, Terms
+from prvr.methods.contract import Embeddings, Method, Terms
 from prvr.nn import scores
 from prvr.nn.layers import AttentivePooling, InputProjection, Rows, initialise, pool_at, sequence_encoder
 from prvr.nn.losses import ranking
@@ -95,3 +95,6 @@ def objective(model: Xml, queries: Embeddings, videos: Embeddings, batch: Batch,
     config = model.config
     ours = scores.compare(queries[0], videos[0], batch.frame_mask, batch.target)
     return {"triplet": ranking(ours.cosines, batch.target, margin=config.margin, pool=pool_at(config, epoch))}
+
+
+METHOD = Method(XmlConfig, Xml, objective)

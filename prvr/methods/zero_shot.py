@@ -30,7 +30,7 @@ from torch.nn.functional import normalize
 
 from prvr.batch import Reading
 from prvr.errors import DataError
-from prvr.methods.contract import Embeddings
+from prvr.methods.contract import Embeddings, Method
 from prvr.methods.segments import LEVELS, affinities, levels_of, propagated
 from prvr.nn import scores
 from prvr.nn.clips import clip_means, over_frames
@@ -149,3 +149,6 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "propagated": EVERY_LEVEL,
     "consensus": ("consensus",),
 }
+
+
+METHOD = Method(ZeroShotConfig, ZeroShot, None)

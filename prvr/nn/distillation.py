@@ -1,20 +1,20 @@
-"""What teachers tell a student: a target times a loss times how several teachers are taken together.
+"""Distillation: its settings, its losses, and how several teachers are combined.
 
-Targets: "frame_profile", the teacher's scores of a query along its own video (DL-DKD); "batch_matrix", its scores of all
-queries of a batch with all videos of it (TeachText); "feature", its vectors themselves, which the student reaches through
-a linear map to the teacher's width. Losses: "kl", "mse" and "huber". Aggregates: "each", the mean of a loss for each
-teacher (DL-DKD); "mean", "min", "max" and "learned", one loss to the teachers' scores taken together (TeachText).
+Targets: "frame_profile", the scores of a query along its own video (DL-DKD); "batch_matrix", the scores of all queries of a
+batch with all its videos (TeachText); "feature", the vectors themselves, which the student's vectors reach through a linear
+map to the teacher's width. Losses: "kl", "mse" and "huber". Aggregates: "each", the mean of one loss per teacher (DL-DKD);
+"mean", "min", "max" and "learned", one loss to the combined scores of all teachers (TeachText).
 
-Profiles and features are sums over queries, as the published KL is; matrices are means, as TeachText's are
-(docs/decisions/0010 and 0018). Sources: DL-DKD, supplementary section 2, Tables 2 and 3; spec/methods 3.
+Losses of profiles and features are sums over queries, as the published KL is; losses of matrices are means, as TeachText's
+are (docs/decisions/0010 and 0018). Sources: DL-DKD, supplementary section 2, Tables 2 and 3; TeachText, section 3.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,7 +26,6 @@ from prvr.config import check_above_zero, check_shares
 from prvr.errors import SettingError, nearest
 from prvr.nn import losses, scores
 from prvr.nn.schedules import DECAYS, SOFT_TARGET_DECAYS, soft_target_weight
-from prvr.nn.scores import Comparison
 
 Target = Literal["frame_profile", "batch_matrix", "feature"]
 Loss = Literal["kl", "mse", "huber"]
@@ -35,15 +34,18 @@ Aggregate = Literal["each", "mean", "min", "max", "learned"]
 
 @dataclass(frozen=True)
 class Distillation:
-    """What a student learns from teachers beside its own objective; by default nothing.
+    """What a student learns beside its own losses; nothing by default.
 
-    distillation_weight, distillation_offset: the loss weighs weight * decay(epoch) + offset; 0 and 0 for none.
-    distillation_temperature: divides scores before they become a distribution, for "kl" and for learned aggregates.
-    soft_targets: where the contrastive loss has its soft targets from, if it has any (DL-DKD++).
+    distillation_weight, distillation_offset: the loss is multiplied by weight * decay(epoch) + offset; 0 and 0 for none.
+    distillation_temperature: divides scores before a softmax, for "kl" and for learned aggregates.
+    soft_targets: what the targets of the contrastive losses are computed from: "none" for one-hot targets; "teacher" for
+        the teachers' scores, and the student's own where no teacher applies (DL-DKD++); "self" for its own scores alone.
     soft_target_epochs: length of the linear and cosine decays of `hard_fraction` and `mixing`.
-    hard_fraction, mixing: the share that keeps one-hot targets, and the one-hot share of a soft target.
-    hard_part: which queries and videos keep one-hot targets: the first of the batch, as released, or random ones.
-    teacher_temperature: divides the teachers' dot products before they become soft targets.
+    hard_fraction, mixing: the share of queries that keep one-hot targets, and the one-hot share of a soft target.
+    hard_part: the queries and videos that keep one-hot targets: the first of the batch, as in the released code, or random.
+    teacher_temperature: divides the teachers' inner products before they become soft targets.
+    detach_self_targets: no gradient flows through soft targets from the student's own scores; in the code released for
+        DL-DKD++ it does.
     """
 
     distillation_target: Target = "frame_profile"
@@ -61,14 +63,15 @@ class Distillation:
     mixing_decay: str = "sigmoid"
     hard_part: Literal["first", "random"] = "first"
     teacher_temperature: float = 1.0
+    detach_self_targets: bool = True
 
     def __post_init__(self) -> None:
         check_above_zero(self, "soft_target_epochs", "distillation_temperature", "teacher_temperature")
         check_shares(self, "hard_fraction", "mixing")
         if self.distillation_target == "feature" and self.distillation_aggregate != "each":
             raise SettingError(
-                f"distillation_aggregate is {self.distillation_aggregate!r}, and a column of one teacher's features means "
-                "nothing in another's; take distillation_aggregate=each, or a target of scores, such as batch_matrix"
+                f"distillation_aggregate is {self.distillation_aggregate!r}, and features of different encoders share no "
+                "columns; take distillation_aggregate=each, or a target of scores, such as batch_matrix"
             )
         if self.distillation_decay not in DECAYS:
             raise SettingError(f"unknown decay {self.distillation_decay!r}; {nearest(self.distillation_decay, DECAYS)}")
@@ -78,20 +81,27 @@ class Distillation:
 
     @property
     def compares(self) -> bool:
-        """Whether the student's scores or vectors are compared with a teacher's, at some epoch."""
+        """Whether the student's scores or vectors are compared with a teacher's at some epoch."""
         return bool(self.distillation_weight or self.distillation_offset)
 
+    @property
+    def uses_teacher(self) -> bool:
+        """Whether a teacher changes any loss."""
+        return self.compares or self.soft_targets == "teacher"
+
+    @property
+    def active(self) -> bool:
+        """Whether these settings change any loss."""
+        return self.compares or self.soft_targets != "none"
+
     def weight(self, epoch: int) -> float:
-        """What that comparison weighs at an epoch."""
+        """The factor of the distillation loss at an epoch."""
         return self.distillation_weight * DECAYS[self.distillation_decay](epoch) + self.distillation_offset
-
-
-SETTINGS = frozenset(field.name for field in fields(Distillation))
 
 
 @dataclass(frozen=True)
 class SoftTargets:
-    """What is soft at an epoch, and for which queries and videos of a batch."""
+    """Which queries and videos of a batch have soft targets at an epoch, and how soft they are."""
 
     mixing: float
     hard_fraction: float
@@ -99,18 +109,14 @@ class SoftTargets:
     hard_videos: Bool[Tensor, "V"]
 
     @staticmethod
-    def at(config: Any, epoch: int, batch: Batch) -> SoftTargets:
-        """The targets' state at an epoch: floor(alpha Q) queries and floor(alpha V) videos stay hard.
-
-        Args:
-            config: a `Distillation`, or a method's settings that have the same names.
-        """
-        epochs = config.soft_target_epochs
-        share = soft_target_weight(config.hard_fraction_decay, epoch, initial=config.hard_fraction, floor=0.0, epochs=epochs)
-        floor = 0.5 if config.mixing >= 0.5 else 0.0
-        mixing = soft_target_weight(config.mixing_decay, epoch, initial=config.mixing, floor=floor, epochs=epochs)
-        hard = [_chosen(len(rows), share, config.hard_part, batch.target.device) for rows in (batch.target, batch.frames)]
-        return SoftTargets(mixing, share, *hard)
+    def at(settings: Distillation, epoch: int, batch: Batch) -> SoftTargets:
+        """The soft targets of an epoch: floor(alpha Q) queries and floor(alpha V) videos keep one-hot targets."""
+        initial, epochs = settings.hard_fraction, settings.soft_target_epochs
+        share = soft_target_weight(settings.hard_fraction_decay, epoch, initial=initial, floor=0.0, epochs=epochs)
+        floor = 0.5 if settings.mixing >= 0.5 else 0.0
+        mixing = soft_target_weight(settings.mixing_decay, epoch, initial=settings.mixing, floor=floor, epochs=epochs)
+        counts = len(batch.target), len(batch.frames)
+        return SoftTargets(mixing, share, *(_choose(n, share, settings.hard_part, batch.target.device) for n in counts))
 
     def info_nce(self, dots: Tensor, target: Tensor, *, relevance: Tensor) -> Float[Tensor, ""]:
         """`losses.soft_info_nce` with these targets."""
@@ -125,8 +131,27 @@ class SoftTargets:
         )
 
 
+@dataclass(frozen=True)
+class TeacherScores:
+    """The scores that teachers give the queries and videos of a batch; each list holds one tensor per teacher.
+
+    cosines and dots: of each query with each video. profiles: of each query along its own video, from encoders only.
+    """
+
+    cosines: list[Float[Tensor, "Q V"]]
+    dots: list[Float[Tensor, "Q V"]]
+    profiles: list[Float[Tensor, "Q F"]]
+
+    @staticmethod
+    @torch.no_grad()
+    def of(batch: Batch, kept: Sequence[Float[Tensor, "Q V"]] = ()) -> TeacherScores:
+        """The scores of the encoders of a batch, then `kept`, those of trained models, which serve as cosines and as dots."""
+        each = [scores.compare(t.queries, t.frames, batch.frame_mask, batch.target) for t in batch.teachers]
+        return TeacherScores([*(e.cosines for e in each), *kept], [*(e.dots for e in each), *kept], [e.profile for e in each])
+
+
 class FeatureMaps(nn.Module):
-    """A student's vectors to the teachers' widths: for each teacher a Linear for queries and one for frames."""
+    """Linear maps from a student's vectors to the teachers' widths: for each teacher one for queries and one for frames."""
 
     def __init__(self, hidden: int, teacher_columns: Sequence[int]) -> None:
         super().__init__()
@@ -135,10 +160,10 @@ class FeatureMaps(nn.Module):
 
 
 class TeacherShares(nn.Module):
-    """What each teacher weighs in a learned aggregate: softmax of a number for each.
+    """The weights of the teachers in a learned aggregate: the softmax of one number per teacher.
 
-    They are learned by what the aggregate itself ranks first, and never by how near the student is to it: that would favour
-    the teacher that is easiest to imitate.
+    They are learned from how well the aggregate itself ranks. Learned from the distance between student and aggregate,
+    they would favour the teacher that is easiest to imitate.
     """
 
     def __init__(self, teachers: int) -> None:
@@ -152,20 +177,14 @@ class TeacherShares(nn.Module):
         self, matrices: Sequence[Float[Tensor, "Q V"]], target: Int[Tensor, "Q"], *, temperature: float
     ) -> Float[Tensor, ""]:
         """The contrastive loss of the aggregated scores of a batch."""
-        return losses.info_nce(together(matrices, "learned", self()) / temperature, target)
+        return losses.info_nce(combine(matrices, "learned", self()) / temperature, target)
 
 
-@torch.no_grad()
-def guides_of(batch: Batch) -> list[Comparison]:
-    """What each teacher of a batch says of its queries and videos."""
-    return [scores.compare(t.queries, t.frames, batch.frame_mask, batch.target) for t in batch.teachers]
-
-
-def together(
-    guides: Sequence[Float[Tensor, "*N"]], aggregate: Aggregate, shares: Float[Tensor, "K"] | None = None
+def combine(
+    teachers: Sequence[Float[Tensor, "*N"]], aggregate: Aggregate, shares: Float[Tensor, "K"] | None = None
 ) -> Float[Tensor, "*N"]:
-    """Several teachers' scores as one, each number for itself."""
-    stacked = torch.stack(list(guides))
+    """The scores of several teachers as one tensor, element by element."""
+    stacked = torch.stack(list(teachers))
     match aggregate:
         case "min":
             return stacked.amin(0)
@@ -178,38 +197,38 @@ def together(
             return stacked.mean(0)
 
 
-def from_profiles(
-    profile: Float[Tensor, "Q F"],
-    guides: Sequence[Float[Tensor, "Q F"]],
+def profile_loss(
+    student: Float[Tensor, "Q F"],
+    teachers: Sequence[Float[Tensor, "Q F"]],
     mask: Bool[Tensor, "Q F"],
     *,
     settings: Distillation,
     shares: TeacherShares | None = None,
 ) -> Float[Tensor, ""]:
-    """The student's frame profile of each query in its own video against the teachers'."""
+    """The loss between the student's frame profile of each query in its own video and the teachers'."""
     if settings.distillation_loss == "kl":
         compare = partial(losses.frame_kl, mask=mask, temperature=settings.distillation_temperature)
     else:
         compare = partial(losses.frame_mse if settings.distillation_loss == "mse" else losses.frame_huber, mask=mask)
-    return _against(profile, guides, compare, settings, shares)
+    return _score_loss(student, teachers, compare, settings, shares)
 
 
-def from_matrices(
-    matrix: Float[Tensor, "Q V"],
-    guides: Sequence[Float[Tensor, "Q V"]],
+def matrix_loss(
+    student: Float[Tensor, "Q V"],
+    teachers: Sequence[Float[Tensor, "Q V"]],
     *,
     settings: Distillation,
     shares: TeacherShares | None = None,
 ) -> Float[Tensor, ""]:
-    """The student's scores of a batch's queries with its videos against the teachers'."""
+    """The loss between the student's scores of a batch's queries with its videos and the teachers'."""
     if settings.distillation_loss == "kl":
         compare: Callable[..., Tensor] = partial(losses.matrix_kl, temperature=settings.distillation_temperature)
     else:
         compare = losses.matrix_mse if settings.distillation_loss == "mse" else losses.matrix_huber
-    return _against(matrix, guides, compare, settings, shares)
+    return _score_loss(student, teachers, compare, settings, shares)
 
 
-def from_features(
+def feature_loss(
     maps: FeatureMaps,
     queries: Float[Tensor, "Q D"],
     frames: Float[Tensor, "V F D"],
@@ -217,47 +236,45 @@ def from_features(
     *,
     settings: Distillation,
 ) -> Float[Tensor, ""]:
-    """The student's query and frame vectors, mapped, against each teacher's; mean over teachers.
+    """The loss between the student's query and frame vectors, mapped, and each teacher's; the mean over teachers.
 
     Raises:
         SettingError: the maps were built for teachers of other widths.
     """
     built = [layer.out_features for layer in maps.queries if isinstance(layer, nn.Linear)]
-    given = [teacher.queries.shape[1] for teacher in batch.teachers]
-    if built != given:
-        raise SettingError(f"teacher_columns are {built}, the teachers' features have {given} columns; set teacher_columns")
+    found = [teacher.queries.shape[1] for teacher in batch.teachers]
+    if built != found:
+        raise SettingError(f"the maps to the teachers' features have {built} columns, the teachers {found}; train with one set")
     terms = []
     for to_query, to_frame, teacher in zip(maps.queries, maps.frames, batch.teachers, strict=True):
-        query = _differences(to_query(queries), teacher.queries, settings)
-        frame = _differences(to_frame(frames), teacher.frames, settings)
+        query = _vector_losses(to_query(queries), teacher.queries, settings)
+        frame = _vector_losses(to_frame(frames), teacher.frames, settings)
         mean_frame = frame.masked_fill(~batch.frame_mask, 0).sum(1) / batch.frame_mask.sum(1)
         terms.append(query.sum() + mean_frame.sum())
     return torch.stack(terms).mean()
 
 
-def _against(
+def _score_loss(
     student: Tensor,
-    guides: Sequence[Tensor],
+    teachers: Sequence[Tensor],
     compare: Callable[..., Tensor],
     settings: Distillation,
     shares: TeacherShares | None,
 ) -> Float[Tensor, ""]:
     if settings.distillation_aggregate == "each":
-        return torch.stack([compare(student, guide) for guide in guides]).mean()
+        return torch.stack([compare(student, teacher) for teacher in teachers]).mean()
     learned = None if shares is None else shares().detach()
-    return compare(student, together(guides, settings.distillation_aggregate, learned))
+    return compare(student, combine(teachers, settings.distillation_aggregate, learned))
 
 
-def _differences(student: Float[Tensor, "*N T"], teacher: Float[Tensor, "*N T"], settings: Distillation) -> Float[Tensor, "*N"]:
+def _vector_losses(student: Float[Tensor, "*N T"], teacher: Float[Tensor, "*N T"], settings: Distillation) -> Float[Tensor, "*N"]:
     if settings.distillation_loss == "kl":
         return losses.vector_kl(student, teacher, temperature=settings.distillation_temperature)
     difference = normalize(student, dim=-1) - normalize(teacher, dim=-1)
     return (difference.square() if settings.distillation_loss == "mse" else losses.huber(difference)).sum(-1)
 
 
-def _chosen(count: int, share: float, part: Literal["first", "random"], device: torch.device) -> Bool[Tensor, "N"]:
+def _choose(count: int, share: float, part: Literal["first", "random"], device: torch.device) -> Bool[Tensor, "N"]:
     # floor of the binary product: 0.29 * 100 is 28, as in the released code
-    place = torch.arange(count, device=device)
-    if part == "random":
-        place = torch.randperm(count, device=device)
+    place = torch.randperm(count, device=device) if part == "random" else torch.arange(count, device=device)
     return place < int(share * count)

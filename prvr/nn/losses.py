@@ -1,7 +1,7 @@
 """Losses as pure functions of scores, vectorised, without a host synchronisation.
 
-Q queries, V videos, F frames; `target` (Q,) is the video that a query describes, as its place in the batch. A video
-may have several queries; each term says what it makes of a video with none.
+Q queries, V videos, F frames; `target` (Q,) is the index in the batch of the video that a query describes. A video can have
+several queries or none; each loss documents its value for a video without queries.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def ownership(target: Int[Tensor, "Q"], videos: int) -> Bool[Tensor, "Q V"]:
 def hard_negative_videos(
     scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, pool: int, generator: torch.Generator | None = None
 ) -> Int[Tensor, "Q"]:
-    """For each query one wrong video, drawn uniformly from the `pool` that score highest (all, if there are fewer)."""
+    """Draws one wrong video for each query, uniformly from the `pool` with the highest scores (from all, if there are fewer)."""
     queries, videos = scores.shape
     size = max(min(pool, videos - 1), 1)
     wrong = scores.detach().masked_fill(ownership(target, videos), LOWEST)
@@ -32,12 +32,12 @@ def hard_negative_videos(
 
 
 def hardest_negative_queries(scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Int[Tensor, "V"]:
-    """For each video the query of another video that scores highest."""
+    """Returns for each video the query of another video with the highest score."""
     return scores.detach().masked_fill(ownership(target, scores.shape[1]), LOWEST).argmax(0)
 
 
 def random_negative_queries(scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Int[Tensor, "V"]:
-    """For each video one query of another video, drawn uniformly."""
+    """Draws one query of another video for each video, uniformly."""
     return torch.rand_like(scores).masked_fill(ownership(target, scores.shape[1]), LOWEST).argmax(0)
 
 
@@ -49,12 +49,12 @@ def triplet(
     negative_videos: Int[Tensor, "Q"],
     negative_queries: Int[Tensor, "V"],
 ) -> Float[Tensor, ""]:
-    """Hinge between right and wrong, from text to video plus from video to text (spec/dl-dkd 2.5, trip).
+    """Hinge loss of positives and negatives, from text to video plus from video to text (DL-DKD, triplet ranking loss).
 
     mean_n [m + s(n, neg_n) - s(n, y_n)]_+  +  mean_v [m + s(neg_v, v) - mean_{n: y_n = v} s(n, v)]_+
 
-    A negative that is none (the query's own video, where a batch holds one video) costs nothing; the second mean
-    is over the videos that have a query.
+    A negative that is the query's own video (in a batch of one video) has a loss of 0; the second mean is over the videos that
+    have a query.
     """
     own = ownership(target, scores.shape[1])
     wrong = scores.masked_fill(own, LOWEST)
@@ -69,12 +69,12 @@ def triplet(
 
 
 def hardest_triplet(scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, margin: float) -> Float[Tensor, ""]:
-    """Hinge of each query with its video against the hardest of the batch, from text to video plus from video to text.
+    """Hinge loss of each query and its video against the hardest negative of the batch, in both directions.
 
     mean_n ([m + max_{v != y_n} s(n, v) - s(n, y_n)]_+  +  [m + max_{k: y_k != y_n} s(k, y_n) - s(n, y_n)]_+)
 
-    (VSE++, as Dual Encoding has it; spec/methods 2.6.) The papers sum over the batch: a mean weighs beside other losses,
-    and alone is the same to the optimiser. What has no wrong partner costs nothing.
+    (VSE++, as in Dual Encoding.) The papers sum over the batch. We take the mean, whose weight relative to other losses does not
+    depend on the batch; alone, both are the same to the optimiser. A query without a negative has a loss of 0.
     """
     wrong = scores.masked_fill(ownership(target, scores.shape[1]), LOWEST)
     positive = scores.gather(1, target[:, None])[:, 0]
@@ -82,16 +82,16 @@ def hardest_triplet(scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, m
 
 
 def info_nce(dots: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Float[Tensor, ""]:
-    """Contrastive loss with one-hot targets in both directions, temperature 1 (spec/dl-dkd 2.5, nce hard).
+    """Contrastive loss with one-hot targets in both directions, temperature 1.
 
     mean_n [lse_v d(n, v) - d(n, y_n)]  +  mean_v [lse_n d(n, v) - lse_{n: y_n = v} d(n, v)]
 
-    A video without a query adds nothing, and counts in the second mean.
+    A video without a query has a loss of 0, and counts in the second mean.
     """
     own = ownership(target, dots.shape[1])
     described = own.any(0)
     text_to_video = dots.logsumexp(1) - dots.gather(1, target[:, None])[:, 0]
-    # Where a column has no positive, all of it stands in: a difference of 0 with a gradient of 0.
+    # A column without a positive is subtracted from itself: a difference of 0 with a gradient of 0.
     video_to_text = dots.logsumexp(0) - dots.masked_fill(~own & described, LOWEST).logsumexp(0)
     return text_to_video.mean() + video_to_text.mean()
 
@@ -106,19 +106,19 @@ def soft_info_nce(
     hard_queries: Bool[Tensor, "Q"],
     hard_videos: Bool[Tensor, "V"],
 ) -> Float[Tensor, ""]:
-    """Contrastive loss in which some rows and columns keep one-hot targets and the rest take soft ones.
+    """Contrastive loss in which some rows and columns have one-hot targets and the others soft ones (DL-DKD++).
 
     With I one-hot and R the relevance (mean over K sources of its softmax), T = (1 - b) softmax_v(R) + b I for soft
-    queries and I for hard ones, W likewise with softmax_n for videos (spec/dl-dkd 2.5, nce soft):
+    queries and I for hard ones, and W the same with softmax_n for videos:
 
     t_n = lse_v d(n, .) sum_v T - sum_v T d        u_v = lse_n d(., v) - lse_n [log(W(n, v) + 1e-12) + d(n, v)]
 
-    The result is a (mean t + mean u over the hard) + (1 - a) (the same over the soft), where a part is 0 if it holds
-    no query or no video. u is not a cross-entropy: the weights stand inside the log-sum-exp, as in the released code.
-    A hard video without a query costs -log(1e-12) = 27.6, without a gradient that could mend it; `batch.collate` makes none.
+    The result is a (mean t + mean u over the hard) + (1 - a) (the same over the soft), where a part is 0 if it has no query or no
+    video. u is not a cross-entropy: the weights are inside the log-sum-exp, as in the released code. A hard video without a query
+    has a loss of -log(1e-12) = 27.6 without a useful gradient; `batch.collate` makes no such video.
 
     Args:
-        relevance: similarities that the soft targets come from, one layer per source. Gradients flow through it.
+        relevance: the similarities from which the soft targets are computed, one layer per source. Gradients flow through it.
         mixing: b, the share of the one-hot target in a soft one, from 0 to 1.
         hard_fraction: a, the weight of the hard part, from 0 to 1.
         hard_queries, hard_videos: which rows and columns keep one-hot targets.
@@ -132,7 +132,7 @@ def soft_info_nce(
     text_to_video = dots.logsumexp(1) * row_targets.sum(1) - (row_targets * dots).sum(1)
     video_to_text = dots.logsumexp(0) - ((column_targets + 1e-12).log() + dots).logsumexp(0)
 
-    of_queries, of_videos = _shares(hard_queries, hard_videos, hard_fraction, dots.dtype)
+    of_queries, of_videos = _part_weights(hard_queries, hard_videos, hard_fraction, dots.dtype)
     return (of_queries * text_to_video).sum() + (of_videos * video_to_text).sum()
 
 
@@ -142,7 +142,7 @@ def frame_kl(
     """KL divergence of the student's profile over a video's frames from the teacher's, summed over queries.
 
     sum_n sum_f t log(t / p), p = softmax_f(student / temperature), t = softmax_f(teacher / temperature)
-    (spec/dl-dkd 2.5, KL). A sum and not a mean, as in the released code: its weight grows with the batch.
+    (DL-DKD). A sum and not a mean, as in the released code: its weight grows with the batch.
     """
     log_student = (student / temperature).masked_fill(~mask, LOWEST).log_softmax(-1)
     log_teacher = (teacher / temperature).masked_fill(~mask, LOWEST).log_softmax(-1)
@@ -151,7 +151,7 @@ def frame_kl(
 
 
 def frame_mse(student: Float[Tensor, "Q F"], teacher: Float[Tensor, "Q F"], mask: Bool[Tensor, "Q F"]) -> Float[Tensor, ""]:
-    """Squared difference of the profiles, a mean over a video's frames, summed over queries.
+    """Squared difference of the profiles, averaged over a video's frames, summed over queries.
 
     sum_n 1/F_n sum_f (s_nf - t_nf)^2 (DL-DKD, supplementary Tables 2 and 3: similarity-based, MSE).
     """
@@ -166,13 +166,15 @@ def huber(difference: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
 
 
 def frame_huber(student: Float[Tensor, "Q F"], teacher: Float[Tensor, "Q F"], mask: Bool[Tensor, "Q F"]) -> Float[Tensor, ""]:
-    """As `frame_mse`, with `huber` in place of the square."""
+    """Like `frame_mse`, with `huber` instead of the square."""
     return (huber(torch.where(mask, student - teacher, 0)).sum(-1) / mask.sum(-1)).sum()
 
 
 def matrix_kl(student: Float[Tensor, "Q V"], teacher: Float[Tensor, "Q V"], *, temperature: float) -> Float[Tensor, ""]:
-    """KL divergence of the student's scores of a batch from the teacher's: of each query's over the videos, mean over
-    queries, plus of each video's over the queries, mean over videos (DL-DKD, supplementary Table 1; spec/methods 2.1).
+    """KL divergence of the student's scores of a batch from the teacher's, in both directions.
+
+    The divergence of each query's scores over the videos, averaged over queries, plus that of each video's scores over the
+    queries, averaged over videos (DL-DKD, supplementary Table 1).
     """
     by_axis = []
     for axis in (1, 0):
@@ -182,17 +184,17 @@ def matrix_kl(student: Float[Tensor, "Q V"], teacher: Float[Tensor, "Q V"], *, t
 
 
 def matrix_mse(student: Float[Tensor, "Q V"], teacher: Float[Tensor, "Q V"]) -> Float[Tensor, ""]:
-    """Squared difference of two matrices of scores, a mean over all pairs."""
+    """Squared difference of two matrices of scores, averaged over all pairs."""
     return (student - teacher).square().mean()
 
 
 def matrix_huber(student: Float[Tensor, "Q V"], teacher: Float[Tensor, "Q V"]) -> Float[Tensor, ""]:
-    """As `matrix_mse`, with `huber` in place of the square (TeachText; spec/methods 3)."""
+    """Like `matrix_mse`, with `huber` instead of the square (TeachText)."""
     return huber(student - teacher).mean()
 
 
 def vector_kl(student: Float[Tensor, "*N T"], teacher: Float[Tensor, "*N T"], *, temperature: float) -> Float[Tensor, "*N"]:
-    """KL divergence between vectors of unit length, each turned into a distribution over its columns by a softmax.
+    """KL divergence between vectors of unit length; a softmax turns each into a distribution over its columns.
 
     sum_c t log(t / p), p = softmax_c(s / |s| / temperature) (DL-DKD, supplementary Tables 2 and 3: feature-based, KL).
     """
@@ -201,23 +203,24 @@ def vector_kl(student: Float[Tensor, "*N T"], teacher: Float[Tensor, "*N T"], *,
     return (log_teacher.exp() * (log_teacher - log_student)).sum(-1)
 
 
-def _shares(
+def _part_weights(
     hard_queries: Bool[Tensor, "Q"], hard_videos: Bool[Tensor, "V"], hard_fraction: float, dtype: torch.dtype
 ) -> tuple[Float[Tensor, "Q"], Float[Tensor, "V"]]:
-    """What each query and each video weighs: its part's weight over its number in the part, 0 where a side is empty."""
+    """Returns the weight of each query and video: the weight of its part over the count in the part, 0 if a side is empty."""
 
-    def share(weight: float, queries: Tensor, videos: Tensor) -> Tensor:
+    def weight_of_part(weight: float, queries: Tensor, videos: Tensor) -> Tensor:
         counts = torch.stack([queries.sum(), videos.sum()]).to(dtype)
         return (weight / counts).masked_fill((counts == 0).any(), 0)
 
-    hard, soft = share(hard_fraction, hard_queries, hard_videos), share(1 - hard_fraction, ~hard_queries, ~hard_videos)
+    hard = weight_of_part(hard_fraction, hard_queries, hard_videos)
+    soft = weight_of_part(1 - hard_fraction, ~hard_queries, ~hard_videos)
     return torch.where(hard_queries, hard[0], soft[0]), torch.where(hard_videos, hard[1], soft[1])
 
 
 def ranking(
     video_scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, margin: float, pool: int | None
 ) -> Float[Tensor, ""]:
-    """`triplet`; its negatives are the hardest query and one of the `pool` hardest videos, or any where that is None."""
+    """`triplet` with the hardest query and one of the `pool` hardest videos as negatives; random negatives if `pool` is None."""
     negative_queries = random_negative_queries if pool is None else hardest_negative_queries
     return triplet(
         video_scores,

@@ -1,4 +1,4 @@
-"""Schedules: what a weight is at an epoch, counted from 0 (spec/dl-dkd 2.6 and 4)."""
+"""Schedules: the weight of a loss at each epoch, counted from 0 (DL-DKD and DL-DKD++)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 Schedule = Callable[[int], float]
 
 
-def fixed(epoch: int) -> float:
+def constant(epoch: int) -> float:
     """1 at every epoch."""
     return 1.0
 
@@ -24,14 +24,14 @@ def linear(epoch: int, slope: float = -0.01, floor: float = 0.05) -> float:
 
 
 def sigmoid(epoch: int, scale: float = 800.0) -> float:
-    """scale / (scale + exp(100 epoch / scale)): stays near 1, then falls; half at epoch 53 for scale 800."""
+    """scale / (scale + exp(100 epoch / scale)): near 1 at first, then falling; 0.5 at epoch 53 for scale 800."""
     exponent = epoch / (scale / 100)
-    # Beyond 700 the exponential leaves the range of a float, and the weight is 0 to every digit.
+    # Beyond 700 the exponential exceeds the range of a float, and the weight rounds to 0.
     return scale / (scale + math.exp(exponent)) if exponent < 700 else 0.0
 
 
 def rising_exponential(epoch: int) -> float:
-    """1 - exponential(epoch): the control that trusts the teacher more and more."""
+    """1 - exponential(epoch): the control experiment in which the teacher gains weight."""
     return 1 - exponential(epoch)
 
 
@@ -51,12 +51,12 @@ def growing(epoch: int) -> float:
 
 
 def saturating(epoch: int) -> float:
-    """0.1 (1 - 0.95 ** epoch), kept within 0.001 and 0.1."""
+    """0.1 (1 - 0.95 ** epoch), clamped to 0.001 and 0.1."""
     return min(max(0.1 * (1 - 0.95**epoch), 0.001), 0.1)
 
 
 DECAYS: dict[str, Schedule] = {
-    "fixed": fixed,
+    "fixed": constant,
     "exponential": exponential,
     "linear": linear,
     "sigmoid": sigmoid,
@@ -71,7 +71,7 @@ SOFT_TARGET_DECAYS = ("fixed", "exponential", "linear", "sigmoid", "cosine")
 
 
 def soft_target_weight(kind: str, epoch: int, *, initial: float, floor: float, epochs: int) -> float:
-    """A weight of DL-DKD++'s soft targets: it starts at `initial` and sinks to `floor` over `epochs`.
+    """A weight of the soft targets of DL-DKD++: it starts at `initial` and falls to `floor` over `epochs`.
 
     exponential: initial 0.95^e · linear: initial + (floor - initial) e / n · sigmoid: initial 800 / (800 + exp(e / 8))
     · cosine: floor + (initial - floor)(1 + cos(pi e / n)) / 2 · fixed: initial. Never below the floor.

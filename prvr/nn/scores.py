@@ -14,10 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.functional import normalize
 
-from prvr.cpu import linear, transposed_product
-
 LEAST_NORM = 1e-12
-FEW, QUERIES_AT_ONCE = 16, 256
+QUERIES_AT_ONCE = 256
 
 
 class Comparison(NamedTuple):
@@ -51,7 +49,9 @@ def frame_dots(
     queries: Float[Tensor, "Q D"], videos: Float[Tensor, "V F D"], mask: Bool[Tensor, "V F"]
 ) -> Float[Tensor, "Q V F"]:
     """Unnormalised inner product of every query with every frame of every video. Padded frames must be numbers, too."""
-    return _dots(queries, videos, mask, few=len(queries) < FEW)
+    # As the product's bias the mask costs nothing.
+    barred = queries.new_zeros(mask.numel()).masked_fill_(~mask.flatten(), -float("inf"))
+    return functional.linear(queries, videos.flatten(0, 1), barred).unflatten(1, mask.shape)
 
 
 def video_scores(frame_scores: Float[Tensor, "Q V F"]) -> Float[Tensor, "Q V"]:
@@ -76,8 +76,8 @@ def best_cosines(
 ) -> Float[Tensor, "Q V"]:
     """`video_scores` of `frame_cosines`, of few queries at once: frame scores are still in the cache when they are read."""
     queries, videos = (normalize(x, dim=-1, eps=LEAST_NORM) for x in (queries, videos))
-    few, some = len(queries) < FEW, QUERIES_AT_ONCE if queries.device.type == "cpu" else max(len(queries), 1)
-    return torch.cat([video_scores(_dots(part, videos, mask, few=few)) for part in queries.split(some)])
+    at_once = QUERIES_AT_ONCE if queries.device.type == "cpu" else max(len(queries), 1)
+    return torch.cat([video_scores(frame_dots(part, videos, mask)) for part in queries.split(at_once)])
 
 
 def every_row(field: Float[Tensor, "V N D"]) -> Bool[Tensor, "V N"]:
@@ -89,15 +89,6 @@ def own_video(frame_scores: Float[Tensor, "Q V F"], target: Tensor) -> Float[Ten
     """Frame scores of each query in the video that it describes; `target` is (Q,), the video's place in the batch."""
     index = target[:, None, None].expand(-1, 1, frame_scores.shape[-1])
     return frame_scores.gather(1, index)[:, 0]
-
-
-def _dots(queries: Tensor, videos: Tensor, mask: Tensor, *, few: bool) -> Float[Tensor, "Q V F"]:
-    # As the product's bias the mask costs nothing.
-    barred = queries.new_zeros(mask.numel()).masked_fill_(~mask.flatten(), -float("inf"))
-    frames = videos.flatten(0, 1)
-    # A few queries wait for memory, and oneDNN would make more of them than there are.
-    dots = functional.linear(queries, frames, barred) if few else linear(queries, frames, barred, ragged=True)
-    return dots.unflatten(1, mask.shape)
 
 
 class _Compare(torch.autograd.Function):
@@ -130,7 +121,7 @@ class _Compare(torch.autograd.Function):
         place = target[:, None, None].expand(-1, 1, mask.shape[1])
         weights.scatter_add_(1, place, (of_profile / frame_norms[target])[:, None])
         weights = weights.flatten(1)
-        of_queries = transposed_product(weights.T, videos.flatten(0, 1)) - queries * (of_query_norms / query_norms)[:, None]
-        of_videos = transposed_product(weights, queries)
+        of_queries = weights @ videos.flatten(0, 1) - queries * (of_query_norms / query_norms)[:, None]
+        of_videos = weights.T @ queries
         of_videos -= (videos * (of_frame_norms / frame_norms.square())[..., None]).flatten(0, 1)
         return of_queries, of_videos.view_as(videos), None, None

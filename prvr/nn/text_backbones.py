@@ -1,7 +1,7 @@
-"""What may stand between the words of a sentence and the student: the text backbones of DL-DKD (supplementary, Table 4).
+"""Text backbones between the words of a sentence and the student (DL-DKD, supplementary, Table 4).
 
-RoBERTa's words come from disk and need none of this. `BiGru` reads word vectors (`prvr.encoders.vectors`), `RoleGraph`
-word vectors with roles (`prvr.encoders.roles`, whose label columns it understands). Both are trained with the student.
+RoBERTa's features need no backbone. `BiGru` reads word vectors (`prvr.encoders.vectors`); `RoleGraph` reads word vectors with the
+label columns of `prvr.encoders.roles`. Both are trained with the student.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ NODES = 1 + ACTIONS + ENTITIES
 
 @runtime_checkable
 class TextBackbone(Protocol):
-    """Turns the words of queries into the sequence that the student reads; every implementation is an `nn.Module`, too.
+    """Turns the words of queries into the sequence that the student reads. Every implementation is also an `nn.Module`.
 
-    `columns` is the width of what it gives, `label_columns` how many of the last word columns are labels.
+    columns: the width of its output.
+    label_columns: the number of last word columns that are labels.
     """
 
     columns: int
@@ -38,7 +39,7 @@ class TextBackbone(Protocol):
 
 
 class BiGru(nn.Module):
-    """A bidirectional GRU over words; a row per word, both directions side by side: 2 * hidden columns."""
+    """A bidirectional GRU over words; returns a row per word with both directions joined: 2 * hidden columns."""
 
     def __init__(self, word_columns: int, hidden: int = 512) -> None:
         super().__init__()
@@ -48,27 +49,27 @@ class BiGru(nn.Module):
     def forward(
         self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]
     ) -> tuple[Float[Tensor, "Q W D"], Bool[Tensor, "Q W"]]:
-        # Packed, so that the backward direction starts at the last word and not in the padding.
+        # Packed, so that the backward direction starts at the last word instead of in the padding.
         packed = pack_padded_sequence(words, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
         states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=words.shape[1])
         return states, mask
 
 
 class RoleGraph(nn.Module):
-    """HGR's text side: event, actions and entities of a sentence, reasoning over the graph of their roles.
+    """The text side of HGR: attention over the graph of a sentence's event, actions and entities.
 
-    Words h_w = BiGru(words). The event is their attentive pooling, an action or entity the maximum over its words;
-    then, with r the learned vector of a node's role (the mean, where an entity has several),
+    Words h_w = BiGru(words). The event is their attentive pooling, an action or entity the maximum over its words. Then, with r
+    the learned vector of a node's role (the mean, if an entity has several),
 
         g = node * r        g <- g + W_t sum_j softmax_j(<W_q g_i, W_k g_j> / sqrt(hidden)) g_j      `layers` times
 
-    where j runs over the node itself and its neighbours: event and actions, actions and their entities; an entity
-    without an action is tied to the event. Row 0 is the event, then `ACTIONS` actions and `ENTITIES` entities, masked
-    where the sentence has fewer.
+    where j runs over the node itself and its neighbours. The event is a neighbour of all actions, an action of its entities, and
+    the event of entities without an action. Row 0 is the event, followed by `ACTIONS` actions and `ENTITIES` entities; a
+    mask hides those that the sentence does not have.
 
     Args:
-        word_columns: label columns included.
-        hidden: columns of a node, and of both directions of the GRU together.
+        word_columns: including the label columns.
+        hidden: the columns of a node, and of both directions of the GRU together.
     """
 
     def __init__(self, word_columns: int, hidden: int = 1024, *, layers: int = 1, dropout: float = 0.5) -> None:
@@ -81,8 +82,8 @@ class RoleGraph(nn.Module):
         self.columns, self.label_columns = hidden, LABEL_COLUMNS
         self.words = BiGru(word_columns - LABEL_COLUMNS, hidden // 2)
         self.pooling = AttentivePooling(hidden)
-        # Of the event, of an action, and of an entity in each of its roles. Ones: no role matters until it is learned;
-        # a parameter and not an Embedding, because `layers.initialise` would draw those near 0, and they are factors.
+        # Rows: event, action, and an entity in each of its roles. They are factors and start at 1; an Embedding would be
+        # initialised near 0 by `layers.initialise`.
         self.roles = nn.Parameter(torch.ones(2 + len(ROLES), hidden))
         self.layers = nn.ModuleList(GraphAttention(hidden, dropout) for _ in range(layers))
 
@@ -123,14 +124,14 @@ TEXT_BACKBONES: dict[str, type[BiGru | RoleGraph]] = {"bi_gru": BiGru, "graph": 
 
 
 def graph(entity_roles: Int[Tensor, "Q E A"], real: Bool[Tensor, "Q N"]) -> tuple[Bool[Tensor, "Q N N"], Float[Tensor, "Q N R"]]:
-    """The edges of each graph, a node's to itself included, and what share each role has in a node.
+    """Returns the edges of each graph, including those of a node to itself, and the share of each role in a node.
 
     Args:
-        entity_roles: of each entity in each action, from 1; 0 for none.
-        real: which nodes a sentence has.
+        entity_roles: the role of each entity in each action, from 1; 0 for none.
+        real: the nodes that a sentence has.
     """
     actions, entities = real[:, 1 : 1 + ACTIONS], real[:, 1 + ACTIONS :]
-    # An action that was cut off with its words ties nobody.
+    # An action whose words were cut has no entities.
     roles = entity_roles * (entities[:, :, None] & actions[:, None])
     tied = roles > 0
     free = entities & ~tied.any(-1)
@@ -149,19 +150,19 @@ def graph(entity_roles: Int[Tensor, "Q E A"], real: Bool[Tensor, "Q N"]) -> tupl
 
 
 def _labels(words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]) -> Int[Tensor, "Q W L"]:
-    given = words[..., -LABEL_COLUMNS:] * mask[..., None]
-    most = torch.tensor([ACTIONS, ENTITIES, *[len(ROLES)] * ACTIONS], device=words.device)
-    wrong = given[(given != given.round()) | (given < 0) | (given > most)]
+    labels = words[..., -LABEL_COLUMNS:] * mask[..., None]
+    largest = torch.tensor([ACTIONS, ENTITIES, *[len(ROLES)] * ACTIONS], device=words.device)
+    wrong = labels[(labels != labels.round()) | (labels < 0) | (labels > largest)]
     if len(wrong):
         raise DataError(
             f"the last {LABEL_COLUMNS} columns of the words hold {wrong[0].item():.4g}, which is no role: the graph backbone "
             "reads words of prvr extract VIDEOS FEATURES --words roles:VECTORS.txt+PIPELINE"
         )
-    return given.long()
+    return labels.long()
 
 
 def _largest(rows: Tensor, slots: Int[Tensor, "Q W"]) -> Tensor:
-    """The maximum of the rows (Q, W, X) of each slot, (Q, NODES, X); 0 for a slot without any."""
+    """Returns the maximum of the rows (Q, W, X) of each slot, (Q, NODES, X); 0 for a slot without rows."""
     empty = rows.new_zeros(len(rows), NODES, rows.shape[-1])
     place = slots[..., None].expand_as(rows)
     return empty.scatter_reduce(1, place, rows, reduce="amax", include_self=False)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,15 +22,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from prvr.batch import Batch, Reading, TeacherBatch
-from prvr.cpu import as_torch_does
+from prvr.config import from_dict, to_dict
 from prvr.device import open_device
 from prvr.errors import ModelError, SettingError
 from prvr.features.sources import Reads
 from prvr.files import write_json
-from prvr.methods import METHODS
 from prvr.methods import checkpoint as checkpoints
+from prvr.methods import open_method
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings, embed
+from prvr.methods.distiller import Distiller, uses_teacher
+from prvr.nn.distillation import Distillation
 from prvr.train.loop import Recipe
 from prvr.train.optimiser import BertAdam
 
@@ -104,11 +106,12 @@ def training_memory(recipe: Recipe, reads: Reads, *, sizes: StepSizes = StepSize
     Raises:
         SettingError: the method learns nothing, there is no such device, or the step does not fit into its memory.
     """
-    if METHODS[recipe.method].objective is None:
+    if open_method(recipe.method).objective is None:
         raise SettingError(f"{recipe.method} has nothing to learn; there is no training step to measure")
     open_device(device)
     with tempfile.TemporaryDirectory(prefix="prvr-") as folder, torch.random.fork_rng(devices=[]):
-        checkpoints.save(checkpoints.build(recipe.method, recipe.settings, reads), Path(folder))
+        fresh = checkpoints.build(recipe.method, recipe.settings, reads)
+        checkpoints.save(replace(fresh, about={"distillation": to_dict(recipe.distillation)}), Path(folder))
         write_json(Path(folder) / SIZES, {"sizes": asdict(sizes), "device": device})
         command = [sys.executable, "-m", "prvr.papers.complexity", folder]
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
@@ -159,14 +162,17 @@ def _resident(field: str) -> int:
 
 def _steps(checkpoint: Checkpoint, sizes: StepSizes, device: torch.device) -> None:
     """Two training steps: in the second one the optimiser has its moments, too."""
-    method, model = METHODS[checkpoint.method], checkpoint.model
+    model = checkpoint.model
     assert isinstance(model, nn.Module)
-    assert method.objective is not None
     model.to(device).train()
-    batch = _batch(model.reading, sizes, taught=method.distils(checkpoint.settings)).to(device)
-    optimiser = BertAdam(model.parameters(), lr=1e-4, total_steps=None)
+    distillation = from_dict(Distillation, checkpoint.about.get("distillation", {}))
+    taught = uses_teacher(distillation, checkpoint.method, checkpoint.settings)
+    columns = [sizes.teacher_columns] if taught else []
+    distiller = Distiller(distillation, method=checkpoint.method, student=model, teacher_columns=columns).to(device)
+    batch = _batch(model.reading, sizes, taught=taught).to(device)
+    optimiser = BertAdam([*model.parameters(), *distiller.parameters()], lr=1e-4, total_steps=None)
     for _ in range(2):
-        terms = method.objective(model, *embed(model, batch), 0)
+        terms = distiller.objective(model, *embed(model, batch), 0)
         optimiser.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         optimiser.step()
@@ -206,7 +212,7 @@ def _parts(model: nn.Module, names: tuple[str, ...]) -> dict[str, nn.Module]:
 
 def _flops(encode: Callable[[Float[Tensor, "N L E"], Bool[Tensor, "N L"]], Embeddings], rows: int, columns: int) -> int:
     # The counter does not know attention as one kernel on the CPU; taken apart, it is two matrix products.
-    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), as_torch_does(), FlopCounterMode(display=False) as counter:
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         encode(torch.zeros(1, rows, columns), torch.ones(1, rows, dtype=torch.bool))
     return int(counter.get_total_flops())
 

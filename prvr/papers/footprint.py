@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from prvr.config import from_dict
 from prvr.datasets import Dataset
 from prvr.features import FeatureSet
 from prvr.files import write_picture
 from prvr.index.encode import add_videos, encode_queries
 from prvr.index.exact import ExactIndex
-from prvr.methods import METHODS
 from prvr.methods import checkpoint as checkpoints
+from prvr.methods import open_method
 from prvr.methods.checkpoint import Checkpoint, features_for
+from prvr.nn.distillation import Distillation
 from prvr.papers.complexity import StepSizes, complexity, training_memory
 from prvr.train.recipe import Recipe, Training
 
@@ -61,7 +63,7 @@ def footprint(model: Path, folders: Sequence[Path], *, features: Path, test: Dat
     given = features_for(features, checkpoint)
     frames, words = _mean_lengths(test, given)
     cost = complexity(_recipe(checkpoint), checkpoint.reads, frames=frames, words=words)
-    learns = METHODS[trained.method].objective is not None
+    learns = open_method(trained.method).objective is not None
     held = None
     if learns:
         videos = trained.about["training"]["batch_videos"]
@@ -79,7 +81,8 @@ def footprint(model: Path, folders: Sequence[Path], *, features: Path, test: Dat
 
 
 def _recipe(checkpoint: Checkpoint) -> Recipe:
-    return Recipe(checkpoint.method, checkpoint.settings, Training())
+    distillation = from_dict(Distillation, checkpoint.about.get("distillation", {}))
+    return Recipe(checkpoint.method, checkpoint.settings, Training(), distillation)
 
 
 def footprint_lines(footprints: Mapping[str, Footprint]) -> list[str]:

@@ -28,13 +28,13 @@ from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint, features_for
 from prvr.methods.dual_encoding_hybrid import published_fusion
 from prvr.methods.zero_shot import ZeroShotConfig
-from prvr.nn.distillation import Distillation
 from prvr.papers.footprint import Footprint, footprint
 from prvr.papers.tables import Row, Table, Text
 from prvr.train.fusion import fuse
-from prvr.train.loop import Data, Recipe, changed, train_student
+from prvr.train.loop import Data, Recipe, train_student
 from prvr.train.presets import PRESETS, preset
-from prvr.train.similarities import Similarities, kept_similarities
+from prvr.train.recipe import change
+from prvr.train.similarities import Similarities, teacher_similarities
 
 Progress = Callable[[str, int, int], None]
 BESIDE = "beside-teacher"
@@ -153,16 +153,14 @@ def footprints(scored: Sequence[Scored], materials: Materials, plan: Plan, *, on
     return found
 
 
-def recipe_of(row: Row, collection: str, changes: Sequence[str], *, teacher_columns: tuple[int, ...] = ()) -> Recipe:
+def recipe_of(row: Row, collection: str, changes: Sequence[str]) -> Recipe:
     """The settings of a row on a data set: its preset (that of the data set, where there is one) with its changes."""
     of_data = f"{row.base}/{collection}"
     start = preset(of_data if of_data in PRESETS else row.base)
     own = {name: value for name, value in row.changes.items() if name in to_dict(start.settings)}
-    told = {name: value for name, value in row.changes.items() if name not in own}
-    if teacher_columns:
-        own["teacher_columns"] = teacher_columns
-    distillation = replace(start.distillation or Distillation(), **told) if told else start.distillation
-    return changed(replace(start, settings=replace(start.settings, **own), distillation=distillation), changes)
+    others = {name: value for name, value in row.changes.items() if name not in own}
+    distillation = replace(start.distillation, **others)
+    return change(replace(start, settings=replace(start.settings, **own), distillation=distillation), changes)
 
 
 @dataclass(frozen=True)
@@ -222,7 +220,7 @@ class _Answer:
     def _says(self, on_progress: Progress) -> Similarities:
         """What the row, trained, says of the train split."""
         teacher = self._trained(on_progress)
-        (kept,) = kept_similarities(self.materials.features, [teacher], self.splits.train, out=self.folder / "says")
+        (kept,) = teacher_similarities(self.materials.features, [teacher], self.splits.train, out=self.folder / "says")
         return kept
 
     def _beside_teacher(self, student: Checkpoint) -> Checkpoint:
@@ -241,9 +239,7 @@ class _Answer:
     @property
     def folder(self) -> Path:
         recipe = self._recipe(0) if self.row.base else None
-        about: list[Any] = (
-            [to_dict(part) for part in (recipe.settings, recipe.training, recipe.distillation) if part] if recipe else []
-        )
+        about: list[Any] = [to_dict(part) for part in (recipe.settings, recipe.training, recipe.distillation)] if recipe else []
         same = [
             self.plan.protocol,
             self.materials.collection,
@@ -261,15 +257,11 @@ class _Answer:
         if not self.row.base:
             return dict(self.row.changes)
         recipe = recipe_of(replace(self.row, changes={}), self.materials.collection, ())
-        plain = {**to_dict(recipe.distillation or Distillation()), **to_dict(recipe.settings)}
+        plain = {**to_dict(recipe.distillation), **to_dict(recipe.settings)}
         return {key: value for key, value in self.row.changes.items() if plain[key] != value}
 
     def _recipe(self, seed: int) -> Recipe:
-        mapped = self.row.changes.get("distillation_target") == "feature"
-        widths = (
-            tuple(columns(teacher_features(self.materials.features, name)[0].frames) for name in self._names()) if mapped else ()
-        )
-        recipe = recipe_of(self.row, self.materials.collection, self.plan.changes, teacher_columns=widths)
+        recipe = recipe_of(self.row, self.materials.collection, self.plan.changes)
         if self.row.experts and hasattr(recipe.settings, "experts"):
             shelf = open_shelf(self.materials.features)
             experts = tuple(columns(shelf.frames(name)) for name in self._frames().split("+"))

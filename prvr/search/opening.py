@@ -8,8 +8,16 @@ from pathlib import Path
 from typing import Literal
 
 from prvr.config import from_dict
-from prvr.encoders import Encoder, ImageEncoder, SentenceEncoder, WordEncoder, open_encoder, sentence_encoder
-from prvr.encoders.joined import JoinedEyes, JoinedReader
+from prvr.encoders import (
+    Encoder,
+    ImageEncoder,
+    JoinedImageEncoder,
+    JoinedWordEncoder,
+    SentenceEncoder,
+    WordEncoder,
+    open_encoder,
+    sentence_encoder,
+)
 from prvr.errors import ModelError, SettingError
 from prvr.features.sources import Reads, Source
 from prvr.index.contract import Header, Kept
@@ -196,7 +204,7 @@ def opened(source: Source, what: str, device: str) -> Encoder:
 
 def _together(parts: Sequence[Encoder], what: str) -> Encoder:
     if what == "frames":
-        return JoinedEyes([part for part in parts if isinstance(part, ImageEncoder)])
+        return JoinedImageEncoder([part for part in parts if isinstance(part, ImageEncoder)])
     words, *others = parts
     assert isinstance(words, WordEncoder)
-    return JoinedReader(words, [part for part in others if isinstance(part, SentenceEncoder)])
+    return JoinedWordEncoder(words, [part for part in others if isinstance(part, SentenceEncoder)])

@@ -1,7 +1,7 @@
-"""Captions that say little of their own video, found by teachers and left out of training (TeachText; spec/methods 3).
+"""Captions that describe their own video poorly, found by teachers and left out of training (TeachText).
 
-A caption is kept where its own video ranks below `below` in the train gallery. The ranks are out of fold: a teacher that has
-learned a caption ranks it too well, so each part of the videos is ranked by a teacher that was trained on the others.
+A caption is kept if the rank of its own video in the train gallery is below `below`. The ranks are out of fold: a teacher that
+has learned a caption ranks it too well, so each part of the videos is ranked by a teacher that was trained on the others.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from prvr.train.loop import Data, Recipe, train_student
 from prvr.train.similarities import Similarities, similarities
 
 Combine = Literal["mean", "median", "any", "all"]
-# Which rank of several teachers' must be below the threshold. How TeachText does it is not known.
+# How the ranks of several teachers are combined. How TeachText does it is not published.
 COMBINED: Mapping[Combine, Callable[[Sequence[int]], Any]] = {"mean": np.mean, "median": np.median, "any": np.min, "all": np.max}
 
 
 def out_of_fold_ranks(
     out: Path, recipe: Recipe, *, reads: Reads, data: Data, folds: int = 5, device: str = "cpu"
 ) -> dict[str, int]:
-    """The rank of each caption's own video among all train videos, 1 the best, by a teacher that never saw either.
+    """The rank of each caption's own video among all train videos, 1 the best, by a teacher that was trained on neither.
 
-    The teachers' runs are kept in OUT/fold0, OUT/fold1, ... and go on where they were cut off; all have `data.dev` to choose
-    their epochs on.
+    The teachers' runs are kept in OUT/fold0, OUT/fold1, ... and continue if they were interrupted; all choose their epochs on
+    `data.dev`.
 
     Raises:
         SettingError: fewer than two folds, or more than there are videos.
@@ -52,29 +52,29 @@ def out_of_fold_ranks(
     return ranks
 
 
-def denoised(dataset: Dataset, ranks: Sequence[Mapping[str, int]], *, below: int, combine: Combine = "mean") -> Dataset:
-    """The split with those captions alone whose combined rank is below a threshold; videos stay in the gallery.
+def denoise(dataset: Dataset, ranks: Sequence[Mapping[str, int]], *, below: int, combine: Combine = "mean") -> Dataset:
+    """The split with only the captions whose combined rank is below a threshold; its videos stay in the gallery.
 
     Args:
-        ranks: one for each teacher, by caption id.
-        combine: what must be below: the mean rank, the median, that of any teacher or of all.
+        ranks: for each teacher the ranks by caption id.
+        combine: the rank that must be below: the mean, the median, that of any teacher or that of all.
 
     Raises:
         DataError: a caption has no rank, or none is left.
     """
     for caption in dataset.captions:
         if not ranks or any(caption.id not in its for its in ranks):
-            raise DataError(f"caption {caption.id!r} has no rank by every teacher; rank the split that is to be denoised")
+            raise DataError(f"caption {caption.id!r} has no rank by every teacher; rank the split that is denoised")
     kept = tuple(c for c in dataset.captions if COMBINED[combine]([its[c.id] for its in ranks]) < below)
     if not kept:
         raise DataError(f"no caption of {len(dataset.captions)} ranks its own video below {below}; take a higher threshold")
     return replace(dataset, captions=kept)
 
 
-def _ranks(said: Similarities, dataset: Dataset) -> dict[str, int]:
+def _ranks(teacher: Similarities, dataset: Dataset) -> dict[str, int]:
     ranks = {}
     for caption in dataset.captions:
-        row = said.scores[said.rows[caption.id]]
-        # Videos that score as well stand before it: a teacher that cannot tell them apart does not know.
-        ranks[caption.id] = int((row >= row[said.columns[caption.video]]).sum())
+        row = teacher.scores[teacher.rows[caption.id]]
+        # Videos with an equal score rank before it: the teacher does not tell them apart.
+        ranks[caption.id] = int((row >= row[teacher.columns[caption.video]]).sum())
     return ranks

@@ -1,13 +1,15 @@
-"""What the processes of a data-parallel run say to one another, so that N of them train as one would.
+"""Data-parallel training: N processes share each batch and compute what one process would.
 
-Of each batch a process reads and encodes every N-th video, with all its captions. The embeddings, and what teachers say,
-are gathered by all, who compute the same loss of the whole batch from them: negatives come from all processes. In the
-backward pass each goes on through its own embeddings alone, and the gradients of the weights are added up over the
-processes before the optimiser sees them (docs/decisions/0013).
+Each process reads and encodes every N-th video of a batch, with all its captions. The embeddings and the teachers' features are
+gathered by all processes, which compute the same loss of the whole batch: negatives come from all of it. In the backward pass
+each process continues through its own embeddings alone, and the gradients of the weights are averaged over the processes before
+the optimiser's step (docs/decisions/0013).
 """
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, NoReturn, final
+from typing import Any, final
 
 import torch
 import torch.distributed as dist
@@ -26,26 +28,23 @@ from torch.nn.functional import pad
 from prvr.batch import Batch, TeacherBatch
 from prvr.device import open_device
 from prvr.errors import ProcessLost, SettingError
-from prvr.methods.contract import Embeddings, Gather, as_they_are
+from prvr.methods.contract import Embeddings, Gather, keep_batch
 
-# Where the processes of one machine meet; without it they meet where `torchrun` says.
-RENDEZVOUS = "PRVR_RENDEZVOUS"
-
-# Others wait so long for one that loads or evaluates. One that has ended is missed at once, whatever stands here.
+# How long processes wait for one that loads or evaluates. One that has ended is noticed at once.
 PATIENCE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class Share:
-    """What a process does of a batch: the places of the videos that it reads, and how it comes by the rest."""
+    """A process's part of a batch: the positions of the videos that it reads, and how it gathers the rest."""
 
     videos: Sequence[int]
     gather: Gather
 
 
 @final
-class Alone:
-    """The only process: it has all of a batch, and there is nobody to send anything to."""
+class SingleProcess:
+    """The only process: it has the whole batch, and nothing is sent."""
 
     rank, leads = 0, True
 
@@ -53,29 +52,33 @@ class Alone:
         self.device = device
 
     def share(self, captions: Sequence[int]) -> Share:
-        """All of it."""
-        return Share(range(len(captions)), as_they_are)
+        """All of the batch."""
+        return Share(range(len(captions)), keep_batch)
 
     def draw_apart(self, seed: tuple[int, ...]) -> None:
-        """There is one source of random numbers."""
+        """No-op: there is one source of random numbers."""
 
     def mean_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """They are what they are."""
+        """No-op: the gradients are already those of the whole batch."""
 
-    def hand_out(self, tensors: Iterable[Tensor]) -> None:
-        """There is nobody to hand them to."""
+    def copy_from_leader(self, tensors: Iterable[Tensor]) -> None:
+        """No-op: there is one process."""
 
-    def hand_out_bytes(self, data: bytes) -> bytes:
-        """The same."""
+    def from_leader(self, value: Any) -> Any:
+        """Returns the value."""
+        return value
+
+    def bytes_from_leader(self, data: bytes) -> bytes:
+        """Returns the data."""
         return data
 
     def leave(self) -> None:
-        """Nothing stands open."""
+        """No-op: nothing is open."""
 
 
 @final
-class Team:
-    """One of several processes; the first of them leads: it alone writes files and speaks.
+class ProcessGroup:
+    """One of several processes; the first one leads: it alone writes files and prints.
 
     Every process calls the same methods in the same order.
     """
@@ -86,52 +89,63 @@ class Team:
         self._random_states: list[Tensor] = []
 
     def share(self, captions: Sequence[int]) -> Share:
-        """Every N-th video of a batch, which is given by the captions of each of its videos.
+        """Every N-th video of a batch, from the number of captions of each of its videos.
 
         Counted in the order of `collate`, so that no process gets all the videos with many captions.
         """
         order = sorted(range(len(captions)), key=lambda video: -captions[video])
-        # Where there are fewer videos than processes the others encode the first again, and what they make is not used.
+        # Where there are fewer videos than processes, the others encode the first one again, and the result is not used.
         own = order[self.rank :: self.size] or order[:1]
         return Share(own, partial(self._gather, captions=torch.tensor([captions[video] for video in order])))
 
     def draw_apart(self, seed: tuple[int, ...]) -> None:
-        """From here to the next `Share.gather` each process draws random numbers of its own: what drops out of its videos.
+        """From here to the next `Share.gather` each process draws its own random numbers: the dropout of its videos.
 
-        What is drawn before and after is drawn alike by all: which negatives the loss takes.
+        Before and after, all processes draw the same numbers: the negatives of the loss.
         """
         self._random_states = self._states()
         torch.manual_seed(random.Random(repr((*seed, self.rank))).getrandbits(32))
 
     def mean_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Gives each process the mean of all processes' gradients."""
+        """Replaces the gradients by their mean over all processes."""
         with_gradient = [p for p in parameters if p.grad is not None]
         flat = torch.cat([p.grad.flatten() for p in with_gradient if p.grad is not None])
-        with _loss_told():
+        with _process_lost():
             dist.all_reduce(flat)
         flat /= self.size
         for parameter, mean in zip(with_gradient, flat.split([p.numel() for p in with_gradient]), strict=True):
             parameter.grad = mean.view_as(parameter)
 
     @torch.no_grad()
-    def hand_out(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrites each process's tensors with the leader's."""
+    def copy_from_leader(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrites the tensors of every process with the leader's."""
         for tensor in tensors:
-            with _loss_told():
+            with _process_lost():
                 dist.broadcast(tensor, 0)
 
-    def hand_out_bytes(self, data: bytes) -> bytes:
-        """The leader's bytes, whatever the others give."""
+    def from_leader(self, value: Any) -> Any:
+        """The leader's value, on every process.
+
+        Args:
+            value: lists, dictionaries, texts and numbers, as JSON can hold them.
+        """
+        return json.loads(self.bytes_from_leader(json.dumps(value).encode() if self.leads else b""))
+
+    def bytes_from_leader(self, data: bytes) -> bytes:
+        """The leader's data, on every process."""
         own = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
         size = torch.tensor(len(own))
-        self.hand_out([size])
+        self.copy_from_leader([size])
         leaders = own if self.leads else torch.empty(int(size), dtype=torch.uint8)
-        self.hand_out([leaders])
+        self.copy_from_leader([leaders])
         return leaders.numpy().tobytes()
 
     def leave(self) -> None:
-        """Ends the process, whose work is done."""
-        end_process()
+        """Makes the process exit without taking torch down, once its work is on disk and printed.
+
+        Threads of torch's backends may outlive what they use while Python exits, and abort the process.
+        """
+        atexit.register(os._exit, 0)
 
     def _gather(
         self, queries: Embeddings, videos: Embeddings, batch: Batch, *, captions: Int[Tensor, "V"]
@@ -142,7 +156,7 @@ class Team:
         by_video = self._whole([*videos, *(teacher.frames for teacher in batch.teachers), batch.frame_mask], where[1])
         frame_mask = by_video.pop()
         teachers = map(TeacherBatch, by_video[len(videos) :], by_query[len(queries) :])
-        # Features stay where they were read: of the whole batch they have no columns.
+        # Features stay on the process that read them: the whole batch has none of their columns.
         frames = batch.frames.new_empty(*frame_mask.shape, 0)
         words = batch.words.new_empty(len(target), 1, 0)
         word_mask = batch.word_mask.new_ones(len(target), 1)
@@ -152,7 +166,7 @@ class Team:
     def _whole(self, tensors: Sequence[Tensor], where: tuple[Tensor, Tensor]) -> list[Tensor]:
         """The rows of all processes, in the order of the whole batch, each tensor padded with zeros to the longest."""
         longest = torch.tensor([length for tensor in tensors for length in tensor.shape])
-        with _loss_told():
+        with _process_lost():
             dist.all_reduce(longest, dist.ReduceOp.MAX)
         rank, row = where
         index = (rank * longest[0] + row).to(tensors[0].device, non_blocking=True)
@@ -175,46 +189,37 @@ class Team:
             torch.cuda.set_rng_state(state, self.device)
 
 
-Group = Alone | Team
+Group = SingleProcess | ProcessGroup
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Group]:
-    """The group of processes that the environment tells of, as `torchrun` sets it; alone where it tells of none.
+def join_group(device: str) -> Iterator[Group]:
+    """The group of processes that the environment describes, as `torchrun` sets it; a single process otherwise.
 
     Args:
-        device: cpu, or cuda for the GPU whose number is the process's on its machine.
+        device: cpu, or cuda for the GPU with the process's number on its machine.
 
     Raises:
-        SettingError: the environment is not whole, or there is no such device.
-        ProcessLost: the others cannot be reached.
+        SettingError: the environment is incomplete, or there is no such device.
+        ProcessLost: the other processes cannot be reached.
     """
-    size = _number("WORLD_SIZE", otherwise=1)
+    size = _number("WORLD_SIZE", default=1)
     if size == 1:
-        yield Alone(device)
+        yield SingleProcess(device)
         return
     rank, place = _number("RANK"), _own_device(device, _number("LOCAL_RANK"))
     backend = "cpu:gloo,cuda:nccl" if place.startswith("cuda") else "gloo"
-    with _loss_told():
-        meeting = os.environ.get(RENDEZVOUS, "env://")
-        dist.init_process_group(backend, init_method=meeting, rank=rank, world_size=size, timeout=PATIENCE)
-    yield Team(place)
-    # Not where something failed: others may wait for what will not come.
+    with _process_lost():
+        dist.init_process_group(backend, rank=rank, world_size=size, timeout=PATIENCE)
+    yield ProcessGroup(place)
+    # Not after a failure: other processes may wait for what will never come.
     dist.destroy_process_group()
-
-
-def end_process() -> NoReturn:
-    """Ends a process at once, all of whose work is on disk and said: typer's echo flushes, and stderr is not buffered.
-
-    Threads of torch's backends may outlive what they use while Python is taken down, and abort the process.
-    """
-    os._exit(0)
 
 
 def places(
     captions: Int[Tensor, "V"], *, processes: int
 ) -> tuple[tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]], Int[Tensor, "Q"]]:
-    """Where a batch's queries and its videos are after `Team.share`, as (process, row) each; and the queries' targets."""
+    """Where a batch's queries and videos are after `ProcessGroup.share`, as (process, row) each; and the queries' targets."""
     video = torch.arange(len(captions))
     target = video.repeat_interleave(captions)
     rank, row = video % processes, video // processes
@@ -227,15 +232,16 @@ def places(
 class _AllGather(torch.autograd.Function):
     """A tensor of each process, (N, ...).
 
-    All compute the same loss from them, so each has the gradient of its own already and nothing need be sent. It is taken
-    N times, because `mean_gradients` divides: weights that the loss itself uses have their whole gradient on each process.
+    All processes compute the same loss from it, so each already has the gradient of its own tensor and nothing is sent. The
+    gradient is multiplied by N, because `mean_gradients` divides by N; weights that the loss itself uses have their whole
+    gradient on every process.
     """
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, rank: int, size: int) -> Tensor:
         ctx.rank, ctx.size = rank, size
         everyones = own.new_empty(size, *own.shape)
-        with _loss_told():
+        with _process_lost():
             dist.all_gather(list(everyones.unbind()), own.contiguous())
         return everyones
 
@@ -245,14 +251,14 @@ class _AllGather(torch.autograd.Function):
 
 
 @contextmanager
-def _loss_told() -> Iterator[None]:
+def _process_lost() -> Iterator[None]:
     try:
         yield
-    # A meeting place that is nowhere is a ValueError.
+    # An address that is missing is a ValueError.
     except (RuntimeError, ValueError) as problem:
         reason = str(problem).partition("\n")[0][:200]
         raise ProcessLost(
-            f"the other processes cannot be reached ({reason}); see what they say, and run the same command to go on"
+            f"the other processes cannot be reached ({reason}); read their output, and run the same command to continue"
         ) from problem
 
 
@@ -260,17 +266,17 @@ def _own_device(name: str, local_rank: int) -> str:
     if name == "cpu":
         return name
     if name != "cuda":
-        raise SettingError(f"device {name!r} is one device, and each process takes one of its own; take cuda, or cpu")
+        raise SettingError(f"device {name!r} is one device, and each process needs its own; take cuda, or cpu")
     own = f"cuda:{local_rank}"
     open_device(own)
     torch.cuda.set_device(own)
     return own
 
 
-def _number(variable: str, otherwise: int | None = None) -> int:
-    text = os.environ.get(variable, "" if otherwise is None else str(otherwise))
+def _number(variable: str, default: int | None = None) -> int:
+    text = os.environ.get(variable, "" if default is None else str(default))
     if not text.isdecimal():
         raise SettingError(
-            f"{variable} is {text!r} in the environment, where a number is wanted; start with torchrun, or unset WORLD_SIZE"
+            f"{variable} is {text!r} in the environment, and must be a number; start with torchrun, or unset WORLD_SIZE"
         )
     return int(text)

@@ -1,13 +1,13 @@
-"""How much a teacher weighs beside a trained student: found on held-out captions, the student's own weights as they are.
+"""The weight of a teacher beside a trained student, chosen on held-out captions; the student's weights stay as they are.
 
-S = (1 - w) S_student + w S_teacher. Among steps of `STEP` we take the least w that a paired bootstrap over videos (95 %) cannot
-tell from the best one, and not the best one: a teacher may have been trained on what is held out here, its captions or its
-pictures, and looks better there than on what comes later (LOG.md, 2026-11-21; docs/decisions/0024).
+S = (1 - w) S_student + w S_teacher. Among steps of `STEP` we take the smallest teacher weight whose SumR is not significantly
+below the best (paired bootstrap over videos, 95 %), and not the best weight: a teacher may have been trained on the captions
+or the pictures that are held out here, and then looks better on them than on later ones (LOG.md, 2026-11-21;
+docs/decisions/0024).
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,7 +32,7 @@ WEIGHTS = tuple(round(STEP * step, 2) for step in range(round(1 / STEP) + 1))
 
 @dataclass(frozen=True)
 class Fusion:
-    """A student and its teacher as one checkpoint, the weight that the teacher has in it, and SumR on dev by weight."""
+    """A student and its teacher as one checkpoint, the weight of the teacher in it, and SumR on dev by weight."""
 
     checkpoint: Checkpoint
     weight: float
@@ -42,23 +42,21 @@ class Fusion:
 def fuse(
     student: Checkpoint, student_reads: FeatureSet, teacher: Checkpoint, teacher_reads: FeatureSet, *, dev: Dataset
 ) -> Fusion:
-    """Puts a zero-shot teacher beside a student.
+    """Combines a student with a zero-shot teacher.
 
     Raises:
-        SettingError: the student reads no words, or the teacher is none.
+        SettingError: the student reads no words, or the teacher is not zero-shot.
         DataError: features are missing.
     """
     if student.model.reading.text != "words" or student.model.reading.label_columns or teacher.method != "zero_shot":
         raise SettingError(
-            f"{student.method} and {teacher.method} cannot stand side by side; take a student that reads words alone, "
+            f"{student.method} and {teacher.method} cannot be combined; take a student that reads words alone, "
             "and a teacher's name"
         )
-    asked = [(student, student_reads), (teacher, teacher_reads)]
-    own, said = (run_of(evaluate_model(one.model, dev, features), dev, system=one.method) for one, features in asked)
-    weight, sums = best_weight(own, said)
-    settings = BesideTeacherConfig(
-        student.method, json.dumps(to_dict(student.settings)), teacher.reads.frames.columns, teacher_weight=weight
-    )
+    both = [(student, student_reads), (teacher, teacher_reads)]
+    own, teachers = (run_of(evaluate_model(one.model, dev, features), dev, system=one.method) for one, features in both)
+    weight, sums = best_weight(own, teachers)
+    settings = BesideTeacherConfig(student.method, to_dict(student.settings), teacher.reads.frames.columns, teacher_weight=weight)
     reads = Reads(*(joined([getattr(one.reads, side) for one in (student, teacher)]) for side in ("frames", "text")))
     made = checkpoints.build("beside_teacher", settings, reads)
     assert isinstance(made.model, BesideTeacher)
@@ -66,13 +64,13 @@ def fuse(
     made.model.student.load_state_dict(student.model.state_dict())
     made.model.eval()
     about = {**student.about, "fusion": {"weight": weight, "dev SumR": {f"{w:g}": value for w, value in sums.items()}}}
-    mixed = _mixed(own, said, weight)
+    mixed = _mix(own, teachers, weight)
     return Fusion(replace(made, about=about, calibration=fit(mixed.scores, mixed.correct, split=dev.split)), weight, sums)
 
 
 def best_weight(student: Run, teacher: Run) -> tuple[float, dict[float, float]]:
-    """The least weight of the teacher that cannot be told from the best, and SumR by weight."""
-    by_weight = {weight: ranked(_mixed(student, teacher, weight), name=f"{weight:g}") for weight in WEIGHTS}
+    """The smallest teacher weight whose SumR is not significantly below the best, and SumR by weight."""
+    by_weight = {weight: ranked(_mix(student, teacher, weight), name=f"{weight:g}") for weight in WEIGHTS}
     sums = {weight: float(one.values[:, 0].mean()) for weight, one in by_weight.items()}
     best = by_weight[max(sums, key=sums.__getitem__)]
     missing = np.stack([best.values[:, 0] - one.values[:, 0] for one in by_weight.values()], axis=1)
@@ -80,5 +78,5 @@ def best_weight(student: Run, teacher: Run) -> tuple[float, dict[float, float]]:
     return next(weight for weight, least in zip(WEIGHTS, low.tolist(), strict=True) if least <= 0), sums
 
 
-def _mixed(student: Run, teacher: Run, weight: float) -> Run:
+def _mix(student: Run, teacher: Run, weight: float) -> Run:
     return replace(student, scores=(1 - weight) * student.scores + weight * teacher.scores)

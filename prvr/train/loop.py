@@ -1,8 +1,8 @@
-"""The one training loop.
+"""The training loop.
 
 A run is a folder: the best checkpoint (`config.json`, `model.safetensors`), `history.jsonl` with a line per epoch,
-`curves.png`, and `state.safetensors`, from which a run that was killed goes on. What is random in an epoch is drawn from
-the seed and the epoch's number, so a run that was cut off gives the same numbers as one that was not.
+`curves.png`, and `state.safetensors`, from which an interrupted run continues. Every random number of an epoch depends on the
+seed and the epoch's number, so a run that was interrupted gives the same numbers as one that was not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from prvr import features as feature_files
 from prvr.batch import Batch, Memory, check_widths, collate, video_item
 from prvr.config import to_dict
+from prvr.cpu import fast_products
 from prvr.datasets import Dataset
 from prvr.device import open_device
 from prvr.errors import DataError, ModelError, SettingError
@@ -30,20 +30,18 @@ from prvr.evaluate.evaluation import calibrated, retrieve
 from prvr.features import Features, FeatureSet
 from prvr.features.packed import Packed
 from prvr.features.sources import Reads
-from prvr.methods import METHODS
 from prvr.methods import checkpoint as checkpoints
+from prvr.methods import open_method
 from prvr.methods.calibration import from_dict
 from prvr.methods.checkpoint import Checkpoint
-from prvr.methods.contract import Gather, Terms, embed
-from prvr.methods.taught import Guidance, check_teachers, own_settings
+from prvr.methods.contract import Gather, embed
+from prvr.methods.distiller import Distiller, check_teachers
 from prvr.train.curves import draw_curves
-from prvr.train.distributed import Alone, Group
+from prvr.train.distributed import Group, SingleProcess
 from prvr.train.optimiser import BertAdam, decay_groups
 from prvr.train.recipe import Recipe as Recipe
 from prvr.train.recipe import Training as Training
-from prvr.train.recipe import changed as changed
-from prvr.train.recipe import fitted, heeds_teachers
-from prvr.train.run_state import RunState, as_plain, load_state, save_state, state_from, stored_state, write_history
+from prvr.train.run_state import RunState, load_state, read_state, save_state, write_history
 from prvr.train.similarities import Similarities
 
 Progress = Callable[[str, int, int], None]
@@ -51,9 +49,9 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Data:
-    """What a run learns from and is chosen on; `features` serves both splits.
+    """The splits that a run learns from and chooses its epoch on; `features` serves both.
 
-    similarities: what teachers that are trained models say of the train split.
+    similarities: scores of the train split by teachers that are trained models.
     """
 
     train: Dataset
@@ -62,6 +60,7 @@ class Data:
     similarities: tuple[Similarities, ...] = ()
 
 
+@fast_products()
 def train_student(
     out: str | Path,
     recipe: Recipe,
@@ -73,37 +72,42 @@ def train_student(
     on_progress: Progress | None = None,
     group: Group | None = None,
 ) -> Checkpoint:
-    """Trains a model and gives the checkpoint of its best epoch; goes on where an earlier call was cut off.
+    """Trains a model and returns the checkpoint of its best epoch; continues a run that was interrupted.
 
     Args:
-        notes: what else the checkpoint's `about` shall say.
-        group: the processes that train together, from `distributed.joined`; its device goes before `device`. Each gets
-            the checkpoint, the first writes it.
+        notes: extra entries for the checkpoint's metadata, `about`.
+        group: the processes that train together, from `distributed.join_group`; its device replaces `device`. Every process
+            returns the checkpoint, the first writes it.
 
     Raises:
-        DataError: features are missing or broken, or there is nothing to learn from.
-        SettingError: `out` holds a run with other settings, or the method needs a teacher and has none;
-            or there is no such device; or the processes differ in their data.
+        DataError: features are missing or broken, or there are no captions.
+        SettingError: `out` holds a run with other settings, the recipe needs a teacher and there is none, the device does not
+            exist, or the processes differ in their data.
         ModelError: the loss is no longer a number.
         ProcessLost: another process of the group has ended.
     """
-    out, group = Path(out), group or Alone(device)
+    out, group = Path(out), group or SingleProcess(device)
     _check(recipe, data)
-    recipe = fitted(recipe, [*_widths(data), *[0 for _ in data.similarities]])
     place = open_device(group.device)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.training.seed)
         fresh = replace(checkpoints.build(recipe.method, recipe.settings, reads), about=dict(notes or {}))
-        guidance = _guidance(recipe, fresh, data)
-    loop = _Loop(out, fresh, recipe.training, data, place, group, guidance)
+        distiller = Distiller(
+            recipe.distillation,
+            method=recipe.method,
+            student=fresh.model,
+            teacher_columns=[feature_files.columns(teacher.frames) for teacher in data.features.teachers],
+            kept=len(data.similarities),
+        )
+    loop = _Loop(out, fresh, recipe.training, data, place, group, distiller)
     while not loop.state.finished:
         loop.epoch(on_progress or _silent)
     if group.leads:
         draw_curves(loop.state.history, out / "curves.png")
-    return _handed_out(_kept_best(out, data, group.device) if group.leads else loop.checkpoint, group)
+    return _share(_load_best(out, data, group.device) if group.leads else loop.checkpoint, group)
 
 
-def _kept_best(out: Path, data: Data, device: str) -> Checkpoint:
+def _load_best(out: Path, data: Data, device: str) -> Checkpoint:
     """The checkpoint of the best epoch, with probabilities fitted on the dev split."""
     best = checkpoints.load(out)
     if best.calibration is None:
@@ -113,18 +117,19 @@ def _kept_best(out: Path, data: Data, device: str) -> Checkpoint:
     return best
 
 
-def _handed_out(best: Checkpoint, group: Group) -> Checkpoint:
-    """The leader's checkpoint, on each process."""
+def _share(best: Checkpoint, group: Group) -> Checkpoint:
+    """The leader's checkpoint, on every process."""
     assert isinstance(best.model, nn.Module)
     best.model.cpu().eval()
-    group.hand_out(best.model.state_dict().values())
-    told = json.dumps([best.about, None if best.calibration is None else best.calibration.as_dict()])
-    about, calibration = json.loads(group.hand_out_bytes(told.encode()))
+    group.copy_from_leader(best.model.state_dict().values())
+    about, calibration = group.from_leader([best.about, None if best.calibration is None else best.calibration.as_dict()])
+    if group.leads:
+        return best
     return replace(best, about=about, calibration=None if calibration is None else from_dict(calibration))
 
 
 class _Loop:
-    """A model in training, with its optimiser and how far it has come."""
+    """A model in training, its optimiser and the state of the run."""
 
     def __init__(
         self,
@@ -134,15 +139,13 @@ class _Loop:
         data: Data,
         device: torch.device,
         group: Group,
-        guidance: Guidance | None,
+        distiller: Distiller,
     ) -> None:
         assert isinstance(first.model, nn.Module)
         self.out, self.checkpoint, self.training, self.data = out, first, training, data
-        self.device, self.group, self.guidance = device, group, guidance
-        # All that learns: without a teacher's own weights, the model as it is.
-        self.model = (first.model if guidance is None else nn.ModuleDict({"student": first.model, "guidance": guidance})).to(
-            device
-        )
+        self.device, self.group, self.distiller = device, group, distiller
+        # Everything with weights to learn.
+        self.model = nn.ModuleDict({"student": first.model, "distiller": distiller}).to(device)
         check_widths(data.features, first.model.reading)
         self.captions = _by_video(data.train)
         self.memory = Memory()
@@ -150,25 +153,25 @@ class _Loop:
         groups = decay_groups(self.model.parameters(), weight_decay=training.weight_decay)
         total = self.batches * training.epochs
         self.optimiser = BertAdam(groups, lr=training.lr, total_steps=total, warmup=training.warmup)
-        self.run = _identity(first, training, data, guidance)
-        _same_as_first(self.run, json.loads(group.hand_out_bytes(json.dumps(self.run).encode())), rank=group.rank)
-        group.hand_out(self.model.parameters())
-        stored = group.hand_out_bytes(stored_state(out) if group.leads else b"")
+        self.run = _identity(first, training, data, distiller)
+        _check_same_run(self.run, group.from_leader(self.run), rank=group.rank)
+        group.copy_from_leader(self.model.parameters())
+        stored = group.bytes_from_leader(read_state(out) if group.leads else b"")
         self.state = load_state(out, stored, run=self.run, model=self.model, optimiser=self.optimiser)
         if stored and group.leads:
             write_history(out, self.state)
 
     def epoch(self, on_progress: Progress) -> None:
-        """One epoch, its evaluation, and everything on disk afterwards."""
+        """Trains for one epoch, evaluates, and writes everything to disk."""
         began = time.monotonic()
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(_epoch_seed(self.training.seed, self.state.epoch))
             terms = self._steps(on_progress)
-        reached = self._evaluated(terms, began) if self.group.leads else self.state
-        self.state = state_from(json.loads(self.group.hand_out_bytes(json.dumps(as_plain(reached)).encode())))
+        reached = self._finish_epoch(terms, began) if self.group.leads else self.state
+        self.state = RunState(**self.group.from_leader(vars(reached)))
 
-    def _evaluated(self, terms: dict[str, float], began: float) -> RunState:
-        """The state after an epoch with these losses, which is kept together with the model, if that is the best."""
+    def _finish_epoch(self, terms: dict[str, float], began: float) -> RunState:
+        """Evaluates, saves the model if it is the best so far, and saves and returns the state after this epoch."""
         state = self.state
         figures = retrieve(self.checkpoint.model, self.data.dev, self.data.features)
         better = figures.sumr > state.best_sumr
@@ -182,8 +185,8 @@ class _Loop:
         }
         if better:
             about = {**self.checkpoint.about, "epoch": state.epoch, "dev": figures.as_dict(), "training": to_dict(self.training)}
-            if self.guidance is not None:
-                about["distillation"] = to_dict(self.guidance.settings)
+            if self.distiller.settings.active:
+                about["distillation"] = to_dict(self.distiller.settings)
             checkpoints.save(replace(self.checkpoint, about=about), self.out)
         reached = state.after(record, epochs=self.training.epochs, patience=self.training.patience)
         save_state(self.out, reached, run=self.run, model=self.model, optimiser=self.optimiser)
@@ -195,7 +198,8 @@ class _Loop:
         for number, (videos, batch, gather) in enumerate(self._batches(epoch)):
             on_progress(self._note(), epoch * self.batches + number, self.training.epochs * self.batches)
             self.group.draw_apart((self.training.seed, epoch, number))
-            terms = self._terms(videos, batch.to(self.device), gather, epoch)
+            embedded = embed(self.checkpoint.model, batch.to(self.device), gather)
+            terms = self.distiller.objective(self.checkpoint.model, *embedded, epoch, self._kept_scores(videos))
             self.optimiser.zero_grad()
             torch.stack(list(terms.values())).sum().backward()
             self.group.mean_gradients(self.model.parameters())
@@ -207,20 +211,8 @@ class _Loop:
             raise ModelError(f"the loss of epoch {epoch} is not a number ({means}); lower lr (now {self.training.lr:g})")
         return means
 
-    def _terms(self, videos: list[str], batch: Batch, gather: Gather, epoch: int) -> Terms:
-        model = self.checkpoint.model
-        embedded = embed(model, batch, gather)
-        if self.guidance is not None:
-            return self.guidance.objective(model, *embedded, epoch, self._kept(videos))
-        objective = METHODS[self.checkpoint.method].objective
-        assert objective is not None
-        if self.data.similarities:
-            objective = partial(objective, kept=self._kept(videos))
-        terms: Terms = objective(model, *embedded, epoch)
-        return terms
-
-    def _kept(self, videos: list[str]) -> list[Tensor]:
-        """What the teachers that are trained models say of a batch of all processes, in the order of `collate`."""
+    def _kept_scores(self, videos: list[str]) -> list[Tensor]:
+        """The scores of a batch of all processes by teachers that are trained models, in the order of `collate`."""
         order = sorted(videos, key=lambda video: -len(self.captions[video]))
         captions = [caption for video in order for caption in self.captions[video]]
         return [teacher.of(captions, order).to(self.device) for teacher in self.data.similarities]
@@ -245,15 +237,15 @@ class _Loop:
 
 
 def _check(recipe: Recipe, data: Data) -> None:
-    method = METHODS[recipe.method]
-    if method.objective is None:
+    if open_method(recipe.method).objective is None:
         raise SettingError(f"{recipe.method} has nothing to learn; index and evaluate with it as it is")
-    if method.distils(recipe.settings) and not (data.features.teachers or data.similarities):
+    if data.similarities and not recipe.uses_teacher:
         raise SettingError(
-            f"{recipe.method} with these settings learns from a teacher; name one (--teacher), or take a preset without"
+            f"{recipe.method} has teachers that are trained models, and its recipe distils nothing; "
+            "add distillation_target=batch_matrix distillation_weight=1"
         )
-    if data.similarities:
-        _check_kept(recipe, data)
+    if recipe.uses_teacher:
+        check_teachers(recipe.distillation, len(data.features.teachers), len(data.similarities))
     if not data.train.captions:
         raise DataError(f"split {data.train.split!r} of {data.train.name!r} has no captions; there is nothing to learn from")
     if not data.dev.captions:
@@ -262,47 +254,23 @@ def _check(recipe: Recipe, data: Data) -> None:
     feature_files.check(data.dev, data.features.without_teachers)
 
 
-def _check_kept(recipe: Recipe, data: Data) -> None:
-    if not heeds_teachers(recipe):
-        raise SettingError(
-            f"{recipe.method} is to learn from trained models, and its recipe distils nothing; "
-            "add distillation_target=batch_matrix distillation_weight=1"
-        )
-    told = recipe.settings.distillation if own_settings(recipe.method) else recipe.distillation
-    assert told is not None
-    check_teachers(told, len(data.features.teachers), len(data.similarities))
-
-
-def _guidance(recipe: Recipe, fresh: Checkpoint, data: Data) -> Guidance | None:
-    if recipe.distillation is None:
-        return None
-    kept = len(data.similarities)
-    return Guidance(recipe.distillation, method=recipe.method, student=fresh.model, teacher_columns=_widths(data), kept=kept)
-
-
-def _widths(data: Data) -> list[int]:
-    return [feature_files.columns(teacher.frames) for teacher in data.features.teachers]
-
-
-def _identity(first: Checkpoint, training: Training, data: Data, guidance: Guidance | None) -> dict[str, Any]:
-    """What must be the same for a run to go on."""
+def _identity(first: Checkpoint, training: Training, data: Data, distiller: Distiller) -> dict[str, Any]:
+    """What must be the same for a run to continue, as JSON would return it."""
     reads = {name: [source.name, source.fingerprint, source.rate] for name, source in vars(first.reads).items()}
     splits = {split.split: _content(split) for split in (data.train, data.dev)}
     teachers = [_origin(teacher.frames) for teacher in data.features.teachers]
-    flat = {"method": first.method, **to_dict(first.settings), **to_dict(training), **reads, **splits, "teachers": teachers}
-    if guidance is not None:
-        flat |= to_dict(guidance.settings)
-    if guidance is not None or data.similarities:
-        flat["similarities"] = [dict(teacher.about) for teacher in data.similarities]
-    identity: dict[str, Any] = json.loads(json.dumps(flat))
-    return identity
+    identity = {"method": first.method, **to_dict(first.settings), **to_dict(training), **reads, **splits, "teachers": teachers}
+    if distiller.settings.active:
+        identity |= to_dict(distiller.settings)
+        identity["similarities"] = [dict(teacher.about) for teacher in data.similarities]
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in identity.items()}
 
 
-def _same_as_first(run: dict[str, Any], firsts: dict[str, Any], *, rank: int) -> None:
+def _check_same_run(run: dict[str, Any], leaders: dict[str, Any], *, rank: int) -> None:
     for name, value in run.items():
-        if value != firsts[name]:
+        if value != leaders[name]:
             raise SettingError(
-                f"process {rank} has {name} {value!r}, the first process {firsts[name]!r}; "
+                f"process {rank} has {name} {value!r}, the first process {leaders[name]!r}; "
                 "give every machine the same command and the same data"
             )
 
@@ -314,12 +282,12 @@ def _content(split: Dataset) -> str:
 
 
 def _origin(features: Features) -> object:
-    # Not where they lie: a run goes on from another folder, too.
+    # Not the folder: a run may continue with features that were moved.
     return features.about if isinstance(features, Packed) else feature_files.place(features)
 
 
 def _by_video(dataset: Dataset) -> dict[str, list[str]]:
-    """Caption ids by video, in the order of the captions; videos without captions teach nothing and are left out."""
+    """Caption ids by video, in the order of the captions; videos without captions are left out."""
     captions: dict[str, list[str]] = {}
     for caption in dataset.captions:
         captions.setdefault(caption.video, []).append(caption.id)
@@ -335,4 +303,4 @@ def _finite(value: float) -> bool:
 
 
 def _silent(note: str, done: int, total: int) -> None:
-    """No progress is shown."""
+    """Shows no progress."""

@@ -1,4 +1,4 @@
-"""BertAdam, the optimiser that this field inherited; it is not AdamW (spec/dl-dkd 2.7)."""
+"""BertAdam, the optimiser of this field's released code; it is not AdamW."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from prvr.nn.layers import Decayed
 
 
 class BertAdam(torch.optim.Optimizer):
-    """Adam without bias correction, each tensor clipped on its own, under linear warm-up and decay.
+    """Adam without bias correction, each tensor clipped by itself, with linear warm-up and decay.
 
     g = gradient scaled to norm <= 1 · m = 0.9 m + 0.1 g · v = 0.999 v + 0.001 g^2
     p = p - lr_k (m / (sqrt(v) + 1e-6) + weight_decay p)
 
     lr_k = lr x / warmup for x = k / total_steps below `warmup`, else lr max((1 - x) / (1 - warmup), 0); k counts the
-    steps of that tensor from 0, so the first step changes nothing. A tensor without gradient is skipped and does not
-    count.
+    steps of that tensor from 0, so the first step changes nothing. A tensor without gradient is skipped, and its k stays.
 
     Args:
-        parameters: tensors, or groups of them with a `weight_decay` of their own (see `decay_groups`).
+        parameters: tensors, or groups of tensors, each with its `weight_decay` (see `decay_groups`).
         total_steps: length of the schedule, or None for a constant rate.
         clip: largest norm of one tensor's gradient, or None for no clipping.
     """
@@ -61,7 +60,7 @@ class BertAdam(torch.optim.Optimizer):
     def _update(self, parameters: list[Tensor], group: dict[str, Any], rate: float) -> None:
         gradients = [p.grad for p in parameters if p.grad is not None]
         if group["clip"] is not None:
-            gradients = _clipped(gradients, group["clip"])
+            gradients = _clip(gradients, group["clip"])
         means = [self.state[p]["mean"] for p in parameters]
         squares = [self.state[p]["square"] for p in parameters]
         torch._foreach_lerp_(means, gradients, 0.1)
@@ -97,7 +96,7 @@ def learning_rate(step: int, *, lr: float, total_steps: int | None, warmup: floa
     return lr * (done / warmup if done < warmup else max((1 - done) / (1 - warmup), 0.0))
 
 
-def _clipped(gradients: list[Tensor], most: float) -> list[Tensor]:
+def _clip(gradients: list[Tensor], most: float) -> list[Tensor]:
     """Each tensor scaled to a norm of at most `most`; all as one tensor, because a product for each would be 74 kernels."""
     norms = torch.stack(list(torch._foreach_norm(gradients)))
     scales = (most / (norms + 1e-6)).clamp(max=1.0)

@@ -1,35 +1,36 @@
-"""A recipe: all that is set about a training run, and how a user changes it."""
+"""A recipe: the settings of a training run, and changes to them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from prvr.config import check_above_zero, override
 from prvr.errors import SettingError
 from prvr.features.sources import Reads
-from prvr.methods import METHODS
 from prvr.methods import checkpoint as checkpoints
+from prvr.methods import distiller, open_method
 from prvr.methods.contract import Model
-from prvr.methods.taught import Guidance, own_settings
+from prvr.methods.distiller import Distiller
 from prvr.nn.distillation import Distillation
 
-# What makes a method learn from a teacher that is an encoder; none serves every method.
-_WAYS = (
-    "distillation_weight=0.1",
-    "distillation_target=batch_matrix distillation_weight=1",
-    "soft_targets=teacher",
-    "soft_targets=true",
-)
+Plain = Mapping[str, Any]
+_NONE: Plain = MappingProxyType({})
+
+# Changes that make a method learn from an encoder; none fits every method.
+_REMEDIES = ("distillation_weight=0.1", "distillation_target=batch_matrix distillation_weight=1", "soft_targets=teacher")
+# DL-DKD's setting was a truth value once.
+_OLD_SPELLINGS = {"soft_targets=true": "soft_targets=teacher", "soft_targets=false": "soft_targets=none"}
 
 
 @dataclass(frozen=True)
 class Training:
-    """How to train, whatever the method.
+    """How any method is trained.
 
-    batch_videos: videos a batch, each with all its captions. warmup: share of all steps in which the rate rises.
-    patience: training stops after more than so many epochs without a better SumR on the dev split.
+    batch_videos: videos per batch, each with all its captions. warmup: the share of all steps in which the rate rises.
+    patience: training stops after more than this number of epochs without a better SumR on the dev split.
     """
 
     lr: float = 3e-4
@@ -46,79 +47,84 @@ class Training:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A method, its settings (the method's own dataclass), how to train it, and what teachers tell it beside its objective.
+    """A method, its settings (the method's own dataclass), its training, and its distillation.
 
-    distillation: None for a method that distils by settings of its own, and where nothing is distilled.
-    beside_teacher: made for a student that reads its teacher's features beside its own and is asked with the teacher beside it
+    beside_teacher: the student reads its teacher's features beside its own and is searched with the teacher beside it
         (`prvr fuse`).
     """
 
     method: str
     settings: Any
     training: Training
-    distillation: Distillation | None = None
+    distillation: Distillation = field(default_factory=Distillation)
     beside_teacher: bool = False
 
+    @property
+    def uses_teacher(self) -> bool:
+        """Whether a teacher changes what the student learns."""
+        return distiller.uses_teacher(self.distillation, self.method, self.settings)
 
-def changed(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
+
+class Preset(NamedTuple):
+    """A recipe as data: the settings of its method, its training and its distillation that differ from the defaults.
+
+    adapted: changes, each for whichever of the three has a setting of that name.
+    """
+
+    method: str
+    settings: Plain = _NONE
+    training: Plain = _NONE
+    distillation: Plain = _NONE
+    beside_teacher: bool = False
+    adapted: Plain = _NONE
+
+    def recipe(self) -> Recipe:
+        """The recipe; imports its method."""
+        distillation = Distillation(**self.distillation)
+        return Recipe(
+            self.method,
+            _adapt(open_method(self.method).config(**self.settings), self.adapted),
+            _adapt(Training(**self.training), self.adapted),
+            _adapt(distillation, self.adapted) if self.distillation else distillation,
+            self.beside_teacher,
+        )
+
+
+def change(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     """A recipe with `key=value` changes to its settings, its training or its distillation.
 
     Raises:
         SettingError: as `config.override`.
     """
-    parts = [recipe.settings, recipe.training]
-    if METHODS[recipe.method].objective is not None and not own_settings(recipe.method):
-        parts.append(recipe.distillation or Distillation())
-    settings, training, *others = override(parts, assignments)
-    told = others[0] if others and others[0] != Distillation() else None
-    return replace(recipe, settings=settings, training=training, distillation=told)
+    assignments = [_OLD_SPELLINGS.get(assignment.lower(), assignment) for assignment in assignments]
+    settings, training, distillation = override([recipe.settings, recipe.training, recipe.distillation], assignments)
+    return replace(recipe, settings=settings, training=training, distillation=distillation)
 
 
-def heeds_teachers(recipe: Recipe) -> bool:
-    """Whether a teacher changes anything: the method's settings, or the distillation beside them, learn from one."""
-    told = recipe.distillation
-    beside = told is not None and (told.compares or told.soft_targets == "teacher")
-    return beside or METHODS[recipe.method].distils(recipe.settings)
-
-
-def check_heeded(recipe: Recipe, reads: Reads) -> None:
-    """Sees that a teacher that was named is learned from.
+def check_uses_teacher(recipe: Recipe, reads: Reads) -> None:
+    """Checks that a recipe uses the teacher that was named.
 
     Raises:
-        SettingError: it is not; the text says which settings would do it with this method.
+        SettingError: it does not; the text lists changes with which this method would.
     """
-    if heeds_teachers(recipe):
+    if recipe.uses_teacher:
         return
     student = checkpoints.build(recipe.method, recipe.settings, reads).model
-    ways = [f"set {way}" for way in _WAYS if _serves(way, recipe, student)]
-    remedy = ", or ".join([*ways, "leave out --teacher"])
+    remedies = [f"set {remedy}" for remedy in _REMEDIES if _helps(remedy, recipe, student)]
+    remedy = ", or ".join([*remedies, "leave out --teacher"])
     raise SettingError(f"{recipe.method} with these settings learns nothing from a teacher, and one was named; {remedy}")
 
 
-def fitted(recipe: Recipe, teacher_columns: Sequence[int]) -> Recipe:
-    """The recipe with its teachers' widths, where its method needs them and they were left out.
-
-    Args:
-        teacher_columns: a number for each teacher; 0 for a trained model, which has no features.
-
-    Raises:
-        SettingError: widths were set, and not for so many teachers.
-    """
-    if not own_settings(recipe.method) or not recipe.settings.needs_teacher_columns:
-        return recipe
-    given = recipe.settings.teacher_columns
-    if given and len(given) != len(teacher_columns):
-        raise SettingError(
-            f"teacher_columns has {len(given)} numbers, and there are {len(teacher_columns)} teachers; leave teacher_columns out"
-        )
-    return replace(recipe, settings=replace(recipe.settings, teacher_columns=given or tuple(teacher_columns)))
+def _adapt(settings: Any, changes: Plain) -> Any:
+    """Settings with those changes whose names they have, and not as None."""
+    there = {name for name, value in vars(settings).items() if value is not None}
+    return replace(settings, **{name: value for name, value in changes.items() if name in there})
 
 
-def _serves(way: str, recipe: Recipe, student: Model) -> bool:
+def _helps(remedy: str, recipe: Recipe, student: Model) -> bool:
+    changed = change(recipe, remedy.split())
     try:
-        tried = changed(recipe, way.split())
-        if tried.distillation is not None:
-            Guidance(tried.distillation, method=recipe.method, student=student, teacher_columns=[1])
+        Distiller(changed.distillation, method=recipe.method, student=student, teacher_columns=[1])
     except SettingError:
         return False
-    return heeds_teachers(tried)
+    return changed.uses_teacher

@@ -1,8 +1,9 @@
-"""How far a training run has come, on disk: all that is needed to go on as if nothing had happened."""
+"""The state of a training run on disk: everything that is needed to continue with the same numbers."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,27 +11,37 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from prvr.errors import ModelError, SettingError
 from prvr.files import write_whole
+from prvr.methods.migration import convert_settings
+from prvr.nn.distillation import Distillation
 from prvr.train.optimiser import BertAdam
 
 STATE, HISTORY = "state.safetensors", "history.jsonl"
+# How stored names of tensors begin, and how they began in older versions; the student's have no beginning of their own.
+_NAMES = {
+    "student.": "",
+    "guidance.maps.": "distiller.maps.0.",
+    "guidance.": "distiller.",
+    "feature_maps.": "distiller.maps.",
+    "teacher_shares.": "distiller.shares.",
+}
 
 
 @dataclass(frozen=True)
 class RunState:
-    """What a run has reached. epoch: the next one; waited: epochs since the best SumR on the dev split."""
+    """The progress of a run. epoch: the next one; waited: epochs since the best SumR on the dev split."""
 
     epoch: int = 0
     best_sumr: float = -1.0
     waited: int = 0
     finished: bool = False
-    history: tuple[dict[str, Any], ...] = ()
+    history: Sequence[dict[str, Any]] = ()
 
     def after(self, record: dict[str, Any], *, epochs: int, patience: int) -> RunState:
-        """The state after one more epoch: it ends at `epochs`, or after more than `patience` epochs without a gain."""
+        """The state after one more epoch: finished at `epochs`, or after more than `patience` epochs without a gain."""
         best = record["dev"]["sumr"] if record["best"] else self.best_sumr
         waited = 0 if record["best"] else self.waited + 1
         finished = self.epoch + 1 >= epochs or waited > patience
@@ -38,25 +49,25 @@ class RunState:
 
 
 def save_state(out: Path, state: RunState, *, run: dict[str, Any], model: nn.Module, optimiser: BertAdam) -> None:
-    """Writes model, optimiser and state as one file, whole or not at all; then the history that people read."""
-    tensors, steps = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}, {}
-    for name, parameter in model.named_parameters():
+    """Writes model, optimiser and state as one file, whole or not at all; then the history for people to read."""
+    tensors, steps = {f"model/{_name(name)}": tensor for name, tensor in model.state_dict().items()}, {}
+    for long_name, parameter in model.named_parameters():
         if parameter in optimiser.state:
-            its = optimiser.state[parameter]
+            name, its = _name(long_name), optimiser.state[parameter]
             tensors[f"mean/{name}"], tensors[f"square/{name}"], steps[name] = its["mean"], its["square"], its["step"]
-    about = {"run": run, "steps": steps, "state": as_plain(state)}
+    about = {"run": run, "steps": steps, "state": vars(state)}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     write_whole(out / STATE, safetensors.torch.save(tensors, {"prvr": json.dumps(about)}))
     write_history(out, state)
 
 
-def stored_state(out: Path) -> bytes:
-    """The state of a run that was cut off, as it is on disk; empty if there is none."""
+def read_state(out: Path) -> bytes:
+    """The stored state of a run; empty if there is none."""
     return (out / STATE).read_bytes() if (out / STATE).exists() else b""
 
 
 def load_state(out: Path, stored: bytes, *, run: dict[str, Any], model: nn.Module, optimiser: BertAdam) -> RunState:
-    """What `stored_state` gave, its weights put into model and optimiser; a fresh state if that is empty.
+    """The state that `read_state` returned, its weights copied into model and optimiser; a fresh state if that is empty.
 
     Raises:
         SettingError: the folder holds a run with other settings.
@@ -70,26 +81,21 @@ def load_state(out: Path, stored: bytes, *, run: dict[str, Any], model: nn.Modul
         about = json.loads(json.loads(header)["__metadata__"]["prvr"])
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as problem:
         raise ModelError(f"{out / STATE} is broken ({problem}); delete {out} and train again") from None
-    _same_run(out, about["run"], run)
+    _check_same_run(out, _current_run(about["run"]), run)
+    kinds: dict[str, dict[str, Tensor]] = {"model": {}, "mean": {}, "square": {}}
+    for key, tensor in tensors.items():
+        kind, _, name = key.partition("/")
+        kinds[kind][_name(name)] = tensor
+    steps = {_name(name): count for name, count in about["steps"].items()}
     with torch.no_grad():
         # Running figures, too, which are no parameters.
         for name, tensor in model.state_dict().items():
-            tensor.copy_(tensors[f"model/{name}"])
-        for name, parameter in model.named_parameters():
-            if name in about["steps"]:
-                moments = {kind: tensors[f"{kind}/{name}"].to(parameter.device) for kind in ("mean", "square")}
-                optimiser.state[parameter] = {"step": about["steps"][name], **moments}
-    return state_from(about["state"])
-
-
-def as_plain(state: RunState) -> dict[str, Any]:
-    """A state as JSON can hold it."""
-    return {**state.__dict__, "history": list(state.history)}
-
-
-def state_from(plain: dict[str, Any]) -> RunState:
-    """The state that `as_plain` gave."""
-    return RunState(**{**plain, "history": tuple(plain["history"])})
+            tensor.copy_(kinds["model"][_name(name)])
+        for long_name, parameter in model.named_parameters():
+            if (name := _name(long_name)) in steps:
+                moments = {kind: kinds[kind][name].to(parameter.device) for kind in ("mean", "square")}
+                optimiser.state[parameter] = {"step": steps[name], **moments}
+    return RunState(**about["state"])
 
 
 def write_history(out: Path, state: RunState) -> None:
@@ -98,8 +104,24 @@ def write_history(out: Path, state: RunState) -> None:
     write_whole(out / HISTORY, "".join(lines).encode())
 
 
-def _same_run(out: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:
+def _name(name: str) -> str:
+    """The stored name of a tensor, from its name in the loop or from the one that an older version stored."""
+    start = next((start for start in _NAMES if name.startswith(start)), "")
+    return _NAMES.get(start, "") + name.removeprefix(start)
+
+
+def _current_run(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity of a stored run, as this version writes it."""
+    former = convert_settings("dl_dkd", run) if isinstance(run.get("soft_targets"), bool) else None
+    if former is not None:
+        active = Distillation(**former.distillation).active
+        return former.settings | (former.distillation | {"similarities": run.get("similarities", [])} if active else {})
+    # Distillation has had this setting since then.
+    return {"detach_self_targets": True, **run} if "soft_targets" in run else dict(run)
+
+
+def _check_same_run(out: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:
     different = [key for key in {**there, **wanted} if there.get(key) != wanted.get(key)]
     if different:
         changes = ", ".join(f"{key} {there.get(key)!r} (now {wanted.get(key)!r})" for key in different)
-        raise SettingError(f"{out} holds a run with {changes}; name another folder, or delete this one to start anew")
+        raise SettingError(f"{out} holds a run with {changes}; name another folder, or delete this one to start again")

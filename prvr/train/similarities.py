@@ -1,7 +1,7 @@
-"""What a trained model says of a split, kept for students: its score of every caption with every video.
+"""The scores of a split by a trained model, kept for its students: every caption with every video.
 
-A folder: `scores.npy`, (Q, V) in float16 and read from the memory map, and `about.json` with the ids and whose they are.
-A teacher that is kept like this may read other features than its student, and is not needed any more while that learns.
+A folder: `scores.npy`, (Q, V) in float16 and memory-mapped, and `about.json` with the ids and the model's fingerprint. A teacher
+whose scores are kept may read other features than its student, and is not needed while the student learns.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CAPTIONS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class Similarities:
-    """Scores (Q, V), and the rows of captions and the columns of videos by id; `about` says which model gave them."""
+    """Scores (Q, V), and the rows of captions and the columns of videos by id; `about` names the model that computed them."""
 
     scores: Float[np.ndarray, "Q V"]
     rows: Mapping[str, int]
@@ -46,21 +46,21 @@ class Similarities:
         """The scores of some captions with some videos.
 
         Raises:
-            DataError: one of them was not there when the scores were made.
+            DataError: one of them is not among those that were scored.
         """
         for what, ids, known in (("caption", captions, self.rows), ("video", videos, self.columns)):
             missing = next((id for id in ids if id not in known), None)
             if missing is not None:
-                raise DataError(f"the teacher never scored {what} {missing!r}; make its similarities again, on this split")
+                raise DataError(f"the teacher has no scores of {what} {missing!r}; make its similarities again, on this split")
         rows, columns = [self.rows[id] for id in captions], [self.columns[id] for id in videos]
         return torch.from_numpy(self.scores[rows][:, columns].astype(np.float32))
 
 
 def keep_similarities(path: Path, checkpoint: Checkpoint, dataset: Dataset, features: FeatureSet) -> Similarities:
-    """The similarities of a split by a model, from `path` where they are that model's, and else made and written there.
+    """The similarities of a split by a model, read from `path` if they are that model's, else computed and written there.
 
     Raises:
-        DataError: features are missing, or others than the model reads.
+        DataError: features are missing, or are not those that the model reads.
     """
     captions = [caption.id for caption in dataset.captions]
     wanted = {
@@ -69,18 +69,18 @@ def keep_similarities(path: Path, checkpoint: Checkpoint, dataset: Dataset, feat
         "captions": captions,
         "videos": list(dataset.video_ids),
     }
-    if not _says(path / ABOUT, wanted):
+    if not _holds(path / ABOUT, wanted):
         whole = io.BytesIO()
         np.save(whole, similarities(checkpoint, dataset, features).scores.astype(np.float16), allow_pickle=False)
         (path / ABOUT).unlink(missing_ok=True)
         write_whole(path / SCORES, whole.getvalue())
-        # Last: a folder that has it is whole.
+        # Last: a folder with this file is complete.
         write_json(path / ABOUT, wanted)
     return open_similarities(path)
 
 
 def open_similarities(path: Path) -> Similarities:
-    """Similarities as `keep_similarities` wrote them.
+    """The similarities that `keep_similarities` wrote.
 
     Raises:
         DataError: there are none, or they are broken.
@@ -100,10 +100,10 @@ def open_similarities(path: Path) -> Similarities:
 
 
 def similarities(checkpoint: Checkpoint, dataset: Dataset, features: FeatureSet) -> Similarities:
-    """What a model says of a split, in memory.
+    """The similarities of a split by a model, in memory.
 
     Raises:
-        DataError: features are missing, or others than the model reads.
+        DataError: features are missing, or are not those that the model reads.
     """
     read = features.without_teachers
     check(dataset, read)
@@ -119,20 +119,20 @@ def similarities(checkpoint: Checkpoint, dataset: Dataset, features: FeatureSet)
     return Similarities(np.concatenate(parts), rows, columns, {"model": checkpoint.fingerprint})
 
 
-def _says(path: Path, wanted: Mapping[str, Any]) -> bool:
+def _holds(path: Path, wanted: Mapping[str, Any]) -> bool:
     try:
         return bool(json.loads(path.read_text()) == wanted)
     except (OSError, ValueError):
         return False
 
 
-def kept_similarities(
+def teacher_similarities(
     features: str | Path, teachers: Sequence[Checkpoint], train: Dataset, *, out: Path
 ) -> tuple[Similarities, ...]:
-    """What trained models say of a train split, each from the features that it reads; kept in OUT/0, OUT/1, ...
+    """The similarities of a train split by trained models, each from the features that it reads; kept in OUT/0, OUT/1, ...
 
     Raises:
-        DataError: their features are not there, or not those that they were trained on.
+        DataError: their features are missing, or are not those that they were trained on.
     """
     return tuple(
         keep_similarities(out / str(place), teacher, train, features_for(features, teacher))

@@ -1,4 +1,4 @@
-"""Each benchmark runs, and what runs beside us gives the same numbers; no time is asserted."""
+"""Each benchmark runs, and its baseline returns the same numbers; no time is asserted."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ import numpy as np
 import pytest
 import torch
 from commands import Answer
+from dl_dkd import taught
 from matplotlib.figure import Figure
+from torch import nn
 
 from benchmarks import index_speed, losses, plain
 from benchmarks.__main__ import main
 from benchmarks.batches import frame_counts, make_batch
-from benchmarks.counting import launches
+from benchmarks.counting import count_launches
 from benchmarks.evaluation import PlainEvaluation
-from benchmarks.loading import agree
-from benchmarks.measure import SMALL, TVR, Line, peak_memory, take_turns
-from benchmarks.package import PlainReader, dataset, make_package, packed
-from benchmarks.run import BENCHMARKS, run_apart
-from benchmarks.step import Ours, Plain, student
-from benchmarks.write import spread
-from prvr import cpu as products
+from benchmarks.loading import check_equal
+from benchmarks.measure import SMALL, TVR, Line, peak_memory, spread, take_turns
+from benchmarks.package import PlainReader, make_dataset, make_package, pack_features
+from benchmarks.run import BENCHMARKS, run_in_child
+from benchmarks.step import OurStep, PlainStep, count_launches_without_values, make_student
+from prvr import cpu
 from prvr.batch import Reading, collate, video_item
-from prvr.cpu import as_torch_does
+from prvr.cpu import onednn_keeps_float32
 from prvr.errors import ModelError
 from prvr.evaluate.evaluation import correct_videos, evaluate_model
-from prvr.methods.contract import embed
-from prvr.methods.dl_dkd import DlDkd, objective
+from prvr.methods.dl_dkd import DlDkd
 from prvr.nn import scores
 from prvr.nn.layers import Dropout, Rows
 
 
 @pytest.fixture
-def still() -> Iterator[None]:
-    """Where weights and draws are the same each time."""
+def seeded() -> Iterator[None]:
+    """Seeds the draws, so that weights and batches are the same in every run."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         yield
 
 
-def undropped() -> DlDkd:
-    """A student whose dropout changes nothing, so that two ways of drawing cannot differ."""
-    return student(SMALL).eval()
+def student_without_dropout() -> DlDkd:
+    """A student in evaluation mode, so that two implementations of dropout cannot differ."""
+    return make_student(SMALL).eval()
 
 
 @pytest.mark.usefixtures("either_product")
 @pytest.mark.parametrize("epoch", [0, 40, 119])
 @pytest.mark.parametrize("full", [False, True])
-def test_the_plain_objective_has_the_same_terms_and_gradients(epoch: int, full: bool, still: None) -> None:
+def test_the_plain_objective_has_the_same_terms_and_gradients(epoch: int, full: bool, seeded: None) -> None:
     batch, gradients, terms = make_batch(replace(SMALL, full=full)), [], []
     for way in ("ours", "plain"):
-        model = undropped()
+        model = student_without_dropout()
         torch.manual_seed(2)
-        its = objective(model, *embed(model, batch), epoch) if way == "ours" else plain.objective(model, batch, epoch)
+        its = taught(model, batch, epoch) if way == "ours" else plain.objective(model, batch, epoch)
         torch.stack(list(its.values())).sum().backward()
         terms.append({name: value.item() for name, value in its.items()})
         gradients.append({name: p.grad for name, p in model.named_parameters()})
@@ -67,29 +67,33 @@ def test_the_plain_objective_has_the_same_terms_and_gradients(epoch: int, full: 
         torch.testing.assert_close(gradients[0][name], gradient, rtol=1e-3, atol=1e-5 * largest, msg=name)
 
 
-@pytest.mark.usefixtures("either_product")
-def test_the_plain_way_has_torchs_own_products(monkeypatch: pytest.MonkeyPatch, still: None) -> None:
-    batch, model, asked = make_batch(SMALL), undropped(), list[bool]()
-    gains = products.gains
-    monkeypatch.setattr(products, "gains", lambda *given: asked.append(gains(*given)) or asked[-1])
-    plain.objective(model, batch, 0)
-    assert not any(asked)
-    assert len(asked) >= 20
-    asked.clear()
-    embed(model, batch)
-    assert any(asked) is products.is_faster()
+@pytest.mark.skipif(not onednn_keeps_float32(), reason="this torch or this processor has no float32 products by oneDNN")
+def test_our_step_multiplies_by_onednn_and_the_plain_step_by_default(monkeypatch: pytest.MonkeyPatch, seeded: None) -> None:
+    monkeypatch.setattr(cpu, "onednn_is_faster", lambda: True)
+    settings: dict[str, set[str]] = {}
+    for step in (OurStep(make_student(SMALL), teacher_columns=SMALL.teacher_columns), PlainStep(make_student(SMALL))):
+        during = settings.setdefault(type(step).__name__, set())
+        for module in step.model.modules():
+            if isinstance(module, nn.Linear):
+                module.register_forward_hook(lambda *_, during=during: during.add(torch.backends.mkldnn.matmul.fp32_precision))
+        step.step(make_batch(SMALL))
+    assert settings == {"OurStep": {"bf16"}, "PlainStep": {"none"}}
 
 
 @pytest.mark.usefixtures("either_product")
-def test_five_plain_steps_end_at_the_same_weights(still: None) -> None:
-    batch, ours, theirs = make_batch(SMALL), Ours(undropped()), Plain(undropped())
+def test_five_plain_steps_end_at_the_same_weights(seeded: None) -> None:
+    batch, ours, theirs = (
+        make_batch(SMALL),
+        OurStep(student_without_dropout(), teacher_columns=SMALL.teacher_columns),
+        PlainStep(student_without_dropout()),
+    )
     for number in range(5):
         lines = []
         for contender in (ours, theirs):
             torch.manual_seed(number)
             lines.append({name: float(value) for name, value in contender.step(batch).items()})
         assert lines[0] == pytest.approx(lines[1], rel=1e-3)
-    begun = dict(undropped().named_parameters())
+    begun = dict(student_without_dropout().named_parameters())
     moved = 0.0
     for (name, one), other in zip(ours.model.named_parameters(), theirs.model.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6, msg=name)
@@ -97,30 +101,31 @@ def test_five_plain_steps_end_at_the_same_weights(still: None) -> None:
     assert moved > 0
 
 
-def test_the_losses_in_loops_are_the_same(still: None) -> None:
-    given = losses.made_up(SMALL)
-    for one, other in zip(losses.descend(losses.ours, given), losses.descend(losses.loops, given), strict=True):
+def test_the_losses_in_loops_are_the_same(seeded: None) -> None:
+    inputs = losses.make_scores(SMALL)
+    results = (losses.compute_gradients(way, inputs) for way in (losses.ours, losses.loops))
+    for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_the_plain_reader_loads_the_same_batch(tmp_path: Path) -> None:
     captions = make_package(tmp_path / "tvr", SMALL.videos, SMALL.queries, SMALL)
-    features = packed(tmp_path / "tvr", tmp_path / "packed", dtype="float32")
+    features = pack_features(tmp_path / "tvr", tmp_path / "packed", dtype="float32")
     reading = Reading(SMALL.frame_columns, SMALL.word_columns, SMALL.frames, SMALL.words, unit=True, text="words")
     reader = PlainReader(tmp_path / "tvr", captions, SMALL)
     theirs = reader(list(captions))
     reader.close()
-    agree(collate([video_item(video, ids, features, reading) for video, ids in captions.items()]), theirs, atol=1e-6)
+    check_equal(collate([video_item(video, ids, features, reading) for video, ids in captions.items()]), theirs, atol=1e-6)
     assert len(theirs.words) == SMALL.queries
 
 
 def test_the_plain_evaluation_has_the_same_scores_and_figures(tmp_path: Path) -> None:
     captions = make_package(tmp_path / "tvr", SMALL.gallery, SMALL.asked, SMALL)
-    model = undropped()
+    model = student_without_dropout()
     theirs = PlainEvaluation(model, tmp_path / "tvr", captions, SMALL)
     scored, figures = theirs.run()
-    split = dataset(captions)
-    ours = evaluate_model(model, split, packed(tmp_path / "tvr", tmp_path / "packed", dtype="float32"))
+    split = make_dataset(captions)
+    ours = evaluate_model(model, split, pack_features(tmp_path / "tvr", tmp_path / "packed", dtype="float32"))
     np.testing.assert_allclose(ours.scores, scored, atol=1e-5)
     mine = ours.retrieval.as_dict()
     assert {name: mine[name] for name in figures} == pytest.approx(figures)
@@ -130,13 +135,15 @@ def test_the_plain_evaluation_has_the_same_scores_and_figures(tmp_path: Path) ->
 
 def test_blocks_that_are_left_out_count_as_the_others(tmp_path: Path) -> None:
     size = replace(SMALL, asked=500, blocks=2)
-    theirs = PlainEvaluation(undropped(), tmp_path / "tvr", make_package(tmp_path / "tvr", size.gallery, size.asked, size), size)
+    theirs = PlainEvaluation(
+        student_without_dropout(), tmp_path / "tvr", make_package(tmp_path / "tvr", size.gallery, size.asked, size), size
+    )
     scored, _ = theirs.run()
     assert [bool(scored[start : start + 50].any()) for start in range(0, 500, 50)] == [True, *[False] * 4, True, *[False] * 4]
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 4), (7, 4, 5)])
-def test_one_product_gives_what_cosines_and_dots_give(shape: tuple[int, int, int], still: None) -> None:
+def test_one_product_gives_what_cosines_and_dots_give(shape: tuple[int, int, int], seeded: None) -> None:
     queries, videos, frames = shape
     lengths = torch.randint(1, frames + 1, (videos, 1))
     mask, target = torch.arange(frames) < lengths, torch.arange(queries) % videos
@@ -175,8 +182,8 @@ def test_rows_come_back_to_their_places() -> None:
         assert torch.equal(rows.padded(rows.packed(padded)), padded * mask[..., None])
 
 
-def test_what_is_padded_changes_no_embedding(still: None) -> None:
-    model, batch = undropped(), make_batch(SMALL)
+def test_what_is_padded_changes_no_embedding(seeded: None) -> None:
+    model, batch = student_without_dropout(), make_batch(SMALL)
     noisy = batch.frames + 100 * torch.randn_like(batch.frames) * ~batch.frame_mask[..., None]
     for one, other in zip(
         model.encode_videos(batch.frames, batch.frame_mask), model.encode_videos(noisy, batch.frame_mask), strict=True
@@ -186,7 +193,7 @@ def test_what_is_padded_changes_no_embedding(still: None) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 1.0])
-def test_dropout_keeps_its_share_and_the_mean(share: float, still: None) -> None:
+def test_dropout_keeps_its_share_and_the_mean(share: float, seeded: None) -> None:
     drop, values = Dropout(share), torch.full((401, 999), 2.0)
     given = torch.ones(401, 999, requires_grad=True)
     out = drop(given * 2)
@@ -200,7 +207,7 @@ def test_dropout_keeps_its_share_and_the_mean(share: float, still: None) -> None
     assert torch.equal(drop.eval()(values), values)
 
 
-def test_dropout_draws_anew_each_time_and_from_the_seed(still: None) -> None:
+def test_dropout_draws_anew_each_time_and_from_the_seed(seeded: None) -> None:
     drop = Dropout(0.5)
     first, second = drop(torch.ones(1000)), drop(torch.ones(1000))
     assert not torch.equal(first, second)
@@ -209,31 +216,24 @@ def test_dropout_draws_anew_each_time_and_from_the_seed(still: None) -> None:
 
 
 def test_a_step_launches_few_kernels_and_never_waits() -> None:
-    batch, ours = make_batch(SMALL), Ours(student(SMALL))
+    batch, ours = make_batch(SMALL), OurStep(make_student(SMALL), teacher_columns=SMALL.teacher_columns)
     ours.step(batch)
-    counted = launches(lambda: ours.step(batch))
-    assert counted.syncs == 0
-    assert 300 < counted.kernels <= 800
+    launched = count_launches(lambda: ours.step(batch))
+    assert launched.syncs == 0
+    assert 300 < launched.kernels <= 800
+    assert 300 < count_launches_without_values(SMALL).kernels <= launched.kernels
 
 
 def test_a_step_needs_no_value_on_the_host() -> None:
-    batch, ours = make_batch(SMALL).to(torch.device("meta")), Ours(student(SMALL).to("meta"))
+    batch, ours = (
+        make_batch(SMALL).to(torch.device("meta")),
+        OurStep(make_student(SMALL).to("meta"), teacher_columns=SMALL.teacher_columns),
+    )
     for _ in range(2):
         terms = ours.step(batch)
     assert all(term.is_meta for term in terms.values())
     with pytest.raises(RuntimeError):
         float(next(iter(terms.values())))
-
-
-def test_what_is_counted_is_what_any_device_is_given(still: None) -> None:
-    values, drop = torch.ones(50, 60), Dropout(0.5)
-    with as_torch_does():
-        torch.manual_seed(3)
-        ours = drop(values.clone())
-    torch.manual_seed(3)
-    assert torch.equal(ours, torch.nn.functional.dropout(values, 0.5))
-    torch.manual_seed(3)
-    assert not torch.equal(ours, drop(values.clone()))
 
 
 def test_kernels_and_waits_are_counted_as_described() -> None:
@@ -248,9 +248,9 @@ def test_kernels_and_waits_are_counted_as_described() -> None:
         (lambda: a[a > 0], 2, 1),
         (lambda: torch._foreach_add([a] * 31, 1.0), 2, 0),
     ):
-        counted = launches(action)
-        assert counted.syncs == syncs
-        assert kernels <= counted.kernels <= kernels + counted.syncs
+        launched = count_launches(action)
+        assert launched.syncs == syncs
+        assert kernels <= launched.kernels <= kernels + launched.syncs
 
 
 def test_lengths_are_those_of_tvr() -> None:
@@ -341,4 +341,4 @@ def test_the_bytes_of_first_stages_can_be_compared(tmp_path: Path, monkeypatch: 
 
 def test_a_benchmark_that_fails_says_so_in_one_line() -> None:
     with pytest.raises(ModelError, match=r"benchmark losses ended with .*; try --size small"):
-        run_apart("losses", replace(SMALL, queries=-1), memory="default", threads=1)
+        run_in_child("losses", replace(SMALL, queries=-1), memory="default", threads=1)

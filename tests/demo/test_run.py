@@ -11,12 +11,11 @@ from prvr.demo import run, teacher
 
 @pytest.mark.slow
 def test_the_whole_demo_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from prvr.train.loop import Recipe, Training
     from prvr.train.presets import PRESETS
 
-    quick = Training(lr=1e-3, epochs=2, batch_videos=8)
+    quick = {"lr": 1e-3, "epochs": 2, "batch_videos": 8}
     for name in run.STUDENTS:
-        monkeypatch.setitem(PRESETS, name, Recipe("dl_dkd", PRESETS[name].settings, quick))
+        monkeypatch.setitem(PRESETS, name, PRESETS[name]._replace(training=quick))
     monkeypatch.setattr(run, "train_teacher", lambda folder, **more: teacher.train_teacher(folder, steps=3, **more))
     sizes = {"train": 4, "dev": 3, "test": 4}
     demo = run.run_demo(tmp_path, videos=sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from tiny_encoders import make_all
 
 from prvr.encoders import open_encoder
-from prvr.encoders.words import TextEncoder
+from prvr.encoders.dual import TextEncoder
 from prvr.errors import ModelError
 
 
@@ -45,6 +46,27 @@ def test_broken_folders_say_so_in_one_line(models: Path, tmp_path: Path, case: s
         open_encoder(tmp_path / "broken")
     assert "\n" not in str(problem.value)
     assert str(tmp_path / "broken") in str(problem.value)
+
+
+@pytest.mark.parametrize("named", ["AutoConfig", "AutoModel", "AutoTokenizer"])
+def test_code_in_a_folder_is_not_run(named: str, models: Path, tmp_path: Path) -> None:
+    """Left alone, `transformers` asks on the terminal whether to run it."""
+    folder, marker = tmp_path / "evil", tmp_path / "marker"
+    shutil.copytree(models / "bert", folder)
+    (folder / "evil.py").write_text(f"open({str(marker)!r}, 'w')\nclass Evil: ...\n")
+    file = folder / ("tokenizer_config.json" if named == "AutoTokenizer" else "config.json")
+    settings = json.loads(file.read_text())
+    settings["auto_map"] = {named: ["evil.Evil", None] if named == "AutoTokenizer" else "evil.Evil"}
+    if named == "AutoConfig":
+        settings["model_type"] = "evil"
+    file.write_text(json.dumps(settings))
+    if named == "AutoConfig":
+        with pytest.raises(ModelError, match=r"cannot open the encoder .*evil") as problem:
+            open_encoder(folder)
+        assert "\n" not in str(problem.value)
+    else:
+        open_encoder(folder)  # transformers has a class of its own for this model
+    assert not marker.exists()
 
 
 def test_missing_weights_are_not_drawn_at_random(models: Path, tmp_path: Path) -> None:

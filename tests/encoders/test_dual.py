@@ -24,9 +24,8 @@ from prvr.encoders import (
     sentence_encoder,
     word_encoder,
 )
-from prvr.encoders.dual import DualEncoder
+from prvr.encoders.dual import DualEncoder, TextEncoder
 from prvr.encoders.onnx import OnnxDual, OnnxImages, OnnxSentences
-from prvr.encoders.words import TextEncoder
 from prvr.errors import ModelError, SettingError
 
 

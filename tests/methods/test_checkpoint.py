@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import pickle
@@ -11,15 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
+from prvr.config import from_dict
 from prvr.errors import ModelError
 from prvr.features.sources import Reads, Source
 from prvr.files import write_json, write_whole
 from prvr.methods import checkpoint as checkpoints
+from prvr.methods.beside_teacher import BesideTeacherConfig
 from prvr.methods.checkpoint import CONFIG, WEIGHTS, Checkpoint
 from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.methods.zero_shot import ZeroShotConfig
+from prvr.nn.distillation import Distillation
 from tests.features.test_packed import disk_of
 
 READS = Reads(
@@ -296,3 +301,98 @@ def test_a_name_that_is_not_utf8_can_be_written(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9")
     write_json(tmp_path / "file.json", {"videos": name})
     assert json.loads((tmp_path / "file.json").read_text()) == {"videos": name}
+
+
+# What older versions wrote
+
+# DL-DKD's settings held those of its distillation.
+OLD_SETTINGS: dict[str, Any] = {
+    **{"hidden": 8, "heads": 2, "max_frames": 9, "max_words": 8, "dropout": 0.2, "input_dropout": 0.2},
+    **{"branches": ["inheritance", "exploration"], "text_backbone": "words", "shared_query_projection": False},
+    **{"exploration_weight": 0.3, "margin": 0.1, "negative_pool": 20, "nce_weight": 0.04, "distillation_weight": 0.1},
+    **{"distillation_offset": 0.0, "distillation_decay": "exponential", "distillation_temperature": 0.2},
+    **{"distillation_target": "feature", "distillation_loss": "kl", "distillation_aggregate": "each"},
+    **{"teacher_columns": [5], "soft_targets": True, "soft_target_epochs": 60, "hard_fraction": 0.8},
+    **{"hard_fraction_decay": "sigmoid", "mixing": 0.8, "mixing_decay": "sigmoid", "hard_part": "first"},
+    **{"detach_self_targets": False, "teacher_temperature": 1.0},
+}
+NEW_SETTINGS = DlDkdConfig(hidden=8, heads=2, max_frames=9, max_words=8)
+
+
+def write_old(path: Path, method: str, settings: dict[str, Any], weights: dict[str, torch.Tensor]) -> str:
+    """A checkpoint as an older version wrote it, and the fingerprint that it had there."""
+    sources = [[s.name, s.columns, s.fingerprint, s.rate] for s in (READS.frames, READS.text)]
+    digest = hashlib.sha256(json.dumps([method, settings, sources], sort_keys=True).encode())
+    for name, tensor in sorted(weights.items()):
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    text = {"format": 1, "method": method, "settings": settings, "reads": dataclasses.asdict(READS), "about": {"epoch": 3}}
+    write_json(path / CONFIG, text)
+    write_whole(path / WEIGHTS, safetensors.torch.save(weights))
+    return digest.hexdigest()[:16]
+
+
+def old_weights(made: Checkpoint, prefix: str = "") -> dict[str, torch.Tensor]:
+    """A student's weights beside those of the maps to its teacher's features, which were part of the student."""
+    assert isinstance(made.model, torch.nn.Module)
+    made.model.eval()
+    maps = {f"feature_maps.0.{side}.0.{kind}": torch.ones(5) for side in ("queries", "frames") for kind in ("weight", "bias")}
+    return {**made.model.state_dict(), **{prefix + name: value for name, value in maps.items()}}
+
+
+def test_a_checkpoint_of_dl_dkd_with_the_settings_of_its_distillation(tmp_path: Path) -> None:
+    made = build(settings=NEW_SETTINGS)
+    fingerprint = write_old(tmp_path / "old", "dl_dkd", OLD_SETTINGS, old_weights(made))
+    loaded = checkpoints.load(tmp_path / "old")
+    assert loaded.settings == NEW_SETTINGS
+    assert torch.equal(scores(loaded), scores(made))
+    assert loaded.about["epoch"] == 3
+    distillation = Distillation(
+        distillation_target="feature",
+        distillation_weight=0.1,
+        soft_targets="teacher",
+        soft_target_epochs=60,
+        detach_self_targets=False,
+    )
+    assert from_dict(Distillation, loaded.about["distillation"]) == distillation
+    # Indexes hold the fingerprint; it stays when the checkpoint is saved again.
+    assert loaded.fingerprint == fingerprint
+    checkpoints.save(loaded, tmp_path / "new")
+    again = checkpoints.load(tmp_path / "new")
+    assert again.fingerprint == fingerprint
+    assert (again.settings, again.about) == (loaded.settings, loaded.about)
+    assert json.loads((tmp_path / "new" / CONFIG).read_text())["settings"].keys() == vars(NEW_SETTINGS).keys()
+
+
+def test_settings_that_an_older_version_left_at_their_defaults(tmp_path: Path) -> None:
+    made, few = build(settings=NEW_SETTINGS), {**vars(NEW_SETTINGS), "soft_targets": False}
+    assert isinstance(made.model, torch.nn.Module)
+    write_old(tmp_path, "dl_dkd", few, made.model.state_dict())
+    loaded = checkpoints.load(tmp_path)
+    assert from_dict(Distillation, loaded.about["distillation"]) == Distillation(
+        distillation_weight=0.1, detach_self_targets=False
+    )
+    every = {**OLD_SETTINGS, "distillation_target": "frame_profile", "teacher_columns": [], "soft_target_epochs": 120}
+    whole = write_old(tmp_path, "dl_dkd", {**every, "soft_targets": False}, made.model.state_dict())
+    assert loaded.fingerprint == whole
+
+
+def test_a_student_beside_its_teacher_with_its_settings_as_text(tmp_path: Path) -> None:
+    settings = BesideTeacherConfig("dl_dkd", vars(NEW_SETTINGS), 2, 0.4)
+    made = build("beside_teacher", settings)
+    old = {**vars(settings), "student_settings": json.dumps(OLD_SETTINGS)}
+    fingerprint = write_old(tmp_path, "beside_teacher", old, old_weights(made, "student."))
+    loaded = checkpoints.load(tmp_path)
+    assert loaded.settings.student_settings.keys() == vars(NEW_SETTINGS).keys()
+    assert torch.equal(scores(loaded), scores(made))
+    assert loaded.fingerprint == fingerprint
+    assert loaded.about["distillation"]["soft_targets"] == "teacher"
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '"dl_dkd"', "3"])
+def test_text_that_is_no_settings_of_a_student(tmp_path: Path, text: str) -> None:
+    made = build("beside_teacher", BesideTeacherConfig("dl_dkd", vars(NEW_SETTINGS), 2, 0.4))
+    old = {"student": "dl_dkd", "student_settings": text, "teacher_columns": 2, "teacher_weight": 0.4}
+    write_old(tmp_path, "beside_teacher", old, old_weights(made, "student."))
+    with pytest.raises(ModelError, match=CONFIG) as refused:
+        checkpoints.load(tmp_path)
+    assert "\n" not in str(refused.value)

@@ -8,10 +8,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from dl_dkd import PLAIN, PLUS, taught
 from published import arrays, batch, numbers, our_name, parameters
 
-from prvr.methods.contract import embed
-from prvr.methods.dl_dkd import DlDkd, DlDkdConfig, objective
+from prvr.methods.dl_dkd import DlDkd, DlDkdConfig
 from prvr.nn import losses, schedules, scores
 
 DTYPES = {"f32": torch.float32, "f64": torch.float64}
@@ -44,10 +44,10 @@ def close(ours: torch.Tensor, theirs: np.ndarray, *, tolerance: float) -> None:
     assert np.abs(ours.detach().numpy().astype(np.float64) - theirs).max() <= tolerance
 
 
-def config_of(folder: str, **changes: object) -> DlDkdConfig:
+def config_of(folder: str) -> DlDkdConfig:
     single = {"branches": ("inheritance",)} if folder == "model_single" else {}
     shared = {"shared_query_projection": True} if folder == "model_iccv" else {}
-    return dataclasses.replace(CONFIG, **single, **shared, **changes)
+    return dataclasses.replace(CONFIG, **single, **shared)
 
 
 @pytest.mark.usefixtures("either_product")
@@ -92,10 +92,10 @@ def test_objective_and_gradients(folder: str, dtype: str, monkeypatch: pytest.Mo
         soft = case["style"] == "soft"
         fixed = {"hard_fraction_decay": "fixed", "mixing_decay": "fixed"}
         changes = {"hard_fraction": case["alpha"], "mixing": case["beta"], **fixed} if soft else {}
-        config = config_of(folder, soft_targets=soft, **changes)
+        distillation = dataclasses.replace(PLUS if soft else PLAIN, **changes)
         decay_to(case["distill_weight"], monkeypatch)
-        student = model(folder, DTYPES[dtype], config)
-        terms = objective(student, *embed(student, batch(DTYPES[dtype])), epoch=0)
+        student = model(folder, DTYPES[dtype], config_of(folder))
+        terms = taught(student, batch(DTYPES[dtype]), 0, distillation)
         total = torch.stack(list(terms.values())).sum()
         tolerance = 1e-10 if dtype == "f64" else 1e-5
         assert total.item() == pytest.approx(case["total"], rel=tolerance, abs=tolerance)
@@ -122,8 +122,8 @@ def compare_gradients(student: DlDkd, file: str, tolerance: float) -> None:
 def test_objective_of_the_conference_version(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected, weight = numbers("model_iccv/losses.json")[dtype], numbers("model_iccv/config.json")["distill_weight"]
     decay_to(weight, monkeypatch)
-    student = model("model_iccv", DTYPES[dtype], config_of("model_iccv", soft_targets=False))
-    terms = objective(student, *embed(student, batch(DTYPES[dtype])), epoch=0)
+    student = model("model_iccv", DTYPES[dtype], config_of("model_iccv"))
+    terms = taught(student, batch(DTYPES[dtype]), 0, PLAIN)
     tolerance = 1e-10 if dtype == "f64" else 1e-5
     total = torch.stack(list(terms.values())).sum()
     assert total.item() == pytest.approx(expected["total"], rel=tolerance)

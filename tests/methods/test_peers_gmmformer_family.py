@@ -24,7 +24,7 @@ from prvr.config import from_dict
 from prvr.features import FeatureSet
 from prvr.index.encode import add_videos
 from prvr.index.exact import ExactIndex
-from prvr.methods import METHODS, hlformer, ms_sl, ral
+from prvr.methods import hlformer, ms_sl, open_method, ral
 from prvr.methods.contract import embed
 from prvr.nn import hyperboloid, losses, scores
 from prvr.nn.layers import Rows
@@ -117,7 +117,7 @@ class Peer:
             "alignment_weight": theirs.get("distribution_alignment_weight"),
         }
         assert theirs["clip_scale_w"] + theirs["frame_scale_w"] == pytest.approx(1)
-        method = METHODS[METHOD[self.name]]
+        method = open_method(METHOD[self.name])
         settings = from_dict(method.config, {key: value for key, value in named.items() if value is not None and value != ()})
         columns = {"frame_columns": theirs["visual_input_size"], "word_columns": theirs["query_input_size"]}
         model: Any = method.model(settings, **columns).double().eval()
@@ -359,7 +359,7 @@ def test_loss_terms(
     noise_as_recorded(given)
     if "negatives" in theirs:
         draw_as_recorded(given, theirs)
-    terms = METHODS[METHOD[name]].objective(model, *embedded, HARD if theirs["use_hard_negative"] else HARD - 1)
+    terms = open_method(METHOD[name]).objective(model, *embedded, HARD if theirs["use_hard_negative"] else HARD - 1)
     wanted = names_of_terms(given, theirs)
     assert set(terms) == set(wanted)
     for term, value in terms.items():
@@ -379,7 +379,7 @@ def test_gradients(name: str, training: bool, noise_as_recorded: Callable[..., N
     model = given.model().train(training)
     embedded = embed(model, given.batch(model))
     noise_as_recorded(given)
-    total(METHODS[METHOD[name]].objective(model, *embedded, HARD)).backward()
+    total(open_method(METHOD[name]).objective(model, *embedded, HARD)).backward()
     theirs = {given.ours[key]: value for key, value in given.tensors("grads.npz").items()}
     largest = max(float(value.abs().max()) for value in theirs.values())
     parameters = dict(model.named_parameters())
@@ -404,7 +404,7 @@ def test_six_steps_of_training(name: str, noise_as_recorded: Callable[..., None]
     optimiser = BertAdam(groups, **settings)
     noise_as_recorded(given)
     for step, wanted in enumerate(theirs["totals"]):
-        loss = total(METHODS[METHOD[name]].objective(model, *embed(model, batch), HARD))
+        loss = total(open_method(METHOD[name]).objective(model, *embed(model, batch), HARD))
         check_close(loss.detach(), torch.tensor(wanted, dtype=torch.float64), tolerance=1e-8, what=f"step {step}")
         if step < theirs["t_total"]:
             optimiser.zero_grad()
@@ -518,7 +518,7 @@ COUNTS = {
 
 @pytest.mark.parametrize("method", COUNTS)
 def test_parameters_at_published_sizes(method: str) -> None:
-    made = METHODS[method]
+    made = open_method(method)
     for columns, count in zip(((3072, 768), (1024, 1024)), COUNTS[method], strict=True):
         with torch.device("meta"):
             model = made.model(made.config(), frame_columns=columns[0], word_columns=columns[1])

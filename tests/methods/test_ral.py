@@ -32,9 +32,10 @@ from prvr.batch import pad, read_words
 from prvr.errors import SettingError
 from prvr.evaluate import evaluation
 from prvr.evaluate.evaluation import encode_captions
-from prvr.methods import METHODS
 from prvr.methods import checkpoint as checkpoints
+from prvr.methods import open_method
 from prvr.methods.contract import embed
+from prvr.methods.distiller import Distiller
 from prvr.methods.ral import (
     Distributed,
     Ral,
@@ -47,7 +48,6 @@ from prvr.methods.ral import (
     proxy_matching,
     support_rows,
 )
-from prvr.methods.taught import Guidance
 from prvr.nn.distillation import Distillation
 
 SIZES = {"hidden": 8, "heads": 2, "max_frames": 20, "max_words": 6, "clips": 4}
@@ -231,14 +231,14 @@ def test_learns_the_toy_world(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["gmmformer", "gmmformer_v2", "hlformer", "ral_gmmformer_v2", "ms_sl"])
 def test_distillation_comes_on_top(method: str) -> None:
-    settings = METHODS[method].config(**SIZES, dropout=0.0, input_dropout=0.0)
-    student = lively(METHODS[method].model(settings, frame_columns=FRAMES, word_columns=WORDS))
+    settings = open_method(method).config(**SIZES, dropout=0.0, input_dropout=0.0)
+    student = lively(open_method(method).model(settings, frame_columns=FRAMES, word_columns=WORDS))
     given = embed(student, toy_batch(student, data=toy_world(videos=6, things=6)))
-    taught = Guidance(
+    taught = Distiller(
         Distillation(distillation_weight=0.5, soft_targets="teacher"), method=method, student=student, teacher_columns=[TEACHER]
     )
     torch.manual_seed(0)
-    alone = METHODS[method].objective(student, *given, 0)
+    alone = open_method(method).objective(student, *given, 0)
     torch.manual_seed(0)
     terms = taught.objective(student, *given, 0)
     assert set(terms) == {*alone, "distillation"}

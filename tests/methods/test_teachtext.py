@@ -26,20 +26,21 @@ from prvr.features.joined import JoinedFeatures
 from prvr.features.packed import Packed, PackedWriter
 from prvr.features.sources import Reads, Source
 from prvr.methods import checkpoint as checkpoints
-from prvr.methods import taught
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.collaborative_experts import CollaborativeExperts, CollaborativeExpertsConfig, NetVlad, max_margin
 from prvr.methods.contract import embed
+from prvr.methods.distiller import Distiller
 from prvr.nn.losses import ownership
 from prvr.papers.run import Materials, Plan, score_rows
 from prvr.papers.tables import TABLES
 from prvr.papers.toy import write_toy
-from prvr.train.denoising import denoised, out_of_fold_ranks
-from prvr.train.loop import Data, Recipe, Training, changed, train_student
+from prvr.train.denoising import denoise, out_of_fold_ranks
+from prvr.train.loop import Data, Recipe, Training, train_student
 from prvr.train.presets import preset
-from prvr.train.presets.teachtext import TEACHTEXT
+from prvr.train.recipe import change
 from prvr.train.similarities import Similarities, keep_similarities, open_similarities, similarities
 
+TEACHTEXT = preset("teachtext/toy").distillation
 COLUMNS = (4, 3, 5)
 SMALL = CollaborativeExpertsConfig(hidden=6, experts=COLUMNS, clusters=3, dropout=0.0)
 ONE = CollaborativeExpertsConfig(hidden=16, clusters=4, dropout=0.0)
@@ -234,15 +235,15 @@ def truth(dataset: Dataset) -> Similarities:
 
 def test_kept_scores_stand_in_the_order_of_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, seen = toy_world(), []
-    objective = taught.Guidance.objective
+    objective = Distiller.objective
 
-    def watched(guidance: Any, model: Any, queries: Any, videos: Any, batch: Batch, epoch: int, kept: Any) -> Any:
+    def watched(distiller: Any, model: Any, queries: Any, videos: Any, batch: Batch, epoch: int, kept: Any) -> Any:
         (matrix,) = kept
         torch.testing.assert_close(matrix, ownership(batch.target, len(batch.frames)).float())
         seen.append(matrix.shape)
-        return objective(guidance, model, queries, videos, batch, epoch, kept)
+        return objective(distiller, model, queries, videos, batch, epoch, kept)
 
-    monkeypatch.setattr(taught.Guidance, "objective", watched)
+    monkeypatch.setattr(Distiller, "objective", watched)
     recipe = Recipe("collaborative_experts", ONE, QUICK, TEACHTEXT)
     best = train_student(tmp_path, recipe, reads=READS, data=replace(data, similarities=(truth(data.train),)))
     assert len(seen) == 2 * 4
@@ -255,10 +256,10 @@ def test_the_published_loss_of_teachtext(tmp_path: Path) -> None:
     model = student()
     given = batch()
     told = [torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(k)) * 2 for k in range(2)]
-    guidance = taught.Guidance(TEACHTEXT, method="collaborative_experts", student=model.float(), kept=2)
+    distiller = Distiller(TEACHTEXT, method="collaborative_experts", student=model.float(), kept=2)
     model.double()
     queries, videos, _ = embed(model, given)
-    terms = guidance.objective(model, queries, videos, given, 50, told)
+    terms = distiller.objective(model, queries, videos, given, 50, told)
     scores = model.score(queries, videos, given.frame_mask).tolist()
     total = 0.0
     for n in range(5):
@@ -275,13 +276,13 @@ def test_kept_scores_need_a_recipe_that_distils(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="its recipe distils nothing; add distillation_target=batch_matrix"):
         train_student(tmp_path, Recipe("collaborative_experts", ONE, QUICK), reads=READS, data=data)
     for name, line in (
-        ("no-distillation", "dl_dkd is to learn from trained models, and its recipe distils nothing"),
+        ("no-distillation", "dl_dkd has teachers that are trained models, and its recipe distils nothing"),
         ("dl-dkd/toy", "distillation_target is 'frame_profile', .* take distillation_target=batch_matrix"),
     ):
         with pytest.raises(SettingError, match=line):
             train_student(tmp_path, preset(name), reads=READS, data=data)
     # A target says nothing without a weight.
-    idle = changed(preset("ms-sl/toy"), ["distillation_target=batch_matrix"])
+    idle = change(preset("ms-sl/toy"), ["distillation_target=batch_matrix"])
     with pytest.raises(SettingError, match="its recipe distils nothing; add"):
         train_student(tmp_path, idle, reads=READS, data=data)
     told = replace(TEACHTEXT, distillation_target="frame_profile")
@@ -292,16 +293,15 @@ def test_kept_scores_need_a_recipe_that_distils(tmp_path: Path) -> None:
 def test_trained_models_teach_dl_dkd_as_they_teach_others(tmp_path: Path) -> None:
     data = replace(toy_world(), similarities=(truth(toy_world().train),))
     small = ["hidden=8", "heads=2", "epochs=1", "batch_videos=20", "distillation_target=batch_matrix", "distillation_weight=1"]
-    recipe = changed(preset("dl-dkd++/toy"), [*small, "distillation_aggregate=learned"])
+    recipe = change(preset("dl-dkd++/toy"), [*small, "distillation_aggregate=learned"])
     best = train_student(tmp_path / "both", recipe, reads=READS, data=data)
-    # Its place among the learned weights; it has no features.
-    assert best.settings.teacher_columns == (12, 0)
+    assert best.about["distillation"]["distillation_aggregate"] == "learned"
     assert {"distillation", "teacher_shares"} <= json.loads((tmp_path / "both" / "history.jsonl").read_text())["losses"].keys()
     alone = replace(data, features=data.features.without_teachers)
-    train_student(tmp_path / "alone", changed(preset("no-distillation"), small), reads=READS, data=alone)
+    train_student(tmp_path / "alone", change(preset("no-distillation"), small), reads=READS, data=alone)
     other = replace(alone, similarities=(replace(truth(data.train), about={"model": "another"}),))
     with pytest.raises(SettingError, match="holds a run with similarities"):
-        train_student(tmp_path / "alone", changed(preset("no-distillation"), small), reads=READS, data=other)
+        train_student(tmp_path / "alone", change(preset("no-distillation"), small), reads=READS, data=other)
 
 
 def test_a_student_of_better_teachers_is_better(tmp_path: Path) -> None:
@@ -323,13 +323,13 @@ def test_captions_are_kept_by_their_combined_rank() -> None:
     ranks = [{"v#0": 1, "v#1": 90, "v#2": 100}, {"v#0": 3, "v#1": 120, "v#2": 100}, {"v#0": 2, "v#1": 99, "v#2": 101}]
     kept = {"mean": {"v#0"}, "median": {"v#0", "v#1"}, "any": {"v#0", "v#1"}, "all": {"v#0"}}
     for combine, ids in kept.items():
-        left = denoised(dataset, ranks, below=100, combine=combine)  # type: ignore[arg-type]
+        left = denoise(dataset, ranks, below=100, combine=combine)  # type: ignore[arg-type]
         assert {caption.id for caption in left.captions} == ids
         assert left.video_ids == ("v", "w")
     with pytest.raises(DataError, match="no caption of 3 ranks its own video below 1"):
-        denoised(dataset, ranks, below=1)
+        denoise(dataset, ranks, below=1)
     with pytest.raises(DataError, match="'v#2' has no rank by every teacher"):
-        denoised(dataset, [*ranks, {"v#0": 1, "v#1": 1}], below=100)
+        denoise(dataset, [*ranks, {"v#0": 1, "v#1": 1}], below=100)
 
 
 def test_ranks_are_out_of_fold_and_find_the_noise(tmp_path: Path) -> None:

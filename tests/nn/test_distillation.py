@@ -1,4 +1,4 @@
-"""What a teacher tells a student, against loops written from the definitions; and the branches' variants."""
+"""Distillation losses against loops written from the definitions; and the variants of DL-DKD's branches."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import oracles
 import pytest
 import torch
+from dl_dkd import PLAIN, PLUS, distiller_of, split_changes, taught
 from method_checks import toy_batch
 from torch.nn.functional import normalize
 from toy_world import READS
@@ -17,9 +18,9 @@ from prvr.batch import Batch, TeacherBatch
 from prvr.errors import SettingError
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.contract import embed
-from prvr.methods.dl_dkd import DlDkd, DlDkdConfig, field_names, objective
+from prvr.methods.dl_dkd import DlDkd, DlDkdConfig, field_names, taught_fields
 from prvr.nn import distillation, losses, scores
-from prvr.nn.distillation import Distillation, FeatureMaps
+from prvr.nn.distillation import Distillation, FeatureMaps, TeacherScores
 
 MSE = Distillation(distillation_loss="mse")
 LENGTHS, TARGET = (4, 1, 3), (0, 0, 1, 2, 2)
@@ -45,7 +46,7 @@ def test_profiles_are_compared_frame_by_frame_in_ones_own_video(loss: distillati
     given, cosines = batch(teachers=2), torch.rand(5, 3, 4, dtype=torch.float64)
     guides = [scores.own_video(scores.frame_cosines(t.queries, t.frames, given.frame_mask), given.target) for t in given.teachers]
     own, mask = scores.own_video(cosines, given.target), given.frame_mask[given.target]
-    told = distillation.from_profiles(own, guides, mask, settings=Distillation(distillation_loss=loss))
+    told = distillation.profile_loss(own, guides, mask, settings=Distillation(distillation_loss=loss))
     expected = 0.0
     for teacher in given.teachers:
         for n, v in enumerate(TARGET):
@@ -62,7 +63,7 @@ def test_profiles_are_compared_frame_by_frame_in_ones_own_video(loss: distillati
 def test_features_are_compared_vector_by_vector(loss: distillation.Loss) -> None:
     given, maps = batch(teachers=2), FeatureMaps(5, (6, 7)).double()
     queries = torch.randn(5, 5, dtype=torch.float64)
-    told = distillation.from_features(maps, queries, given.frames, given, settings=Distillation(distillation_loss=loss))
+    told = distillation.feature_loss(maps, queries, given.frames, given, settings=Distillation(distillation_loss=loss))
 
     def difference(student: torch.Tensor, teacher: torch.Tensor) -> float:
         s, t = (student / student.norm()).detach(), teacher / teacher.norm()
@@ -88,7 +89,7 @@ def test_a_student_that_is_the_teacher_has_nothing_to_learn(loss: distillation.L
         torch.nn.init.eye_(layer.weight)
         torch.nn.init.zeros_(layer.bias)
     teacher = given.teachers[0]
-    told = distillation.from_features(
+    told = distillation.feature_loss(
         maps, 3 * teacher.queries, teacher.frames, given, settings=Distillation(distillation_loss=loss)
     )
     assert told.item() == pytest.approx(0, abs=1e-12)
@@ -98,7 +99,7 @@ def test_what_stands_in_padding_changes_nothing() -> None:
     given, maps = batch(), FeatureMaps(5, (6,)).double()
     queries, other = torch.randn(5, 5, dtype=torch.float64), batch(seed=9).frames
     changed = torch.where(given.frame_mask[..., None], given.frames, other)
-    one, two = (distillation.from_features(maps, queries, frames, given, settings=MSE) for frames in (given.frames, changed))
+    one, two = (distillation.feature_loss(maps, queries, frames, given, settings=MSE) for frames in (given.frames, changed))
     assert torch.equal(one, two)
 
 
@@ -115,7 +116,7 @@ def test_gradients_are_numbers_where_frames_are_padded() -> None:
     masked = cosines.masked_fill(~given.frame_mask, -math.inf)
     own, mask = scores.own_video(masked, given.target), given.frame_mask[given.target]
     guide = torch.rand(5, 4, dtype=torch.float64).masked_fill(~mask, -math.inf)
-    distillation.from_profiles(own, [guide], mask, settings=MSE).backward()
+    distillation.profile_loss(own, [guide], mask, settings=MSE).backward()
     assert frames.grad is not None
     assert frames.grad.isfinite().all()
     assert frames.grad.abs().sum() > 0
@@ -123,97 +124,91 @@ def test_gradients_are_numbers_where_frames_are_padded() -> None:
 
 def test_maps_for_other_teachers_are_refused() -> None:
     given = batch()
-    with pytest.raises(SettingError, match=r"teacher_columns are \[9\], the teachers' features have \[6\] columns"):
-        distillation.from_features(
+    with pytest.raises(SettingError, match=r"the maps to the teachers' features have \[9\] columns, the teachers \[6\]"):
+        distillation.feature_loss(
             FeatureMaps(5, (9,)).double(), given.frames[:, 0].repeat(2, 1)[:5], given.frames, given, settings=MSE
         )
 
 
-def test_feature_distillation_needs_the_widths() -> None:
-    with pytest.raises(SettingError, match="teacher_columns=512"):
-        DlDkd(DlDkdConfig(distillation_target="feature"), frame_columns=5, word_columns=3)
-
-
 SMALL = DlDkdConfig(hidden=8, heads=2, dropout=0.0, input_dropout=0.0)
-VARIANTS = {
-    "inheritance": replace(SMALL, branches=("inheritance",)),
-    "exploration": replace(SMALL, branches=("exploration",)),
-    "dual-inheritance": replace(SMALL, branches=("inheritance", "inheritance")),
-    "dual-exploration": replace(SMALL, branches=("exploration", "exploration")),
-    "features": replace(SMALL, distillation_target="feature", teacher_columns=(12,)),
-    "two feature branches": replace(
-        SMALL, branches=("inheritance", "inheritance"), distillation_target="feature", teacher_columns=(12,)
-    ),
+VARIANTS: dict[str, dict[str, Any]] = {
+    "inheritance": {"branches": ("inheritance",)},
+    "exploration": {"branches": ("exploration",)},
+    "dual-inheritance": {"branches": ("inheritance", "inheritance")},
+    "dual-exploration": {"branches": ("exploration", "exploration")},
+    "features": {"distillation_target": "feature"},
+    "two feature branches": {"branches": ("inheritance", "inheritance"), "distillation_target": "feature"},
 }
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_sends_gradients_to_all_that_it_uses(name: str) -> None:
+    changes, settings = split_changes(VARIANTS[name])
+    config = replace(SMALL, **changes)
     torch.manual_seed(0)
-    model = checkpoints.build("dl_dkd", VARIANTS[name], READS).model
+    model = checkpoints.build("dl_dkd", config, READS).model
     assert isinstance(model, DlDkd)
-    terms = objective(model, *embed(model, toy_batch(model)), 3)
+    given = toy_batch(model)
+    distiller = distiller_of(model, given, settings)
+    terms = distiller.objective(model, *embed(model, given), 3)
     torch.stack(list(terms.values())).sum().backward()
-    silent = [n for n, p in model.named_parameters() if p.grad is None]
+    silent = [n for n, p in (*model.named_parameters(), *distiller.named_parameters()) if p.grad is None]
     assert silent == []
     distilled = [term for term in terms if term.startswith("distillation")]
-    assert len(distilled) == VARIANTS[name].branches.count("inheritance")
-    assert len(terms) == 2 * len(VARIANTS[name].branches) + len(distilled)
+    assert len(distilled) == len(taught_fields(config)) == config.branches.count("inheritance")
+    assert len(distiller.maps) == (len(distilled) if settings.distillation_target == "feature" else 0)
+    assert len(terms) == 2 * len(config.branches) + len(distilled)
 
 
 @pytest.mark.parametrize("aggregate", ["each", "mean", "min", "max", "learned"])
 @pytest.mark.parametrize("target", ["frame_profile", "batch_matrix"])
 def test_a_branch_learns_from_teachers_taken_together(target: Any, aggregate: Any) -> None:
     given = batch(teachers=2)
-    changes = {"distillation_target": target, "distillation_aggregate": aggregate, "teacher_columns": (6, 7)}
-    config = replace(SMALL, soft_targets=False, distillation_loss="huber", distillation_weight=1.0, **changes)
+    changes = {"distillation_target": target, "distillation_aggregate": aggregate}
+    settings = replace(PLAIN, distillation_loss="huber", distillation_weight=1.0, **changes)
     torch.manual_seed(0)
-    model = DlDkd(config, frame_columns=5, word_columns=3).double().eval()
+    model = DlDkd(SMALL, frame_columns=5, word_columns=3).double().eval()
     queries, videos, _ = embed(model, given)
-    terms = objective(model, queries, videos, given, 0)
+    distiller = distiller_of(model, given, settings).double()
+    terms = distiller.objective(model, queries, videos, given, 0)
     ours = scores.compare(queries[0], videos[0], given.frame_mask, given.target)
     guides = [scores.compare(t.queries, t.frames, given.frame_mask, given.target) for t in given.teachers]
-    settings, shares = config.distillation, model.teacher_shares
+    shares = distiller.shares
     assert (shares is not None) == (aggregate == "learned") == ("teacher_shares" in terms)
     if target == "batch_matrix":
-        expected = distillation.from_matrices(ours.cosines, [g.cosines for g in guides], settings=settings, shares=shares)
+        expected = distillation.matrix_loss(ours.cosines, [g.cosines for g in guides], settings=settings, shares=shares)
     else:
         mask = given.frame_mask[given.target]
-        expected = distillation.from_profiles(ours.profile, [g.profile for g in guides], mask, settings=settings, shares=shares)
+        expected = distillation.profile_loss(ours.profile, [g.profile for g in guides], mask, settings=settings, shares=shares)
     torch.testing.assert_close(terms["distillation"], expected)
     assert expected.isfinite()
 
 
-def test_learned_shares_need_the_number_of_teachers() -> None:
-    with pytest.raises(SettingError, match="distillation_aggregate learned needs the teachers' widths"):
-        DlDkd(DlDkdConfig(distillation_aggregate="learned"), frame_columns=5, word_columns=3)
-
-
-def test_what_trained_models_say_stands_beside_what_encoders_say() -> None:
+def test_the_scores_of_trained_models_stand_beside_those_of_encoders() -> None:
     given, told = batch(), torch.rand(5, 3, dtype=torch.float64)
     changes: dict[str, Any] = {"distillation_target": "batch_matrix", "distillation_loss": "huber", "distillation_weight": 1.0}
-    config = replace(SMALL, hard_fraction=0.0, hard_fraction_decay="fixed", **changes)
+    settings = replace(PLUS, hard_fraction=0.0, hard_fraction_decay="fixed", **changes)
     torch.manual_seed(0)
-    model = DlDkd(config, frame_columns=5, word_columns=3).double().eval()
+    model = DlDkd(SMALL, frame_columns=5, word_columns=3).double().eval()
     queries, videos, _ = embed(model, given)
     ours = scores.compare(queries[0], videos[0], given.frame_mask, given.target)
-    (guide,) = distillation.guides_of(given)
+    encoder = TeacherScores.of(given)
     for teachers, kept, matrices, dots in (
-        (given.teachers, [told], [guide.cosines, told], [guide.dots, told]),
+        (given.teachers, [told], [*encoder.cosines, told], [*encoder.dots, told]),
         ((), [told], [told], [told]),
     ):
         seen = given._replace(teachers=teachers)
-        terms = objective(model, queries, videos, seen, 0, kept=kept)
-        expected = distillation.from_matrices(ours.cosines, matrices, settings=config.distillation)
+        terms = taught(model, seen, 0, settings, kept=kept)
+        expected = distillation.matrix_loss(ours.cosines, matrices, settings=settings)
         torch.testing.assert_close(terms["distillation"], expected)
-        soft = distillation.SoftTargets.at(config, 0, seen)
+        soft = distillation.SoftTargets.at(settings, 0, seen)
         nce = soft.info_nce(ours.dots, given.target, relevance=torch.stack(dots))
-        torch.testing.assert_close(terms["inheritance_nce"], config.nce_weight * nce)
+        torch.testing.assert_close(terms["inheritance_nce"], SMALL.nce_weight * nce)
 
 
 def test_two_equal_branches_have_names_of_their_own() -> None:
     assert field_names(("inheritance", "inheritance")) == ("inheritance", "inheritance_2")
     assert field_names(("inheritance", "exploration")) == ("inheritance", "exploration")
-    weights = [DlDkd(VARIANTS["dual-inheritance"], frame_columns=4, word_columns=4).score_weights]
+    weights = [DlDkd(replace(SMALL, **VARIANTS["dual-inheritance"]), frame_columns=4, word_columns=4).score_weights]
     weights.append(DlDkd(replace(SMALL, branches=("exploration", "inheritance")), frame_columns=4, word_columns=4).score_weights)
     assert weights == [(0.7, 0.3), (0.3, 0.7)]

@@ -12,13 +12,14 @@ import numpy as np
 import oracles
 import pytest
 import torch
+from dl_dkd import PLAIN, PLUS, taught
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prvr.batch import Batch, Item, TeacherBatch, collate, pad, resample
-from prvr.methods.contract import embed
-from prvr.methods.dl_dkd import DlDkd, DlDkdConfig, objective
+from prvr.methods.dl_dkd import DlDkd, DlDkdConfig
 from prvr.nn import losses, scores
+from prvr.nn.distillation import Distillation
 
 # Queries of each video; a 0 is a video that no query describes.
 WORLDS = {
@@ -329,28 +330,33 @@ def with_padding(given: Batch, *, frames: int, words: int) -> Batch:
     )
 
 
-def terms_and_gradients(model: DlDkd, given: Batch, epoch: int = 60) -> tuple[dict[str, float], dict[str, Tensor]]:
+def terms_and_gradients(
+    model: DlDkd, given: Batch, epoch: int = 60, distillation: Distillation = PLUS
+) -> tuple[dict[str, float], dict[str, Tensor]]:
     torch.manual_seed(1)
-    terms = objective(model, *embed(model, given), epoch)
+    terms = taught(model, given, epoch, distillation)
     model.zero_grad()
     torch.stack(list(terms.values())).sum().backward()
     return {name: value.item() for name, value in terms.items()}, {name: p.grad for name, p in model.named_parameters()}
 
 
-METHODS = {
-    "dl-dkd++": {},
-    "dl-dkd": {"soft_targets": False, "shared_query_projection": True},
-    "exploration alone": {"branches": ("exploration",)},
+METHODS: dict[str, tuple[dict[str, Any], Distillation]] = {
+    "dl-dkd++": ({}, PLUS),
+    "dl-dkd": ({"shared_query_projection": True}, PLAIN),
+    "exploration alone": ({"branches": ("exploration",)}, PLUS),
 }
 
 
-@pytest.mark.parametrize("changes", METHODS.values(), ids=list(METHODS))
+@pytest.mark.parametrize(("changes", "distillation"), METHODS.values(), ids=list(METHODS))
 @pytest.mark.parametrize(("frames", "words"), [(0, 0), (3, 0), (0, 2), (4, 3)])
-def test_padding_changes_no_term_and_no_gradient(changes: dict[str, Any], frames: int, words: int) -> None:
+def test_padding_changes_no_term_and_no_gradient(
+    changes: dict[str, Any], distillation: Distillation, frames: int, words: int
+) -> None:
     model, given = small(**changes), batch_of(items(teachers=2))
-    plain, plain_gradients = terms_and_gradients(model, given)
+    plain, plain_gradients = terms_and_gradients(model, given, distillation=distillation)
     gradients = {name: g.clone() for name, g in plain_gradients.items()}
-    padded, padded_gradients = terms_and_gradients(model, with_padding(given, frames=frames, words=words))
+    wide = with_padding(given, frames=frames, words=words)
+    padded, padded_gradients = terms_and_gradients(model, wide, distillation=distillation)
     assert padded == pytest.approx(plain, abs=1e-10)
     assert any(g.abs().max() > 1e-4 for g in gradients.values())
     for name, gradient in gradients.items():
@@ -458,8 +464,9 @@ def test_soft_targets_that_are_all_one_hot_give_the_hard_loss(seed: int) -> None
 
 
 def test_gradients_of_soft_targets_flow_unless_they_are_cut() -> None:
-    model, cut, given = small(), small(detach_self_targets=True), batch_of(items())
-    (terms, flowing), (same_terms, stopped) = terms_and_gradients(model, given), terms_and_gradients(cut, given)
+    given, cut = batch_of(items()), dataclasses.replace(PLUS, detach_self_targets=True)
+    terms, flowing = terms_and_gradients(small(), given)
+    same_terms, stopped = terms_and_gradients(small(), given, distillation=cut)
     assert terms == pytest.approx(same_terms, abs=1e-14)
     name = "branches.1.mapping.weight"
     assert (flowing[name] - stopped[name]).abs().max() > 1e-6
@@ -536,16 +543,16 @@ class Counted(TorchDispatchMode):
 HOST = {"_local_scalar_dense", "nonzero", "item", "is_nonzero", "masked_select", "_unique2", "unique_dim", "equal"}
 
 
-def dispatched(model: DlDkd, given: Batch) -> list[str]:
+def dispatched(model: DlDkd, given: Batch, distillation: Distillation) -> list[str]:
     with Counted() as counted:
-        terms = objective(model, *embed(model, given), 60)
+        terms = taught(model, given, 60, distillation)
         torch.stack(list(terms.values())).sum().backward()
     return counted.names
 
 
-@pytest.mark.parametrize("changes", METHODS.values(), ids=list(METHODS))
-def test_nothing_waits_for_the_device_and_no_loop_runs_over_queries(changes: dict[str, Any]) -> None:
-    few, many = (dispatched(small(**changes), batch_of(items(videos))) for videos in (3, 40))
+@pytest.mark.parametrize(("changes", "distillation"), METHODS.values(), ids=list(METHODS))
+def test_nothing_waits_for_the_device_and_no_loop_runs_over_queries(changes: dict[str, Any], distillation: Distillation) -> None:
+    few, many = (dispatched(small(**changes), batch_of(items(videos)), distillation) for videos in (3, 40))
     assert len(few) > 100
     assert not HOST & set(many)
     assert len(few) == len(many)
@@ -559,10 +566,10 @@ def test_the_count_would_notice_a_loop_and_a_wait() -> None:
     assert HOST & set(counted.names)
 
 
-@pytest.mark.parametrize("changes", METHODS.values(), ids=list(METHODS))
-def test_the_objective_runs_where_no_value_is_known(changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("changes", "distillation"), METHODS.values(), ids=list(METHODS))
+def test_the_objective_runs_where_no_value_is_known(changes: dict[str, Any], distillation: Distillation) -> None:
     meta = torch.device("meta")
     model = small(**changes).to(meta)
-    terms = objective(model, *embed(model, collate(items()).to(meta, torch.float64)), 60)
+    terms = taught(model, collate(items()).to(meta, torch.float64), 60, distillation)
     assert terms
     assert all(value.is_meta and value.shape == () for value in terms.values())

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from dl_dkd import NONE, PLUS
 
+from prvr.config import to_dict
 from prvr.errors import SettingError
 from prvr.features.sources import Reads, Source
 from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.methods.zero_shot import ZeroShotConfig
+from prvr.nn.distillation import Distillation
 from prvr.papers import complexity as costs
 from prvr.papers.complexity import Complexity, StepSizes, complexity, training_memory
 from prvr.train.loop import Recipe, Training
@@ -21,7 +24,7 @@ TVR = Reads(Source("i3d_resnet", 3072), Source("roberta", 768))
 
 
 def recipe(**settings: Any) -> Recipe:
-    return Recipe("dl_dkd", DlDkdConfig(**settings), Training())
+    return Recipe("dl_dkd", DlDkdConfig(**settings), Training(), PLUS)
 
 
 def linear(rows: int, columns: int, out: int) -> int:
@@ -141,16 +144,16 @@ def test_a_larger_step_holds_more() -> None:
     assert more > (scores_of(largest) - scores_of(larger)) / 2
 
 
-@pytest.mark.parametrize("settings", [{}, {"distillation_weight": 0.0, "soft_targets": False}], ids=["taught", "alone"])
-def test_the_batch_is_of_its_sizes(settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize("distillation", [PLUS, NONE], ids=["taught", "alone"])
+def test_the_batch_is_of_its_sizes(distillation: Distillation) -> None:
     sizes = StepSizes(videos=3, queries=7, frames=40, words=4, teacher_columns=6)
-    made = costs.checkpoints.build("dl_dkd", DlDkdConfig(hidden=16, heads=2, max_frames=9, **settings), READS)
-    batch = costs._batch(made.model.reading, sizes, taught=not settings)
+    made = costs.checkpoints.build("dl_dkd", DlDkdConfig(hidden=16, heads=2, max_frames=9), READS)
+    batch = costs._batch(made.model.reading, sizes, taught=distillation.uses_teacher)
     assert (batch.frames.shape, batch.words.shape) == ((3, 9, 64), (7, 4, 12))
     assert batch.target.tolist() == [0, 0, 0, 1, 1, 2, 2]
     assert [(view.frames.shape, view.queries.shape) for view in batch.teachers] == [((3, 9, 6), (7, 6))][: len(batch.teachers)]
-    assert len(batch.teachers) == (0 if settings else 1)
-    costs._steps(made, sizes, torch.device("cpu"))
+    assert len(batch.teachers) == int(distillation.uses_teacher)
+    costs._steps(dataclasses.replace(made, about={"distillation": to_dict(distillation)}), sizes, torch.device("cpu"))
 
 
 def test_what_cannot_be_measured() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from prvr.config import to_dict
 from prvr.datasets.splits import ANNOTATIONS
 from prvr.errors import DataError, SettingError
 from prvr.evaluate.metrics import retrieval
@@ -71,11 +72,10 @@ def test_every_row_builds_on_every_data_set(name: str, collection: str) -> None:
     for row in TABLES[name].rows:
         if row.base:
             ours = row.base.startswith("dl-dkd")
-            widths = (12,) if ours else ()
-            there = vars(recipe_of(row, collection, (), teacher_columns=widths).settings)
+            there = vars(recipe_of(row, collection, ()).settings)
             small = [change for change in SMALL if change.partition("=")[0] in there]
-            recipe = recipe_of(row, collection, small, teacher_columns=widths)
-            parts = vars(recipe.settings) | (vars(recipe.distillation) if recipe.distillation else {})
+            recipe = recipe_of(row, collection, small)
+            parts = vars(recipe.settings) | vars(recipe.distillation)
             assert {field: parts[field] for field in row.changes} == row.changes
             columns = 12 + 6 if row.text == "roles" else 12
             made = checkpoints.build(recipe.method, recipe.settings, Reads(Source("f", 20), Source("w", columns)))
@@ -228,7 +228,8 @@ def test_what_a_row_costs_can_be_counted(student: Student) -> None:
     reads = dataclasses.replace(reads, frames=Source("frames", 20))
     cost = complexity.complexity(recipe, reads, frames=6, words=3)
     assert min(cost.parameters, cost.video_flops, cost.query_flops) > 0
-    made = checkpoints.build(recipe.method, recipe.settings, reads)
+    about = {"distillation": to_dict(recipe.distillation)}
+    made = dataclasses.replace(checkpoints.build(recipe.method, recipe.settings, reads), about=about)
     complexity._steps(made, StepSizes(videos=3, queries=6, frames=6, words=3, teacher_columns=8), torch.device("cpu"))
 
 

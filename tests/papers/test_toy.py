@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from dl_dkd import PLAIN
 
 from prvr.datasets import Dataset
 from prvr.datasets.published import load
@@ -78,10 +79,10 @@ def test_a_student_learns_with_each_text_backbone(learnt: Path, tmp_path: Path, 
     package, splits = learnt, open_splits(learnt)
     features, reads = student_features(package, frames="toy_frames", words=words, teachers=["strong"])
     settings = replace(
-        DlDkdConfig(hidden=32, heads=2, max_frames=32, max_words=12, soft_targets=False, dropout=0.1, input_dropout=0.1),
+        DlDkdConfig(hidden=32, heads=2, max_frames=32, max_words=12, dropout=0.1, input_dropout=0.1),
         text_backbone=backbone,  # type: ignore[arg-type]
     )
-    recipe = Recipe("dl_dkd", settings, Training(lr=1e-3, epochs=6, batch_videos=16))
+    recipe = Recipe("dl_dkd", settings, Training(lr=1e-3, epochs=6, batch_videos=16), PLAIN)
     train_student(tmp_path / "run", recipe, reads=reads, data=Data(splits.train, splits.dev, in_memory(features)))
     lines = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
     losses = [json.loads(line)["losses"]["distillation"] for line in lines]

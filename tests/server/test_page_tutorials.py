@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,8 +43,8 @@ def test_the_commands(tutorial: Path, place: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(uvicorn.Server, "run", visit)
     monkeypatch.chdir(place)
-    recipe = presets.PRESETS["dl-dkd++"]
-    small = replace(recipe, settings=replace(recipe.settings, hidden=8), training=replace(recipe.training, epochs=1))
+    preset = presets.PRESETS["dl-dkd++"]
+    small = preset._replace(settings={**preset.settings, "hidden": 8}, training={**preset.training, "epochs": 1})
     monkeypatch.setitem(presets.PRESETS, "dl-dkd++", small)
     blocks = re.findall(r"```console\n(.*?)```", tutorial.read_text(), flags=re.S)
     commands = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ prvr ")]

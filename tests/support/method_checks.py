@@ -15,11 +15,11 @@ from prvr.evaluate.evaluation import evaluate_model
 from prvr.features.sources import Reads
 from prvr.index.encode import add_videos
 from prvr.index.exact import ExactIndex
-from prvr.methods import METHODS
 from prvr.methods import checkpoint as checkpoints
+from prvr.methods import open_method
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings, Terms, embed, encode_videos
-from prvr.methods.taught import Guidance
+from prvr.methods.distiller import Distiller
 from prvr.nn.distillation import Distillation
 from prvr.train.loop import Data, Recipe, Training, train_student
 
@@ -152,7 +152,7 @@ def terms_of(method: str, model: Any, batch: Batch, *, epoch: int = 0) -> tuple[
     """The objective's terms, and the embeddings that it had."""
     model.train()
     queries, videos, _ = embed(model, batch)
-    objective = METHODS[method].objective
+    objective = open_method(method).objective
     assert objective is not None
     return objective(model, queries, videos, batch, epoch), queries, videos
 
@@ -172,10 +172,10 @@ def check_taught(method: str, model: Any, batch: Batch, *, by: tuple[Distillatio
     """What a teacher says can be added to the objective, and reaches the student."""
     columns = [teacher.queries.shape[1] for teacher in batch.teachers]
     for settings in by:
-        guidance = Guidance(settings, method=method, student=model, teacher_columns=columns)
+        distiller = Distiller(settings, method=method, student=model, teacher_columns=columns)
         model.train().zero_grad()
         queries, videos, _ = embed(model, batch)
-        terms = guidance.objective(model, queries, videos, batch, 0)
+        terms = distiller.objective(model, queries, videos, batch, 0)
         assert all(value.isfinite() for value in terms.values())
         told = terms["distillation"] if settings.compares else terms["video_contrast"]
         told.backward()

@@ -20,19 +20,21 @@ import numpy as np
 import pytest
 import torch
 from commands import Prvr, says
+from dl_dkd import PLUS, split_changes
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.distributed.elastic.multiprocessing.errors import ErrorHandler, ProcessFailure
 from toy_world import FRAMES, READS, TEACHER, WORDS, toy_world
 
 from prvr.batch import collate, video_item
 from prvr.errors import DataError, ProcessLost, PrvrError, SettingError
 from prvr.features.packed import PackedWriter
-from prvr.methods import METHODS
 from prvr.methods.contract import embed
-from prvr.methods.dl_dkd import DlDkd, DlDkdConfig, objective
-from prvr.train.distributed import Alone, Group, Team, joined, places
-from prvr.train.launch import _sendable, launch
-from prvr.train.loop import Data, Recipe, Training, _same_as_first, train_student
+from prvr.methods.distiller import Distiller
+from prvr.methods.dl_dkd import DlDkd, DlDkdConfig
+from prvr.train.distributed import Group, ProcessGroup, SingleProcess, join_group, places
+from prvr.train.launch import _reason, launch
+from prvr.train.loop import Data, Recipe, Training, _check_same_run, train_student
 from prvr.train.optimiser import BertAdam, decay_groups
 
 SMALL = DlDkdConfig(hidden=32, max_frames=32, margin=0.2, dropout=0.0, input_dropout=0.0)
@@ -44,13 +46,13 @@ QUICK = Training(lr=3e-3, epochs=3, batch_videos=13, seed=1)
 STEPS: dict[str, tuple[dict[str, Any], int, torch.dtype]] = {
     "soft targets": ({}, 12, torch.float64),
     "single precision": ({}, 12, torch.float32),
-    "dl-dkd": ({"soft_targets": False, "shared_query_projection": True}, 12, torch.float64),
+    "dl-dkd": ({"soft_targets": "none", "shared_query_projection": True}, 12, torch.float64),
     "uneven": ({}, 11, torch.float64),
     "three videos": ({}, 3, torch.float64),
     "one video": ({}, 1, torch.float64),
     "random hard part": ({"hard_part": "random", "negative_pool": 5}, 12, torch.float64),
-    "weights in the loss": ({"distillation_target": "feature", "teacher_columns": (TEACHER,)}, 11, torch.float64),
-    "no teacher": ({"soft_targets": False, "distillation_weight": 0.0}, 11, torch.float64),
+    "weights in the loss": ({"distillation_target": "feature"}, 11, torch.float64),
+    "no teacher": ({"soft_targets": "none", "distillation_weight": 0.0}, 11, torch.float64),
     "bi-gru": ({"text_backbone": "bi_gru"}, 7, torch.float64),
 }
 
@@ -74,27 +76,31 @@ def student(**changes: Any) -> DlDkd:
 
 def two_steps(group: Group, changes: dict[str, Any], videos: int, dtype: torch.dtype) -> dict[str, Any]:
     """Losses and gradients of two steps, and the weights after them, on the first videos of the ragged world."""
-    data, model = ragged_world(), student(**changes).to(dtype).train()
+    own, distillation = split_changes(changes)
+    data, model = ragged_world(), student(**own).to(dtype).train()
+    torch.manual_seed(4)
+    distiller = Distiller(distillation, method="dl_dkd", student=model, teacher_columns=[TEACHER]).to(dtype)
+    learners = torch.nn.ModuleList([model, distiller])
     captions: dict[str, list[str]] = {}
     for caption in data.train.captions:
         captions.setdefault(caption.video, []).append(caption.id)
     chosen = list(captions)[:videos]
-    optimiser = BertAdam(decay_groups(model.parameters(), weight_decay=0.01), lr=1e-3, total_steps=10, warmup=0.1)
+    optimiser = BertAdam(decay_groups(learners.parameters(), weight_decay=0.01), lr=1e-3, total_steps=10, warmup=0.1)
     found: dict[str, Any] = {}
     torch.manual_seed(11)
     for step in range(2):
         share = group.share([len(captions[video]) for video in chosen])
-        own = [chosen[place] for place in share.videos]
-        batch = collate([video_item(video, captions[video], data.features, model.reading) for video in own])
+        videos_read = [chosen[place] for place in share.videos]
+        batch = collate([video_item(video, captions[video], data.features, model.reading) for video in videos_read])
         group.draw_apart((11, step))
-        terms = objective(model, *embed(model, batch.to(torch.device("cpu"), dtype), share.gather), 5)
+        terms = distiller.objective(model, *embed(model, batch.to(torch.device("cpu"), dtype), share.gather), 5)
         optimiser.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
-        group.mean_gradients(model.parameters())
+        group.mean_gradients(learners.parameters())
         found |= {f"{step}/loss/{name}": value.detach().clone() for name, value in terms.items()}
-        found |= {f"{step}/gradient/{n}": p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+        found |= {f"{step}/gradient/{n}": p.grad.clone() for n, p in learners.named_parameters() if p.grad is not None}
         optimiser.step()
-    return found | {f"weight/{name}": parameter.detach().clone() for name, parameter in model.named_parameters()}
+    return found | {f"weight/{name}": parameter.detach().clone() for name, parameter in learners.named_parameters()}
 
 
 class Stopped(Exception):
@@ -105,26 +111,26 @@ def trained(
     out: Path, group: Group, settings: DlDkdConfig = SMALL, *, until: int | None = None, data: Data | None = None
 ) -> tuple[str, list[str]]:
     """The fingerprint of the checkpoint, and of the weights before each step; `until` is the step that is not made any more."""
-    method, steps = METHODS["dl_dkd"], []
+    objective, steps = Distiller.objective, []
 
-    def watched(model: DlDkd, *rest: Any) -> Any:
+    def watched(distiller: Distiller, model: DlDkd, *rest: Any) -> Any:
         weights = b"".join(p.detach().numpy().tobytes() for p in model.parameters())
         steps.append(hashlib.sha256(weights).hexdigest())
-        return objective(model, *rest)
+        return objective(distiller, model, *rest)
 
     def stop(note: str, done: int, total: int) -> None:
         if done == until:
             raise Stopped
 
-    METHODS["dl_dkd"] = dataclasses.replace(method, objective=watched)
+    Distiller.objective = watched  # type: ignore[method-assign, assignment]
     try:
-        recipe = Recipe("dl_dkd", settings, QUICK)
+        recipe = Recipe("dl_dkd", settings, QUICK, PLUS)
         best = train_student(out, recipe, reads=READS, data=data or toy_world(), on_progress=stop, group=group)
         return best.fingerprint, steps
     except Stopped:
         return "stopped", steps
     finally:
-        METHODS["dl_dkd"] = method
+        Distiller.objective = objective  # type: ignore[method-assign]
 
 
 def drawn(group: Group) -> list[float]:
@@ -142,14 +148,15 @@ def drawn(group: Group) -> list[float]:
 def all_of_it(root: Path) -> None:
     """What each of two processes does once; what it finds is written down for the tests below."""
     torch.set_num_threads(1)
-    with joined("cpu") as group:
-        assert isinstance(group, Team)
+    with join_group("cpu") as group:
+        assert isinstance(group, ProcessGroup)
         place = root / f"process{group.rank}"
         place.mkdir()
         for name, case in STEPS.items():
             np.savez(place / f"{name}.npz", **two_steps(group, *case))
         found: dict[str, Any] = {"size": group.size, "drawn": drawn(group)}
-        found["bytes"] = [len(group.hand_out_bytes(data)) for data in (b"", b"abc" if group.leads else b"")]
+        found["bytes"] = [len(group.bytes_from_leader(data)) for data in (b"", b"abc" if group.leads else b"")]
+        found["value"] = group.from_leader([1.5, None] if group.leads else "ignored")
         found["whole"] = trained(root / "whole", group)
         found["dropout"] = trained(root / "dropout", group, WITH_DROPOUT)
         found["dropout again"] = trained(root / "dropout again", group, WITH_DROPOUT, until=6)
@@ -164,7 +171,7 @@ def all_of_it(root: Path) -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which two processes have written down what they found."""
     root = tmp_path_factory.mktemp("two")
-    assert trained(root / "handed on", Alone(), until=5)[0] == "stopped"
+    assert trained(root / "handed on", SingleProcess(), until=5)[0] == "stopped"
     launch(partial(all_of_it, root), 2, device="cpu")
     return root
 
@@ -193,7 +200,7 @@ def numbers(out: Path) -> Any:
 def test_losses_gradients_and_weights_of_two_processes_are_those_of_one(made: Path, name: str) -> None:
     changes, videos, dtype = STEPS[name]
     tolerance = 1e-5 if dtype is torch.float32 else 1e-10
-    one = two_steps(Alone(), changes, videos, dtype)
+    one = two_steps(SingleProcess(), changes, videos, dtype)
     assert any(value.any() for key, value in one.items() if "gradient" in key)
     for rank in range(2):
         with np.load(made / f"process{rank}" / f"{name}.npz") as two:
@@ -204,7 +211,7 @@ def test_losses_gradients_and_weights_of_two_processes_are_those_of_one(made: Pa
 
 @pytest.mark.slow
 def test_three_epochs_of_two_processes_are_those_of_one(made: Path, found: list[dict], tmp_path: Path) -> None:
-    _, steps = trained(tmp_path / "one", Alone())
+    _, steps = trained(tmp_path / "one", SingleProcess())
     assert len(steps) == len(found[0]["whole"][1]) == 3 * 4
     np.testing.assert_allclose(numbers(made / "whole"), numbers(tmp_path / "one"), rtol=1e-5, atol=1e-5)
     one, two = (safetensors_of(root) for root in (tmp_path / "one", made / "whole"))
@@ -232,8 +239,8 @@ def test_a_run_goes_from_one_process_to_two_and_back(made: Path, found: list[dic
     # Of the third epoch two processes made one step, which is lost.
     assert [len(one["middle"][1]) for one in found] == [5, 5]
     assert [record["epoch"] for record in history(made / "handed on")] == [0, 1]
-    trained(made / "handed on", Alone())
-    trained(tmp_path / "one", Alone())
+    trained(made / "handed on", SingleProcess())
+    trained(tmp_path / "one", SingleProcess())
     assert [record["epoch"] for record in history(made / "handed on")] == [0, 1, 2]
     np.testing.assert_allclose(numbers(made / "handed on"), numbers(tmp_path / "one"), rtol=1e-5, atol=1e-5)
 
@@ -250,7 +257,7 @@ def test_a_run_with_dropout_goes_on_in_one_process(made: Path, tmp_path: Path) -
     handed_on = tmp_path / "handed on"
     shutil.copytree(made / "dropout handed on", handed_on)
     assert len(history(handed_on)) == 1
-    trained(handed_on, Alone(), WITH_DROPOUT)
+    trained(handed_on, SingleProcess(), WITH_DROPOUT)
     two, one = numbers(made / "dropout"), numbers(handed_on)
     assert np.array_equal(two[0], one[0])
     # Other numbers drop out in one process: near, and not the same.
@@ -270,12 +277,13 @@ def test_processes_drop_out_apart_and_draw_negatives_alike(found: list[dict]) ->
 @pytest.mark.slow
 def test_bytes_of_the_leader(found: list[dict]) -> None:
     assert [one["bytes"] for one in found] == [[0, 3], [0, 3]]
+    assert [one["value"] for one in found] == [[1.5, None]] * 2
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=12), st.integers(2, 5))
 def test_every_query_and_video_is_found_again(captions: list[int], processes: int) -> None:
     order = sorted(captions, reverse=True)
-    # What each process has after `Team.share`: (video, caption) of each query, in the order of its own batch.
+    # What each process has after `ProcessGroup.share`: (video, caption) of each query, in the order of its own batch.
     shares = [
         [(video, k) for video in range(len(order))[rank::processes] for k in range(order[video])] for rank in range(processes)
     ]
@@ -293,13 +301,13 @@ def test_every_query_and_video_is_found_again(captions: list[int], processes: in
 def fails(root: Path) -> None:
     """The second process ends in the midst of training; the first waits for it."""
     torch.set_num_threads(1)
-    with joined("cpu") as group:
+    with join_group("cpu") as group:
 
         def end(note: str, done: int, total: int) -> None:
             if done == 6 and not group.leads:
                 raise DataError("rows are gone; put them back")
 
-        train_student(root, Recipe("dl_dkd", SMALL, QUICK), reads=READS, data=toy_world(), on_progress=end, group=group)
+        train_student(root, Recipe("dl_dkd", SMALL, QUICK, PLUS), reads=READS, data=toy_world(), on_progress=end, group=group)
 
 
 @pytest.mark.slow
@@ -314,21 +322,35 @@ def test_a_process_that_fails_ends_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("problem", "says"),
     [
-        (KeyError("thing"), r"^a process failed \(KeyError: 'thing'\); --debug says where, and what was finished is kept$"),
+        (KeyError("thing"), r"^a process failed \(KeyError: 'thing'\); --debug shows where, and completed work is kept$"),
         (OSError(28, "No space left on device", "run/state"), r"No space left on device: 'run/state'"),
         (DataError("rows are gone; put them back"), r"^rows are gone; put them back$"),
     ],
 )
-def test_what_a_process_says_when_it_fails(problem: Exception, says: str) -> None:
+def test_the_line_of_a_process_that_failed(
+    problem: Exception, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    ErrorHandler().record_exception(problem)
+    failure = ProcessFailure(local_rank=1, pid=1, exitcode=1, error_file=str(tmp_path / "error.json"))
+    error = _reason(1, failure, 2)
+    assert isinstance(error, type(problem) if isinstance(problem, PrvrError | OSError) else ProcessLost)
     with pytest.raises((PrvrError, OSError), match=says):
-        raise _sendable(problem)
+        raise error
+
+
+@pytest.mark.parametrize(("status", "how"), [(-9, r"by SIGKILL \(a machine out of memory does that\)"), (3, "with status 3")])
+def test_the_line_of_a_process_that_was_ended(status: int, how: str, tmp_path: Path) -> None:
+    failure = ProcessFailure(local_rank=1, pid=1, exitcode=status, error_file=str(tmp_path / "none"))
+    with pytest.raises(ProcessLost, match=f"process 2 of 2 was ended {how}; completed work is kept"):
+        raise _reason(1, failure, 2)
 
 
 def test_processes_with_other_data_are_refused() -> None:
     run = {"lr": 0.1, "train": "9 captions"}
-    _same_as_first(run, dict(run), rank=1)
+    _check_same_run(run, dict(run), rank=1)
     with pytest.raises(SettingError, match=r"process 1 has train '9 captions', the first process '8 captions'; .*same data"):
-        _same_as_first(run, {**run, "train": "8 captions"}, rank=1)
+        _check_same_run(run, {**run, "train": "8 captions"}, rank=1)
 
 
 def test_more_devices_than_there_are() -> None:
@@ -358,7 +380,7 @@ def test_an_environment_that_is_not_whole(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(SettingError, match=says), joined(device):
+    with pytest.raises(SettingError, match=says), join_group(device):
         pass
 
 
@@ -374,8 +396,8 @@ def test_a_meeting_place_that_is_not_named(monkeypatch: pytest.MonkeyPatch) -> N
 def test_one_process_is_alone(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with joined("cpu") as group:
-        assert isinstance(group, Alone)
+    with join_group("cpu") as group:
+        assert isinstance(group, SingleProcess)
     assert not torch.distributed.is_initialized()
 
 

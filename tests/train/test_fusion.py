@@ -47,7 +47,7 @@ STUDENTS: dict[str, Any] = {
 
 
 def settings(method: str, *, weight: float = 0.4) -> BesideTeacherConfig:
-    return BesideTeacherConfig(method, json.dumps(to_dict(STUDENTS[method])), TEACHER, weight)
+    return BesideTeacherConfig(method, to_dict(STUDENTS[method]), TEACHER, weight)
 
 
 def both(frames: Source | None = None, text: Source | None = None) -> Reads:
@@ -214,7 +214,7 @@ def test_a_folder_of_videos_is_searched_by_both(tmp_path: Path) -> None:
     columns = teacher.reads.frames.columns
     torch.manual_seed(0)
     student = to_dict(STUDENTS["dl_dkd"])
-    fused = checkpoints.build("beside_teacher", BesideTeacherConfig("dl_dkd", json.dumps(student), columns, 0.4), reads)
+    fused = checkpoints.build("beside_teacher", BesideTeacherConfig("dl_dkd", student, columns, 0.4), reads)
     fused.model.eval()  # type: ignore[attr-defined]
     index_folder(tmp_path / "videos", tmp_path / "index", fused)
     hits = open_index(tmp_path / "index").search("a dog runs")

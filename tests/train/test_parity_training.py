@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from dl_dkd import PLAIN, PLUS, taught
 from published import FIXTURES, arrays, numbers, our_name, parameters
 
 from prvr.batch import Batch, Item, Reading, collate, pad, read_frames, read_teacher, read_words, resample, unit_rows
 from prvr.evaluate.metrics import ranks, retrieval
-from prvr.methods.contract import embed
-from prvr.methods.dl_dkd import DlDkd, DlDkdConfig, objective
+from prvr.methods.dl_dkd import DlDkd, DlDkdConfig
 from prvr.nn import schedules
+from prvr.nn.distillation import Distillation
 from prvr.train.optimiser import BertAdam, decay_groups
 
 READING = Reading(12, 10, 128, 30, unit=True, text="words")
@@ -174,8 +176,15 @@ def test_batch_of_the_toy_data_set() -> None:
     np.testing.assert_allclose(ours.teachers[0].queries, fixture["batch_teacher_text"], atol=1e-6)
 
 
-def toy_model(dtype: torch.dtype, **changes: object) -> DlDkd:
-    config = DlDkdConfig(hidden=16, heads=4, dropout=0.0, input_dropout=0.0, margin=0.1, negative_pool=1, **changes)
+def distillation_of(run: dict) -> Distillation:
+    if run["style"] != "soft":
+        return PLAIN
+    fixed = {"hard_fraction_decay": "fixed", "mixing_decay": "fixed"}
+    return dataclasses.replace(PLUS, hard_fraction=run["alpha"], mixing=run["beta"], **fixed)
+
+
+def toy_model(dtype: torch.dtype) -> DlDkd:
+    config = DlDkdConfig(hidden=16, heads=4, dropout=0.0, input_dropout=0.0, margin=0.1, negative_pool=1)
     model = DlDkd(config, frame_columns=12, word_columns=10).to(dtype)
     model.load_state_dict(parameters("dataset/params.npz", dtype))
     return model
@@ -206,11 +215,7 @@ RUNS = numbers("dataset/expected_train_run.json")
 def test_eight_steps_on_the_toy_data_set(run: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(schedules.DECAYS, "exponential", lambda epoch: run["distill_weight"])
     dtype = torch.float64 if run["dtype"] == "f64" else torch.float32
-    soft = run["style"] == "soft"
-    fixed = {"hard_fraction_decay": "fixed", "mixing_decay": "fixed"}
-    model = toy_model(
-        dtype, soft_targets=soft, **({"hard_fraction": run["alpha"], "mixing": run["beta"], **fixed} if soft else {})
-    )
+    model = toy_model(dtype)
     groups = decay_groups(model.parameters(), weight_decay=0.01)
     decayed = {our_name(name) for name in RUNS["decayed"]}
     assert {id(p) for p in groups[0]["params"]} == {id(p) for n, p in model.named_parameters() if n in decayed}
@@ -218,7 +223,7 @@ def test_eight_steps_on_the_toy_data_set(run: dict, monkeypatch: pytest.MonkeyPa
     given = toy_batch().to(torch.device("cpu"), dtype)
     tolerance = 1e-7 if run["dtype"] == "f64" else 1e-4  # inputs are stored as float32
     for record in run["losses_before_each_step_then_after"]:
-        loss = torch.stack(list(objective(model, *embed(model, given), 0).values())).sum()
+        loss = torch.stack(list(taught(model, given, 0, distillation_of(run)).values())).sum()
         assert loss.item() == pytest.approx(record["loss_overall"], rel=tolerance)
         optimiser.zero_grad()
         loss.backward()
@@ -229,15 +234,13 @@ def test_eight_steps_on_the_toy_data_set(run: dict, monkeypatch: pytest.MonkeyPa
 def test_weights_after_eight_steps(style: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run = next(r for r in RUNS["runs"] if r["style"] == style and r["dtype"] == "f64")
     monkeypatch.setitem(schedules.DECAYS, "exponential", lambda epoch: run["distill_weight"])
-    fixed = {"hard_fraction_decay": "fixed", "mixing_decay": "fixed"}
-    soft = {"hard_fraction": run["alpha"], "mixing": run["beta"], **fixed} if style == "soft" else {}
-    model = toy_model(torch.float64, soft_targets=style == "soft", **soft)
+    model = toy_model(torch.float64)
     groups = decay_groups(model.parameters(), weight_decay=0.01)
     optimiser = BertAdam(groups, lr=RUNS["lr"], total_steps=RUNS["t_total"], warmup=RUNS["warmup"])
     given = toy_batch().to(torch.device("cpu"), torch.float64)
     for _ in range(RUNS["steps"]):
         optimiser.zero_grad()
-        torch.stack(list(objective(model, *embed(model, given), 0).values())).sum().backward()
+        torch.stack(list(taught(model, given, 0, distillation_of(run)).values())).sum().backward()
         optimiser.step()
     theirs = parameters(f"dataset/train_{style}_final_params_f64.npz", torch.float64)
     for name, parameter in model.named_parameters():

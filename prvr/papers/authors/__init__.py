@@ -1,7 +1,7 @@
-"""Checkpoints that the authors of DL-DKD and DL-DKD++ published, as ours.
+"""Converts checkpoints that the authors of DL-DKD and DL-DKD++ published to ours.
 
-Theirs are pickles, which can run code when they are opened. So a child process reads them (`quarantine`), and what it
-leaves behind is looked at again here: names, shapes and types of plain tensors, and a few settings.
+Their files are pickles, which can run code when they are opened. A child process reads them (`quarantine`) and returns plain
+tensors and a few settings; names, shapes and types are checked again here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -33,12 +32,13 @@ from prvr.papers.authors import quarantine
 from prvr.papers.authors.names import Names, read_names
 from prvr.train.presets import preset
 
-WAIT = 300
+# Seconds that the child process may take.
+WAIT = 120
 MOST_LISTED = 10
-# What the child may know of where it runs: enough to find python's and torch's files.
-ENVIRONMENT = ("HOME", "LD_LIBRARY_PATH", "PATH", "PYTHONHOME", "PYTHONPATH")
+# The environment of the child process: what Python and torch need to find their files, on Linux, macOS and Windows.
+ENVIRONMENT = ("HOME", "LD_LIBRARY_PATH", "PATH", "PYTHONHOME", "PYTHONPATH", "SYSTEMROOT", "USERPROFILE")
 
-# Settings that a file stores under the names of the published code, and ours. Sizes are read off the tensors instead.
+# Settings that a file stores under the names of the published code, and ours. Sizes are read from the tensors instead.
 STORED = {
     "n_heads": "heads",
     "drop": "dropout",
@@ -49,24 +49,24 @@ STORED = {
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedCheckpoint:
     """An imported checkpoint, and the parameters of the file that no score depends on."""
 
     checkpoint: Checkpoint
     left_out: tuple[str, ...]
 
 
-def import_checkpoint(source: str | Path, out: str | Path, *, visual_feature: str, preset_name: str = "") -> Imported:
+def import_checkpoint(source: str | Path, out: str | Path, *, visual_feature: str, preset_name: str = "") -> ImportedCheckpoint:
     """Saves a published checkpoint as ours.
 
     Args:
-        visual_feature: what its frames are called in the published package, such as `i3d_resnet` (TVR).
-        preset_name: where settings come from that the file does not tell; by default DL-DKD or DL-DKD++ on TVR, as the
-            names in the file say. None of them changes a score.
+        visual_feature: the name of its frames in the published package, such as `i3d_resnet` (TVR).
+        preset_name: the preset of the settings that the file does not store; by default DL-DKD or DL-DKD++ on TVR, depending
+            on the names in the file. None of these settings changes a score.
 
     Raises:
         ModelError: the file is refused, broken or of another model.
-        SettingError: `out` is no empty folder, or there is no such preset for these models.
+        SettingError: `out` is not an empty folder, or there is no such preset for these models.
     """
     source, out = Path(source), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -74,19 +74,19 @@ def import_checkpoint(source: str | Path, out: str | Path, *, visual_feature: st
     tensors, about, digest = _read(source)
     names = read_names(tensors)
     weights = {names.ours[name]: tensor.float() for name, tensor in tensors.items() if name in names.ours}
-    fresh = _fresh(source, weights, names, about["settings"], visual_feature=visual_feature, preset_name=preset_name)
+    fresh = _build(source, weights, names, about["settings"], visual_feature=visual_feature, preset_name=preset_name)
     assert isinstance(fresh.model, nn.Module)
     fresh.model.load_state_dict(weights)
     origin = {"file": source.name, "sha256": digest, "stored": about["settings"], "left_out": list(names.left_out)}
-    # Of the published packages val and test are one list, so the epoch was chosen on what is reported (docs/decisions/0011).
+    # In the published packages val and test are one list, so the epoch was chosen on what is reported (docs/decisions/0011).
     checkpoints.save(replace(fresh, about={"protocol": "community", "epoch": about["epoch"], "imported": origin}), out)
-    return Imported(checkpoints.load(out), names.left_out)
+    return ImportedCheckpoint(checkpoints.load(out), names.left_out)
 
 
-def _fresh(
+def _build(
     source: Path, weights: dict[str, Tensor], names: Names, stored: Mapping[str, Any], *, visual_feature: str, preset_name: str
 ) -> Checkpoint:
-    """A model of the file's sizes and settings, which its weights are seen to fit."""
+    """Builds a model with the file's sizes and settings, after checking that the weights fit it."""
     recipe = preset(preset_name or ("dl-dkd/tvr" if names.shared_query_projection else "dl-dkd++/tvr"))
     if not isinstance(recipe.settings, DlDkdConfig):
         raise SettingError(f"preset {preset_name!r} is of {recipe.method}; take one of dl_dkd, such as dl-dkd++/tvr")
@@ -94,17 +94,17 @@ def _fresh(
     max_words, _ = _shape("words.positions.table.weight", weights, names, source)
     _, frame_columns = _shape("frame_projection.linear.weight", weights, names, source)
     _, word_columns = _shape("word_projection.linear.weight", weights, names, source)
-    told = {
+    known = {
         **{ours: stored[theirs] for theirs, ours in STORED.items() if theirs in stored},
         **{"hidden": hidden, "max_frames": max_frames, "max_words": max_words},
         **{"branches": names.branches, "shared_query_projection": names.shared_query_projection},
     }
     try:
-        settings = config.from_dict(DlDkdConfig, {**config.to_dict(recipe.settings), **told})
+        settings = config.from_dict(DlDkdConfig, {**config.to_dict(recipe.settings), **known})
     except SettingError as problem:
         raise ModelError(f"{source} has settings that no model can have: {problem}") from None
     reads = Reads(Source(visual_feature, frame_columns), Source("roberta", word_columns))
-    # Without memory first: sizes come from the file, and a false one must not make us reserve what it says.
+    # On the meta device first: the sizes come from the file, and a wrong one must not allocate memory.
     with torch.device("meta"):
         _check_fit(source, checkpoints.build(recipe.method, settings, reads), weights, names)
     with torch.random.fork_rng(devices=[]):
@@ -114,7 +114,7 @@ def _fresh(
 def _shape(part: str, weights: Mapping[str, Tensor], names: Names, source: Path) -> tuple[int, int]:
     name = f"branches.0.{part}"
     if name not in weights or weights[name].dim() != 2:
-        unknown = f"; it has the unknown {_listed(names.unknown)}" if names.unknown else ""
+        unknown = f"; it has the unknown {_shorten(names.unknown)}" if names.unknown else ""
         raise ModelError(f"{source} is no DL-DKD or DL-DKD++ model: it has no matrix {name}{unknown}")
     rows, columns = weights[name].shape
     return rows, columns
@@ -122,86 +122,75 @@ def _shape(part: str, weights: Mapping[str, Tensor], names: Names, source: Path)
 
 def _check_fit(source: Path, wanted: Checkpoint, weights: Mapping[str, Tensor], names: Names) -> None:
     assert isinstance(wanted.model, nn.Module)
-    theirs = {ours: published for published, ours in names.ours.items()}
+    published = {ours: theirs for theirs, ours in names.ours.items()}
     shapes = {name: tuple(value.shape) for name, value in wanted.model.state_dict().items()}
     faults = {
         "missing": [name for name in shapes if name not in weights],
-        "unknown": [*names.unknown, *(theirs[name] for name in weights if name not in shapes)],
+        "unknown": [*names.unknown, *(published[name] for name in weights if name not in shapes)],
         "of another shape": [
-            f"{theirs[name]} {tuple(weights[name].shape)} where {shape} fits"
+            f"{published[name]} {tuple(weights[name].shape)} where {shape} fits"
             for name, shape in shapes.items()
             if name in weights and tuple(weights[name].shape) != shape
         ],
-        "not finite": [theirs[name] for name, value in weights.items() if not value.isfinite().all()],
+        "not finite": [published[name] for name, value in weights.items() if not value.isfinite().all()],
     }
-    said = [f"{fault}: {_listed(which)}" for fault, which in faults.items() if which]
-    if said:
-        raise ModelError(f"{source} does not fit a model of its own sizes; {'; '.join(said)}")
+    found = [f"{fault}: {_shorten(which)}" for fault, which in faults.items() if which]
+    if found:
+        raise ModelError(f"{source} does not fit a model of its own sizes; {'; '.join(found)}")
 
 
-def _listed(names: Iterable[str]) -> str:
+def _shorten(names: Iterable[str]) -> str:
     every = list(names)
     more = f" and {len(every) - MOST_LISTED} more" if len(every) > MOST_LISTED else ""
     return ", ".join(every[:MOST_LISTED]) + more
 
 
 def _read(source: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
-    """The tensors and settings of a file, by way of the child process, and the SHA-256 of the file."""
+    """Returns the tensors and settings of a file, which the child process converts, and the SHA-256 of the file."""
     if not source.is_file():
         raise ModelError(f"no file {source}; name the downloaded model.ckpt")
-    if source.stat().st_size > quarantine.LARGEST:
-        raise _refused(source, f"it is larger than {quarantine.LARGEST >> 20} MiB, which no checkpoint of these models is")
-    with open(source, "rb") as file, tempfile.TemporaryDirectory(prefix="prvr-") as folder:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        file.seek(0)
-        _convert(source, file, Path(folder))
-        try:
-            tensors = safetensors.torch.load(_small_file(Path(folder) / quarantine.TENSORS))
-            about = json.loads(_small_file(Path(folder) / quarantine.ABOUT))
-        except (OSError, SafetensorError, ValueError, RecursionError) as problem:
-            raise _refused(source, f"its conversion gave nothing that can be read ({type(problem).__name__})") from None
-    return dict(sorted(tensors.items())), about, digest
+    try:
+        with open(source, "rb") as file:
+            converted = _convert(file)
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        tensors = safetensors.torch.load(converted)
+        header = json.loads(converted[8 : 8 + int.from_bytes(converted[:8], "little")])
+        return dict(sorted(tensors.items())), json.loads(header["__metadata__"][quarantine.ABOUT]), digest
+    except quarantine.Refusal as refusal:
+        raise ModelError(f"{source} is refused: {refusal}") from None
+    except (OSError, SafetensorError, ValueError, KeyError, RecursionError) as problem:
+        why = f"its conversion gave nothing that can be read ({type(problem).__name__})"
+        raise ModelError(f"{source} is refused: {why}") from None
 
 
-def _convert(source: Path, file: BinaryIO, folder: Path) -> None:
+def _convert(file: BinaryIO) -> bytes:
+    """Runs the child process; its output goes to a file, because a pipe has no limit of size."""
     environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     command = [sys.executable, "-P", "-W", "ignore", str(Path(quarantine.__file__).resolve())]
-    try:
-        done = subprocess.run(
-            command,
-            stdin=file,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            cwd=folder,
-            env={**environment, "OMP_NUM_THREADS": "1"},
-            timeout=WAIT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise _refused(source, f"it was not read within {WAIT} seconds") from None
-    if done.returncode:
-        raise _refused(source, _why(done.returncode, done.stderr.decode(errors="replace")))
+    with tempfile.TemporaryDirectory(prefix="prvr-") as folder, tempfile.TemporaryFile() as converted:
+        try:
+            child = subprocess.run(
+                command,
+                stdin=file,
+                stdout=converted,
+                stderr=subprocess.PIPE,
+                cwd=folder,
+                env={**environment, "OMP_NUM_THREADS": "1"},
+                timeout=WAIT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise quarantine.Refusal(f"it was not read within {WAIT} seconds") from None
+        if child.returncode:
+            raise quarantine.Refusal(_reason(child.returncode, child.stderr.decode(errors="replace")))
+        converted.seek(0)
+        return converted.read(2 * quarantine.LARGEST)
 
 
-def _why(status: int, said: str) -> str:
-    last = (said.splitlines() or [""])[-1]
+def _reason(status: int, output: str) -> str:
+    last = (output.splitlines() or [""])[-1]
     if last.startswith(quarantine.REFUSED):
-        # What a file names is shown, but may not steer the terminal.
+        # The file chooses the names in this line; they must not control the terminal.
         return "".join(letter if letter.isprintable() else "?" for letter in last.removeprefix(quarantine.REFUSED))[:300]
-    if status == -signal.SIGXCPU:
-        return f"it was not read within {quarantine.SECONDS} seconds of computing"
     return f"the process that read it ended with status {status}; it is broken, or wants more memory than a checkpoint needs"
-
-
-def _refused(source: Path, why: str) -> ModelError:
-    return ModelError(f"{source} is refused: {why}")
-
-
-def _small_file(path: Path) -> bytes:
-    """A file that the child left, and neither a link nor more than it may leave."""
-    # Not to wait for ever, either, if it is a pipe.
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-        data = file.read(2 * quarantine.LARGEST + 1)
-    if len(data) > 2 * quarantine.LARGEST:
-        raise ValueError("too large")
-    return data

@@ -1,4 +1,4 @@
-"""The parameter names of the published DL-DKD code, as ours.
+"""Maps the parameter names of the published code of DL-DKD and DL-DKD++ to ours.
 
 published                                  ours
 -----------------------------------------  ---------------------------------------------
@@ -18,7 +18,7 @@ from prvr.methods.dl_dkd import Branch
 BRANCHES: tuple[Branch, Branch] = ("inheritance", "exploration")
 PREFIXES = {"exp_": 1, "A_": 1, "B_": 0}
 WRAPPER = "module."
-# DL-DKD's exploration reads words through inheritance's projection; its own is in the file and was never trained.
+# DL-DKD's exploration branch reads words through inheritance's projection; its own is in the file and was never trained.
 NEVER_TRAINED = "A_query_input_proj."
 
 PARTS = {
@@ -44,10 +44,11 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Names:
-    """A file's parameter names, read.
+    """The parameter names of a file.
 
-    ours: our name of each published one. left_out: known and not used. unknown: all others, and any that would be a
-    parameter's second value.
+    ours: our name of each published name.
+    left_out: known names that are not used.
+    unknown: all other names, and names that would give a parameter a second value.
     """
 
     ours: dict[str, str]
@@ -58,7 +59,7 @@ class Names:
 
 
 def read_names(published: Collection[str]) -> Names:
-    """What a file's parameter names say about its model."""
+    """Maps the names of a file; returns also which branches its model has."""
     wrapper = WRAPPER if all(name.startswith(WRAPPER) for name in published) else ""
     bare = {name: name.removeprefix(wrapper) for name in published}
     shared = all(any(name.startswith(prefix) for name in bare.values()) for prefix in ("A_", "B_"))
@@ -69,24 +70,24 @@ def read_names(published: Collection[str]) -> Names:
             left_out.append(name)
             continue
         try:
-            mine = our_name(bare[name])
+            mapped = our_name(bare[name])
         except KeyError:
-            mine = ""
-        if mine and mine not in ours.values():
-            ours[name] = mine
+            mapped = ""
+        if mapped and mapped not in ours.values():
+            ours[name] = mapped
         else:
             unknown.append(name)
-    there = [number for number in (0, 1) if any(name.startswith(f"branches.{number}.") for name in ours.values())]
-    if there == [1]:
-        ours = {theirs: name.replace("branches.1.", "branches.0.", 1) for theirs, name in ours.items()}
-    return Names(ours, tuple(BRANCHES[number] for number in there), shared, tuple(left_out), tuple(unknown))
+    numbers = [number for number in (0, 1) if any(name.startswith(f"branches.{number}.") for name in ours.values())]
+    if numbers == [1]:
+        ours = {published: name.replace("branches.1.", "branches.0.", 1) for published, name in ours.items()}
+    return Names(ours, tuple(BRANCHES[number] for number in numbers), shared, tuple(left_out), tuple(unknown))
 
 
 def our_name(published: str) -> str:
-    """`exp_query_encoder.self.key.bias` is `branches.1.words.attention.key.bias`.
+    """Returns our name: `exp_query_encoder.self.key.bias` is `branches.1.words.attention.key.bias`.
 
     Raises:
-        KeyError: no parameter of the published models is called so.
+        KeyError: the published models have no parameter of that name.
     """
     branch, rest = 0, published
     for prefix, number in PREFIXES.items():
@@ -94,7 +95,7 @@ def our_name(published: str) -> str:
             branch, rest = number, published.removeprefix(prefix)
     if rest.startswith("frame_"):
         rest = "visual_" + rest.removeprefix("frame_")
-    for theirs, mine in PARTS.items():
+    for theirs, ours in PARTS.items():
         if rest.startswith(theirs + "."):
-            return f"branches.{branch}.{mine}{rest.removeprefix(theirs)}"
+            return f"branches.{branch}.{ours}{rest.removeprefix(theirs)}"
     raise KeyError(published)

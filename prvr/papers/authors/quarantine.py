@@ -1,11 +1,10 @@
-"""A stranger's torch file to plain tensors and settings, in a process of its own that may be lost.
+"""Converts a torch file that somebody else made to safetensors, in a child process with limits.
 
-    python -P quarantine.py < MODEL.ckpt      in an empty folder
+    python -P quarantine.py < MODEL.ckpt > MODEL.safetensors
 
-It leaves `tensors.safetensors` and `about.json` there, or one line on stderr that begins with `refused:`. The file is
-read by torch's restricted reader, which makes tensors and plain containers and calls nothing that the file names; the
-process has no secrets in its environment, and limits on its memory, time and files. Nothing of prvr is imported, so
-that what runs beside the file fits on one page.
+The metadata of the output holds the file's plain settings, as JSON. If the file is refused, the last line of stderr begins with
+`refused: `. torch's restricted reader creates tensors and plain containers and calls nothing that the file names, but a small
+file can make it crash, or take memory and time without end (docs/decisions/0037). This script imports nothing of prvr.
 """
 
 from __future__ import annotations
@@ -13,82 +12,81 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import stat
 import sys
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import safetensors.torch
 import torch
 
-TENSORS, ABOUT, REFUSED = "tensors.safetensors", "about.json", "refused: "
+REFUSED, ABOUT = "refused: ", "about"
 # A published checkpoint has about 25 MB.
 LARGEST = 1 << 28
-ROOM = 2 << 30
-SECONDS = 60
+MEMORY = 2 << 30
 MOST_NAMES = 5_000
 WEIGHTS = ("model", "model_state", "model_state_dict", "state_dict")
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Refusal(Exception):
-    """Why a file is not read; its text goes on after `MODEL.ckpt is refused: `."""
+    """The reason why a file is not read; it follows `MODEL.ckpt is refused: `."""
 
 
 def main() -> None:
-    """Reads the file on stdin, with limits, into the current folder."""
-    _limit()
+    """Converts stdin to stdout."""
+    _limit_resources()
     try:
-        convert(sys.stdin.buffer, Path())
+        sys.stdout.buffer.write(convert(sys.stdin.buffer))
     except Refusal as refusal:
         raise SystemExit(f"{REFUSED}{refusal}") from None
 
 
-def convert(file: BinaryIO, out: Path) -> None:
-    """Writes a torch file's weights and plain settings into a folder.
+def convert(file: BinaryIO) -> bytes:
+    """Returns the weights and plain settings of a torch file as safetensors.
 
     Raises:
-        Refusal: the file is broken, names what is no tensor, or holds no weights.
+        Refusal: the file is broken, names anything but tensors and plain values, or holds no weights.
     """
     _check_archive(file)
-    stored = _load(file)
-    weights, settings = _weights(stored), {}
-    for part in stored.values():
-        settings.update(_plain(part) if isinstance(part, Mapping) else {})
-    about = {"epoch": _plain(stored).get("epoch"), "settings": settings}
-    safetensors.torch.save_file(weights, out / TENSORS)
-    (out / ABOUT).write_text(json.dumps(about))
+    try:
+        # An EasyDict is read as an OrderedDict: the reader fills it and calls no method that the file could choose.
+        with torch.serialization.safe_globals([(OrderedDict, "easydict.EasyDict")]):
+            stored = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as problem:  # a broken file makes the reader raise many types
+        raise Refusal(_reason(problem)) from None
+    if not isinstance(stored, dict):
+        raise Refusal(f"it holds a {type(stored).__name__} and no weights by name")
+    settings = [_plain_values(part) for part in stored.values() if isinstance(part, Mapping)]
+    about = {"epoch": _plain_values(stored).get("epoch"), "settings": {k: v for part in settings for k, v in part.items()}}
+    return safetensors.torch.save(_find_weights(stored), {ABOUT: json.dumps(about)})
 
 
-def _limit() -> None:
-    """Limits from here on: what torch took to start is not counted."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else 0
-    if pages:
-        room = pages * resource.getpagesize() + ROOM
-        resource.setrlimit(resource.RLIMIT_AS, (room, room))
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = int(used.ru_utime + used.ru_stime) + SECONDS
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * LARGEST, 2 * LARGEST))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def _limit_resources() -> None:
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return
+    for kind, limit in ((resource.RLIMIT_DATA, MEMORY), (resource.RLIMIT_FSIZE, 2 * LARGEST), (resource.RLIMIT_CORE, 0)):
+        _, hard = resource.getrlimit(kind)
+        allowed = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(kind, (allowed, allowed))
 
 
 def _check_archive(file: BinaryIO) -> None:
-    """Sees that an archive holds plain files only, stored as they are; an older torch file is no archive."""
+    """Refuses an archive whose files are compressed, links or overlapping; an old torch file is no archive."""
     if file.seek(0, os.SEEK_END) > LARGEST:
         raise Refusal(f"it is larger than {LARGEST >> 20} MiB, which no checkpoint of these models is")
     file.seek(0)
-    archive = file.read(4) == b"PK\x03\x04"
+    is_archive = file.read(4) == b"PK\x03\x04"
     file.seek(0)
-    if not archive:
+    if not is_archive:
         return
     try:
         entries = zipfile.ZipFile(file).infolist()
-    # What zipfile cannot read it calls a RuntimeError, or one of its kinds.
+    # zipfile raises RuntimeError and its subclasses for features that it does not support.
     except (zipfile.BadZipFile, ValueError, OSError, RuntimeError):
         raise Refusal("its archive is broken or cut off; copy it again") from None
     for entry in entries:
@@ -101,59 +99,43 @@ def _check_archive(file: BinaryIO) -> None:
     file.seek(0)
 
 
-def _load(file: BinaryIO) -> dict[Any, Any]:
-    # torch's reader fills plain dictionaries and no classes of others: a stored EasyDict becomes an OrderedDict.
-    try:
-        with torch.serialization.safe_globals([(OrderedDict, "easydict.EasyDict")]):
-            stored = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as problem:  # whatever the file makes the reader raise
-        raise Refusal(_reason(problem)) from None
-    if not isinstance(stored, dict):
-        raise Refusal(f"it holds a {type(stored).__name__} and no weights by name")
-    return stored
-
-
 def _reason(problem: Exception) -> str:
     text = str(problem)
-    named = re.search(r"GLOBAL (\S+)", text)
-    if named:
-        return f"it names {named[1]}, and only tensors, plain values and easydict.EasyDict are read"
+    if name := re.search(r"GLOBAL (\S+)", text):
+        return f"it names {name[1]}, and only tensors, plain values and easydict.EasyDict are read"
     if isinstance(problem, MemoryError) or "allocate" in text:
-        return f"it wants more than {ROOM >> 30} GiB of memory"
+        return f"it wants more than {MEMORY >> 30} GiB of memory"
     return f"it is broken, cut off or no torch file ({type(problem).__name__})"
 
 
-def _weights(stored: dict[Any, Any]) -> dict[str, torch.Tensor]:
-    """The one mapping of tensors: the whole file, or one of its values."""
-    groups = {"": stored, **{key: value for key, value in stored.items() if isinstance(key, str) and isinstance(value, dict)}}
-    there = {key: group for key, group in groups.items() if group and all(map(torch.is_tensor, group.values()))}
-    known = [key for key in ("", *WEIGHTS) if key in there] or list(there)
-    if not known:
+def _find_weights(stored: dict[Any, Any]) -> dict[str, torch.Tensor]:
+    """Returns the one mapping of tensors in a file: the whole file, or one of its values."""
+    parts = {"": stored, **{key: part for key, part in stored.items() if isinstance(key, str) and isinstance(part, dict)}}
+    groups = {key: part for key, part in parts.items() if part and all(map(torch.is_tensor, part.values()))}
+    keys = [key for key in ("", *WEIGHTS) if key in groups] or list(groups)
+    if not keys:
         raise Refusal("it holds no weights: none of its values is a mapping of tensors")
-    if len(known) > 1:
-        raise Refusal(f"it holds several mappings of tensors ({', '.join(known)}); keep one")
-    weights = there[known[0]]
-    # Sizes first: a tensor may claim to be larger than what is stored of it.
+    if len(keys) > 1:
+        raise Refusal(f"it holds several mappings of tensors ({', '.join(keys)}); keep one")
+    weights = groups[keys[0]]
+    # Sizes first: a tensor may claim to be larger than its stored numbers.
     if len(weights) > MOST_NAMES or sum(tensor.numel() * tensor.element_size() for tensor in weights.values()) > LARGEST:
         raise Refusal(f"its tensors are more than {MOST_NAMES} or larger than {LARGEST >> 20} MiB, as those of no such model are")
-    return {_name(name): _tensor(name, tensor) for name, tensor in weights.items()}
+    for name, tensor in weights.items():
+        _check_weight(name, tensor)
+    return {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()}
 
 
-def _name(name: object) -> str:
+def _check_weight(name: object, tensor: torch.Tensor) -> None:
     if not isinstance(name, str) or not name.isprintable() or not name.isascii() or len(name) > 200:
         raise Refusal("a tensor's name is no parameter's name")
-    return name
-
-
-def _tensor(name: str, tensor: torch.Tensor) -> torch.Tensor:
     plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.layout == torch.strided and tensor.device.type == "cpu"
     if not plain or tensor.dtype not in DTYPES:
         raise Refusal(f"{name} is a {tensor.dtype} tensor of {tensor.layout} on {tensor.device}; weights are plain floats")
-    return tensor.detach().clone(memory_format=torch.contiguous_format)
 
 
-def _plain(group: Mapping[Any, Any]) -> dict[str, Any]:
-    """The numbers, switches and short texts of a mapping."""
+def _plain_values(group: Mapping[Any, Any]) -> dict[str, Any]:
+    """Returns the numbers, booleans and short texts of a mapping."""
     return {key: value for key, value in group.items() if isinstance(key, str) and len(key) <= 200 and _is_plain(value)}
 
 

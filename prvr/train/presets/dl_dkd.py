@@ -1,44 +1,41 @@
-"""DL-DKD and DL-DKD++ (spec/dl-dkd 2.9).
-
-`tvr`, `activitynet` and `charades` are what the papers used on the published feature packages; the others are for
-features made with `prvr extract`.
-"""
+"""DL-DKD and DL-DKD++."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from prvr.train.recipe import Plain, Preset
 
-from prvr.methods.dl_dkd import DlDkdConfig
-from prvr.train.loop import Recipe, Training
+DL_DKD: Plain = {"distillation_weight": 0.1, "detach_self_targets": False}
+PLUS: Plain = {**DL_DKD, "soft_targets": "teacher"}
 
-# One's own folder is small and its captions few: a smaller student, smaller batches, fewer epochs, more patience.
+CONFERENCE: Plain = {"dropout": 0.1, "input_dropout": 0.1, "shared_query_projection": True}
+CONFERENCE_TRAINING: Plain = {"lr": 2.5e-4, "epochs": 100, "seed": 2018}
+
+# A user's own folder is small and its captions few: a smaller student, smaller batches, fewer epochs, more patience.
 # How these were chosen: LOG.md, 2026-11-21.
-OWN = DlDkdConfig(hidden=128, dropout=0.2, input_dropout=0.2, margin=0.1, soft_target_epochs=60)
-OWN_TRAINING = Training(lr=3e-4, epochs=60, batch_videos=32, patience=20)
+OWN: Plain = {"hidden": 128}
+OWN_TRAINING: Plain = {"epochs": 60, "batch_videos": 32, "patience": 20}
+SHORT: Plain = {"soft_target_epochs": 60}
 
-CONFERENCE = DlDkdConfig(dropout=0.1, input_dropout=0.1, soft_targets=False, shared_query_projection=True)
-CONFERENCE_TRAINING = Training(lr=2.5e-4, epochs=100, seed=2018)
+TOY: Plain = {"hidden": 64, "max_frames": 32, "max_words": 12}
+TOY_TRAINING: Plain = {**OWN_TRAINING, "patience": 60}
+SHARED: Plain = {"shared_query_projection": True}
 
-TOY = replace(OWN, hidden=64, max_frames=32, max_words=12)
-TOY_TRAINING = replace(OWN_TRAINING, patience=60)
-
-PRESETS: dict[str, Recipe] = {
+PRESETS: dict[str, Preset] = {
     # 14.4/34.9/45.8/84.9/179.9
-    "dl-dkd/tvr": Recipe("dl_dkd", replace(CONFERENCE, margin=0.1), CONFERENCE_TRAINING),
+    "dl-dkd/tvr": Preset("dl_dkd", {**CONFERENCE, "margin": 0.1}, CONFERENCE_TRAINING, DL_DKD),
     # 8.0/25.0/37.5/77.1/147.6
-    "dl-dkd/activitynet": Recipe("dl_dkd", replace(CONFERENCE, margin=0.2), CONFERENCE_TRAINING),
+    "dl-dkd/activitynet": Preset("dl_dkd", {**CONFERENCE, "margin": 0.2}, CONFERENCE_TRAINING, DL_DKD),
     # Not published for the conference version: its settings with the margin of the dataset.
-    "dl-dkd/charades": Recipe("dl_dkd", replace(CONFERENCE, margin=0.2), CONFERENCE_TRAINING),
+    "dl-dkd/charades": Preset("dl_dkd", {**CONFERENCE, "margin": 0.2}, CONFERENCE_TRAINING, DL_DKD),
     # 15.3/36.0/47.5/86.0/184.8
-    "dl-dkd++/tvr": Recipe("dl_dkd", DlDkdConfig(margin=0.1, dropout=0.2, input_dropout=0.2), Training(lr=3e-4)),
+    "dl-dkd++/tvr": Preset("dl_dkd", {"margin": 0.1, "dropout": 0.2, "input_dropout": 0.2}, {"lr": 3e-4}, PLUS),
     # 8.3/25.5/38.3/77.8/149.9
-    "dl-dkd++/activitynet": Recipe("dl_dkd", DlDkdConfig(margin=0.2, dropout=0.25, input_dropout=0.25), Training(lr=2.5e-4)),
+    "dl-dkd++/activitynet": Preset("dl_dkd", {"margin": 0.2, "dropout": 0.25, "input_dropout": 0.25}, {"lr": 2.5e-4}, PLUS),
     # 1.9/7.1/12.3/49.8/71.1
-    "dl-dkd++/charades": Recipe("dl_dkd", DlDkdConfig(margin=0.2, dropout=0.15, input_dropout=0.15), Training(lr=2.4e-4)),
-    # The toy world of `prvr reproduce`: a small student for small features.
-    "dl-dkd/toy": Recipe("dl_dkd", replace(TOY, soft_targets=False, shared_query_projection=True), TOY_TRAINING),
-    "dl-dkd++/toy": Recipe("dl_dkd", TOY, TOY_TRAINING),
-    "dl-dkd++": Recipe("dl_dkd", OWN, OWN_TRAINING),
-    "dl-dkd": Recipe("dl_dkd", replace(OWN, soft_targets=False, shared_query_projection=True), OWN_TRAINING),
-    "no-distillation": Recipe("dl_dkd", replace(OWN, soft_targets=False, distillation_weight=0.0), OWN_TRAINING),
+    "dl-dkd++/charades": Preset("dl_dkd", {"margin": 0.2, "dropout": 0.15, "input_dropout": 0.15}, {"lr": 2.4e-4}, PLUS),
+    "dl-dkd/toy": Preset("dl_dkd", {**TOY, **SHARED}, TOY_TRAINING, {**DL_DKD, **SHORT}),
+    "dl-dkd++/toy": Preset("dl_dkd", TOY, TOY_TRAINING, {**PLUS, **SHORT}),
+    "dl-dkd++": Preset("dl_dkd", OWN, OWN_TRAINING, {**PLUS, **SHORT}),
+    "dl-dkd": Preset("dl_dkd", {**OWN, **SHARED}, OWN_TRAINING, {**DL_DKD, **SHORT}),
+    "no-distillation": Preset("dl_dkd", OWN, OWN_TRAINING, {**DL_DKD, **SHORT, "distillation_weight": 0.0}),
 }

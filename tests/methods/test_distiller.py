@@ -20,19 +20,21 @@ from toy_world import READS, TEACHER, toy_world
 from prvr.batch import Batch
 from prvr.config import to_dict
 from prvr.errors import SettingError
-from prvr.methods import METHODS
 from prvr.methods import checkpoint as checkpoints
+from prvr.methods import open_method
 from prvr.methods.contract import Model, embed
+from prvr.methods.distiller import Distiller, field_profile
 from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.methods.gmmformer_v2 import GmmFormerV2Config
 from prvr.methods.ms_sl import MsSlConfig, compare
-from prvr.methods.taught import Guidance, field_profile
 from prvr.methods.xml import XmlConfig
 from prvr.nn import losses, scores
-from prvr.nn.distillation import Distillation, SoftTargets, TeacherShares, from_matrices, from_profiles, together
-from prvr.train.distributed import joined
+from prvr.nn.distillation import Distillation, SoftTargets, TeacherShares, combine, matrix_loss, profile_loss
+from prvr.train.distributed import join_group
 from prvr.train.launch import launch
-from prvr.train.loop import Data, Recipe, Training, changed, train_student
+from prvr.train.loop import Data, Recipe, Training, train_student
+from prvr.train.presets import preset
+from prvr.train.recipe import change
 from prvr.train.similarities import Similarities
 
 SIZES: dict[str, Any] = {"hidden": 8, "heads": 2, "max_frames": 20, "dropout": 0.0, "input_dropout": 0.0}
@@ -73,9 +75,9 @@ def terms(settings: Distillation, name: str, *, epoch: int = 0, teachers: int = 
     model = student(name)
     given = batch(model, teachers=teachers, shortest=6)
     torch.manual_seed(1)
-    guidance = Guidance(settings, method=name, student=model, teacher_columns=[TEACHER] * teachers)
+    distiller = Distiller(settings, method=name, student=model, teacher_columns=[TEACHER] * teachers)
     torch.manual_seed(2)
-    return guidance.objective(model, *embed(model, given), epoch)
+    return distiller.objective(model, *embed(model, given), epoch)
 
 
 @pytest.mark.parametrize("name", STUDENTS)
@@ -85,14 +87,14 @@ def test_every_target_and_loss_reaches_every_student(name: str, target: Any, los
     settings = replace(WEIGHED, distillation_target=target, distillation_loss=loss)
     model = student(name)
     given = batch(model, shortest=6)
-    guidance = Guidance(settings, method=name, student=model, teacher_columns=[TEACHER])
-    told = guidance.objective(model, *embed(model, given), 3)
+    distiller = Distiller(settings, method=name, student=model, teacher_columns=[TEACHER])
+    told = distiller.objective(model, *embed(model, given), 3)
     assert isinstance(model, torch.nn.Module)
     told["distillation"].backward()
-    reached = [p.grad.abs().sum().item() for p in (*model.parameters(), *guidance.parameters()) if p.grad is not None]
+    reached = [p.grad.abs().sum().item() for p in (*model.parameters(), *distiller.parameters()) if p.grad is not None]
     assert sum(reached) > 0
     assert all(map(math.isfinite, reached))
-    own = METHODS[name].objective
+    own = open_method(name).objective
     assert own is not None
     assert set(told) == {*own(model, *embed(model, given), 3), "distillation"}
 
@@ -164,7 +166,7 @@ def test_matrices_are_compared_pair_by_pair_and_row_by_row(loss: Any) -> None:
     draw = torch.Generator().manual_seed(0)
     ours, theirs = (3 * torch.rand(5, 3, generator=draw, dtype=torch.float64) for _ in range(2))
     settings = Distillation(distillation_loss=loss, distillation_temperature=0.5)
-    told = from_matrices(ours, [theirs], settings=settings).item()
+    told = matrix_loss(ours, [theirs], settings=settings).item()
     s, t = ours.tolist(), theirs.tolist()
     if loss == "kl":
         rows = [oracles.frame_kl([a], [b], temperature=0.5) for a, b in zip(s, t, strict=True)]
@@ -174,20 +176,20 @@ def test_matrices_are_compared_pair_by_pair_and_row_by_row(loss: Any) -> None:
         expected = oracles.mean([difference(s[n][v] - t[n][v], loss) for n in range(5) for v in range(3)])
         assert any(abs(s[n][v] - t[n][v]) > 1 for n in range(5) for v in range(3))
     assert told == pytest.approx(expected, abs=1e-9)
-    assert from_matrices(theirs, [theirs], settings=settings).item() == pytest.approx(0, abs=1e-12)
+    assert matrix_loss(theirs, [theirs], settings=settings).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_aggregates_by_hand() -> None:
     one, two = torch.tensor([[0.2, 0.8]]), torch.tensor([[0.6, 0.4]])
     by_hand = {"mean": [[0.4, 0.6]], "min": [[0.2, 0.4]], "max": [[0.6, 0.8]]}
     for aggregate, expected in by_hand.items():
-        torch.testing.assert_close(together([one, two], aggregate, None), torch.tensor(expected))  # type: ignore[arg-type]
-    torch.testing.assert_close(together([one, two], "learned", torch.tensor([0.25, 0.75])), torch.tensor([[0.5, 0.5]]))
+        torch.testing.assert_close(combine([one, two], aggregate, None), torch.tensor(expected))  # type: ignore[arg-type]
+    torch.testing.assert_close(combine([one, two], "learned", torch.tensor([0.25, 0.75])), torch.tensor([[0.5, 0.5]]))
     settings = Distillation(distillation_loss="mse", distillation_aggregate="max")
-    assert from_matrices(one, [one, two], settings=settings).item() == pytest.approx((0.16 + 0) / 2)
+    assert matrix_loss(one, [one, two], settings=settings).item() == pytest.approx((0.16 + 0) / 2)
     # (0.16 + 0.16) / 2 from the second teacher, nothing from the first.
     each = replace(settings, distillation_aggregate="each")
-    assert from_matrices(one, [one, two], settings=each).item() == pytest.approx(0.08)
+    assert matrix_loss(one, [one, two], settings=each).item() == pytest.approx(0.08)
 
 
 @pytest.mark.parametrize("loss", ["kl", "mse"])
@@ -199,7 +201,7 @@ def test_one_loss_for_each_teacher_and_one_to_their_mean_pull_alike(loss: Any) -
     gradients = []
     for aggregate in ("each", "mean"):
         settings = Distillation(distillation_loss=loss, distillation_aggregate=aggregate)  # type: ignore[arg-type]
-        (gradient,) = torch.autograd.grad(from_profiles(ours, guides, mask, settings=settings), ours)
+        (gradient,) = torch.autograd.grad(profile_loss(ours, guides, mask, settings=settings), ours)
         gradients.append(gradient)
     assert torch.allclose(*gradients) == (loss == "mse")
 
@@ -218,7 +220,7 @@ def test_learned_shares_go_to_the_teacher_that_ranks_well() -> None:
     settings = Distillation(distillation_loss="huber", distillation_aggregate="learned")
     ours = torch.rand(8, 8, requires_grad=True)
     shares.zero_grad()
-    from_matrices(ours, [knows, guesses], settings=settings, shares=shares).backward()
+    matrix_loss(ours, [knows, guesses], settings=settings, shares=shares).backward()
     assert shares.logits.grad is None
 
 
@@ -242,7 +244,6 @@ def test_soft_targets_take_the_place_of_one_hot_ones() -> None:
 
 
 REFUSED: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
-    "dl_dkd": ("dl_dkd", {"distillation_weight": 1.0}, {}, "dl_dkd distils by settings of its own"),
     "zero_shot": ("zero_shot", {"distillation_weight": 1.0}, {}, "zero_shot has nothing to learn"),
     "no contrast": ("xml", {"soft_targets": "teacher"}, {}, "xml has no contrastive loss whose targets could be soft"),
     "no place": (
@@ -277,11 +278,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_put_together_is_refused_in_a_line(case: str) -> None:
     name, changes, teachers, line = REFUSED[case]
-    settings = STUDENTS.get(name, METHODS[name].config())
+    settings = STUDENTS.get(name, open_method(name).config())
     reads = replace(READS, text=replace(READS.text, columns=READS.frames.columns)) if name == "zero_shot" else READS
     model = checkpoints.build(name, settings, reads).model
     with pytest.raises(SettingError, match=line) as refused:
-        Guidance(Distillation(**changes), method=name, student=model, **{"teacher_columns": (TEACHER,), **teachers})
+        Distiller(Distillation(**changes), method=name, student=model, **{"teacher_columns": (TEACHER,), **teachers})
     assert "\n" not in str(refused.value)
 
 
@@ -298,8 +299,6 @@ def test_what_cannot_be_put_together_is_refused_in_a_line(case: str) -> None:
 def test_settings_that_cannot_be(changes: dict[str, Any], line: str) -> None:
     with pytest.raises(SettingError, match=line):
         Distillation(**changes)
-    with pytest.raises(SettingError, match=line):
-        DlDkdConfig(**changes, teacher_columns=(4,))
 
 
 # Training
@@ -309,7 +308,7 @@ QUICK = Training(lr=3e-3, epochs=2, batch_videos=20, seed=1)
 LEARNS = replace(WEIGHED, distillation_target="feature")
 
 
-def run(out: Path, distillation: Distillation | None, data: Data | None = None, **options: Any) -> checkpoints.Checkpoint:
+def run(out: Path, distillation: Distillation, data: Data | None = None, **options: Any) -> checkpoints.Checkpoint:
     recipe = Recipe("ms_sl", replace(STUDENTS["ms_sl"], hidden=16), QUICK, distillation)
     return train_student(out, recipe, reads=READS, data=data or toy_world(), **options)
 
@@ -340,7 +339,7 @@ def two_teachers() -> Data:
     ],
     ids=["maps", "shares"],
 )
-def test_a_killed_run_goes_on_with_what_only_the_guidance_learns(tmp_path: Path, settings: Distillation, data: Data) -> None:
+def test_a_killed_run_continues_with_the_weights_of_the_distiller(tmp_path: Path, settings: Distillation, data: Data) -> None:
     whole = run(tmp_path / "whole", settings, data)
 
     def kill(note: str, done: int, total: int) -> None:
@@ -362,21 +361,27 @@ def test_another_distillation_in_the_same_folder_is_refused(tmp_path: Path) -> N
     with pytest.raises(SettingError, match=r"distillation_weight 0.5 \(now 0.25\)"):
         run(tmp_path, replace(WEIGHED, distillation_weight=0.25))
     with pytest.raises(SettingError, match=r"distillation_weight 0.5 \(now None\)"):
-        run(tmp_path, None)
+        run(tmp_path, Distillation())
 
 
 def test_a_recipe_is_changed_wherever_the_key_is() -> None:
     recipe = Recipe("ms_sl", STUDENTS["ms_sl"], QUICK)
-    assert changed(recipe, ["margin=0.3", "lr=1e-4"]).distillation is None
-    told = changed(recipe, ["distillation_weight=0.1", "distillation_loss=huber", "soft_targets=self"]).distillation
-    assert told == Distillation(distillation_weight=0.1, distillation_loss="huber", soft_targets="self")
-    off = changed(replace(recipe, distillation=WEIGHED), ["distillation_weight=0"])
-    assert off.distillation is None
-    its_own = changed(Recipe("dl_dkd", DlDkdConfig(), QUICK), ["distillation_weight=0.3"])
-    assert its_own.distillation is None
-    assert its_own.settings.distillation_weight == 0.3
+    assert change(recipe, ["margin=0.3", "lr=1e-4"]).distillation == Distillation()
+    changed = change(recipe, ["distillation_weight=0.1", "distillation_loss=huber", "soft_targets=self"]).distillation
+    assert changed == Distillation(distillation_weight=0.1, distillation_loss="huber", soft_targets="self")
+    off = change(replace(recipe, distillation=WEIGHED), ["distillation_weight=0"])
+    assert off.distillation == Distillation()
+    dl_dkd = Recipe("dl_dkd", DlDkdConfig(), QUICK)
+    assert change(dl_dkd, ["distillation_weight=0.3", "margin=0.2"]) == replace(
+        dl_dkd, settings=DlDkdConfig(margin=0.2), distillation=Distillation(distillation_weight=0.3)
+    )
     with pytest.raises(SettingError, match="did you mean 'distillation_weight'"):
-        changed(recipe, ["distilation_weight=1"])
+        change(recipe, ["distilation_weight=1"])
+
+
+@pytest.mark.parametrize(("word", "expected"), [("true", "teacher"), ("False", "none"), ("self", "self")])
+def test_the_words_that_dl_dkds_soft_targets_once_had_are_read(word: str, expected: str) -> None:
+    assert change(preset("dl-dkd++/toy"), [f"soft_targets={word}"]).distillation.soft_targets == expected
 
 
 def test_a_student_learns_more_with_a_good_teacher_than_without(tmp_path: Path) -> None:
@@ -385,7 +390,7 @@ def test_a_student_learns_more_with_a_good_teacher_than_without(tmp_path: Path) 
     settings = replace(STUDENTS["xml"], hidden=32)
     training = Training(lr=1e-3, epochs=10, batch_videos=16, patience=40, seed=1)
     reached = []
-    for number, told in enumerate((None, Distillation(distillation_weight=0.3, distillation_decay="fixed"))):
+    for number, told in enumerate((Distillation(), Distillation(distillation_weight=0.3, distillation_decay="fixed"))):
         best = train_student(tmp_path / str(number), Recipe("xml", settings, training, told), reads=READS, data=data)
         reached.append(best.about["dev"]["sumr"])
     assert reached[1] > reached[0]
@@ -409,7 +414,7 @@ def with_truth() -> Data:
 
 def in_a_process(out: Path) -> None:
     torch.set_num_threads(1)
-    with joined("cpu") as group:
+    with join_group("cpu") as group:
         run(out, BOTH, with_truth(), group=group)
 
 
