@@ -2,13 +2,20 @@
 # make test    the tests
 # make check   format, lint, types and tests
 # make quick   the same without the slow tests, in under a minute
+# make processors   the tests as on other processors: each of SETTINGS in turn; takes that many times the time of make test
 # make bench   the benchmarks, `python -m benchmarks` lists them
 # Each sets up .venv by itself, from the package registry alone.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check quick lint types bench
+# Instruction sets of torch, MKL, oneDNN, OpenBLAS and NumPy, and the number of threads. MKL chooses by MKL_ENABLE_INSTRUCTIONS
+# on Intel's processors alone, by MKL_CBWR on all.
+SETTINGS := ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ATEN_CPU_CAPABILITY=avx512 \
+	MKL_ENABLE_INSTRUCTIONS=SSE4_2 MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=AVX2 \
+	OPENBLAS_CORETYPE=Haswell PRVR_TEST_THREADS=2
+
+.PHONY: demo test check processors quick lint types bench $(SETTINGS)
 
 demo: .venv/installed
 	$(BIN)/prvr demo demo
@@ -16,6 +23,11 @@ demo: .venv/installed
 # Two processes: most tests wait for one core.
 test: .venv/installed
 	$(BIN)/pytest -n 2 --dist worksteal
+
+processors: $(SETTINGS)
+
+$(SETTINGS): .venv/installed
+	env $@ $(BIN)/pytest -n 2 --dist worksteal
 
 check: lint types test
 

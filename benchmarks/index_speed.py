@@ -22,12 +22,13 @@ from benchmarks.index_gallery import Fields, Queries, World, chunks, easy_querie
 from benchmarks.measure import Line, Size, take_turns
 from benchmarks.step import make_student
 from prvr.files import write_picture
-from prvr.index.coarse import FirstStage, Sketch, principal
+from prvr.index.columns import principal
 from prvr.index.contract import Entry, Header
 from prvr.index.disk import DiskIndex
-from prvr.index.proven import TOP, Setting
+from prvr.index.measure import SETTINGS
 from prvr.index.scan import Codes, Gallery, quantise
-from prvr.index.trial import SETTINGS
+from prvr.index.setting import TOP, Setting
+from prvr.index.sketches import FirstStage, Sketch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,7 +138,7 @@ def _lines(size: Size, videos: int) -> list[Line]:
     lines = [_exact_line(its, size, videos, kind) for kind in its.queries]
     lines.append(_scan_line(its, size, videos))
     for setting in SETTINGS:
-        kept = " and ".join(f"{count:,}" for count in setting.keep(TOP, videos))
+        kept = " and ".join(f"{count:,}" for count in setting.candidates(TOP, videos))
         lines += _stage_lines(its, size, f"{videos:,} videos: first stage from {setting.steps[0]}, {kept} kept", setting)
     return lines
 
@@ -180,7 +181,7 @@ def _scan_line(its: Asked, size: Size, videos: int) -> Line:
 
 def _stage_lines(its: Asked, size: Size, label: str, setting: Setting) -> list[Line]:
     """The answer with a setting that `prvr index verify` tries."""
-    keep, sketches = setting.keep(TOP, len(its.gallery)), [its.sketches[step.sketch] for step in setting.steps]
+    keep, sketches = setting.candidates(TOP, len(its.gallery)), [its.sketches[step.sketch] for step in setting.steps]
     stage = FirstStage(its.gallery, sketches)
 
     def answer(number: int) -> None:

@@ -1,4 +1,4 @@
-"""What all tests share: one thread, the command as one types it, and the real videos and models where they are."""
+"""Shared by all tests: one thread (or PRVR_TEST_THREADS), the command line, the real videos and models if they exist."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from commands import Answer, Prvr
 from jaxtyping import install_import_hook
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("PRVR_TEST_THREADS", "1")))
 
 HERE = Path(__file__).parent
 

@@ -13,7 +13,7 @@ from prvr.cli.terminal import Device, Json, Parts, Videos, app, clock, counts, p
 from prvr.errors import ModelError, SettingError
 
 if TYPE_CHECKING:
-    from prvr.index.trial import Trial
+    from prvr.index.measure import Trial
     from prvr.methods.checkpoint import Checkpoint
     from prvr.search import Indexing
 

@@ -19,10 +19,9 @@ from prvr.errors import DataError
 from prvr.evaluate.metrics import MomentRetrieval, Retrieval, moment_retrieval, overlap, ranks, retrieval
 from prvr.evaluate.runs import UNSAID, Facts, Run
 from prvr.features import Features, FeatureSet, rows_of
-from prvr.index.contract import relevance
 from prvr.index.encode import add_videos, encode_queries
 from prvr.index.exact import ExactIndex
-from prvr.index.moments import find_spans
+from prvr.index.moments import find_spans, relevance
 from prvr.methods.calibration import Calibration, fit
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings, Model

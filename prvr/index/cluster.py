@@ -1,9 +1,9 @@
-"""Shards asked by the actors of a Ray cluster, each of which has one file open.
+"""Shards in the actors of a Ray cluster, each of which has one file open.
 
 ray://ADDRESS/FOLDER?shards=4   ADDRESS: HOST:PORT of a cluster, auto for the one of this machine, local to start one here
 
 All machines see the folder under the same path. An actor that is lost with its machine is started on another one, opens its
-file there, and is asked again: what it was asked to add or to delete is the same when it is done twice.
+file there, and is called again: to add or to delete a video twice is the same as once.
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ from prvr.device import connect, gist
 from prvr.errors import DataError, PrvrError, SettingError, require
 from prvr.index.contract import Header
 from prvr.index.disk import DiskIndex
-from prvr.index.shards import ShardedIndex, made, shards_of
+from prvr.index.shards import ShardedIndex, find_shards, make_shards
 from prvr.methods.contract import Model
 
 Answer = TypeVar("Answer")
 
 # Several actors share a processor: each waits most of the time.
 PROCESSORS = 0.25
-# Seconds after which an actor that answers nothing is asked whether it is there at all, and for it to say so.
+# Seconds after which an actor without an answer is checked to be alive, and the timeout of that check.
 PATIENCE = 180
 PINGS = "pings"
 
 
 class Shard:
-    """What runs on a machine of the cluster."""
+    """The actor: one open shard."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._index: DiskIndex | None = None
 
     def is_up(self) -> bool:
-        """An answer, whatever else the actor is at."""
+        """True, also while another call is executed."""
         return True
 
-    def ask(self, question: Callable[[DiskIndex], Answer], model: list[Any]) -> Answer | PrvrError:
-        """What the shard answers, or what it cannot do.
+    def call(self, function: Callable[[DiskIndex], Answer], model: list[Any]) -> Answer | PrvrError:
+        """The result of a function of the shard, or the error that it raises.
 
         Args:
-            model: a reference to it, which Ray leaves alone within a list. It comes with each question: as an argument of
-                the actor's start it might be gone when that is started again.
+            model: a reference to the model, in a list so that Ray does not resolve it. It comes with each call: as an
+                argument of the constructor it might be gone when the actor is started again.
         """
         try:
             if self._index is None:
                 self._index = DiskIndex(self._path, require("ray", extra="ray").get(model[0]))
-            return question(self._index)
+            return function(self._index)
         except PrvrError as problem:
             return problem
 
@@ -73,66 +73,66 @@ class Actors:
         self._model = [self._ray.put(model)]
         self._actors = [kind.remote(path) for path in paths]
 
-    def ask(self, questions: Mapping[int, Callable[[DiskIndex], Answer]]) -> dict[int, Answer]:
-        """All at once.
+    def call(self, functions: Mapping[int, Callable[[DiskIndex], Answer]]) -> dict[int, Answer]:
+        """Calls a function with each of some shards at the same time, by their numbers; returns the results.
 
         Raises:
-            DataError: a shard is served by no machine.
-            PrvrError: what the first shard that cannot answer says.
+            DataError: no machine serves a shard.
+            PrvrError: the error of the first shard that raised one.
         """
-        waiting = {self._actors[number].ask.remote(question, self._model): number for number, question in questions.items()}
+        waiting = {self._actors[shard].call.remote(function, self._model): shard for shard, function in functions.items()}
         answers: dict[int, Any] = {}
         while waiting:
             ready, _ = self._ray.wait(list(waiting), timeout=PATIENCE)
             for answer in ready:
-                number = waiting.pop(answer)
-                answers[number] = self._given(answer, number)
+                shard = waiting.pop(answer)
+                answers[shard] = self._get(answer, shard)
             if not ready:
-                for number in waiting.values():
-                    self._given(self._actors[number].is_up.options(concurrency_group=PINGS).remote(), number)
+                for shard in waiting.values():
+                    self._get(self._actors[shard].is_up.options(concurrency_group=PINGS).remote(), shard)
         for _, answer in sorted(answers.items()):
             if isinstance(answer, PrvrError):
                 raise answer
         return answers
 
     def close(self) -> None:
-        """Ends the actors, and the connection if it was made here."""
+        """Ends the actors, and the connection if this object made it."""
         for actor in self._actors:
             with suppress(self._ray.exceptions.RayError, ValueError):
                 self._ray.kill(actor)
         if self._connects:
             self._ray.shutdown()
 
-    def _given(self, answer: Any, number: int) -> Any:
+    def _get(self, answer: Any, shard: int) -> Any:
         try:
             return self._ray.get(answer, timeout=PATIENCE)
         except self._ray.exceptions.RayTaskError:
             raise
         except self._ray.exceptions.RayError as problem:
             raise DataError(
-                f"no machine of the Ray cluster serves {self._paths[number]}: {gist(problem)}; see that one has "
+                f"no machine of the Ray cluster serves {self._paths[shard]}: {gist(problem)}; see that one has "
                 f"{PROCESSORS} processors to spare (ray status), the same prvr, and the folder under this path"
             ) from problem
 
 
 def make_index(url: str, model: Model, header: Header) -> ShardedIndex:
-    """The shards at a URL, made if they are not there, and served by a cluster.
+    """The shards at a URL, served by a cluster; created if they do not exist.
 
     Raises:
-        SettingError: the URL is none of shards, says another number than there are, or there is no cluster.
-        ModelError: a shard is missing or broken.
+        SettingError: the URL has another form, or another number of shards than the folder, or there is no cluster.
+        ModelError: a shard is missing or damaged.
         MissingExtra: Ray is not installed.
         DataError: the cluster does not serve them.
     """
     address = _address(url)
-    paths = made(url, model, header)
+    paths = make_shards(url, model, header)
     return ShardedIndex(Actors(address, paths, model), len(paths), model)
 
 
 def open_index(url: str, model: Model) -> ShardedIndex:
     """The shards at a URL, served by a cluster; errors as `make_index`."""
     address = _address(url)
-    paths = shards_of(url)
+    paths = find_shards(url)
     return ShardedIndex(Actors(address, paths, model), len(paths), model)
 
 

@@ -1,51 +1,52 @@
-"""What every index offers: a gallery of encoded videos that are added, deleted, searched, fetched, counted and verified.
+"""What every index offers: encoded videos are added, deleted, searched, fetched, counted and verified.
 
-The score of a video is what its model says (`Model.score`): for most methods the weighted sum over fields of the best row's
-cosine with the query's vector of that field. Parts are fused for each video and never for each frame. A field of a long
+The score of a video is that of its model (`Model.score`): for most methods the weighted sum over fields of the best row's
+cosine with the query's vector of that field. Fields are fused for each video and never for each frame. A field of a long
 video holds the rows of all its windows; where the score is another function, it is that of the best window.
+
+The weighted sum is computed in five ways. `prvr.nn.scores.fused` is the definition; tests compare each other way with it.
+
+- `prvr.nn.scores.fused`        many videos at once, by torch: training, evaluation and the index in memory
+- `prvr.nn.scores.score_parts`  one stored video, term by term: the score and the parts of every hit
+- `prvr.index.scan`             all videos, from int8 codes with an error bound: a quarter of the bytes
+- `prvr.index.sketches`         all videos, roughly, for approximate searches: a hundredth of the bytes
+- `prvr.index.qdrant`           on the server, where the rows are
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
-from prvr.errors import DataError, ModelError
-from prvr.index.where import Condition
+from prvr.errors import DataError, ModelError, SettingError
+from prvr.index.conditions import Condition
+from prvr.index.setting import MeanDirection, Setting
 from prvr.methods.contract import Embeddings, Model
-from prvr.nn.scores import LEAST_NORM
 
 
 @dataclass(frozen=True)
 class Header:
-    """What an index says of itself: the fingerprint of its model's checkpoint, how its rows are stored (float16 or
-    float32), and the folder that its videos are in."""
+    """An index's own description: the fingerprint of its model's checkpoint, the type its rows are stored in (float16 or
+    float32), and the folder of its videos."""
 
     model: str
     dtype: str
     videos: str
 
 
-class Found(NamedTuple):
-    """A video and its score for a query."""
-
-    video: str
-    score: float
-
-
 @dataclass(frozen=True)
 class Entry:
     """A video as an index holds it.
 
-    fields: rows (R, D) of each of the model's embedding fields; `frame_fields` have a row for each frame.
-    windows: of how many frames each window is that the model read alone; one window for most videos.
-    edges: the times in seconds between which the frames lie, one more than frames; None where nobody knows them.
-    about: whatever else is known, as JSON values: what conditions of a search are about.
+    fields: rows (R, D) of each of the model's embedding fields; `frame_fields` have a row for each frame. An index returns
+        float32, whatever it stores.
+    windows: the number of frames of each window that the model read alone; most videos are one window.
+    edges: the times in seconds between which the frames lie, one more than frames; None where they are unknown.
+    about: everything else that is known, as JSON values; conditions of a search are about these.
     """
 
     video: str
@@ -55,132 +56,147 @@ class Entry:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class ScoredVideo:
+    """A video that a search found.
+
+    parts: the terms of the score, in the order of the model's `embedding_fields`; empty where the score is not their sum.
+    entry: the video with the rows that score and parts were computed from.
+    """
+
+    video: str
+    score: float
+    parts: tuple[float, ...]
+    entry: Entry = field(compare=False, repr=False)
+
+
 @runtime_checkable
 class Store(Protocol):
-    """An index, wherever it lies. Of equal scores the first by id comes first."""
+    """An index, in memory, on disk or elsewhere."""
 
     model: Model
 
     @property
     def ids(self) -> list[str]:
-        """The videos, in an order of the store's own."""
+        """The videos, in the store's own order."""
         ...
 
     def __contains__(self, id: object) -> bool: ...
 
     def count(self, *, where: Sequence[Condition] = ()) -> int:
-        """How many videos there are that meet all conditions."""
+        """The number of videos that meet all conditions."""
         ...
 
     def add(self, entries: Sequence[Entry]) -> None:
-        """Adds videos, or replaces those of the same ids; each is there whole or as it was before, whatever happens.
+        """Adds videos, or replaces those with the same ids. Each is replaced as a whole or not at all.
 
         Raises:
-            DataError: an embedding holds NaN or infinite values; nothing is added or replaced then.
+            DataError: an embedding holds NaN or infinite values. Nothing is added or replaced then.
         """
         ...
 
     def delete(self, ids: Sequence[str]) -> None:
-        """Takes videos out; unknown ids are none of its business."""
+        """Removes videos. Unknown ids are ignored."""
         ...
 
     def fetch(self, ids: Sequence[str]) -> dict[str, Entry]:
-        """Those of the videos that are there."""
+        """The videos with these ids, by id. Unknown ids are left out."""
         ...
 
     def about(self) -> dict[str, dict[str, Any]]:
-        """What is known of every video."""
+        """`Entry.about` of every video, by id."""
         ...
 
-    def search(self, queries: Embeddings, k: int, *, where: Sequence[Condition] = ()) -> list[list[Found]]:
+    def search(self, queries: Embeddings, k: int, *, where: Sequence[Condition] = ()) -> list[list[ScoredVideo]]:
         """The k best videos of each query among those that meet all conditions, best first.
 
+        Of scores that tie (`prvr.nn.scores`) the first by id comes first. The rows of all hits are returned: where queries
+        are many, call it for one query at a time.
+
         Raises:
-            SettingError: a condition is about something that is known of no video.
+            SettingError: no video has the field of a condition.
         """
         ...
 
     def verify(self) -> dict[str, str]:
-        """What is wrong, by video; the name "" stands for the store as a whole."""
+        """Faults by video; the key "" is for the store as a whole."""
         ...
 
     def close(self) -> None: ...
 
 
 @runtime_checkable
-class Kept(Store, Protocol):
-    """An index that outlives its process, and sees at once what another process has changed in it."""
+class PersistentStore(Store, Protocol):
+    """An index that outlives its process, and sees at once the changes of other processes."""
 
     @property
     def header(self) -> Header: ...
 
 
-def checked(entries: Sequence[Entry], dtype: str) -> list[Entry]:
-    """The entries with rows of a type, seen to be numbers in it.
+@runtime_checkable
+class ApproximateStore(PersistentStore, Protocol):
+    """An index that can scan sketches of its videos instead of all codes, in a `Setting` that it keeps."""
+
+    def search_approximately(
+        self, queries: Embeddings, k: int, *, where: Sequence[Condition] = ()
+    ) -> list[list[ScoredVideo]]: ...
+
+    def search_with_setting(
+        self, queries: Embeddings, k: int, *, setting: Setting, mean_direction: MeanDirection
+    ) -> list[list[ScoredVideo]]: ...
+
+    def search_by_codes(self, queries: Embeddings, k: int) -> list[list[tuple[str, float]]]: ...
+
+    def keep_setting(self, setting: Setting, mean_direction: MeanDirection, *, recall: float, queries: int) -> None: ...
+
+    def forget_setting(self) -> None: ...
+
+
+def require_approximate(index: Store) -> ApproximateStore:
+    """The index, if it supports approximate search.
 
     Raises:
-        DataError: some are not; the first is named.
+        SettingError: it is not in a folder of this machine.
+        ModelError: the score of its model is not a weighted sum of best cosines.
     """
-    done = []
-    for entry in entries:
-        with np.errstate(over="ignore"):
-            fields = tuple(np.ascontiguousarray(rows, dtype) for rows in entry.fields)
-        if not all(np.isfinite(rows).all() for rows in fields):
-            raise DataError(f"the embedding of {entry.video!r} holds NaN or infinite values, or beyond {dtype}")
-        done.append(Entry(entry.video, fields, entry.windows, entry.edges, entry.about))
-    return done
+    if not isinstance(index, ApproximateStore):
+        raise SettingError(
+            f"{type(index).__name__} is searched where its videos are, and exactly; an approximate search needs the codes of "
+            "all videos in this process: copy the index to a folder of this machine (prvr index copy), or search it exactly"
+        )
+    if index.model.score_weights is None:
+        raise ModelError(
+            f"{type(index.model).__name__} does not score by a weighted sum of best cosines, the only score that an "
+            "approximate search supports; search it exactly"
+        )
+    return index
 
 
-def weights_of(model: Model, store: str) -> tuple[float, ...]:
-    """The weights of a score that is a sum of best cosines.
+def require_weights(model: Model, store: str) -> tuple[float, ...]:
+    """The weights of a score that is a weighted sum of best cosines.
 
     Raises:
-        ModelError: the model scores in another way, which only an exact index can hold.
+        ModelError: the score is another function, which only an exact index supports.
     """
     if model.score_weights is None:
         raise ModelError(
-            f"{type(model).__name__} does not score by a weighted sum of best cosines, and {store} holds nothing else; "
+            f"{type(model).__name__} does not score by a weighted sum of best cosines, the only score that {store} supports; "
             "keep it in an index on disk: prvr index VIDEOS INDEX"
         )
     return model.score_weights
 
 
-def fields_by_window(model: Model, entry: Entry) -> list[tuple[Float[np.ndarray, "_ _"], ...]]:
-    """Each window's rows of every field."""
-    ends = np.cumsum(entry.windows)[:-1]
-    cut = [
-        np.split(rows, ends if name in model.frame_fields else len(entry.windows))
-        for name, rows in zip(model.embedding_fields, entry.fields, strict=True)
-    ]
-    return list(zip(*cut, strict=True))
+def cast_entries(entries: Sequence[Entry], dtype: str) -> list[Entry]:
+    """The entries with rows cast to `dtype`; every value is checked to be finite.
 
-
-@torch.inference_mode()
-def relevance(model: Model, query: Embeddings, entry: Entry) -> tuple[Float[np.ndarray, "P"], tuple[float, ...] | None]:
-    """Where in a video one query (a first axis of 1) is answered: of each part how relevant it is, and P + 1 times between."""
-    curve, edges = [], []
-    first = 0
-    for fields, frames in zip(fields_by_window(model, entry), entry.windows, strict=True):
-        video = tuple(torch.from_numpy(np.array(rows, np.float32))[None].to(query[0].device) for rows in fields)
-        curve.append(model.relevance(query, video).cpu().numpy())
-        if entry.edges is not None:
-            bounds = entry.edges[first : first + frames + 1]
-            places = np.linspace(0, frames, len(curve[-1]) + 1)
-            edges += np.interp(places, np.arange(frames + 1), bounds).tolist()[1:]
-        first += frames
-    return np.concatenate(curve), None if entry.edges is None else (entry.edges[0], *edges)
-
-
-def units(queries: Sequence[Float[np.ndarray, "_"]]) -> list[Float[np.ndarray, "_"]]:
-    """Queries at unit length."""
-    return [query / max(float(np.linalg.norm(query)), LEAST_NORM) for query in queries]
-
-
-def contributions(
-    rows: Sequence[Float[np.ndarray, "_ _"]], unit: Sequence[Float[np.ndarray, "_"]], weights: Sequence[float]
-) -> list[float]:
-    """What each field adds to a video's score: its weight times the best row's cosine with a query of unit length."""
-    return [
-        weight * float(((field @ query) / np.maximum(np.linalg.norm(field, axis=1), LEAST_NORM)).max())
-        for field, query, weight in zip(rows, unit, weights, strict=True)
-    ]
+    Raises:
+        DataError: a value is not; the first such video is named.
+    """
+    cast = []
+    for entry in entries:
+        with np.errstate(over="ignore"):
+            fields = tuple(np.ascontiguousarray(rows, dtype) for rows in entry.fields)
+        if not all(np.isfinite(rows).all() for rows in fields):
+            raise DataError(f"the embedding of {entry.video!r} holds NaN or infinite values, or beyond {dtype}")
+        cast.append(Entry(entry.video, fields, entry.windows, entry.edges, entry.about))
+    return cast

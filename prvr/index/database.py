@@ -1,38 +1,42 @@
-"""The file of an index: SQLite, in which a video is there whole or not at all.
+"""The file of an index: SQLite, in which a video is either complete or absent.
 
-header   one row: what `Header` says
-videos   a row per video: its id, the shapes of its fields, windows, what is known of it, and the times between its frames
+header   one row: the fields of `Header`
+videos   a row per video: its id, the shapes of its fields, its windows, what is known of it, the times between its frames
 rows     of each video its embeddings, field after field, as float16 or float32
 codes    of each video the int8 codes of its embeddings, which a scan reads instead (`prvr.index.scan`)
-stage    one row or none: the setting of a first stage that was measured here (`prvr.index.proven`)
+stage    one row or none: the setting of approximate search that was measured here (`prvr.index.setting`)
 
-Readers go on while one process writes (SQLite's write-ahead log). A video that is replaced gets a new number, and numbers
-are never used again: so a reader knows what it has read. SQLite sees damage to its own structure, the checksums see the rest.
+Readers continue while one process writes (SQLite's write-ahead log). A video that is replaced gets a new number, and numbers
+are never used again, so a reader knows what it has read. SQLite finds damage to its own structure, checksums find the rest.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NamedTuple, final
+from urllib.parse import quote
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
-from prvr.errors import ModelError
-from prvr.index.connection import REMEDY, connected, told
+from prvr.errors import DataError, ModelError, PrvrError
 from prvr.index.contract import Entry, Header
-from prvr.index.record import Video, checksum, codes_of, fields_of, key_of, name_of
 from prvr.index.scan import Codes
 
 FORMAT = 2
 APPLICATION = int.from_bytes(b"prvr")
 PAGE_BYTES = 1 << 14
+# Seconds that a writer waits for another writer's transaction.
+PATIENCE = 10.0
+REMEDY = "remove damaged videos with: prvr index verify {} --drop, and index again"
 
 SCHEMA = (
     "CREATE TABLE header (model TEXT NOT NULL, dtype TEXT NOT NULL, videos TEXT NOT NULL)",
@@ -41,8 +45,25 @@ SCHEMA = (
     "CREATE TABLE rows (number INTEGER PRIMARY KEY, crc32 INTEGER NOT NULL, data BLOB NOT NULL)",
     "CREATE TABLE codes (number INTEGER PRIMARY KEY, crc32 INTEGER NOT NULL, data BLOB NOT NULL)",
 )
-# Made when it is first needed: indexes that are there already lack it, and an older prvr leaves it alone.
+# Created when it is first needed: older indexes do not have it, and older versions of prvr ignore it.
 STAGE = "CREATE TABLE IF NOT EXISTS stage (proven TEXT NOT NULL)"
+
+
+class Record(NamedTuple):
+    """A video as it is in the file, with its rows as float32; JSON is parsed only when the entry is needed."""
+
+    id: str
+    windows: str
+    about: str
+    edges: str
+    rows: tuple[Float[np.ndarray, "_ _"], ...]
+
+    def entry(self) -> Entry:
+        """The video."""
+        edges = json.loads(self.edges)
+        return Entry(
+            self.id, self.rows, tuple(json.loads(self.windows)), None if edges is None else tuple(edges), json.loads(self.about)
+        )
 
 
 @final
@@ -50,32 +71,31 @@ class Database:
     """One connection to the file.
 
     Raises:
-        ModelError: there is none, it is broken, or of another format.
+        ModelError: the file does not exist, is damaged, or has another format; later also: a video that is read is damaged.
         DataError: it cannot be read or written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # Within a transaction: the number of each video, in the order of addition.
+        self.videos: dict[str, int] = {}
+        self._version: tuple[int, int] | None = None
+        self._checked: set[int] = set()
         if not path.is_file():
             raise ModelError(f"no index in {path.parent}; build one: prvr index VIDEOS {path.parent} --model RUN")
-        with told(path):
-            self._connection = connected(path)
+        with sqlite_errors(path):
+            self._connection = _connect(path)
         try:
-            with told(path):
-                header = self._header()
+            with sqlite_errors(path):
+                self.header = self._read_header()
         except BaseException:
             self._connection.close()
             raise
-        if header is None:
-            self._connection.close()
-            raise ModelError(f"no index in {path.parent}: it was never begun; run the command again that makes it")
-        self.header = header
-        self._checked: set[int] = set()
 
     @staticmethod
     def make(path: Path, header: Header) -> Database:
-        """The file with a header, made if it is not there."""
-        with told(path):
+        """The file with a header; created if it does not exist."""
+        with sqlite_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(path, isolation_level=None)
             try:
@@ -92,168 +112,128 @@ class Database:
         return Database(path)
 
     def close(self) -> None:
-        """Lets the file go."""
+        """Closes the file."""
         self._connection.close()
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """All that is read inside is of one moment."""
-        with told(self.path):
+        """A transaction in which everything is read from one state of the file."""
+        with sqlite_errors(self.path), self._connection:
             self._connection.execute("BEGIN")
-            try:
-                yield
-            finally:
-                self._end("ROLLBACK")
+            version = (self._connection.execute("PRAGMA data_version").fetchone()[0], self._connection.total_changes)
+            if version != self._version:
+                found = self._connection.execute("SELECT id, number FROM videos ORDER BY number")
+                self.videos, self._version = {_id_of(key): number for key, number in found}, version
+            yield
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """All that is written inside is there at its end, or nothing of it.
+        """A transaction in which everything is written or nothing.
 
         Raises:
             DataError: another process writes, or the disk is full.
         """
-        with told(self.path):
+        with sqlite_errors(self.path), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                self._end("ROLLBACK")
-                raise
-
-    def _end(self, how: str) -> None:
-        # An error may have ended the transaction already.
-        if self._connection.in_transaction:
-            self._connection.execute(how)
-
-    def version(self) -> tuple[int, int]:
-        """Differs when anything was written, by whichever process."""
-        (others,) = self._connection.execute("PRAGMA data_version").fetchone()
-        return others, self._connection.total_changes
-
-    def videos(self) -> dict[str, int]:
-        """The number of each video, in the order they were added in."""
-        found = self._connection.execute("SELECT id, number FROM videos ORDER BY number")
-        return {name_of(key): number for key, number in found}
+            yield
 
     def about(self, number: int) -> dict[str, Any]:
-        """What is known of a video.
-
-        Raises:
-            ModelError: it is damaged.
-        """
-        id, text = self._video("id, about", number)
+        """What is known of a video."""
+        key, text = self._select("id, about", "videos", number)
         try:
             about: dict[str, Any] = json.loads(text)
         except ValueError:
-            raise ModelError(self._damaged(name_of(id), "description")) from None
+            raise ModelError(self._damage_message(_id_of(key), "description")) from None
         return about
 
-    def entry(self, number: int) -> Entry:
-        """A video.
-
-        Raises:
-            ModelError: it is damaged.
-        """
-        video, data = self._whole(number)
-        edges = json.loads(video.edges)
-        return Entry(
-            name_of(video.id),
-            fields_of(bytearray(data), json.loads(video.shapes), self.header.dtype),
-            tuple(json.loads(video.windows)),
-            None if edges is None else tuple(edges),
-            json.loads(video.about),
-        )
-
-    def rows(self, number: int) -> tuple[np.ndarray, ...]:
-        """A video's embeddings as float32, field by field. They are checked the first time.
-
-        Raises:
-            ModelError: they are damaged.
-        """
-        if number in self._checked:
-            (shapes,) = self._video("shapes", number)
-            _, data = self._data("rows", number)
-        else:
-            video, data = self._whole(number)
-            shapes = video.shapes
+    def record(self, number: int) -> Record:
+        """A video with its rows. The checksum is compared the first time that this connection reads them."""
+        tables = "videos JOIN rows USING (number)"
+        key, crc32, data, *texts = self._select("id, crc32, data, shapes, windows, about, edges", tables, number)
+        if number not in self._checked:
+            if crc32 != _checksum(data, key, *texts):
+                raise ModelError(self._damage_message(_id_of(key), "embeddings"))
             self._checked.add(number)
-        # By torch: NumPy widens each number alone.
+        # By torch: NumPy widens one number at a time.
         wide = torch.frombuffer(bytearray(data), dtype=getattr(torch, self.header.dtype)).float().numpy()
-        return fields_of(wide, json.loads(shapes), "float32")
+        shapes, windows, about, edges = texts
+        sizes = json.loads(shapes)
+        parts = np.split(wide, np.cumsum([rows * columns for rows, columns in sizes])[:-1])
+        fields = tuple(part.reshape(size) for part, size in zip(parts, sizes, strict=True))
+        return Record(_id_of(key), windows, about, edges, fields)
 
     def codes(self, number: int) -> list[Codes]:
-        """A video's codes, field by field.
-
-        Raises:
-            ModelError: they are damaged.
-        """
-        id, shapes = self._video("id, shapes", number)
-        crc32, data = self._data("codes", number)
+        """A video's codes, field by field."""
+        key, crc32, data, shapes = self._select("id, crc32, data, shapes", "videos JOIN codes USING (number)", number)
         if crc32 != zlib.crc32(data):
-            raise ModelError(self._damaged(name_of(id), "codes"))
-        return codes_of(data, json.loads(shapes))
+            raise ModelError(self._damage_message(_id_of(key), "codes"))
+        fields, start = [], 0
+        for rows, columns in json.loads(shapes):
+            parts = []
+            for dtype, shape in ((np.int8, (rows, columns)), (np.float32, (rows,)), (np.float32, (rows,))):
+                parts.append(np.frombuffer(data, dtype, int(np.prod(shape)), start).reshape(shape))
+                start += parts[-1].nbytes
+            fields.append(Codes(*parts))
+        return fields
 
     def put(self, entry: Entry, codes: Sequence[Codes]) -> None:
-        """Writes a video in the place of the one of that id; inside of `writing`."""
+        """Writes a video in place of the one with the same id. Within `writing`."""
         self.drop(entry.video)
-        text = [json.dumps(value) for value in ([rows.shape for rows in entry.fields], entry.windows, entry.about, entry.edges)]
-        cursor = self._connection.execute(
-            "INSERT INTO videos (id, shapes, windows, about, edges) VALUES (?, ?, ?, ?, ?)", (key_of(entry.video), *text)
-        )
-        number = cursor.lastrowid
-        assert number is not None
+        key = key_of(entry.video)
+        texts = [json.dumps(value) for value in ([rows.shape for rows in entry.fields], entry.windows, entry.about, entry.edges)]
+        number = self._connection.execute(
+            "INSERT INTO videos (id, shapes, windows, about, edges) VALUES (?, ?, ?, ?, ?)", (key, *texts)
+        ).lastrowid
         rows = b"".join(field.tobytes() for field in entry.fields)
         data = b"".join(part.tobytes() for of_field in codes for part in of_field)
-        crc32 = checksum(Video(number, key_of(entry.video), *text), rows)
-        self._connection.execute("INSERT INTO rows VALUES (?, ?, ?)", (number, crc32, rows))
+        self._connection.execute("INSERT INTO rows VALUES (?, ?, ?)", (number, _checksum(rows, key, *texts), rows))
         self._connection.execute("INSERT INTO codes VALUES (?, ?, ?)", (number, zlib.crc32(data), data))
 
     def drop(self, id: str) -> None:
-        """Takes a video out, if it is there; inside of `writing`."""
+        """Removes a video if it exists. Within `writing`."""
         found = self._connection.execute("SELECT number FROM videos WHERE id = ?", (key_of(id),)).fetchone()
         if found:
             for table in ("videos", "rows", "codes"):
                 self._connection.execute(f"DELETE FROM {table} WHERE number = ?", found)
 
-    def proven(self) -> str | None:
-        """What `prove` kept last."""
-        if not self._connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'stage'").fetchone():
-            return None
-        found = self._connection.execute("SELECT proven FROM stage").fetchone()
-        return None if found is None else str(found[0])
+    def setting(self) -> str | None:
+        """The text that `keep_setting` wrote last."""
+        exists = self._connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'stage'").fetchone()
+        found = exists and self._connection.execute("SELECT proven FROM stage").fetchone()
+        return str(found[0]) if found else None
 
-    def prove(self, proven: str | None) -> None:
-        """Keeps a text about the first stage in place of the one before, or none; inside of `writing`."""
+    def keep_setting(self, text: str | None) -> None:
+        """Writes a setting of approximate search in place of the one before; None removes it. Within `writing`."""
         self._connection.execute(STAGE)
         self._connection.execute("DELETE FROM stage")
-        if proven is not None:
-            self._connection.execute("INSERT INTO stage VALUES (?)", (proven,))
+        if text is not None:
+            self._connection.execute("INSERT INTO stage VALUES (?)", (text,))
 
     def move(self, videos: str) -> None:
-        """Notes that the videos are in another folder now; inside of `writing`."""
+        """Changes the folder of the videos in the header. Within `writing`."""
         self._connection.execute("UPDATE header SET videos = ?", (videos,))
         self.header = replace(self.header, videos=videos)
 
-    def tidy(self) -> None:
-        """Gives room back to the disk where more than half of the file is empty."""
-        with told(self.path):
-            pages, empty = (self._connection.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "freelist_count"))
-            if 2 * empty > pages:
+    def shrink(self) -> None:
+        """Returns free pages to the file system if they are more than half of the file."""
+        with sqlite_errors(self.path):
+            pages, free = (self._connection.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "freelist_count"))
+            if 2 * free > pages:
                 # `execute` would stop after one page.
                 self._connection.executescript("PRAGMA incremental_vacuum")
 
     def faults(self) -> list[str]:
-        """What SQLite finds wrong with the structure of its file."""
+        """The errors that SQLite finds in the structure of the file. All checksums are compared again after this."""
+        self._checked.clear()
         found = [text for (text,) in self._connection.execute("PRAGMA integrity_check(5)")]
         return [] if found == ["ok"] else found
 
-    def _header(self) -> Header | None:
+    def _read_header(self) -> Header:
         application, version = (
             self._connection.execute(f"PRAGMA {what}").fetchone()[0] for what in ("application_id", "user_version")
         )
         if (application, version) == (0, 0) and not self._connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
-            return None
+            raise ModelError(f"no index in {self.path.parent}: it was never begun; run the command again that makes it")
         if application != APPLICATION:
             raise ModelError(f"{self.path} is a database of something else; index into another folder")
         if version != FORMAT:
@@ -261,24 +241,64 @@ class Database:
             raise ModelError(f"{self.path} has format {version}, this prvr reads {FORMAT}; {newer}")
         return Header(*self._connection.execute("SELECT model, dtype, videos FROM header").fetchone())
 
-    def _whole(self, number: int) -> tuple[Video, bytes]:
-        video = Video(*self._video("*", number))
-        crc32, data = self._data("rows", number)
-        if crc32 != checksum(video, data):
-            raise ModelError(self._damaged(name_of(video.id), "embeddings"))
-        return video, data
-
-    def _video(self, columns: str, number: int) -> tuple[Any, ...]:
+    def _select(self, columns: str, tables: str, number: int) -> tuple[Any, ...]:
         found: tuple[Any, ...] | None = self._connection.execute(
-            f"SELECT {columns} FROM videos WHERE number = ?", (number,)
+            f"SELECT {columns} FROM {tables} WHERE number = ?", (number,)
         ).fetchone()
         if found is None:
-            raise ModelError(self._damaged(f"number {number}", "place"))
+            raise ModelError(self._damage_message(f"number {number}", "place"))
         return found
 
-    def _data(self, table: str, number: int) -> tuple[int, bytes]:
-        found = self._connection.execute(f"SELECT crc32, data FROM {table} WHERE number = ?", (number,)).fetchone()
-        return found or (-1, b"")
-
-    def _damaged(self, video: str, what: str) -> str:
+    def _damage_message(self, video: str, what: str) -> str:
         return f"the {what} of {video!r} in {self.path} are damaged; {REMEDY.format(self.path.parent)}"
+
+
+@contextmanager
+def sqlite_errors(path: Path) -> Iterator[None]:
+    """Raises SQLite's errors as one line.
+
+    Raises:
+        DataError: another process writes, or the disk does not permit it.
+        ModelError: the file is damaged.
+    """
+    try:
+        yield
+    except (sqlite3.Error, UnicodeDecodeError) as problem:
+        raise _translate(path, problem) from problem
+
+
+def key_of(id: str) -> bytes:
+    """A video's id as it is in the file; the name of a file need not be UTF-8."""
+    return id.encode("utf-8", "surrogatepass")
+
+
+def _id_of(key: bytes) -> str:
+    return key.decode("utf-8", "surrogatepass")
+
+
+def _checksum(rows: bytes, key: bytes, *texts: str) -> int:
+    return zlib.crc32(rows, zlib.crc32(b"\0".join([key, *(text.encode() for text in texts)])))
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # A folder that is not writable has no room for SQLite's shared memory; without a log nothing can change there.
+    still = not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists()
+    mode = "mode=ro&immutable=1" if still else "mode=rw"
+    uri = f"file:{quote(os.fsencode(path.absolute()))}?{mode}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=PATIENCE, check_same_thread=False)
+    # What was acknowledged must outlive a loss of power, too.
+    connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+def _translate(path: Path, problem: Exception) -> PrvrError:
+    # Extended codes hold the primary one in their lowest byte.
+    code = getattr(problem, "sqlite_errorcode", None)
+    code = None if code is None else code & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return DataError(f"another process is writing to {path}; wait for it to end")
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return DataError(f"cannot write to {path}: {problem}; what was finished is kept: make room and run again")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return DataError(f"cannot open {path}: {problem}; check its permissions and that of its folder")
+    return ModelError(f"{path} is damaged ({problem}); {REMEDY.format(path.parent)}, or delete it and index again")

@@ -1,7 +1,7 @@
-"""Features of videos to the entries of an index.
+"""Features of videos to entries of an index, and features of sentences to query embeddings.
 
-A video is read at once, as in training and evaluation: one with more frames than the model reads is resampled to so many.
-Hours cannot be: `encode_long` cuts what is more than `LONG` times as long into windows and has each encoded alone.
+A video is read as a whole, as in training and evaluation: one with more frames than the model reads is resampled to that
+number. `encode_long` cuts videos that are more than `LONG` times as long into windows and encodes each window alone.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from prvr.methods.checkpoint import device_of
 from prvr.methods.contract import Embeddings, Model, encode_videos
 
 VIDEOS_AT_ONCE = 128
-# Padded frames in one batch: on the CPU few enough to stay in its cache on their way through the model.
+# Padded frames in one batch: on the CPU few enough to stay in its cache.
 FRAMES_AT_ONCE = {"cpu": 1 << 11, "elsewhere": 1 << 14}
-# Up to so many times what a model reads at once a video is resampled, as its like were in training.
+# Videos of up to this many times the frames that a model reads are resampled, as in training.
 LONG = 2
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """A video's features, when its frames were taken and how long it is, in seconds, and what else is known of it."""
+    """A video's features, the times of its frames and its duration in seconds, and everything else that is known of it."""
 
     video: str
     rows: Float[np.ndarray, "L E"]
@@ -47,16 +47,16 @@ def add_videos(index: Store, videos: Iterable[str], frames: Features, *, duratio
     """Encodes videos from their features into an index, with the times of their frames where these are known.
 
     Args:
-        durations: of videos, in seconds: frames without times of their own are taken to divide a video evenly.
+        durations: of videos, in seconds. Frames whose features have no times divide a video evenly.
     """
     ids = list(videos)
     for start in range(0, len(ids), VIDEOS_AT_ONCE):
-        given = [sampled(id, frames, durations=durations or {}) for id in ids[start : start + VIDEOS_AT_ONCE]]
-        index.add(encode(index.model, given))
+        samples = [read_sampled(id, frames, durations=durations or {}) for id in ids[start : start + VIDEOS_AT_ONCE]]
+        index.add(encode(index.model, samples))
 
 
-def sampled(video: str, frames: Features, *, durations: Mapping[str, float]) -> Sampled:
-    """A video's features, with the times that the features' folder or else the durations tell."""
+def read_sampled(video: str, frames: Features, *, durations: Mapping[str, float]) -> Sampled:
+    """A video's features, with times from the folder of features or else from the durations."""
     rows = rows_of("video", video, frames)
     info = frames.info(video) if isinstance(frames, Packed) else {}
     if "times" in info:
@@ -68,42 +68,42 @@ def sampled(video: str, frames: Features, *, durations: Mapping[str, float]) -> 
 
 
 def encode(model: Model, videos: Sequence[Sampled]) -> list[Entry]:
-    """Entries of videos, each read at once."""
+    """Entries of videos, each read as a whole."""
     return _entries(model, [(video, [video.rows]) for video in videos])
 
 
 def encode_long(model: Model, videos: Sequence[Sampled], *, longer_than: float = LONG) -> list[Entry]:
-    """Entries of videos, long ones in windows of about one length, at most as many frames as the model reads at once.
+    """Entries of videos; long ones in windows of similar length, each at most as long as the model reads.
 
     Args:
-        longer_than: so many times what the model reads at once.
+        longer_than: a video is long if it has more than this many times the frames that the model reads.
     """
-    most = model.reading.max_frames
-    cut = []
+    limit = model.reading.max_frames
+    in_windows = []
     for video in videos:
-        is_long = most is not None and len(video.rows) > longer_than * most
-        cut.append((video, np.array_split(video.rows, math.ceil(len(video.rows) / most)) if is_long and most else [video.rows]))
-    return _entries(model, cut)
+        is_long = limit is not None and len(video.rows) > longer_than * limit
+        windows = np.array_split(video.rows, math.ceil(len(video.rows) / limit)) if is_long and limit else [video.rows]
+        in_windows.append((video, windows))
+    return _entries(model, in_windows)
 
 
-def _entries(model: Model, cut: Sequence[tuple[Sampled, list[np.ndarray]]]) -> list[Entry]:
-    read = [
-        _Read(read_frames(window, model.reading), read_clips(window, model.reading)) for _, windows in cut for window in windows
-    ]
-    encoded = iter(_encoded(model, read))
+def _entries(model: Model, in_windows: Sequence[tuple[Sampled, list[np.ndarray]]]) -> list[Entry]:
+    windows_of_all = [window for _, windows in in_windows for window in windows]
+    sequences = [_Sequence(read_frames(rows, model.reading), read_clips(rows, model.reading)) for rows in windows_of_all]
+    encoded = iter(_encode_sequences(model, sequences))
     entries = []
-    for video, windows in cut:
+    for video, windows in in_windows:
         parts = [next(encoded) for _ in windows]
         fields = tuple(np.concatenate(of_field) for of_field in zip(*parts, strict=True))
         frames = [min(len(window), model.reading.max_frames or len(window)) for window in windows]
         edges = None
         if video.times is not None and video.duration is not None:
-            edges = tuple(frame_edges(video.times, video.duration, most=sum(frames)))
+            edges = tuple(frame_edges(video.times, video.duration, limit=sum(frames)))
         entries.append(Entry(video.video, fields, tuple(frames), edges, video.about))
     return entries
 
 
-class _Read(NamedTuple):
+class _Sequence(NamedTuple):
     """A video or a window of one, as a model reads it."""
 
     frames: Float[np.ndarray, "F E"]
@@ -112,40 +112,38 @@ class _Read(NamedTuple):
 
 @fast_products()
 @torch.inference_mode()
-def _encoded(model: Model, read: Sequence[_Read]) -> list[tuple[np.ndarray, ...]]:
-    """Rows of each field, sequence by sequence."""
+def _encode_sequences(model: Model, sequences: Sequence[_Sequence]) -> list[tuple[np.ndarray, ...]]:
+    """The rows of each field, sequence by sequence."""
     assert isinstance(model, torch.nn.Module)
     was_training = model.training
     model.eval()
     encoded: dict[int, tuple[np.ndarray, ...]] = {}
-    # Sequences of about one length together, so that there is little padding to encode.
     device = device_of(model)
-    most = FRAMES_AT_ONCE["cpu" if device.type == "cpu" else "elsewhere"]
-    lengths = [len(one.frames) for one in read]
+    lengths = [len(one.frames) for one in sequences]
     longest = max(lengths, default=0) if model.reading.padded_together else 0
-    for batch in _batches(sorted(range(len(read)), key=lambda place: lengths[place]), lengths, most=most):
-        part = [read[place].frames for place in batch]
-        padded, mask = pad(part)
+    for batch in _batches(lengths, limit=FRAMES_AT_ONCE["cpu" if device.type == "cpu" else "elsewhere"]):
+        padded, mask = pad([sequences[place].frames for place in batch])
         more = max(longest - mask.shape[1], 0)
         padded, mask = functional.pad(padded, (0, 0, 0, more)), functional.pad(mask, (0, more))
-        clips = pad_clips([read[place].clips for place in batch])
+        clips = pad_clips([sequences[place].clips for place in batch])
         embeddings = encode_videos(model, padded.to(device), mask.to(device), clips=None if clips is None else clips.to(device))
         fields = [
             (name in model.frame_fields, field.float().cpu().numpy())
             for name, field in zip(model.embedding_fields, embeddings, strict=True)
         ]
-        for row, (place, sequence) in enumerate(zip(batch, part, strict=True)):
-            # Copies: a part of a padded batch would keep all of it in memory.
-            encoded[place] = tuple((rows[row, : len(sequence)] if framed else rows[row]).copy() for framed, rows in fields)
+        for row, place in enumerate(batch):
+            # Copies: a view would keep the whole padded batch in memory.
+            frames = lengths[place]
+            encoded[place] = tuple((rows[row, :frames] if framed else rows[row]).copy() for framed, rows in fields)
     model.train(was_training)
-    return [encoded[place] for place in range(len(read))]
+    return [encoded[place] for place in range(len(sequences))]
 
 
-def _batches(order: Sequence[int], lengths: Sequence[int], *, most: int) -> Iterator[list[int]]:
-    """Places of sequences, the shorter ones first, cut where they would become too many frames with their padding."""
+def _batches(lengths: Sequence[int], *, limit: int) -> Iterator[list[int]]:
+    """The places of sequences of similar length, so that there is little padding; at most `limit` padded frames together."""
     batch: list[int] = []
-    for place in order:
-        if batch and (len(batch) == VIDEOS_AT_ONCE or lengths[place] * (len(batch) + 1) > most):
+    for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
+        if batch and (len(batch) == VIDEOS_AT_ONCE or lengths[place] * (len(batch) + 1) > limit):
             yield batch
             batch = []
         batch.append(place)
@@ -156,7 +154,7 @@ def _batches(order: Sequence[int], lengths: Sequence[int], *, most: int) -> Iter
 @fast_products()
 @torch.inference_mode()
 def encode_queries(model: Model, text_features: Sequence[np.ndarray]) -> Embeddings:
-    """Query embeddings of sentences, from the features (W, C) of each."""
+    """Query embeddings of sentences, from the features (W, C) of each sentence."""
     words, mask = pad([read_words(rows, model.reading) for rows in text_features])
     device = device_of(model)
     return model.encode_queries(words.to(device), mask.to(device))

@@ -1,4 +1,4 @@
-"""From the relevance of a video's frames to spans of time."""
+"""Where in a video a query is answered: the relevance of its parts, and the spans of time that follow from it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 from numpy.lib.stride_tricks import sliding_window_view
 
 from prvr.batch import segment_edges
+from prvr.index.contract import Entry
+from prvr.methods.contract import Embeddings, Model
+from prvr.nn.scores import first_best, tolerance
 
 # Heights above the background, as shares of the best peak's. Chosen on dev splits (LOG.md, 2026-11-21).
 BAR = 0.6
@@ -17,77 +21,114 @@ ANOTHER_PEAK = 0.9
 
 
 class Span(NamedTuple):
-    """A stretch of a video in seconds; score: the relevance of its best frame."""
+    """A stretch of a video in seconds. score: the relevance of its best part."""
 
     start: float
     end: float
     score: float
 
 
-def frame_edges(times: Sequence[float], duration: float, *, most: int | None = None) -> list[float]:
-    """Where each frame's stretch of time begins, and where the last one ends; in seconds.
+@torch.inference_mode()
+def relevance(model: Model, query: Embeddings, entry: Entry) -> tuple[Float[np.ndarray, "P"], tuple[float, ...] | None]:
+    """How relevant each of the P parts of a video is to one query, and the P + 1 times between which the parts lie.
 
-    A sampled frame stands for the time until the next one, the last for the time until the end of the video. Where the
-    student reads at most `most` frames, the stretches are those of the slots that `batch.resample` averages.
+    Args:
+        query: one query, with a first axis of 1.
+
+    Returns:
+        The times are None where the entry has none.
+    """
+    curve, edges = [], []
+    first = 0
+    for fields, frames in zip(split_windows(model, entry), entry.windows, strict=True):
+        # Rows that came from another process are read-only, which torch does not take.
+        video = tuple(torch.from_numpy(np.require(rows, np.float32, "W"))[None].to(query[0].device) for rows in fields)
+        curve.append(model.relevance(query, video).cpu().numpy())
+        if entry.edges is not None:
+            edges += part_edges(entry.edges[first : first + frames + 1], len(curve[-1]))[1:]
+        first += frames
+    return np.concatenate(curve), None if entry.edges is None else (entry.edges[0], *edges)
+
+
+def split_windows(model: Model, entry: Entry) -> list[tuple[Float[np.ndarray, "_ _"], ...]]:
+    """The rows of every field, window by window."""
+    ends = np.cumsum(entry.windows)[:-1]
+    parts = [
+        np.split(rows, ends if name in model.frame_fields else len(entry.windows))
+        for name, rows in zip(model.embedding_fields, entry.fields, strict=True)
+    ]
+    return list(zip(*parts, strict=True))
+
+
+def frame_edges(times: Sequence[float], duration: float, *, limit: int | None = None) -> list[float]:
+    """The times in seconds at which each frame's stretch begins, and at last the time at which the last one ends.
+
+    A sampled frame covers the time until the next one, the last frame the time until the end of the video. Where the
+    student reads at most `limit` frames, the stretches are those of the slots that `batch.resample` averages.
     """
     edges = [*times, max(duration, times[-1])]
-    if most is not None and len(times) > most:
-        # The last slot averages all but the last frame, and stands for the rest of the video all the same.
-        edges = [edges[i] for i in segment_edges(len(times), most)[:-1]] + [edges[-1]]
+    if limit is not None and len(times) > limit:
+        # The last slot averages all but the last frame, and covers the rest of the video all the same.
+        edges = [edges[i] for i in segment_edges(len(times), limit)[:-1]] + [edges[-1]]
     return edges
 
 
-def find_spans(relevance: Float[np.ndarray, "P"], edges: Sequence[float], *, most: int = 3) -> list[Span]:
-    """The stretches of a video that answer a query, at most `most`, best first; they never overlap.
+def find_spans(relevance: Float[np.ndarray, "P"], edges: Sequence[float], *, limit: int = 3) -> list[Span]:
+    """The stretches of a video that answer a query, at most `limit`, best first. They do not overlap.
 
-    Relevance is averaged over three parts; the background is the lower quartile of that. The bar stands at BAR of the
-    height of the best part, so averaged, above the background. A span holds a peak and nothing averaged below the
-    background: of all such stretches the one in which relevance minus bar sums highest, so that a short dip does not cut
-    a moment in two, and a long one does. The first peak is the best part; another is the best of those left over that lie
-    above the bar and, averaged, ANOTHER_PEAK as high as the first span does. A flat curve says nothing: the whole video.
+    Relevance is averaged over three parts; the background is the lower quartile of these averages. The bar is at BAR of the
+    height of the best part's average above the background. A span holds a peak and no part whose average is below the
+    background: of all such stretches the one with the highest sum of relevance minus bar, so that a short dip does not cut
+    a moment in two, and a long one does. The first peak is the best part. Another one is the best of the parts left that
+    are above the bar and whose average is ANOTHER_PEAK as high as that of the first span. A flat curve gives the whole video.
+
+    Ties (`prvr.nn.scores`): the first of the peaks that tie, the shortest of the stretches whose sums tie, the first of the
+    spans whose scores tie. A part reaches the background where it ties with it, and is above the bar where it does not:
+    the bar is raised by the tolerance, so that no stretch is extended by parts that add no more than rounding does.
 
     Args:
-        relevance: of P parts that divide the frames evenly, as `Model.relevance` gives them: frames, or clips.
-        edges: F + 1 times, as `frame_edges` gives them.
+        relevance: of P parts that divide the frames evenly, as `Model.relevance` returns them: frames, or clips.
+        edges: F + 1 times, as `frame_edges` returns them.
     """
     curve = relevance.astype(np.float64)
-    times = _part_edges(edges, len(curve))
-    if curve.min() == curve.max():
-        return [Span(times[0], times[-1], float(curve[0]))][:most]
-    peak = int(curve.argmax())
+    times = part_edges(edges, len(curve))
+    apart = tolerance(relevance)
+    if curve.max() - curve.min() <= apart:
+        return [Span(times[0], times[-1], float(curve[0]))][:limit]
+    peak = first_best(curve, apart=apart)
     smooth = sliding_window_view(np.pad(curve, 1, mode="edge"), 3).mean(1)
     background = float(np.quantile(smooth, 0.25))
-    # A lone peak in a hole may lie below the background once it is averaged.
-    above = curve - background - BAR * max(float(smooth[peak]) - background, 0.0)
-    free = smooth >= background
+    # A single peak in a hole may be below the background once it is averaged.
+    above = curve - background - BAR * max(float(smooth[peak]) - background, 0.0) - apart
+    free = smooth >= background - apart
     stretches: list[tuple[int, int]] = []
-    while len(stretches) < most:
+    while len(stretches) < limit:
         first, last = _best_stretch(above, free, peak)
         stretches.append((first, last + 1))
         free[first : last + 1] = False
         height = float(smooth[slice(*stretches[0])].max()) - background
-        peaks = free & (above > 0) & (smooth - background >= ANOTHER_PEAK * height)
+        peaks = free & (above > 0) & (smooth - background >= ANOTHER_PEAK * height - apart)
         if not peaks.any():
             break
-        peak = int(np.where(peaks, curve, -np.inf).argmax())
+        peak = first_best(np.where(peaks, curve, -np.inf), apart=apart)
     spans = [Span(times[start], times[end], float(curve[start:end].max())) for start, end in stretches]
-    return sorted(spans, key=lambda span: -span.score)
+    return sorted(spans, key=lambda span: sum(other.score > span.score + apart for other in spans))
 
 
 def best_span(relevance: Float[np.ndarray, "P"], edges: Sequence[float]) -> tuple[float, float]:
-    """The first of `find_spans`: start and end in seconds."""
-    span = find_spans(relevance, edges, most=1)[0]
+    """Start and end of the first of `find_spans`, in seconds."""
+    span = find_spans(relevance, edges, limit=1)[0]
     return span.start, span.end
 
 
-def _part_edges(edges: Sequence[float], parts: int) -> list[float]:
-    """The P + 1 times between which the parts lie; those of the frames, where these are the parts."""
+def part_edges(edges: Sequence[float], parts: int) -> list[float]:
+    """The P + 1 times between which P parts lie that divide the frames evenly."""
     frames = len(edges) - 1
     return np.interp(np.linspace(0, frames, parts + 1), np.arange(frames + 1), edges).tolist()
 
 
 def _best_stretch(above: Float[np.ndarray, "P"], free: Bool[np.ndarray, "P"], peak: int) -> tuple[int, int]:
-    """The first and the last part of the stretch around a peak, all free but the peak perhaps, with the highest sum."""
+    """The first and the last part of the stretch around a peak with the highest sum. All parts but the peak are free."""
     taken = np.flatnonzero(~free)
     low = int(max(taken[taken < peak], default=-1)) + 1
     high = int(min(taken[taken > peak], default=len(free)))

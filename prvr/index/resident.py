@@ -1,139 +1,160 @@
-"""The codes of an index in memory, which a reader keeps in step with the file, and the exact best among what they promise."""
+"""The codes of an index in memory, and the search among them: only videos that may be among the best are scored exactly."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from prvr.index.coarse import FirstStage, Sketch, columns_of, sketched
-from prvr.index.contract import contributions, units
-from prvr.index.proven import Along, Setting
-from prvr.index.scan import Codes, Gallery, best_places, join
+from prvr.index.columns import find_columns
+from prvr.index.contract import ScoredVideo
+from prvr.index.database import Record
+from prvr.index.scan import Codes, Gallery, candidate_places, join
+from prvr.index.setting import MeanDirection, Setting
+from prvr.index.sketches import FirstStage, Sketch, sketch_gallery
+from prvr.nn.scores import best_places, score_parts, tolerance
 
 VIDEOS_AT_ONCE = 256
 
-Rows = Callable[[int], Sequence[Float[np.ndarray, "_ _"]]]
+Query = Sequence[Float[np.ndarray, "_"]]
+"""A vector of unit length for each field."""
+
+
+class _Scored(NamedTuple):
+    score: float
+    parts: tuple[float, ...]
+    record: Record
 
 
 @final
-class Resident:
+class ResidentCodes:
     """Codes of videos by their numbers, for a score that is the weighted sum over fields of the best row's cosine."""
 
     def __init__(self, weights: tuple[float, ...]) -> None:
         self._weights = weights
         self._gallery: Gallery | None = None
-        # Of steps of settings, and what all were made for.
+        # By the arguments of each sketch, and what all of them were made for.
         self._sketches: dict[tuple[float, int, bool], Sketch] = {}
         self._sketched_for: object = None
         self._numbers: Int[np.ndarray, "V"] = np.empty(0, np.int64)
         self._alive: Bool[np.ndarray, "V"] = np.empty(0, bool)
 
-    def follow(self, numbers: Sequence[int], codes: Callable[[int], list[Codes]]) -> None:
-        """Holds just these videos: reads the codes of those that are new."""
-        self._alive &= np.isin(self._numbers, numbers)
+    def follow(self, numbers: Collection[int], read: Callable[[int], list[Codes]]) -> None:
+        """Makes these the videos that are held: reads the codes of new ones, ignores the places of those that are gone."""
+        self._alive &= np.isin(self._numbers, list(numbers))
         if self._gallery is not None and 2 * self._alive.sum() < len(self._numbers):
-            # More rows are scanned in vain than not.
+            # Most rows of the scan would be of videos that are gone.
             self._gallery, self._sketches, self._numbers, self._alive = None, {}, self._numbers[:0], self._alive[:0]
-        there = set(self._numbers.tolist())
-        new = [number for number in numbers if number not in there]
+        known = set(self._numbers.tolist())
+        new = [number for number in numbers if number not in known]
         for start in range(0, len(new), VIDEOS_AT_ONCE):
             part = new[start : start + VIDEOS_AT_ONCE]
-            self._take(part, [codes(number) for number in part])
+            self._add(part, [read(number) for number in part])
 
-    def best(
-        self, queries: Sequence[Float[np.ndarray, "_"]], k: int, *, rows: Rows, allowed: Collection[int] | None = None
-    ) -> list[tuple[float, int]]:
-        """The exact scores and numbers of at least the k best videos, in no order.
+    def search(
+        self, query: Query, k: int, *, read: Callable[[int], Record], allowed: Collection[int] | None = None
+    ) -> list[ScoredVideo]:
+        """The k best videos by their exact scores, best first; the first by id of scores that tie.
 
         Args:
-            queries: a vector for each field.
-            rows: gives a video's embeddings by its number, which alone decide.
+            read: returns a video by its number; its rows alone decide.
+            allowed: the numbers of the videos to search; all if None.
         """
         if self._gallery is None:
             return []
-        scores, bounds = self._gallery.scores(queries)
-        places = best_places(scores, bounds, k, self._among(allowed))
-        return self._decided(queries, k, places, scores[places] + bounds[places], rows)
+        alive = self._allowed_places(allowed)
+        scores, errors = self._gallery.scores(query)
+        places = candidate_places(scores, errors, k, alive)
+        return self._best(query, k, places, scores[places] + errors[places], read)
 
-    def most(
+    def search_approximately(
         self,
-        queries: Sequence[Float[np.ndarray, "_"]],
+        query: Query,
         k: int,
         *,
-        rows: Rows,
+        read: Callable[[int], Record],
         setting: Setting,
-        keep: Sequence[int],
+        candidates: Sequence[int],
         allowed: Collection[int] | None = None,
-    ) -> list[tuple[float, int]]:
-        """As `best`, of those videos alone that the sketches promise most of; after `sketch`.
+    ) -> list[ScoredVideo]:
+        """As `search`, among the candidates of the sketches alone; after `sketch`.
 
         Args:
-            keep: how many videos each step of the setting lets through.
+            candidates: how many videos each step of the setting keeps.
         """
         if self._gallery is None:
             return []
         stage = FirstStage(self._gallery, [self._sketches[step.sketch] for step in setting.steps])
-        places = stage.candidates(queries, k, keep, self._among(allowed))
-        return self._decided(queries, k, places, np.full(len(places), np.inf), rows)
+        places = stage.candidates(query, k, candidates, self._allowed_places(allowed))
+        return self._best(query, k, places, np.full(len(places), np.inf), read)
 
-    def sketch(self, setting: Setting, along: Along, *, since: int) -> None:
-        """Makes the sketches of a setting, if they are not there; videos that come later are sketched with them.
+    def search_by_codes(self, query: Query, k: int) -> list[tuple[int, float]]:
+        """The numbers of the k best videos and their scores, both by the codes alone, best first."""
+        if self._gallery is None:
+            return []
+        scores, errors = self._gallery.scores(query)
+        places = candidate_places(scores, np.zeros_like(errors), k, self._alive)[:k]
+        return [(int(self._numbers[place]), float(scores[place])) for place in places]
+
+    def sketch(self, setting: Setting, mean_direction: MeanDirection, *, since: int) -> None:
+        """Makes the sketches of a setting that do not exist; videos that are added later are sketched with them.
 
         Args:
-            along: of each field, a direction that queries have in common.
-            since: makes all sketches again where it is another one than before.
+            since: all sketches are made again where this or the direction is another one than before.
         """
         if self._gallery is None:
             return
-        if self._sketched_for != (along, since):
-            self._sketches, self._sketched_for = {}, (along, since)
+        if self._sketched_for != (mean_direction, since):
+            self._sketches, self._sketched_for = {}, (mean_direction, since)
         missing = [step for step in setting.steps if step.sketch not in self._sketches]
         if missing:
-            most = max(step.columns for step in missing)
-            columns = columns_of(self._gallery, most, along=[np.array(of_field, np.float32) for of_field in along])
+            count = max(step.columns for step in missing)
+            directions = [np.array(of_field, np.float32) for of_field in mean_direction]
+            columns = find_columns(self._gallery, count, along=directions)
             for step in missing:
-                its = [of_field.first(step.columns) for of_field in columns]
-                self._sketches[step.sketch] = sketched(self._gallery, its, share=step.share, heaviest=step.heaviest)
+                of_step = [of_field.first(step.columns) for of_field in columns]
+                self._sketches[step.sketch] = sketch_gallery(self._gallery, of_step, share=step.share, heaviest=step.heaviest)
 
-    def _among(self, allowed: Collection[int] | None) -> Bool[np.ndarray, "V"]:
+    def _allowed_places(self, allowed: Collection[int] | None) -> Bool[np.ndarray, "V"]:
         return self._alive if allowed is None else self._alive & np.isin(self._numbers, list(allowed))
 
-    def _decided(
+    def _best(
         self,
-        queries: Sequence[Float[np.ndarray, "_"]],
+        query: Query,
         k: int,
         places: Int[np.ndarray, "C"],
         upper: Float[np.ndarray, "C"],
-        rows: Rows,
-    ) -> list[tuple[float, int]]:
-        """The exact scores of candidates, the most promising first, until none that is left can be among the k best."""
+        read: Callable[[int], Record],
+    ) -> list[ScoredVideo]:
+        """The k best of candidates by their exact scores. The most promising come first, until no other can be among them.
+
+        Args:
+            upper: the largest score that each candidate can have.
+        """
         upper = np.maximum.accumulate(upper[::-1])[::-1]
-        directions = units(queries)
-        found: list[tuple[float, int]] = []
+        found: list[_Scored] = []
         least = -np.inf
         for done, place in enumerate(places.tolist()):
+            if done == k or (done > k and done % k == 0):
+                scores = np.array([one.score for one in found])
+                least = float(np.partition(scores, -k)[-k]) - tolerance(scores)
+                # The rows of the others are not needed any more.
+                found = [one for one in found if one.score >= least]
             if upper[done] < least:
                 break
-            number = int(self._numbers[place])
-            found.append((score(rows(number), directions, self._weights), number))
-            if len(found) >= k and (done % k == 0 or len(found) == k):
-                least = sorted(known for known, _ in found)[-k]
-        return found
+            record = read(int(self._numbers[place]))
+            parts = score_parts(record.rows, query, self._weights)
+            found.append(_Scored(sum(parts), tuple(parts), record))
+        found = sorted(found, key=lambda one: one.record.id)
+        ranked = [found[place] for place in best_places(np.array([one.score for one in found]), k)]
+        entries = [one.record.entry() for one in ranked]
+        return [ScoredVideo(entry.video, one.score, one.parts, entry) for one, entry in zip(ranked, entries, strict=True)]
 
-    def promised(self, queries: Sequence[Float[np.ndarray, "_"]], k: int) -> list[tuple[float, int]]:
-        """The scores by codes alone and the numbers of the k best videos by these, best first."""
-        if self._gallery is None:
-            return []
-        scores, bounds = self._gallery.scores(queries)
-        places = best_places(scores, np.zeros_like(bounds), k, self._alive)[:k]
-        return [(float(scores[place]), int(self._numbers[place])) for place in places]
-
-    def _take(self, numbers: list[int], codes: list[list[Codes]]) -> None:
+    def _add(self, numbers: list[int], codes: list[list[Codes]]) -> None:
+        starts = [np.cumsum([0, *[len(part.values) for part in of_field]]) for of_field in zip(*codes, strict=True)]
         fields = [join(of_field) for of_field in zip(*codes, strict=True)]
-        starts = [_starts([len(part.values) for part in of_field]) for of_field in zip(*codes, strict=True)]
         if self._gallery is None:
             self._gallery = Gallery(fields, starts, self._weights)
         else:
@@ -142,12 +163,3 @@ class Resident:
             sketch.add(fields, starts)
         self._numbers = np.append(self._numbers, np.array(numbers, np.int64))
         self._alive = np.append(self._alive, np.ones(len(numbers), bool))
-
-
-def score(rows: Sequence[Float[np.ndarray, "_ _"]], unit: Sequence[Float[np.ndarray, "_"]], weights: Sequence[float]) -> float:
-    """A video's score: the sum of its `contributions`."""
-    return float(sum(contributions(rows, unit, weights)))
-
-
-def _starts(lengths: Sequence[int]) -> Int[np.ndarray, "N"]:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -1,8 +1,8 @@
-"""Scores of a query with every video of a gallery, from int8 codes, and how far they may be from the exact ones.
+"""Scores of a query with every video of a gallery, from int8 codes, with bounds on their error.
 
 A video's score is the weighted sum over fields of the best row's cosine with the query's vector of that field. Codes take
-a quarter of the memory of float32, and memory is what a scan waits for. What the coding changed is known for each row, so
-that `Gallery.candidates` never leaves out a video of the exact best.
+a quarter of the memory of float32, and a scan waits for memory. The error of coding is known for each row, so
+`Gallery.candidates` never leaves out a video of the exact best.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int8
 
 from prvr.errors import DataError
+from prvr.nn.scores import tolerance
 
 LEVELS = 127
-# So many rows are coded or scanned at once: their cosines stay in the processor's cache.
+# Rows that are coded or scanned together: their cosines stay in the processor's cache.
 ROWS_AT_ONCE = 1 << 15
-# So many videos' rows are gathered at once.
+# Videos whose rows are gathered together.
 VIDEOS_TOGETHER = 64
-# Of float32: each step of a sum of D products may be off by this much of it.
+# Of float32: the relative error of each step of a sum of D products.
 ROUNDING = 2.0**-23
 
 Kernel = Callable[[Int8[np.ndarray, "R D"], Int8[np.ndarray, "N D"]], Float32[np.ndarray, "R N"]]
 
 
 class Codes(NamedTuple):
-    """Directions of rows, turned by `rotation`: about `scales * values`, and no farther from that than `errors`."""
+    """Directions of rows, rotated by `rotation`: `scales * values` up to a distance of `errors`."""
 
     values: Int8[np.ndarray, "R D"]
     scales: Float32[np.ndarray, "R"]
@@ -39,23 +40,23 @@ class Codes(NamedTuple):
 
 
 def quantise(rows: Float[np.ndarray, "R D"]) -> Codes:
-    """The codes of rows; one without a direction (zero, or not finite) has the cosine 0 with everything."""
-    parts = [code(turned(rows[start : start + ROWS_AT_ONCE])) for start in range(0, max(len(rows), 1), ROWS_AT_ONCE)]
+    """The codes of rows. A row without a direction (zero, or not finite) has the cosine 0 with everything."""
+    parts = [code(rotate(rows[start : start + ROWS_AT_ONCE])) for start in range(0, max(len(rows), 1), ROWS_AT_ONCE)]
     return parts[0] if len(parts) == 1 else join(parts)
 
 
 def join(parts: Sequence[Codes]) -> Codes:
-    """The codes of all parts, one after the other."""
+    """The codes of all parts, in their order."""
     return Codes(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
 
 @cache
 def rotation(columns: int) -> Float32[np.ndarray, "D D"]:
-    """The rotation that codes are made in, which depends on nothing but the number of columns.
+    """The rotation before coding. It depends on the number of columns alone.
 
     Embeddings have a few columns far larger than the others, which would waste the levels of a row. Two rounds of signs
-    and Hadamard blocks, with a shuffle between, spread each column over all. The index on disk relies on it: it is exact
-    in every place, and of RandomState, whose numbers never change.
+    and Hadamard blocks, with a shuffle between, spread each column over all. Codes on disk rely on it: each number is exact,
+    and the draws are those of RandomState, which never change.
     """
     draw = np.random.RandomState(0)
     block = columns & -columns
@@ -68,10 +69,10 @@ def rotation(columns: int) -> Float32[np.ndarray, "D D"]:
 
 
 class Gallery:
-    """Videos as codes in memory, ready to be asked; places are those of the order that they were added in.
+    """Videos as codes in memory; the place of a video is its position in the order of addition.
 
-    A video that has gone stays out of the candidates by the `allowed` of its place. Several threads may ask at once, but
-    none while another adds.
+    Videos are not removed: the caller leaves the places of deleted ones out of `allowed`. Several threads may read at the
+    same time, but not while one adds.
     """
 
     def __init__(
@@ -82,15 +83,15 @@ class Gallery:
         *,
         threads: int | None = None,
     ) -> None:
-        """Holds the first videos; arrays are not copied.
+        """Holds the first videos. Arrays are not copied.
 
         Args:
-            starts: of each field, where each video's rows begin, and at last where the last one's end.
+            starts: of each field, the first row of each video, and last the number of rows.
             weights: of the fields.
-            threads: of a scan; as many as there are processors if None.
+            threads: of a scan; the number of processors if None.
 
         Raises:
-            DataError: the fields hold different numbers of videos, or a video has no rows in one.
+            DataError: the fields hold different numbers of videos, or a video has no rows in one of them.
         """
         self.weights = weights
         self.threads = threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
@@ -103,14 +104,14 @@ class Gallery:
 
     @property
     def nbytes(self) -> int:
-        """What a scan reads of the rows."""
+        """The bytes of the rows that a scan reads."""
         return sum(block.codes.values.nbytes for blocks in self._blocks for block in blocks)
 
     def add(self, fields: Sequence[Codes], starts: Sequence[Int[np.ndarray, "N"]]) -> None:
-        """Adds videos behind those that are there, without touching these.
+        """Appends videos.
 
         Raises:
-            DataError: the fields hold different numbers of videos, or a video has no rows in one.
+            DataError: the fields hold different numbers of videos, or a video has no rows in one of them.
         """
         if len({len(of_field) for of_field in starts}) > 1 or not len(fields) == len(starts) == len(self.weights):
             raise DataError(
@@ -131,14 +132,14 @@ class Gallery:
         for blocks, codes, of_field in zip(self._blocks, fields, starts, strict=True):
             block = _Block(codes, of_field, first)
             # The last block is seldom full: videos that come one by one share a block, too.
-            block = _follow(blocks.pop(), block) if blocks else block
-            blocks += [_between(block, block.first + begin, block.first + end) for begin, end in runs(block.starts)]
+            block = _append(blocks.pop(), block) if blocks else block
+            blocks += [_between(block, block.first + begin, block.first + end) for begin, end in ranges(block.starts)]
 
     def scores(self, queries: Sequence[Float32[np.ndarray, "_"]]) -> tuple[Float32[np.ndarray, "V"], Float32[np.ndarray, "V"]]:
-        """The score of every video, and how far it may be from the exact one."""
-        asked = [Codes(*(field[:1] for field in ask(query))) for query in queries]
-        best = np.empty((len(asked), len(self)), np.float32)
-        jobs = [(query, row, b) for query, row, blocks in zip(asked, best, self._blocks, strict=True) for b in blocks]
+        """The score of every video, and the largest error that it can have."""
+        codes = [Codes(*(field[:1] for field in code_query(query))) for query in queries]
+        best = np.empty((len(codes), len(self)), np.float32)
+        jobs = [(query, row, b) for query, row, blocks in zip(codes, best, self._blocks, strict=True) for b in blocks]
 
         def scan(job: tuple[Codes, Float32[np.ndarray, "V"], _Block]) -> None:
             query, row, block = job
@@ -150,54 +151,55 @@ class Gallery:
         else:
             with ThreadPoolExecutor(self.threads) as pool:
                 list(pool.map(scan, jobs))
-        return self._weighed(best, asked, self._errors)
+        return self._weighted_sum(best, codes, self._errors)
 
-    def rescored(
+    def rescore(
         self, queries: Sequence[Float32[np.ndarray, "_"]], places: Int[np.ndarray, "C"]
     ) -> tuple[Float32[np.ndarray, "C"], Float32[np.ndarray, "C"]]:
-        """The scores of some videos, and how far they may be from the exact ones: half as far as those of `scores`."""
-        asked = [ask(query) for query in queries]
-        # By one thread: more get no faster here, and wait for those that torch still holds after the sketches.
-        best = np.stack([_best_of(blocks, places, query) for query, blocks in zip(asked, self._blocks, strict=True)])
-        return self._weighed(best, asked, self._errors[:, places])
+        """The scores of some videos, and the largest errors that they can have: half those of `scores`."""
+        codes = [code_query(query) for query in queries]
+        # By one thread: more are not faster here, and would wait for those that torch still holds after the sketches.
+        best = np.stack([_best_of(blocks, places, query) for query, blocks in zip(codes, self._blocks, strict=True)])
+        return self._weighted_sum(best, codes, self._errors[:, places])
 
     def candidates(
         self, queries: Sequence[Float32[np.ndarray, "_"]], k: int, allowed: Bool[np.ndarray, "V"] | None = None
     ) -> Int[np.ndarray, "C"]:
-        """Places that hold all of the exact k best of those allowed, the most promising first."""
-        places = best_places(*self.scores(queries), k, allowed)
-        return places[best_places(*self.rescored(queries, places), k)]
+        """Places that contain the exact k best of those allowed, the most promising first."""
+        places = candidate_places(*self.scores(queries), k, allowed)
+        return places[candidate_places(*self.rescore(queries, places), k)]
 
     def parts(self) -> Iterator[tuple[list[Codes], list[Int[np.ndarray, "N"]]]]:
-        """All videos, part after part, as `add` took them; nothing is copied."""
+        """All videos in parts, in the form that `add` takes; nothing is copied."""
         firsts = {block.first for blocks in self._blocks for block in blocks}
         for begin, end in pairwise([*sorted(firsts), len(self)]):
-            holding = [next(block for block in reversed(blocks) if block.first <= begin) for blocks in self._blocks]
-            parts = [_between(block, begin, end) for block in holding]
+            blocks = [next(block for block in reversed(of_field) if block.first <= begin) for of_field in self._blocks]
+            parts = [_between(block, begin, end) for block in blocks]
             yield [part.codes for part in parts], [part.starts for part in parts]
 
-    def _weighed(
-        self, best: Float32[np.ndarray, "B V"], asked: Sequence[Codes], errors: Float32[np.ndarray, "B V"]
+    def _weighted_sum(
+        self, best: Float32[np.ndarray, "B V"], queries: Sequence[Codes], errors: Float32[np.ndarray, "B V"]
     ) -> tuple[Float32[np.ndarray, "V"], Float32[np.ndarray, "V"]]:
+        """The scores and the largest errors that they can have."""
         weights = np.array(self.weights, np.float32)
-        query_errors = np.array([query.errors[-1] for query in asked], np.float32)
+        query_errors = np.array([query.errors[-1] for query in queries], np.float32)
         # |<q, r> - <q', r'>| <= |<q, r - r'>| + |<q - q', r'>|, with |q| = 1 and |r'| <= 1 + |r - r'|.
         return weights @ best, np.abs(weights) @ (errors + query_errors[:, None] * (1 + errors))
 
 
-def best_places(
-    scores: Float32[np.ndarray, "V"], bounds: Float32[np.ndarray, "V"], k: int, allowed: Bool[np.ndarray, "V"] | None = None
+def candidate_places(
+    scores: Float32[np.ndarray, "V"], errors: Float32[np.ndarray, "V"], k: int, allowed: Bool[np.ndarray, "V"] | None = None
 ) -> Int[np.ndarray, "C"]:
-    """Places whose score may be among the k best of those allowed, whatever it is within its bounds; best first."""
+    """Places whose exact score may be among the k best of those allowed, or tie with one of these; best first."""
     places = np.arange(len(scores)) if allowed is None else np.flatnonzero(allowed)
     if 0 < k < len(places):
-        lower, upper = scores[places] - bounds[places], scores[places] + bounds[places]
-        places = places[upper >= np.partition(lower, -k)[-k]]
+        lower, upper = scores[places] - errors[places], scores[places] + errors[places]
+        places = places[upper >= np.partition(lower, -k)[-k] - tolerance(lower)]
     return places[np.argsort(-scores[places], kind="stable")] if k > 0 else places[:0]
 
 
-def runs(starts: Int[np.ndarray, "N"]) -> Iterator[tuple[int, int]]:
-    """All videos in runs from one place to another, with `ROWS_AT_ONCE` rows or one video in each."""
+def ranges(starts: Int[np.ndarray, "N"]) -> Iterator[tuple[int, int]]:
+    """All videos in ranges of places, with at most `ROWS_AT_ONCE` rows or one video in each."""
     begin = 0
     while begin < len(starts) - 1:
         end = max(begin + 1, int(np.searchsorted(starts, starts[begin] + ROWS_AT_ONCE, "right")) - 1)
@@ -216,7 +218,7 @@ def kernel() -> Kernel:
 
 
 def products_by_numkong(rows: Int8[np.ndarray, "R D"], vectors: Int8[np.ndarray, "N D"]) -> Float32[np.ndarray, "R N"]:
-    """The products by the processor's instructions for int8, at the speed of the memory."""
+    """The products by the processor's int8 instructions, at the speed of the memory."""
     import numkong
 
     products = np.empty((len(rows), len(vectors)), np.float32)
@@ -225,27 +227,27 @@ def products_by_numkong(rows: Int8[np.ndarray, "R D"], vectors: Int8[np.ndarray,
 
 
 def products_by_numpy(rows: Int8[np.ndarray, "R D"], vectors: Int8[np.ndarray, "N D"]) -> Float32[np.ndarray, "R N"]:
-    """The products in float32, which holds them exactly up to 1,040 columns."""
+    """The products in float32, which is exact up to 1,040 columns."""
     return rows.astype(np.float32) @ vectors.astype(np.float32).T
 
 
-def ask(query: Float32[np.ndarray, "D"]) -> Codes:
+def code_query(query: Float32[np.ndarray, "D"]) -> Codes:
     """A query as the sum of two codes, with the errors of the first alone and of both."""
-    unit = turned(query[None])
+    unit = rotate(query[None])
     first = code(unit)
     rest = code(unit - first.values * first.scales[:, None])
     return join([first, rest])
 
 
 class _Block(NamedTuple):
-    """Rows of whole videos, `first` and those after it; `starts` says where each begins and where the last ends."""
+    """Rows of the video at place `first` and of those after it; `starts` has each one's first row, and the number of rows."""
 
     codes: Codes
     starts: Int[np.ndarray, "N"]
     first: int
 
 
-def _follow(block: _Block, other: _Block) -> _Block:
+def _append(block: _Block, other: _Block) -> _Block:
     return _Block(join([block.codes, other.codes]), np.append(block.starts[:-1], block.starts[-1] + other.starts), block.first)
 
 
@@ -273,24 +275,24 @@ def _best_of(blocks: Sequence[_Block], places: Int[np.ndarray, "C"], query: Code
         rows = slice(starts[place - first], starts[place - first + 1])
         values.append(codes.values[rows])
         scales.append(codes.scales[rows])
-    # Copied together: a call for each video would take as long as its rows.
+    # Copied in parts: a call for each video would take as long as its rows.
     parts = [np.concatenate(values[start : start + VIDEOS_TOGETHER]) for start in range(0, len(values), VIDEOS_TOGETHER)]
     products = [kernel()(part, query.values) for part in parts]
     cosines = np.concatenate(products) @ query.scales * np.concatenate(scales)
     return np.maximum.reduceat(cosines, np.cumsum([0, *map(len, scales[:-1])]))
 
 
-def turned(rows: Float[np.ndarray, "R D"]) -> Float32[np.ndarray, "R D"]:
-    """The directions of rows in the rotation of the codes; zero for a row without one."""
-    known = np.isfinite(rows).all(1, keepdims=True)
-    rows = np.where(known, rows, 0).astype(np.float32)
-    # By the largest value first: squares of float32 end at 1e38.
+def rotate(rows: Float[np.ndarray, "R D"]) -> Float32[np.ndarray, "R D"]:
+    """The directions of rows, rotated; zero for a row without one."""
+    finite = np.isfinite(rows).all(1, keepdims=True)
+    rows = np.where(finite, rows, 0).astype(np.float32)
+    # Divided by the largest value first: squares of float32 end at 1e38.
     rows /= np.maximum(np.abs(rows).max(1, keepdims=True, initial=0), np.finfo(np.float32).tiny)
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1) @ rotation(rows.shape[1])
 
 
 def code(rows: Float32[np.ndarray, "R D"]) -> Codes:
-    """The codes of rows of length 1 or less, as they are."""
+    """The codes of rows of length 1 or less, without normalisation or rotation."""
     scales = np.abs(rows).max(1, initial=0) / np.float32(LEVELS)
     values = np.rint(rows / np.where(scales > 0, scales, 1)[:, None]).astype(np.int8)
     errors = np.linalg.norm(rows - values * scales[:, None], axis=1)

@@ -1,6 +1,12 @@
-"""Frame scores (Q, V, F) and video scores (Q, V): how alike a query is to each frame and to each video.
+"""Frame scores (Q, V, F) and video scores (Q, V): how similar a query is to each frame and to each video.
 
-Larger is better, always. Padded frames score -inf, so that no maximum and no softmax sees them.
+Larger is better, always. Padded frames score -inf, so that no maximum and no softmax sees them. The score of most methods
+is `fused`: the weighted sum over fields of the best row's cosine with the query. `score_parts` are its terms for one video.
+
+Ties. Two orders of summation give the same number with other last digits: one query or many at once, one thread or two,
+one processor or another. No choice may depend on these digits. So two scores tie where they differ by at most `tolerance`,
+64 steps of float32, and something else decides between them: the earlier part of a video, the shorter stretch, the
+smaller id (`best_places`); a threshold is reached by a score that ties with it.
 """
 
 from __future__ import annotations
@@ -8,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -16,6 +23,8 @@ from torch.nn.functional import normalize
 
 LEAST_NORM = 1e-12
 QUERIES_AT_ONCE = 256
+# 64 steps of float32, relative to the largest score; attention over ill-conditioned inputs was seen to lose 45.
+TIED = 64 * 2.0**-23
 
 
 class Comparison(NamedTuple):
@@ -30,10 +39,10 @@ class Comparison(NamedTuple):
 def compare(
     queries: Float[Tensor, "Q D"], videos: Float[Tensor, "V F D"], mask: Bool[Tensor, "V F"], target: Int[Tensor, "Q"]
 ) -> Comparison:
-    """All that the losses ask of frame scores, from one matrix product.
+    """All frame scores that the losses need, from one matrix product.
 
-    The same numbers as `frame_cosines` and `frame_dots` give through `video_scores` and `own_video`. Of two best frames
-    that are equal the first gets the gradient; it is that of few frame scores, and only those few are kept.
+    The numbers are those of `frame_cosines` and `frame_dots` through `video_scores` and `own_video`. The gradient is that
+    of the few frame scores that are a maximum, and only these are kept; of two equal maxima the first gets the gradient.
     """
     return Comparison(*_Compare.apply(queries, videos, mask, target))
 
@@ -41,21 +50,21 @@ def compare(
 def frame_cosines(
     queries: Float[Tensor, "Q D"], videos: Float[Tensor, "V F D"], mask: Bool[Tensor, "V F"]
 ) -> Float[Tensor, "Q V F"]:
-    """Cosine of every query with every frame of every video; norms are floored at 1e-12."""
+    """Cosine of every query with every frame of every video. Norms are at least 1e-12."""
     return frame_dots(normalize(queries, dim=-1, eps=LEAST_NORM), normalize(videos, dim=-1, eps=LEAST_NORM), mask)
 
 
 def frame_dots(
     queries: Float[Tensor, "Q D"], videos: Float[Tensor, "V F D"], mask: Bool[Tensor, "V F"]
 ) -> Float[Tensor, "Q V F"]:
-    """Unnormalised inner product of every query with every frame of every video. Padded frames must be numbers, too."""
-    # As the product's bias the mask costs nothing.
+    """Unnormalised inner product of every query with every frame of every video. Padded frames must be finite."""
+    # The mask costs nothing as the bias of the product.
     barred = queries.new_zeros(mask.numel()).masked_fill_(~mask.flatten(), -float("inf"))
     return functional.linear(queries, videos.flatten(0, 1), barred).unflatten(1, mask.shape)
 
 
 def video_scores(frame_scores: Float[Tensor, "Q V F"]) -> Float[Tensor, "Q V"]:
-    """The score of a video is that of its best frame: max_f."""
+    """The score of each video: that of its best frame, max_f."""
     return frame_scores.amax(-1)
 
 
@@ -71,22 +80,67 @@ def fused(
     return torch.stack([w * best_cosines(q, v, m) for w, q, v, m in parts]).sum(0)
 
 
+def score_parts(
+    rows: Sequence[Float[np.ndarray, "_ _"]], query: Sequence[Float[np.ndarray, "_"]], weights: Sequence[float]
+) -> list[float]:
+    """The terms of `fused` for one video and one query: of each field its weight times the best row's cosine.
+
+    NumPy, because a stored video is scored alone: torch takes several times as long for so few rows.
+
+    Args:
+        query: a vector of unit length for each field (`unit_queries`).
+    """
+    return [
+        weight * float(((field @ vector) / np.maximum(np.linalg.norm(field, axis=1), LEAST_NORM)).max())
+        for field, vector, weight in zip(rows, query, weights, strict=True)
+    ]
+
+
+def unit_queries(queries: Sequence[Float[Tensor, "Q _"]]) -> list[list[Float[np.ndarray, "_"]]]:
+    """Each query as a list of vectors of unit length, one for each field."""
+    fields = [normalize(field.float(), dim=1, eps=LEAST_NORM).cpu().numpy() for field in queries]
+    return [list(vectors) for vectors in zip(*fields, strict=True)]
+
+
+def tolerance(scores: Float[np.ndarray, "..."]) -> float:
+    """How far two of these scores may be apart and still tie: `TIED` times the largest magnitude."""
+    return TIED * float(np.abs(scores).max(initial=0.0))
+
+
+def first_best(scores: Float[np.ndarray, "N"], *, apart: float) -> int:
+    """The first place whose score ties with the best one: is at most `apart` below it."""
+    return int((scores >= scores.max() - apart).argmax())
+
+
+def best_places(scores: Float[np.ndarray, "N"], k: int) -> list[int]:
+    """Places of the k best scores, best first. Of scores that tie with the best one left, the first place comes first."""
+    apart = tolerance(scores)
+    least = np.partition(scores, -k)[-k] - apart if 0 < k < len(scores) else -np.inf
+    candidates = np.flatnonzero(scores >= least)
+    order = candidates[np.argsort(-scores[candidates], kind="stable")]
+    ranked: list[int] = []
+    while len(ranked) < min(k, len(order)):
+        left = order[len(ranked) :]
+        ranked += sorted(left[scores[left] >= scores[left[0]] - apart].tolist())
+    return ranked[:k]
+
+
 def best_cosines(
     queries: Float[Tensor, "Q D"], videos: Float[Tensor, "V F D"], mask: Bool[Tensor, "V F"]
 ) -> Float[Tensor, "Q V"]:
-    """`video_scores` of `frame_cosines`, of few queries at once: frame scores are still in the cache when they are read."""
+    """`video_scores` of `frame_cosines`, for few queries at once, so that frame scores stay in the processor's cache."""
     queries, videos = (normalize(x, dim=-1, eps=LEAST_NORM) for x in (queries, videos))
     at_once = QUERIES_AT_ONCE if queries.device.type == "cpu" else max(len(queries), 1)
     return torch.cat([video_scores(frame_dots(part, videos, mask)) for part in queries.split(at_once)])
 
 
 def every_row(field: Float[Tensor, "V N D"]) -> Bool[Tensor, "V N"]:
-    """The mask of a field without padding."""
+    """The mask of a field without padding: all True."""
     return torch.ones(field.shape[:2], dtype=torch.bool, device=field.device)
 
 
 def own_video(frame_scores: Float[Tensor, "Q V F"], target: Tensor) -> Float[Tensor, "Q F"]:
-    """Frame scores of each query in the video that it describes; `target` is (Q,), the video's place in the batch."""
+    """Frame scores of each query in the video that it describes; `target` is the position of that video in the batch."""
     index = target[:, None, None].expand(-1, 1, frame_scores.shape[-1])
     return frame_scores.gather(1, index)[:, 0]
 

@@ -15,9 +15,9 @@ from prvr.evaluate.compare import Ranked
 from prvr.evaluate.evaluation import encode_captions
 from prvr.evaluate.groups import RATIOS, UNKNOWN
 from prvr.features import FeatureSet
-from prvr.index.contract import relevance
 from prvr.index.encode import add_videos
 from prvr.index.exact import ExactIndex
+from prvr.index.moments import relevance
 from prvr.methods.checkpoint import Checkpoint
 from prvr.report.systems import Answers
 from prvr.search.asking import moment

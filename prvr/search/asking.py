@@ -1,4 +1,4 @@
-"""A sentence to hits: the video, how well it fits, and the moments in it."""
+"""Search by a sentence: hits with their scores and the moments in them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import numpy as np
 
 from prvr.encoders import Encoder, SentenceEncoder, WordEncoder
 from prvr.errors import ModelError, SettingError
-from prvr.index import where as conditions
-from prvr.index.contract import Entry, Found, Store, contributions, relevance, units
-from prvr.index.disk import approximable
+from prvr.index.conditions import Condition, parse
+from prvr.index.contract import ScoredVideo, Store, require_approximate
 from prvr.index.encode import encode_queries
-from prvr.index.moments import Span, best_span, find_spans
+from prvr.index.moments import Span, best_span, find_spans, relevance
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings, Model
+from prvr.nn.scores import TIED
 
-# A sentence has a hundred; whoever sends more has sent something else.
+# A sentence has about a hundred; a longer text is not a sentence.
 MOST_CHARACTERS = 10_000
 
 
@@ -29,10 +29,10 @@ MOST_CHARACTERS = 10_000
 class Hit:
     """A video of the gallery with its score, and where in it the sentence is answered.
 
-    spans: the moments, best first; none where the frames' times are unknown.
-    curve: how relevant each part of the video is. edges: the times between parts, one more than parts; None if unknown.
-    branches: what each branch adds to the score, where it is a sum over branches.
-    probability: that the video answers the sentence; None where the model's scores are not calibrated.
+    spans: the moments, best first; empty if the times of the frames are unknown.
+    curve: the relevance of each part of the video. edges: the times between parts, one more than parts; None if unknown.
+    branches: the terms of the score by branch, if it is a sum over branches.
+    probability: that the video answers the sentence; None if the model is not calibrated.
     """
 
     video: str
@@ -45,55 +45,46 @@ class Hit:
 
     @property
     def start(self) -> float | None:
-        """Where the best moment begins, in seconds; None where the frames' times are unknown."""
+        """The start of the best moment in seconds; None if the times of the frames are unknown."""
         return self.spans[0].start if self.spans else None
 
     @property
     def end(self) -> float | None:
-        """Where the best moment ends, in seconds; None where the frames' times are unknown."""
+        """The end of the best moment in seconds; None if the times of the frames are unknown."""
         return self.spans[0].end if self.spans else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as JSON values, with the best moment's start and end beside its video."""
+        """All fields as JSON values, and the best moment's start and end."""
         spans = [span._asdict() for span in self.spans]
         return {**asdict(self), "start": self.start, "end": self.end, "spans": spans}
 
 
-def find(index: Store, queries: Embeddings, k: int, *, where: Sequence[conditions.Condition] = ()) -> list[list[Hit]]:
+def find(index: Store, queries: Embeddings, k: int, *, where: Sequence[Condition] = ()) -> list[list[Hit]]:
     """The k best videos of each query among those that meet all conditions, best first, each with its moments."""
-    return with_moments(index, queries, index.search(queries, k, where=where))
+    queries_alone = [tuple(vectors[place : place + 1] for vectors in queries) for place in range(len(queries[0]))]
+    found = index.search(queries, k, where=where)
+    return [find_moments(index.model, query, row) for query, row in zip(queries_alone, found, strict=True)]
 
 
-def with_moments(index: Store, queries: Embeddings, found: Sequence[Sequence[Found]]) -> list[list[Hit]]:
-    """What was found for each query, with its moments."""
+def find_moments(model: Model, query: Embeddings, found: Sequence[ScoredVideo]) -> list[Hit]:
+    """What was found for one query (a first axis of 1), with its moments."""
     hits = []
-    for place, row in enumerate(found):
-        query = tuple(vectors[place : place + 1] for vectors in queries)
-        entries = index.fetch([video for video, _ in row])
-        # Another process may have taken a video out since.
-        hits.append([_hit(index.model, query, entries[id], score) for id, score in row if id in entries])
+    for scored in found:
+        curve, edges = relevance(model, query, scored.entry)
+        spans = () if edges is None else tuple(find_spans(curve, edges))
+        branches = dict(zip(model.embedding_fields, scored.parts, strict=False))
+        hits.append(Hit(scored.video, scored.score, spans, tuple(curve.tolist()), edges, branches))
     return hits
 
 
 def moment(index: Store, query: Embeddings, video: str) -> tuple[float, float] | tuple[None, None]:
-    """Where in a video a query is answered: start and end in seconds, if the index knows its frames' times."""
+    """Where in a video a query is answered: start and end in seconds, if the index has the times of its frames."""
     curve, edges = relevance(index.model, query, index.fetch([video])[video])
     return (None, None) if edges is None else best_span(curve, edges)
 
 
-def _hit(model: Model, query: Embeddings, entry: Entry, score: float) -> Hit:
-    curve, edges = relevance(model, query, entry)
-    spans = () if edges is None else tuple(find_spans(curve, edges))
-    branches: dict[str, float] = {}
-    if model.score_weights is not None:
-        rows = [rows.astype(np.float32) for rows in entry.fields]
-        added = contributions(rows, units([vector[0].float().cpu().numpy() for vector in query]), model.score_weights)
-        branches = dict(zip(model.embedding_fields, added, strict=True))
-    return Hit(entry.video, score, spans, tuple(curve.tolist()), edges, branches)
-
-
 class VideoSearch:
-    """An index, the model that made it and the encoder of its text: ask it."""
+    """An index, the model that made it and its text encoder."""
 
     def __init__(self, checkpoint: Checkpoint, index: Store, encoder: Encoder, *, videos: Path) -> None:
         self.checkpoint, self.index, self.encoder, self.videos = checkpoint, index, encoder, videos
@@ -101,31 +92,34 @@ class VideoSearch:
     def search(
         self, text: str, *, k: int = 10, where: Sequence[str] = (), min_score: float | None = None, approximate: bool = False
     ) -> list[Hit]:
-        """The k videos that answer a sentence best, best first; none where nothing reaches `min_score`.
+        """The k videos that answer a sentence best, best first; none if no video reaches `min_score`.
 
         Args:
-            where: conditions that a video must meet, such as 'folder=trips' or 'duration>60' (`prvr.index.where`).
-            min_score: a probability where the checkpoint is calibrated, and a score where it is not.
-            approximate: whether the first stage stands before the scan, in the setting that `prvr index verify` measured.
+            where: conditions that a video must meet, such as 'folder=trips' or 'duration>60' (`prvr.index.conditions`).
+            min_score: a probability if the checkpoint is calibrated, otherwise a score.
+            approximate: searches sketches first, with the setting that `prvr index verify --approximate` measured.
 
         Raises:
-            SettingError: a sentence without words or far too long, k below 1, a least score that is not finite, or a condition
-                that is none; or an approximate search of an index elsewhere.
+            SettingError: a sentence without words or too long, k below 1, a `min_score` that is not finite, a condition with
+                an error; or an approximate search of an index elsewhere.
             ModelError: an approximate search without a setting that was measured on these videos.
         """
         if k < 1:
             raise SettingError(f"k is {k}; ask for at least one hit")
         if min_score is not None and not math.isfinite(min_score):
             raise SettingError(f"the least score is {min_score}; give a finite number, such as 0.5")
-        query, among = self.encode(text), [conditions.parse(condition) for condition in where]
-        # How far the best is ahead of the second belongs to its probability.
-        ask = approximable(self.index).search_approximately if approximate else self.index.search
-        hits = self._with_probabilities(with_moments(self.index, query, ask(query, max(k, 2), where=among))[0], among)[:k]
+        query, conditions = self.encode(text), [parse(condition) for condition in where]
+        search = require_approximate(self.index).search_approximately if approximate else self.index.search
+        # The probability of the best hit depends on how far it is ahead of the second one.
+        found = search(query, max(k, 2), where=conditions)[0]
+        hits = self._with_probabilities(find_moments(self.index.model, query, found), conditions)[:k]
         if min_score is None:
             return hits
-        return [hit for hit in hits if (hit.score if hit.probability is None else hit.probability) >= min_score]
+        # A score that ties with the least one reaches it.
+        least = min_score - TIED * abs(min_score)
+        return [hit for hit in hits if (hit.score if hit.probability is None else hit.probability) >= least]
 
-    def _with_probabilities(self, hits: list[Hit], where: Sequence[conditions.Condition]) -> list[Hit]:
+    def _with_probabilities(self, hits: list[Hit], where: Sequence[Condition]) -> list[Hit]:
         calibration = self.checkpoint.calibration
         if calibration is None or not hits:
             return hits
@@ -137,17 +131,17 @@ class VideoSearch:
         return [replace(hit, probability=float(one)) for hit, one in zip(hits, probabilities, strict=True)]
 
     def relevance(self, text: str, video: str) -> tuple[np.ndarray, list[float]]:
-        """How relevant each part of a video is to a sentence (P,), and the P + 1 times between which they lie.
+        """The relevance of each part of a video to a sentence (P,), and the P + 1 times between the parts.
 
         Raises:
-            SettingError: a sentence without words, or a video that the index does not hold or whose times nobody knows.
+            SettingError: a sentence without words, or a video that the index does not hold, or without times.
         """
         entry = self.index.fetch([video]).get(video)
         if entry is None:
             raise SettingError(f"the index holds no video {video!r}")
         curve, edges = relevance(self.index.model, self.encode(text), entry)
         if edges is None:
-            raise SettingError(f"the index does not know when the frames of {video!r} were taken")
+            raise SettingError(f"the index does not have the times of the frames of {video!r}")
         return curve, list(edges)
 
     def encode(self, text: str) -> Embeddings:
@@ -156,24 +150,24 @@ class VideoSearch:
 
 
 def readable(text: str) -> str:
-    """A query as an encoder may be given it: control characters become spaces.
+    """A query as text for an encoder: control characters become spaces.
 
     Raises:
-        SettingError: it has no word in it, is not text or too long to be a sentence.
+        SettingError: it has no words, is not text, or is too long to be a sentence.
     """
     if len(text) > MOST_CHARACTERS:
         raise SettingError(f"the query has {len(text)} characters, at most {MOST_CHARACTERS} are read; say it in a sentence")
     text = "".join(" " if unicodedata.category(c) == "Cc" else c for c in text)
     if any(unicodedata.category(c) == "Cs" for c in text):
         raise SettingError("the query is not UTF-8 text; type it in a terminal that is set to UTF-8")
-    # Letters, marks, numbers, punctuation and symbols: what is left out cannot be seen.
+    # Letters, marks, numbers, punctuation and symbols: the other categories are invisible.
     if not any(unicodedata.category(c)[0] in "LMNPS" for c in text):
         raise SettingError("the query is empty; say in a sentence what the moment shows")
     return text
 
 
 def sentence_features(checkpoint: Checkpoint, encoder: Encoder, text: str) -> np.ndarray:
-    """What a checkpoint reads of a sentence: a row per word, or one row."""
+    """The features of a sentence that a checkpoint reads: a row per word, or one row."""
     if checkpoint.model.reading.text == "words":
         if isinstance(encoder, WordEncoder):
             return encoder.encode_words([text])[0]

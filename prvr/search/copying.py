@@ -10,8 +10,8 @@ import numpy as np
 
 from prvr.errors import DataError, SettingError
 from prvr.extract.ledger import Progress
-from prvr.index.contract import Entry, Kept
-from prvr.index.places import is_remote, make_store
+from prvr.index.contract import Entry, PersistentStore
+from prvr.index.stores import is_remote, make_store
 from prvr.methods import checkpoint as checkpoints
 from prvr.search.opening import MODEL, inside, same_model, store_of
 
@@ -58,7 +58,7 @@ def copy_index(
         ours.close()
 
 
-def _copied(ours: Kept, theirs: Kept, tell: Progress | None) -> Copied:
+def _copied(ours: PersistentStore, theirs: PersistentStore, tell: Progress | None) -> Copied:
     ids = sorted(ours.ids)
     dropped = sorted(set(theirs.ids) - set(ids))
     theirs.delete(dropped)

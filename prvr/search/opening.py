@@ -20,9 +20,9 @@ from prvr.encoders import (
 )
 from prvr.errors import ModelError, SettingError
 from prvr.features.sources import Reads, Source
-from prvr.index.contract import Header, Kept
+from prvr.index.contract import Header, PersistentStore
 from prvr.index.disk import FILE, DiskIndex
-from prvr.index.places import is_remote, open_store
+from prvr.index.stores import is_remote, open_store
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.zero_shot import ZeroShotConfig
@@ -76,7 +76,7 @@ def open_index(place: str | Path, *, model: str | Path | None = None, device: st
     return VideoSearch(checkpoints.to_device(checkpoint, device), store, text, videos=Path(store.header.videos))
 
 
-def store_of(place: str | Path, *, model: str | Path | None = None) -> tuple[Checkpoint, Kept]:
+def store_of(place: str | Path, *, model: str | Path | None = None) -> tuple[Checkpoint, PersistentStore]:
     """The checkpoint of an index, and the index itself; arguments and errors as in `open_index`."""
     if is_remote(place):
         if model is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prvr.errors import DataError
-from prvr.index.where import FOLDER
+from prvr.index.conditions import FOLDER
 
 FILE = "videos.jsonl"
 # What the index itself knows of every video.

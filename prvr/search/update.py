@@ -16,7 +16,7 @@ from prvr.extract.jobs import Encoded, Job, Outcome, Sampling
 from prvr.extract.ledger import Progress, drop, encoder_about, full_disk_told
 from prvr.extract.stream import ThisProcess
 from prvr.features.packed import PackedWriter, tidy
-from prvr.index.contract import Entry, checked
+from prvr.index.contract import Entry, cast_entries
 from prvr.index.disk import DiskIndex
 from prvr.index.encode import VIDEOS_AT_ONCE, Sampled, encode_long
 from prvr.methods import checkpoint as checkpoints
@@ -234,7 +234,7 @@ class _Run:
     def _sound(self, entries: Iterable[Entry]) -> Iterable[Entry]:
         for entry in entries:
             try:
-                yield from checked([entry], self._store.header.dtype)
+                yield from cast_entries([entry], self._store.header.dtype)
             except DataError as problem:
                 self._refuse(entry.video, str(problem))
 

@@ -1,5 +1,5 @@
-"""An index read in full and compared with its checksums; its search with an exact scan, by the user's own queries; and what
-a first stage before that scan would miss."""
+"""Verification of an index: its checksums; by the user's own queries, the recall of its search, and settings of approximate
+search."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ import torch
 
 from prvr.errors import DataError, SettingError
 from prvr.extract.ledger import Progress
-from prvr.index.disk import approximable
-from prvr.index.recall import Recall, recall
-from prvr.index.trial import Trial, try_first_stages
+from prvr.index.contract import require_approximate
+from prvr.index.measure import Recall, Trial, choose_setting, measure_recall
 from prvr.methods.contract import Embeddings
 from prvr.search.asking import VideoSearch
 from prvr.search.opening import open_index, store_of
 
-# Fewer sentences cannot tell one answer missed of a hundred from many.
+# With fewer sentences one missed answer in a hundred cannot be told from many.
 FEWEST = 20
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found: how many videos there are, what is damaged, by video, how well the search does, and first stages."""
+    """The number of videos, faults by video, the videos that were dropped, recall, and settings of approximate search."""
 
     videos: int
     faults: dict[str, str]
@@ -48,45 +47,46 @@ def verify_index(
     device: str = "cpu",
     on_progress: Progress | None = None,
 ) -> Verified:
-    """Reads all of an index.
+    """Reads all of an index and compares it with its checksums.
 
     Args:
-        queries: a file with a sentence in each line, to compare the search by.
-        drop: whether damaged videos are taken out, so that the next indexing adds them again.
-        least_recall: has first stages measured by the queries, too; the fastest that finds so much of the exact ten best, on
-            average, is kept in the index for approximate searches, and none if none does.
+        queries: a file with a sentence in each line, by which recall is measured.
+        drop: removes damaged videos, so that the next indexing adds them again.
+        least_recall: also measures settings of approximate search by the queries. The index keeps the fastest one that finds
+            this share of the exact ten best, as a mean over queries, and none if none does.
 
     Raises:
-        ModelError: there is no index, or its file is too damaged to be read at all; or its model has no first stage.
-        DataError: no queries in the file, or too few to measure first stages by.
-        SettingError: first stages without queries, of an index elsewhere, or a recall that is no share.
+        ModelError: there is no index, its file is too damaged to be read, or its model does not support approximate search.
+        DataError: no queries in the file, or too few to measure settings.
+        SettingError: settings are to be measured without queries or in an index elsewhere, or `least_recall` is not a share.
     """
     texts = [] if queries is None else _sentences(queries)
     if least_recall is not None:
-        _measurable(least_recall, texts, queries)
+        _check_measurable(least_recall, texts, queries)
     if on_progress:
         on_progress("reading", 0, 1)
     _, store = store_of(place, model=model)
     try:
         if least_recall is not None:
-            approximable(store)
+            require_approximate(store)
         faults, count = store.verify(), store.count()
         damaged = tuple(id for id in faults if id) if drop else ()
         store.delete(damaged)
     finally:
         store.close()
-    found, tried = None, None
+    recall, settings = None, None
     if texts and faults.keys() <= set(damaged):
         index = open_index(place, model=model, device=device)
         try:
-            encoded = _encoded(index, texts)
-            found = recall(index.index, encoded)
+            encoded = _encode(index, texts)
+            recall = measure_recall(index.index, encoded)
             if least_recall is not None:
-                tell = None if on_progress is None else partial(on_progress, "measuring first stages")
-                tried = try_first_stages(approximable(index.index), encoded, least_recall=least_recall, on_setting=tell)
+                on_setting = None if on_progress is None else partial(on_progress, "measuring settings")
+                store = require_approximate(index.index)
+                settings = choose_setting(store, encoded, least_recall=least_recall, on_setting=on_setting)
         finally:
             index.index.close()
-    return Verified(count, faults, damaged, found, tried)
+    return Verified(count, faults, damaged, recall, settings)
 
 
 def _sentences(path: Path) -> list[str]:
@@ -100,7 +100,7 @@ def _sentences(path: Path) -> list[str]:
     return texts
 
 
-def _measurable(least_recall: float, texts: list[str], path: Path | None) -> None:
+def _check_measurable(least_recall: float, texts: list[str], path: Path | None) -> None:
     if not 0 < least_recall <= 1:
         raise SettingError(f"the least recall is {least_recall}; it is a share, above 0 and at most 1")
     if path is None:
@@ -111,6 +111,6 @@ def _measurable(least_recall: float, texts: list[str], path: Path | None) -> Non
         )
 
 
-def _encoded(index: VideoSearch, texts: list[str]) -> Embeddings:
+def _encode(index: VideoSearch, texts: list[str]) -> Embeddings:
     queries = [index.encode(text) for text in texts]
     return tuple(torch.cat(vectors) for vectors in zip(*queries, strict=True))

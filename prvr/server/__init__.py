@@ -1,1 +1,1 @@
-"""An index over HTTP: a REST interface, and a page for people; both ask the same index as the command line."""
+"""An index over HTTP: a REST interface and a web page. Both search the same index as the command line."""

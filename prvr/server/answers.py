@@ -1,4 +1,4 @@
-"""What the service answers, as JSON; the OpenAPI description is made from it."""
+"""The JSON of all responses; the OpenAPI description is generated from it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Name = Field(description="The file's path within the folder of the videos.", exa
 
 
 class Problem(BaseModel):
-    """Why a request was refused: what was wrong, with the value, and what to do next."""
+    """Why a request was refused: the reason, the value, and the next step."""
 
     error: str
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What a route's description says of requests that it refuses."""
+    """The part of a route's description about refused requests."""
     return {status: {"model": Problem} for status in statuses}
 
 
@@ -32,7 +32,7 @@ class Moments(BaseModel):
     """Where in a video a query is answered.
 
     `curve` is the relevance of the query along the video, between the times of `edges` (one more, in seconds); `peak` is
-    where it is highest. All are empty where the index does not know the frames' times. `contributions` are the parts
+    where it is highest. All are empty if the index does not have the times of the frames. `contributions` are the terms
     of the score, by branch.
     """
 
@@ -41,7 +41,7 @@ class Moments(BaseModel):
     duration: float | None
     score: float
     probability: float | None = Field(
-        description="That the video answers the sentence; only a search says it, and only of a calibrated model."
+        description="The probability that the video answers the sentence; only from a search, and only with a calibrated model."
     )
     peak: float | None
     spans: list[Span]
@@ -51,14 +51,14 @@ class Moments(BaseModel):
 
 
 class Hits(BaseModel):
-    """The videos that answer a query best, best first; their curves are thinned to what a small picture shows."""
+    """The videos that answer a query best, best first; their curves are thinned to the size of a small picture."""
 
     hits: list[Moments]
     seconds: float = Field(description="How long the search took.")
 
 
 class Video(BaseModel):
-    """A video of the index; `fields` is what else is known of it."""
+    """A video of the index; `fields` is everything else that is known of it."""
 
     video: str = Name
     title: str
@@ -74,31 +74,31 @@ class Videos(BaseModel):
 
 
 class About(BaseModel):
-    """What this service is: how many videos it knows, by which model, and what it can do."""
+    """This service: the number of its videos, its model, and its functions."""
 
     version: str
     videos: int
     method: str
     frames: str = Field(description="The encoder of frames.")
     text: str = Field(description="The encoder of queries.")
-    similar: bool = Field(description="Whether a moment can be asked with: /api/similar.")
-    writable: bool = Field(description="Whether videos can be added and deleted by those who have the token.")
+    similar: bool = Field(description="Whether a moment can be a query: /api/similar.")
+    writable: bool = Field(description="Whether videos can be added and deleted with the token.")
 
 
 class Health(BaseModel):
-    """The index is open and answers."""
+    """The index is open and can be searched."""
 
     status: Literal["ok"]
     videos: int
 
 
 class UpkeepReport(BaseModel):
-    """The run that brings the index up to date with its folder: the one under way, or the last one."""
+    """The update of the index from its folder: the current one, or the last one."""
 
     state: Literal["idle", "running", "failed"]
-    waiting: bool = Field(description="Whether another run follows, for what came while this one was under way.")
+    waiting: bool = Field(description="Whether another update follows, for changes during this one.")
     added: int
     kept: int
     dropped: int
     problems: list[str]
-    error: str | None = Field(description="Why the last run failed as a whole.")
+    error: str | None = Field(description="Why the last update failed as a whole.")

@@ -16,9 +16,9 @@ from starlette.staticfiles import StaticFiles
 from prvr.errors import PrvrError, SettingError
 from prvr.search.opening import inside
 from prvr.server import media, reading, writing
-from prvr.server.asking import Desk
-from prvr.server.counting import Counts
 from prvr.server.guard import Guard
+from prvr.server.index_service import IndexService
+from prvr.server.request_counts import RequestCounts
 from prvr.server.service import Service
 from prvr.server.thumbnails import Thumbnails
 from prvr.server.upkeep import Upkeep
@@ -41,13 +41,13 @@ def make_service(
         PrvrError: the index cannot be opened.
     """
     index = inside(index).resolve()
-    desk = Desk(index, device=device)
-    thumbnails, upkeep = Thumbnails(index / "thumbnails"), Upkeep(index, desk, device=device)
-    return Service(desk, thumbnails, upkeep, Counts(), token, upload_limit, hosts)
+    opened = IndexService(index, device=device)
+    thumbnails, upkeep = Thumbnails(index / "thumbnails"), Upkeep(index, opened, device=device)
+    return Service(opened, thumbnails, upkeep, RequestCounts(), token, upload_limit, hosts)
 
 
 def make_app(service: Service) -> Guard:
-    """The application that answers for a service."""
+    """The ASGI application of a service."""
     app = FastAPI(
         title="prvr",
         version=version("prvr"),
@@ -55,48 +55,48 @@ def make_app(service: Service) -> Guard:
         docs_url=None,  # its page would fetch scripts from other hosts
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=_closing,
+        lifespan=_lifespan,
     )
     app.state.service = service
     for routes in (reading.router, media.router, writing.router):
         app.include_router(routes)
     app.add_route("/", _page, methods=["GET", "HEAD"], include_in_schema=False)
     app.mount("/", StaticFiles(directory=PAGE))
-    app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(RequestValidationError, _misread)
-    app.add_exception_handler(PrvrError, _unfit)
-    app.add_exception_handler(Exception, _failed)
+    app.add_exception_handler(HTTPException, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse_invalid)
+    app.add_exception_handler(PrvrError, _report_error)
+    app.add_exception_handler(Exception, _report_failure)
     return Guard(app, counts=service.counts, hosts=service.hosts)
 
 
 @asynccontextmanager
-async def _closing(app: FastAPI) -> AsyncIterator[None]:
-    writing.drop_leftovers(app.state.service.desk.folder)
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    writing.drop_leftovers(app.state.service.index.folder)
     yield
     await app.state.service.upkeep.close()
-    app.state.service.desk.close()
+    app.state.service.index.close()
 
 
 async def _page(request: Request) -> FileResponse:
     return FileResponse(PAGE / "index.html")
 
 
-async def _refused(request: Request, problem: Exception) -> JSONResponse:
+async def _refuse(request: Request, problem: Exception) -> JSONResponse:
     assert isinstance(problem, HTTPException)
     return JSONResponse({"error": problem.detail}, problem.status_code, problem.headers)
 
 
-async def _misread(request: Request, problem: Exception) -> JSONResponse:
+async def _refuse_invalid(request: Request, problem: Exception) -> JSONResponse:
     assert isinstance(problem, RequestValidationError)
     first = problem.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:])
-    return JSONResponse({"error": f"{where}: {first['msg']}; /openapi.json describes what is taken"}, 422)
+    return JSONResponse({"error": f"{where}: {first['msg']}; /openapi.json describes the parameters"}, 422)
 
 
-async def _unfit(request: Request, problem: Exception) -> JSONResponse:
-    # A setting is the caller's; whatever else is wrong lies with the index or its model, and may be mended meanwhile.
+async def _report_error(request: Request, problem: Exception) -> JSONResponse:
+    # A setting comes from the client; any other error is one of the index or its model, and may be temporary.
     return JSONResponse({"error": str(problem)}, 422 if isinstance(problem, SettingError) else 503)
 
 
-async def _failed(request: Request, problem: Exception) -> JSONResponse:
-    return JSONResponse({"error": "the service failed at this; its log says why"}, 500)
+async def _report_failure(request: Request, problem: Exception) -> JSONResponse:
+    return JSONResponse({"error": "the service failed at this request; see its log"}, 500)

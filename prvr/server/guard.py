@@ -1,4 +1,4 @@
-"""Around every request: which hosts are answered, which headers an answer bears, and what is counted."""
+"""Middleware for every request: checks the host, adds security headers, counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from prvr.server.counting import Counts
+from prvr.server.request_counts import RequestCounts
 
 POLICY = "; ".join(
     (
@@ -32,14 +32,14 @@ OWN_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 class Guard:
-    """Adds `HEADERS` to every answer and counts it.
+    """Adds `HEADERS` to every response and counts it.
 
     Args:
-        hosts: the names that the service answers to; None for any. A page of another site that gives its own name this
-            machine's address asks under that name, and would else read what only this machine should.
+        hosts: the accepted values of the Host header; None for any. Another site whose name resolves to this machine's address
+            would otherwise read, in the browser of a user, what is meant for this machine alone (DNS rebinding).
     """
 
-    def __init__(self, app: ASGIApp, *, counts: Counts, hosts: Collection[str] | None) -> None:
+    def __init__(self, app: ASGIApp, *, counts: RequestCounts, hosts: Collection[str] | None) -> None:
         self.app, self.counts, self.hosts = app, counts, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,7 +49,7 @@ class Guard:
         began = time.perf_counter()
         status = 500
 
-        async def send_guarded(message: MutableMapping[str, Any]) -> None:
+        async def send_with_headers(message: MutableMapping[str, Any]) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -59,8 +59,8 @@ class Guard:
             await send(message)
 
         try:
-            answer = self._refusal(scope) or self.app
-            await answer(scope, receive, send_guarded)
+            app = self._refusal(scope) or self.app
+            await app(scope, receive, send_with_headers)
         finally:
             route = getattr(scope.get("route"), "path", "other")
             self.counts.request(route, status, time.perf_counter() - began)

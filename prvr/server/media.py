@@ -1,4 +1,4 @@
-"""Videos and pictures of their moments, for players: only files of the index, whole or by HTTP ranges."""
+"""Routes for videos and pictures of their moments: only files of the index, whole or by HTTP ranges."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ router = APIRouter(tags=["media"])
 @router.get(
     "/media/{video:path}",
     response_class=FileResponse,
-    responses=refusals(404, 421, 422, 503) | {206: {"description": "A range."}, 416: {"description": "There is no such range."}},
+    responses=refusals(404, 421, 422, 503)
+    | {206: {"description": "A range."}, 416: {"description": "The range does not exist."}},
 )
 async def media(video: VideoName, service: Served) -> FileResponse:
-    """A video as it lies on the disk; ranges let a player seek."""
-    path = file_of(await service.desk.id_of(video), service.desk.folder)
+    """A video file; a player seeks by ranges."""
+    path = file_of(await service.index.id_of(video), service.index.folder)
     return FileResponse(path, media_type=TYPES[path.suffix.lower()], headers={"Cache-Control": "private, no-cache"})
 
 
@@ -51,7 +52,7 @@ async def thumbnail(
     t: Annotated[float, Query(description="Where in the video, in seconds.", ge=0, le=1e6, allow_inf_nan=False)] = 0.0,
 ) -> Response:
     """The picture of a moment, as JPEG."""
-    path = file_of(await service.desk.id_of(video), service.desk.folder)
+    path = file_of(await service.index.id_of(video), service.index.folder)
     try:
         picture = await service.thumbnails.picture(path, t)
     except (VideoError, FileNotFoundError) as problem:

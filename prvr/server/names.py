@@ -1,4 +1,4 @@
-"""Names of videos as strangers give them: which are shown, which may be written, and which file is behind one."""
+"""Names of videos in requests: the shown name of an id, the file of a video, the path of an upload."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from fastapi import HTTPException
 from prvr.video import SUFFIXES
 
 MOST_CHARACTERS = 500
-# Of a part of a path, in bytes: what common file systems take.
+# Of a part of a path, in bytes: the limit of common file systems.
 MOST_BYTES = 255
 
 
 def shown_name(id: str) -> str:
-    """An id as text that JSON and addresses can carry: bytes that are no UTF-8 are written as \\udc.. in it."""
+    """An id as text for JSON and URLs: bytes that are not UTF-8 become \\udc.. in it."""
     return id.encode(errors="backslashreplace").decode()
 
 
 def title_of(id: str) -> str:
-    """What a person reads as a video's title: the file's name without suffix and underscores."""
+    """The title of a video: the name of its file without suffix and underscores."""
     return " ".join(PurePosixPath(shown_name(id)).stem.replace("_", " ").split()) or shown_name(id)
 
 
 def file_of(id: str, folder: Path) -> Path:
-    """The file of a video of the index; a refusal where it is gone, or a link leads out of the folder."""
+    """The file of a video. Raises HTTPException 404 if it does not exist, or a link leads out of the folder."""
     try:
         path = (folder / id).resolve(strict=True)
         inside = path.is_relative_to(folder.resolve()) and path.is_file()
@@ -36,13 +36,13 @@ def file_of(id: str, folder: Path) -> Path:
 
 
 def place_for(name: str, folder: Path) -> Path:
-    """Where an upload of that name goes; a refusal where the name is no plain path of a video within the folder."""
+    """The path of an upload. Raises HTTPException 422 if the name is not a plain path of a video within the folder."""
     parts = name.split("/")
     plain = all(part.isprintable() and 0 < len(part.encode(errors="replace")) <= MOST_BYTES for part in parts)
     if not plain or len(name) > MOST_CHARACTERS or any(part[0] in ". " or "\\" in part or ":" in part for part in parts):
         raise HTTPException(422, f"{name[:200]!r} is not a name for a video; write FOLDER/NAME.mp4, without dots before names")
     if PurePosixPath(name).suffix.lower() not in SUFFIXES:
-        raise HTTPException(422, f"{name[:200]!r} does not end as videos do; known are {' '.join(sorted(SUFFIXES))}")
+        raise HTTPException(422, f"{name[:200]!r} does not have the suffix of a video; known are {' '.join(sorted(SUFFIXES))}")
     path = folder.joinpath(*parts)
     try:
         inside = path.parent.resolve().is_relative_to(folder.resolve())

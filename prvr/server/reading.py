@@ -1,4 +1,4 @@
-"""What can be asked: search, moments, more like this, the list of videos, and how the service does."""
+"""Routes that read: search, moments, similar videos, the list of videos, health and metrics."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ Seconds = Annotated[float, Query(description="Where in the video, in seconds.", 
 Conditions = Annotated[
     list[Annotated[str, StringConstraints(max_length=300)]],
     Query(
-        description="Only videos that meet all of these: folder=trips, duration>60, date>=2026-01-01, or a field of one's own."
+        description="Only videos that meet all of these: folder=trips, duration>60, date>=2026-01-01, or a user-defined field."
     ),
     Len(max_length=20),
 ]
 Least = Annotated[
     float | None,
-    Query(description="Only videos of this probability; of this score where the model is not calibrated.", allow_inf_nan=False),
+    Query(
+        description="Only videos with at least this probability; with this score if the model is not calibrated.",
+        allow_inf_nan=False,
+    ),
 ]
 Named = Annotated[str, Query(description="The file's path within the folder of the videos.", max_length=MOST_CHARACTERS * 4)]
 REFUSALS = refusals(421, 422, 503)
@@ -44,12 +47,12 @@ async def search(
     k: Count = 12,
     min_score: Least = None,
     approximate: Annotated[
-        bool, Query(description="By the first stage that prvr index verify --approximate measured; not exact.")
+        bool, Query(description="Search sketches, with the setting that prvr index verify --approximate measured; not exact.")
     ] = False,
 ) -> Hits:
-    """The videos that hold a moment, and where in them; none where nothing reaches `min_score`."""
+    """The videos that hold a moment, and where in them; none if no video reaches `min_score`."""
     began = time.perf_counter()
-    hits = await service.desk.search(q, k=k, where=where, min_score=min_score, approximate=approximate)
+    hits = await service.index.search(q, k=k, where=where, min_score=min_score, approximate=approximate)
     return Hits(hits=hits, seconds=time.perf_counter() - began)
 
 
@@ -58,17 +61,17 @@ async def moments(
     video: Named,
     service: Served,
     q: Annotated[str | None, Query(description="A sentence.", min_length=1, max_length=1000)] = None,
-    like: Annotated[str | None, Query(description="Or a video to ask with.", max_length=MOST_CHARACTERS * 4)] = None,
+    like: Annotated[str | None, Query(description="Or a video as the query.", max_length=MOST_CHARACTERS * 4)] = None,
     t: Seconds = 0.0,
 ) -> Moments:
-    """Where in one video a sentence is answered, or where it is like another video at a time; with the whole curve."""
-    id = await service.desk.id_of(video)
+    """Where in one video a sentence is answered, or where it is similar to another video at a time; with the whole curve."""
+    id = await service.index.id_of(video)
     if q is not None:
-        return await service.desk.moments(id, q)
+        return await service.index.moments(id, q)
     if like is None:
-        raise HTTPException(422, "there is no question; give q, a sentence, or like and t, a video and a time in it")
+        raise HTTPException(422, "there is no query; give q, a sentence, or like and t, a video and a time in it")
     _check_similar(service)
-    return await service.desk.moments_like(id, await service.desk.id_of(like), t)
+    return await service.index.moments_similar_to(id, await service.index.id_of(like), t)
 
 
 @api.get("/similar", responses=refusals(404, 409))
@@ -76,7 +79,7 @@ async def similar(video: Named, service: Served, t: Seconds = 0.0, where: Condit
     """Other videos that show what a video shows at a time."""
     _check_similar(service)
     began = time.perf_counter()
-    hits = await service.desk.like(await service.desk.id_of(video), t, k=k, where=where)
+    hits = await service.index.similar_to(await service.index.id_of(video), t, k=k, where=where)
     return Hits(hits=hits, seconds=time.perf_counter() - began)
 
 
@@ -85,51 +88,51 @@ async def videos(
     service: Served,
     contains: Annotated[str, Query(description="Only names that contain this.", max_length=MOST_CHARACTERS)] = "",
     where: Conditions = [],  # noqa: B006
-    offset: Annotated[int, Query(description="How many are passed over.", ge=0, le=10**9)] = 0,
+    offset: Annotated[int, Query(description="How many are skipped.", ge=0, le=10**9)] = 0,
     limit: Annotated[int, Query(description="How many at most.", ge=1, le=200)] = 60,
 ) -> Videos:
     """The videos of the index, by name."""
     wanted = contains.casefold()
-    names = [name for name in await service.desk.names() if wanted in name.casefold()]
-    names = await service.desk.those(names, where=where)
-    return Videos(total=len(names), videos=await service.desk.videos(names[offset : offset + limit]))
+    names = [name for name in await service.index.names() if wanted in name.casefold()]
+    names = await service.index.select(names, where=where)
+    return Videos(total=len(names), videos=await service.index.videos(names[offset : offset + limit]))
 
 
 @api.get("/about")
 async def about(service: Served) -> About:
-    """What this service is and can do."""
-    checkpoint = service.desk.checkpoint
+    """This service and its functions."""
+    checkpoint = service.index.checkpoint
     return About(
         version=version("prvr"),
-        videos=len(await service.desk.names()),
+        videos=len(await service.index.names()),
         method=checkpoint.method,
         frames=checkpoint.reads.frames.name,
         text=checkpoint.reads.text.name,
-        similar=service.desk.similar,
+        similar=service.index.similar,
         writable=bool(service.token),
     )
 
 
 @router.get("/health", tags=["operation"], responses=REFUSALS)
 async def health(service: Served) -> Health:
-    """Whether the index answers."""
-    return Health(status="ok", videos=len(await service.desk.names()))
+    """Whether the index can be searched."""
+    return Health(status="ok", videos=len(await service.index.names()))
 
 
 @router.get("/metrics", tags=["operation"], response_class=PlainTextResponse, responses=REFUSALS)
 async def metrics(service: Served) -> PlainTextResponse:
     """Requests, durations and sizes, in the text format of Prometheus."""
     gauges = {
-        "videos": len(await service.desk.names()),
-        "questions_waiting": service.desk.waiting,
+        "videos": len(await service.index.names()),
+        "questions_waiting": service.index.waiting,
         "thumbnail_bytes": service.thumbnails.size,
     }
     return PlainTextResponse(service.counts.text(gauges), media_type="text/plain; version=0.0.4")
 
 
 def _check_similar(service: Service) -> None:
-    if not service.desk.similar:
-        raise HTTPException(409, "this index's model does not compare frames with frames; ask in words")
+    if not service.index.similar:
+        raise HTTPException(409, "this index's model does not compare frames with frames; search by a sentence")
 
 
 router.include_router(api)

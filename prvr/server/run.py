@@ -1,4 +1,4 @@
-"""The service on a port of this machine, until it is told to stop."""
+"""Runs the service on a port of this machine until it is stopped."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ CONNECTIONS = 1000
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket on which nothing is answered yet; port 0 takes a free one.
+    """A listening socket; port 0 takes a free port.
 
     Raises:
-        SettingError: the address is not of this machine, or taken.
+        SettingError: the address is not one of this machine, or in use.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     opened = socket.socket(family, socket.SOCK_STREAM)
@@ -34,7 +34,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def server_of(service: Service) -> uvicorn.Server:
-    """A server of the application; `run(sockets=[…])` answers until a signal or `should_exit` ends it."""
+    """A server of the application; `run(sockets=[…])` serves until a signal or `should_exit` ends it."""
     config = uvicorn.Config(
         make_app(service),
         log_level="warning",

@@ -1,4 +1,4 @@
-"""What all routes share: the open index, the pictures, the counts, and what the service was told when it was started."""
+"""The state that all routes share: the open index, the pictures, the counts, and the settings of the service."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Request
 
-from prvr.server.asking import Desk
-from prvr.server.counting import Counts
+from prvr.server.index_service import IndexService
 from prvr.server.names import MOST_CHARACTERS
+from prvr.server.request_counts import RequestCounts
 from prvr.server.thumbnails import Thumbnails
 from prvr.server.upkeep import Upkeep
 
@@ -20,16 +20,16 @@ UPLOADS_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Service:
-    """One index, served.
+    """One index and everything that its routes need.
 
-    token: of those who may add and delete; nobody may where it is empty.
-    upload_limit: of one file, in bytes. hosts: the names that the service answers to; None for any.
+    token: required to add and delete videos; if it is empty, nobody can.
+    upload_limit: of one file, in bytes. hosts: the accepted values of the Host header; None for any.
     """
 
-    desk: Desk
+    index: IndexService
     thumbnails: Thumbnails
     upkeep: Upkeep
-    counts: Counts
+    counts: RequestCounts
     token: str
     upload_limit: int
     hosts: Collection[str] | None
@@ -37,7 +37,7 @@ class Service:
 
 
 def service_of(request: Request) -> Service:
-    """The service that a request came to."""
+    """The service of a request."""
     service: Service = request.app.state.service
     return service
 

@@ -1,4 +1,4 @@
-"""Pictures of moments: made when they are first asked for, kept on disk, the longest unused thrown away when there is no room."""
+"""Pictures of moments: made at the first request, kept on disk; the least recently used are deleted when there is no room."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Thumbnails:
     """JPEG pictures by video file and time.
 
     Args:
-        folder: where they are kept; where it cannot be written to, a temporary folder is.
-        most_bytes: that the folder may hold.
+        folder: of the pictures; if it is not writable, a temporary folder is used.
+        most_bytes: of the pictures in the folder.
     """
 
     def __init__(self, folder: Path, *, most_bytes: int = MOST_BYTES) -> None:
@@ -39,7 +39,7 @@ class Thumbnails:
 
     @property
     def size(self) -> int:
-        """How many bytes the folder holds."""
+        """The bytes of the pictures in the folder."""
         return self._bytes
 
     async def picture(self, video: Path, seconds: float) -> bytes:
@@ -50,12 +50,12 @@ class Thumbnails:
         """
         key = _key(video, seconds)
         if key not in self._making:
-            # Who asks while it is made waits for the same one; who leaves does not stop it.
-            self._making[key] = asyncio.create_task(self._found_or_made(key, video, seconds))
+            # Concurrent requests wait for the same task; a client that disconnects does not cancel it.
+            self._making[key] = asyncio.create_task(self._read_or_make(key, video, seconds))
             self._making[key].add_done_callback(lambda _: self._making.pop(key))
         return await asyncio.shield(self._making[key])
 
-    async def _found_or_made(self, key: str, video: Path, seconds: float) -> bytes:
+    async def _read_or_make(self, key: str, video: Path, seconds: float) -> bytes:
         path = self.folder / (key + SUFFIX)
         there = await asyncio.to_thread(_read_and_touch, path)
         if there is not None:
@@ -66,21 +66,21 @@ class Thumbnails:
         return made
 
     def _keep(self, path: Path, picture: bytes) -> None:
-        # One thread at a time, or what is there and what is counted go apart.
+        # One thread at a time: otherwise the sum of bytes would be wrong.
         with self._keeping:
             try:
                 write_whole(path, picture)
-            except OSError:  # the disk is full: a cache that cannot grow is no reason to show nothing
+            except OSError:  # the disk is full: the picture is shown without being kept
                 return
             self._bytes += len(picture)
             if self._bytes > self.most_bytes:
                 self._make_room()
 
     def _make_room(self) -> None:
-        # Down to three quarters, so that not every picture from then on has all of them listed.
+        # Down to three quarters, so that not every later picture lists the whole folder.
         known = []
         for path in self.folder.glob(f"*{SUFFIX}"):
-            with suppress(FileNotFoundError):  # another service makes room as well
+            with suppress(FileNotFoundError):  # another service deletes as well
                 known.append((path.stat().st_mtime_ns, path.stat().st_size, path))
         self._bytes = sum(size for _, size, _ in known)
         for _, size, path in sorted(known):

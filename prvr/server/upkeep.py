@@ -1,6 +1,6 @@
-"""Bringing the index up to date with its folder while it is served: `prvr index`, in a process of its own.
+"""Updates of the index from its folder while it is served: `prvr index` in another process.
 
-A file of a stranger is decoded there, so that one that crashes a codec does not take the service with it.
+Uploaded files are decoded there, so that one that crashes a codec does not end the service.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from pathlib import Path
 from prvr.errors import DataError, PrvrError
 from prvr.search import MODEL
 from prvr.server.answers import UpkeepReport
-from prvr.server.asking import Desk
+from prvr.server.index_service import IndexService
 from prvr.video import find_videos
 
 MOST_PROBLEMS = 100
 
 
 class Upkeep:
-    """Runs `prvr index` on demand, one run at a time; what is asked for during a run is done by one more run."""
+    """Runs `prvr index` on demand, one update at a time. Requests during an update are served by one more update."""
 
-    def __init__(self, index: Path, desk: Desk, *, device: str) -> None:
-        self.index, self.device = index, device
-        self._desk = desk
-        self._gone: set[str] = set()
+    def __init__(self, path: Path, index: IndexService, *, device: str) -> None:
+        self.path, self.device = path, device
+        self._index = index
+        self._deleted: set[str] = set()
         self.now = UpkeepReport(state="idle", waiting=False, added=0, kept=0, dropped=0, problems=[], error=None)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> UpkeepReport:
-        """Asks for a run."""
+        """Starts an update, or one more after the current one."""
         if self._task is not None and not self._task.done():
             self.now = self.now.model_copy(update={"waiting": True})
         else:
@@ -41,11 +41,11 @@ class Upkeep:
         return self.now
 
     def forget(self, id: str) -> None:
-        """Has the next run take a video out that was deleted here: `prvr index` would empty no index of its last one."""
-        self._gone.add(id)
+        """Removes a deleted video at the next update: `prvr index` does not remove the last video of an index."""
+        self._deleted.add(id)
 
     async def close(self) -> None:
-        """Ends the run under way; what it has finished is kept."""
+        """Ends the current update; completed work is kept."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -61,19 +61,19 @@ class Upkeep:
                 return
 
     async def _update(self) -> UpkeepReport:
-        gone = sorted(self._gone)
+        deleted = sorted(self._deleted)
         try:
-            dropped, left = await self._desk.drop(gone)
+            dropped, left = await self._index.drop(deleted)
         except PrvrError as problem:
-            return self._failed(str(problem))
-        self._gone.difference_update(gone)
-        if not left and await asyncio.to_thread(_empty, self._desk.folder):
+            return self._failure(str(problem))
+        self._deleted.difference_update(deleted)
+        if not left and await asyncio.to_thread(_empty, self._index.folder):
             return UpkeepReport(state="idle", waiting=False, added=0, kept=0, dropped=dropped, problems=[], error=None)
-        done = await self._index()
+        done = await self._run_command()
         return done if done.error else done.model_copy(update={"dropped": done.dropped + dropped})
 
-    async def _index(self) -> UpkeepReport:
-        command = [sys.executable, "-m", "prvr", "index", self._desk.folder, self.index, "--model", self.index / MODEL]
+    async def _run_command(self) -> UpkeepReport:
+        command = [sys.executable, "-m", "prvr", "index", self._index.folder, self.path, "--model", self.path / MODEL]
         command += ["--device", self.device, "--json"]
         process = await asyncio.create_subprocess_exec(
             *map(str, command),
@@ -89,19 +89,23 @@ class Upkeep:
             await process.wait()
             raise
         lines = [line.removeprefix("prvr: ") for line in err.decode(errors="replace").splitlines() if line.startswith("prvr: ")]
-        problems = [without_folder(line, self._desk.folder) for line in lines]
+        problems = [without_folder(line, self._index.folder) for line in lines]
         if process.returncode:
-            error = problems[-1] if problems else f"prvr index ended with status {process.returncode}; run it by hand to see why"
-            return self._failed(error)
+            error = (
+                problems[-1]
+                if problems
+                else f"prvr index ended with status {process.returncode}; run it on the command line to see why"
+            )
+            return self._failure(error)
         numbers = {name: json.loads(out)[name] for name in ("added", "kept", "dropped")}
         return UpkeepReport(state="idle", waiting=False, problems=problems[:MOST_PROBLEMS], error=None, **numbers)
 
-    def _failed(self, error: str) -> UpkeepReport:
+    def _failure(self, error: str) -> UpkeepReport:
         return self.now.model_copy(update={"state": "failed", "waiting": False, "error": error})
 
 
 def without_folder(line: str, folder: Path) -> str:
-    """A line that tells strangers which video is meant, and not where on this machine the folder of the videos lies."""
+    """A line without the path of the folder of the videos: clients see the name of the video alone."""
     line = line.replace(f"{folder}/", "")
     return re.sub(rf"{re.escape(str(folder))}(?![\w.-])", "the folder of the videos", line)
 
@@ -110,5 +114,5 @@ def _empty(folder: Path) -> bool:
     try:
         return not find_videos(folder)
     except DataError:
-        # One that is gone is not empty: `prvr index` says so.
+        # A folder that does not exist is not empty: `prvr index` reports it.
         return folder.is_dir()

@@ -1,4 +1,4 @@
-"""Adding and deleting videos, for those who have the token. Files come and go in the folder; `prvr index` does the rest."""
+"""Routes that add and delete videos; they need the token. They change files in the folder, and `prvr index` updates the index."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from prvr.server.answers import UpkeepReport, refusals
 from prvr.server.names import file_of, place_for
 from prvr.server.service import UPLOADS_AT_ONCE, Served, Service, VideoName
 
-# How long an upload may send nothing.
+# Seconds without data after which an upload is ended.
 PATIENCE = 30.0
-# What nothing was added to for so many seconds is of an upload that has ended.
+# Seconds without data after which an upload's file is a leftover of one that was killed.
 LEFTOVER = 3600.0
-# Left on the disk for everybody else.
+# Bytes that remain free on the disk.
 ROOM = 256 << 20
-# Hidden, so that `prvr index` passes over it.
+# Hidden folders, which `prvr index` skips.
 DELETED, ARRIVING = ".deleted", ".arriving"
 
 router = APIRouter(prefix="/api", tags=["changes"])
 bearer = HTTPBearer(auto_error=False, description="The token that `prvr serve` was started with.")
 
 
-def writer(service: Served, given: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]) -> Service:
-    """The service, for who bears its token; a refusal for everybody else."""
+def require_token(service: Served, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]) -> Service:
+    """The service. Raises HTTPException 401 or 403 if the request does not have its token."""
     if not service.token:
         raise HTTPException(403, "this service was started without a token, so nobody can change it; see prvr serve --token")
-    if given is None or not hmac.compare_digest(given.credentials.encode(), service.token.encode()):
+    if credentials is None or not hmac.compare_digest(credentials.credentials.encode(), service.token.encode()):
         raise HTTPException(
             401, "the token is missing or wrong; send Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
         )
     return service
 
 
-Writer = Annotated[Service, Depends(writer)]
+Writer = Annotated[Service, Depends(require_token)]
 REFUSALS = (401, 403, 421)
 
 
@@ -60,15 +60,15 @@ REFUSALS = (401, 403, 421)
     },
 )
 async def add(video: VideoName, request: Request, service: Writer) -> UpkeepReport:
-    """Take in a file, its bytes being the body, and index it. A video that is there is never overwritten: delete it first."""
-    place = place_for(video, service.desk.folder)
+    """Upload a file, its bytes as the body, and index it. An existing video is never overwritten: delete it first."""
+    place = place_for(video, service.index.folder)
     _check_free(place, video)
     stated = request.headers.get("content-length", "")
     _check_room(service, int(stated) if stated.isdecimal() else 0)
     if service.uploads.locked():
-        raise HTTPException(503, f"{UPLOADS_AT_ONCE} uploads are under way; come again later", {"Retry-After": "10"})
+        raise HTTPException(503, f"{UPLOADS_AT_ONCE} uploads are running; try again later", {"Retry-After": "10"})
     async with service.uploads:
-        arriving = service.desk.folder / ARRIVING / uuid.uuid4().hex
+        arriving = service.index.folder / ARRIVING / uuid.uuid4().hex
         try:
             await _receive(request, arriving, service)
             _settle(arriving, place, video)
@@ -81,10 +81,10 @@ async def add(video: VideoName, request: Request, service: Writer) -> UpkeepRepo
 
 @router.delete("/videos/{video:path}", status_code=202, responses=refusals(*REFUSALS, 404, 422, 503, 507))
 async def delete(video: VideoName, service: Writer) -> UpkeepReport:
-    """Take a video out, or an upload that was not indexed: its file goes into the hidden folder `.deleted`, for fetching back."""
+    """Delete a video, or an upload that was not indexed: its file is moved into the hidden folder `.deleted`."""
     id = await _id_of(video, service)
     try:
-        await asyncio.to_thread(_put_away, service.desk.folder, id)
+        await asyncio.to_thread(_put_away, service.index.folder, id)
     except OSError as problem:
         raise HTTPException(507, f"{video!r} cannot be moved: {problem.strerror}; nothing is changed") from None
     service.upkeep.forget(id)
@@ -93,18 +93,18 @@ async def delete(video: VideoName, service: Writer) -> UpkeepReport:
 
 @router.post("/upkeep", status_code=202, responses=refusals(*REFUSALS))
 async def bring_up_to_date(service: Writer) -> UpkeepReport:
-    """Index what has come into the folder of the videos, or changed, or gone."""
+    """Update the index from the folder of the videos."""
     return service.upkeep.start()
 
 
 @router.get("/upkeep", responses=refusals(421))
 async def upkeep(service: Served) -> UpkeepReport:
-    """What the last run did, or that one is under way."""
+    """The current update, or the last one."""
     return service.upkeep.now
 
 
 def drop_leftovers(folder: Path) -> None:
-    """Deletes what uploads left behind that a kill cut off."""
+    """Deletes the files of uploads that were killed."""
     with contextlib.suppress(OSError):
         for path in (folder / ARRIVING).iterdir():
             # Another service of the same folder may be receiving.
@@ -113,21 +113,21 @@ def drop_leftovers(folder: Path) -> None:
 
 
 async def _id_of(video: str, service: Service) -> str:
-    """The id of a video that may be taken out: one of the index, or a file that came as one but is not in there (yet)."""
-    folder = service.desk.folder
+    """The id of a video that can be deleted: one of the index, or an uploaded file that is not in it (yet)."""
+    folder = service.index.folder
     try:
-        id = await service.desk.id_of(video)
+        id = await service.index.id_of(video)
         file_of(id, folder)
     except HTTPException as refusal:
-        if refusal.status_code != 404 or not _uploaded(video, folder):
+        if refusal.status_code != 404 or not _is_upload(video, folder):
             raise
         return video
     return id
 
 
-def _uploaded(video: str, folder: Path) -> bool:
+def _is_upload(video: str, folder: Path) -> bool:
     try:
-        # No link on the way, not even one that stays inside: what is moved is what was named.
+        # No link in the path, not even one that stays inside: the file that is moved is the one that was named.
         place_for(video, folder)
         return file_of(video, folder) == folder.resolve() / video
     except HTTPException:
@@ -139,8 +139,8 @@ def _check_room(service: Service, size: int) -> None:
         raise HTTPException(
             413, f"{size} bytes are more than the {service.upload_limit} that one upload may have; see --upload-limit"
         )
-    if shutil.disk_usage(service.desk.folder).free < size + ROOM:
-        raise HTTPException(507, f"there is no room for {size} bytes on the disk; make some")
+    if shutil.disk_usage(service.index.folder).free < size + ROOM:
+        raise HTTPException(507, f"there is no room for {size} bytes on the disk; free some space")
 
 
 async def _receive(request: Request, arriving: Path, service: Service) -> None:
@@ -169,14 +169,14 @@ def _flush(file: BinaryIO) -> None:
 
 def _settle(arriving: Path, place: Path, video: str) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    # Again, for two uploads of one name; the event loop lets nothing come between this and the move.
+    # Again, for two uploads with one name; nothing else runs between this and the move.
     _check_free(place, video)
     os.replace(arriving, place)
 
 
 def _check_free(place: Path, video: str) -> None:
     if os.path.lexists(place):
-        raise HTTPException(409, f"there is a file {video!r} already; delete it first, or give another name")
+        raise HTTPException(409, f"there is already a file {video!r}; delete it first, or use another name")
 
 
 def _put_away(folder: Path, id: str) -> None:

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import sys
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,16 @@ from benchmarks.index_gallery import World, chunks, easy_queries, hard_queries
 from prvr.cli import index as commands
 from prvr.cli import main
 from prvr.errors import DataError, ModelError, SettingError
-from prvr.index import trial
-from prvr.index.coarse import FirstStage, Sketch
-from prvr.index.contract import Entry, Header, Store
-from prvr.index.disk import FILE, DiskIndex, approximable
+from prvr.index import measure
+from prvr.index.conditions import parse
+from prvr.index.contract import Entry, Header, Store, require_approximate
+from prvr.index.disk import FILE, DiskIndex
 from prvr.index.exact import ExactIndex
-from prvr.index.places import make_store
-from prvr.index.proven import Proven, Setting, Step, read
-from prvr.index.recall import share_found
+from prvr.index.measure import Measured, Trial, choose_setting, fastest, mean_direction, share_found
 from prvr.index.scan import Gallery
-from prvr.index.trial import Measured, Trial, fastest, in_common, try_first_stages
-from prvr.index.where import parse
+from prvr.index.setting import MeasuredSetting, Setting, Step
+from prvr.index.sketches import FirstStage, Sketch
+from prvr.index.stores import make_store
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings, Model
@@ -85,7 +85,7 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     for kind, seconds in ((Gallery, 8.0), (Sketch, 1.0)):
         monkeypatch.setattr(kind, "scores", _told(kind.scores, clock, seconds))
-    monkeypatch.setattr(trial, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(measure, "perf_counter", lambda: clock[0])
 
 
 def _told(real: Callable[..., Any], clock: list[float], seconds: float) -> Callable[..., Any]:
@@ -105,7 +105,9 @@ def test_where_all_videos_are_kept_the_answer_is_the_exact_one(model: Model, tmp
     index.keep_setting(ALL, NONE, recall=1.0, queries=20)
     for k in (1, 5, 99):
         exact = index.search(asked, k)
-        assert index.search_by(ALL, NONE, asked, k) == index.search_approximately(asked, k) == exact
+        assert (
+            index.search_with_setting(asked, k, setting=ALL, mean_direction=NONE) == index.search_approximately(asked, k) == exact
+        )
         assert [len(row) for row in exact] == [min(k, 40)] * 4
 
 
@@ -113,15 +115,15 @@ def test_an_easy_gallery_is_found_whole(large: None, tmp_path: Path, monkeypatch
     world = World(80, columns=COLUMNS, fewest=6, most=12)
     index, asked = of_world(tmp_path, world), (torch.from_numpy(easy_queries(world, 10)[0]),)
     worst, good, better = setting(0.25, 1, 0.01), setting(1.0, COLUMNS, 0.2), setting(1.0, COLUMNS, 0.5)
-    monkeypatch.setattr(trial, "SETTINGS", (worst, good, better))
+    monkeypatch.setattr(measure, "SETTINGS", (worst, good, better))
     told: list[tuple[int, int]] = []
-    done = try_first_stages(index, asked, least_recall=0.99, on_setting=lambda *numbers: told.append(numbers))
+    done = choose_setting(index, asked, least_recall=0.99, on_setting=lambda *numbers: told.append(numbers))
     assert [one.setting for one in done.measured] == [worst, good, better]
     assert done.measured[0].recall < 0.8 < 0.99 < done.measured[1].recall <= done.measured[2].recall == 1.0
     assert done.kept == done.measured[1]
     assert (done.kept.exact_seconds, done.kept.seconds) == (8.0, 1.0)
     assert told == [(1, 3), (2, 3), (3, 3)]
-    assert read(index._database.proven() or "").along == in_common(asked)
+    assert MeasuredSetting.from_json(index._database.setting() or "").along == mean_direction(asked)
     exact, found = index.search(asked, 10), index.search_approximately(asked, 10)
     assert sum(len(set(a) & set(b)) for a, b in zip(exact, found, strict=True)) / 100 == done.kept.recall
 
@@ -131,7 +133,7 @@ def test_what_is_found_has_its_exact_score_and_more_kept_finds_more(tmp_path: Pa
     index, asked = of_world(tmp_path, world), (torch.from_numpy(hard_queries(world, 8)[0]),)
     exact, shares = index.search(asked, 80), []
     for kept in (0.1, 0.3, 1.0):
-        found = index.search_by(setting(0.5, 8, kept), NONE, asked, 10)
+        found = index.search_with_setting(asked, 10, setting=setting(0.5, 8, kept), mean_direction=NONE)
         assert all(set(row) <= set(known) for row, known in zip(found, exact, strict=True))
         shares.append(sum(len(set(row) & set(known[:10])) for row, known in zip(found, exact, strict=True)) / 80)
     assert shares == sorted(shares)
@@ -143,16 +145,16 @@ def test_a_column_for_what_queries_have_in_common_finds_more(tmp_path: Path) -> 
     index, asked = of_world(tmp_path, world), (torch.from_numpy(hard_queries(world, 60)[0]),)
     others, exact = (asked[0][30:],), index.search((asked[0][:30],), 10)
     shares = []
-    for along in (NONE, in_common(others)):
-        found = index.search_by(setting(1.0, 4, 0.1), along, (asked[0][:30],), 10)
-        shares.append(share_found(exact, found))
+    for along in (NONE, mean_direction(others)):
+        found = index.search_with_setting((asked[0][:30],), 10, setting=setting(1.0, 4, 0.1), mean_direction=along)
+        shares.append(share_found(*([[(hit.video, hit.score) for hit in row] for row in rows] for rows in (exact, found))))
     assert shares[0] + 0.1 < shares[1]
 
 
 def test_what_queries_have_in_common_is_the_mean_of_their_directions() -> None:
-    ((first, second),) = in_common((torch.tensor([[3.0, 4.0], [0.0, 2.0]]),))
+    ((first, second),) = mean_direction((torch.tensor([[3.0, 4.0], [0.0, 2.0]]),))
     assert (first, second) == pytest.approx((0.3, 0.9))
-    assert in_common((torch.zeros(2, 2),)) == ((0.0, 0.0),)
+    assert mean_direction((torch.zeros(2, 2),)) == ((0.0, 0.0),)
 
 
 def test_conditions_are_met_before_videos_are_kept(tmp_path: Path) -> None:
@@ -219,7 +221,7 @@ def test_sketches_are_made_once_and_again_when_measured_again(tmp_path: Path, mo
 def test_how_many_are_kept_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     two = Setting((Step(0.45, 64, 0.03, heaviest=True), Step(1.0, 96, 0.005)))
     asked = ((10, 1000), (1, 1000), (20, 1000), (10, 50), (10, 1001))
-    assert [two.keep(*one) for one in asked] == [(30, 10), (30, 5), (60, 20), (10, 10), (31, 10)]
+    assert [two.candidates(*one) for one in asked] == [(30, 10), (30, 5), (60, 20), (10, 10), (31, 10)]
     assert str(two) == "45% x 64 of one field, 100% x 96 keep 3%, 0.5%"
     index, kept = made(tmp_path), []
     real = FirstStage.promising
@@ -240,11 +242,13 @@ def test_a_setting_outlives_its_process_and_the_last_one_counts(tmp_path: Path) 
     for one in (FEW, ALL):
         index.keep_setting(one, NONE, recall=0.995, queries=25)
         again = DiskIndex(tmp_path, ONE_FIELD)
-        assert again.search_approximately(queries(), 7) == again.search_by(one, NONE, queries(), 7)
+        assert again.search_approximately(queries(), 7) == again.search_with_setting(
+            queries(), 7, setting=one, mean_direction=NONE
+        )
     with sqlite3.connect(tmp_path / FILE) as file:
         ((text,),) = file.execute("SELECT proven FROM stage").fetchall()
     file.close()
-    assert read(text) == Proven(ALL, NONE, 0.995, 25, 40, 40, HEADER.model)
+    assert MeasuredSetting.from_json(text) == MeasuredSetting(ALL, NONE, 0.995, 25, 40, 40, HEADER.model)
     again.forget_setting()
     with pytest.raises(ModelError, match="no measured setting"):
         index.search_approximately(queries(), 7)
@@ -267,8 +271,8 @@ def test_the_fastest_that_finds_enough_and_is_faster_than_the_exact_search() -> 
 def test_where_none_is_good_enough_none_is_kept(large: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index = made(tmp_path)
     index.keep_setting(ALL, NONE, recall=1.0, queries=20)
-    monkeypatch.setattr(trial, "SETTINGS", (setting(0.1, 1, 0.01),))
-    assert try_first_stages(index, queries(6), least_recall=0.99).kept is None
+    monkeypatch.setattr(measure, "SETTINGS", (setting(0.1, 1, 0.01),))
+    assert choose_setting(index, queries(6), least_recall=0.99).kept is None
     with pytest.raises(ModelError, match="no measured setting"):
         index.search_approximately(queries(), 5)
 
@@ -304,7 +308,7 @@ def test_a_setting_of_another_model(tmp_path: Path) -> None:
         index.search_approximately(queries(), 5)
 
 
-SOUND = Proven(FEW, ((0.25, -1.0),), 1.0, 20, 40, 40, HEADER.model).as_text()
+SOUND = MeasuredSetting(FEW, ((0.25, -1.0),), 1.0, 20, 40, 40, HEADER.model).to_json()
 
 
 @pytest.mark.parametrize(
@@ -324,23 +328,23 @@ SOUND = Proven(FEW, ((0.25, -1.0),), 1.0, 20, 40, 40, HEADER.model).as_text()
         SOUND.replace('"kept": 0.1', '"kept": null'),
         SOUND.replace("-1.0", "NaN"),
         SOUND.replace("[0.25, -1.0]", "1"),
-        Proven(Setting(()), NONE, 1.0, 20, 40, 40, HEADER.model).as_text(),
+        MeasuredSetting(Setting(()), NONE, 1.0, 20, 40, 40, HEADER.model).to_json(),
     ],
 )
 def test_a_damaged_setting(text: str, tmp_path: Path) -> None:
     assert text != SOUND
     index = made(tmp_path, 3)
     with index._database.writing():
-        index._database.prove(text)
+        index._database.keep_setting(text)
     with pytest.raises(ModelError, match=f"the setting for an approximate search in .* is damaged: .*; .*{REMEDY}"):
         index.search_approximately(queries(), 5)
 
 
 def test_a_method_of_another_score_is_refused_by_name(tmp_path: Path) -> None:
     index = DiskIndex.make(tmp_path, MsSl(MsSlConfig(hidden=8, heads=2), frame_columns=6, word_columns=6), HEADER)
-    for ask in (index.search_approximately, lambda *asked: index.search_by(ALL, NONE, *asked)):
-        with pytest.raises(ModelError, match=r"^MsSl does not score by a weighted sum of best cosines, .* ask it exactly$"):
-            ask(queries(), 5)
+    for search in (index.search_approximately, partial(index.search_with_setting, setting=ALL, mean_direction=NONE)):
+        with pytest.raises(ModelError, match=r"^MsSl does not score by a weighted sum of best cosines, .* search it exactly$"):
+            search(queries(), 5)
 
 
 @pytest.mark.parametrize(
@@ -352,9 +356,10 @@ def test_a_method_of_another_score_is_refused_by_name(tmp_path: Path) -> None:
 )
 def test_indexes_elsewhere_are_refused_with_the_reason(make: Callable[[Path], Store], name: str, tmp_path: Path) -> None:
     with pytest.raises(
-        SettingError, match=f"^{name} is asked where its videos are, and exactly; .* whose codes are in this process"
+        SettingError,
+        match=f"^{name} is searched where its videos are, and exactly; .* needs the codes of all videos in this process",
     ):
-        approximable(make(tmp_path))
+        require_approximate(make(tmp_path))
 
 
 # By the command line, and by Python
@@ -401,7 +406,7 @@ def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Call
 def test_verified_and_then_searched_by_the_command_line(
     large: None, gallery: Path, said: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "SETTINGS", (setting(0.5, 8, 0.25), setting(1.0, 288, 0.99)))
+    monkeypatch.setattr(measure, "SETTINGS", (setting(0.5, 8, 0.25), setting(1.0, 288, 0.99)))
     status, _, told = said("search", gallery, "a dog runs", "--approximate")
     assert status == 1
     assert told.startswith(f"prvr: the index in {gallery} has no measured setting for an approximate search; ")
@@ -415,7 +420,7 @@ def test_verified_and_then_searched_by_the_command_line(
     assert lines[-2].startswith("100% x 288 keep 99%")
     assert lines[-1] == "kept for prvr search --approximate: 100% x 288 keep 99%"
     assert len(json.loads(said("search", gallery, "a dog runs", "--approximate", "--json")[1])["hits"]) == 10
-    monkeypatch.setattr(trial, "SETTINGS", (setting(0.1, 1, 0.01),))
+    monkeypatch.setattr(measure, "SETTINGS", (setting(0.1, 1, 0.01),))
     found = json.loads(said(*verify, "--least-recall", 1, "--json")[1])["first_stages"]
     assert (found["queries"], found["kept"], len(found["measured"])) == (24, None, 1)
     assert found["measured"][0]["setting"] == {"steps": [{"share": 0.1, "columns": 1, "kept": 0.01, "heaviest": False}]}
@@ -452,14 +457,14 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_read(
     for arguments in (("index", "verify", url, "--queries", enough), ("search", url, "a dog")):
         status, _, told = said(*arguments, "--model", gallery / MODEL, "--approximate")
         assert (status, len(told.splitlines())) == (1, 1)
-        assert told.startswith("prvr: ShardedIndex is asked where its videos are, and exactly; ")
+        assert told.startswith("prvr: ShardedIndex is searched where its videos are, and exactly; ")
 
 
 def test_searched_approximately_by_python(gallery: Path) -> None:
     index = open_index(gallery)
     with pytest.raises(ModelError, match="no measured setting"):
         index.search("a dog runs", approximate=True)
-    approximable(index.index).keep_setting(setting(1.0, 288, 1.0), NONE, recall=1.0, queries=24)
+    require_approximate(index.index).keep_setting(setting(1.0, 288, 1.0), NONE, recall=1.0, queries=24)
     hits = open_index(gallery).search("a dog runs", k=4, approximate=True)
     assert hits == index.search("a dog runs", k=4)
     assert all(hit.spans for hit in hits)

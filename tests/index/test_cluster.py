@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from prvr.errors import DataError, MissingExtra, ModelError, SettingError
-from prvr.index.contract import Entry, Kept
+from prvr.index.conditions import parse
+from prvr.index.contract import Entry, PersistentStore
 from prvr.index.disk import FILE, DiskIndex
 from prvr.index.encode import Sampled, add_videos, encode
-from prvr.index.places import make_store, open_store
-from prvr.index.where import parse
+from prvr.index.stores import make_store, open_store
 from prvr.methods.contract import Embeddings
 from tests.index.test_contract import MODELS, TOLERANCE, asked, assert_serves, gallery, video
 from tests.index.test_disk import HEADER, MODEL, QUERY, entry
@@ -40,7 +40,7 @@ def as_one_file(path: Path) -> DiskIndex:
     return index
 
 
-def assert_same(index: Kept, other: Kept, query: Embeddings = QUERY) -> None:
+def assert_same(index: PersistentStore, other: PersistentStore, query: Embeddings = QUERY) -> None:
     assert index.header == other.header
     assert sorted(index.ids) == sorted(other.ids)
     assert index.search(query, 5) == other.search(query, 5)
@@ -172,7 +172,7 @@ def test_a_slow_answer_is_awaited_and_none_is_told(cluster: Any, tmp_path: Path,
     try:
         with monkeypatch.context() as patch:
             patch.setattr("prvr.index.cluster.PATIENCE", 2)
-            assert index._crew.ask({0: slow}) == {0: 0}
+            assert index._pool.call({0: slow}) == {0: 0}
         # Here, since an actor takes long to start: a method that its model scores is served like any other.
         assert model.score_weights is None
         add_videos(index, videos, videos)
@@ -206,7 +206,7 @@ def test_a_cluster_serves_the_shards_and_loses_a_node(cluster: Any, tmp_path: Pa
         assert len(index.fetch(["3.mp4"])["3.mp4"].fields) == len(student.score_weights or ()) == 2
 
         def homes() -> list[tuple[str, int]]:
-            return list(index._crew.ask(dict.fromkeys((0, 1), home)).values())
+            return list(index._pool.call(dict.fromkeys((0, 1), home)).values())
 
         before = dict(homes())
         head = ray.get_runtime_context().get_node_id()

@@ -19,13 +19,13 @@ from prvr.evaluate.evaluation import evaluate_model
 from prvr.features import FeatureSet
 from prvr.features.packed import Packed, PackedWriter
 from prvr.features.sources import Reads, Source
-from prvr.index.contract import Header, Store, relevance
+from prvr.index.conditions import parse
+from prvr.index.contract import Header, Store
 from prvr.index.disk import DiskIndex
 from prvr.index.encode import Sampled, add_videos, encode, encode_queries
 from prvr.index.exact import ExactIndex
-from prvr.index.moments import frame_edges
-from prvr.index.places import make_store
-from prvr.index.where import parse
+from prvr.index.moments import frame_edges, relevance
+from prvr.index.stores import make_store
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings, Model
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig
@@ -317,6 +317,36 @@ def test_of_equal_scores_the_first_by_name_comes_first(backend: str, tmp_path: P
     assert [f.video for f in found if f.video != "a"] == ["b", "c", "d"]
 
 
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name not in ROUNDED])
+@every_model
+def test_copies_of_a_video_come_in_the_order_of_their_ids(backend: str, model: Model, tmp_path: Path) -> None:
+    # Encoded beside others, with other padding: the last digits of their rows differ.
+    index, names = BACKENDS[backend](model, tmp_path), [f"{n}.mp4" for n in range(8)]
+    for name in reversed(names):
+        others = {f"other {name} {n}": video(int(name[0]) + n, frames=9 + n) for n in range(4)}
+        add_videos(index, [name, *others], {name: video(3, frames=7), **others})
+    for queries in (asked(model, 5), *[tuple(field[n : n + 1] for field in asked(model, 5)) for n in range(5)]):
+        for found in index.search(queries, 40):
+            assert [hit.video for hit in found if hit.video in names] == names
+
+
+@every_backend
+@every_model
+def test_a_search_returns_the_rows_that_it_scored(backend: str, model: Model, tmp_path: Path) -> None:
+    index, videos = BACKENDS[backend](model, tmp_path), gallery(6)
+    add_videos(index, videos, videos)
+    fetched = index.fetch(list(videos))
+    for found in index.search(asked(model), 4):
+        assert len(found) == 4
+        for hit in found:
+            assert hit.entry.video == hit.video
+            assert all(rows.dtype == np.float32 for rows in hit.entry.fields)
+            for ours, theirs in zip(hit.entry.fields, fetched[hit.video].fields, strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+            assert len(hit.parts) == (0 if model.score_weights is None else len(model.embedding_fields))
+            assert not hit.parts or sum(hit.parts) == pytest.approx(hit.score, abs=1e-6)
+
+
 def test_encoding_leaves_the_model_in_training_and_without_dropout() -> None:
     model = DlDkd(dataclasses.replace(SMALL, dropout=0.5, input_dropout=0.5), frame_columns=COLUMNS, word_columns=COLUMNS)
     videos = gallery(3)
@@ -420,7 +450,7 @@ def test_search_finds_what_was_evaluated(backend: str, model: Model, tmp_path: P
             curve, edges = searcher.relevance(caption.text, hit.video)
             if not isinstance(model, ClipsAndFrames):
                 info = frames.info(hit.video)
-                assert edges == frame_edges(info["times"], info["duration"], most=model.reading.max_frames)
+                assert edges == frame_edges(info["times"], info["duration"], limit=model.reading.max_frames)
             assert (tuple(curve.tolist()), tuple(edges)) == (hit.curve, hit.edges)
             at = int(curve.argmax())
             assert hit.start <= edges[at] < edges[at + 1] <= hit.end

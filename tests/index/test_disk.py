@@ -17,11 +17,13 @@ import pytest
 import torch
 
 from prvr.errors import DataError, ModelError
+from prvr.index import database
 from prvr.index.contract import Entry, Header
 from prvr.index.database import FORMAT, PAGE_BYTES
 from prvr.index.disk import FILE, DiskIndex
-from prvr.index.recall import exact_search, recall
+from prvr.index.measure import exact_search, measure_recall
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
+from prvr.search.asking import find
 
 COLUMNS = 32
 HEADER = Header("0123456789abcdef", "float16", "videos")
@@ -88,13 +90,27 @@ def test_a_reader_reads_only_what_is_new(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_only_as_many_are_scored_again_as_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index, reads = made(tmp_path, count=200), []
-    real = type(index._database).rows
-    monkeypatch.setattr(type(index._database), "rows", lambda self, number: reads.append(number) or real(self, number))
+    real = type(index._database).record
+    monkeypatch.setattr(type(index._database), "record", lambda self, number: reads.append(number) or real(self, number))
     best = index.search(QUERY, 3)
     assert best == [row[:3] for row in index.search(QUERY, 200)]
     reads.clear()
     assert index.search(QUERY, 3) == best
     assert 3 <= len(reads) < 60
+
+
+def test_the_rows_of_a_hit_are_read_and_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(tmp_path, count=40).close()
+    index, reads, checks = DiskIndex(tmp_path, MODEL), [], []
+    real, checksum = type(index._database).record, database._checksum
+    monkeypatch.setattr(type(index._database), "record", lambda self, number: reads.append(number) or real(self, number))
+    monkeypatch.setattr(database, "_checksum", lambda *data: checks.append(1) or checksum(*data))
+    (hits,) = find(index, QUERY, 3)
+    assert len(hits) == 3
+    assert all(hit.spans and hit.branches for hit in hits)
+    assert 3 <= len(reads) == len(set(reads)) == len(checks)
+    find(index, QUERY, 3)
+    assert len(checks) == len(set(reads))
 
 
 def test_recall_of_the_search_and_of_its_codes(tmp_path: Path) -> None:
@@ -103,12 +119,12 @@ def test_recall_of_the_search_and_of_its_codes(tmp_path: Path) -> None:
     near = [entry("0.mp4", 0).fields[0] + np.random.default_rng(n).normal(scale=1e-3, size=(20, COLUMNS)) for n in range(20)]
     index.add([Entry(f"near{n}.mp4", (rows.astype(np.float32),), (20,)) for n, rows in enumerate(near)])
     queries = (torch.cat([torch.from_numpy(near[0][:8]).float(), torch.randn(8, COLUMNS, generator=torch.manual_seed(0))]),)
-    measured = recall(index, queries)
+    measured = measure_recall(index, queries)
     assert (measured.queries, measured.k, measured.search) == (16, 10, 1.0)
     assert 0.5 < measured.codes < 1.0
     for exact, row in zip(exact_search(index, queries, 5), index.search(queries, 5), strict=True):
-        assert [hit.score for hit in exact] == pytest.approx([hit.score for hit in row], abs=1e-6)
-    assert [hit.video for hit in exact] == [hit.video for hit in row]
+        assert [score for _, score in exact] == pytest.approx([hit.score for hit in row], abs=1e-6)
+    assert [id for id, _ in exact] == [hit.video for hit in row]
 
 
 # Several at once
@@ -156,7 +172,7 @@ def exact_score(of: Entry) -> float:
 
 def test_a_second_writer_waits_for_a_video_and_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made(tmp_path).close()
-    monkeypatch.setattr("prvr.index.connection.PATIENCE", 0.05)
+    monkeypatch.setattr("prvr.index.database.PATIENCE", 0.05)
     index = DiskIndex(tmp_path, MODEL)
     other = sqlite3.connect(tmp_path / FILE, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

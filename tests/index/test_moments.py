@@ -11,13 +11,13 @@ from prvr.batch import resample
 from prvr.index.moments import Span, best_span, find_spans, frame_edges
 
 
-def spans(relevance: list[float], most: int = 3) -> list[Span]:
+def spans(relevance: list[float], limit: int = 3) -> list[Span]:
     """The spans over parts of a second each."""
-    return find_spans(np.array(relevance, np.float32), [float(t) for t in range(len(relevance) + 1)], most=most)
+    return find_spans(np.array(relevance, np.float32), [float(t) for t in range(len(relevance) + 1)], limit=limit)
 
 
-def times(relevance: list[float], most: int = 3) -> list[tuple[float, float]]:
-    return [(span.start, span.end) for span in spans(relevance, most)]
+def times(relevance: list[float], limit: int = 3) -> list[tuple[float, float]]:
+    return [(span.start, span.end) for span in spans(relevance, limit)]
 
 
 # Edges
@@ -25,12 +25,12 @@ def times(relevance: list[float], most: int = 3) -> list[tuple[float, float]]:
 
 def test_a_frame_stands_for_the_time_until_the_next() -> None:
     assert frame_edges([0.0, 1.0, 2.5], 4.0) == [0.0, 1.0, 2.5, 4.0]
-    assert frame_edges([0.0, 1.0, 2.5], 4.0, most=3) == [0.0, 1.0, 2.5, 4.0]
+    assert frame_edges([0.0, 1.0, 2.5], 4.0, limit=3) == [0.0, 1.0, 2.5, 4.0]
 
 
 def test_a_video_of_one_frame() -> None:
     assert frame_edges([0.0], 7.0) == [0.0, 7.0]
-    assert frame_edges([0.0], 7.0, most=1) == [0.0, 7.0]
+    assert frame_edges([0.0], 7.0, limit=1) == [0.0, 7.0]
     assert best_span(np.array([0.3], np.float32), [0.0, 7.0]) == (0.0, 7.0)
 
 
@@ -40,17 +40,17 @@ def test_a_file_that_understates_its_duration() -> None:
 
 def test_slots_of_a_long_video_by_hand() -> None:
     # 6 frames in 3 slots of two; the last slot averages frame 4 alone, and stands for the rest all the same.
-    assert frame_edges([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], 6.0, most=3) == [0.0, 2.0, 4.0, 6.0]
+    assert frame_edges([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], 6.0, limit=3) == [0.0, 2.0, 4.0, 6.0]
     # 5 in 2: slots begin at frame 0 and at round(2.5) = 2.
-    assert frame_edges([0.0, 1.0, 2.0, 3.0, 4.0], 5.0, most=2) == [0.0, 2.0, 5.0]
+    assert frame_edges([0.0, 1.0, 2.0, 3.0, 4.0], 5.0, limit=2) == [0.0, 2.0, 5.0]
 
 
-@pytest.mark.parametrize("most", [1, 2, 5, 16, 128])
+@pytest.mark.parametrize("limit", [1, 2, 5, 16, 128])
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 6, 17, 127, 128, 129, 200, 256, 257, 1000])
-def test_an_edge_for_every_row_that_the_student_reads(count: int, most: int) -> None:
+def test_an_edge_for_every_row_that_the_student_reads(count: int, limit: int) -> None:
     times = [0.5 * n for n in range(count)]
-    edges = frame_edges(times, 0.5 * count, most=most)
-    rows = resample(np.array(times)[:, None], most)[:, 0]
+    edges = frame_edges(times, 0.5 * count, limit=limit)
+    rows = resample(np.array(times)[:, None], limit)[:, 0]
     assert len(edges) == len(rows) + 1
     assert (edges[0], edges[-1]) == (0.0, 0.5 * count)
     assert all(a < b for a, b in itertools.pairwise(edges))
@@ -89,8 +89,8 @@ def test_several_peaks_best_first() -> None:
     curve = [0.0] * 40
     curve[4:8], curve[14:18], curve[30:34] = [9.5] * 4, [10.0] * 4, [9.7] * 4
     assert spans(curve) == [(14.0, 18.0, 10.0), (30.0, 34.0, pytest.approx(9.7)), (4.0, 8.0, 9.5)]
-    assert spans(curve, most=2) == spans(curve)[:2]
-    assert spans(curve, most=1) == spans(curve)[:1]
+    assert spans(curve, limit=2) == spans(curve)[:2]
+    assert spans(curve, limit=1) == spans(curve)[:1]
 
 
 @pytest.mark.parametrize(("height", "found"), [(9.5, 2), (8.5, 1)])
@@ -124,7 +124,7 @@ def test_a_lone_peak_in_a_hole_is_a_span() -> None:
 
 def test_a_flat_curve_is_the_whole_video() -> None:
     assert spans([0.4] * 6) == [(0.0, 6.0, pytest.approx(0.4))]
-    assert spans([0.4] * 6, most=0) == []
+    assert spans([0.4] * 6, limit=0) == []
 
 
 def test_times_are_those_of_the_edges() -> None:
@@ -154,6 +154,54 @@ def test_parts_that_are_the_frames_keep_their_times(frames: int) -> None:
         curve[best] = 1
         (span,) = find_spans(curve, edges) if frames > 1 else [Span(edges[0], edges[1], 0.0)]
         assert (span.start, span.end) == (edges[best], edges[best + 1])
+
+
+# Ties
+
+
+def nearly(curve: list[float], seed: int) -> np.ndarray:
+    """The curve as another order of summation may give it: the last digits of float32 are others."""
+    return (np.array(curve) * (1 + np.random.default_rng(seed).uniform(-1e-7, 1e-7, len(curve)))).astype(np.float32)
+
+
+TIED = {
+    # The bar is at 1.2, as in the peak by hand: parts of 0.9 and 1.5 add nothing, so the shorter stretch is taken.
+    "stretches": ([0.0] * 8 + [3.0, 3.0, 3.0, 0.9, 1.5] + [0.0] * 8, [(8, 11)]),
+    "stretches before the peak": ([0.0] * 8 + [1.5, 0.9, 3.0, 3.0, 3.0] + [0.0] * 8, [(10, 13)]),
+    # The first of two peaks that tie, and their spans in the same order.
+    "peaks": ([0.0] * 3 + [6.0, 6.0] + [0.0] * 6 + [6.0, 6.0] + [0.0] * 3, [(3, 5), (11, 13)]),
+    "one peak of two parts": ([0.0] * 4 + [2.0, 1.0, 2.0] + [0.0] * 4, [(4, 7)]),
+    # Averaged, the second peak is 0.9 of the first: it is just high enough.
+    "another peak": ([0.0] * 8 + [10.0] * 3 + [0.0] * 8 + [9.0] * 3 + [0.0] * 8, [(8, 11), (19, 22)]),
+    # A quarter of nine parts, the third, is the background: a part that ties with it may be in a span.
+    "background": ([1.0, 1.0, 1.0, 5.0, 5.0, 5.0, 1.0, 1.0, 1.0], [(3, 6)]),
+    "nothing": ([0.3] * 9, [(0, 9)]),
+}
+
+
+@pytest.mark.parametrize(("curve", "expected"), TIED.values(), ids=list(TIED))
+@pytest.mark.parametrize("shift", [0.0, 0.25, -20.0])
+def test_no_choice_depends_on_the_last_digits(curve: list[float], expected: list[tuple[int, int]], shift: float) -> None:
+    edges = [float(t) for t in range(len(curve) + 1)]
+    for seed in range(50):
+        found = find_spans(nearly([value + shift for value in curve], seed), edges)
+        assert [(span.start, span.end) for span in found] == expected
+
+
+def test_no_span_depends_on_the_order_of_summation() -> None:
+    random = np.random.default_rng(0)
+    rows, query = random.normal(size=(12, 96)).astype(np.float32), random.normal(size=96).astype(np.float32)
+    # Moments that are there twice, and a still picture before, between and after them.
+    rows = rows[[0, 0, 1, 2, 3, 0, 0, 0, 1, 2, 3, 0]]
+    edges = [float(t) for t in range(13)]
+    found = set()
+    for seed in range(40):
+        order = np.random.default_rng(seed).permutation(96)
+        curve = np.zeros(12, np.float32)
+        for column in order:
+            curve += rows[:, column] * query[column]
+        found.add(tuple((span.start, span.end) for span in find_spans(curve, edges)))
+    assert len(found) == 1
 
 
 # Against loops, and what must hold of any curve

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.index.test_where import VIDEOS, WITHIN
+from tests.index.test_conditions import VIDEOS, WITHIN
 
 pytest.importorskip("qdrant_client")
 
@@ -26,13 +26,13 @@ from tiny_videos import plain, write_video
 
 from prvr.cli import main
 from prvr.errors import DataError, MissingExtra, ModelError, SettingError
+from prvr.index.conditions import parse, select
 from prvr.index.contract import Entry, Header
-from prvr.index.places import make_store, open_store
 from prvr.index.qdrant import QdrantIndex
-from prvr.index.qdrant.filters import served, terms, unserved
+from prvr.index.qdrant.filters import filter_for, terms, unsupported_kinds
 from prvr.index.qdrant.points import point_id
-from prvr.index.qdrant.server import connected, told
-from prvr.index.where import accepted, parse
+from prvr.index.qdrant.server import connect, qdrant_errors
+from prvr.index.stores import make_store, open_store
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
 from prvr.search import copy_index, index_folder, open_index, zero_shot
 
@@ -123,12 +123,12 @@ def test_the_server_and_the_condition_accept_the_same(text: str) -> None:
     """By the client's own reading of filters; which are served is part of what is tested."""
     condition = parse(text)
     kinds = {kind for about in (terms(id, known)["kinds"] for id, known in ABOUT.items()) for kind in about}
-    can = not any(json.dumps([condition.field, kind]) in kinds for kind in unserved(condition))
+    can = not any(json.dumps([condition.field, kind]) in kinds for kind in unsupported_kinds(condition))
     assert can == (text not in HERE)
     if can:
-        among = models.Filter.model_validate(served(condition))
+        among = models.Filter.model_validate(filter_for(condition))
         found = [id for id, known in ABOUT.items() if check_filter(among, terms(id, known), id, {})]
-        assert found == accepted(ABOUT, [condition])
+        assert found == select(ABOUT, [condition])
 
 
 def test_fields_within_fields_are_compared_here(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_fields_within_fields_are_compared_here(tmp_path: Path) -> None:
     index.add([entry(id, n, **about) for n, (id, about) in enumerate(WITHIN.items())])
     for text in ("gps.lat>1", "gps.place.name=Bern", "a.b>=1", "a.b=2", "gps!=1", "people=y", "crew!=z"):
         found = [hit.video for hit in index.search(QUERY, 9, where=[parse(text)])[0]]
-        assert sorted(found) == accepted(WITHIN, [parse(text)])
+        assert sorted(found) == select(WITHIN, [parse(text)])
     index.delete(["c.mp4"])
     for text in ("gps=1", "crew=z"):
         with pytest.raises(SettingError, match="holds JSON objects, which are not compared"):
@@ -153,7 +153,7 @@ def test_a_search_among_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (["date<2026-02"], True),
         (["camera>a", "duration<60"], False),
     ):
-        among, expected = [parse(text) for text in texts], accepted(VIDEOS, [parse(text) for text in texts])
+        among, expected = [parse(text) for text in texts], select(VIDEOS, [parse(text) for text in texts])
         assert sorted(hit.video for hit in index.search(QUERY, 9, where=among)[0]) == sorted(expected) != []
         assert index.count(where=among) == len(expected)
         assert (not read) == by_server
@@ -168,9 +168,9 @@ def test_a_search_among_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_damage_is_named_and_can_be_taken_out(tmp_path: Path) -> None:
     index = made(tmp_path)
     index.add([entry(f"{n}.mp4", n) for n in range(3)])
-    client, collection = connected(index.place)
+    client, collection = connect(index.place)
     client.update_vectors(collection, [models.PointVectors(id=point_id("1.mp4"), vector={FIELD: [[0.5] * COLUMNS] * 4})])
-    remedy = rf"the point of '1\.mp4' in {index.place} is damaged; take it out with: prvr index verify {index.place} --drop"
+    remedy = rf"the point of '1\.mp4' in {index.place} is damaged; remove it with: prvr index verify {index.place} --drop"
     with pytest.raises(ModelError, match=remedy):
         index.fetch(["0.mp4", "1.mp4"])
     assert list(index.verify()) == ["1.mp4"]
@@ -179,7 +179,7 @@ def test_damage_is_named_and_can_be_taken_out(tmp_path: Path) -> None:
 
 
 def test_a_collection_of_something_else_or_of_another_format(tmp_path: Path) -> None:
-    client, collection = connected(url_for(tmp_path))
+    client, collection = connect(url_for(tmp_path))
     client.create_collection(collection, vectors_config={})
     with pytest.raises(ModelError, match="is a collection of something else, or its server is older than"):
         open_store(url_for(tmp_path), MODEL)
@@ -191,7 +191,9 @@ def test_a_collection_of_something_else_or_of_another_format(tmp_path: Path) -> 
 def test_models_that_qdrant_cannot_hold(tmp_path: Path) -> None:
     model = ZeroShot(ZeroShotConfig(), frame_columns=COLUMNS, word_columns=COLUMNS)
     model.score_weights = None
-    with pytest.raises(ModelError, match="ZeroShot does not score by a weighted sum of best cosines, and qdrant://"):
+    with pytest.raises(
+        ModelError, match="ZeroShot does not score by a weighted sum of best cosines, the only score that qdrant://"
+    ):
         make_store(url_for(tmp_path), model, HEADER)
     with pytest.raises(ModelError, match=r"no index in qdrant://.*; copy one there: prvr index copy INDEX"):
         open_store(url_for(tmp_path), MODEL)
@@ -203,7 +205,7 @@ def test_models_that_qdrant_cannot_hold(tmp_path: Path) -> None:
         ("qdrant://localhost", "write qdrant://HOST:PORT/COLLECTION"),
         ("qdrant:///gallery", "write qdrant://HOST:PORT/COLLECTION"),
         ("qdrant://localhost/a/b", "write qdrant://HOST:PORT/COLLECTION"),
-        ("qdrant://localhost:many/a", "its port is no number"),
+        ("qdrant://localhost:many/a", "its port is not a number"),
         ("qdrant://me:secret@localhost/a", r"put the server's key into \$QDRANT_API_KEY"),
         ("qdrant://localhost/a?api_key=secret", r"put the server's key into \$QDRANT_API_KEY"),
         ("qdrnt://localhost/a", "no index is known by qdrnt://; did you mean 'qdrant'"),
@@ -216,19 +218,19 @@ def test_what_is_no_url(url: str, line: str) -> None:
 
 
 def test_no_server_there() -> None:
-    with pytest.raises(DataError, match=r"no answer from Qdrant at qdrant://127\.0\.0\.1:9/a: .*see that the server runs"):
+    with pytest.raises(DataError, match=r"no answer from Qdrant at qdrant://127\.0\.0\.1:9/a: .*check that the server runs"):
         open_store("qdrant://127.0.0.1:9/a", MODEL)
 
 
 def test_what_a_server_refuses(tmp_path: Path) -> None:
     index = made(tmp_path)
-    client, collection = connected(index.place)
+    client, collection = connect(index.place)
     client.delete_collection(collection)
     with pytest.raises(DataError, match=rf"^Qdrant refuses at {index.place}: .*[nN]ot found.*$"):
         index.count()
-    with pytest.raises(DataError, match=r"it wants another key; put it into \$QDRANT_API_KEY"), told(qdrant_client, "x"):
+    with pytest.raises(DataError, match=r"it wants another key; put it into \$QDRANT_API_KEY"), qdrant_errors(qdrant_client, "x"):
         raise UnexpectedResponse(401, "Unauthorized", b"", Headers())
-    with pytest.raises(DataError, match="Qdrant refuses at x: 413 Too Large"), told(qdrant_client, "x"):
+    with pytest.raises(DataError, match="Qdrant refuses at x: 413 Too Large"), qdrant_errors(qdrant_client, "x"):
         raise UnexpectedResponse(413, "Too Large", b"<html>", Headers())
 
 
@@ -240,7 +242,7 @@ def test_without_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_key_goes_into_the_header_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QDRANT_API_KEY", "secret")
-    client, _ = connected("qdrant+https://localhost/a")
+    client, _ = connect("qdrant+https://localhost/a")
     remote = client._client
     assert (remote.rest_uri, remote._rest_headers["api-key"]) == ("https://localhost:6333", "secret")
 

@@ -167,7 +167,7 @@ def test_some_videos_are_scored_again_within_half_the_bounds(
     exact, (_, wide) = exact_scores(fields, starts, (0.7, 0.3), queries), gallery.scores(queries)
     for places in ([29, 0, 7, 8, 7], [3], []):
         chosen = np.array(places, int)
-        scores, bounds = gallery.rescored(queries, chosen)
+        scores, bounds = gallery.rescore(queries, chosen)
         assert (np.abs(scores - exact[chosen]) <= bounds).all()
         assert (bounds < 0.7 * wide[chosen]).all()
 

@@ -24,9 +24,9 @@ from waiting import until
 
 import prvr
 from prvr.search import index_folder, open_index, zero_shot
-from prvr.server import asking, media
-from prvr.server.asking import thin
-from prvr.server.counting import Counts
+from prvr.server import index_service, media
+from prvr.server.index_service import thin
+from prvr.server.request_counts import RequestCounts
 from prvr.server.thumbnails import Thumbnails, make_picture
 from prvr.video import SUFFIXES, VideoReader
 
@@ -98,11 +98,11 @@ def test_more_like_a_moment_finds_the_same_pictures_elsewhere(served: Running) -
 
 def test_a_model_whose_score_is_no_sum_of_cosines_is_not_asked_with_frames(world: World) -> None:
     with running(world.index) as service:
-        service.service.desk.checkpoint.model.score_weights = None
+        service.service.index.checkpoint.model.score_weights = None
         assert service.client.get("/api/about").json()["similar"] is False
         answer = service.client.get("/api/similar", params={"video": "kitchen.mp4"})
     assert answer.status_code == 409
-    assert "ask in words" in answer.json()["error"]
+    assert "search by a sentence" in answer.json()["error"]
 
 
 def test_the_list_of_videos(served: Running) -> None:
@@ -136,7 +136,7 @@ def test_health_about_and_metrics(served: Running) -> None:
 
 
 def test_counts_by_hand() -> None:
-    counts = Counts()
+    counts = RequestCounts()
     for seconds in (0.001, 0.2, 99.0):
         counts.request("/a", 200, seconds)
     counts.request("/a", 404, 0.02)
@@ -158,8 +158,8 @@ def test_counts_by_hand() -> None:
 
 def test_a_thinned_curve_keeps_its_peaks() -> None:
     curve, edges = np.array([1.0, 5.0, 2.0, 0.0, 3.0]), np.arange(6.0)
-    assert [part.tolist() for part in thin(curve, edges, most=2)] == [[5.0, 3.0], [0.0, 2.0, 5.0]]
-    assert [part.tolist() for part in thin(curve, edges, most=5)] == [curve.tolist(), edges.tolist()]
+    assert [part.tolist() for part in thin(curve, edges, limit=2)] == [[5.0, 3.0], [0.0, 2.0, 5.0]]
+    assert [part.tolist() for part in thin(curve, edges, limit=5)] == [curve.tolist(), edges.tolist()]
 
 
 def test_new_videos_of_another_process_are_noticed(world: World, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_new_videos_of_another_process_are_noticed(world: World, tmp_path: Path)
         write_video(videos / "new.mp4", colourful())
         (videos / "beach.mp4").unlink()
         index_folder(videos, index, zero_shot(world.encoder))
-        time.sleep(asking.FRESH + 0.1)
+        time.sleep(index_service.FRESH + 0.1)
         names = {video["video"] for video in service.client.get("/api/videos").json()["videos"]}
         assert names == (ALL | {"new.mp4"}) - {"beach.mp4"}
         assert len(service.client.get("/media/new.mp4").content) == (videos / "new.mp4").stat().st_size
@@ -217,7 +217,7 @@ def test_every_answer_bears_the_headers_that_keep_a_browser_safe(served: Running
     async def fail(*_: object, **__: object) -> None:
         raise RuntimeError("/secret/path broke")
 
-    monkeypatch.setattr(served.service.desk, "search", fail)
+    monkeypatch.setattr(served.service.index, "search", fail)
     statuses = {}
     for path in ("/", "/main.js", "/health", "/api/search?q=dog", "/api/nothing", "/api/videos?limit=x", "/media/beach.mp4"):
         answer = served.client.get(path)
@@ -228,7 +228,7 @@ def test_every_answer_bears_the_headers_that_keep_a_browser_safe(served: Running
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "server" not in answer.headers
     assert list(statuses.values()) == [200, 200, 200, 500, 404, 422, 200]
-    assert served.client.get("/api/search?q=dog").json() == {"error": "the service failed at this; its log says why"}
+    assert served.client.get("/api/search?q=dog").json() == {"error": "the service failed at this request; see its log"}
     assert served.client.request("TRACE", "/health").status_code == 405
 
 
@@ -241,13 +241,13 @@ def test_only_its_own_names_are_answered(world: World) -> None:
 
 
 def test_a_full_line_turns_away(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "MOST_WAITING", 2)
+    monkeypatch.setattr(index_service, "MOST_WAITING", 2)
     hold = threading.Event()
-    served.service.desk._line.submit(hold.wait, 10)
+    served.service.index._thread.submit(hold.wait, 10)
     waiting = [threading.Thread(target=served.client.get, args=("/api/search?q=dog",)) for _ in range(2)]
     for thread in waiting:
         thread.start()
-    until(lambda: served.service.desk.waiting == 2)
+    until(lambda: served.service.index.waiting == 2)
     answer = httpx.get(served.url + "api/search?q=dog", trust_env=False)
     hold.set()
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
@@ -321,8 +321,7 @@ def test_links_that_lead_out_of_the_folder_are_not_followed(world: World, tmp_pa
     (videos / "outside.mp4").symlink_to(secret)
     index_folder(videos, index, zero_shot(world.encoder))
     with running(index) as service:
-        desk = service.service.desk
-        object.__setattr__(desk, "folder", videos)
+        object.__setattr__(service.service.index, "folder", videos)
         assert service.client.get("/media/inside.mp4").status_code == 200
         for place in ("/media/", "/thumbnails/"):
             assert service.client.get(place + "outside.mp4").status_code == 404

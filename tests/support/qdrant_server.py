@@ -20,7 +20,7 @@ from qdrant_client.http.models import CollectionExistence
 
 from prvr.index.contract import Header
 from prvr.index.qdrant import QdrantIndex, make_index
-from prvr.index.qdrant.server import connected
+from prvr.index.qdrant.server import connect
 from prvr.methods.contract import Model
 
 URL = "PRVR_TEST_QDRANT_URL"
@@ -52,7 +52,7 @@ def name_for(path: Path) -> str:
 
 
 def remove(url: str) -> None:
-    client, collection = connected(url)
+    client, collection = connect(url)
     client.delete_collection(collection)
 
 

@@ -1,12 +1,12 @@
-"""Conditions of a search as filters that a Qdrant server applies before it scores, wherever it can say the same.
+"""Conditions of a search as filters that a Qdrant server applies before it scores, where it supports the same comparison.
 
-folders   of a point: all folders that the video is below
-kinds     the fields that are known of the video, each with what it holds: number, day, text, word, list or strange
-equals    all that `=` says yes to, as [field, kind, value]
+folders   of a point: all folders that contain the video
+kinds     the fields of the video, each with the kind of its value: number, day, text, word, list or strange
+equals    all values that `=` accepts, as [field, kind, value]
 numbers   of fields that hold a number, by field
 days      of fields that hold a time, its day as a number such as 20260131, by field
 
-What has no order on the server (text, lists, words such as true and null) is compared by the caller instead.
+Values without an order on the server (text, lists, words such as true and null) are compared by the caller instead.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from prvr.index.where import FOLDER, Condition, comparable
+from prvr.index.conditions import FOLDER, Condition, comparable
 
 Filter = dict[str, Any]
-"""A filter in the words of Qdrant's interface."""
+"""A filter as JSON of Qdrant's interface."""
 
 KINDS = ("number", "day", "text", "word", "list", "strange")
 NOTHING: Filter = {"must": [{"has_id": []}]}
@@ -29,7 +29,7 @@ DAY = 10
 
 
 def terms(video: str, about: Mapping[str, Any]) -> dict[str, Any]:
-    """What a point says for conditions to be asked by."""
+    """The part of a point's payload that filters read."""
     parts = video.split("/")
     folders = [json.dumps("/".join(parts[:end])) for end in range(1, len(parts))]
     kinds = {field: _kind(value) for field, value in about.items()}
@@ -43,13 +43,13 @@ def terms(video: str, about: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def known(field: str, *kinds: str) -> Filter:
-    """Points that know a field and hold one of these kinds of values there."""
+def has_field(field: str, *kinds: str) -> Filter:
+    """Points that have a field with one of these kinds of values."""
     return {"must": [{"key": "kinds", "match": {"any": [json.dumps([field, kind]) for kind in kinds]}}]}
 
 
-def unserved(condition: Condition) -> tuple[str, ...]:
-    """The kinds of values for which the server cannot tell whether they meet a condition."""
+def unsupported_kinds(condition: Condition) -> tuple[str, ...]:
+    """The kinds of values that the server cannot compare with a condition."""
     if condition.field == FOLDER:
         return ()
     if condition.operator in ("=", "!="):
@@ -57,29 +57,29 @@ def unserved(condition: Condition) -> tuple[str, ...]:
     return ("text", "word", "list", "strange") if _days(condition.value) else ("day", "text", "word", "list", "strange")
 
 
-def served(condition: Condition) -> Filter:
-    """The filter that says the same as a condition, of the kinds of values that are not `unserved`."""
+def filter_for(condition: Condition) -> Filter:
+    """The filter equivalent to a condition, for the kinds of values that are not `unsupported_kinds`."""
     number = _number(condition.value)
     if condition.field == FOLDER:
-        return _inside(condition)
+        return _folder_filter(condition)
     if condition.operator in ("=", "!="):
         same = _same(condition, number)
         if condition.operator == "=":
             return same
-        # A number meets no condition about what is none.
+        # A number meets no condition whose value is not a number.
         others = [kind for kind in KINDS if kind != "number" or number is not None]
-        return {**known(condition.field, *others), "must_not": [same]}
+        return {**has_field(condition.field, *others), "must_not": [same]}
     clauses = []
     if number is not None:
         clauses.append({"key": f"numbers.{_key(condition.field)}", "range": {RANGES[condition.operator]: number}})
     if (days := _days(condition.value)) is not None:
-        # All days of a month are equal to it, and so neither before nor after.
+        # All days of a month are equal to it, so neither before nor after it.
         bound = days[condition.operator in ("<=", ">")]
         clauses.append({"key": f"days.{_key(condition.field)}", "range": {RANGES[condition.operator]: bound}})
     return {"should": clauses} if clauses else NOTHING
 
 
-def _inside(condition: Condition) -> Filter:
+def _folder_filter(condition: Condition) -> Filter:
     folder = condition.value.strip("/")
     if folder in ("", "."):
         return {} if condition.operator == "=" else NOTHING
@@ -102,7 +102,7 @@ def _equals(item: Any) -> list[tuple[str, Any]]:
         return [("number", float(item))]
     if kind == "strange":
         return []
-    # A day, a month and a year are equal to each moment of theirs.
+    # A day, a month and a year are equal to each time within them.
     short = range(1, DAY + 1) if kind == "day" else ()
     return [("text", str(item)), *(("text", str(item)[:length]) for length in short)]
 
@@ -129,7 +129,7 @@ def _day(text: str) -> int:
 
 
 def _days(value: str) -> tuple[int, int] | None:
-    """The first and the last day, or what would be one, of a day, a month or a year."""
+    """The first and the last day of a day, a month or a year, as numbers; they need not be in the calendar."""
     if not re.fullmatch(r"\d{4}(-\d\d(-\d\d)?)?", value):
         return None
     digits = value.replace("-", "")

@@ -1,10 +1,10 @@
-"""A video as a point of Qdrant, and back.
+"""Videos to points of Qdrant and back.
 
 vectors   of each field its rows at unit length, so that inner products are cosines
 payload   `video`, `about` and `frames` (windows and edges) as JSON text, in ASCII: a file name need not be UTF-8;
-          the rows' lengths, and a checksum; and what conditions of a search are asked by (`prvr.index.qdrant.filters`)
+          the rows' lengths, and a checksum; and the terms of `prvr.index.qdrant.filters`
 
-A float16 row is its unit row times its length, to the bit: float32 errs by a part in 8 million, float16 by one in 2,048.
+A float16 row is exactly its unit row times its length: the error of float32 is one part in 8 million, float16 has 2,048.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from jaxtyping import Float
 
 from prvr.errors import ModelError
 from prvr.index.contract import Entry
+from prvr.index.database import key_of
 from prvr.index.qdrant.filters import terms
-from prvr.index.record import key_of
 
 Rows = Float[np.ndarray, "_ _"]
 
 
 def point_id(video: str) -> str:
-    """The id of a video's point: Qdrant takes numbers and UUIDs alone."""
+    """The id of a video's point. Qdrant accepts only numbers and UUIDs."""
     return str(UUID(bytes=sha256(key_of(video)).digest()[:16]))
 
 
@@ -38,7 +38,7 @@ def vectors_of(entry: Entry, fields: Sequence[str]) -> dict[str, list[list[float
 
 
 def payload_of(entry: Entry) -> dict[str, Any]:
-    """All else that a point says of a video."""
+    """Everything else in a video's point."""
     text = {
         "video": json.dumps(entry.video),
         "about": json.dumps(dict(entry.about)),
@@ -49,7 +49,7 @@ def payload_of(entry: Entry) -> dict[str, Any]:
 
 
 def entry_of(vectors: Mapping[str, Any], payload: Mapping[str, Any], fields: Sequence[str]) -> Entry:
-    """The video of a point.
+    """The video of a point, with rows as float32.
 
     Raises:
         ModelError: it is damaged.
@@ -60,7 +60,8 @@ def entry_of(vectors: Mapping[str, Any], payload: Mapping[str, Any], fields: Seq
         windows, edges = json.loads(payload["frames"])
         about = json.loads(payload["about"])
         if payload["crc32"] == _checksum(payload, rows):
-            return Entry(video_of(payload), rows, tuple(windows), None if edges is None else tuple(edges), about)
+            wide = tuple(values.astype(np.float32) for values in rows)
+            return Entry(video_of(payload), wide, tuple(windows), None if edges is None else tuple(edges), about)
     except (KeyError, ValueError, TypeError, IndexError):
         pass
     raise ModelError("its point is damaged")
@@ -73,13 +74,13 @@ def video_of(payload: Mapping[str, Any]) -> str:
 
 
 def about_of(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of the video of a point."""
+    """`Entry.about` of the video of a point."""
     about: dict[str, Any] = json.loads(payload["about"])
     return about
 
 
 def unit(rows: Rows) -> Rows:
-    """Rows at unit length; a row of zeros stays."""
+    """Rows at unit length; a row of zeros is unchanged."""
     lengths = _lengths(rows)
     return rows.astype(np.float32) / np.where(lengths > 0, lengths, 1)
 

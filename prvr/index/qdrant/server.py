@@ -1,4 +1,4 @@
-"""A Qdrant server and the collection that is an index: how it is reached, made and known, and what it cannot do."""
+"""A Qdrant server: connection, creation of a collection, the header in it, errors."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ FORMAT = 1
 NOTE = "prvr"
 
 
-def connected(url: str) -> tuple[Any, str]:
+def connect(url: str) -> tuple[Any, str]:
     """A client, and the name of the collection."""
     try:
         parts = urlsplit(url)
         port = parts.port or PORT
     except ValueError:
-        raise SettingError(f"{url!r} is not the URL of an index in Qdrant; its port is no number") from None
+        raise SettingError(f"{url!r} is not the URL of an index in Qdrant; its port is not a number") from None
     collection = parts.path.strip("/")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise SettingError(f"a qdrant:// URL takes a host, a port and a collection alone; put the server's key into ${KEY}")
@@ -47,7 +47,7 @@ def connected(url: str) -> tuple[Any, str]:
 
 
 def create(models: ModuleType, client: Any, collection: str, model: Model, header: Header) -> None:
-    """Makes the collection of an index."""
+    """Creates the collection of an index."""
     best_row = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
     # A graph over rows finds half to nine tenths of what a scan finds.
     no_graph = models.HnswConfigDiff(m=0)
@@ -64,17 +64,17 @@ def create(models: ModuleType, client: Any, collection: str, model: Model, heade
 
 @torch.inference_mode()
 def _columns(model: Model) -> dict[str, int]:
-    """How wide the rows of each field are, as a video of one frame shows."""
+    """The number of columns of each field, from encoding a video of one frame."""
     frame = torch.zeros(1, 1, model.reading.frame_columns, device=device_of(model))
     rows = model.encode_videos(frame, frame.new_ones(1, 1, dtype=torch.bool))
     return {name: field.shape[-1] for name, field in zip(model.embedding_fields, rows, strict=True)}
 
 
 def header_of(note: Any, place: str) -> Header:
-    """What an index says of itself, from the note in its collection's metadata.
+    """The header of an index, from the note in its collection's metadata.
 
     Raises:
-        ModelError: there is none, or it is of another format.
+        ModelError: there is no note, or the index has another format.
     """
     if note is None:
         raise ModelError(
@@ -88,8 +88,8 @@ def header_of(note: Any, place: str) -> Header:
 
 
 @contextmanager
-def told(qdrant: ModuleType, place: str) -> Iterator[None]:
-    """Tells in one line what the server cannot do.
+def qdrant_errors(qdrant: ModuleType, place: str) -> Iterator[None]:
+    """Raises the server's errors as one line.
 
     Raises:
         DataError: it cannot be reached, or refuses.
@@ -100,7 +100,7 @@ def told(qdrant: ModuleType, place: str) -> Iterator[None]:
     except problems.UnexpectedResponse as problem:
         raise DataError(f"Qdrant refuses at {place}: {_gist(problem)}") from problem
     except problems.ResponseHandlingException as problem:
-        raise DataError(f"no answer from Qdrant at {place}: {problem}; see that the server runs there") from problem
+        raise DataError(f"no answer from Qdrant at {place}: {problem}; check that the server runs there") from problem
 
 
 def _gist(problem: Any) -> str:

@@ -1,4 +1,4 @@
-"""Where an index lies: in a folder of this machine, or elsewhere by a URL whose scheme says in what."""
+"""Opens the index at a place: a folder of this machine, or a URL whose scheme names another kind of index."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 
 from prvr.errors import SettingError, nearest
 from prvr.index import cluster, qdrant, shards
-from prvr.index.contract import Header, Kept
+from prvr.index.contract import Header, PersistentStore
 from prvr.index.disk import DiskIndex
 from prvr.methods.contract import Model
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How an index of one kind is made, or the one opened that is there, and how one is opened."""
+    """How an index of one kind is opened, and how it is created if it does not exist."""
 
-    make: Callable[[str, Model, Header], Kept]
-    open: Callable[[str, Model], Kept]
+    make: Callable[[str, Model, Header], PersistentStore]
+    open: Callable[[str, Model], PersistentStore]
 
 
 KINDS: Mapping[str, Kind] = {
@@ -35,29 +35,29 @@ def is_remote(place: str | Path) -> bool:
     return isinstance(place, str) and "://" in place
 
 
-def open_store(place: str | Path, model: Model) -> Kept:
-    """The index that is there.
+def open_store(place: str | Path, model: Model) -> PersistentStore:
+    """The index at a place.
 
     Raises:
         ModelError: there is none.
-        SettingError: a URL of a scheme that nobody knows.
+        SettingError: the scheme of the URL is unknown.
     """
     return _kind(place).open(place, model) if isinstance(place, str) and is_remote(place) else DiskIndex(Path(place), model)
 
 
-def make_store(place: str | Path, model: Model, header: Header) -> Kept:
-    """The index that is there, or a new one.
+def make_store(place: str | Path, model: Model, header: Header) -> PersistentStore:
+    """The index at a place; created if it does not exist.
 
     Raises:
-        SettingError: a URL of a scheme that nobody knows.
+        SettingError: the scheme of the URL is unknown.
     """
     if isinstance(place, str) and is_remote(place):
         return _kind(place).make(place, model, header)
     return DiskIndex.make(Path(place), model, header)
 
 
-def _kind(place: str) -> Kind:
-    scheme = place.partition("://")[0]
+def _kind(url: str) -> Kind:
+    scheme = url.partition("://")[0]
     if scheme not in KINDS:
         raise SettingError(f"no index is known by {scheme}://; {nearest(scheme, KINDS)}")
     return KINDS[scheme]

@@ -1,9 +1,9 @@
-"""Conditions on what is known of a video, which a search is narrowed by before anything is scored.
+"""Conditions on what is known of a video. They are applied before anything is scored.
 
     folder=trips/2025   in that folder or below it
     duration>60         seconds
     date>=2026-01-01    when the file was last written, in UTC: a year, a month, a day, or a day with a time
-    camera=north        a field of one's own; where it holds a list, = asks for one of its items
+    camera=north        a user-defined field; if it holds a list, = compares with each item
     gps.lat>47          a field within a field that holds a JSON object
 
 A video without the field meets no condition about it.
@@ -42,31 +42,32 @@ class Condition:
     value: str
 
     def accepts(self, video: str, about: Mapping[str, Any]) -> bool:
-        """Whether a video of that id, of which that is known, meets the condition."""
+        """Whether a video with this id and these fields meets the condition."""
         compare = OPERATORS[self.operator]
         if self.field == FOLDER:
             inside = self.value.strip("/") in ("", ".") or f"/{video}".startswith(f"/{self.value.strip('/')}/")
             return compare(inside, True)
-        known = _value(about, self.field)
+        known = _lookup(about, self.field)
         if not comparable(known):
             return False
         if isinstance(known, list):
-            return compare(any(_compared(item, self.value, operator.eq) for item in known if comparable(item)), True)
-        return _compared(known, self.value, compare)
+            return compare(any(_compare(item, self.value, operator.eq) for item in known if comparable(item)), True)
+        return _compare(known, self.value, compare)
 
 
 def parse(text: str) -> Condition:
     """A condition from FIELD, an operator and VALUE, such as duration>60.
 
     Raises:
-        SettingError: it is none, asks for more or less of what has no order, or for a duration or a date that is none.
+        SettingError: the text has another form, the operator is not defined for the field, or a duration is not a number or a
+            date not a date.
     """
     parts = re.fullmatch(r"\s*([^\s=!<>]+)\s*(=|!=|<=|>=|<|>)\s*(.*?)\s*", text, flags=re.S)
     if parts is None or not parts[3]:
         raise SettingError(f"{text!r} is not a condition; write FIELD=VALUE, or with != < <= > >=, such as 'duration>60'")
     condition = Condition(parts[1], parts[2], parts[3])
     if condition.field == FOLDER and condition.operator not in ("=", "!="):
-        raise SettingError(f"{text!r}: a folder is asked for by = or !=")
+        raise SettingError(f"{text!r}: a folder takes = or !=")
     if condition.field == "duration" and _number(condition.value) is None:
         raise SettingError(f"{text!r}: a duration is a number of seconds, such as 'duration>60'")
     if condition.field == "date":
@@ -74,21 +75,23 @@ def parse(text: str) -> Condition:
     return condition
 
 
-def accepted(known: Mapping[str, Mapping[str, Any]], conditions: Sequence[Condition]) -> list[str]:
+def select(abouts: Mapping[str, Mapping[str, Any]], conditions: Sequence[Condition]) -> list[str]:
     """The videos that meet all conditions.
 
+    Args:
+        abouts: the fields of every video, by id.
+
     Raises:
-        SettingError: no video has the field of a condition (the nearest one is suggested), or none has anything there that can
-            be compared.
+        SettingError: no video has the field of a condition (the nearest name is suggested), or no value there can be compared.
     """
     for condition in conditions:
-        if condition.field != FOLDER and known:
-            _check_field(condition.field, known.values())
-    return [video for video, about in known.items() if all(condition.accepts(video, about) for condition in conditions)]
+        if condition.field != FOLDER and abouts:
+            _check_field(condition.field, abouts.values())
+    return [video for video, about in abouts.items() if all(condition.accepts(video, about) for condition in conditions)]
 
 
 def comparable(value: Any) -> bool:
-    """Whether anything can be compared with what is known: with all but JSON objects."""
+    """Whether a value can be compared: any but a JSON object."""
     if isinstance(value, list):
         return not value or not all(isinstance(item, Mapping) for item in value)
     return value is not ABSENT and not isinstance(value, Mapping)
@@ -97,7 +100,7 @@ def comparable(value: Any) -> bool:
 def _check_field(field: str, abouts: Collection[Mapping[str, Any]]) -> None:
     objects = False
     for about in abouts:
-        value = _value(about, field)
+        value = _lookup(about, field)
         if comparable(value):
             return
         objects = objects or value is not ABSENT
@@ -105,12 +108,12 @@ def _check_field(field: str, abouts: Collection[Mapping[str, Any]]) -> None:
     if not objects:
         raise SettingError(f"no video has a field {field!r}; {nearest(field, names)}")
     within = sorted(name for name in names if name.startswith(f"{field}."))
-    remedy = f"ask for a field within, such as {within[0]!r}" if within else "give what is asked for a field of its own"
+    remedy = f"name a field within, such as {within[0]!r}" if within else "put the values to search by into a field of their own"
     raise SettingError(f"the field {field!r} holds JSON objects, which are not compared; {remedy}")
 
 
-def _value(about: Mapping[str, Any], field: str) -> Any:
-    """What is known under a name; a.b is b within a where nothing is called a.b itself."""
+def _lookup(about: Mapping[str, Any], field: str) -> Any:
+    """The value of a field; a.b is b within a where no field is called a.b itself."""
     if field in about:
         return about[field]
     value: Any = about
@@ -122,7 +125,7 @@ def _value(about: Mapping[str, Any], field: str) -> Any:
 
 
 def _fields(abouts: Iterable[Mapping[str, Any]]) -> set[str]:
-    """All names that something is known under, those within objects with a dot."""
+    """All names of fields; those within objects with a dot."""
     names, waiting = {FOLDER}, [("", about) for about in abouts]
     while waiting:
         above, about = waiting.pop()
@@ -132,10 +135,10 @@ def _fields(abouts: Iterable[Mapping[str, Any]]) -> set[str]:
 
 
 def _date(value: str, text: str) -> str:
-    """A year, a month or a day as it is; a time as the moment in UTC, written as the index writes it.
+    """A year, a month or a day unchanged; a time in UTC, in the format that the index uses.
 
     Raises:
-        SettingError: it is none of these, or no calendar has it.
+        SettingError: it is none of these, or not in the calendar.
     """
     try:
         if re.fullmatch(r"[0-9]{4}(-[0-9]{2}){0,2}", value):
@@ -146,10 +149,10 @@ def _date(value: str, text: str) -> str:
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
     except (ValueError, OverflowError):
         pass
-    raise SettingError(f"{text!r}: {value!r} is no date; write a year, a month or a day, such as 'date>=2026-01-31'")
+    raise SettingError(f"{text!r}: {value!r} is not a date; write a year, a month or a day, such as 'date>=2026-01-31'")
 
 
-def _compared(known: Any, value: str, compare: Callable[[Any, Any], bool]) -> bool:
+def _compare(known: Any, value: str, compare: Callable[[Any, Any], bool]) -> bool:
     if isinstance(known, bool) or known is None:
         return compare({True: "true", False: "false", None: "null"}[known], value.lower())
     if isinstance(known, int | float):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from prvr.errors import SettingError
-from prvr.index.where import accepted, parse
+from prvr.index.conditions import parse, select
 
 VIDEOS = {
     "a.mp4": {"duration": 59.5, "date": "2026-01-31T23:59:59+00:00", "camera": "north", "tags": ["snow", "dog"], "live": True},
@@ -54,14 +54,14 @@ VIDEOS = {
     ],
 )
 def test_who_meets_a_condition(text: str, letters: str) -> None:
-    found = accepted(VIDEOS, [parse(text)])
+    found = select(VIDEOS, [parse(text)])
     assert found == [id for id in VIDEOS if id[-5] in letters]
 
 
 def test_several_conditions_must_all_be_met() -> None:
-    assert accepted(VIDEOS, [parse("folder=trips"), parse("duration>60")]) == ["trips/alps/c.mp4"]
-    assert accepted(VIDEOS, []) == list(VIDEOS)
-    assert accepted({}, [parse("anything=1")]) == []
+    assert select(VIDEOS, [parse("folder=trips"), parse("duration>60")]) == ["trips/alps/c.mp4"]
+    assert select(VIDEOS, []) == list(VIDEOS)
+    assert select({}, [parse("anything=1")]) == []
 
 
 @pytest.mark.parametrize(
@@ -71,28 +71,28 @@ def test_several_conditions_must_all_be_met() -> None:
         ("=north", "is not a condition"),
         ("camera=", "is not a condition"),
         ("", "is not a condition"),
-        ("folder>trips", "a folder is asked for by = or !="),
+        ("folder>trips", "a folder takes = or !="),
         ("duration>long", "a duration is a number of seconds"),
         ("duration>nan", "a duration is a number of seconds"),
-        ("date<31.12.1990", "'31.12.1990' is no date; write a year, a month or a day, such as 'date>=2026-01-31'"),
-        ("date>=01/02/2999", "'01/02/2999' is no date"),
-        ("date=2026-1", "'2026-1' is no date"),
-        ("date=abc", "'abc' is no date"),
-        ("date>yesterday", "'yesterday' is no date"),
-        ("date=2026-02-30", "'2026-02-30' is no date"),
-        ("date=2026-13", "'2026-13' is no date"),
-        ("date=0000", "'0000' is no date"),
-        ("date=20260131", "'20260131' is no date"),
-        ("date=2026-W05", "'2026-W05' is no date"),
-        ("date=2026-01-31T25:00", "'2026-01-31T25:00' is no date"),
-        ("date=2026-01-31T", "'2026-01-31T' is no date"),
-        ("date=0001-01-01T00:00+09:00", "is no date; write a year"),
+        ("date<31.12.1990", "'31.12.1990' is not a date; write a year, a month or a day, such as 'date>=2026-01-31'"),
+        ("date>=01/02/2999", "'01/02/2999' is not a date"),
+        ("date=2026-1", "'2026-1' is not a date"),
+        ("date=abc", "'abc' is not a date"),
+        ("date>yesterday", "'yesterday' is not a date"),
+        ("date=2026-02-30", "'2026-02-30' is not a date"),
+        ("date=2026-13", "'2026-13' is not a date"),
+        ("date=0000", "'0000' is not a date"),
+        ("date=20260131", "'20260131' is not a date"),
+        ("date=2026-W05", "'2026-W05' is not a date"),
+        ("date=2026-01-31T25:00", "'2026-01-31T25:00' is not a date"),
+        ("date=2026-01-31T", "'2026-01-31T' is not a date"),
+        ("date=0001-01-01T00:00+09:00", "is not a date; write a year"),
         ("camra=north", "no video has a field 'camra'; did you mean 'camera'?"),
     ],
 )
 def test_what_is_no_condition(text: str, line: str) -> None:
     with pytest.raises(SettingError, match=line.replace("?", r"\?")):
-        accepted(VIDEOS, [parse(text)])
+        select(VIDEOS, [parse(text)])
 
 
 WITHIN: dict[str, dict[str, Any]] = {
@@ -121,21 +121,21 @@ WITHIN: dict[str, dict[str, Any]] = {
     ],
 )
 def test_fields_within_fields(text: str, letters: str) -> None:
-    assert accepted(WITHIN, [parse(text)]) == [id for id in WITHIN if id[0] in letters]
+    assert select(WITHIN, [parse(text)]) == [id for id in WITHIN if id[0] in letters]
 
 
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("gps=1", "the field 'gps' holds JSON objects, which are not compared; ask for a field within, such as 'gps.lat'"),
+        ("gps=1", "the field 'gps' holds JSON objects, which are not compared; name a field within, such as 'gps.lat'"),
         ("gps.place=Bern", "the field 'gps.place' holds JSON objects, .* such as 'gps.place.name'"),
         ("gps.lon>1", "no video has a field 'gps.lon'; did you mean 'gps.lat'"),
         ("gps.lat.deg>1", "no video has a field 'gps.lat.deg'; did you mean 'gps.lat'"),
         ("gps.>1", "no video has a field 'gps.'; did you mean 'gps"),
-        ("crew=z", "the field 'crew' holds JSON objects, .*; give what is asked for a field of its own"),
-        ("seen=1", "the field 'seen' holds JSON objects, .*; give what is asked for a field of its own"),
+        ("crew=z", "the field 'crew' holds JSON objects, .*; put the values to search by into a field of their own"),
+        ("seen=1", "the field 'seen' holds JSON objects, .*; put the values to search by into a field of their own"),
     ],
 )
 def test_objects_are_not_compared(text: str, line: str) -> None:
     with pytest.raises(SettingError, match=line):
-        accepted({"a.mp4": WITHIN["a.mp4"], "b.mp4": WITHIN["b.mp4"]}, [parse(text)])
+        select({"a.mp4": WITHIN["a.mp4"], "b.mp4": WITHIN["b.mp4"]}, [parse(text)])

@@ -1,4 +1,4 @@
-"""What the service counts, in the text format of Prometheus."""
+"""Counts of requests, in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from itertools import accumulate
 
-# Upper ends of the groups that durations are counted in, in seconds.
+# Upper limits of the histogram of durations, in seconds.
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
-class Counts:
+class RequestCounts:
     """Requests by route and status, and how long each route took."""
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Counts:
         self._buckets: Counter[tuple[str, float]] = Counter()
 
     def request(self, route: str, status: int, seconds: float) -> None:
-        """Counts an answer."""
+        """Counts a response."""
         bucket = next((end for end in BUCKETS if seconds <= end), float("inf"))
         with self._lock:
             self._requests[route, status] += 1
@@ -29,7 +29,7 @@ class Counts:
             self._buckets[route, bucket] += 1
 
     def text(self, gauges: Mapping[str, int]) -> str:
-        """All counts, and what else is measured now, by name."""
+        """All counts, and gauges by name."""
         with self._lock:
             requests, seconds, buckets = dict(self._requests), dict(self._seconds), dict(self._buckets)
         lines = ["# TYPE prvr_requests_total counter"]

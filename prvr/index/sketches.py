@@ -1,92 +1,55 @@
-"""A first stage for large galleries: sketches of each video, ever finer, scanned in place of its rows.
+"""Approximate search in large galleries: sketches of each video, each finer than the one before, scanned instead of its rows.
 
-It is approximate: a video of the best is missed where its sketches say too little. docs/index-speed.md has what was
-measured. The exact scan (`Gallery.candidates`) is what holds without conditions; a search asks a stage only in a setting
-that was measured with its user's queries (`prvr.index.trial`).
+A video of the best is missed where its sketches say too little; docs/index-speed.md has measurements. The exact scan
+(`Gallery.candidates`) needs no measurement; sketches are used only in a setting that was measured with the user's own
+queries (`prvr.index.measure`).
 
-A sketch has fewer rows than its video, neighbours that resemble each other most being joined, and fewer columns: the one
-along which all queries lie, and the principal ones of what the rows have beside it. The first sketch is scanned for all
-videos, the next for those alone that the one before promises most of. Videos that come later are sketched in the same
-columns, so that nothing is made again; where they are of another kind, recall falls and a new stage is worth its time.
+A sketch has fewer rows than its video, because the most similar neighbours are joined, and fewer columns: the direction
+that all queries have in common, and the principal columns of what is left. The first sketch is scanned for all videos, each
+later one only for the videos that the one before keeps. New videos are sketched in the same columns, so that nothing is
+computed again; where they are of another kind, recall falls and a new measurement is due.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import NamedTuple, final
+from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int, Int8, Int32
+from jaxtyping import Bool, Float32, Int, Int8, Int32
 
 from prvr.errors import SettingError
-from prvr.index.scan import LEVELS, Codes, Gallery, ask, join, products_by_numpy, runs, turned
+from prvr.index.columns import LEAST, Columns, decode
+from prvr.index.scan import LEVELS, Codes, Gallery, code_query, products_by_numpy, ranges
 
-# Of a column's standard deviation: four of them fit into int8.
-STEP = 1 / 32
-# A sketch's rows come in such numbers, so that videos of like length are scanned together.
+# The number of rows of a sketch is a multiple of this, so that videos of similar length are scanned together.
 ROWS_TOGETHER = 4
-# So many rows are scanned at once: their products stay in the processor's cache.
+# Rows that are scanned together: their products stay in the processor's cache.
 SKETCH_ROWS_AT_ONCE = 1 << 19
-SAMPLE = 50_000
-# Codes are off by a few thousandths: so many times the k best by codes hold the k best.
+# Codes have errors of a few thousandths: the best SURE * k by codes contain the exact k best.
 SURE = 3
-LEAST = 1e-12
 
 Kernel = Callable[[Int8[np.ndarray, "R D"], Int8[np.ndarray, "D"]], Int32[np.ndarray, "R"]]
 
 
-class Columns(NamedTuple):
-    """What a field is sketched in: a row is about `mean + sketch @ axes.T`."""
-
-    mean: Float32[np.ndarray, "D"]
-    axes: Float32[np.ndarray, "D K"]
-
-    def first(self, count: int) -> Columns:
-        """Those that `principal` finds if it is asked for so many."""
-        return Columns(self.mean, self.axes[:, :count])
-
-
-def principal(codes: Codes, count: int, *, along: Float[np.ndarray, "D"] | None = None) -> Columns:
-    """The columns that say most of rows, each so long that int8 holds nearly all values.
-
-    Args:
-        along: a direction that is the first column whatever it says of the rows. Sentences have one in common, far from
-            all frames: a quarter of what tells frames' scores apart may lie along it and in no principal column.
-    """
-    rows = _decoded(codes, slice(None, None, max(1, len(codes.values) // SAMPLE)))
-    mean = rows.mean(0)
-    rows -= mean
-    first = np.zeros((len(mean), 0), np.float32)
-    if along is not None:
-        first = turned(along[None]).T
-        on_it = rows @ first
-        rows -= on_it @ first.T
-        # One that is no direction is left out.
-        first = first[:, first.any(0)] * max(float(on_it.std()), LEAST)
-    variances, axes = np.linalg.eigh(np.cov(rows, rowvar=False, bias=True).reshape(len(mean), len(mean)))
-    left = count - first.shape[1]
-    deviations = np.sqrt(np.maximum(variances[::-1][:left], LEAST))
-    return Columns(mean, (np.concatenate([first, axes[:, ::-1][:, :left] * deviations], axis=1) * STEP).astype(np.float32))
-
-
 @final
 class Sketch:
-    """A sketch of each video of a gallery, in the gallery's places."""
+    """A sketch of each video of a gallery, at the gallery's places."""
 
     def __init__(self, columns: Sequence[Columns], weights: Sequence[float], share: float, *, heaviest: bool = False) -> None:
-        """An empty one.
+        """An empty sketch.
 
         Args:
-            columns: of each field, as `principal` finds them.
-            weights: of the fields: one that counts for less has fewer rows.
-            share: of a video's rows that its sketch has, in the field that counts for most.
-            heaviest: leaves the other fields out. Their frames are the same, and where a first look has to choose, more of
-                one field says more than a little of each.
+            columns: of each field, from `principal`.
+            weights: of the fields; a field of smaller weight has fewer rows.
+            share: of a video's rows that its sketch has, in the field with the largest weight.
+            heaviest: sketches that field alone. The frames of the others are the same, and for the same bytes more rows of
+                one field find more than a few of each.
 
         Raises:
-            SettingError: the share says nothing.
+            SettingError: the share is not above 0 and at most 1.
         """
         if not 0 < share <= 1:
             raise SettingError(f"share {share}; a share of the rows is above 0 and at most 1")
@@ -103,20 +66,20 @@ class Sketch:
 
     @property
     def nbytes(self) -> int:
-        """What a scan of all videos reads."""
+        """The bytes that a scan of all videos reads."""
         return sum(block.values.nbytes for field in self._fields.values() for block in field.blocks.values())
 
     def add(self, fields: Sequence[Codes], starts: Sequence[Int[np.ndarray, "N"]]) -> None:
-        """Adds videos behind those that are there."""
+        """Appends videos."""
         for number, field in self._fields.items():
             codes, of_field = fields[number], starts[number]
-            for begin, end in runs(of_field):
-                field.add(_decoded(codes, slice(of_field[begin], of_field[end])), of_field[begin : end + 1] - of_field[begin])
+            for begin, end in ranges(of_field):
+                field.add(decode(codes, slice(of_field[begin], of_field[end])), of_field[begin : end + 1] - of_field[begin])
 
     def scores(
         self, queries: Sequence[Float32[np.ndarray, "_"]], places: Int[np.ndarray, "C"] | None = None
     ) -> Float32[np.ndarray, "C"]:
-        """About the scores of the videos in some places, or of all."""
+        """The approximate scores of the videos at some places, or of all."""
         return np.sum([field.scores(queries[number], places) for number, field in self._fields.items()], axis=0)
 
 
@@ -127,26 +90,26 @@ class FirstStage:
         self.gallery, self.sketches = gallery, list(sketches)
 
     def add(self, fields: Sequence[Codes], starts: Sequence[Int[np.ndarray, "N"]]) -> None:
-        """Adds the sketches of videos behind those that are there: the same as the gallery's, in the same order."""
+        """Appends the sketches of videos: those that are appended to the gallery, in the same order."""
         for sketch in self.sketches:
             sketch.add(fields, starts)
 
     def promising(
         self, queries: Sequence[Float32[np.ndarray, "_"]], keep: Sequence[int], allowed: Bool[np.ndarray, "V"] | None = None
     ) -> Int[np.ndarray, "C"]:
-        """Places of those allowed whose sketches score best, in the order of their rows.
+        """The places of those allowed whose sketches score best, in ascending order.
 
         Args:
-            keep: how many each sketch lets through.
+            keep: how many each sketch keeps.
         """
         count = len(self.gallery)
         places = np.arange(count) if allowed is None else np.flatnonzero(allowed)
         for sketch, most in zip(self.sketches, keep, strict=True):
             if most < len(places):
-                # Many are sooner scanned with all others than gathered.
+                # If they are many, a scan of all is faster than gathering them.
                 scores = sketch.scores(queries)[places] if 4 * len(places) > count else sketch.scores(queries, places)
                 places = places[np.argpartition(-scores, most - 1)[:most]]
-        # The processor fetches rows ahead that are asked for in their order.
+        # In ascending order the processor fetches rows ahead.
         return np.sort(places)
 
     def candidates(
@@ -156,24 +119,14 @@ class FirstStage:
         keep: Sequence[int],
         allowed: Bool[np.ndarray, "V"] | None = None,
     ) -> Int[np.ndarray, "C"]:
-        """Places that hold most of the exact k best of those allowed, the most promising first: `SURE` times k of them."""
+        """`SURE` * k places that contain most of the exact k best of those allowed, the most promising first."""
         places = self.promising(queries, keep, allowed)
-        scores, _ = self.gallery.rescored(queries, places)
+        scores, _ = self.gallery.rescore(queries, places)
         return places[np.argsort(-scores, kind="stable")[: SURE * k]]
 
 
-def columns_of(gallery: Gallery, count: int, *, along: Sequence[Float[np.ndarray, "_"]] | None = None) -> list[Columns]:
-    """The `principal` columns of each field of a gallery.
-
-    Args:
-        along: of each field, a direction that queries have in common.
-    """
-    of_fields = [_some(codes) for codes in zip(*(fields for fields, _ in gallery.parts()), strict=True)]
-    return [principal(codes, count, along=along[number] if along else None) for number, codes in enumerate(of_fields)]
-
-
-def sketched(gallery: Gallery, columns: Sequence[Columns], *, share: float, heaviest: bool = False) -> Sketch:
-    """A sketch of all videos of a gallery; the arguments are those of `Sketch`."""
+def sketch_gallery(gallery: Gallery, columns: Sequence[Columns], *, share: float, heaviest: bool = False) -> Sketch:
+    """A sketch of all videos of a gallery; arguments as for `Sketch`."""
     sketch = Sketch(columns, gallery.weights, share, heaviest=heaviest)
     for fields, starts in gallery.parts():
         sketch.add(fields, starts)
@@ -182,10 +135,10 @@ def sketched(gallery: Gallery, columns: Sequence[Columns], *, share: float, heav
 
 @cache
 def kernel() -> Kernel:
-    """torch's product of int8 matrices, NumPy's where there is none.
+    """The product of int8 matrices: torch's, or NumPy's where torch has none.
 
-    It runs at the speed of the memory where columns are a multiple of 64, at half of that with 96, and at a quarter or less
-    with fewer than 64.
+    torch's runs at the speed of the memory where columns are a multiple of 64, at half of that with 96, and at a quarter or
+    less with fewer than 64.
     """
     try:
         rows = torch.ones(32, 8, dtype=torch.int8)
@@ -196,14 +149,8 @@ def kernel() -> Kernel:
 
 
 def products_by_torch(rows: Int8[np.ndarray, "R K"], vector: Int8[np.ndarray, "K"]) -> Int32[np.ndarray, "R"]:
-    """The exact products of int8 rows with a vector."""
+    """The products of int8 rows with a vector, exact."""
     return torch._int_mm(torch.from_numpy(rows), torch.from_numpy(vector)[:, None])[:, 0].numpy()
-
-
-def _some(parts: Sequence[Codes]) -> Codes:
-    """About as many rows of all parts as principal columns are found from."""
-    step = max(1, sum(len(part.values) for part in parts) // SAMPLE)
-    return join([Codes(*(values[::step] for values in part)) for part in parts])
 
 
 class _Field:
@@ -211,9 +158,9 @@ class _Field:
 
     def __init__(self, columns: Columns, weight: float, share: float) -> None:
         self.columns, self.weight, self.share = columns, weight, share
-        # Videos with equally many rows are scanned together: by that number.
+        # Videos whose sketches have the same number of rows are scanned together; by that number.
         self.blocks: dict[int, _Block] = {}
-        # Of each video: the number of its rows, and which it is among those with as many.
+        # Of each video: the number of its rows, and its position in that block.
         self.rows = np.zeros(0, np.int64)
         self.nth = np.zeros(0, np.int64)
 
@@ -228,8 +175,8 @@ class _Field:
         self.rows, self.nth = np.append(self.rows, lengths), np.append(self.nth, nth)
 
     def scores(self, query: Float32[np.ndarray, "D"], places: Int[np.ndarray, "C"] | None) -> Float32[np.ndarray, "C"]:
-        """What the field adds to the scores."""
-        unit = _decoded(ask(query), slice(None)).sum(0)
+        """The field's term of the scores."""
+        unit = decode(code_query(query), slice(None)).sum(0)
         on_axes = unit @ self.columns.axes
         scale = max(float(np.abs(on_axes).max()), LEAST) / LEVELS
         vector = np.rint(on_axes / scale).astype(np.int8)
@@ -246,7 +193,7 @@ class _Field:
 
 
 class _Block:
-    """Sketches with equally many rows, with room for more."""
+    """Sketches with the same number of rows, with room for more."""
 
     def __init__(self, rows: int, columns: int) -> None:
         self._values = np.empty((0, rows, columns), np.int8)
@@ -259,7 +206,7 @@ class _Block:
     def add(self, values: Int8[np.ndarray, "B N K"], places: Int[np.ndarray, "B"]) -> None:
         there, wanted = len(self.places), len(self.places) + len(places)
         if wanted > len(self._values):
-            # Room for half as many again, so that what is there is seldom copied.
+            # Room for half as many again, so that the values are seldom copied.
             larger = np.empty((max(wanted, 3 * there // 2), *values.shape[1:]), np.int8)
             larger[:there] = self.values
             self._values = larger
@@ -270,10 +217,10 @@ class _Block:
 def _best(
     values: Int8[np.ndarray, "B N K"], vector: Int8[np.ndarray, "K"], some: Int[np.ndarray, "C"] | None = None
 ) -> Int32[np.ndarray, "C"]:
-    """The greatest product of each video's rows with a vector; of some videos, or of all."""
+    """The largest product of each video's rows with a vector, for some videos or for all."""
     count, (_, rows, columns) = len(values) if some is None else len(some), values.shape
     at_once = max(1, SKETCH_ROWS_AT_ONCE // rows)
-    # Gathered as numbers of four bytes, which is faster; there are four rows or eight or ...
+    # Gathered as words of four bytes, which is faster; the number of rows is a multiple of four.
     words = torch.from_numpy(values.reshape(len(values), rows * columns).view(np.int32))
     best = np.empty(count, np.int32)
     for start in range(0, count, at_once):
@@ -287,12 +234,12 @@ def _best(
 def _sketches(
     rows: Float32[np.ndarray, "R D"], starts: Int[np.ndarray, "N"], columns: Columns, share: float
 ) -> tuple[Int[np.ndarray, "V"], dict[int, Int8[np.ndarray, "_ _ _"]]]:
-    """The number of rows of each video's sketch, and the sketches with as many, in the videos' order."""
+    """The number of rows of each video's sketch, and by that number the sketches, in the videos' order."""
     lengths = np.diff(starts)
     wanted = ROWS_TOGETHER * np.maximum(1, np.ceil(share * lengths / ROWS_TOGETHER)).astype(np.int64)
     alike = np.append(-np.inf, np.einsum("rd,rd->r", rows[1:], rows[:-1]))
     alike[starts[:-1]] = -np.inf
-    # Each video's rows by how little they resemble the one before; those that do most are joined to it.
+    # Each video's rows by their similarity to the row before; the most similar ones are joined to it.
     order = np.lexsort((alike, np.repeat(np.arange(len(lengths)), lengths)))
     cuts = np.sort(order[np.arange(len(rows)) - np.repeat(starts[:-1], lengths) < np.repeat(wanted, lengths)])
     joined = _sums(rows, cuts)
@@ -305,21 +252,17 @@ def _sketches(
     found = {}
     for count in np.unique(wanted).tolist():
         places = np.flatnonzero(wanted == count)
-        # Where there are too few, the first is there again, which changes no maximum.
+        # Where there are too few, the first one is repeated, which changes no maximum.
         nth = np.arange(count)
         found[count] = values[firsts[places][:, None] + np.where(nth < there[places][:, None], nth, 0)]
     return wanted, found
 
 
 def _sums(rows: Float32[np.ndarray, "R D"], cuts: Int[np.ndarray, "N"]) -> Float32[np.ndarray, "N D"]:
-    """The sums of rows from each cut to the next; `np.add.reduceat`, which takes ten times as long here."""
+    """The sums of rows from each cut to the next, in a tenth of the time of `np.add.reduceat`."""
     lengths = np.diff(np.append(cuts, len(rows)))
     sums = rows[cuts]
     for nth in range(1, int(lengths.max())):
         longer = np.flatnonzero(lengths > nth)
         sums[longer] += rows[cuts[longer] + nth]
     return sums
-
-
-def _decoded(codes: Codes, rows: slice) -> Float32[np.ndarray, "R D"]:
-    return codes.values[rows] * codes.scales[rows, None]

@@ -1,4 +1,4 @@
-"""The one place where the service asks the index: one open index, and one thread that touches it."""
+"""The open index of the service, and the single thread that uses it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from fastapi import HTTPException
 from jaxtyping import Float
 
 from prvr.errors import ModelError
+from prvr.index.conditions import parse, select
 from prvr.index.contract import Entry
 from prvr.index.exact import ExactIndex
-from prvr.index.where import accepted, parse
 from prvr.methods.contract import Embeddings
+from prvr.nn.scores import first_best, tolerance
 from prvr.search import open_index
 from prvr.search.asking import Hit, VideoSearch, find
 from prvr.server.answers import Moments, Span, Video
@@ -28,51 +29,51 @@ from prvr.server.names import shown_name, title_of
 
 Answer = TypeVar("Answer")
 
-# A question takes milliseconds; who would be further back in line is told to come again.
+# A query takes milliseconds; with more in the queue, requests are refused.
 MOST_WAITING = 200
-# What another process has added is known after so many seconds.
+# Seconds after which the names of the videos are read again, because another process may have added some.
 FRESH = 1.0
-# Points of a curve on a card.
+# Points of the curve of a search result.
 THIN = 96
 
 
-class Desk:
-    """An open index; questions wait in one line. Videos go by the names that `shown_name` gives them.
+class IndexService:
+    """An open index with a queue of queries. Videos have the names that `shown_name` returns.
 
     Raises:
         PrvrError: the index cannot be opened.
     """
 
     def __init__(self, path: Path, *, device: str = "cpu") -> None:
-        self._line = ThreadPoolExecutor(max_workers=1, thread_name_prefix="index")
-        self._index = self._line.submit(partial(open_index, path, device=device)).result()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="index")
+        self._index = self._thread.submit(partial(open_index, path, device=device)).result()
         self._waiting = 0
-        self._ids = self._line.submit(_names, self._index).result()
-        self._seen = time.monotonic()
+        self._ids = self._thread.submit(_names, self._index).result()
+        self._read_at = time.monotonic()
         self.folder = self._index.videos
         self.checkpoint = self._index.checkpoint
 
     @property
     def waiting(self) -> int:
-        """How many questions are in line or being answered."""
+        """The number of queries in the queue, with the one that is executed."""
         return self._waiting
 
     @property
     def similar(self) -> bool:
-        """Whether a moment can be asked with: where a frame's embeddings can stand for a sentence's, field by field."""
+        """Whether a moment can be a query: the embeddings of a frame have the fields of a sentence's."""
         model = self.checkpoint.model
         return model.score_weights is not None and set(model.embedding_fields) == set(model.frame_fields)
 
     async def names(self) -> Mapping[str, str]:
-        """The ids of all videos by the names that they are shown under."""
-        if time.monotonic() > self._seen + FRESH:
-            # One request goes to look; the others do with what was known a moment ago.
-            self._seen = time.monotonic()
-            self._ids = await self._ask(_names)
+        """The ids of all videos by their shown names."""
+        if time.monotonic() > self._read_at + FRESH:
+            # One request reads them; the others use the earlier ones meanwhile.
+            self._read_at = time.monotonic()
+            self._ids = await self._call(_names)
         return self._ids
 
     async def id_of(self, name: str) -> str:
-        """The id of the video that is shown under a name; a refusal where there is none."""
+        """The id of the video with a shown name. Raises HTTPException 404 if there is none."""
         id = (await self.names()).get(name)
         if id is None:
             raise HTTPException(404, f"the index holds no video {name[:200]!r}; /api/videos lists those it holds")
@@ -81,80 +82,81 @@ class Desk:
     async def search(
         self, text: str, *, k: int, where: Sequence[str], min_score: float | None, approximate: bool = False
     ) -> list[Moments]:
-        """The k videos that answer a sentence best, their curves thinned; a refusal where they cannot be found approximately."""
+        """The k videos that answer a sentence best, with thinned curves. Raises HTTPException 409 if the index does not
+        support approximate search."""
 
-        def ask(index: VideoSearch) -> list[Moments]:
+        def search(index: VideoSearch) -> list[Moments]:
             try:
                 hits = index.search(text, k=k, where=where, min_score=min_score, approximate=approximate)
             except ModelError as problem:
                 if approximate:
-                    # Whoever asked can ask exactly.
+                    # The client can repeat the query without it.
                     raise HTTPException(409, str(problem)) from problem
                 raise
-            return [_thinned(hit) for hit in hits]
+            return [_moments(hit, limit=THIN) for hit in hits]
 
-        return await self._ask(ask)
+        return await self._call(search)
 
     async def moments(self, id: str, text: str) -> Moments:
         """Where in one video a sentence is answered."""
-        return await self._ask(lambda index: _moments(_alone(index, id, index.encode(text))))
+        return await self._call(lambda index: _moments(_search_one(index, id, index.encode(text))))
 
-    async def like(self, id: str, seconds: float, *, k: int, where: Sequence[str]) -> list[Moments]:
-        """The k other videos that are most like a video at a time."""
+    async def similar_to(self, id: str, seconds: float, *, k: int, where: Sequence[str]) -> list[Moments]:
+        """The k other videos that are most similar to a video at a time."""
 
-        def ask(index: VideoSearch) -> list[Moments]:
+        def search(index: VideoSearch) -> list[Moments]:
             hits = find(index.index, _frame(index, id, seconds), k + 1, where=[parse(condition) for condition in where])[0]
-            return [_thinned(hit) for hit in hits if hit.video != id][:k]
+            return [_moments(hit, limit=THIN) for hit in hits if hit.video != id][:k]
 
-        return await self._ask(ask)
+        return await self._call(search)
 
-    async def moments_like(self, id: str, other: str, seconds: float) -> Moments:
-        """Where one video is like another one at a time."""
-        return await self._ask(lambda index: _moments(_alone(index, id, _frame(index, other, seconds))))
+    async def moments_similar_to(self, id: str, other: str, seconds: float) -> Moments:
+        """Where one video is similar to another one at a time."""
+        return await self._call(lambda index: _moments(_search_one(index, id, _frame(index, other, seconds))))
 
     async def videos(self, names: list[str]) -> list[Video]:
-        """What is known of some videos; those that have gone meanwhile are left out."""
+        """The description of videos; those that were deleted since are left out."""
         ids = [self._ids[name] for name in names]
-        return await self._ask(lambda index: [_video(entry) for entry in index.index.fetch(ids).values()])
+        return await self._call(lambda index: [_video(entry) for entry in index.index.fetch(ids).values()])
 
-    async def those(self, names: Collection[str], *, where: Sequence[str]) -> list[str]:
-        """Those of the names whose videos meet all conditions."""
+    async def select(self, names: Collection[str], *, where: Sequence[str]) -> list[str]:
+        """The names of the videos that meet all conditions."""
         conditions = [parse(condition) for condition in where]
         if not conditions:
             return list(names)
-        met = await self._ask(lambda index: set(accepted(index.index.about(), conditions)))
-        return [name for name in names if self._ids.get(name) in met]
+        selected = await self._call(lambda index: set(select(index.index.about(), conditions)))
+        return [name for name in names if self._ids.get(name) in selected]
 
     async def drop(self, ids: Collection[str]) -> tuple[int, int]:
-        """Takes videos out of the index; how many were there, and how many are left.
+        """Deletes videos from the index; returns how many it held, and how many are left.
 
         Raises:
             DataError: another process writes, or the disk is full.
         """
 
         def drop(index: VideoSearch) -> tuple[int, int]:
-            there = [id for id in ids if id in index.index]
-            if there:
-                index.index.delete(there)
-            return len(there), index.index.count()
+            known = [id for id in ids if id in index.index]
+            if known:
+                index.index.delete(known)
+            return len(known), index.index.count()
 
-        # Not one of the questions: it is done however many of them wait.
-        done = await asyncio.wrap_future(self._line.submit(drop, self._index))
-        self._seen = -math.inf
+        # Not counted as a query: it is executed however many are in the queue.
+        done = await asyncio.wrap_future(self._thread.submit(drop, self._index))
+        self._read_at = -math.inf
         return done
 
-    async def _ask(self, question: Callable[[VideoSearch], Answer]) -> Answer:
+    async def _call(self, function: Callable[[VideoSearch], Answer]) -> Answer:
         if self._waiting >= MOST_WAITING:
-            raise HTTPException(503, f"{self._waiting} questions are waiting; ask again in a second", {"Retry-After": "1"})
+            raise HTTPException(503, f"{self._waiting} queries are waiting; try again in a second", {"Retry-After": "1"})
         self._waiting += 1
         try:
-            return await asyncio.wrap_future(self._line.submit(question, self._index))
+            return await asyncio.wrap_future(self._thread.submit(function, self._index))
         finally:
             self._waiting -= 1
 
     def close(self) -> None:
-        """Ends the thread; what waits is not answered."""
-        self._line.shutdown(cancel_futures=True)
+        """Ends the thread; queries in the queue are cancelled."""
+        self._thread.shutdown(cancel_futures=True)
 
 
 def _names(index: VideoSearch) -> dict[str, str]:
@@ -168,8 +170,8 @@ def _entry(index: VideoSearch, id: str) -> Entry:
     return entry
 
 
-def _alone(index: VideoSearch, id: str, query: Embeddings) -> Hit:
-    # A gallery of this one video: its score is what the search would give it.
+def _search_one(index: VideoSearch, id: str, query: Embeddings) -> Hit:
+    # A gallery of this video alone: the score is the one of a search.
     gallery = ExactIndex(index.checkpoint.model)
     gallery.add([_entry(index, id)])
     return find(gallery, query, 1)[0][0]
@@ -182,11 +184,11 @@ def _frame(index: VideoSearch, id: str, seconds: float) -> Embeddings:
     return tuple(torch.from_numpy(np.array(rows[place], np.float32))[None] for rows in entry.fields)
 
 
-def _moments(hit: Hit, *, most: int | None = None) -> Moments:
+def _moments(hit: Hit, *, limit: int | None = None) -> Moments:
     curve, edges = np.array(hit.curve), np.array(hit.edges or ())
-    peak = float(edges[int(curve.argmax())]) if hit.edges else None
-    if most is not None and hit.edges:
-        curve, edges = thin(curve, edges, most=most)
+    peak = float(edges[first_best(curve, apart=tolerance(curve))]) if hit.edges else None
+    if limit is not None and hit.edges:
+        curve, edges = thin(curve, edges, limit=limit)
     return Moments(
         video=shown_name(hit.video),
         title=title_of(hit.video),
@@ -201,10 +203,6 @@ def _moments(hit: Hit, *, most: int | None = None) -> Moments:
     )
 
 
-def _thinned(hit: Hit) -> Moments:
-    return _moments(hit, most=THIN)
-
-
 def _video(entry: Entry) -> Video:
     duration = entry.edges[-1] if entry.edges else None
     return Video(
@@ -216,10 +214,10 @@ def _video(entry: Entry) -> Video:
 
 
 def thin(
-    curve: Float[np.ndarray, "F"], edges: Float[np.ndarray, "_"], *, most: int
+    curve: Float[np.ndarray, "F"], edges: Float[np.ndarray, "_"], *, limit: int
 ) -> tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]:
-    """At most `most` stretches, each with the highest relevance in it, so that no peak is lost; and the times between them."""
-    if len(curve) <= most:
+    """At most `limit` stretches, each with its highest relevance, so that no peak is lost; and the times between them."""
+    if len(curve) <= limit:
         return curve, edges
-    starts = np.arange(most) * len(curve) // most
+    starts = np.arange(limit) * len(curve) // limit
     return np.maximum.reduceat(curve, starts), edges[[*starts, len(curve)]]

@@ -12,9 +12,11 @@ from benchmarks import index_speed
 from benchmarks.index_gallery import World, chunks, easy_queries, hard_queries
 from benchmarks.measure import SMALL
 from prvr.errors import SettingError
-from prvr.index import coarse, scan
-from prvr.index.coarse import Columns, FirstStage, Sketch, columns_of, principal, sketched
+from prvr.index import columns as column_module
+from prvr.index import scan, sketches
+from prvr.index.columns import Columns, find_columns, principal
 from prvr.index.scan import Codes, Gallery, products_by_numpy, quantise
+from prvr.index.sketches import FirstStage, Sketch, sketch_gallery
 
 WEIGHTS = (0.7, 0.3)
 
@@ -55,7 +57,7 @@ def test_sketches_of_all_rows_and_columns_score_as_the_rows_do() -> None:
 
 
 def sketch(rows: np.ndarray, columns: Columns, share: float) -> list[list[int]]:
-    wanted, found = coarse._sketches(rows, np.array([0, len(rows)]), columns, share)
+    wanted, found = sketches._sketches(rows, np.array([0, len(rows)]), columns, share)
     return found[int(wanted[0])][0].tolist()
 
 
@@ -65,7 +67,7 @@ def test_a_sketch_by_hand() -> None:
     assert sketch(rows, columns, 0.5) == [[100, 0], [80, 60], [0, 100], [-100, 0]]
     # Beside others, of which one is longer: the same, and no row is joined to one of another video.
     twice = np.concatenate([rows, rows, rows[::-1], rows[:1]])
-    wanted, found = coarse._sketches(twice, np.array([0, 8, 24, 25]), columns, 0.5)
+    wanted, found = sketches._sketches(twice, np.array([0, 8, 24, 25]), columns, 0.5)
     assert (wanted.tolist(), list(found)) == ([4, 8, 4], [4, 8])
     assert found[4].tolist() == [sketch(rows, columns, 0.5), [[100, 0]] * 4]
     assert found[8].tolist() == [sketch(twice[8:24], columns, 0.5)]
@@ -97,13 +99,13 @@ def test_a_direction_of_the_queries_is_the_first_column_and_no_other_has_it() ->
     codes, way = quantise(fields[0]), hard_queries(its, 50)[0].mean(0)
     kept, plain = principal(codes, 6, along=3 * way), principal(codes, 6)
     units = kept.axes / np.linalg.norm(kept.axes, axis=0)
-    np.testing.assert_allclose(units[:, 0], scan.turned(way[None])[0], atol=1e-6)
+    np.testing.assert_allclose(units[:, 0], scan.rotate(way[None])[0], atol=1e-6)
     np.testing.assert_allclose(units.T @ units, np.eye(6), atol=1e-4)
     # Each as long as its column varies.
     decoded = codes.values * codes.scales[:, None]
-    np.testing.assert_allclose(np.linalg.norm(kept.axes, axis=0), (decoded @ units).std(0) * coarse.STEP, rtol=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(kept.axes, axis=0), (decoded @ units).std(0) * column_module.STEP, rtol=1e-3)
     # It says more of what sentences ask for, and less of what rows have in common.
-    asked = scan.turned(hard_queries(its, 20)[0])
+    asked = scan.rotate(hard_queries(its, 20)[0])
     exact = asked @ decoded.T
     off = {}
     for name, columns in (("plain", plain), ("with", kept)):
@@ -209,7 +211,7 @@ def test_some_videos_have_the_scores_that_they_have_among_all() -> None:
 
 @pytest.mark.parametrize("at_once", [1, 40, 1 << 17])
 def test_a_sketch_that_grew_scores_as_one_made_at_once(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coarse, "SKETCH_ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr(sketches, "SKETCH_ROWS_AT_ONCE", at_once)
     its, fields, starts = world(30)
     whole = sketch_of(fields, starts, 8)
     grown = Sketch([principal(quantise(rows), 8) for rows in fields], WEIGHTS, 0.45)
@@ -243,7 +245,7 @@ def test_a_stage_of_a_gallery_that_came_in_parts(at_once: int, monkeypatch: pyte
         assert all(np.array_equal(one, other) for one, other in zip(joined, of_field, strict=True))
         lengths = np.concatenate([np.diff(of_part[number]) for _, of_part in parts])
         assert lengths.tolist() == np.diff(of_both[number]).tolist()
-    made = sketched(gallery, columns_of(gallery, 8), share=0.5)
+    made = sketch_gallery(gallery, find_columns(gallery, 8), share=0.5)
     expected = Sketch([principal(of_field, 8) for of_field in codes], WEIGHTS, 0.5)
     expected.add(codes, of_both)
     query = [field[0] for field in hard_queries(its, 1)]
@@ -256,11 +258,13 @@ def test_principal_columns_are_found_from_a_sample(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(scan, "ROWS_AT_ONCE", 100)
     codes = [quantise(rows) for rows in fields]
     gallery, seen = Gallery(codes, [starts, starts], WEIGHTS), []
-    monkeypatch.setattr(coarse, "SAMPLE", 200)
+    monkeypatch.setattr(column_module, "SAMPLE", 200)
     monkeypatch.setattr(
-        coarse, "principal", lambda of, count, along: seen.append(len(of.values)) or principal(of, count, along=along)
+        column_module,
+        "principal",
+        lambda of, count, along: seen.append(len(of.values)) or principal(of, count, along=along),
     )
-    made = sketched(gallery, columns_of(gallery, 48), share=1.0)
+    made = sketch_gallery(gallery, find_columns(gallery, 48), share=1.0)
     assert len(seen) == 2
     assert all(200 <= count < 400 for count in seen)
     query = [field[0] for field in hard_queries(its, 1)]
@@ -274,7 +278,7 @@ def test_videos_that_come_one_by_one_are_scanned_together(monkeypatch: pytest.Mo
     for _ in range(10):
         whole.add(codes, [of_part] * 2)
     scans: list[int] = []
-    monkeypatch.setattr(coarse, "kernel", lambda: lambda rows, vector: scans.append(1) or by_numpy(rows, vector))
+    monkeypatch.setattr(sketches, "kernel", lambda: lambda rows, vector: scans.append(1) or by_numpy(rows, vector))
     whole.scores([rows[0] for rows in fields])
     assert len(scans) == 2
 
@@ -289,7 +293,7 @@ def test_kernels_agree_to_the_last_bit(rows: int, columns: int) -> None:
     values, vector = draw.integers(-127, 128, (rows, columns), np.int8), draw.integers(-127, 128, columns, np.int8)
     values[0] = vector[:] = 127
     expected = (values.astype(np.int64) @ vector.astype(np.int64)).tolist()
-    assert coarse.kernel()(values, vector).tolist() == by_numpy(values, vector).tolist() == expected
+    assert sketches.kernel()(values, vector).tolist() == by_numpy(values, vector).tolist() == expected
 
 
 def test_a_query_without_a_direction_breaks_nothing() -> None:
