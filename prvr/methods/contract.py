@@ -27,8 +27,8 @@ class Model(Protocol):
     `config` are its settings, `reading` says how features must be read for it, `embedding_fields` names what `encode_videos`
     returns. The `frame_fields` among them have a row for each frame; every other field has the same number of rows for every
     video, all real. `score_weights`: the weights of the fields, where the score is the weighted sum over fields of the best
-    row's cosine with the query's one vector of that field; None where it is anything else, and only an exact index can hold
-    the method.
+    row's cosine with the query's one vector of that field; None where it is anything else. Then an index holds all rows in
+    memory and the model scores them; an approximate search needs a `Reranked` model.
 
     `places` says where the mask, flattened, is True, as in a `Batch`; None where that is not known.
     """
@@ -69,6 +69,17 @@ class ReadsClips(Protocol):
         places: Int[Tensor, "R"] | None = None,
         clips: Float[Tensor, "V N E"] | None = None,
     ) -> Embeddings: ...
+
+
+@runtime_checkable
+class Reranked(Protocol):
+    """A model with `score_weights` None whose best videos are among the best by a weighted sum of best cosines.
+
+    candidate_weights: of the embedding fields, in that sum; 0 leaves a field out. The first fields of a query's embeddings are
+        vectors for those of the videos.
+    """
+
+    candidate_weights: tuple[float, ...]
 
 
 Profile = Callable[[Any, Embeddings, Embeddings, Batch], Float[Tensor, "Q F"]]
@@ -132,6 +143,13 @@ def encode_videos(
     if clips is None:
         return model.encode_videos(frames, mask, places)
     return cast(ReadsClips, model).encode_videos(frames, mask, places, clips)
+
+
+def weights_of_candidates(model: Model) -> tuple[float, ...] | None:
+    """The weights by which an approximate search chooses videos; None if the model has none."""
+    if model.score_weights is None and isinstance(model, Reranked):
+        return model.candidate_weights
+    return model.score_weights
 
 
 def compare_fields(queries: Embeddings, videos: Embeddings, batch: Batch) -> list[Comparison]:

@@ -14,8 +14,8 @@ trunk and other losses       GMMFormer v2's
 It computes what the released code computes (zhanglong-ustc/RAL-PRVR befbf22; tests/parity/peers/gmmformer_v2+ral). Where that is
 odd, docs/decisions/0038 says so. RAL on MS-SL and on GMMFormer is published in figures alone and is not here.
 
-A frame score that sums over words is no weighted sum of best cosines: an index holds the same rows as GMMFormer v2's and is
-searched exactly, by the model.
+A frame score that sums over words is no weighted sum of best cosines: an index holds the same rows as GMMFormer v2's. Searched
+exactly, all are scored by the model; approximately, the model scores the candidates that the best clip chooses.
 """
 
 from __future__ import annotations
@@ -147,6 +147,7 @@ class Ral(ViewsModel):
         views = partial(attention_views, config.hidden, config.heads, config.dropout, widths=config.widths)
         super().__init__(config, views, token=True, frame_columns=frame_columns, word_columns=word_columns)
         self.score_weights = None
+        self.candidate_weights = (1.0, 0.0)
         self.words = WordTower(word_columns, config)
         self.confidence = Confidence(config.hidden)
         self.of_texts, self.of_videos = Distribution(config.hidden), Distribution(config.hidden)

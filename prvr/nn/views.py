@@ -86,8 +86,8 @@ class ViewsModel(TwoBranches):
     ) -> None:
         block = AttentionBlock(WindowedHeads(config.hidden, config.heads, config.dropout), config.hidden, config.dropout)
         super().__init__(config, block, frame_columns=frame_columns, word_columns=word_columns)
-        weights = (1 - config.frame_weight, config.frame_weight)
-        self.score_weights: tuple[float, ...] | None = None if config.padding_counts else weights
+        self.candidate_weights = (1 - config.frame_weight, config.frame_weight)
+        self.score_weights: tuple[float, ...] | None = None if config.padding_counts else self.candidate_weights
         self.padded_to = config.max_frames if config.padding_counts else 0
         self.clips, self.frames = (
             ViewsBranch(frame_columns, config, views(places), places=places) for places in (config.clips, config.max_frames)
