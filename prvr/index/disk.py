@@ -236,7 +236,7 @@ class DiskIndex:
             codes = self._candidates.follow(self._database.videos.values(), self._database.codes)
             codes.sketch(setting, mean_direction, since=since)
             numbers = [
-                codes.find_candidates(query, k, setting=setting, candidates=candidates, allowed=allowed)
+                codes.find_candidates(query, setting=setting, candidates=candidates, allowed=allowed)
                 for query in unit_queries(candidate_fields(self.model, queries))
             ]
             return rerank(self.model, queries, k, [[read(number).entry() for number in row] for row in numbers])
