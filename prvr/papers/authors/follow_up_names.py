@@ -1,4 +1,4 @@
-"""The parameter names of the published code of MS-SL, GMMFormer and what follows them, as ours.
+"""Maps the parameter names of the published code of MS-SL, GMMFormer and what followed them to ours.
 
 published                              ours
 -------------------------------------  ---------------------------------------------
@@ -12,9 +12,12 @@ published                              ours
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
-# Each pattern is replaced once, in this order; what one leaves is read by the next.
+from prvr.papers.authors.names import WRAPPER, Shape, Sizes
+
+# Each pattern is replaced once, in this order; the next reads the result of the one before.
 Rules = dict[str, str | Callable[[re.Match[str]], str]]
 _INPUTS: Rules = {
     r"^query_input_proj\.": "queries.projection.",
@@ -102,14 +105,77 @@ _RULES: dict[str, tuple[Rules, ...]] = {
     "ral_gmmformer_v2": (_RAL, _INPUTS, _FED),
 }
 CONSTANT = re.compile(r"(^|\.)manifold\.k$")
+PRESETS = {
+    "ms_sl": "ms-sl/tvr",
+    "gmmformer": "gmmformer/tvr",
+    "gmmformer_v2": "gmmformer-v2/tvr",
+    "hlformer": "hlformer/tvr",
+    "ral_gmmformer_v2": "gmmformer-v2+ral/tvr",
+}
+# Names that only one of the methods has, in the order in which they are looked for.
+_TELLTALES = {
+    "text_weight_fc.": "ral_gmmformer_v2",
+    "clip_encoder.h_attns.": "hlformer",
+    "weight_token": "gmmformer_v2",
+    "frame_encoder_2.": "gmmformer",
+    "clip_encoder.self.": "ms_sl",
+}
 
 
-def our_names(method: str, published: Iterable[str], *, euclidean: int = 4) -> Mapping[str, str]:
-    """Our name of each published parameter. Constants that the published state holds are left out.
+@dataclass(frozen=True)
+class FollowUpNames:
+    """The parameter names of a file of one of these methods (`PublishedNames`)."""
 
-    Args:
-        euclidean: how many Euclidean blocks stand before the Lorentz blocks of HLFormer.
-    """
+    method: str
+    ours: dict[str, str]
+    left_out: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+    @property
+    def preset(self) -> str:
+        """That of the method on TVR."""
+        return PRESETS[self.method]
+
+    def sizes(self, shape: Shape) -> Sizes:
+        """Reads the sizes of the model; files of MS-SL and GMMFormer do not hold the number of clips."""
+        (max_frames, hidden), (max_words, _), (_, frame_columns), (_, word_columns) = (
+            shape(f"{part}.weight")
+            for part in (
+                "frames.positions.table",
+                "queries.positions.table",
+                "frames.projection.linear",
+                "queries.projection.linear",
+            )
+        )
+        settings = {"hidden": hidden, "max_frames": max_frames, "max_words": max_words}
+        if self.method not in ("ms_sl", "gmmformer"):
+            settings["clips"] = shape("clips.consolidation.second.weight")[0]
+        if self.method == "hlformer":
+            inward = next(name for name in self.ours.values() if name.endswith(".inward.linear.weight"))
+            settings["lorentz_columns"] = shape(inward)[0]
+        return Sizes(settings, frame_columns, word_columns)
+
+
+def read_follow_up_names(published: Collection[str]) -> FollowUpNames | None:
+    """Maps the names of a file; None if it is of none of these methods."""
+    wrapper = WRAPPER if all(name.startswith(WRAPPER) for name in published) else ""
+    bare = {name: name.removeprefix(wrapper) for name in published}
+    methods = (method for telltale, method in _TELLTALES.items() if any(name.startswith(telltale) for name in bare.values()))
+    method = next(methods, None)
+    if method is None:
+        return None
+    mapped = our_names(method, bare.values())
+    ours: dict[str, str] = {}
+    for name in published:
+        if bare[name] in mapped and mapped[bare[name]] not in ours.values():
+            ours[name] = mapped[bare[name]]
+    left_out = tuple(name for name in published if CONSTANT.search(bare[name]))
+    return FollowUpNames(method, ours, left_out, tuple(name for name in published if name not in {*ours, *left_out}))
+
+
+def our_names(method: str, published: Collection[str]) -> dict[str, str]:
+    """Our name of each published parameter. Constants that the published state holds are left out."""
+    euclidean = len({found[1] for name in published if (found := re.match(r"clip_encoder\.e_attns\.(\d+)\.", name))})
     return {name: _our_name(method, name, euclidean) for name in published if not CONSTANT.search(name)}
 
 
@@ -117,4 +183,5 @@ def _our_name(method: str, name: str, euclidean: int) -> str:
     for rules in _RULES[method]:
         for pattern, ours in rules.items():
             name = re.sub(pattern, ours, name, count=1)
+    # Lorentz blocks stand behind the Euclidean ones.
     return re.sub(r"\.h_attns\.(\d+)\.", lambda found: f".views.{int(found[1]) + euclidean}.", name)
