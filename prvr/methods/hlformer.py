@@ -30,7 +30,7 @@ from prvr.errors import SettingError
 from prvr.methods.contract import Contrast, Embeddings, Method, Terms
 from prvr.nn import hyperboloid, losses, scores
 from prvr.nn.gaussian import AttentionBlock, attention_views, check_widths, window
-from prvr.nn.layers import AttentivePooling, Decayed, InputProjection, Rows, initialise, pooled_with_zeros
+from prvr.nn.layers import AttentivePooling, Decayed, InputProjection, Rows, initialise, pool_with_zeros
 from prvr.nn.views import ViewSettings, ViewsModel, profile, view_terms
 
 LEAST_TIME = 1.1
@@ -149,7 +149,7 @@ class PartialOrder(nn.Module):
         self.log_curvature.data.clamp_(min=-math.log(10))
         curvature = at_most(self.log_curvature, math.log(10)).exp()
         logits = self.frames.weight(frames)[..., 0].masked_fill(~mask, losses.LOWEST)
-        pooled = pooled_with_zeros(frames, logits, (self.padded_to - mask.sum(1)).clamp(min=0))
+        pooled = pool_with_zeros(frames, logits, (self.padded_to - mask.sum(1)).clamp(min=0))
         videos = (self.clips(clips, scores.every_row(clips)) + pooled) / 2
         apex = hyperboloid.exponential(videos * at_most(self.log_video_scale, 0.0).exp(), curvature)
         return apex, hyperboloid.exponential(queries * at_most(self.log_query_scale, 0.0).exp(), curvature), curvature

@@ -121,7 +121,7 @@ class MsSl(TwoBranches):
         if not self.config.reduced_clips:
             return of_clips, of_frames
         every = torch.einsum("kn,vnd->vkd", self.means.shares(like=of_clips), of_clips)
-        chosen = self.chosen_clips(every)[..., None].expand(-1, -1, every.shape[-1])
+        chosen = self.choose_clips(every)[..., None].expand(-1, -1, every.shape[-1])
         return every.gather(1, chosen), of_frames
 
     def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
@@ -161,7 +161,7 @@ class MsSl(TwoBranches):
         return self.means.shares(like=clips)
 
     @torch.no_grad()
-    def chosen_clips(self, every: Float[Tensor, "V K D"]) -> Int[Tensor, "V M"]:
+    def choose_clips(self, every: Float[Tensor, "V K D"]) -> Int[Tensor, "V M"]:
         """The places of the medoids among all clips, in training of clips that dropout has changed, as in the released code."""
         lengths = number_codes(self.means.lengths() - 1, LENGTH_COLUMNS, like=every)
         points = self.dropout(torch.cat([every, lengths.expand(len(every), -1, -1)], -1))

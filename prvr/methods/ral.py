@@ -37,8 +37,8 @@ from prvr.nn.caption_losses import matching
 from prvr.nn.clips import over_frames
 from prvr.nn.clips_and_frames import Scores, branch_terms
 from prvr.nn.gaussian import AttentionBlock, WindowedHeads, attention_views, check_widths
-from prvr.nn.layers import DecayedLayerNorm, InputProjection, Positions, Rows, initialise, pooled_with_zeros
-from prvr.nn.views import ViewSettings, ViewsModel, diversity_term, floored
+from prvr.nn.layers import DecayedLayerNorm, InputProjection, Positions, Rows, initialise, pool_with_zeros
+from prvr.nn.views import ViewSettings, ViewsModel, diversity_term, raise_to_floor
 
 # Words that are compared at once with all frames of a batch: 64 MB where it has 128 videos of 128 frames.
 WORDS_AT_ONCE = 1024
@@ -111,7 +111,7 @@ class RowPooling(nn.Module):
         self, rows: Float[Tensor, "V N D"], counted: Bool[Tensor, "V N"], zeros: Int[Tensor, "V"]
     ) -> Float[Tensor, "V D"]:
         logits = self.second(self.first(rows).tanh())[..., 0]
-        return pooled_with_zeros(rows, logits.masked_fill(~counted, losses.LOWEST), zeros)
+        return pool_with_zeros(rows, logits.masked_fill(~counted, losses.LOWEST), zeros)
 
 
 class Distribution(nn.Module):
@@ -166,8 +166,8 @@ class Ral(ViewsModel):
         query, _, words, real = queries
         of_clips = scores.best_cosines(query, videos[0], scores.every_row(videos[0]))
         share = self.confidence(normalize(words, dim=-1, eps=scores.LEAST_NORM), real)
-        of_words = floored(scores.best_cosines(words[real], videos[1], mask), mask, self.padded_to)
-        of_frames = summed_over_words(of_words, share, real)
+        of_words = raise_to_floor(scores.best_cosines(words[real], videos[1], mask), mask, self.padded_to)
+        of_frames = sum_over_words(of_words, share, real)
         return (1 - self.config.frame_weight) * of_clips + self.config.frame_weight * of_frames
 
     def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "F"]:
@@ -213,7 +213,7 @@ def objective(
     terms = branch_terms(config, compared, target, epoch, contrast=contrast) | diversity_term(config, queries[0], target)
     terms["matching"] = config.matching_weight * matching(queries[0], videos[0], target)
     of_texts, of_videos = model.distributions(queries, videos, batch)
-    texts, its_videos = drawn(of_texts, config.proxies), drawn(of_videos, config.proxies)
+    texts, its_videos = draw_points(of_texts, config.proxies), draw_points(of_videos, config.proxies)
     terms["proxies"] = config.proxy_weight * proxy_matching(its_videos, texts)
     means = Distributed(texts.mean(1), of_texts.log_deviation), Distributed(its_videos.mean(1), of_videos.log_deviation)
     terms["alignment"] = config.alignment_weight * alignment(*means)
@@ -237,12 +237,12 @@ def compare_words(
     shares = model.confidence(normalize(words, dim=-1, eps=scores.LEAST_NORM), real), model.confidence(words, real)
     best = torch.cat([part.cosines for part in parts]), torch.cat([part.dots for part in parts])
     cosines, dots = (
-        summed_over_words(floored(each, mask, model.padded_to), share, real) for each, share in zip(best, shares, strict=True)
+        sum_over_words(raise_to_floor(each, mask, model.padded_to), share, real) for each, share in zip(best, shares, strict=True)
     )
     return cosines, dots
 
 
-def summed_over_words(best: Float[Tensor, "R V"], share: Float[Tensor, "Q W"], real: Bool[Tensor, "Q W"]) -> Float[Tensor, "Q V"]:
+def sum_over_words(best: Float[Tensor, "R V"], share: Float[Tensor, "Q W"], real: Bool[Tensor, "Q W"]) -> Float[Tensor, "Q V"]:
     """The weighted sum over a query's words of their scores with each video; R are the real words of all queries."""
     summed = best.new_zeros(len(real), best.shape[1])
     return summed.index_add(0, real.nonzero()[:, 0], share[real][:, None] * best)
@@ -260,7 +260,7 @@ def support_rows(
     return rows.flatten(1, 2), its_real.flatten(1), its_own.flatten(1)
 
 
-def drawn(of: Distributed, proxies: int) -> Float[Tensor, "V K D"]:
+def draw_points(of: Distributed, proxies: int) -> Float[Tensor, "V K D"]:
     """Points drawn from each distribution, through which gradients reach its mean and its deviation."""
     mean, deviation = of.mean[:, None], of.log_deviation.exp()[:, None]
     return mean + deviation * torch.randn(len(mean), proxies, mean.shape[-1], device=mean.device, dtype=mean.dtype)

@@ -165,12 +165,12 @@ class Consolidation(Heads):
     def forward(
         self, views: Float[Tensor, "R N D"], rows: Rows, token: Float[Tensor, "V D"] | Float[Tensor, "1 D"]
     ) -> Float[Tensor, "R D"]:
-        attended = self.dropout(self._attended(views, rows, token)) + token[:, None]
+        attended = self.dropout(self._attend(views, rows, token)) + token[:, None]
         numbers = self.second(drop_and_rectify(self.first(self.feed_forward(self.norm(attended))), self.dropout))
         share = (numbers[..., : rows.mask.shape[1]] / self.temperature).softmax(1).transpose(1, 2)
         return torch.einsum("rn,rnd->rd", rows.packed(share), views)
 
-    def _attended(self, views: Float[Tensor, "R N D"], rows: Rows, token: Tensor) -> Float[Tensor, "V N D"]:
+    def _attend(self, views: Float[Tensor, "R N D"], rows: Rows, token: Tensor) -> Float[Tensor, "V N D"]:
         split = (views.shape[1], self.heads, -1)
         key, value = (rows.padded(layer(views).flatten(1)).unflatten(-1, split) for layer in (self.key, self.value))
         query = self.query(token).unflatten(-1, (self.heads, -1)).expand(len(rows.mask), -1, -1)

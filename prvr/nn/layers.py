@@ -163,9 +163,7 @@ class AttentivePooling(nn.Module):
         return torch.einsum("nl,nld->nd", share, hidden)
 
 
-def pooled_with_zeros(
-    rows: Float[Tensor, "N L D"], logits: Float[Tensor, "N L"], zeros: Int[Tensor, "N"]
-) -> Float[Tensor, "N D"]:
+def pool_with_zeros(rows: Float[Tensor, "N L D"], logits: Float[Tensor, "N L"], zeros: Int[Tensor, "N"]) -> Float[Tensor, "N D"]:
     """sum_l softmax_l(logits) rows, over the rows and over `zeros` more rows of zeros, whose logits are 0."""
     share = torch.cat([logits, zeros.to(logits).log()[:, None]], 1).softmax(1)[:, :-1]
     return torch.einsum("nl,nld->nd", share, rows)

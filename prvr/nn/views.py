@@ -111,7 +111,7 @@ class ViewsModel(TwoBranches):
     def score(self, queries: tuple[Tensor, ...], videos: tuple[Tensor, ...], mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
         """Weighted sum of the best clip's and the best frame's cosine."""
         of_clips = scores.best_cosines(queries[0], videos[0], scores.every_row(videos[0]))
-        of_frames = floored(scores.best_cosines(queries[1], videos[1], mask), mask, self.padded_to)
+        of_frames = raise_to_floor(scores.best_cosines(queries[1], videos[1], mask), mask, self.padded_to)
         return (1 - self.config.frame_weight) * of_clips + self.config.frame_weight * of_frames
 
     def relevance(self, query: tuple[Tensor, ...], video: tuple[Tensor, ...]) -> Float[Tensor, "F"]:
@@ -127,7 +127,7 @@ def all_places(frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], places
     return frames, Rows(mask, torch.arange(mask.numel(), device=mask.device))
 
 
-def floored(best: Float[Tensor, "Q V"], mask: Bool[Tensor, "V F"], padded_to: int) -> Float[Tensor, "Q V"]:
+def raise_to_floor(best: Float[Tensor, "Q V"], mask: Bool[Tensor, "V F"], padded_to: int) -> Float[Tensor, "Q V"]:
     """Scores of the best frames; of videos of fewer than `padded_to` frames at least 0, which is what padding scores."""
     return torch.where(mask.sum(1) < padded_to, best.clamp(min=0), best)
 
@@ -164,7 +164,7 @@ def view_terms(
     """What GMMFormer v2 and HLFormer both learn from: `branch_terms` of both branches, and `diversity_term`."""
     of_clips = scores.compare(queries[0], videos[0], scores.every_row(videos[0]), batch.target)
     of_frames = scores.compare(queries[1], videos[1], batch.frame_mask, batch.target)
-    best = [floored(each, batch.frame_mask, model.padded_to) for each in (of_frames.cosines, of_frames.dots)]
+    best = [raise_to_floor(each, batch.frame_mask, model.padded_to) for each in (of_frames.cosines, of_frames.dots)]
     compared = {"clips": (of_clips.cosines, of_clips.dots), "frames": (best[0], best[1])}
     terms = branch_terms(model.config, compared, batch.target, epoch, contrast=contrast)
     return terms | diversity_term(model.config, queries[0], batch.target)

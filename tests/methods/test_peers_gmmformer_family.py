@@ -24,7 +24,7 @@ from prvr.methods import hlformer, ms_sl, open_method, ral
 from prvr.methods.contract import embed
 from prvr.nn import hyperboloid, losses, scores
 from prvr.nn.layers import Rows
-from prvr.nn.views import floored
+from prvr.nn.views import raise_to_floor
 from prvr.train.optimiser import BertAdam, decay_groups
 
 OUR_TERM = {
@@ -53,7 +53,7 @@ def compared(given: Peer, model: Any, queries: tuple[Tensor, ...], videos: tuple
         of_frames = ral.compare_words(model, queries, videos[1], batch.frame_mask, batch.target)
     else:
         plain = scores.compare(queries[1], videos[1], batch.frame_mask, batch.target)
-        of_frames = tuple(floored(best, batch.frame_mask, model.padded_to) for best in plain[:2])
+        of_frames = tuple(raise_to_floor(best, batch.frame_mask, model.padded_to) for best in plain[:2])
     return {**found, "frame_scores": of_frames[0], "frame_products": of_frames[1]}
 
 
@@ -353,7 +353,7 @@ def test_key_clips_and_summaries_of_ms_sl(name: str) -> None:
     if name == "ms-sl++":
         rows = model.clips(*model.read_clips(batch.frames, batch.frame_mask, batch.clips))
         clips = torch.einsum("kn,vnd->vkd", model.means.shares(like=rows), rows)
-        assert torch.equal(model.chosen_clips(clips), given.expected("medoids", by="v-"))
+        assert torch.equal(model.choose_clips(clips), given.expected("medoids", by="v-"))
 
 
 # Parameters at the published sizes: 3072 and 768 columns on TVR, 1024 and 1024 on ActivityNet Captions and Charades-STA.

@@ -42,7 +42,7 @@ from prvr.methods.ral import (
     RalGmmFormerV2Config,
     alignment,
     compare_words,
-    drawn,
+    draw_points,
     objective,
     profile,
     proxy_matching,
@@ -165,7 +165,7 @@ def check_distribution(side: torch.nn.Module, got: Distributed, plain: torch.Ten
 def test_proxies_are_drawn_from_their_distributions() -> None:
     torch.manual_seed(0)
     of = Distributed(noise(3, 5), noise(3, 5, seed=1) / 2)
-    points = drawn(of, 20_000)
+    points = draw_points(of, 20_000)
     assert points.shape == (3, 20_000, 5)
     torch.testing.assert_close(points.mean(1), of.mean, atol=0.03, rtol=0)
     torch.testing.assert_close(points.std(1).log(), of.log_deviation, atol=0.05, rtol=0)
