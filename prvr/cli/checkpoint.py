@@ -23,7 +23,7 @@ def import_(
     model: Annotated[Path, typer.Argument(help="A model.ckpt that the authors of a method published.")],
     out: Annotated[Path, typer.Argument(help="Folder of the imported checkpoint.")],
     visual_feature: Annotated[str, typer.Option(help="What its frames are called in the package: i3d_resnet for TVR, i3d ...")],
-    preset: Annotated[str, typer.Option(help="Where settings come from that the file does not tell; none changes a score.")] = "",
+    preset: Annotated[str, typer.Option(help="Settings that the file does not store, such as those of a collection.")] = "",
     as_json: Json = False,
 ) -> None:
     """Turn a published checkpoint into one of ours. No code in the file is run; a file that names any is refused."""
