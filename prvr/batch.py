@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -39,6 +39,9 @@ class Reading:
     precision: the type of the rows that are read.
     sampling: the rows that are read of a video with more than `max_frames` frames.
     stacked: joined features keep the rows of each encoder, with zeros below, instead of aligning them in time.
+    clips: the number of clips that a video is divided into, besides its frames; 0 for a model that reads frames alone.
+    padded_together: a video's embeddings depend on the longest video beside it, so all videos that one call encodes are padded
+        to one length.
     """
 
     frame_columns: int
@@ -51,6 +54,8 @@ class Reading:
     precision: Literal["float32", "float64"] = "float32"
     sampling: FrameSampling = "mean"
     stacked: bool = False
+    clips: int = 0
+    padded_together: bool = False
 
 
 class TeacherBatch(NamedTuple):
@@ -68,6 +73,7 @@ class Batch(NamedTuple):
     teachers: one view for each teacher.
     frame_places, word_places: indices of the True entries of the flattened masks. They are computed on the host, because
         computing them on a GPU would synchronise it. None: not computed.
+    clips (V, N, E): the clips of each video, for a model that reads them (`Reading.clips`); None for all others.
     """
 
     frames: Float[Tensor, "V F E"]
@@ -78,11 +84,14 @@ class Batch(NamedTuple):
     teachers: tuple[TeacherBatch, ...]
     frame_places: Int[Tensor, "R"] | None = None
     word_places: Int[Tensor, "R"] | None = None
+    clips: Float[Tensor, "V N E"] | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Batch:
         """Copies the batch to a device; masks and targets keep their types."""
         teachers = tuple(TeacherBatch(*(t.to(device, dtype, non_blocking=True) for t in view)) for view in self.teachers)
-        places = (None if p is None else p.to(device, non_blocking=True) for p in (self.frame_places, self.word_places))
+        frame_places, word_places = (
+            None if p is None else p.to(device, non_blocking=True) for p in (self.frame_places, self.word_places)
+        )
         return Batch(
             self.frames.to(device, dtype, non_blocking=True),
             self.frame_mask.to(device, non_blocking=True),
@@ -90,16 +99,22 @@ class Batch(NamedTuple):
             self.word_mask.to(device, non_blocking=True),
             self.target.to(device, non_blocking=True),
             teachers,
-            *places,
+            frame_places,
+            word_places,
+            None if self.clips is None else self.clips.to(device, dtype, non_blocking=True),
         )
 
 
 class Item(NamedTuple):
-    """One video with all its captions, ready for `collate`; `teachers` holds frames and a row per caption for each teacher."""
+    """One video with all its captions, ready for `collate`; `teachers` holds frames and a row per caption for each teacher.
+
+    clips: for a model that reads them; None for all others.
+    """
 
     frames: Float[np.ndarray, "F E"]
     words: list[Float[np.ndarray, "W C"]]
     teachers: list[tuple[Float[np.ndarray, "F T"], Float[np.ndarray, "Q T"]]]
+    clips: Float[np.ndarray, "N E"] | None = None
 
 
 def check_widths(features: FeatureSet, reading: Reading) -> None:
@@ -124,12 +139,25 @@ def _check_packing(features: FeatureSet, reading: Reading) -> None:
                 f"{stored.path} was packed to be read as {packed_as}, this model reads {model}; "
                 "convert the package again with --whole"
             )
+    if isinstance(features.frames, Packed) and reading.clips and not _has_clips(features.frames, reading.clips):
+        raise DataError(
+            f"{features.frames.path} was packed at unit length and without the {reading.clips} clips of a video that this model "
+            f"reads; convert the package again with --clips {reading.clips} or --whole, or set clip_inputs=unit_rows, with which "
+            "the model is not the published one"
+        )
     for teacher in features.teachers[:1]:
         if isinstance(features.frames, Packed) and teacher.student is None and not _fits_teacher(features.frames, teacher.frames):
             raise DataError(
                 f"{features.frames.path} was sampled when it was packed, and not for the teacher of {place(teacher.frames)}; "
                 "convert the package again with that teacher's files, or with --whole"
             )
+
+
+def _has_clips(frames: Packed, clips: int) -> bool:
+    """Whether the clips of every video can be computed from its rows, or were packed beside them."""
+    if not (frames.about.get("read") or {}).get("unit"):
+        return True
+    return frames.clips is not None and frames.clips.about["read"]["most"] == clips and all(id in frames.clips for id in frames)
 
 
 def _fits_teacher(frames: Packed, teacher: Features) -> bool:
@@ -169,26 +197,29 @@ def video_item(video: str, captions: Sequence[str], features: FeatureSet, readin
     Raises:
         DataError: a feature is missing, or has values that are not finite.
     """
-    frames = _student_frames(video, features, reading)
+    rows = _video_rows(video, frames_of(features.frames, reading))
+    frames = _student_frames(video, rows, features, reading)
     teachers = []
     for teacher in features.teachers:
         on_grid = read_teacher(_video_rows(video, teacher.frames), reading, student_rows=len(frames))
         sentences = np.concatenate(_rows("caption", captions, teacher.sentences))
         teachers.append((on_grid, sentences.astype(np.float32)))
     words = [read_words(rows, reading) for rows in _rows("caption", captions, features.text)]
-    return Item(frames, words, teachers)
+    return Item(frames, words, teachers, read_clips(rows, reading))
 
 
-def _student_frames(video: str, features: FeatureSet, reading: Reading) -> Float[np.ndarray, "F E"]:
+def _student_frames(
+    video: str, rows: Shaped[np.ndarray, "L E"], features: FeatureSet, reading: Reading
+) -> Float[np.ndarray, "F E"]:
     if not features.teachers or reading.stacked:
-        return read_frames(_video_rows(video, frames_of(features.frames, reading)), reading)
+        return read_frames(rows, reading)
     # With several teachers the first one determines the number of the student's frames; the others are resampled to it.
     first = features.teachers[0]
     if first.student is not None and video in first.student:
         return read_frames(_video_rows(video, first.student), reading)
     view = _video_rows(video, first.frames)
     teacher_rows = first.frames.rows_before(video) if isinstance(first.frames, Packed) else len(view)
-    return read_frames(_video_rows(video, features.frames), reading, teacher_rows=teacher_rows)
+    return read_frames(rows, reading, teacher_rows=teacher_rows)
 
 
 def frames_of(features: Features, reading: Reading) -> Features:
@@ -206,21 +237,23 @@ def _rows(what: str, ids: Sequence[str], features: Features) -> list[np.ndarray]
     return [features[id] if packed and id in features else rows_of(what, id, features) for id in ids]
 
 
-def segment_edges(rows: int, most: int) -> Int[np.ndarray, "edges"]:
+def segment_edges(rows: int, most: int, *, dtype: type[np.floating[Any]] = np.float64) -> Int[np.ndarray, "edges"]:
     """Returns the first row of each slot of a resampled sequence, and the end of the last slot.
 
-    e_i = min(round(i rows / most), rows - 1), halves to even. The last edge is clipped to rows - 1, so the last row is left
-    out unless its slot would be empty, as in the released code of DL-DKD.
+    e_i = min(round(i rows / most), rows - 1), halves to even, computed in `dtype`. The last edge is clipped to rows - 1, so
+    the last row is left out unless its slot would be empty, as in the released code of DL-DKD.
     """
-    edges = np.rint(np.arange(most + 1) / most * rows).astype(np.int64)
+    edges = np.rint(np.arange(most + 1, dtype=dtype) / dtype(most) * dtype(rows)).astype(np.int64)
     return np.minimum(edges, rows - 1)
 
 
 def resample(rows: Shaped[np.ndarray, "L E"], most: int | None) -> Shaped[np.ndarray, "N E"]:
     """Returns at most `most` rows: each is the mean of its slot, or the row at its edge if the slot is empty."""
-    if most is None or len(rows) <= most:
-        return rows
-    edges = segment_edges(len(rows), most)
+    return rows if most is None or len(rows) <= most else slot_means(rows, segment_edges(len(rows), most))
+
+
+def slot_means(rows: Shaped[np.ndarray, "L E"], edges: Int[np.ndarray, "edges"]) -> Shaped[np.ndarray, "N E"]:
+    """Returns the mean of the rows between each edge and the next, or the row at the edge if there are none."""
     counts = np.maximum(np.diff(edges), 1)
     # reduceat extends the last slot to the end of its input, and returns the row itself for an empty slot.
     used = rows[: edges[-1]] if edges[-2] < edges[-1] else rows
@@ -262,6 +295,22 @@ def read_frames(
     # In float64, because the released code converts frames to Python floats.
     rows = sample(resample(features.astype(np.float64), teacher_rows), reading.max_frames, reading.sampling)
     return (unit_rows(rows) if reading.unit else rows).astype(reading.precision)
+
+
+def read_clips(features: Shaped[np.ndarray, "L E"], reading: Reading) -> Float[np.ndarray, "N E"] | None:
+    """Returns the clips of a video: the means of `Reading.clips` slots of its rows as they were extracted.
+
+    Short videos have as many clips as long ones. None for a model that reads no clips, and where they are unknown: rows that
+    were packed at unit length have lost their lengths, so their clips are known only if they were packed beside them.
+    """
+    if not reading.clips:
+        return None
+    if isinstance(features, AsRead):
+        return features.clips
+    # The released loaders compute these edges in float32. It differs from float64 only if clips is no power of two.
+    edges = segment_edges(len(features), reading.clips, dtype=np.float32)
+    means = slot_means(features.astype(np.float64), edges)
+    return (unit_rows(means) if reading.unit else means).astype(reading.precision)
 
 
 def read_words(features: Shaped[np.ndarray, "L C"], reading: Reading) -> Float[np.ndarray, "W C"]:
@@ -307,4 +356,11 @@ def collate(items: Sequence[Item], memory: Memory | None = None) -> Batch:
         teacher_frames, _ = pad([view[0] for view in views], memory)
         teachers.append(TeacherBatch(teacher_frames, torch.from_numpy(np.concatenate([view[1] for view in views]))))
     frame_places, word_places = (mask.flatten().nonzero()[:, 0] for mask in (frame_mask, word_mask))
-    return Batch(frames, frame_mask, words, word_mask, target, tuple(teachers), frame_places, word_places)
+    clips = pad_clips([item.clips for item in items], memory)
+    return Batch(frames, frame_mask, words, word_mask, target, tuple(teachers), frame_places, word_places, clips)
+
+
+def pad_clips(clips: Sequence[Float[np.ndarray, "N E"] | None], memory: Memory | None = None) -> Float[Tensor, "V N E"] | None:
+    """Returns the clips of several videos in one tensor; None if those of any are unknown."""
+    known = [each for each in clips if each is not None]
+    return pad(known, memory)[0] if len(known) == len(clips) else None

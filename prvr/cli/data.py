@@ -43,6 +43,9 @@ def convert(
     dtype: Annotated[str, typer.Option(help="float32 keeps the numbers of the package, float16 halves the size.")] = "float32",
     frames: Annotated[int, typer.Option(help="Longer videos are sampled to this number of frames.", min=1)] = 128,
     words: Annotated[int, typer.Option(help="Number of words of a caption that are kept.", min=1)] = 30,
+    clips: Annotated[
+        int, typer.Option(help="Also keep this number of clips of each video; MS-SL, GMMFormer, HLFormer and RAL read 32.", min=0)
+    ] = 0,
     whole: Annotated[bool, typer.Option("--whole", help="Keep all rows as they are, not sampled, cut or scaled.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -50,7 +53,7 @@ def convert(
     from prvr.extract.convert import Sampling, convert_package
     from prvr.features import as_dtype
 
-    sampling, kind = None if whole else Sampling(frames, words), as_dtype(dtype)
+    sampling, kind = None if whole else Sampling(frames, words, clips), as_dtype(dtype)
     with progress() as tell:
         done = convert_package(
             package, out, visual_features=visual_feature or (), sampling=sampling, dtype=kind, on_progress=tell

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import pad
 
 from prvr import features as feature_files
 from prvr.batch import check_widths
@@ -198,9 +200,17 @@ def encode_captions(model: Model, captions: Sequence[str], text: Features) -> Em
         # Sentences of similar length are encoded together, to have little padding.
         order = torch.tensor([len(words) for words in rows]).argsort(stable=True)
         encoded = [encode_queries(model, [rows[place] for place in some]) for some in order.split(QUERIES_AT_ONCE)]
-        parts.append(tuple(torch.cat(field)[order.argsort()] for field in zip(*encoded, strict=True)))
+        parts.append(tuple(_joined(field)[order.argsort()] for field in zip(*encoded, strict=True)))
     model.train(was_training)
-    return tuple(torch.cat(field) for field in zip(*parts, strict=True))
+    return tuple(_joined(field) for field in zip(*parts, strict=True))
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Embeddings of several batches of queries, one after another; rows for each word are padded to the longest sentence."""
+    if parts[0].ndim == 1:
+        return torch.cat(list(parts))
+    longest = max(part.shape[1] for part in parts)
+    return torch.cat([pad(part, (0, 0) * (part.ndim - 2) + (0, longest - part.shape[1])) for part in parts])
 
 
 def _encode_split(model: Model, dataset: Dataset, features: FeatureSet) -> tuple[ExactIndex, Embeddings]:

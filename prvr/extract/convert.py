@@ -1,6 +1,7 @@
 """A published package, packed for training: frames are sampled and normalised once, instead of whenever they are read.
 
 OUT/<visual feature>/frames                 sampled to 128, unit length: as a student reads them in evaluation
+OUT/<visual feature>/clips                  the means of so many slots of the whole rows, where clips are asked for
 OUT/<visual feature>/taught_by/<teacher>    those of which the teacher has fewer frames, as they are read in training
 OUT/<text feature>/words                    the first 30, unit length
 OUT/<teacher>/frames, sentences             frames sampled to 128 and not normalised; sentences as they are
@@ -21,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from prvr.batch import Reading, read_frames, read_words, resample
+from prvr.batch import Reading, read_clips, read_frames, read_words, resample
 from prvr.datasets.published import SUFFIX, is_package, load
 from prvr.errors import DataError, SettingError
 from prvr.extract import Extraction, Progress, feature_folder
@@ -31,7 +32,7 @@ from prvr.features.bigfile import BigFile
 from prvr.features.compaction import tidy
 from prvr.features.npz import NpzFolder
 from prvr.features.package import Package, open_package, short_spelling
-from prvr.features.packed import ITEMS_AT_ONCE, Packed, PackedWriter
+from prvr.features.packed import CLIPS, ITEMS_AT_ONCE, Packed, PackedWriter
 from prvr.features.shelf import taught_folder
 from prvr.features.verify import damaged_items
 
@@ -45,15 +46,21 @@ _Counted = tuple[int, list[_Item]]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How many frames of a video and words of a caption are kept; those of a student are scaled to unit length, too."""
+    """How many frames of a video and words of a caption are kept; those of a student are scaled to unit length, too.
+
+    clips: how many clips of a video are kept beside its frames, for methods that read clips; 0 for none.
+    """
 
     frames: int = 128
     words: int = 30
+    clips: int = 0
 
     def __post_init__(self) -> None:
         for name in ("frames", "words"):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name} is {getattr(self, name)}; keep at least one")
+        if self.clips < 0:
+            raise SettingError(f"clips is {self.clips}; name how many, or 0 for none")
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class _Part:
     """
 
     folder: Path
-    kind: Literal["frames", "sentences", "words"]
+    kind: Literal["frames", "clips", "sentences", "words"]
     name: str
     source: Features
     files: tuple[Path, ...]
@@ -117,6 +124,8 @@ def _parts(package: Package, out: Path, visual: Sequence[str], sampling: Samplin
         source = package.frames(name)
         reading, files = _reading(source, sampling), (package.visual[name],)
         yield _Part(feature_folder(out, name, "frames"), "frames", name, source, files, _same(source), *_frames_form(reading))
+        if reading is not None and reading.clips:
+            yield _Part(feature_folder(out, name, CLIPS), "clips", name, source, files, _same(source), *_clips_form(reading))
     for name, (seen, spoken) in package.teachers.items():
         teacher, form = package.teacher(name), _teacher_form(sampling)
         yield _Part(feature_folder(out, name, "frames"), "frames", name, teacher.frames, (seen,), _same(teacher.frames), *form)
@@ -138,6 +147,15 @@ def _frames_form(reading: Reading | None) -> Form:
     if reading is None:
         return _AS_THEY_ARE
     return lambda id, rows: read_frames(rows, reading), {"most": reading.max_frames, "unit": True}
+
+
+def _clips_form(reading: Reading) -> Form:
+    def prepare(id: str, rows: np.ndarray) -> np.ndarray:
+        clips = read_clips(rows, reading)
+        assert clips is not None
+        return clips
+
+    return prepare, {"most": reading.clips, "unit": True}
 
 
 def _words_form(reading: Reading | None) -> Form:
@@ -170,7 +188,7 @@ def _reading(source: Features, sampling: Sampling | None) -> Reading | None:
     if sampling is None:
         return None
     width = _width(source)
-    return Reading(width, width, sampling.frames, sampling.words, unit=True, text="words")
+    return Reading(width, width, sampling.frames, sampling.words, unit=True, text="words", clips=sampling.clips)
 
 
 def _width(source: Features) -> int:

@@ -29,7 +29,7 @@ class Extraction:
     problems: Mapping[str, str] = field(default_factory=dict)
 
 
-def feature_folder(root: Path, encoder_name: str, kind: Literal["frames", "sentences", "words"]) -> Path:
+def feature_folder(root: Path, encoder_name: str, kind: Literal["frames", "clips", "sentences", "words"]) -> Path:
     """Returns the folder below `root` of an encoder's features of one kind."""
     return root / encoder_name / kind
 

@@ -17,7 +17,7 @@ import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, final
+from typing import IO, Any, Literal, cast, final
 
 import numpy as np
 
@@ -26,12 +26,18 @@ from prvr.files import lock_for_writing
 
 DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 HEADER, ROWS, ITEMS = "packed.json", "rows.bin", "items.jsonl"
+CLIPS: Literal["clips"] = "clips"
 ITEMS_AT_ONCE = 256
 
 
 @final
 class AsRead(np.ndarray):
-    """Rows as a student reads them: sampled or cut, and of unit length, since they were packed."""
+    """Rows as a student reads them: sampled or cut, and of unit length, since they were packed.
+
+    clips: the clips of the same video, if they were packed beside its frames.
+    """
+
+    clips: np.ndarray | None = None
 
 
 class Packed(Mapping[str, np.ndarray]):
@@ -49,6 +55,9 @@ class Packed(Mapping[str, np.ndarray]):
         self.source: str = header.get("source", "")
         self._view = AsRead if (self.about.get("read") or {}).get("unit") else np.ndarray
         self._rows: np.ndarray | None = None
+        beside = path.parent / CLIPS
+        # Those of the frames in FEATURES/NAME/frames lie in FEATURES/NAME/clips.
+        self.clips = Packed(beside) if self._view is AsRead and path.name == "frames" and is_packed(beside) else None
         self.refresh()
 
     def __getitem__(self, id: str) -> np.ndarray:
@@ -56,7 +65,10 @@ class Packed(Mapping[str, np.ndarray]):
         offset, rows = item["offset"], item["rows"]
         if self._rows is None or offset + rows > len(self._rows):
             self._rows = self._map_rows()
-        return self._rows[offset : offset + rows]
+        view = self._rows[offset : offset + rows]
+        if self.clips is not None and id in self.clips:
+            cast(AsRead, view).clips = self.clips[id]
+        return view
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)

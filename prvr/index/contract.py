@@ -25,7 +25,7 @@ from jaxtyping import Float
 from prvr.errors import ModelError, RowsError, SettingError
 from prvr.index.conditions import Condition
 from prvr.index.setting import MeanDirection, Setting
-from prvr.methods.contract import Embeddings, Model
+from prvr.methods.contract import Embeddings, Model, weights_of_candidates
 
 
 @dataclass(frozen=True)
@@ -157,14 +157,14 @@ def require_approximate(index: Store) -> ApproximateStore:
 
     Raises:
         SettingError: it is not in a folder of this machine.
-        ModelError: the score of its model is not a weighted sum of best cosines.
+        ModelError: its model neither scores by a weighted sum of best cosines nor reranks by one.
     """
     if not isinstance(index, ApproximateStore):
         raise SettingError(
             f"{type(index).__name__} is searched where its videos are, and exactly; an approximate search needs the codes of "
             "all videos in this process: copy the index to a folder of this machine (prvr index copy), or search it exactly"
         )
-    if index.model.score_weights is None:
+    if weights_of_candidates(index.model) is None:
         raise ModelError(
             f"{type(index.model).__name__} does not score by a weighted sum of best cosines, the only score that an "
             "approximate search supports; search it exactly"

@@ -16,6 +16,7 @@ from prvr.index.conditions import Condition, select
 from prvr.index.contract import Entry, Header, ScoredVideo, cast_entries, require_approximate, require_weights
 from prvr.index.database import Database
 from prvr.index.exact import ExactIndex
+from prvr.index.rerank import CandidateCodes, candidate_fields, rerank
 from prvr.index.resident import ResidentCodes
 from prvr.index.scan import quantise
 from prvr.index.setting import MeanDirection, MeasuredSetting, Setting, require_valid
@@ -39,6 +40,8 @@ class DiskIndex:
         self._lock = threading.RLock()
         self._about: dict[int, dict[str, Any]] = {}
         self._held = ExactIndex(model) if model.score_weights is None else ResidentCodes(model.score_weights)
+        # For a model that reranks: the codes that candidates are chosen by.
+        self._candidates: CandidateCodes | None = None
         # The state of the file that the other attributes are of.
         self._followed: dict[str, int] = {}
         self._measured: tuple[dict[str, int], MeasuredSetting] | None = None
@@ -228,8 +231,16 @@ class DiskIndex:
         since: int,
     ) -> list[list[ScoredVideo]]:
         held, allowed, read = self._held, self._numbers(where), self._database.record
+        if isinstance(held, ExactIndex):
+            self._candidates = self._candidates or CandidateCodes(self.model)
+            codes = self._candidates.follow(self._database.videos.values(), self._database.codes)
+            codes.sketch(setting, mean_direction, since=since)
+            numbers = [
+                codes.find_candidates(query, setting=setting, candidates=candidates, allowed=allowed)
+                for query in unit_queries(candidate_fields(self.model, queries))
+            ]
+            return rerank(self.model, queries, k, [[read(number).entry() for number in row] for row in numbers])
         self._follow()
-        assert isinstance(held, ResidentCodes)
         held.sketch(setting, mean_direction, since=since)
         return [
             held.search_approximately(query, k, read=read, setting=setting, candidates=candidates, allowed=allowed)

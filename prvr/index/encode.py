@@ -9,20 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch.nn import functional
 
-from prvr.batch import frames_of, pad, read_frames, read_words
+from prvr.batch import frames_of, pad, pad_clips, read_clips, read_frames, read_words
 from prvr.cpu import fast_products
 from prvr.features import Features, rows_of
 from prvr.features.packed import Packed
 from prvr.index.contract import Entry, Store
 from prvr.index.moments import frame_edges
 from prvr.methods.checkpoint import device_of
-from prvr.methods.contract import Embeddings, Model
+from prvr.methods.contract import Embeddings, Model, encode_videos
 
 VIDEOS_AT_ONCE = 128
 # Padded frames in one batch: on the CPU few enough to stay in its cache.
@@ -87,7 +88,8 @@ def encode_long(model: Model, videos: Sequence[Sampled], *, longer_than: float =
 
 
 def _entries(model: Model, in_windows: Sequence[tuple[Sampled, list[np.ndarray]]]) -> list[Entry]:
-    sequences = [read_frames(window, model.reading) for _, windows in in_windows for window in windows]
+    windows_of_all = [window for _, windows in in_windows for window in windows]
+    sequences = [_Sequence(read_frames(rows, model.reading), read_clips(rows, model.reading)) for rows in windows_of_all]
     encoded = iter(_encode_sequences(model, sequences))
     entries = []
     for video, windows in in_windows:
@@ -101,35 +103,47 @@ def _entries(model: Model, in_windows: Sequence[tuple[Sampled, list[np.ndarray]]
     return entries
 
 
+class _Sequence(NamedTuple):
+    """A video or a window of one, as a model reads it."""
+
+    frames: Float[np.ndarray, "F E"]
+    clips: Float[np.ndarray, "N E"] | None
+
+
 @fast_products()
 @torch.inference_mode()
-def _encode_sequences(model: Model, sequences: Sequence[Float[np.ndarray, "_ E"]]) -> list[tuple[np.ndarray, ...]]:
+def _encode_sequences(model: Model, sequences: Sequence[_Sequence]) -> list[tuple[np.ndarray, ...]]:
     """The rows of each field, sequence by sequence."""
     assert isinstance(model, torch.nn.Module)
     was_training = model.training
     model.eval()
     encoded: dict[int, tuple[np.ndarray, ...]] = {}
     device = device_of(model)
-    for batch in _batches(sequences, limit=FRAMES_AT_ONCE["cpu" if device.type == "cpu" else "elsewhere"]):
-        padded, mask = pad([sequences[place] for place in batch])
-        embeddings = model.encode_videos(padded.to(device), mask.to(device))
+    lengths = [len(one.frames) for one in sequences]
+    longest = max(lengths, default=0) if model.reading.padded_together else 0
+    for batch in _batches(lengths, limit=FRAMES_AT_ONCE["cpu" if device.type == "cpu" else "elsewhere"]):
+        padded, mask = pad([sequences[place].frames for place in batch])
+        more = max(longest - mask.shape[1], 0)
+        padded, mask = functional.pad(padded, (0, 0, 0, more)), functional.pad(mask, (0, more))
+        clips = pad_clips([sequences[place].clips for place in batch])
+        embeddings = encode_videos(model, padded.to(device), mask.to(device), clips=None if clips is None else clips.to(device))
         fields = [
             (name in model.frame_fields, field.float().cpu().numpy())
             for name, field in zip(model.embedding_fields, embeddings, strict=True)
         ]
         for row, place in enumerate(batch):
             # Copies: a view would keep the whole padded batch in memory.
-            frames = len(sequences[place])
+            frames = lengths[place]
             encoded[place] = tuple((rows[row, :frames] if framed else rows[row]).copy() for framed, rows in fields)
     model.train(was_training)
     return [encoded[place] for place in range(len(sequences))]
 
 
-def _batches(sequences: Sequence[Float[np.ndarray, "_ E"]], *, limit: int) -> Iterator[list[int]]:
+def _batches(lengths: Sequence[int], *, limit: int) -> Iterator[list[int]]:
     """The places of sequences of similar length, so that there is little padding; at most `limit` padded frames together."""
     batch: list[int] = []
-    for place in sorted(range(len(sequences)), key=lambda place: len(sequences[place])):
-        if batch and (len(batch) == VIDEOS_AT_ONCE or len(sequences[place]) * (len(batch) + 1) > limit):
+    for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
+        if batch and (len(batch) == VIDEOS_AT_ONCE or lengths[place] * (len(batch) + 1) > limit):
             yield batch
             batch = []
         batch.append(place)

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from prvr.index.contract import ApproximateStore, ScoredVideo, Store
 from prvr.index.exact import ExactIndex
+from prvr.index.rerank import candidate_fields
 from prvr.index.setting import TOP, MeanDirection, Setting, Step
 from prvr.methods.contract import Embeddings
 from prvr.nn.scores import best_places, tolerance
@@ -126,7 +127,7 @@ def choose_setting(
     single = _split(queries)
     # Before any time is measured: what is read and checked the first time is in memory for all then.
     exact = [_ranking(index.search(query, TOP)[0]) for query in single]
-    direction = mean_direction(queries)
+    direction = mean_direction(candidate_fields(index.model, queries))
     measured: list[Measured] = []
     for setting in SETTINGS:
         turns = [

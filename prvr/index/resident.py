@@ -86,9 +86,18 @@ class ResidentCodes:
         """
         if self._gallery is None:
             return []
-        stage = FirstStage(self._gallery, [self._sketches[step.sketch] for step in setting.steps])
+        stage = self._first_stage(self._gallery, setting)
         places = stage.candidates(query, k, candidates, self._allowed_places(allowed))
         return self._best(query, k, places, np.full(len(places), np.inf), read)
+
+    def find_candidates(
+        self, query: Query, *, setting: Setting, candidates: Sequence[int], allowed: Collection[int] | None = None
+    ) -> list[int]:
+        """The numbers of the videos that the sketches keep, for a model that scores them itself; after `sketch`."""
+        if self._gallery is None:
+            return []
+        places = self._first_stage(self._gallery, setting).promising(query, candidates, self._allowed_places(allowed))
+        return self._numbers[places].tolist()
 
     def search_by_codes(self, query: Query, k: int) -> list[tuple[int, float]]:
         """The numbers of the k best videos and their scores, both by the codes alone, best first."""
@@ -116,6 +125,9 @@ class ResidentCodes:
             for step in missing:
                 of_step = [of_field.first(step.columns) for of_field in columns]
                 self._sketches[step.sketch] = sketch_gallery(self._gallery, of_step, share=step.share, heaviest=step.heaviest)
+
+    def _first_stage(self, gallery: Gallery, setting: Setting) -> FirstStage:
+        return FirstStage(gallery, [self._sketches[step.sketch] for step in setting.steps])
 
     def _allowed_places(self, allowed: Collection[int] | None) -> Bool[np.ndarray, "V"]:
         return self._alive if allowed is None else self._alive & np.isin(self._numbers, list(allowed))

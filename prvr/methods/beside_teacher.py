@@ -25,7 +25,7 @@ from prvr.batch import Reading
 from prvr.config import check_above_zero, check_shares, from_dict
 from prvr.errors import SettingError
 from prvr.methods import open_method
-from prvr.methods.contract import Embeddings, Method, Model
+from prvr.methods.contract import Embeddings, Method, Model, encode_videos
 from prvr.nn import scores
 from prvr.nn.clips import NORM_OFFSET, over_frames
 
@@ -63,7 +63,16 @@ class BesideTeacher(nn.Module):
         self.student = method.model(settings, frame_columns=frames, word_columns=words)
         reading = self._student.reading
         # Each side is scaled to unit length by itself, where its reader wants that.
-        self.reading = Reading(frame_columns, word_columns, reading.max_frames, reading.max_words, unit=False, text="words")
+        self.reading = Reading(
+            frame_columns,
+            word_columns,
+            reading.max_frames,
+            reading.max_words,
+            unit=False,
+            text="words",
+            clips=reading.clips,
+            padded_together=reading.padded_together,
+        )
         self.embedding_fields: tuple[str, ...] = (*self._student.embedding_fields, FIELD)
         self.frame_fields: tuple[str, ...] = (*self._student.frame_fields, FIELD)
         weights, share = self._student.score_weights, config.teacher_weight
@@ -79,11 +88,16 @@ class BesideTeacher(nn.Module):
         return *self._student.encode_queries(own, mask, places), sentences[:, 0]
 
     def encode_videos(
-        self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], places: Int[Tensor, "R"] | None = None
+        self,
+        frames: Float[Tensor, "V F E"],
+        mask: Bool[Tensor, "V F"],
+        places: Int[Tensor, "R"] | None = None,
+        clips: Float[Tensor, "V N E"] | None = None,
     ) -> Embeddings:
         """The student's fields, and the teacher's frames."""
         own, teachers = self._split(frames)
-        return *self._student.encode_videos(own, mask, places), teachers
+        own_clips = None if clips is None else self._split(clips)[0]
+        return *encode_videos(self._student, own, mask, places, own_clips), teachers
 
     def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
         """The weighted sum, per video."""

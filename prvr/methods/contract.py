@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -27,8 +27,8 @@ class Model(Protocol):
     `config` are its settings, `reading` says how features must be read for it, `embedding_fields` names what `encode_videos`
     returns. The `frame_fields` among them have a row for each frame; every other field has the same number of rows for every
     video, all real. `score_weights`: the weights of the fields, where the score is the weighted sum over fields of the best
-    row's cosine with the query's one vector of that field; None where it is anything else, and only an exact index can hold
-    the method.
+    row's cosine with the query's one vector of that field; None where it is anything else. Then an index holds all rows in
+    memory and the model scores them; an approximate search needs a `Reranked` model.
 
     `places` says where the mask, flattened, is True, as in a `Batch`; None where that is not known.
     """
@@ -57,6 +57,29 @@ class Model(Protocol):
         P parts divide the video's frames evenly: its frames themselves, or clips.
         """
         ...
+
+
+class ReadsClips(Protocol):
+    """A model whose `reading` has clips: it takes them beside the frames. Without, it makes them of the frames as given."""
+
+    def encode_videos(
+        self,
+        frames: Float[Tensor, "V F E"],
+        mask: Bool[Tensor, "V F"],
+        places: Int[Tensor, "R"] | None = None,
+        clips: Float[Tensor, "V N E"] | None = None,
+    ) -> Embeddings: ...
+
+
+@runtime_checkable
+class Reranked(Protocol):
+    """A model with `score_weights` None whose best videos are among the best by a weighted sum of best cosines.
+
+    candidate_weights: of the embedding fields, in that sum; 0 leaves a field out. The first fields of a query's embeddings are
+        vectors for those of the videos.
+    """
+
+    candidate_weights: tuple[float, ...]
 
 
 Profile = Callable[[Any, Embeddings, Embeddings, Batch], Float[Tensor, "Q F"]]
@@ -105,7 +128,28 @@ def keep_batch(queries: Embeddings, videos: Embeddings, batch: Batch) -> tuple[E
 def embed(model: Model, batch: Batch, gather: Gather = keep_batch) -> tuple[Embeddings, Embeddings, Batch]:
     """The embeddings of a batch's queries and of its videos, and the batch that they belong to: the input of an objective."""
     queries = model.encode_queries(batch.words, batch.word_mask, batch.word_places)
-    return gather(queries, model.encode_videos(batch.frames, batch.frame_mask, batch.frame_places), batch)
+    videos = encode_videos(model, batch.frames, batch.frame_mask, batch.frame_places, batch.clips)
+    return gather(queries, videos, batch)
+
+
+def encode_videos(
+    model: Model,
+    frames: Float[Tensor, "V F E"],
+    mask: Bool[Tensor, "V F"],
+    places: Int[Tensor, "R"] | None = None,
+    clips: Float[Tensor, "V N E"] | None = None,
+) -> Embeddings:
+    """`Model.encode_videos`, with the clips of the videos for a model that reads them (`ReadsClips`)."""
+    if clips is None:
+        return model.encode_videos(frames, mask, places)
+    return cast(ReadsClips, model).encode_videos(frames, mask, places, clips)
+
+
+def weights_of_candidates(model: Model) -> tuple[float, ...] | None:
+    """The weights by which an approximate search chooses videos; None if the model has none."""
+    if model.score_weights is None and isinstance(model, Reranked):
+        return model.candidate_weights
+    return model.score_weights
 
 
 def compare_fields(queries: Embeddings, videos: Embeddings, batch: Batch) -> list[Comparison]:

@@ -2,17 +2,15 @@
 
 The paper's words                   our names
 ----------------------------------  ---------------------------------------------------------------------
-gaze and glance branch              fields "frames" and "clips", as in GMMFormer v2
-Euclidean attention block           `attention_block` and `FeedForward`, one pair for each of `widths`
-Lorentz attention block             `LorentzAttention` and `FeedForward`, `lorentz_blocks` pairs
-mean-guided adaptive interaction    `Consolidation`, its token the mean over time of all views
+gaze and glance branch              `ViewsBranch` "frames" and "clips", as in GMMFormer v2
+Euclidean attention block           `attention_views`: an `AttentionBlock` for each of `widths`
+Lorentz attention block             an `AttentionBlock` around `LorentzAttention` for each of `widths`
+mean-guided adaptive interaction    `Consolidation`, its token the mean of all views and rows of a video
 partial order preservation          `PartialOrder`, weight `order_weight`: text inside the cone of its video
-S, the other losses                 `ClipsAndFrames.score`, `student_terms`: GMMFormer v2's, without optimal matching
+S, the other losses                 `ViewsModel.score`, `view_terms`: GMMFormer v2's, without optimal matching
 
-Source: spec/methods 2.12, prvr/hyperboloid.py. It leaves open, and we decided: a vector becomes a point by taking it for the
-space part, and a point a vector by leaving out time; attention is softmax(-d^2 / sqrt(D / heads)), d^2 the squared Lorentzian
-distance 2 (-1/c - <q, k>), its values joined by the Lorentzian centroid, curvature -1; the four Lorentz blocks have no
-windows; scales and curvature of the cones start at 1 / sqrt(D) and -1; what is not named is as in GMMFormer v2.
+It computes what the released code computes (lijun2005/ICCV25-HLFormer 332a024; tests/parity/peers/hlformer). Where that is odd,
+docs/decisions/0038 says so.
 """
 
 from __future__ import annotations
@@ -27,100 +25,91 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout as dropped
 
 from prvr.batch import Batch
-from prvr.config import check_above_zero, check_heads, check_shares
+from prvr.config import check_above_zero
+from prvr.errors import SettingError
 from prvr.methods.contract import Contrast, Embeddings, Method, Terms
-from prvr.methods.gmmformer import check_widths
-from prvr.methods.gmmformer_v2 import ClipsAndFrames, student_terms
 from prvr.nn import hyperboloid, losses, scores
-from prvr.nn.gaussian import Consolidation, FeedForward, attention_block
-from prvr.nn.layers import AttentivePooling, Dropout, Rows, initialise
+from prvr.nn.gaussian import AttentionBlock, attention_views, check_widths, window
+from prvr.nn.layers import AttentivePooling, Decayed, InputProjection, Rows, initialise, pool_with_zeros
+from prvr.nn.views import ViewSettings, ViewsModel, profile, view_terms
 
-CURVATURE = 1.0
+LEAST_TIME = 1.1
+FIRST_LOG_TIME = 2.3
 
 
 @dataclass(frozen=True)
-class HlFormerConfig:
-    """Settings of the paper; the defaults are those for TVR. Where a name is GMMFormer v2's, it means the same."""
+class HlFormerConfig(ViewSettings):
+    """Settings of the paper; the defaults are those for TVR. `ViewSettings` has the others.
 
-    hidden: int = 384
-    heads: int = 4
-    max_frames: int = 128
-    max_words: int = 30
-    clips: int = 32
-    dropout: float = 0.2
-    input_dropout: float = 0.2
+    widths: of the windows, in ninths of a sequence's length; 0 for a block without a window. There are two blocks of each, one
+        in Euclidean and one in hyperbolic space.
+    lorentz_columns: of the vectors that become points of the hyperboloid; a point has one more.
+    padding_counts: rows of padding also take part in the mean that weighs the views, and in the pooling of `PartialOrder`.
+    """
+
     widths: tuple[float, ...] = (0.0, 2.0, 4.0, 8.0)
-    lorentz_blocks: int = 4
-    consolidation_temperature: float = 0.09
-    frame_weight: float = 0.3
-    margin: float = 0.1
-    negative_pool: int = 20
-    hard_from_epoch: int = 30
-    clip_nce_weight: float = 0.05
-    frame_nce_weight: float = 0.04
-    diversity_weight: float = 8e-5
-    diversity_margin: float = 0.15
-    diversity_scale: float = 32.0
-    diversity_focus: float = 1.0
+    lorentz_columns: int = 127
     order_weight: float = 1e-3
 
     def __post_init__(self) -> None:
-        check_above_zero(self, "hidden", "heads", "max_frames", "max_words", "clips", "negative_pool")
-        check_above_zero(self, "consolidation_temperature")
-        check_shares(self, "dropout", "input_dropout", "frame_weight")
-        check_heads(self)
+        super().__post_init__()
+        check_above_zero(self, "lorentz_columns")
         check_widths(self.widths)
+        if (self.lorentz_columns + 1) % self.heads:
+            least = self.heads * (self.lorentz_columns // self.heads + 1) - 1
+            raise SettingError(f"lorentz_columns {self.lorentz_columns} and 1 more are not a multiple of heads; take {least}")
 
 
 class LorentzLinear(nn.Module):
-    """A Linear from a point, time part and all, to the space part of another."""
+    """A Linear of points to one point for each head: a time of sigmoid(its first column), and space stretched to fit it."""
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, columns: int, heads: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(hidden + 1, hidden)
+        self.heads = heads
+        self.linear = nn.Linear(columns, columns, bias=False)
+        self.log_time = Decayed(torch.tensor(FIRST_LOG_TIME))
 
-    def forward(self, points: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
-        return self.linear(torch.cat([hyperboloid.time(points, CURVATURE), points], -1))
+    def forward(self, points: Float[Tensor, "R E"]) -> Float[Tensor, "R H _"]:
+        """tau = exp(log_time) sigmoid(x_0) + 1.1, and x_1.. scaled to a length of sqrt(tau^2 - 1)."""
+        columns = self.linear(points).unflatten(-1, (self.heads, -1))
+        time, space = self.log_time.exp() * columns[..., :1].sigmoid() + LEAST_TIME, columns[..., 1:]
+        length = space.square().sum(-1, keepdim=True).clamp(min=hyperboloid.MARGIN)
+        return torch.cat([time, space * ((time.square() - 1) / length).sqrt()], -1)
 
 
 class LorentzAttention(nn.Module):
-    """Self-attention between points of a hyperboloid: near ones count, and what they say is joined by its centroid."""
+    """Self-attention between points of a hyperboloid, within a window: near points count, and their values are averaged there.
 
-    def __init__(self, hidden: int, heads: int, dropout: float) -> None:
+    Logits are (2 + 2 <q, k>) / temperature + bias, minus the squared Lorentzian distance over a learned number; the window is
+    multiplied with them. The heads' means side by side are taken for one point, whose time is the first head's.
+    """
+
+    def __init__(self, config: HlFormerConfig, *, width: float, places: int) -> None:
         super().__init__()
-        self.heads = heads
-        self.query, self.key, self.value = (LorentzLinear(hidden) for _ in range(3))
-        self.output = nn.Linear(hidden, hidden)
-        self.norm = nn.LayerNorm(hidden)
-        self.dropout = Dropout(dropout)
+        columns, points = config.lorentz_columns, config.lorentz_columns + 1
+        self.width, self.places = width, places
+        self.inward = InputProjection(config.hidden, columns, config.input_dropout)
+        self.log_scale = Decayed(torch.tensor(-math.log(columns) / 2))
+        self.query, self.key, self.value = (LorentzLinear(points, config.heads) for _ in range(3))
+        self.temperature = Decayed(torch.full((1,), math.sqrt(points)))
+        self.bias = nn.Parameter(torch.tensor(0.0))
+        self.outward = InputProjection(columns, config.hidden, config.input_dropout)
+        self.dropout = config.dropout
 
     def forward(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
-        joined = rows.padded(torch.cat([layer(hidden) for layer in (self.query, self.key, self.value)], -1))
-        query, key, value = joined.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        nearness = 2 / CURVATURE + 2 * hyperboloid.inners(query, key, CURVATURE)
-        logits = (nearness / math.sqrt(query.shape[-1])).masked_fill(~rows.mask[:, None, None], -float("inf"))
-        share = dropped(logits.softmax(-1), self.dropout.share, self.training)
-        mixed = hyperboloid.centroid(share, value, CURVATURE)
-        return self.norm(self.dropout(self.output(rows.packed(mixed.transpose(1, 2).flatten(2)))) + hidden)
-
-
-class HybridBlock(nn.Module):
-    """Attention in both spaces side by side, joined by weights that the mean of all views asks for."""
-
-    def __init__(self, config: HlFormerConfig, *, places: int) -> None:
-        super().__init__()
-        hidden, heads, dropout = config.hidden, config.heads, config.dropout
-        euclidean = [attention_block(hidden, heads, dropout, places=places, width=width) for width in config.widths]
-        lorentz = [LorentzAttention(hidden, heads, dropout) for _ in range(config.lorentz_blocks)]
-        self.views = nn.ModuleList([*euclidean, *lorentz])
-        self.forwards = nn.ModuleList(FeedForward(hidden, dropout) for _ in self.views)
-        temperature = config.consolidation_temperature
-        self.consolidation = Consolidation(hidden, heads, dropout, places=places, temperature=temperature)
-
-    def forward(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
-        views = torch.stack([then(view(hidden, rows)) for view, then in zip(self.views, self.forwards, strict=True)], 1)
-        token = rows.padded(views.mean(1)).sum(1) / rows.mask.sum(1, keepdim=True)
-        return self.consolidation(views, rows, token)
+        scale = at_most(self.log_scale, 0.0).exp()
+        points = hyperboloid.lift(self.inward(hidden) * scale)
+        # torch's own dropout: ours writes over its input, which is read three times.
+        heads = [layer(dropped(points, self.dropout, self.training)) for layer in (self.query, self.key, self.value)]
+        query, key, value = (rows.padded(each.flatten(1)).unflatten(-1, each.shape[1:]).transpose(1, 2) for each in heads)
+        logits = (2 + 2 * hyperboloid.inners(query, key)) / self.temperature + self.bias
+        if self.width:
+            length = rows.mask.shape[1]
+            logits = logits * window(self.places, self.width, like=logits)[:length, :length]
+        share = logits.masked_fill(~rows.mask[:, None, None], -float("inf")).softmax(-1)
+        mean = rows.packed(hyperboloid.centroid(share, value).transpose(1, 2).flatten(2))
+        # A copy: the dropout that follows writes over its input, which the ReLU of this map still needs.
+        return self.outward(hyperboloid.logarithm(mean) / scale).clone()
 
 
 class PartialOrder(nn.Module):
@@ -130,11 +119,12 @@ class PartialOrder(nn.Module):
     a learned factor of at most 1 and become points of a hyperboloid of learned curvature, within a tenth and ten times the first.
     """
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, *, padded_to: int) -> None:
         super().__init__()
+        self.padded_to = padded_to
         self.clips, self.frames = AttentivePooling(hidden), AttentivePooling(hidden)
-        self.log_query_scale, self.log_video_scale = (nn.Parameter(torch.tensor(-math.log(hidden) / 2)) for _ in range(2))
-        self.log_curvature = nn.Parameter(torch.tensor(math.log(CURVATURE)))
+        self.log_query_scale, self.log_video_scale = (Decayed(torch.tensor(-math.log(hidden) / 2)) for _ in range(2))
+        self.log_curvature = Decayed(torch.tensor(0.0))
 
     def forward(
         self,
@@ -144,20 +134,42 @@ class PartialOrder(nn.Module):
         mask: Bool[Tensor, "V F"],
         target: Int[Tensor, "Q"],
     ) -> Float[Tensor, ""]:
-        c = self.log_curvature.exp().clamp(CURVATURE / 10, CURVATURE * 10)
-        videos = (self.clips(clips, scores.every_row(clips)) + self.frames(frames, mask)) / 2
-        apex = hyperboloid.exponential(videos * self.log_video_scale.clamp(max=0).exp(), c)
-        point = hyperboloid.exponential(queries * self.log_query_scale.clamp(max=0).exp(), c)
-        return hyperboloid.outside_cone(apex[target], point, c).mean()
+        apex, point, curvature = self.points(queries, clips, frames, mask)
+        angle, aperture = hyperboloid.cone(apex[target], point, curvature)
+        return (angle - aperture).relu().mean()
+
+    def points(
+        self,
+        queries: Float[Tensor, "Q D"],
+        clips: Float[Tensor, "V N D"],
+        frames: Float[Tensor, "V F D"],
+        mask: Bool[Tensor, "V F"],
+    ) -> tuple[Float[Tensor, "V D"], Float[Tensor, "Q D"], Float[Tensor, ""]]:
+        """The points of videos and of queries, and the curvature."""
+        self.log_curvature.data.clamp_(min=-math.log(10))
+        curvature = at_most(self.log_curvature, math.log(10)).exp()
+        logits = self.frames.weight(frames)[..., 0].masked_fill(~mask, losses.LOWEST)
+        pooled = pool_with_zeros(frames, logits, (self.padded_to - mask.sum(1)).clamp(min=0))
+        videos = (self.clips(clips, scores.every_row(clips)) + pooled) / 2
+        apex = hyperboloid.exponential(videos * at_most(self.log_video_scale, 0.0).exp(), curvature)
+        return apex, hyperboloid.exponential(queries * at_most(self.log_query_scale, 0.0).exp(), curvature), curvature
 
 
 @final
-class HlFormer(ClipsAndFrames):
+class HlFormer(ViewsModel):
     """Clips and frames through blocks of both spaces; `order` serves training."""
 
+    config: HlFormerConfig
+
     def __init__(self, config: HlFormerConfig, *, frame_columns: int, word_columns: int) -> None:
-        super().__init__(config, HybridBlock, frame_columns=frame_columns, word_columns=word_columns)
-        self.order = PartialOrder(config.hidden)
+        def views(places: int) -> list[AttentionBlock]:
+            hidden, dropout = config.hidden, config.dropout
+            lorentz = [LorentzAttention(config, width=width, places=places) for width in config.widths]
+            euclidean = attention_views(hidden, config.heads, dropout, places, widths=config.widths)
+            return [*euclidean, *(AttentionBlock(each, hidden, dropout) for each in lorentz)]
+
+        super().__init__(config, views, token=False, frame_columns=frame_columns, word_columns=word_columns)
+        self.order = PartialOrder(config.hidden, padded_to=self.padded_to)
         self.apply(initialise)
 
 
@@ -171,10 +183,15 @@ def objective(
     contrast: Contrast = losses.info_nce,
 ) -> Terms:
     """Triplet and contrastive loss of each branch, focal diversity of queries, and the partial order of text and video."""
-    config = model.config
-    terms = student_terms(config, queries, videos, batch, epoch, contrast=contrast)
-    terms["order"] = config.order_weight * model.order(queries[0], *videos, batch.frame_mask, batch.target)
-    return terms
+    terms = view_terms(model, queries, videos, batch, epoch, contrast=contrast)
+    order = model.order(queries[0], videos[0], videos[1], batch.frame_mask, batch.target)
+    return terms | {"order": model.config.order_weight * order}
 
 
-METHOD = Method(HlFormerConfig, HlFormer, objective, contrasts=True)
+def at_most(parameter: nn.Parameter, limit: float) -> nn.Parameter:
+    """The parameter, itself cut to the limit before it is used: its gradient is not, as in the released code."""
+    parameter.data.clamp_(max=limit)
+    return parameter
+
+
+METHOD = Method(HlFormerConfig, HlFormer, objective, contrasts=True, profile=profile, revision=2)

@@ -2,8 +2,8 @@
 
 The papers' words            our names
 ---------------------------  ------------------------------------------------------------------------
-clip-scale branch            field "clips": `MsSlConfig.clips` rows that divide a video evenly; the clips c_k are the means of
-                             any number of consecutive rows, `windows`: 528 of 32
+clip-scale branch            field "clips": `ClipSettings.clips` rows that divide a video evenly; the clips c_k are the means of
+                             any number of consecutive rows, `ClipMeans`: 528 of 32
 S_c(q, v), U_c(q, v)         `ClipComparison.cosines`, `ClipComparison.dots`: of the best clip, which may be another one
 key clip k*                  `ClipComparison.key`: the clip of the best cosine
 frame-scale branch           field "frames", at most `max_frames` rows
@@ -11,16 +11,14 @@ key-clip guided attention    `summaries`: r(q, v) = sum_i softmax_i(<W_1 f_i, c_
                              attended, W_2 kept of `MsSl`
 S_f(q, v)                    cos(q, r(q, v))
 S(q, v)                      `MsSl.score`: (1 - `frame_weight`) S_c + `frame_weight` S_f
-L_trip, L_nce                `losses.triplet`, `losses.info_nce` of S_c and U_c; `clip_nce_weight`
-L_trip', L_nce'              `own_summaries`, `paired_nce`: each query with the r of each query and its own video;
-                             `frame_nce_weight`
-length embedding (++)        lengths of `MsSl`: a learned vector for each length, added to the clips of that length
-k-medoids (++)               `reduced_clips`, `medoids`: so many clips stand for all; 0 for MS-SL
+L_trip, L_nce                `branch_terms` of S_c and U_c; `clip_nce_weight`
+L_trip', L_nce'              `paired_triplet`, `joint_nce` (MS-SL) or `paired_nce` (++) of each query with the r of each query and
+                             its own video; `frame_nce_weight`
+k-medoids (++)               `reduced_clips`, `medoids`: how many clips stand for all; 0 for MS-SL
 
-Source: spec/methods 2.3. It leaves open, and we decided: one query encoder for both scales, that of a DL-DKD branch; the
-negatives of L_trip' are drawn as those of L_trip, captions of the same video among them, as in the released code; the
-distance of k-medoids is 1 - cosine, it starts from clips evenly spaced, and takes `MEDOID_ROUNDS` rounds. The curve along a
-video is not in the paper: cosines with the clips of one row and with W_2 f_i, weighted as the scores are.
+It computes what the released code computes (HuiGuanLab/ms-sl e014c31, HuiGuanLab/ms-sl-pp da36b7d; tests/parity/peers/ms-sl and
+ms-sl++). Where that is odd, docs/decisions/0038 says so. The curve along a video is not in the papers: cosines with the clips of
+one row and with W_2 f_i, weighted as the scores are.
 
 An index keeps the rows and not their means: the products of a mean are the means of products.
 """
@@ -35,108 +33,105 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from prvr.batch import Batch, Reading
-from prvr.config import check_above_zero, check_heads, check_shares
+from prvr.batch import Batch
 from prvr.methods.contract import Contrast, Embeddings, Method, Terms
 from prvr.nn import losses, scores
-from prvr.nn.clips import clip_means, clip_rows, over_frames
-from prvr.nn.layers import AttentivePooling, InputProjection, Rows, initialise, pool_at, sequence_encoder
-from prvr.nn.losses import ranking
+from prvr.nn.clips import over_frames
+from prvr.nn.clips_and_frames import ClipSettings, TwoBranches, VideoBranch, branch_terms
+from prvr.nn.layers import Dropout, Rows, SelfAttention, initialise, pool_at
+from prvr.nn.medoids import medoids, number_codes
 
-MEDOID_ROUNDS = 10
+LENGTH_COLUMNS = 256
 # Pairs of a query and a video that are scored at once: each takes some 5 KB where videos have 528 clips and 128 frames.
 PAIRS_AT_ONCE = 16_384
 
 
 @dataclass(frozen=True)
-class MsSlConfig:
-    """Settings of the papers; the defaults are MS-SL on TVR.
+class MsSlConfig(ClipSettings):
+    """Settings of the papers; the defaults are MS-SL on TVR. `ClipSettings` has the others.
 
     reduced_clips: how many medoids stand for all clips (MS-SL++: 32); 0 for all clips.
-    hard_from_epoch: from then on negatives are hard, before it any.
     """
 
-    hidden: int = 384
-    heads: int = 4
-    max_frames: int = 128
-    max_words: int = 30
-    clips: int = 32
     reduced_clips: int = 0
     dropout: float = 0.1
     input_dropout: float = 0.1
-    frame_weight: float = 0.3
-    margin: float = 0.1
-    negative_pool: int = 20
-    hard_from_epoch: int = 20
     clip_nce_weight: float = 0.02
     frame_nce_weight: float = 0.04
 
-    def __post_init__(self) -> None:
-        check_above_zero(self, "hidden", "heads", "max_frames", "max_words", "clips", "negative_pool")
-        check_shares(self, "dropout", "input_dropout", "frame_weight")
-        check_heads(self)
+
+class ClipMeans(nn.Module):
+    """Of which rows each clip is the mean: all runs of consecutive rows, shortest first, within a length by their start."""
+
+    held: Tensor
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        place = torch.arange(rows)
+        spans = [(first, length) for length in range(1, rows + 1) for first in range(rows - length + 1)]
+        self.register_buffer(
+            "held", torch.stack([(place >= first) & (place < first + length) for first, length in spans]), persistent=False
+        )
+
+    def shares(self, *, like: Tensor) -> Float[Tensor, "K N"]:
+        """What each row weighs in each clip: 1 / length in those of the clip."""
+        held = self.held.to(like.dtype)
+        return held / held.sum(1, keepdim=True)
+
+    def lengths(self) -> Int[Tensor, "K"]:
+        """How many rows each clip has."""
+        return self.held.sum(1)
 
 
 class ClipComparison(NamedTuple):
-    """Queries beside the clips of videos; `key` is the place of the best cosine's clip among the windows."""
+    """Queries beside the clips of videos; `key` is the place of the best cosine's clip."""
 
     cosines: Float[Tensor, "Q V"]
     dots: Float[Tensor, "Q V"]
     key: Int[Tensor, "Q V"]
 
 
-class MsSl(nn.Module):
+class MsSl(TwoBranches):
     """S(q, v) = 0.7 max_k cos(q, c_k) + 0.3 cos(q, what the best clip finds among the frames)."""
 
-    windows: Tensor
+    config: MsSlConfig
 
     def __init__(self, config: MsSlConfig, *, frame_columns: int, word_columns: int) -> None:
-        super().__init__()
-        self.config = config
-        self.reading = Reading(frame_columns, word_columns, config.max_frames, config.max_words, unit=True, text="words")
-        self.embedding_fields: tuple[str, ...] = ("clips", "frames")
-        self.frame_fields: tuple[str, ...] = ("frames",)
+        block, clip_block, frame_block = (SelfAttention(config.hidden, config.heads, config.dropout) for _ in range(3))
+        super().__init__(config, block, frame_columns=frame_columns, word_columns=word_columns)
         self.score_weights: tuple[float, ...] | None = None
-        self.word_projection = InputProjection(word_columns, config.hidden, config.input_dropout)
-        self.words = sequence_encoder(config.max_words, config)
-        self.pooling = AttentivePooling(config.hidden)
-        self.clip_projection = InputProjection(frame_columns, config.hidden, config.input_dropout)
-        self.clips = sequence_encoder(config.clips, config)
-        self.frame_projection = InputProjection(frame_columns, config.hidden, config.input_dropout)
-        self.frames = sequence_encoder(config.max_frames, config)
+        self.clips = VideoBranch(frame_columns, config, [clip_block])
+        self.frames = VideoBranch(frame_columns, config, [frame_block])
         self.attended = nn.Linear(config.hidden, config.hidden, bias=False)
         self.kept = nn.Linear(config.hidden, config.hidden, bias=False)
-        self.lengths = nn.Embedding(config.clips, config.hidden) if config.reduced_clips else None
-        every = windows(config.clips)
-        self.register_buffer("windows", torch.eye(self._reduced(len(every))) if config.reduced_clips else every, persistent=False)
+        self.means = ClipMeans(config.clips)
+        self.dropout = Dropout(config.dropout)
         self.apply(initialise)
 
-    def encode_queries(
-        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings:
-        """One vector per query, for both fields."""
-        rows = Rows.of(mask, places)
-        query = self.pooling(rows.padded(self.words(self.word_projection(rows.packed(words)), rows)), mask)
-        return query, query
-
     def encode_videos(
-        self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], places: Int[Tensor, "R"] | None = None
+        self,
+        frames: Float[Tensor, "V F E"],
+        mask: Bool[Tensor, "V F"],
+        places: Int[Tensor, "R"] | None = None,
+        clips: Float[Tensor, "V N E"] | None = None,
     ) -> Embeddings:
         """The rows that clips are means of, or the medoids of all clips; and one vector per frame, zeros where padded."""
-        segments = clip_means(frames, mask, clips=self.config.clips)
-        of_clips = clip_rows(len(frames), self.config.clips, frames.device)
-        clips = of_clips.padded(self.clips(self.clip_projection(of_clips.packed(segments)), of_clips))
-        rows = Rows.of(mask, places)
-        of_frames = rows.padded(self.frames(self.frame_projection(rows.packed(frames)), rows))
-        return (clips if self.lengths is None else self._medoids(clips, self.lengths)), of_frames
+        of_clips = self.clips(*self.read_clips(frames, mask, clips))
+        of_frames = self.frames(frames, Rows.of(mask, places))
+        if not self.config.reduced_clips:
+            return of_clips, of_frames
+        every = torch.einsum("kn,vnd->vkd", self.means.shares(like=of_clips), of_clips)
+        chosen = self.choose_clips(every)[..., None].expand(-1, -1, every.shape[-1])
+        return every.gather(1, chosen), of_frames
 
     def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
-        """S_c and S_f, weighted; so many videos at once as fit into memory."""
+        """S_c and S_f, weighted; as many videos at once as fit into memory."""
         query, weight, parts = queries[0], self.config.frame_weight, []
+        shares = self.shares(videos[0])
         at_once = max(PAIRS_AT_ONCE // len(query), 1)
         for clips, frames, real in zip(*(field.split(at_once) for field in (*videos, mask)), strict=True):
-            ours = compare(query, clips, self.windows)
-            summary = summaries(self, self.windows[ours.key], clips, frames, real)
+            ours = compare(query, clips, shares)
+            summary = summaries(self, shares[ours.key], clips, frames, real)
             of_frames = torch.einsum("qd,qvd->qv", _unit(query), _unit(summary))
             parts.append((1 - weight) * ours.cosines + weight * of_frames)
         return torch.cat(parts, 1)
@@ -155,18 +150,22 @@ class MsSl(nn.Module):
         """Each query along a video of its own, -inf where that is padded; medoids do not say where, and do not count."""
         of_frames, of_clips = (torch.einsum("qd,qnd->qn", _unit(queries), _unit(rows)) for rows in (self.kept(frames), clips))
         curve = of_frames.masked_fill(~mask, losses.LOWEST)
-        if self.lengths is not None:
+        if self.config.reduced_clips:
             return curve
         return (1 - self.config.frame_weight) * over_frames(of_clips, mask) + self.config.frame_weight * curve
 
-    def _medoids(self, rows: Float[Tensor, "V N D"], lengths: nn.Embedding) -> Float[Tensor, "V K D"]:
-        every = windows(self.config.clips).to(rows)
-        clips = torch.einsum("kn,vnd->vkd", every, rows) + lengths((every > 0).sum(1) - 1)
-        chosen = medoids(clips, self._reduced(len(every)))
-        return clips.gather(1, chosen[..., None].expand(-1, -1, clips.shape[-1]))
+    def shares(self, clips: Float[Tensor, "V N D"]) -> Float[Tensor, "K N"]:
+        """What the rows of field "clips" weigh in each clip that is compared: a medoid is one."""
+        if self.config.reduced_clips:
+            return torch.eye(clips.shape[1], dtype=clips.dtype, device=clips.device)
+        return self.means.shares(like=clips)
 
-    def _reduced(self, every: int) -> int:
-        return min(self.config.reduced_clips, every)
+    @torch.no_grad()
+    def choose_clips(self, every: Float[Tensor, "V K D"]) -> Int[Tensor, "V M"]:
+        """The places of the medoids among all clips, in training of clips that dropout has changed, as in the released code."""
+        lengths = number_codes(self.means.lengths() - 1, LENGTH_COLUMNS, like=every)
+        points = self.dropout(torch.cat([every, lengths.expand(len(every), -1, -1)], -1))
+        return medoids(points, min(self.config.reduced_clips, every.shape[1]))
 
 
 def objective(
@@ -178,17 +177,15 @@ def objective(
     *,
     contrast: Contrast = losses.info_nce,
 ) -> Terms:
-    """L = L_trip(S_c) + 0.02 L_nce(U_c) + L_trip'(S_f) + 0.04 L_nce'(U_f) (spec/methods 2.3)."""
+    """L = L_trip(S_c) + 0.02 L_nce(U_c) + L_trip'(S_f) + 0.04 L_nce'(U_f); MS-SL++ has another L_nce', and 0.03."""
     config, query, (clips, frames) = model.config, queries[0], videos
-    pool = pool_at(config, epoch)
-    ours = compare(query, clips, model.windows)
+    ours = compare(query, clips, model.shares(clips))
+    terms = branch_terms(config, {"clips": (ours.cosines, ours.dots)}, batch.target, epoch, contrast=contrast)
     summary = own_summaries(model, ours.key, clips, frames, batch)
-    each = torch.arange(len(query), device=query.device)
-    return {
-        "clips_triplet": ranking(ours.cosines, batch.target, margin=config.margin, pool=pool),
-        "clips_nce": config.clip_nce_weight * contrast(ours.dots, batch.target),
-        "frames_triplet": ranking(_unit(query) @ _unit(summary).T, each, margin=config.margin, pool=pool),
-        "frames_nce": config.frame_nce_weight * paired_nce(query @ summary.T),
+    nce = paired_nce if config.reduced_clips else joint_nce
+    return terms | {
+        "frames_triplet": paired_triplet(_unit(query) @ _unit(summary).T, margin=config.margin, pool=pool_at(config, epoch)),
+        "frames_nce": config.frame_nce_weight * nce(query @ summary.T),
     }
 
 
@@ -197,17 +194,10 @@ def profile(model: MsSl, queries: Embeddings, videos: Embeddings, batch: Batch) 
     return model.along(queries[0], videos[0][batch.target], videos[1][batch.target], batch.frame_mask[batch.target])
 
 
-def windows(rows: int) -> Float[Tensor, "K N"]:
-    """What each row weighs in each clip: 1 / length in those of the clip, shortest clips first."""
-    place = torch.arange(rows)
-    spans = [(first, length) for length in range(1, rows + 1) for first in range(rows - length + 1)]
-    return torch.stack([((place >= first) & (place < first + length)) / length for first, length in spans])
-
-
-def compare(queries: Float[Tensor, "Q D"], rows: Float[Tensor, "V N D"], windows: Float[Tensor, "K N"]) -> ClipComparison:
+def compare(queries: Float[Tensor, "Q D"], rows: Float[Tensor, "V N D"], shares: Float[Tensor, "K N"]) -> ClipComparison:
     """Every query with every clip of every video."""
-    dots = torch.einsum("qd,vnd->qvn", queries, rows) @ windows.T
-    lengths = torch.einsum("kn,vnd->vkd", windows, rows).norm(dim=-1).clamp(min=scores.LEAST_NORM)
+    dots = torch.einsum("qd,vnd->qvn", queries, rows) @ shares.T
+    lengths = torch.einsum("kn,vnd->vkd", shares, rows).norm(dim=-1).clamp(min=scores.LEAST_NORM)
     cosines, key = (dots / lengths).max(-1)
     return ClipComparison(cosines / queries.norm(dim=-1, keepdim=True).clamp(min=scores.LEAST_NORM), dots.amax(-1), key)
 
@@ -233,36 +223,36 @@ def own_summaries(
     model: MsSl, key: Int[Tensor, "Q V"], clips: Float[Tensor, "V N D"], frames: Float[Tensor, "V F D"], batch: Batch
 ) -> Float[Tensor, "Q D"]:
     """r of each query and its own video."""
-    shares = model.windows[key.gather(1, batch.target[:, None])[:, 0]]
+    shares = model.shares(clips)[key.gather(1, batch.target[:, None])[:, 0]]
     guides = torch.einsum("qn,qnd->qd", shares, clips[batch.target]) @ model.attended.weight
     own, mask = frames[batch.target], batch.frame_mask[batch.target]
     logits = torch.einsum("qd,qfd->qf", guides, own).masked_fill(~mask, losses.LOWEST)
     return model.kept(torch.einsum("qf,qfd->qd", logits.softmax(-1), own))
 
 
-def paired_nce(dots: Float[Tensor, "Q Q"]) -> Float[Tensor, ""]:
-    """mean_n [lse over row n and column n - d(n, n)]: one denominator for both directions, d(n, n) in it twice."""
+def paired_triplet(cosines: Float[Tensor, "Q Q"], *, margin: float, pool: int | None) -> Float[Tensor, ""]:
+    """The triplet of each query with its own r, its negatives drawn from the `pool` hardest of its row and of its column.
+
+    Other captions of the same video are negatives, too, as in the released code.
+    """
+    each, pool = torch.arange(len(cosines), device=cosines.device), pool or len(cosines)
+    summaries_drawn = losses.hard_negative_videos(cosines, each, pool=pool)
+    queries_drawn = losses.hard_negative_videos(cosines.T, each, pool=pool)
+    return losses.triplet(cosines, each, margin=margin, negative_videos=summaries_drawn, negative_queries=queries_drawn)
+
+
+def joint_nce(dots: Float[Tensor, "Q Q"]) -> Float[Tensor, ""]:
+    """mean_n [lse over row n and column n - d(n, n)]: one denominator for both directions, d(n, n) in it twice (MS-SL)."""
     return (torch.cat([dots, dots.T], 1).logsumexp(1) - dots.diagonal()).mean()
 
 
-@torch.no_grad()
-def medoids(vectors: Float[Tensor, "V K D"], count: int) -> Int[Tensor, "V M"]:
-    """Places of `count` vectors of each video that the others are nearest to, by 1 - cosine."""
-    unit = _unit(vectors)
-    distance = 1 - unit @ unit.mT
-    chosen = torch.linspace(0, vectors.shape[1] - 1, count, device=vectors.device).round().long().expand(len(vectors), -1)
-    for _ in range(MEDOID_ROUNDS):
-        to_chosen = distance.gather(2, chosen[:, None].expand(-1, vectors.shape[1], -1))
-        member = torch.zeros_like(to_chosen).scatter_(2, to_chosen.argmin(2, keepdim=True), 1)
-        # Of each group the one with the least distance to all others of it; an empty group keeps its medoid.
-        costs = (distance @ member).masked_fill(member == 0, float("inf"))
-        least, nearest = costs.min(1)
-        chosen = torch.where(least.isfinite(), nearest, chosen)
-    return chosen
+def paired_nce(dots: Float[Tensor, "Q Q"]) -> Float[Tensor, ""]:
+    """mean_n [lse over row n - d(n, n)] + mean_n [lse over column n - d(n, n)] (MS-SL++)."""
+    return (dots.logsumexp(1) + dots.logsumexp(0) - 2 * dots.diagonal()).mean()
 
 
 def _unit(vectors: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
     return normalize(vectors, dim=-1, eps=scores.LEAST_NORM)
 
 
-METHOD = Method(MsSlConfig, MsSl, objective, contrasts=True, profile=profile)
+METHOD = Method(MsSlConfig, MsSl, objective, contrasts=True, profile=profile, revision=2)

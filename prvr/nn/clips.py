@@ -1,6 +1,6 @@
-"""Clips: a fixed number of segments that divide a video evenly, each the mean of its frames (spec/methods 2.0).
+"""Clips: a fixed number of segments that divide a video evenly, each the mean of its frames.
 
-Short videos have as many clips as long ones: where a clip holds no frame, it is the frame at its edge.
+Short videos have as many clips as long ones: a clip that holds no frame is the frame at its edge.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ NORM_OFFSET = 1e-5
 
 
 def clip_means(frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], *, clips: int) -> Float[Tensor, "V N E"]:
-    """Each clip's mean frame, scaled to unit length as `batch.unit_rows` does; padding must come last.
+    """The mean frame of each clip, scaled to unit length as `batch.unit_rows` does; padding must come last.
 
     Clip k holds the frames from e_k to e_(k+1), e_k = min(round(k F / clips), F - 1), halves to even: the slots of
-    `batch.resample`, so the last frame is left out unless its clip would be empty. The papers average features before
-    these are scaled to unit length; a batch holds them scaled, and we average those.
+    `batch.resample`, so the last frame is left out unless its clip would be empty. These are means of the rows of a batch, which
+    have unit length. The released code of the methods that read clips averages the rows as extracted: `batch.read_clips`.
     """
     edges = clip_edges(mask.sum(1), clips=clips)
     first, last = edges[:, :-1, None], edges[:, 1:, None]

@@ -1,6 +1,7 @@
-"""Gaussian attention: blocks that look at a neighbourhood each, of several widths, and what joins them.
+"""Attention within Gaussian windows: blocks of several widths side by side, and their consolidation.
 
-Source: GMMFormer (spec/methods 2.10) and GMMFormer v2 (2.11). All blocks take and give packed rows, as in `layers`.
+GMMFormer takes the mean of its blocks (`GaussianBlock`); GMMFormer v2 and what builds on it weigh the views of theirs at each
+place (`Consolidation`). All blocks take and return packed rows, as in `layers`.
 """
 
 from __future__ import annotations
@@ -10,107 +11,185 @@ from collections.abc import Sequence
 from typing import final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import dropout as dropped
+from torch.nn.functional import scaled_dot_product_attention
 
-from prvr.nn.layers import Dropout, MultiHead, Rows, SelfAttention
+from prvr.errors import SettingError
+from prvr.nn.layers import DecayedLayerNorm, Dropout, Heads, MultiHead, Rows
 
 WIDTHS_PER_DEVIATION = 9
+LEAST_WIDTH = 0.01
 
 
-def window(places: int, width: float) -> Float[Tensor, "L L"]:
-    """exp(-(t_i - t_j)^2 / (2 s^2)), s = width / 9, t_i = i / (places - 1): a place's neighbourhood, 1 at the place itself.
+def window(places: int, width: float, *, like: Tensor) -> Float[Tensor, "L L"]:
+    """exp(-(t_j - c_i)^2 / (2 s^2)), s = max(width, 0.01) / 9, each row i divided by its largest value.
 
-    Time runs from 0 to 1 over the most places that a sequence may have, so a width spans as many frames in every video.
+    The released code takes two grids, c_i = i / L and t_j = j / (L - 1). So the largest value of a row stands at its own place
+    or at the one before.
+
+    Args:
+        like: a tensor of the type and on the device of the result.
     """
-    time = torch.arange(places) / max(places - 1, 1)
-    deviation = width / WIDTHS_PER_DEVIATION
-    return torch.exp(-((time[:, None] - time) / deviation).square() / 2)
+    place = torch.arange(places, dtype=like.dtype, device=like.device)
+    deviation = max(width, LEAST_WIDTH) / WIDTHS_PER_DEVIATION
+    exponents = -((place / max(places - 1, 1) - place[:, None] / places) / deviation).square() / 2
+    return (exponents - exponents.amax(1, keepdim=True)).exp()
 
 
-def attention_block(hidden: int, heads: int, dropout: float, *, places: int, width: float) -> nn.Module:
-    """Self-attention in a neighbourhood; a width of 0 stands for no window, which is plain self-attention."""
+def attend(
+    query: Float[Tensor, "N H L _"],
+    key: Float[Tensor, "N H L _"],
+    value: Float[Tensor, "N H L _"],
+    mask: Bool[Tensor, "N L"],
+    *,
+    width: float,
+    places: int | None,
+    dropout: float,
+) -> Float[Tensor, "N H L _"]:
+    """softmax(G * Q K^T / sqrt(d)) V over the real places; a width of 0 is plain attention, without the window G.
+
+    Far logits become 0 and not -inf: a far frame counts as one that is neither like nor unlike.
+
+    Args:
+        places: over how many places time runs from 0 to 1; None for as many as the batch is padded to.
+        dropout: the share of the attention weights that is dropped.
+    """
     if width == 0:
-        return SelfAttention(hidden, heads, dropout)
-    return GaussianAttention(hidden, heads, dropout, places=places, width=width)
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None], dropout_p=dropout)
+    length = mask.shape[1]
+    logits = query @ key.mT / math.sqrt(query.shape[-1])
+    logits = logits * window(places or length, width, like=logits)[:length, :length]
+    # torch's own dropout: ours writes over its input, which the softmax still needs.
+    return dropped(logits.masked_fill(~mask[:, None, None], -float("inf")).softmax(-1), dropout) @ value
 
 
 @final
 class GaussianAttention(MultiHead):
-    """`SelfAttention` whose logits are multiplied by a window, softmax(G * Q K^T / sqrt(d)) V.
+    """`SelfAttention` within a window: attention, output Linear, residual and LayerNorm (GMMFormer)."""
 
-    Far logits go to 0 and not to -inf: a far frame counts as one that is neither like nor unlike.
-    """
-
-    window: Tensor
-
-    def __init__(self, hidden: int, heads: int, dropout: float, *, places: int, width: float) -> None:
+    def __init__(self, hidden: int, heads: int, dropout: float, *, width: float, places: int | None) -> None:
         super().__init__(hidden, heads, dropout)
-        self.register_buffer("window", window(places, width), persistent=False)
+        self.width, self.places = width, places
 
     def forward(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
-        query, key, value = self.split(hidden, rows)
-        length = rows.mask.shape[1]
-        logits = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1]) * self.window[:length, :length]
-        share = logits.masked_fill(~rows.mask[:, None, None], -float("inf")).softmax(-1)
-        # torch's own: ours writes over its input, which the softmax still needs.
-        mixed = dropped(share, self.dropout.share, self.training) @ value
-        return self.joined(mixed, hidden, rows)
+        share = self.dropout.share if self.training else 0.0
+        query, key, value = self.split(hidden, rows).unbind()
+        return self.joined(
+            attend(query, key, value, rows.mask, width=self.width, places=self.places, dropout=share), hidden, rows
+        )
 
 
 class GaussianBlock(nn.Module):
     """Attention blocks of several widths side by side; their mean (GMMFormer)."""
 
-    def __init__(self, hidden: int, heads: int, dropout: float, *, places: int, widths: Sequence[float]) -> None:
+    def __init__(self, hidden: int, heads: int, dropout: float, *, widths: Sequence[float], places: int | None) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(attention_block(hidden, heads, dropout, places=places, width=width) for width in widths)
+        self.blocks = nn.ModuleList(GaussianAttention(hidden, heads, dropout, width=w, places=places) for w in widths)
 
     def forward(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
         return torch.stack([block(hidden, rows) for block in self.blocks]).mean(0)
 
 
-class FeedForward(nn.Module):
-    """Linear to four times the width, ReLU, Linear back, dropout, residual, LayerNorm."""
+@final
+class WindowedHeads(Heads):
+    """Self-attention within a window, the heads side by side and no output map (GMMFormer v2)."""
 
-    def __init__(self, hidden: int, dropout: float) -> None:
+    def __init__(self, hidden: int, heads: int, dropout: float, *, width: float = 0.0, places: int | None = None) -> None:
+        super().__init__(hidden, heads, dropout)
+        self.width, self.places = width, places
+
+    def forward(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
+        share = self.dropout.share if self.training else 0.0
+        query, key, value = self.split(hidden, rows).unbind()
+        mixed = attend(query, key, value, rows.mask, width=self.width, places=self.places, dropout=share)
+        return rows.packed(mixed.transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Module):
+    """LayerNorm(y + dropout(W_2 dropout(ReLU(W_1 y)))), the inner layer `widen` times as wide."""
+
+    def __init__(self, hidden: int, dropout: float, *, widen: int = 4) -> None:
         super().__init__()
-        self.widen = nn.Linear(hidden, 4 * hidden)
-        self.narrow = nn.Linear(4 * hidden, hidden)
-        self.norm = nn.LayerNorm(hidden)
+        self.widen = nn.Linear(hidden, widen * hidden)
+        self.narrow = nn.Linear(widen * hidden, hidden)
+        self.norm = DecayedLayerNorm(hidden)
         self.dropout = Dropout(dropout)
 
-    def forward(self, hidden: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
-        return self.norm(self.dropout(self.narrow(self.widen(hidden).relu())) + hidden)
+    def forward(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
+        return self.norm(self.dropout(self.narrow(drop_and_rectify(self.widen(hidden), self.dropout))) + hidden)
+
+
+class AttentionBlock(nn.Module):
+    """y = LayerNorm(x + dropout(attention(x))), then `FeedForward` (GMMFormer v2).
+
+    Args:
+        attention: a module that takes and returns packed rows.
+    """
+
+    def __init__(self, attention: nn.Module, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = attention
+        self.norm = DecayedLayerNorm(hidden)
+        self.dropout = Dropout(dropout)
+        self.feed_forward = FeedForward(hidden, dropout)
+
+    def forward(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
+        return self.feed_forward(self.norm(self.dropout(self.attention(hidden, rows)) + hidden))
+
+
+def attention_views(hidden: int, heads: int, dropout: float, places: int, *, widths: Sequence[float]) -> list[AttentionBlock]:
+    """An `AttentionBlock` within a window of each width."""
+    return [
+        AttentionBlock(WindowedHeads(hidden, heads, dropout, width=width, places=places), hidden, dropout) for width in widths
+    ]
 
 
 @final
-class Consolidation(MultiHead):
-    """Several views of a video as one: at each place a weighted sum, the weights drawn from each view as a whole.
+class Consolidation(Heads):
+    """Several views of a video as one: at each place a weighted sum, the weights computed from each view as a whole.
 
-    A token attends to each view, which gives a vector a view; a two-layer network makes of it a number for each place;
-    softmax over the views of these numbers over a temperature gives the weights (temporal consolidation, GMMFormer v2).
+    A token attends to each view, which gives a vector t_k for view k; a two-layer network makes a number a_k,l of it for each
+    place l. The weights are softmax_k(a_k,l / temperature) (temporal consolidation, GMMFormer v2).
     """
 
     def __init__(self, hidden: int, heads: int, dropout: float, *, places: int, temperature: float) -> None:
         super().__init__(hidden, heads, dropout)
         self.temperature = temperature
+        self.norm = DecayedLayerNorm(hidden)
+        self.feed_forward = FeedForward(hidden, dropout, widen=1)
         self.first = nn.Linear(hidden, hidden)
         self.second = nn.Linear(hidden, places)
 
     def forward(
         self, views: Float[Tensor, "R N D"], rows: Rows, token: Float[Tensor, "V D"] | Float[Tensor, "1 D"]
     ) -> Float[Tensor, "R D"]:
-        summary = self._attended(views, rows, token)
-        numbers = self.second(self.first(summary).relu())[..., : rows.mask.shape[1]]
-        share = (numbers / self.temperature).softmax(1).transpose(1, 2)
+        attended = self.dropout(self._attend(views, rows, token)) + token[:, None]
+        numbers = self.second(drop_and_rectify(self.first(self.feed_forward(self.norm(attended))), self.dropout))
+        share = (numbers[..., : rows.mask.shape[1]] / self.temperature).softmax(1).transpose(1, 2)
         return torch.einsum("rn,rnd->rd", rows.packed(share), views)
 
-    def _attended(self, views: Float[Tensor, "R N D"], rows: Rows, token: Tensor) -> Float[Tensor, "V N D"]:
+    def _attend(self, views: Float[Tensor, "R N D"], rows: Rows, token: Tensor) -> Float[Tensor, "V N D"]:
         split = (views.shape[1], self.heads, -1)
         key, value = (rows.padded(layer(views).flatten(1)).unflatten(-1, split) for layer in (self.key, self.value))
         query = self.query(token).unflatten(-1, (self.heads, -1)).expand(len(rows.mask), -1, -1)
         logits = torch.einsum("vhd,vlnhd->vnhl", query, key) / math.sqrt(query.shape[-1])
         share = logits.masked_fill(~rows.mask[:, None, None], -float("inf")).softmax(-1)
         mixed = torch.einsum("vnhl,vlnhd->vnhd", dropped(share, self.dropout.share, self.training), value)
-        return self.norm(self.dropout(self.output(mixed.flatten(2))) + token[:, None])
+        return mixed.flatten(2)
+
+
+def drop_and_rectify(values: Float[Tensor, "*N"], dropout: Dropout) -> Float[Tensor, "*N"]:
+    """dropout(ReLU(values)), in the other order: it is the same, and ReLU still needs its result when dropout writes over it."""
+    return dropout(values).relu()
+
+
+def check_widths(widths: Sequence[float]) -> None:
+    """Checks that there is a width, and that none is below 0.
+
+    Raises:
+        SettingError: there is none, or one is below 0.
+    """
+    if not widths or min(widths) < 0:
+        raise SettingError(f"widths is {tuple(widths)}; name one or more, each above 0, or 0 for no window")

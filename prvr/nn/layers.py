@@ -81,11 +81,23 @@ class Positions(nn.Module):
         return self.dropout(self.norm(hidden + embedding(places, self.table.weight)))
 
 
-class MultiHead(nn.Module):
-    """What attention with several heads is made of: query, key, value; output Linear, dropout, residual, LayerNorm.
+class Decayed(nn.Parameter):
+    """A vector or a number that weight decay applies to. By default only matrices decay (`train.optimiser.decay_groups`)."""
 
-    Query, key and value keep a Linear each, though they are computed as one: fused into one tensor they would be
-    clipped as one, and training would take another path (spec/dl-dkd 2.7).
+
+class DecayedLayerNorm(nn.LayerNorm):
+    """A LayerNorm whose weight decays. The released code of several methods selects tensors by name and misses these."""
+
+    def __init__(self, columns: int) -> None:
+        super().__init__(columns)
+        self.weight = Decayed(self.weight.detach())
+
+
+class Heads(nn.Module):
+    """Query, key and value of attention with several heads.
+
+    They keep a Linear each, though they are computed as one: fused into one tensor they would be clipped as one, and
+    training would take another path (docs/decisions/0002).
     """
 
     def __init__(self, hidden: int, heads: int, dropout: float) -> None:
@@ -94,8 +106,6 @@ class MultiHead(nn.Module):
         self.query = nn.Linear(hidden, hidden)
         self.key = nn.Linear(hidden, hidden)
         self.value = nn.Linear(hidden, hidden)
-        self.output = nn.Linear(hidden, hidden)
-        self.norm = nn.LayerNorm(hidden)
         self.dropout = Dropout(dropout)
 
     def split(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "3 N H L _"]:
@@ -104,8 +114,17 @@ class MultiHead(nn.Module):
         weight, bias = torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
         return rows.padded(linear(hidden, weight, bias)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
 
+
+class MultiHead(Heads):
+    """`Heads` with an output Linear, dropout, residual and LayerNorm."""
+
+    def __init__(self, hidden: int, heads: int, dropout: float) -> None:
+        super().__init__(hidden, heads, dropout)
+        self.output = nn.Linear(hidden, hidden)
+        self.norm = nn.LayerNorm(hidden)
+
     def joined(self, mixed: Float[Tensor, "N H L _"], hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
-        """What the heads say, added to what was there."""
+        """The heads' output, added to their input."""
         return self.norm(self.dropout(self.output(rows.packed(mixed.transpose(1, 2).flatten(2)))) + hidden)
 
 
@@ -143,6 +162,12 @@ class AttentivePooling(nn.Module):
     def forward(self, hidden: Float[Tensor, "N L D"], mask: Bool[Tensor, "N L"]) -> Float[Tensor, "N D"]:
         share = self.weight(hidden)[..., 0].masked_fill(~mask, -float("inf")).softmax(-1)
         return torch.einsum("nl,nld->nd", share, hidden)
+
+
+def pool_with_zeros(rows: Float[Tensor, "N L D"], logits: Float[Tensor, "N L"], zeros: Int[Tensor, "N"]) -> Float[Tensor, "N D"]:
+    """sum_l softmax_l(logits) rows, over the rows and over `zeros` more rows of zeros, whose logits are 0."""
+    share = torch.cat([logits, zeros.to(logits).log()[:, None]], 1).softmax(1)[:, :-1]
+    return torch.einsum("nl,nld->nd", share, rows)
 
 
 def initialise(module: nn.Module) -> None:

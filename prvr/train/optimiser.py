@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prvr.nn.layers import Decayed
+
 
 class BertAdam(torch.optim.Optimizer):
     """Adam without bias correction, each tensor clipped by itself, with linear warm-up and decay.
@@ -74,12 +76,15 @@ class BertAdam(torch.optim.Optimizer):
 
 
 def decay_groups(parameters: Iterable[Tensor], *, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups in which matrices decay (position tables too), and biases and LayerNorm do not."""
-    parameters = list(parameters)
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    """Two parameter groups: matrices and `Decayed` parameters decay; biases, LayerNorms and other numbers do not.
+
+    The released code decides by name. `Decayed` marks the vectors and numbers whose published names do not exempt them.
+    """
+    decaying: list[Tensor] = []
+    exempt: list[Tensor] = []
+    for parameter in parameters:
+        (decaying if parameter.ndim >= 2 or isinstance(parameter, Decayed) else exempt).append(parameter)
+    groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": exempt, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 
 

@@ -33,6 +33,7 @@ from prvr.features.verify import verify
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import features_for
 from prvr.methods.dl_dkd import DlDkdConfig
+from prvr.methods.ms_sl import MsSlConfig
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
 
 ROOT = FIXTURES / "dataset"
@@ -77,7 +78,8 @@ def batch(features: FeatureSet, reading: Reading = READING) -> Batch:
 
 
 def tensors(made: Batch) -> list[torch.Tensor]:
-    return [*made[:5], *(tensor for view in made.teachers for tensor in view)]
+    clips = [] if made.clips is None else [made.clips]
+    return [*made[:5], *(tensor for view in made.teachers for tensor in view), *clips]
 
 
 def assert_equal(one: Batch, other: Batch) -> None:
@@ -225,6 +227,34 @@ def test_other_readings_are_served_exactly_or_refused(packed: Path) -> None:
     for changes in ({"max_words": 40}, {"max_words": None}, {"label_columns": 2}):
         with pytest.raises(DataError, match=r"roberta/words was packed to be read as"):
             check_widths(ours, replace(READING, **changes))
+
+
+def test_clips_of_whole_rows_are_kept_where_they_are_asked_for(packed: Path, tmp_path: Path) -> None:
+    reading = replace(READING, clips=8)
+    for without in (packed, tmp_path / "sixteen"):
+        with pytest.raises(DataError, match=r"was packed .* without the 8 clips .* with --clips 8 or --whole, or set"):
+            check_widths(given(without), reading)
+        convert_package(ROOT / "toy", tmp_path / "sixteen", sampling=Sampling(clips=16))
+    convert_package(ROOT / "toy", tmp_path / "with", sampling=Sampling(clips=8))
+    convert_package(ROOT / "toy", tmp_path / "whole", sampling=None)
+    assert verify(tmp_path / "with", lambda *_: None) == {**FOLDERS, "i3d_toy/clips": FOLDERS["i3d_toy/frames"]}
+    theirs = batch(given(ROOT / "toy"), reading)
+    assert theirs.clips is not None
+    assert theirs.clips.shape[1] == 8
+    for folder in (tmp_path / "with", tmp_path / "whole"):
+        ours = given(folder)
+        check_widths(ours, reading)
+        assert_equal(batch(ours, reading), theirs)
+    # In evaluation, too; they are not the means of unit rows.
+    settings = MsSlConfig(hidden=8, heads=2, clips=8)
+    features = {folder: student_features(folder, **NAMES) for folder in (tmp_path / "with", ROOT / "toy")}
+    torch.manual_seed(0)
+    model = checkpoints.build("ms_sl", settings, features[ROOT / "toy"][1]).model
+    scores = [prvr.evaluate_model(model, load(ROOT, "toy", "train"), each).scores for each, _ in features.values()]
+    assert scores[0].tolist() == scores[1].tolist()
+    torch.manual_seed(0)
+    other = checkpoints.build("ms_sl", replace(settings, clip_inputs="unit_rows"), features[ROOT / "toy"][1]).model
+    assert prvr.evaluate_model(other, load(ROOT, "toy", "train"), given(packed)).scores.tolist() != scores[0].tolist()
 
 
 def test_more_is_served_where_nothing_was_cut(tmp_path: Path) -> None:

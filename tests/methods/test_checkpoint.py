@@ -24,6 +24,7 @@ from prvr.methods import checkpoint as checkpoints
 from prvr.methods.beside_teacher import BesideTeacherConfig
 from prvr.methods.checkpoint import CONFIG, WEIGHTS, Checkpoint
 from prvr.methods.dl_dkd import DlDkdConfig
+from prvr.methods.gmmformer import GmmFormerConfig
 from prvr.methods.xml import XmlConfig
 from prvr.methods.zero_shot import ZeroShotConfig
 from prvr.nn.distillation import Distillation
@@ -222,6 +223,20 @@ def test_the_weights_of_another_model(tmp_path: Path, other: DlDkdConfig) -> Non
     checkpoints.save(build(settings=other), tmp_path / "other")
     (tmp_path / "run" / WEIGHTS).write_bytes((tmp_path / "other" / WEIGHTS).read_bytes())
     assert "does not hold this model's weights" in refusal(tmp_path / "run")
+
+
+def test_a_checkpoint_of_a_method_that_has_changed_since(tmp_path: Path) -> None:
+    made = checkpoints.build("gmmformer", GmmFormerConfig(hidden=8, heads=2), build().reads)
+    checkpoints.save(made, tmp_path)
+    assert checkpoints.load(tmp_path).fingerprint == made.fingerprint
+    text = json.loads((tmp_path / CONFIG).read_text())
+    del text["revision"]  # as older versions wrote it
+    (tmp_path / CONFIG).write_text(json.dumps(text))
+    assert refusal(tmp_path) == (
+        f"{tmp_path / CONFIG}: trained with revision 1 of gmmformer, which computes something else since revision 2; train again"
+    )
+    (tmp_path / CONFIG).write_text(json.dumps({**text, "method": "ral_ms_sl"}))
+    assert "ral_ms_sl is no longer here: RAL is published on GMMFormer v2 alone" in refusal(tmp_path)
 
 
 class Trap:

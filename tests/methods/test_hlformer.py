@@ -1,159 +1,135 @@
-"""HLFormer: the hyperboloid by hand and by identities, its attention beside a slow loop, and that it learns."""
+"""HLFormer: Lorentz attention beside a slow loop, the partial order, what padding changes, and that it learns.
+
+Its numbers beside the published code's: test_peers_gmmformer_family.py; the hyperboloid: tests/nn/test_hyperboloid.py.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import oracles
 import pytest
 import torch
-from method_checks import build, check_invariants, check_learns, noise, toy_batch
+from method_checks import build, check_invariants, check_learning, check_learns, noise, toy_batch
 from torch import Tensor
 
+from prvr.errors import SettingError
 from prvr.methods.contract import embed
-from prvr.methods.gmmformer_v2 import student_terms
 from prvr.methods.hlformer import HlFormer, HlFormerConfig, LorentzAttention, PartialOrder, objective
-from prvr.nn import hyperboloid
 from prvr.nn.layers import Rows
 from prvr.nn.losses import info_nce
+from prvr.nn.views import view_terms
 
-SMALL = HlFormerConfig(hidden=8, heads=2, max_frames=20, max_words=6, clips=4)
-every_curvature = pytest.mark.parametrize("c", [0.1, 1.0, 10.0])
-
-
-@pytest.fixture
-def model() -> HlFormer:
-    return build("hlformer", SMALL)
+SMALL = HlFormerConfig(hidden=8, heads=2, max_frames=20, max_words=6, clips=4, lorentz_columns=5, dropout=0.0, input_dropout=0.0)
 
 
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return noise(*shape, seed=seed).double()
+def model(**changes: object) -> HlFormer:
+    return build("hlformer", replace(SMALL, **changes))
 
 
-# The hyperboloid
-
-
-@every_curvature
-def test_points_lie_on_the_hyperboloid(c: float) -> None:
-    x = drawn(5, 3)
-    torch.testing.assert_close(hyperboloid.inner(x, x, c), torch.full((5,), -1 / c).double())
-    every = hyperboloid.inners(x, x, c)
-    for i in range(5):
-        for j in range(5):
-            wanted = oracles.dot(x[i].tolist(), x[j].tolist())
-            wanted -= math.sqrt(1 / c + oracles.dot(x[i].tolist(), x[i].tolist())) * float(hyperboloid.time(x[j], c))
-            assert every[i, j].item() == pytest.approx(wanted)
-
-
-@every_curvature
-def test_a_vector_leads_as_far_as_it_is_long(c: float) -> None:
-    v, origin = drawn(4, 3), torch.zeros(4, 3).double()
-    point = hyperboloid.exponential(v, torch.tensor(c).double())
-    away = (-c * hyperboloid.inner(origin, point, c)).acosh() / math.sqrt(c)
-    torch.testing.assert_close(away, v.norm(dim=-1))
-    torch.testing.assert_close(torch.cosine_similarity(point, v), torch.ones(4).double())
-
-
-@every_curvature
-def test_a_centroid_lies_among_its_points(c: float) -> None:
-    points = drawn(3, 4, 2)
-    alone = hyperboloid.centroid(torch.eye(4).double().expand(3, -1, -1), points, c)
-    torch.testing.assert_close(alone, points)
-    middle = hyperboloid.centroid(torch.full((3, 1, 4), 0.25).double(), points, c)[:, 0]
-    wanted = points.sum(1)
-    length = (hyperboloid.time(points, c).sum(1).square() - wanted.square().sum(1, keepdim=True)).sqrt()
-    torch.testing.assert_close(middle, wanted / length / math.sqrt(c))
-    # The middle of two points that mirror one another is the origin.
-    mirrored = torch.stack([points[:, 0], -points[:, 0]], 1)
-    assert hyperboloid.centroid(torch.full((3, 1, 2), 0.5).double(), mirrored, c).abs().max() < 1e-12
-
-
-@every_curvature
-def test_cones_open_away_from_the_origin(c: float) -> None:
-    curvature = torch.tensor(c).double()
-    apex = hyperboloid.exponential(torch.tensor([[0.5, 0.0]] * 4).double() / math.sqrt(c), curvature)
-    ahead, behind, origin, aside = ([2.0, 0.0], [-2.0, 0.0], [1e-4, 0.0], [0.6, 2.0])
-    points = hyperboloid.exponential(torch.tensor([ahead, behind, origin, aside]).double() / math.sqrt(c), curvature)
-    outside = hyperboloid.outside_cone(apex, points, curvature).tolist()
-    aperture = math.asin(2 * 0.1 / math.sinh(0.5))
-    assert outside[0] == 0
-    assert outside[1] == pytest.approx(math.pi - aperture, abs=2e-3)
-    assert outside[2] == pytest.approx(math.pi - aperture, abs=2e-3)
-    assert outside[3] == pytest.approx(exterior([0.5, 0.0], aside) - aperture, abs=1e-4)
-
-
-def exterior(a: list[float], b: list[float]) -> float:
-    """The exterior angle at a of the triangle of origin, a and b, by the hyperbolic law of cosines, for curvature -1."""
-    to_a, to_b = math.hypot(*a), math.hypot(*b)
-    between = math.acos(oracles.dot(a, b) / to_a / to_b)
-    across = math.acosh(math.cosh(to_a) * math.cosh(to_b) - math.sinh(to_a) * math.sinh(to_b) * math.cos(between))
-    at_a = (math.cosh(to_a) * math.cosh(across) - math.cosh(to_b)) / (math.sinh(to_a) * math.sinh(across))
-    return math.pi - math.acos(at_a)
-
-
-def test_gradients_are_finite_where_points_coincide() -> None:
-    points = torch.zeros(3, 4).index_fill_(0, torch.tensor([1]), 1.0).requires_grad_()
-    c = torch.tensor(1.0, requires_grad=True)
-    hyperboloid.outside_cone(hyperboloid.exponential(points, c), hyperboloid.exponential(points, c), c).sum().backward()
-    assert points.grad is not None
-    assert points.grad.isfinite().all()
-
-
-# The model
-
-
-def test_lorentz_attention_beside_a_slow_loop() -> None:
+@pytest.mark.parametrize("width", [0.0, 2.0])
+def test_lorentz_attention_beside_a_slow_loop(width: float) -> None:
     torch.manual_seed(0)
-    layer = LorentzAttention(8, 2, 0.0)
-    rows, hidden = Rows.of(torch.arange(5) < torch.tensor([5, 2])[:, None]), drawn(7, 8).float()
+    layer = LorentzAttention(SMALL, width=width, places=6).double()
+    rows, hidden = Rows.of(torch.arange(5) < torch.tensor([5, 2])[:, None]), noise(7, 8).double()
     got = layer(hidden, rows)
     for start, end in ((0, 5), (5, 7)):
-        for place in range(start, end):
-            mixed = torch.cat([slow_head(layer, hidden[start:end], place - start, slice(h, h + 4)) for h in (0, 4)])
-            wanted = layer.norm(layer.output(mixed) + hidden[place])
-            torch.testing.assert_close(got[place], wanted, atol=1e-4, rtol=1e-4)
+        video = [lifted(row.tolist()) for row in layer.inward(hidden[start:end]) * layer.log_scale.exp()]
+        for place in range(end - start):
+            heads = [slow_head(layer, video, place, head, width) for head in range(2)]
+            # The heads side by side are one point, whose time is the first head's.
+            time, space = heads[0][0], [*heads[0][1:], *heads[1]]
+            scale = math.acosh(time) / math.sqrt(time**2 - 1) / math.exp(layer.log_scale.item())
+            wanted = layer.outward(torch.tensor([[scale * x for x in space]], dtype=torch.float64))[0]
+            torch.testing.assert_close(got[start + place], wanted, atol=1e-8, rtol=1e-8)
 
 
-def slow_head(layer: LorentzAttention, video: Tensor, place: int, part: slice) -> Tensor:
-    """What one place of a video hears from all others."""
-    query, key, value = (each(video)[:, part].tolist() for each in (layer.query, layer.key, layer.value))
-
-    def ahead(x: list[float]) -> float:
-        return math.sqrt(1 + oracles.dot(x, x))
-
-    squares = [-2 - 2 * (oracles.dot(query[place], k) - ahead(query[place]) * ahead(k)) for k in key]
-    share = oracles.softmax([-square / 2 for square in squares])
-    space = [sum(a * v[i] for a, v in zip(share, value, strict=True)) for i in range(4)]
-    time = sum(a * ahead(v) for a, v in zip(share, value, strict=True))
-    return torch.tensor(space) / math.sqrt(time**2 - oracles.dot(space, space))
+def lifted(vector: list[float]) -> list[float]:
+    """The point of the unit hyperboloid as far from the origin as the vector is long."""
+    length = math.sqrt(max(oracles.dot(vector, vector), 1e-9))
+    space = [math.sinh(length) * x / length for x in vector]
+    return [math.sqrt(1 + oracles.dot(space, space)), *space]
 
 
-def test_padding_and_order_change_nothing(model: HlFormer) -> None:
-    assert model.score_weights == (0.7, 0.3)
-    check_invariants(model)
+def slow_head(layer: LorentzAttention, video: list[list[float]], place: int, head: int, width: float) -> list[float]:
+    """The mean point that one head of one place attends to."""
+
+    def points(linear: torch.nn.Module) -> list[list[float]]:
+        made = []
+        for point in video:
+            columns = linear.linear(torch.tensor(point, dtype=torch.float64)).tolist()[head * 3 : head * 3 + 3]
+            time = math.exp(linear.log_time.item()) / (1 + math.exp(-columns[0])) + 1.1
+            stretch = math.sqrt((time**2 - 1) / oracles.dot(columns[1:], columns[1:]))
+            made.append([time, *(stretch * x for x in columns[1:])])
+        return made
+
+    query, key, value = (points(each) for each in (layer.query, layer.key, layer.value))
+    logits = []
+    for j, k in enumerate(key):
+        product = oracles.dot(query[place][1:], k[1:]) - query[place][0] * k[0]
+        logit = (2 + 2 * product) / layer.temperature.item() + layer.bias.item()
+        logits.append(logit * (window_at(place, j, width) if width else 1))
+    share = oracles.softmax(logits)
+    mean = [sum(a * v[i] for a, v in zip(share, value, strict=True)) for i in range(3)]
+    length = math.sqrt(mean[0] ** 2 - oracles.dot(mean[1:], mean[1:]))
+    return [x / length for x in mean]
 
 
-def test_the_objective_adds_the_order_of_text_and_video(model: HlFormer) -> None:
-    queries, videos, batch = embed(model, toy_batch(model))
+def window_at(i: int, j: int, width: float) -> float:
+    """Of six places."""
+    powers = [-(((t / 5 - i / 6) * 9 / width) ** 2) / 2 for t in range(6)]
+    return math.exp(powers[j] - max(powers))
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_padding_and_order_change_nothing(counts: bool) -> None:
+    made = model(padding_counts=counts)
+    assert made.score_weights == (None if counts else (0.7, 0.3))
+    check_invariants(made)
+
+
+@torch.no_grad()
+def test_rows_of_padding_weigh_the_views_where_they_count() -> None:
+    both = [model(padding_counts=counts) for counts in (True, False)]
+    frames = noise(1, 6, both[0].reading.frame_columns)
+    mask = torch.ones(1, 6, dtype=torch.bool)
+    counted, left_out = (each.encode_videos(frames, mask) for each in both)
+    assert torch.equal(counted[0], left_out[0])  # clips have no padding
+    assert not torch.allclose(counted[1], left_out[1])
+    whole, mask = noise(1, 20, both[0].reading.frame_columns), torch.ones(1, 20, dtype=torch.bool)
+    torch.testing.assert_close(*(each.encode_videos(whole, mask)[1] for each in both))
+
+
+def test_the_objective_adds_the_order_of_text_and_video() -> None:
+    made = model()
+    queries, videos, batch = embed(made, toy_batch(made))
     torch.manual_seed(0)
-    terms = objective(model, queries, videos, batch, 0)
+    terms = objective(made, queries, videos, batch, 0)
     torch.manual_seed(0)
-    shared = student_terms(SMALL, queries, videos, batch, 0, contrast=info_nce)
+    shared = view_terms(made, queries, videos, batch, 0, contrast=info_nce)
     assert set(terms) == {*shared, "order"}
     for name, term in shared.items():
         torch.testing.assert_close(terms[name], term)
     assert terms["order"].item() > 0
-    sum(terms.values()).backward()
-    assert all(parameter.grad is not None for parameter in model.order.parameters())
+
+
+def test_every_parameter_learns_under_dropout() -> None:
+    made = model(dropout=0.3, input_dropout=0.3)
+    check_learning("hlformer", made, toy_batch(made), toy_batch(made, most=1))
+
+
+def order_and_inputs(padded_to: int) -> tuple[PartialOrder, tuple[Tensor, ...]]:
+    torch.manual_seed(0)
+    queries, clips, frames = (noise(*shape) for shape in ((3, 8), (2, 4, 8), (2, 6, 8)))
+    mask = torch.arange(6) < torch.tensor([6, 2])[:, None]
+    return PartialOrder(8, padded_to=padded_to), (queries, clips, frames * mask[..., None], mask, torch.tensor([0, 0, 1]))
 
 
 @torch.no_grad()
-def test_the_order_of_videos_and_padding_are_nothing_to_it() -> None:
-    torch.manual_seed(0)
-    order = PartialOrder(8)
-    queries, clips, frames = (drawn(*shape).float() for shape in ((3, 8), (2, 4, 8), (2, 6, 8)))
-    mask, target = torch.arange(6) < torch.tensor([6, 2])[:, None], torch.tensor([0, 0, 1])
+def test_the_order_of_videos_and_padding_are_nothing_to_the_partial_order() -> None:
+    order, (queries, clips, frames, mask, target) = order_and_inputs(0)
     before = order(queries, clips, frames, mask, target)
     frames[1, 2:] = 9
     torch.testing.assert_close(order(queries, clips, frames, mask, target), before)
@@ -161,18 +137,34 @@ def test_the_order_of_videos_and_padding_are_nothing_to_it() -> None:
 
 
 @torch.no_grad()
-def test_curvature_and_scales_stay_within_their_bounds() -> None:
-    torch.manual_seed(0)
-    order = PartialOrder(8)
-    given = (*(drawn(*shape).float() for shape in ((2, 8), (2, 4, 8), (2, 6, 8))), torch.ones(2, 6, dtype=torch.bool))
+def test_zeros_are_pooled_where_padding_counts() -> None:
+    order, (queries, clips, frames, mask, _) = order_and_inputs(10)
+    longer = torch.cat([frames, torch.zeros(2, 4, 8)], 1)
+    share = order.frames.weight(longer)[..., 0].softmax(1)  # no mask: a zero has the logit 0
+    pooled = torch.einsum("vl,vld->vd", share, longer)
+    plain, _ = order_and_inputs(0)
+    wanted = plain.points(queries, clips, pooled[:, None], torch.ones(2, 1, dtype=torch.bool))[0]
+    torch.testing.assert_close(order.points(queries, clips, frames, mask)[0], wanted)
+
+
+@torch.no_grad()
+def test_curvature_and_scales_are_cut_to_their_bounds() -> None:
+    order, given = order_and_inputs(0)
     for name, bound in (("log_curvature", math.log(10)), ("log_video_scale", 0.0), ("log_query_scale", 0.0)):
         getattr(order, name).fill_(bound)
-        at_bound = order(*given, torch.tensor([0, 1]))
+        at_bound = order(*given)
         getattr(order, name).fill_(bound + 3)
-        torch.testing.assert_close(order(*given, torch.tensor([0, 1])), at_bound)
+        torch.testing.assert_close(order(*given), at_bound)
+        assert getattr(order, name).item() == pytest.approx(bound)
+
+
+def test_points_that_no_number_of_heads_divides_are_refused() -> None:
+    with pytest.raises(SettingError, match=r"lorentz_columns 126 and 1 more are not a multiple of heads; take 127"):
+        HlFormerConfig(lorentz_columns=126)
 
 
 @pytest.mark.slow
 def test_learns_the_toy_world(tmp_path: Path) -> None:
-    student = HlFormerConfig(hidden=32, max_frames=32, clips=8, dropout=0.0, input_dropout=0.0, hard_from_epoch=100)
+    sizes = {"hidden": 32, "max_frames": 32, "clips": 8, "lorentz_columns": 31}
+    student = HlFormerConfig(**sizes, dropout=0.0, input_dropout=0.0, hard_from_epoch=100)
     check_learns("hlformer", student, tmp_path, lr=3e-3, epochs=12)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from toy_world import READS, toy_world
 
-from prvr.batch import Batch, collate, pad, read_frames, video_item
+from prvr.batch import Batch, collate, pad, pad_clips, read_clips, read_frames, video_item
 from prvr.evaluate.evaluation import evaluate_model
 from prvr.features.sources import FeatureSources
 from prvr.index.encode import add_videos
@@ -18,7 +18,7 @@ from prvr.index.exact import ExactIndex
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods import open_method
 from prvr.methods.checkpoint import Checkpoint
-from prvr.methods.contract import Embeddings, Terms, embed
+from prvr.methods.contract import Embeddings, Terms, embed, encode_videos
 from prvr.methods.distiller import Distiller
 from prvr.nn.distillation import Distillation
 from prvr.train.loop import Data, Recipe, Training, train_student
@@ -134,7 +134,8 @@ def _check_index(model: Any, words: list[Tensor], frames: list[Tensor]) -> None:
     add_videos(index, features, features)
     assert index.ids == list(features)
     seen, mask = pad([read_frames(rows, model.reading) for rows in features.values()])
-    agree(index.scores(queries), model.score(queries, model.encode_videos(seen, mask), mask))
+    clips = pad_clips([read_clips(rows, model.reading) for rows in features.values()])
+    agree(index.scores(queries), model.score(queries, encode_videos(model, seen, mask, clips=clips), mask))
 
 
 def toy_batch(model: Any, *, data: Data | None = None, most: int | None = None) -> Batch:

@@ -41,7 +41,7 @@ from prvr.train.fusion import WEIGHTS, best_weight, fuse
 FRAMES, WORDS, TEACHER = 20, 16, 12
 STUDENTS: dict[str, Any] = {
     "dl_dkd": DlDkdConfig(hidden=8, heads=2, max_frames=16, max_words=8),
-    "gmmformer": GmmFormerConfig(hidden=8, heads=2, max_frames=16, max_words=8, clips=4),
+    "gmmformer": GmmFormerConfig(hidden=8, heads=2, max_frames=16, max_words=8, clips=4, window_length="max_frames"),
     "ms_sl": MsSlConfig(hidden=8, heads=2, max_frames=16, max_words=8, clips=4),
 }
 

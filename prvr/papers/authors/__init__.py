@@ -1,4 +1,4 @@
-"""Converts checkpoints that the authors of DL-DKD and DL-DKD++ published to ours.
+"""Converts checkpoints that authors published to ours: of DL-DKD and DL-DKD++, and of MS-SL and what followed it.
 
 Their files are pickles, which can run code when they are opened. A child process reads them (`quarantine`) and returns plain
 tensors and a few settings; names, shapes and types are checked again here.
@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,9 +28,9 @@ from prvr.errors import ModelError, SettingError
 from prvr.features.sources import FeatureSources, Source
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
-from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.papers.authors import quarantine
-from prvr.papers.authors.names import Names, read_names
+from prvr.papers.authors.follow_up_names import read_follow_up_names
+from prvr.papers.authors.names import PublishedNames, read_names
 from prvr.train.presets import preset
 
 # Seconds that the child process may take.
@@ -45,6 +46,7 @@ STORED = {
     "input_drop": "input_dropout",
     "margin": "margin",
     "hard_pool_size": "negative_pool",
+    "map_size": "clips",
 }
 
 
@@ -61,8 +63,8 @@ def import_checkpoint(source: str | Path, out: str | Path, *, visual_feature: st
 
     Args:
         visual_feature: the name of its frames in the published package, such as `i3d_resnet` (TVR).
-        preset_name: the preset of the settings that the file does not store; by default DL-DKD or DL-DKD++ on TVR, depending
-            on the names in the file. None of these settings changes a score.
+        preset_name: the preset of the settings that the file does not store; by default that of its method on TVR, depending on
+            the names in the file. A file of MS-SL++ has the names of MS-SL.
 
     Raises:
         ModelError: the file is refused, broken or of another model.
@@ -72,7 +74,7 @@ def import_checkpoint(source: str | Path, out: str | Path, *, visual_feature: st
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SettingError(f"{out} is not an empty folder; name another for the imported checkpoint")
     tensors, about, digest = _read(source)
-    names = read_names(tensors)
+    names: PublishedNames = read_follow_up_names(tensors) or read_names(tensors)
     weights = {names.ours[name]: tensor.float() for name, tensor in tensors.items() if name in names.ours}
     fresh = _build(source, weights, names, about["settings"], visual_feature=visual_feature, preset_name=preset_name)
     assert isinstance(fresh.model, nn.Module)
@@ -84,33 +86,26 @@ def import_checkpoint(source: str | Path, out: str | Path, *, visual_feature: st
 
 
 def _build(
-    source: Path, weights: dict[str, Tensor], names: Names, stored: Mapping[str, Any], *, visual_feature: str, preset_name: str
+    source: Path,
+    weights: dict[str, Tensor],
+    names: PublishedNames,
+    stored: Mapping[str, Any],
+    *,
+    visual_feature: str,
+    preset_name: str,
 ) -> Checkpoint:
     """Builds a model with the file's sizes and settings, after checking that the weights fit it."""
-    recipe = preset(preset_name or ("dl-dkd/tvr" if names.shared_query_projection else "dl-dkd++/tvr"))
-    if not isinstance(recipe.settings, DlDkdConfig):
-        raise SettingError(f"preset {preset_name!r} is of {recipe.method}; take one of dl_dkd, such as dl-dkd++/tvr")
-    max_frames, hidden = _shape("frames.positions.table.weight", weights, names, source)
-    max_words, _ = _shape("words.positions.table.weight", weights, names, source)
-    _, frame_columns = _shape("frame_projection.linear.weight", weights, names, source)
-    _, word_columns = _shape("word_projection.linear.weight", weights, names, source)
-    branch = len(names.branches) - 1
-    exploration = _shape("frames.positions.table.weight", weights, names, source, branch=branch)[1]
-    known = {
-        **{ours: stored[theirs] for theirs, ours in STORED.items() if theirs in stored},
-        **{
-            "hidden": hidden,
-            "exploration_hidden": exploration if exploration != hidden else 0,
-            "max_frames": max_frames,
-            "max_words": max_words,
-        },
-        **{"branches": names.branches, "shared_query_projection": names.shared_query_projection},
-    }
+    usual, recipe = preset(names.preset), preset(preset_name or names.preset)
+    if recipe.method != usual.method:
+        raise SettingError(f"preset {preset_name!r} is of {recipe.method}; take one of {usual.method}, such as {names.preset}")
+    sizes = names.sizes(partial(_shape, source, weights, names))
+    defaults = config.to_dict(recipe.settings)
+    known = {ours: stored[theirs] for theirs, ours in STORED.items() if theirs in stored and ours in defaults}
     try:
-        settings = config.from_dict(DlDkdConfig, {**config.to_dict(recipe.settings), **known})
+        settings = config.from_dict(type(recipe.settings), {**defaults, **known, **sizes.settings})
     except SettingError as problem:
         raise ModelError(f"{source} has settings that no model can have: {problem}") from None
-    sources = FeatureSources(Source(visual_feature, frame_columns), Source("roberta", word_columns))
+    sources = FeatureSources(Source(visual_feature, sizes.frame_columns), Source("roberta", sizes.word_columns))
     # On the meta device first: the sizes come from the file, and a wrong one must not allocate memory.
     with torch.device("meta"):
         _check_fit(source, checkpoints.build(recipe.method, settings, sources), weights, names)
@@ -118,16 +113,16 @@ def _build(
         return checkpoints.build(recipe.method, settings, sources)
 
 
-def _shape(part: str, weights: Mapping[str, Tensor], names: Names, source: Path, *, branch: int = 0) -> tuple[int, int]:
-    name = f"branches.{branch}.{part}"
+def _shape(source: Path, weights: Mapping[str, Tensor], names: PublishedNames, name: str) -> tuple[int, int]:
     if name not in weights or weights[name].dim() != 2:
         unknown = f"; it has the unknown {_shorten(names.unknown)}" if names.unknown else ""
-        raise ModelError(f"{source} is no DL-DKD or DL-DKD++ model: it has no matrix {name}{unknown}")
+        model = "DL-DKD or DL-DKD++" if name.startswith("branches.") else names.preset.partition("/")[0]
+        raise ModelError(f"{source} is no {model} model: it has no matrix {name}{unknown}")
     rows, columns = weights[name].shape
     return rows, columns
 
 
-def _check_fit(source: Path, wanted: Checkpoint, weights: Mapping[str, Tensor], names: Names) -> None:
+def _check_fit(source: Path, wanted: Checkpoint, weights: Mapping[str, Tensor], names: PublishedNames) -> None:
     assert isinstance(wanted.model, nn.Module)
     published = {ours: theirs for theirs, ours in names.ours.items()}
     shapes = {name: tuple(value.shape) for name, value in wanted.model.state_dict().items()}

@@ -10,8 +10,9 @@ DL-DKD: `A_frame_pos_embed.LayerNorm...`   `branches.1.frames.positions.norm...`
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 from prvr.methods.dl_dkd import Branch
 
@@ -42,9 +43,48 @@ PARTS = {
 }
 
 
+Shape = Callable[[str], tuple[int, int]]
+"""The rows and columns of a matrix of a file, by our name."""
+
+
+class Sizes(NamedTuple):
+    """What a file's tensors say of its model: settings, and the widths of its features."""
+
+    settings: Mapping[str, Any]
+    frame_columns: int
+    word_columns: int
+
+
+class PublishedNames(Protocol):
+    """The parameter names of a file, mapped to those of one of our methods.
+
+    ours: our name of each published name.
+    left_out: known names that are not used.
+    unknown: all other names.
+    """
+
+    @property
+    def ours(self) -> Mapping[str, str]: ...
+
+    @property
+    def left_out(self) -> tuple[str, ...]: ...
+
+    @property
+    def unknown(self) -> tuple[str, ...]: ...
+
+    @property
+    def preset(self) -> str:
+        """The preset of the settings that the file does not store."""
+        ...
+
+    def sizes(self, shape: Shape) -> Sizes:
+        """Reads the sizes of the model."""
+        ...
+
+
 @dataclass(frozen=True)
 class Names:
-    """The parameter names of a file.
+    """The parameter names of a file of DL-DKD or DL-DKD++.
 
     ours: our name of each published name.
     left_out: known names that are not used.
@@ -56,6 +96,25 @@ class Names:
     shared_query_projection: bool
     left_out: tuple[str, ...]
     unknown: tuple[str, ...]
+
+    @property
+    def preset(self) -> str:
+        """DL-DKD or DL-DKD++ on TVR."""
+        return "dl-dkd/tvr" if self.shared_query_projection else "dl-dkd++/tvr"
+
+    def sizes(self, shape: Shape) -> Sizes:
+        """Reads the sizes of the branches."""
+        (max_frames, hidden), (max_words, _), (_, frame_columns), (_, word_columns) = (
+            shape(f"branches.0.{part}.weight")
+            for part in ("frames.positions.table", "words.positions.table", "frame_projection.linear", "word_projection.linear")
+        )
+        _, exploration = shape(f"branches.{len(self.branches) - 1}.frames.positions.table.weight")
+        settings = {
+            "exploration_hidden": exploration if exploration != hidden else 0,
+            **{"hidden": hidden, "max_frames": max_frames, "max_words": max_words},
+            **{"branches": self.branches, "shared_query_projection": self.shared_query_projection},
+        }
+        return Sizes(settings, frame_columns, word_columns)
 
 
 def read_names(published: Collection[str]) -> Names:

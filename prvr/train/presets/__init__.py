@@ -44,18 +44,12 @@ def _derive(name: str, preset: Preset) -> Iterator[tuple[str, Preset]]:
     match preset.method:
         case "dl_dkd" if name.startswith("dl-dkd++"):
             yield name.replace("dl-dkd++", "prvr-best"), preset._replace(beside_teacher=True)
-        case "ms_sl":
-            # TVR 13.6/33.1/44.2/83.5/174.5, ActivityNet 7.0/23.1/35.2/75.8/141.1, Charades 1.8/7.6/12.0/48.4/69.7
-            yield name.replace("ms-sl", "ms-sl++"), preset._replace(settings={**preset.settings, "reduced_clips": 32})
+        case "ms_sl" if not name.startswith("ms-sl++"):
             # DL-DKD's distillation on another student: not published (docs/decisions/0018).
             yield name.replace("ms-sl", "ms-sl+dynamic"), preset._replace(distillation={"distillation_weight": 0.1})
         case "gmmformer_v2":
             # DL-DKD++'s soft targets on another student: not published.
             yield name.replace("/", "+soft/"), preset._replace(distillation={"soft_targets": "teacher"})
-    if preset.method in ("ms_sl", "gmmformer", "gmmformer_v2") and "/" in name:
-        # RAL takes each student's own settings; ours has two of the paper's three parts. SumR on TVR and ActivityNet: 179.1 and
-        # 143.0 (MS-SL), 186.1 and 147.7 (GMMFormer), 198.8 and 156.1 (GMMFormer v2); none for Charades.
-        yield name.replace("/", "+ral/"), preset._replace(method=f"ral_{preset.method}")
 
 
 def _every() -> dict[str, Preset]:
