@@ -110,7 +110,7 @@ def _copy_test_videos(test: Dataset, world: Path, folder: Path) -> Path:
 
 
 def _choose_queries(test: Dataset, evaluation: Evaluation) -> list[Caption]:
-    """The captions, of different videos, whose best hit leads the second by most, whether that hit is right or wrong."""
+    """The captions with the largest lead of the best hit over the second, each of another video, right or wrong."""
     best = np.sort(evaluation.scores, axis=1)
     order = np.argsort(best[:, -2] - best[:, -1], kind="stable")
     first: dict[str, Caption] = {}

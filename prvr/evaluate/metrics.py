@@ -20,6 +20,8 @@ TIES = ("pessimistic", "optimistic", "mean")
 OVERLAPS = (0.3, 0.5, 0.7)
 # The names of figures in tables for people.
 LABELS = {"r1": "R@1", "r5": "R@5", "r10": "R@10", "r100": "R@100", "sumr": "SumR", "medr": "MedR", "mrr": "MRR"}
+# The columns of the papers\' tables.
+COLUMNS = tuple(LABELS[name] for name in ("r1", "r5", "r10", "r100", "sumr"))
 SCORES_AT_ONCE = 1 << 20
 
 

@@ -1,12 +1,12 @@
 """A published package, packed for training: frames are sampled and normalised once, instead of whenever they are read.
 
 OUT/<visual feature>/frames                 sampled to 128, unit length: as a student reads them in evaluation
-OUT/<visual feature>/clips                  the means of so many slots of the whole rows, where clips are asked for
-OUT/<visual feature>/taught_by/<teacher>    those of which the teacher has fewer frames, as they are read in training
+OUT/<visual feature>/clips                  with clips: the means of that number of slots of all rows
+OUT/<visual feature>/taught_by/<teacher>    videos with more frames than the teacher has, as a student reads them in training
 OUT/<text feature>/words                    the first 30, unit length
 OUT/<teacher>/frames, sentences             frames sampled to 128 and not normalised; sentences as they are
 
-In training a video is first sampled to the teacher's number of frames (spec/dl-dkd 2.2), in evaluation it is not. Both
+In training a video is first sampled to the teacher's number of frames (as in the released code of DL-DKD), in evaluation it is not. Both
 forms are kept where they differ, so that any split can be trained and evaluated on. Captions have the ids of the caption
 lists. A second run does what is missing or of a file with another modification time; every item is then read again and
 compared with its checksum.

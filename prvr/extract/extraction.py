@@ -65,5 +65,5 @@ def explain_full_disk(writer: PackedWriter) -> Iterator[None]:
 
 
 def has_item(writer: PackedWriter, id: str, info: Mapping[str, Any]) -> bool:
-    """Returns whether a packed folder has an item whose `info` has these entries."""
+    """Returns whether a packed folder has an item with these entries in its `info`."""
     return id in writer.features and info.items() <= writer.features.info(id).items()

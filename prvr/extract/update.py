@@ -36,7 +36,7 @@ class RowStore(Protocol):
         ...
 
     def keep(self, id: str, file: Mapping[str, Any]) -> None:
-        """Called for a stored video whose file has the same content; `file` has the current stamp."""
+        """Called for a stored video with a file of the same content; `file` has the current stamp."""
         ...
 
     def drop(self, ids: Collection[str]) -> list[str]:
@@ -83,7 +83,7 @@ class _Update:
         self._pending: list[str] = []
 
     def sort(self, skip: Collection[str]) -> None:
-        """Keeps the videos whose file has the same content; all others wait to be encoded."""
+        """Keeps the videos with a file of the same content; all others wait to be encoded."""
         for number, (id, stamp) in enumerate(self._stamps.items()):
             known = self._known.get(id)
             if id in skip:

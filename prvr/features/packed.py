@@ -129,7 +129,7 @@ class Packed(Mapping[str, np.ndarray]):
 
 
 class PackedWriter:
-    """The one writer of a packed folder; makes the folder if there is none. Use it as a context manager.
+    """The only writer of a packed folder, which it creates if it is missing. Use it as a context manager.
 
     `features` reads the folder, items just appended included. A folder can be continued only with the same `about`;
     `source` may differ (the same encoder in another place), and the latest one is stored.

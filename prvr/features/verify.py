@@ -13,7 +13,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def damaged_items(features: Packed, on_progress: Progress) -> list[str]:
-    """Returns the ids of items whose rows on disk do not match their checksum."""
+    """Returns the ids of items that do not match their checksum on disk."""
     damaged = []
     for number, id in enumerate(features, start=1):
         if features.is_sound(id) is False:

@@ -168,7 +168,7 @@ class ExactIndex:
 
     @property
     def _frames(self) -> int:
-        """The position of a field with a row for each frame; 0 if there is none."""
+        """The position of a field with a row for each frame, else 0."""
         names = self.model.embedding_fields
         return next((place for place, name in enumerate(names) if name in self.model.frame_fields), 0)
 

@@ -190,7 +190,7 @@ class Gallery:
 def candidate_places(
     scores: Float32[np.ndarray, "V"], errors: Float32[np.ndarray, "V"], k: int, allowed: Bool[np.ndarray, "V"] | None = None
 ) -> Int[np.ndarray, "C"]:
-    """Places whose exact score may be among the k best of those allowed, or tie with one of these; best first."""
+    """The allowed places that may be among the k best by exact score, or tie with one of these; best first."""
     places = np.arange(len(scores)) if allowed is None else np.flatnonzero(allowed)
     if 0 < k < len(places):
         lower, upper = scores[places] - errors[places], scores[places] + errors[places]

@@ -98,7 +98,7 @@ class FirstStage:
     def promising(
         self, queries: Sequence[Float32[np.ndarray, "_"]], keep: Sequence[int], allowed: Bool[np.ndarray, "V"] | None = None
     ) -> Int[np.ndarray, "C"]:
-        """The places of those allowed whose sketches score best, in ascending order.
+        """The allowed places with the best scores of their sketches, in ascending order.
 
         Args:
             keep: how many each sketch keeps.

@@ -1,4 +1,4 @@
-"""Opens the index at a place: a folder of this machine, or a URL whose scheme names another kind of index."""
+"""Opens the index at a place: a folder of this machine, or a URL with the scheme of another kind of index."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from prvr.batch import Reading
@@ -28,6 +28,7 @@ from prvr.methods import open_method
 from prvr.methods.contract import Embeddings, Method, Model, encode_videos
 from prvr.nn import scores
 from prvr.nn.clips import NORM_OFFSET, over_frames
+from prvr.nn.shapes import Clips, FrameMask, Frames, Places, WordMask, Words
 
 FIELD = "teacher"
 
@@ -80,26 +81,18 @@ class BesideTeacher(nn.Module):
             None if weights is None else (*((1 - share) * weight for weight in weights), share)
         )
 
-    def encode_queries(
-        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings:
+    def encode_queries(self, words: Words, mask: WordMask, places: Places = None) -> Embeddings:
         """The student's vectors, and the teacher's sentence."""
         own, sentences = self._split(words)
         return *self._student.encode_queries(own, mask, places), sentences[:, 0]
 
-    def encode_videos(
-        self,
-        frames: Float[Tensor, "V F E"],
-        mask: Bool[Tensor, "V F"],
-        places: Int[Tensor, "R"] | None = None,
-        clips: Float[Tensor, "V N E"] | None = None,
-    ) -> Embeddings:
+    def encode_videos(self, frames: Frames, mask: FrameMask, places: Places = None, clips: Clips = None) -> Embeddings:
         """The student's fields, and the teacher's frames."""
         own, teachers = self._split(frames)
         own_clips = None if clips is None else self._split(clips)[0]
         return *encode_videos(self._student, own, mask, places, own_clips), teachers
 
-    def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
+    def score(self, queries: Embeddings, videos: Embeddings, mask: FrameMask) -> Float[Tensor, "Q V"]:
         """The weighted sum, per video."""
         share = self.config.teacher_weight
         zero_shot = scores.best_cosines(queries[-1], videos[-1], mask)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,16 @@ def zero_shot_checkpoint(features: FeatureSet, *, parts: str = "frames") -> Chec
         SettingError: unknown parts.
     """
     return build("zero_shot", config.from_dict(open_method("zero_shot").config, {"parts": parts}), features.sources)
+
+
+def with_settings(checkpoint: Checkpoint, **changes: Any) -> Checkpoint:
+    """Returns the same weights with other settings, which must be settings that no weight depends on."""
+    with torch.random.fork_rng(devices=[]):
+        built = build(checkpoint.method, replace(checkpoint.settings, **changes), checkpoint.sources)
+    model = _module(built.model)
+    model.load_state_dict(_module(checkpoint.model).state_dict())
+    model.eval()
+    return replace(built, about=checkpoint.about)
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:

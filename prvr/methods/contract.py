@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from prvr.batch import Batch, Reading
 from prvr.nn import scores
 from prvr.nn.scores import Comparison
+from prvr.nn.shapes import Clips, FrameMask, Frames, Places, WordMask, Words
 
 Embeddings = tuple[Tensor, ...]
 """The embeddings of queries or of videos: one tensor for each of a model's `embedding_fields`, first axis Q or V."""
@@ -39,15 +40,11 @@ class Model(Protocol):
     frame_fields: tuple[str, ...]
     score_weights: tuple[float, ...] | None
 
-    def encode_queries(
-        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings: ...
+    def encode_queries(self, words: Words, mask: WordMask, places: Places = None) -> Embeddings: ...
 
-    def encode_videos(
-        self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings: ...
+    def encode_videos(self, frames: Frames, mask: FrameMask, places: Places = None) -> Embeddings: ...
 
-    def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
+    def score(self, queries: Embeddings, videos: Embeddings, mask: FrameMask) -> Float[Tensor, "Q V"]:
         """The scores that videos are ranked by."""
         ...
 
@@ -60,20 +57,14 @@ class Model(Protocol):
 
 
 class ReadsClips(Protocol):
-    """A model whose `reading` has clips: it takes them beside the frames. Without, it makes them of the frames as given."""
+    """A model that reads clips beside the frames; without clips it makes them from the frames."""
 
-    def encode_videos(
-        self,
-        frames: Float[Tensor, "V F E"],
-        mask: Bool[Tensor, "V F"],
-        places: Int[Tensor, "R"] | None = None,
-        clips: Float[Tensor, "V N E"] | None = None,
-    ) -> Embeddings: ...
+    def encode_videos(self, frames: Frames, mask: FrameMask, places: Places = None, clips: Clips = None) -> Embeddings: ...
 
 
 @runtime_checkable
 class Reranked(Protocol):
-    """A model with `score_weights` None whose best videos are among the best by a weighted sum of best cosines.
+    """A model without `score_weights`; a weighted sum of best cosines selects candidates that hold its best videos.
 
     candidate_weights: of the embedding fields, in that sum; 0 leaves a field out. The first fields of a query's embeddings are
         vectors for those of the videos.
@@ -132,13 +123,7 @@ def embed(model: Model, batch: Batch, gather: Gather = keep_batch) -> tuple[Embe
     return gather(queries, videos, batch)
 
 
-def encode_videos(
-    model: Model,
-    frames: Float[Tensor, "V F E"],
-    mask: Bool[Tensor, "V F"],
-    places: Int[Tensor, "R"] | None = None,
-    clips: Float[Tensor, "V N E"] | None = None,
-) -> Embeddings:
+def encode_videos(model: Model, frames: Frames, mask: FrameMask, places: Places = None, clips: Clips = None) -> Embeddings:
     """`Model.encode_videos`, with the clips of the videos for a model that reads them (`ReadsClips`)."""
     if clips is None:
         return model.encode_videos(frames, mask, places)
@@ -153,5 +138,5 @@ def weights_of_candidates(model: Model) -> tuple[float, ...] | None:
 
 
 def compare_fields(queries: Embeddings, videos: Embeddings, batch: Batch) -> list[Comparison]:
-    """The comparison of each field's queries with its videos, for a model whose fields all have a row for each frame."""
+    """Compares each field's queries with its videos, for a model with a row for each frame in every field."""
     return [scores.compare(q, v, batch.frame_mask, batch.target) for q, v in zip(queries, videos, strict=True)]

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from prvr.batch import Batch, Reading
@@ -42,6 +42,7 @@ from prvr.nn import losses, scores
 from prvr.nn.layers import AttentivePooling, InputProjection, Rows, initialise, sequence_encoder
 from prvr.nn.losses import ranking
 from prvr.nn.scores import Comparison
+from prvr.nn.shapes import FrameMask, Frames, Places, WordMask, Words
 from prvr.nn.text_backbones import NODES, TEXT_BACKBONES
 
 Branch = Literal["inheritance", "exploration"]
@@ -147,9 +148,7 @@ class DlDkd(nn.Module):
         )
         self.apply(initialise)
 
-    def encode_queries(
-        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings:
+    def encode_queries(self, words: Words, mask: WordMask, places: Places = None) -> Embeddings:
         """One vector per query and branch; `places` as in a `Batch`, where they are known."""
         if self.text_backbone is not None:
             words, mask = self.text_backbone(words, mask)
@@ -162,15 +161,13 @@ class DlDkd(nn.Module):
             embeddings.append(branch.encode_queries(projected, rows))
         return tuple(embeddings)
 
-    def encode_videos(
-        self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings:
+    def encode_videos(self, frames: Frames, mask: FrameMask, places: Places = None) -> Embeddings:
         """One vector per frame and branch, zeros where padded; `places` as in a `Batch`, where they are known."""
         rows = Rows.of(mask, places)
         packed = rows.packed(frames)
         return tuple(branch.encode_videos(packed, rows) for branch in self._branches())
 
-    def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
+    def score(self, queries: Embeddings, videos: Embeddings, mask: FrameMask) -> Float[Tensor, "Q V"]:
         """Weighted sum over branches of the best frame's cosine. Fused per video, never per frame."""
         return scores.fused(queries, videos, [mask] * len(videos), weights=_weights(self.config))
 

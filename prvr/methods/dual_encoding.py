@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -28,6 +28,7 @@ from prvr.methods.contract import Embeddings, Method, Terms
 from prvr.nn import losses
 from prvr.nn.hybrid import whole_cosines
 from prvr.nn.levels import FrameLevels, LevelSettings, Mapping, SentenceLevels
+from prvr.nn.shapes import FrameMask, Frames, Places, WordMask, Words
 
 
 @dataclass(frozen=True)
@@ -58,19 +59,15 @@ class DualEncoding(nn.Module):
         self.frames = FrameLevels(frame_columns, config.frame_kernels, config)
         self.frame_mapping = Mapping(self.frames.columns, config.hidden, config.dropout)
 
-    def encode_queries(
-        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings:
+    def encode_queries(self, words: Words, mask: WordMask, places: Places = None) -> Embeddings:
         """One vector of unit length per sentence."""
         return (normalize(self.word_mapping(self.words(words, mask)), dim=-1),)
 
-    def encode_videos(
-        self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings:
+    def encode_videos(self, frames: Frames, mask: FrameMask, places: Places = None) -> Embeddings:
         """One vector of unit length per video, as one row."""
         return (normalize(self.frame_mapping(self.frames(frames, mask)), dim=-1)[:, None],)
 
-    def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
+    def score(self, queries: Embeddings, videos: Embeddings, mask: FrameMask) -> Float[Tensor, "Q V"]:
         """The cosine."""
         return whole_cosines(queries[0], videos[0])
 

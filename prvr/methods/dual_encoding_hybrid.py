@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from prvr.batch import Batch
@@ -28,6 +28,7 @@ from prvr.methods.contract import Embeddings, Method, Terms
 from prvr.nn.hybrid import Cohort, HybridSettings, HybridSpace, SaidConcepts, concepts_of_videos, hybrid_terms
 from prvr.nn.layers import Rows
 from prvr.nn.levels import FrameLevels, SentenceLevels
+from prvr.nn.shapes import FrameMask, Frames, Places, WordMask, Words
 
 
 @dataclass(frozen=True)
@@ -57,20 +58,16 @@ class DualEncodingHybrid(nn.Module):
         self.frame_space = HybridSpace(self.frames.columns, config)
         self.cohort = Cohort(config)
 
-    def encode_queries(
-        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings:
+    def encode_queries(self, words: Words, mask: WordMask, places: Places = None) -> Embeddings:
         """A latent vector and the probability of each concept, for each sentence."""
         found = self.word_space(self.words(words, mask))
         return (*found, self.said(words, Rows.of(mask, places))) if self.training else found
 
-    def encode_videos(
-        self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings:
+    def encode_videos(self, frames: Frames, mask: FrameMask, places: Places = None) -> Embeddings:
         """The same for each video, as one row."""
         return tuple(field[:, None] for field in self.frame_space(self.frames(frames, mask)))
 
-    def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
+    def score(self, queries: Embeddings, videos: Embeddings, mask: FrameMask) -> Float[Tensor, "Q V"]:
         """The weighted sum of both spaces' scores."""
         weight, fusion = self.config.latent_weight, self.config.fusion
         return self.cohort.fuse((queries[0], queries[1]), (videos[0], videos[1]), latent_weight=weight, fusion=fusion)

@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, final
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from prvr.batch import Batch
@@ -30,6 +30,7 @@ from prvr.nn.caption_losses import query_diversity
 from prvr.nn.clips_and_frames import ClipSettings, TwoBranches, VideoBranch, branch_terms
 from prvr.nn.gaussian import GaussianBlock, check_widths
 from prvr.nn.layers import AttentivePooling, Rows, SelfAttention, initialise
+from prvr.nn.shapes import Clips, FrameMask, Frames, Places
 
 
 @dataclass(frozen=True)
@@ -74,18 +75,12 @@ class GmmFormer(TwoBranches):
         self.pooling = AttentivePooling(config.hidden)
         self.apply(initialise)
 
-    def encode_videos(
-        self,
-        frames: Float[Tensor, "V F E"],
-        mask: Bool[Tensor, "V F"],
-        places: Int[Tensor, "R"] | None = None,
-        clips: Float[Tensor, "V N E"] | None = None,
-    ) -> Embeddings:
+    def encode_videos(self, frames: Frames, mask: FrameMask, places: Places = None, clips: Clips = None) -> Embeddings:
         """A vector for each clip, and one for the frames."""
         of_clips = self.clips(*self.read_clips(frames, mask, clips))
         return of_clips, self.pooling(self.frames(frames, Rows.of(mask, places)), mask)[:, None]
 
-    def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
+    def score(self, queries: Embeddings, videos: Embeddings, mask: FrameMask) -> Float[Tensor, "Q V"]:
         """Weighted sum of the best clip's cosine and that of the frames' one vector; neither field has padding."""
         assert self.score_weights is not None
         return scores.fused(queries, videos, [scores.every_row(field) for field in videos], weights=self.score_weights)
@@ -96,13 +91,7 @@ class GmmFormer(TwoBranches):
 
 
 def objective(
-    model: GmmFormer,
-    queries: Embeddings,
-    videos: Embeddings,
-    batch: Batch,
-    epoch: int,
-    *,
-    contrast: Contrast = losses.info_nce,
+    model: GmmFormer, queries: Embeddings, videos: Embeddings, batch: Batch, epoch: int, *, contrast: Contrast = losses.info_nce
 ) -> Terms:
     """Triplet and contrastive loss of each branch, and query diversity.
 

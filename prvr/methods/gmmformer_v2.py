@@ -57,13 +57,7 @@ class GmmFormerV2(ViewsModel):
 
 
 def objective(
-    model: GmmFormerV2,
-    queries: Embeddings,
-    videos: Embeddings,
-    batch: Batch,
-    epoch: int,
-    *,
-    contrast: Contrast = losses.info_nce,
+    model: GmmFormerV2, queries: Embeddings, videos: Embeddings, batch: Batch, epoch: int, *, contrast: Contrast = losses.info_nce
 ) -> Terms:
     """Triplet and contrastive loss of each branch, focal diversity of queries, and matching of captions with clips."""
     terms = view_terms(model, queries, videos, batch, epoch, contrast=contrast)

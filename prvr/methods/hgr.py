@@ -39,6 +39,7 @@ from prvr.nn import losses, scores
 from prvr.nn.layers import AttentivePooling, Dropout
 from prvr.nn.levels import word_ids
 from prvr.nn.scores import LEAST_NORM
+from prvr.nn.shapes import FrameMask, Frames, Places, WordMask, Words
 from prvr.nn.text_backbones import BiGru, largest_of_slots, read_labels
 
 # Roles of a node as the released code numbers them; what its labeller calls otherwise is a NOUN.
@@ -103,7 +104,7 @@ class Graph(NamedTuple):
 
 
 def read_graph(labels: Int[Tensor, "Q W L"]) -> Graph:
-    """Returns the graph of sentences whose words have the label columns of `prvr.encoders.roles`.
+    """Returns the graph of sentences from the label columns of their words (`prvr.encoders.roles`).
 
     Every action hears the event; an action and an entity that has a role in it hear each other; the event hears none. An
     entity with several actions has its role in the first of them, one without any is a NOUN and hears none.
@@ -175,9 +176,7 @@ class Hgr(nn.Module):
         self.pooling = AttentivePooling(config.hidden, bias=True)
         self._initialise()
 
-    def encode_queries(
-        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings:
+    def encode_queries(self, words: Words, mask: WordMask, places: Places = None) -> Embeddings:
         """The event of each sentence, its actions and entities, and which of these it has."""
         return self.encode_graphs(words[..., :-LABEL_COLUMNS], mask, read_graph(read_labels(words, mask)))
 
@@ -196,9 +195,7 @@ class Hgr(nn.Module):
         event, actions, entities = nodes.split([1, graph.actions.shape[1], graph.entities.shape[1]], dim=1)
         return event[:, 0], actions, entities, there[:, : actions.shape[1]], there[:, actions.shape[1] :]
 
-    def encode_videos(
-        self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings:
+    def encode_videos(self, frames: Frames, mask: FrameMask, places: Places = None) -> Embeddings:
         """Two vectors per frame, zeros where padded, and one for the whole video."""
         frames = frames.masked_fill(~mask[..., None], 0)
         event, actions, entities = (
@@ -206,7 +203,7 @@ class Hgr(nn.Module):
         )
         return actions, entities, self.pooling(event, mask)[:, None]
 
-    def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
+    def score(self, queries: Embeddings, videos: Embeddings, mask: FrameMask) -> Float[Tensor, "Q V"]:
         """The mean of the three levels."""
         nodes = queries[1].shape[1] + queries[2].shape[1]
         size = max(SCORES_AT_ONCE // (nodes * mask.numel()), 1)

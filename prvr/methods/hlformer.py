@@ -31,6 +31,7 @@ from prvr.methods.contract import Contrast, Embeddings, Method, Terms
 from prvr.nn import hyperboloid, losses, scores
 from prvr.nn.gaussian import AttentionBlock, attention_views, check_widths, window
 from prvr.nn.layers import AttentivePooling, Decayed, InputProjection, Rows, initialise, pool_with_zeros
+from prvr.nn.shapes import FrameMask
 from prvr.nn.views import ViewSettings, ViewsModel, profile, view_terms
 
 LEAST_TIME = 1.1
@@ -131,7 +132,7 @@ class PartialOrder(nn.Module):
         queries: Float[Tensor, "Q D"],
         clips: Float[Tensor, "V N D"],
         frames: Float[Tensor, "V F D"],
-        mask: Bool[Tensor, "V F"],
+        mask: FrameMask,
         target: Int[Tensor, "Q"],
     ) -> Float[Tensor, ""]:
         apex, point, curvature = self.points(queries, clips, frames, mask)
@@ -174,13 +175,7 @@ class HlFormer(ViewsModel):
 
 
 def objective(
-    model: HlFormer,
-    queries: Embeddings,
-    videos: Embeddings,
-    batch: Batch,
-    epoch: int,
-    *,
-    contrast: Contrast = losses.info_nce,
+    model: HlFormer, queries: Embeddings, videos: Embeddings, batch: Batch, epoch: int, *, contrast: Contrast = losses.info_nce
 ) -> Terms:
     """Triplet and contrastive loss of each branch, focal diversity of queries, and the partial order of text and video."""
     terms = view_terms(model, queries, videos, batch, epoch, contrast=contrast)

@@ -40,6 +40,7 @@ from prvr.nn.clips import over_frames
 from prvr.nn.clips_and_frames import ClipSettings, TwoBranches, VideoBranch, branch_terms
 from prvr.nn.layers import Dropout, Rows, SelfAttention, initialise, pool_at
 from prvr.nn.medoids import medoids, number_codes
+from prvr.nn.shapes import Clips, FrameMask, Frames, Places
 
 LENGTH_COLUMNS = 256
 # Pairs of a query and a video that are scored at once: each takes some 5 KB where videos have 528 clips and 128 frames.
@@ -108,13 +109,7 @@ class MsSl(TwoBranches):
         self.dropout = Dropout(config.dropout)
         self.apply(initialise)
 
-    def encode_videos(
-        self,
-        frames: Float[Tensor, "V F E"],
-        mask: Bool[Tensor, "V F"],
-        places: Int[Tensor, "R"] | None = None,
-        clips: Float[Tensor, "V N E"] | None = None,
-    ) -> Embeddings:
+    def encode_videos(self, frames: Frames, mask: FrameMask, places: Places = None, clips: Clips = None) -> Embeddings:
         """The rows that clips are means of, or the medoids of all clips; and one vector per frame, zeros where padded."""
         of_clips = self.clips(*self.read_clips(frames, mask, clips))
         of_frames = self.frames(frames, Rows.of(mask, places))
@@ -124,7 +119,7 @@ class MsSl(TwoBranches):
         chosen = self.choose_clips(every)[..., None].expand(-1, -1, every.shape[-1])
         return every.gather(1, chosen), of_frames
 
-    def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
+    def score(self, queries: Embeddings, videos: Embeddings, mask: FrameMask) -> Float[Tensor, "Q V"]:
         """S_c and S_f, weighted; as many videos at once as fit into memory."""
         query, weight, parts = queries[0], self.config.frame_weight, []
         shares = self.shares(videos[0])
@@ -169,13 +164,7 @@ class MsSl(TwoBranches):
 
 
 def objective(
-    model: MsSl,
-    queries: Embeddings,
-    videos: Embeddings,
-    batch: Batch,
-    epoch: int,
-    *,
-    contrast: Contrast = losses.info_nce,
+    model: MsSl, queries: Embeddings, videos: Embeddings, batch: Batch, epoch: int, *, contrast: Contrast = losses.info_nce
 ) -> Terms:
     """L = L_trip(S_c) + 0.02 L_nce(U_c) + L_trip'(S_f) + 0.04 L_nce'(U_f); MS-SL++ has another L_nce', and 0.03."""
     config, query, (clips, frames) = model.config, queries[0], videos

@@ -38,6 +38,7 @@ from prvr.nn.clips import over_frames
 from prvr.nn.clips_and_frames import Scores, branch_terms
 from prvr.nn.gaussian import AttentionBlock, WindowedHeads, attention_views, check_widths
 from prvr.nn.layers import DecayedLayerNorm, InputProjection, Positions, Rows, initialise, pool_with_zeros
+from prvr.nn.shapes import FrameMask, Places, WordMask, Words
 from prvr.nn.views import ViewSettings, ViewsModel, diversity_term, raise_to_floor
 
 # Words that are compared at once with all frames of a batch: 64 MB where it has 128 videos of 128 frames.
@@ -81,7 +82,7 @@ class WordTower(nn.Module):
         self.projection = InputProjection(columns, config.hidden, config.input_dropout)
         self.block = AttentionBlock(WindowedHeads(config.hidden, config.heads, config.dropout), config.hidden, config.dropout)
 
-    def forward(self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], positions: Positions) -> Float[Tensor, "Q W D"]:
+    def forward(self, words: Words, mask: WordMask, positions: Positions) -> Float[Tensor, "Q W D"]:
         """The rows at padded places, too, as the block computes them from zeros."""
         rows = Rows(mask, torch.arange(mask.numel(), device=mask.device))
         hidden = self.projection(words.masked_fill(~mask[..., None], 0).flatten(0, 1))
@@ -95,7 +96,7 @@ class Confidence(nn.Module):
         super().__init__()
         self.first, self.second = nn.Linear(hidden, hidden), nn.Linear(hidden, 1)
 
-    def forward(self, words: Float[Tensor, "Q W D"], real: Bool[Tensor, "Q W"]) -> Float[Tensor, "Q W"]:
+    def forward(self, words: Float[Tensor, "Q W D"], real: WordMask) -> Float[Tensor, "Q W"]:
         return self.second(self.first(words).relu())[..., 0].masked_fill(~real, losses.LOWEST).softmax(-1)
 
 
@@ -153,15 +154,13 @@ class Ral(ViewsModel):
         self.of_texts, self.of_videos = Distribution(config.hidden), Distribution(config.hidden)
         self.apply(initialise)
 
-    def encode_queries(
-        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings:
+    def encode_queries(self, words: Words, mask: WordMask, places: Places = None) -> Embeddings:
         """One vector per query, as GMMFormer v2 has it, twice; a row for each word, and which words are real."""
         query, most = self.queries(words, Rows.of(mask, places)), self.config.max_words
         words, mask = words[:, :most], mask[:, :most]
         return query, query, self.words(words, mask, self.queries.positions), mask
 
-    def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
+    def score(self, queries: Embeddings, videos: Embeddings, mask: FrameMask) -> Float[Tensor, "Q V"]:
         """Weighted sum of the best clip's cosine and of the words' best frames."""
         query, _, words, real = queries
         of_clips = scores.best_cosines(query, videos[0], scores.every_row(videos[0]))
@@ -198,13 +197,7 @@ class Ral(ViewsModel):
 
 
 def objective(
-    model: Ral,
-    queries: Embeddings,
-    videos: Embeddings,
-    batch: Batch,
-    epoch: int,
-    *,
-    contrast: Contrast = losses.info_nce,
+    model: Ral, queries: Embeddings, videos: Embeddings, batch: Batch, epoch: int, *, contrast: Contrast = losses.info_nce
 ) -> Terms:
     """GMMFormer v2's terms, those of the frames by words; matching of proxies, and alignment of distributions."""
     config, target = model.config, batch.target

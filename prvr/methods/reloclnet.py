@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from prvr.batch import Batch
@@ -28,6 +28,7 @@ from prvr.nn import losses, scores
 from prvr.nn.layers import AttentivePooling, InputProjection, Rows, SelfAttention, initialise, pool_at, sequence_encoder
 from prvr.nn.localisation import LocaliserSettings
 from prvr.nn.losses import ranking
+from prvr.nn.shapes import FrameMask, Frames, Places, WordMask, Words
 
 
 @dataclass(frozen=True)
@@ -63,24 +64,20 @@ class Reloclnet(nn.Module):
         self.extra_frames = SelfAttention(config.hidden, config.heads, config.dropout)
         self.apply(initialise)
 
-    def encode_queries(
-        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings:
+    def encode_queries(self, words: Words, mask: WordMask, places: Places = None) -> Embeddings:
         """One vector per query."""
         rows = Rows.of(mask, places)
         first = self.words(self.word_projection(rows.packed(words)), rows)
         return (self.pooling(rows.padded(self.second_words(first, rows)), mask),)
 
-    def encode_videos(
-        self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings:
+    def encode_videos(self, frames: Frames, mask: FrameMask, places: Places = None) -> Embeddings:
         """One vector per frame, zeros where padded; in training those after the second block, too."""
         rows = Rows.of(mask, places)
         middle = self.second_frames(self.frames(self.frame_projection(rows.packed(frames)), rows), rows)
         last = rows.padded(self.extra_frames(middle, rows))
         return (last, rows.padded(middle)) if self.training else (last,)
 
-    def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
+    def score(self, queries: Embeddings, videos: Embeddings, mask: FrameMask) -> Float[Tensor, "Q V"]:
         """The best frame's cosine."""
         return scores.best_cosines(queries[0], videos[0], mask)
 

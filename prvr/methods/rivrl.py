@@ -20,7 +20,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -31,6 +31,7 @@ from prvr.methods.contract import Embeddings, Method, Terms
 from prvr.nn.hybrid import Cohort, HybridSettings, HybridSpace, InSpace, SaidConcepts, concepts_of_videos, hybrid_terms
 from prvr.nn.layers import Dropout, Rows
 from prvr.nn.levels import MultiLevelEncoder, SentenceLevels
+from prvr.nn.shapes import FrameMask, Frames, Places, WordMask, Words
 
 BRANCHES = ("preview", "intensive")
 NORM_EPS = 1e-6
@@ -96,9 +97,7 @@ class IntensiveReading(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.last_dropout = Dropout(config.feed_forward_dropout)
 
-    def forward(
-        self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], preview: Float[Tensor, "V S"]
-    ) -> Float[Tensor, "V X"]:
+    def forward(self, frames: Frames, mask: FrameMask, preview: Float[Tensor, "V S"]) -> Float[Tensor, "V X"]:
         lengths = mask.sum(1)
         longest = int(lengths.max())
         seen = self.frames(frames[:, :longest]).relu() * mask[:, :longest, None]
@@ -155,17 +154,13 @@ class Rivrl(nn.Module):
         self.frame_spaces = nn.ModuleList(HybridSpace(columns, config) for columns in widths)
         self.cohorts = nn.ModuleList(Cohort(config) for _ in BRANCHES)
 
-    def encode_queries(
-        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings:
+    def encode_queries(self, words: Words, mask: WordMask, places: Places = None) -> Embeddings:
         """A latent vector and the probability of each concept, for each branch."""
         levels = self.words(words, mask)
         found = tuple(field for space in self.word_spaces for field in space(levels))
         return (*found, self.said(words, Rows.of(mask, places))) if self.training else found
 
-    def encode_videos(
-        self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings:
+    def encode_videos(self, frames: Frames, mask: FrameMask, places: Places = None) -> Embeddings:
         """The same for each video, as one row."""
         first = self.config.sequence_frames
         frames, mask = frames[:, :first], mask[:, :first]
@@ -173,7 +168,7 @@ class Rivrl(nn.Module):
         both = zip(self.frame_spaces, (preview, self.intensive(frames, mask, preview)), strict=True)
         return tuple(field[:, None] for space, levels in both for field in space(levels))
 
-    def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
+    def score(self, queries: Embeddings, videos: Embeddings, mask: FrameMask) -> Float[Tensor, "Q V"]:
         """The sum over branches of the weighted sums of both spaces' scores."""
         weight, fusion = self.config.latent_weight, self.config.fusion
         branches = zip(self.branch_cohorts(), _pairs(queries), _pairs(videos), strict=True)

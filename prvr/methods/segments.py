@@ -9,7 +9,7 @@ affinity W                 `affinities`, normalised symmetrically
 beta                       `SPREAD`
 r* = (1 - b)(I - b W)^-1 y `propagated`: the kernel times the segments' vectors, for y is linear in the query
 
-Nothing is learned. Source: spec/methods 2.9. It leaves open, and we decided: how signals are extended at their ends
+Nothing is learned. The paper leaves open, and we decided: how signals are extended at their ends
 (symmetrically), the number of levels, that no segment is a neighbour of itself, that times are those of the middles of
 segments, in frames, and that a change at frame t begins a segment there. Where the formulas are not defined: frames that
 stand still do not change; a segment without any neighbour keeps its relevance.
@@ -106,7 +106,7 @@ def affinities(of_frame: Sequence[Int[np.ndarray, "F"]], means: Float[np.ndarray
 
 
 def propagated(weights: Float[np.ndarray, "S S"], means: Float[np.ndarray, "S E"]) -> Float[np.ndarray, "S E"]:
-    """Vectors whose inner product with a query is its relevance after it has spread: (1 - b)(I - b W)^-1 M."""
+    """The vectors (1 - b)(I - b W)^-1 M; their inner products with a query are its relevance after spreading."""
     spread: np.ndarray = np.linalg.solve(np.eye(len(weights)) - SPREAD * weights, (1 - SPREAD) * means)
     return spread
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from prvr.batch import Batch
@@ -30,6 +30,7 @@ from prvr.nn import scores
 from prvr.nn.layers import AttentivePooling, InputProjection, Rows, initialise, pool_at, sequence_encoder
 from prvr.nn.localisation import LocaliserSettings
 from prvr.nn.losses import ranking
+from prvr.nn.shapes import FrameMask, Frames, Places, WordMask, Words
 
 
 @dataclass(frozen=True)
@@ -56,22 +57,18 @@ class Xml(nn.Module):
         self.frames = sequence_encoder(config.max_frames, config)
         self.apply(initialise)
 
-    def encode_queries(
-        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings:
+    def encode_queries(self, words: Words, mask: WordMask, places: Places = None) -> Embeddings:
         """One vector per query."""
         rows = Rows.of(mask, places)
         hidden = self.words(self.word_projection(rows.packed(words)), rows)
         return (self.pooling(rows.padded(hidden), mask),)
 
-    def encode_videos(
-        self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings:
+    def encode_videos(self, frames: Frames, mask: FrameMask, places: Places = None) -> Embeddings:
         """One vector per frame, zeros where padded."""
         rows = Rows.of(mask, places)
         return (rows.padded(self.frames(self.frame_projection(rows.packed(frames)), rows)),)
 
-    def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
+    def score(self, queries: Embeddings, videos: Embeddings, mask: FrameMask) -> Float[Tensor, "Q V"]:
         """The best frame's cosine."""
         return scores.best_cosines(queries[0], videos[0], mask)
 

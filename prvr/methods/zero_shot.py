@@ -11,9 +11,9 @@ segments          segments cut where the video changes (TF-PRVR)       cosine
 propagated        the same, their relevance spread between them        inner product, the sentence of unit length
 consensus         each frame: mean over the segments that it is in     the same
 
-The last three are TF-PRVR's steps (spec/methods 2.9, prvr/methods/segments.py) and need the extra "segments"; their memory
+The last three are TF-PRVR's steps (prvr/methods/segments.py) and need the extra "segments"; their memory
 and time grow with the square and the cube of a video's length: 7,200 frames take 2.4 GB and 10 seconds of one core, 1,000
-frames a tenth of a second. The specification leaves open how clips and frames are weighed against one another (we: alike).
+frames a tenth of a second. The paper leaves open how clips and frames are weighed against one another (we: alike).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -34,6 +34,7 @@ from prvr.methods.contract import Embeddings, Method
 from prvr.methods.segments import LEVELS, affinities, levels_of, propagated
 from prvr.nn import scores
 from prvr.nn.clips import clip_means, over_frames
+from prvr.nn.shapes import FrameMask, Frames, Places, WordMask, Words
 
 CLIPS = 32
 Levels = list[np.ndarray]
@@ -63,22 +64,18 @@ class ZeroShot(nn.Module):
         if config.parts not in SEGMENTED:
             self.score_weights = (1 / len(self.embedding_fields),) * len(self.embedding_fields)
 
-    def encode_queries(
-        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings:
+    def encode_queries(self, words: Words, mask: WordMask, places: Places = None) -> Embeddings:
         """The one row of each sentence, for each field."""
         return (words[:, 0],) * len(self.embedding_fields)
 
-    def encode_videos(
-        self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], places: Int[Tensor, "R"] | None = None
-    ) -> Embeddings:
+    def encode_videos(self, frames: Frames, mask: FrameMask, places: Places = None) -> Embeddings:
         """The frames as they are, the means of clips, or for each frame what it is compared with on each level."""
         if self.config.parts in SEGMENTED:
             return _by_video(frames, mask, SEGMENTED[self.config.parts])
         given = {"teacher": lambda: frames, "clips": lambda: clip_means(frames, mask, clips=CLIPS)}
         return tuple(given[field]() for field in self.embedding_fields)
 
-    def score(self, queries: Embeddings, videos: Embeddings, mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
+    def score(self, queries: Embeddings, videos: Embeddings, mask: FrameMask) -> Float[Tensor, "Q V"]:
         """The best part's cosine or inner product; the mean where there are clips and frames."""
         if self.score_weights is None:
             query = normalize(queries[0], dim=-1)

@@ -17,6 +17,7 @@ from prvr.config import check_above_zero, check_heads, check_shares
 from prvr.nn import losses
 from prvr.nn.clips import clip_means, clip_rows
 from prvr.nn.layers import AttentivePooling, InputProjection, Positions, Rows, pool_at
+from prvr.nn.shapes import Places, WordMask, Words
 
 Scores = tuple[Float[Tensor, "Q V"], Float[Tensor, "Q V"]]
 """The cosines and the inner products of queries with videos, in one branch."""
@@ -63,7 +64,7 @@ class QueryEncoder(nn.Module):
         self.block = block
         self.pooling = AttentivePooling(config.hidden)
 
-    def forward(self, words: Float[Tensor, "Q W C"], rows: Rows) -> Float[Tensor, "Q D"]:
+    def forward(self, words: Words, rows: Rows) -> Float[Tensor, "Q D"]:
         hidden = self.block(self.positions(self.projection(rows.packed(words)), rows), rows)
         return self.pooling(rows.padded(hidden), rows.mask)
 
@@ -107,9 +108,7 @@ class TwoBranches(nn.Module):
         self.frame_fields: tuple[str, ...] = ("frames",)
         self.queries = QueryEncoder(word_columns, config, query_block)
 
-    def encode_queries(
-        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], places: Int[Tensor, "R"] | None = None
-    ) -> tuple[Tensor, ...]:
+    def encode_queries(self, words: Words, mask: WordMask, places: Places = None) -> tuple[Tensor, ...]:
         """One vector per query, for both branches."""
         query = self.queries(words, Rows.of(mask, places))
         return query, query

@@ -20,6 +20,7 @@ from prvr.nn import losses
 from prvr.nn.layers import Rows
 from prvr.nn.levels import batch_normalise
 from prvr.nn.scores import LEAST_NORM
+from prvr.nn.shapes import FrameMask, Frames, Places, WordMask, Words
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class SentenceExperts(nn.Module):
         self.mixture = nn.Linear(pooled, len(widths))
         self.units = nn.ModuleList(GatedUnit(pooled, width) for width in widths)
 
-    def forward(self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]) -> Float[Tensor, "Q M D"]:
+    def forward(self, words: Words, mask: WordMask) -> Float[Tensor, "Q M D"]:
         words = words * mask[..., None]
         if self.reads_padding:
             # A fixed number of words, so that a sentence does not depend on those beside it.
@@ -130,9 +131,7 @@ class VideoExperts(nn.Module):
         )
         self.widths = [columns * (count or 1) for columns, count in zip(self.columns, clusters, strict=True)]
 
-    def forward(
-        self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"]
-    ) -> tuple[list[Float[Tensor, "V _"]], Bool[Tensor, "V M"]]:
+    def forward(self, frames: Frames, mask: FrameMask) -> tuple[list[Float[Tensor, "V _"]], Bool[Tensor, "V M"]]:
         blocks = (frames * mask[..., None]).split(self.columns, dim=-1)
         real = torch.stack([block.ne(0).any(-1) for block in blocks], dim=2)
         vectors = []
@@ -176,21 +175,17 @@ class ExpertModel(nn.Module):
         # The weight of a single expert is 1, and the score a cosine; weights of several are each query's own.
         self.score_weights: tuple[float, ...] | None = (1.0,) if len(widths) == 1 else None
 
-    def encode_queries(
-        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"], places: Int[Tensor, "R"] | None = None
-    ) -> tuple[Tensor, ...]:
+    def encode_queries(self, words: Words, mask: WordMask, places: Places = None) -> tuple[Tensor, ...]:
         """For each expert w_e t_e, a vector as long as the expert weighs; of a single expert (Q, D), its vector alone."""
         vectors = self.texts(words, mask)
         return (vectors[:, 0] if self.score_weights else vectors,)
 
-    def encode_videos(
-        self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"], places: Int[Tensor, "R"] | None = None
-    ) -> tuple[Tensor, ...]:
+    def encode_videos(self, frames: Frames, mask: FrameMask, places: Places = None) -> tuple[Tensor, ...]:
         """For each expert v_e, of unit length, or zeros where the video lacks it."""
         vectors, there = self.experts(frames, mask)
         return (self.videos(vectors, there) * there[..., None],)
 
-    def score(self, queries: tuple[Tensor, ...], videos: tuple[Tensor, ...], mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
+    def score(self, queries: tuple[Tensor, ...], videos: tuple[Tensor, ...], mask: FrameMask) -> Float[Tensor, "Q V"]:
         """The weighted sum over a video's experts; 0 for a video without any."""
         (query,), (video,) = queries, videos
         query = query[:, None] if self.score_weights else query

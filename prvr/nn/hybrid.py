@@ -25,6 +25,7 @@ from prvr.config import check_above_zero, check_shares
 from prvr.nn import losses, scores
 from prvr.nn.layers import Rows
 from prvr.nn.levels import LevelSettings, Mapping, count_words, word_ids
+from prvr.nn.shapes import Words
 
 Fusion = Literal["per_query", "raw"]
 InSpace = tuple[Tensor, Tensor]
@@ -127,7 +128,7 @@ class SaidConcepts(nn.Module):
             self.register_buffer("directions", directions, persistent=False)
 
     @torch.no_grad()
-    def forward(self, words: Float[Tensor, "Q W C"], rows: Rows) -> Float[Tensor, "Q K"]:
+    def forward(self, words: Words, rows: Rows) -> Float[Tensor, "Q K"]:
         if self.vocabulary:
             ids = word_ids(words[..., :1], rows.mask, self.vocabulary)
             return count_words(ids, rows.mask, self.concepts).to(words.dtype)

@@ -30,7 +30,7 @@ def lift(vectors: Float[Tensor, "*N D"]) -> Float[Tensor, "*N E"]:
 
 
 def logarithm(points: Float[Tensor, "*N E"]) -> Float[Tensor, "*N D"]:
-    """The vector whose `lift` a point is: arcosh(t) / sqrt(t^2 - 1) times its space part, t its time."""
+    """The inverse of `lift`: arcosh(t) / sqrt(t^2 - 1) times the space part of a point, t its time."""
     time, space = points[..., :1].clamp(min=1 + LEAST_ROOT), points[..., 1:]
     root = (time.square() - 1).sqrt()
     return (time + root).log() / root * space

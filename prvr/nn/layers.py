@@ -86,7 +86,7 @@ class Decayed(nn.Parameter):
 
 
 class DecayedLayerNorm(nn.LayerNorm):
-    """A LayerNorm whose weight decays. The released code of several methods selects tensors by name and misses these."""
+    """A LayerNorm with weight decay. The released code of several methods selects tensors by name and misses these."""
 
     def __init__(self, columns: int) -> None:
         super().__init__(columns)
@@ -165,7 +165,7 @@ class AttentivePooling(nn.Module):
 
 
 def pool_with_zeros(rows: Float[Tensor, "N L D"], logits: Float[Tensor, "N L"], zeros: Int[Tensor, "N"]) -> Float[Tensor, "N D"]:
-    """sum_l softmax_l(logits) rows, over the rows and over `zeros` more rows of zeros, whose logits are 0."""
+    """sum_l softmax_l(logits) rows, over the rows and over `zeros` more rows of zeros with logits of 0."""
     share = torch.cat([logits, zeros.to(logits).log()[:, None]], 1).softmax(1)[:, :-1]
     return torch.einsum("nl,nld->nd", share, rows)
 

@@ -23,6 +23,7 @@ from prvr.config import check_above_zero, check_shares
 from prvr.encoders.vocabulary import SPECIAL
 from prvr.errors import DataError, SettingError
 from prvr.nn.layers import Dropout
+from prvr.nn.shapes import FrameMask, Frames, WordMask, Words
 from prvr.nn.text_backbones import BiGru
 
 FIRST_WORD_VECTORS = 0.1
@@ -136,7 +137,7 @@ class FrameLevels(nn.Module):
         )
         self.columns = self.encoder.columns + columns
 
-    def forward(self, frames: Float[Tensor, "V F E"], mask: Bool[Tensor, "V F"]) -> Float[Tensor, "V X"]:
+    def forward(self, frames: Frames, mask: FrameMask) -> Float[Tensor, "V X"]:
         levels = self.encoder(frames[:, : self.first], mask[:, : self.first])
         return torch.cat([levels, mean_row(frames, mask)], dim=1)
 
@@ -176,7 +177,7 @@ class SentenceLevels(nn.Module):
         self.bag = settings.bag_words or self.vocabulary - SPECIAL
         self.columns = self.encoder.columns + (self.bag if self.vocabulary else own) + sentence_columns
 
-    def forward(self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]) -> Float[Tensor, "Q X"]:
+    def forward(self, words: Words, mask: WordMask) -> Float[Tensor, "Q X"]:
         own = words[..., : words.shape[-1] - self.sentence_columns]
         if self.table is None:
             rows, bag = own, mean_row(own, mask)

@@ -267,7 +267,7 @@ def _part_weights(
 def ranking(
     video_scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, margin: float | None, pool: int | None, both: bool = False
 ) -> Float[Tensor, ""]:
-    """`triplet` with the hardest query and one of the `pool` hardest videos as negatives; random negatives if `pool` is None.
+    """`triplet` with the hardest query and one of the `pool` hardest videos as negatives; random negatives without a `pool`.
 
     Args:
         both: the query is drawn from the `pool` hardest, too (XML, ReLoCLNet).

@@ -108,7 +108,7 @@ def tolerance(scores: Float[np.ndarray, "..."]) -> float:
 
 
 def first_best(scores: Float[np.ndarray, "N"], *, apart: float) -> int:
-    """The first place whose score ties with the best one: is at most `apart` below it."""
+    """The first place with a score that ties with the best one: it is at most `apart` below it."""
     return int((scores >= scores.max() - apart).argmax())
 
 

@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from prvr.encoders.roles import ACTIONS, ENTITIES, LABEL_COLUMNS, ROLES
 from prvr.errors import DataError, SettingError
 from prvr.nn.layers import AttentivePooling
+from prvr.nn.shapes import WordMask, Words
 
 NODES = 1 + ACTIONS + ENTITIES
 
@@ -33,9 +34,7 @@ class TextBackbone(Protocol):
     columns: int
     label_columns: int
 
-    def __call__(
-        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]
-    ) -> tuple[Float[Tensor, "Q N D"], Bool[Tensor, "Q N"]]: ...
+    def __call__(self, words: Words, mask: WordMask) -> tuple[Float[Tensor, "Q N D"], Bool[Tensor, "Q N"]]: ...
 
 
 class BiGru(nn.Module):
@@ -51,9 +50,7 @@ class BiGru(nn.Module):
         self.columns, self.label_columns, self.packed = 2 * hidden, 0, packed
         self.gru = nn.GRU(word_columns, hidden, batch_first=True, bidirectional=True)
 
-    def forward(
-        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]
-    ) -> tuple[Float[Tensor, "Q W D"], Bool[Tensor, "Q W"]]:
+    def forward(self, words: Words, mask: WordMask) -> tuple[Float[Tensor, "Q W D"], WordMask]:
         if not self.packed:
             return self.gru(words.masked_fill(~mask[..., None], 0))[0], mask
         packed = pack_padded_sequence(words, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
@@ -93,9 +90,7 @@ class RoleGraph(nn.Module):
         self.roles = nn.Parameter(torch.ones(2 + len(ROLES), hidden))
         self.layers = nn.ModuleList(GraphAttention(hidden, dropout) for _ in range(layers))
 
-    def forward(
-        self, words: Float[Tensor, "Q W C"], mask: Bool[Tensor, "Q W"]
-    ) -> tuple[Float[Tensor, "Q N D"], Bool[Tensor, "Q N"]]:
+    def forward(self, words: Words, mask: WordMask) -> tuple[Float[Tensor, "Q N D"], Bool[Tensor, "Q N"]]:
         states, _ = self.words(words[..., :-LABEL_COLUMNS], mask)
         labels = read_labels(words, mask)
         slots = torch.where(labels[..., 1] > 0, ACTIONS + labels[..., 1], labels[..., 0])

@@ -1,4 +1,4 @@
-"""Methods whose two branches look at a video in several views: GMMFormer v2, HLFormer, and RAL on GMMFormer v2."""
+"""Several views of a video in each of two branches: GMMFormer v2, HLFormer, and RAL on GMMFormer v2."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from prvr.nn.clips import over_frames
 from prvr.nn.clips_and_frames import ClipSettings, TwoBranches, branch_terms
 from prvr.nn.gaussian import AttentionBlock, Consolidation, WindowedHeads
 from prvr.nn.layers import InputProjection, Positions, Rows
+from prvr.nn.shapes import Clips, FrameMask, Frames, Places
 
 
 @dataclass(frozen=True)
 class ViewSettings(ClipSettings):
-    """Settings of the methods whose branches look at a video in several views.
+    """Settings of the methods with several views of a video in each branch.
 
     padding_counts: whether rows of padding take part wherever they do in the released code, which pads every video to
         `max_frames`: as zeros in the maximum over frames, so that a shorter video scores 0 there at least, and in further places
@@ -55,7 +56,7 @@ class ViewsBranch(nn.Module):
     def forward(
         self, features: Float[Tensor, "V L E"], rows: Rows, token: Float[Tensor, "1 1 D"] | None
     ) -> Float[Tensor, "V L D"]:
-        """Weighs the views by the token; where there is none, by the mean of a video over all views and rows."""
+        """Weighs the views by the token; without a token, by the mean of a video over all views and rows."""
         hidden = self.positions(self.projection(rows.packed(features)), rows)
         views = torch.stack([view(hidden, rows) for view in self.views], 1)
         if token is None:
@@ -94,13 +95,7 @@ class ViewsModel(TwoBranches):
         )
         self.token = nn.Parameter(torch.randn(1, 1, config.hidden)) if token else None
 
-    def encode_videos(
-        self,
-        frames: Float[Tensor, "V F E"],
-        mask: Bool[Tensor, "V F"],
-        places: Int[Tensor, "R"] | None = None,
-        clips: Float[Tensor, "V N E"] | None = None,
-    ) -> tuple[Tensor, ...]:
+    def encode_videos(self, frames: Frames, mask: FrameMask, places: Places = None, clips: Clips = None) -> tuple[Tensor, ...]:
         """A vector for each clip and one for each frame, zeros where that is padded."""
         of_clips = self.clips(*self.read_clips(frames, mask, clips), self.token)
         if self.token is not None or not self.padded_to:
@@ -108,7 +103,7 @@ class ViewsModel(TwoBranches):
         of_frames = self.frames(*all_places(frames, mask, self.padded_to), None)[:, : mask.shape[1]]
         return of_clips, of_frames.masked_fill(~mask[..., None], 0)
 
-    def score(self, queries: tuple[Tensor, ...], videos: tuple[Tensor, ...], mask: Bool[Tensor, "V F"]) -> Float[Tensor, "Q V"]:
+    def score(self, queries: tuple[Tensor, ...], videos: tuple[Tensor, ...], mask: FrameMask) -> Float[Tensor, "Q V"]:
         """Weighted sum of the best clip's and the best frame's cosine."""
         of_clips = scores.best_cosines(queries[0], videos[0], scores.every_row(videos[0]))
         of_frames = raise_to_floor(scores.best_cosines(queries[1], videos[1], mask), mask, self.padded_to)

@@ -19,7 +19,7 @@ from prvr.evaluate.saved_scores import SavedScores, load_scores, save_scores
 from prvr.features import columns
 from prvr.features.shelf import open_shelf, student_features, teacher_features
 from prvr.methods import checkpoint as checkpoints
-from prvr.methods.checkpoint import Checkpoint, features_for
+from prvr.methods.checkpoint import Checkpoint, features_for, with_settings
 from prvr.methods.zero_shot import ZeroShotConfig
 from prvr.nn.hybrid import published_fusion
 from prvr.papers.plan import Materials, Plan
@@ -44,23 +44,6 @@ def recipe_of(row: Row, collection: str, changes: Sequence[str]) -> Recipe:
     distilled = {name: value for name, value in row.changes.items() if name not in settings}
     distillation = replace(start.distillation, **distilled)
     return change(replace(start, settings=replace(start.settings, **settings), distillation=distillation), changes)
-
-
-def reweight_branches(checkpoint: Checkpoint, exploration_weight: float) -> Checkpoint:
-    """Returns the same student with another β, the weight of its second branch."""
-    return with_settings(checkpoint, exploration_weight=exploration_weight)
-
-
-def with_settings(checkpoint: Checkpoint, **changes: Any) -> Checkpoint:
-    """Returns the same weights with other settings, which must be settings that no weight depends on."""
-    settings = replace(checkpoint.settings, **changes)
-    with torch.random.fork_rng(devices=[]):
-        built = checkpoints.build(checkpoint.method, settings, checkpoint.sources)
-    assert isinstance(built.model, torch.nn.Module)
-    assert isinstance(checkpoint.model, torch.nn.Module)
-    built.model.load_state_dict(checkpoint.model.state_dict())
-    built.model.eval()
-    return replace(built, about=checkpoint.about)
 
 
 @dataclass(frozen=True)
@@ -115,7 +98,7 @@ class RowRun:
         if not (first.is_file() and second.is_file()):
             trained = checkpoints.load(self.folder)
             for path, weight in ((first, 0.0), (second, 1.0)):
-                self._score(reweight_branches(trained, weight), path)
+                self._score(with_settings(trained, exploration_weight=weight), path)
         return load_scores(first), load_scores(second)
 
     def _train(self, on_progress: Progress) -> Checkpoint:

@@ -14,16 +14,14 @@ import torch
 
 from prvr.evaluate.compare import PairwiseComparison, compare, rank_queries
 from prvr.evaluate.figures import count_figures
-from prvr.evaluate.metrics import LABELS, Retrieval
+from prvr.evaluate.metrics import COLUMNS, LABELS, Retrieval
+from prvr.evaluate.sweep import draw_sweep, sweep_lines, sweep_seeds
 from prvr.files import write_json, write_whole
 from prvr.papers.footprint import Footprint, draw_footprints, footprint_lines
 from prvr.papers.plan import Materials, Plan
 from prvr.papers.ratios import division_lines, division_values, divisions, draw_divisions
 from prvr.papers.run import Scored
-from prvr.papers.sweep import draw_sweep, sweep_lines, sweep_seeds
 from prvr.papers.tables import Table
-
-COLUMNS = tuple(LABELS[name] for name in ("r1", "r5", "r10", "r100", "sumr"))
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Protocol, runtime_checkable
 from prvr.errors import DataError, SettingError, nearest
 from prvr.evaluate.compare import RESAMPLES, compare
 from prvr.evaluate.saved_scores import SavedScores, load_scores
+from prvr.evaluate.sweep import sweep_branches
 from prvr.methods.checkpoint import CONFIG
-from prvr.papers.sweep import sweep_branches
 from prvr.report import answers, figures, probabilities, training
 from prvr.report.page import GIVE_DATA, SAVE, Section
 from prvr.report.queries import Profile

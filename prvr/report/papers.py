@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prvr.errors import DataError
-from prvr.papers.write import COLUMNS
+from prvr.evaluate.metrics import COLUMNS
 from prvr.report.page import Section, format_mean, render
 
 

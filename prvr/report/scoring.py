@@ -12,9 +12,8 @@ from prvr.evaluate.evaluation import score_checkpoint, split_seed_of
 from prvr.evaluate.saved_scores import SavedScores
 from prvr.features.shelf import teacher_features
 from prvr.methods import checkpoint as checkpoints
-from prvr.methods.checkpoint import Checkpoint, features_for, zero_shot_checkpoint
+from prvr.methods.checkpoint import Checkpoint, features_for, with_settings, zero_shot_checkpoint
 from prvr.methods.dl_dkd import DlDkdConfig
-from prvr.papers.row_run import reweight_branches
 from prvr.report.queries import Profile, read_profiles
 
 
@@ -36,7 +35,7 @@ class DatasetScorer:
         checkpoint = self._checkpoint(folder)
         if not isinstance(checkpoint.settings, DlDkdConfig) or len(checkpoint.settings.branches) < 2:
             return None
-        first, second = (self._score(reweight_branches(checkpoint, weight), folder) for weight in (0.0, 1.0))
+        first, second = (self._score(with_settings(checkpoint, exploration_weight=weight), folder) for weight in (0.0, 1.0))
         return first, second
 
     def profiles(self, folder: Path, queries: Sequence[str]) -> dict[str, Profile]:

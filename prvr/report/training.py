@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from prvr.evaluate.charts import Curve, line_chart
-from prvr.papers.sweep import WEIGHTS
+from prvr.evaluate.sweep import WEIGHTS
 from prvr.report.page import GIVE_DATA, Section, format_mean, quote_names, render
 from prvr.report.systems import ReportedSystem
 

@@ -20,7 +20,7 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Problem} for status in statuses}
 
 
-class Span(BaseModel):
+class SpanAnswer(BaseModel):
     """A stretch of a video in which the query is answered, in seconds."""
 
     start: float
@@ -44,7 +44,7 @@ class Moments(BaseModel):
         description="The probability that the video answers the sentence; only from a search, and only with a calibrated model."
     )
     peak: float | None
-    spans: list[Span]
+    spans: list[SpanAnswer]
     curve: list[float]
     edges: list[float]
     contributions: dict[str, float]

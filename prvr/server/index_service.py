@@ -24,7 +24,7 @@ from prvr.methods.contract import Embeddings
 from prvr.nn.scores import first_best, tolerance
 from prvr.search import open_index
 from prvr.search.asking import Hit, VideoSearch, find
-from prvr.server.answers import Moments, Span, Video
+from prvr.server.answers import Moments, SpanAnswer, Video
 from prvr.server.names import shown_name, title_of
 
 Answer = TypeVar("Answer")
@@ -73,7 +73,7 @@ class IndexService:
         return self._ids
 
     async def id_of(self, name: str) -> str:
-        """The id of the video with a shown name. Raises HTTPException 404 if there is none."""
+        """The id of the video with a shown name. Raises HTTPException 404 if it does not exist."""
         id = (await self.names()).get(name)
         if id is None:
             raise HTTPException(404, f"the index holds no video {name[:200]!r}; /api/videos lists those it holds")
@@ -196,7 +196,7 @@ def _moments(hit: Hit, *, limit: int | None = None) -> Moments:
         score=hit.score,
         probability=hit.probability,
         peak=peak,
-        spans=[Span(start=span.start, end=span.end, score=span.score) for span in hit.spans],
+        spans=[SpanAnswer(start=span.start, end=span.end, score=span.score) for span in hit.spans],
         curve=curve.tolist() if hit.edges else [],
         edges=edges.tolist(),
         contributions=dict(hit.branches),

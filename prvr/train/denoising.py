@@ -50,7 +50,7 @@ def out_of_fold_ranks(out: Path, recipe: Recipe, *, data: Data, folds: int = 5, 
 
 
 def denoise(dataset: Dataset, ranks: Sequence[Mapping[str, int]], *, below: int, combine: Combine = "mean") -> Dataset:
-    """The split with only the captions whose combined rank is below a threshold; its videos stay in the gallery.
+    """The split with only the captions of a combined rank below a threshold; its videos stay in the gallery.
 
     Args:
         ranks: for each teacher the ranks by caption id.

@@ -73,7 +73,7 @@ def fuse(
 
 
 def best_weight(student: SavedScores, teacher: SavedScores) -> tuple[float, dict[float, float]]:
-    """The smallest teacher weight whose SumR is not significantly below the best, and SumR by weight."""
+    """The smallest teacher weight with a SumR not significantly below the best, and SumR by weight."""
     by_weight = {weight: rank_queries(_mix(student, teacher, weight), name=f"{weight:g}") for weight in WEIGHTS}
     sums = {weight: float(one.values[:, 0].mean()) for weight, one in by_weight.items()}
     best = by_weight[max(sums, key=sums.__getitem__)]

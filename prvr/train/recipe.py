@@ -116,7 +116,7 @@ def check_uses_teacher(recipe: Recipe, sources: FeatureSources) -> None:
 
 
 def _adapt(settings: Any, changes: Plain) -> Any:
-    """Settings with those changes whose names they have, and not as None."""
+    """The settings, with the changes that they have a name for and that are not None."""
     there = {name for name, value in vars(settings).items() if value is not None}
     return replace(settings, **{name: value for name, value in changes.items() if name in there})
 

@@ -65,7 +65,7 @@ def save_state(out: Path, state: RunState, *, run: dict[str, Any], model: nn.Mod
 
 
 def read_state(out: Path) -> bytes:
-    """The stored state of a run; empty if there is none."""
+    """The stored state of a run; empty for a new run."""
     return (out / STATE).read_bytes() if (out / STATE).exists() else b""
 
 

@@ -6,22 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import method_checks as checks
 import oracles
 import pytest
 import torch
-from method_checks import (
-    MATRIX,
-    PROFILE,
-    build,
-    check_invariants,
-    check_learning,
-    check_learns,
-    check_taught,
-    padded,
-    sequences,
-    terms_of,
-    toy_batch,
-)
 from toy_world import READS, toy_world
 
 from prvr.encoders.vocabulary import SPECIAL, Vocabulary, write_vocabulary
@@ -48,24 +36,24 @@ each = pytest.mark.parametrize("method", SETTINGS)
 
 @each
 def test_what_pads_and_who_stands_beside_changes_nothing(method: str) -> None:
-    model = build(method, SETTINGS[method])
+    model = checks.build(method, SETTINGS[method])
     if method == "dual_encoding_hybrid":
         model.cohort.remember(torch.randn(7, 1, 16), torch.rand(7, 1, 12))
-    check_invariants(model)
+    checks.check_invariants(model)
 
 
 @each
 def test_all_that_learns_gets_a_gradient(method: str) -> None:
-    model = build(method, SETTINGS[method])
-    check_learning(method, model, toy_batch(model), toy_batch(model, most=1))
+    model = checks.build(method, SETTINGS[method])
+    checks.check_learning(method, model, checks.toy_batch(model), checks.toy_batch(model, most=1))
 
 
 @each
 def test_a_teacher_can_tell_whole_videos_apart_and_no_frames(method: str) -> None:
-    model = build(method, SETTINGS[method])
-    check_taught(method, model, toy_batch(model), by=(MATRIX,))
+    model = checks.build(method, SETTINGS[method])
+    checks.check_taught(method, model, checks.toy_batch(model), by=(checks.MATRIX,))
     with pytest.raises(SettingError, match="does not score along a video; take distillation_target=batch_matrix"):
-        check_taught(method, model, toy_batch(model), by=(PROFILE,))
+        checks.check_taught(method, model, checks.toy_batch(model), by=(checks.PROFILE,))
 
 
 @pytest.mark.slow
@@ -73,7 +61,7 @@ def test_a_teacher_can_tell_whole_videos_apart_and_no_frames(method: str) -> Non
 def test_learns_the_toy_world(method: str, tmp_path: Path) -> None:
     space = {"hidden": 32} if method == "dual_encoding" else {"latent": 32, "concepts": 32}
     settings = replace(SETTINGS[method], frame_gru=16, word_gru=16, filters=16, **space)
-    check_learns(method, settings, tmp_path)
+    checks.check_learns(method, settings, tmp_path)
 
 
 @each
@@ -98,14 +86,14 @@ def test_a_run_that_was_cut_off_goes_on_with_its_running_figures(method: str, tm
 @torch.no_grad()
 def test_padding_is_read_where_the_released_code_reads_it() -> None:
     settings = replace(SETTINGS["dual_encoding"], reads_padding=True)
-    model = build("dual_encoding", settings)
-    long, short = sequences((7, 3), READS.frames.columns)
-    alone = model.encode_videos(*padded([short]))[0]
-    beside = model.encode_videos(*padded([short, long]))[0]
+    model = checks.build("dual_encoding", settings)
+    long, short = checks.sequences((7, 3), READS.frames.columns)
+    alone = model.encode_videos(*checks.padded([short]))[0]
+    beside = model.encode_videos(*checks.padded([short, long]))[0]
     assert not torch.allclose(beside[0], alone[0], atol=1e-4)
-    words = sequences((3, 1), READS.text.columns)
+    words = checks.sequences((3, 1), READS.text.columns)
     # The released code packs sentences, so that only their convolutions see padding.
-    states = [model.words.encoder.gru(*padded(given))[0][0, 0] for given in (words[1:], words[::-1])]
+    states = [model.words.encoder.gru(*checks.padded(given))[0][0, 0] for given in (words[1:], words[::-1])]
     torch.testing.assert_close(*states)
 
 
@@ -129,24 +117,24 @@ def test_the_hardest_triplet_by_hand() -> None:
 
 
 def test_the_objective_is_that_triplet_of_cosines() -> None:
-    model = build("dual_encoding", SETTINGS["dual_encoding"])
-    batch = toy_batch(model)
-    terms, (query,), (video,) = terms_of("dual_encoding", model, batch)
+    model = checks.build("dual_encoding", SETTINGS["dual_encoding"])
+    batch = checks.toy_batch(model)
+    terms, (query,), (video,) = checks.terms_of("dual_encoding", model, batch)
     s = torch.tensor([[oracles.cosine(q, v[0]) for v in video.tolist()] for q in query.tolist()])
     assert terms["triplet"].item() == pytest.approx(losses.hardest_triplet(s, batch.target, margin=0.2).item(), abs=1e-5)
     assert list(terms) == ["triplet"]
 
 
 def test_the_concepts_of_a_sentence_are_read_in_training_alone() -> None:
-    model = build("dual_encoding_hybrid", SETTINGS["dual_encoding_hybrid"])
-    batch = toy_batch(model)
+    model = checks.build("dual_encoding_hybrid", SETTINGS["dual_encoding_hybrid"])
+    batch = checks.toy_batch(model)
     assert [len(model.train(training).encode_queries(batch.words, batch.word_mask)) for training in (True, False)] == [3, 2]
 
 
 def test_the_terms_of_a_hybrid_space() -> None:
-    model = build("dual_encoding_hybrid", SETTINGS["dual_encoding_hybrid"])
-    batch = toy_batch(model)
-    terms, queries, videos = terms_of("dual_encoding_hybrid", model, batch)
+    model = checks.build("dual_encoding_hybrid", SETTINGS["dual_encoding_hybrid"])
+    batch = checks.toy_batch(model)
+    terms, queries, videos = checks.terms_of("dual_encoding_hybrid", model, batch)
     latent, concept = hybrid_scores(queries[:2], videos)
     assert terms["latent_triplet"].item() == pytest.approx(losses.hardest_triplet(latent, batch.target, margin=0.2).item())
     assert terms["concept_triplet"].item() == pytest.approx(losses.hardest_triplet(concept, batch.target, margin=0.2).item())
@@ -174,7 +162,7 @@ def test_settings_of_word_ids_and_words_that_do_not_fit(method: str) -> None:
     with pytest.raises(
         SettingError, match="sentences have 16 columns, and these settings need 1 of word ids; with word features"
     ):
-        build(method, replace(SETTINGS[method], vocabulary=6))
+        checks.build(method, replace(SETTINGS[method], vocabulary=6))
 
 
 @pytest.mark.parametrize("method", ["dual_encoding", "dual_encoding_hybrid", "rivrl"])
@@ -192,9 +180,9 @@ def test_sentences_of_word_ids_from_captions_to_a_gradient(method: str, tmp_path
     if method == "rivrl":
         small |= {"segment_filters": 6, "attention": 4}
     settings = open_method(method).config(**small)
-    model = build(method, settings, FeatureSources(READS.frames, Source("words", encoder.word_columns)))
-    check_learning(method, model, toy_batch(model, data=data), toy_batch(model, data=data, most=1))
+    model = checks.build(method, settings, FeatureSources(READS.frames, Source("words", encoder.word_columns)))
+    checks.check_learning(method, model, checks.toy_batch(model, data=data), checks.toy_batch(model, data=data, most=1))
     if method != "dual_encoding":
-        queries = model.train().encode_queries(*padded([torch.from_numpy(ids[captions[0].id])]))
+        queries = model.train().encode_queries(*checks.padded([torch.from_numpy(ids[captions[0].id])]))
         # "thing N": both words are said, and the first words of the vocabulary are concepts.
         assert 1 <= queries[-1].sum() <= 2

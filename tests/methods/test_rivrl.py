@@ -6,23 +6,10 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import method_checks as checks
 import oracles
 import pytest
 import torch
-from method_checks import (
-    FRAMES_OF,
-    MATRIX,
-    WORDS_OF,
-    build,
-    check_invariants,
-    check_learning,
-    check_learns,
-    check_taught,
-    padded,
-    sequences,
-    terms_of,
-    toy_batch,
-)
 from torch import Tensor
 from toy_world import FRAMES, WORDS
 
@@ -46,33 +33,33 @@ SETTINGS = RivrlConfig(
 
 @pytest.fixture
 def model() -> Rivrl:
-    made = build("rivrl", SETTINGS)
+    made = checks.build("rivrl", SETTINGS)
     for cohort in made.branch_cohorts():
         cohort.remember(torch.randn(6, 1, 12), torch.rand(6, 1, 10))
     return made
 
 
 def test_what_pads_and_who_stands_beside_changes_nothing(model: Rivrl) -> None:
-    check_invariants(model)
+    checks.check_invariants(model)
 
 
 def test_all_that_learns_gets_a_gradient(model: Rivrl) -> None:
-    check_learning("rivrl", model, toy_batch(model), toy_batch(model, most=1))
+    checks.check_learning("rivrl", model, checks.toy_batch(model), checks.toy_batch(model, most=1))
 
 
 def test_a_teacher_can_be_added(model: Rivrl) -> None:
-    check_taught("rivrl", model, toy_batch(model), by=(MATRIX,))
+    checks.check_taught("rivrl", model, checks.toy_batch(model), by=(checks.MATRIX,))
 
 
 @pytest.mark.slow
 def test_learns_the_toy_world(tmp_path: Path) -> None:
     settings = replace(SETTINGS, latent=32, concepts=32, frame_gru=16, word_gru=16, filters=16, segment_filters=32)
-    check_learns("rivrl", settings, tmp_path)
+    checks.check_learns("rivrl", settings, tmp_path)
 
 
 def test_all_learns_with_dropout() -> None:
-    model = build("rivrl", replace(SETTINGS, dropout=0.5, feed_forward_dropout=0.5))
-    check_learning("rivrl", model, toy_batch(model), toy_batch(model, most=1))
+    model = checks.build("rivrl", replace(SETTINGS, dropout=0.5, feed_forward_dropout=0.5))
+    checks.check_learning("rivrl", model, checks.toy_batch(model), checks.toy_batch(model, most=1))
 
 
 def slow_stream(reading: IntensiveReading, rows: Tensor, preview: Tensor) -> list[float]:
@@ -106,8 +93,8 @@ def slow_reading(reading: IntensiveReading, frames: Tensor, preview: Tensor) -> 
 def test_intensive_reading_against_slow_loops(widths: tuple[int, ...], strides: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     reading = IntensiveReading(4, 6, replace(SETTINGS, segment_widths=widths, segment_strides=strides)).eval()
-    videos = sequences((7, 1, 4, 6), 4)
-    frames, mask = padded(videos, more=1, filled=9.0)
+    videos = checks.sequences((7, 1, 4, 6), 4)
+    frames, mask = checks.padded(videos, more=1, filled=9.0)
     preview = torch.randn(4, 6)
     found = reading(frames, mask, preview)
     assert found.shape == (4, reading.columns) == (4, 8 * (1 + len(widths)))
@@ -117,10 +104,10 @@ def test_intensive_reading_against_slow_loops(widths: tuple[int, ...], strides: 
 
 @torch.no_grad()
 def test_a_score_is_the_sum_of_both_branches(model: Rivrl) -> None:
-    frames = padded(sequences(FRAMES_OF, FRAMES))
-    queries, videos = model.encode_queries(*padded(sequences(WORDS_OF, WORDS))), model.encode_videos(*frames)
+    frames = checks.padded(checks.sequences(checks.FRAMES_OF, FRAMES))
+    queries, videos = model.encode_queries(*checks.padded(checks.sequences(checks.WORDS_OF, WORDS))), model.encode_videos(*frames)
     model.config = replace(SETTINGS, fusion="raw")
-    wanted = torch.zeros(len(WORDS_OF), len(FRAMES_OF))
+    wanted = torch.zeros(len(checks.WORDS_OF), len(checks.FRAMES_OF))
     for branch in (slice(0, 2), slice(2, 4)):
         latent, concept = hybrid_scores(tuple(queries[branch]), tuple(videos[branch]))
         wanted += 0.6 * latent + 0.4 * concept
@@ -130,8 +117,8 @@ def test_a_score_is_the_sum_of_both_branches(model: Rivrl) -> None:
 
 
 def test_each_branch_has_the_losses_of_a_hybrid_space(model: Rivrl) -> None:
-    batch = toy_batch(model)
-    terms, queries, videos = terms_of("rivrl", model, batch)
+    batch = checks.toy_batch(model)
+    terms, queries, videos = checks.terms_of("rivrl", model, batch)
     assert len(terms) == 8
     shown = concepts_of_videos(queries[4], batch.target, len(batch.frames), least=2)
     for name, branch in (("preview", slice(0, 2)), ("intensive", slice(2, 4))):

@@ -17,6 +17,7 @@ from prvr.datasets.splits import ANNOTATIONS
 from prvr.errors import DataError, SettingError
 from prvr.evaluate.metrics import retrieval
 from prvr.evaluate.saved_scores import QueryFacts, SavedScores, load_scores
+from prvr.evaluate.sweep import sweep_seeds
 from prvr.extract.convert import convert_package
 from prvr.features.sources import FeatureSources, Source
 from prvr.methods import checkpoint as checkpoints
@@ -28,7 +29,6 @@ from prvr.papers.plan import Materials, Plan
 from prvr.papers.ratios import division_lines, division_values, divisions, draw_divisions
 from prvr.papers.row_run import recipe_of
 from prvr.papers.run import Scored, score_rows
-from prvr.papers.sweep import sweep_seeds
 from prvr.papers.tables import TABLES, Row, Table, table
 from prvr.papers.toy import write_toy
 from prvr.papers.write import write_table

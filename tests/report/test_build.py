@@ -20,7 +20,7 @@ from prvr.evaluate.compare import compare, rank_queries
 from prvr.evaluate.groups import by_ratio
 from prvr.evaluate.metrics import places, retrieval
 from prvr.evaluate.saved_scores import QueryFacts, SavedScores, save_scores
-from prvr.papers.sweep import WEIGHTS, sweep_branches
+from prvr.evaluate.sweep import WEIGHTS, sweep_branches
 from prvr.report.build import build, order_systems, read_systems
 from prvr.report.page import Section, format_mean, render, write_page
 from prvr.report.papers import papers_section, read_tables

@@ -1,4 +1,4 @@
-"""Converts a torch file that somebody else made to safetensors, in a child process with limits.
+"""Converts an untrusted torch file to safetensors, in a child process with limits.
 
     python -P quarantine.py < MODEL.ckpt > MODEL.safetensors
 
@@ -79,7 +79,7 @@ def _limit_resources() -> None:
 
 
 def _check_archive(file: BinaryIO) -> None:
-    """Refuses an archive whose files are compressed, links or overlapping; an old torch file is no archive."""
+    """Refuses an archive with compressed or overlapping files or links; an old torch file is not an archive."""
     if file.seek(0, os.SEEK_END) > LARGEST:
         raise Refusal(f"it is larger than {LARGEST >> 20} MiB, which no checkpoint of these models is")
     file.seek(0)
