@@ -6,7 +6,7 @@ OUT/<visual feature>/taught_by/<teacher>    videos with more frames than the tea
 OUT/<text feature>/words                    the first 30, unit length
 OUT/<teacher>/frames, sentences             frames sampled to 128 and not normalised; sentences as they are
 
-In training a video is first sampled to the teacher's number of frames (as in the released code of DL-DKD), in evaluation it is not. Both
+In training a video is first sampled to the number of frames of the teacher (as in the released code), in evaluation not. Both
 forms are kept where they differ, so that any split can be trained and evaluated on. Captions have the ids of the caption
 lists. A second run does what is missing or of a file with another modification time; every item is then read again and
 compared with its checksum.
