@@ -13,9 +13,11 @@ from prvr.errors import DataError
 from prvr.features import FeatureSet, TeacherFeatures
 from prvr.features.joined import JoinedFeatures
 from prvr.features.packed import Packed, PackedWriter
+from prvr.features.sources import FeatureSources, Source
 
 READING = Reading(1, 2, 4, None, unit=False, text="words")
 WORDS = {"a#0": np.ones((3, 2), np.float32)}
+SOURCES = FeatureSources(Source("frames", 1), Source("words", 2))
 
 
 def column(*values: float) -> np.ndarray:
@@ -44,7 +46,7 @@ def test_which_rows_are_read(sampling: str, rows: int, read: list[float]) -> Non
 
 def test_a_teacher_sees_the_frames_that_its_student_reads() -> None:
     teacher = TeacherFeatures({"a": column(*range(10, 17))}, {"a#0": np.ones((1, 1), np.float32)})
-    features = FeatureSet({"a": column(*range(7))}, WORDS, (teacher,))
+    features = FeatureSet({"a": column(*range(7))}, WORDS, SOURCES, (teacher,))
     for sampling, read in (("first", [0, 1, 2, 3]), ("spaced", [0, 2, 4, 6])):
         item = video_item("a", ["a#0"], features, replace(READING, sampling=sampling))
         assert item.frames[:, 0].tolist() == read
@@ -54,8 +56,8 @@ def test_a_teacher_sees_the_frames_that_its_student_reads() -> None:
 def test_experts_keep_rows_of_their_own_where_a_model_stacks_them() -> None:
     joined = JoinedFeatures([({"a": column(1, 2, 3)}, 1), ({"a": column(7)}, 1)])
     reading = replace(READING, frame_columns=2)
-    assert video_item("a", ["a#0"], FeatureSet(joined, WORDS), reading).frames.tolist() == [[1, 7], [2, 7], [3, 7]]
-    stacked = video_item("a", ["a#0"], FeatureSet(joined, WORDS), replace(reading, stacked=True))
+    assert video_item("a", ["a#0"], FeatureSet(joined, WORDS, SOURCES), reading).frames.tolist() == [[1, 7], [2, 7], [3, 7]]
+    stacked = video_item("a", ["a#0"], FeatureSet(joined, WORDS, SOURCES), replace(reading, stacked=True))
     assert stacked.frames.tolist() == [[1, 7], [2, 0], [3, 0]]
 
 
@@ -64,7 +66,7 @@ def test_packed_rows_of_which_single_ones_are_chosen(longest: int, fits: bool, t
     with PackedWriter(tmp_path, columns=1, about={"kind": "frames", "read": {"most": 4, "unit": True}}) as writer:
         writer.append("a", column(1, 1, 1, 1), {"of": longest})
     reading = replace(READING, unit=True, max_frames=3, sampling="first")
-    features = FeatureSet(Packed(tmp_path), WORDS)
+    features = FeatureSet(Packed(tmp_path), WORDS, SOURCES)
     if fits:
         check_widths(features, reading)
         assert len(video_item("a", ["a#0"], features, reading).frames) == 3

@@ -4,7 +4,7 @@ The paper's words              our names
 -----------------------------  ----------------------------------------------------------------------
 clip- and frame-level branch   `ViewsBranch` "clips" and "frames": a vector a clip and a vector a frame
 multi-scale Gaussian block     `attention_views`: one `AttentionBlock` for each of `widths`
-temporal consolidation module  `Consolidation`; its weight token is `ViewsModel.token`
+temporal consolidation module  `Consolidation`; its weight token is a parameter of `ViewsModel`
 sft                            `consolidation_temperature`
 S                              `ViewsModel.score`: (1 - frame_weight) best clip's cosine + frame_weight best frame's
 query diverse loss, focal      `focal_diversity`; gamma: `diversity_focus`

@@ -249,11 +249,11 @@ def test_clips_of_whole_rows_are_kept_where_they_are_asked_for(packed: Path, tmp
     settings = MsSlConfig(hidden=8, heads=2, clips=8)
     features = {folder: student_features(folder, **NAMES) for folder in (tmp_path / "with", ROOT / "toy")}
     torch.manual_seed(0)
-    model = checkpoints.build("ms_sl", settings, features[ROOT / "toy"][1]).model
-    scores = [prvr.evaluate_model(model, load(ROOT, "toy", "train"), each).scores for each, _ in features.values()]
+    model = checkpoints.build("ms_sl", settings, features[ROOT / "toy"].sources).model
+    scores = [prvr.evaluate_model(model, load(ROOT, "toy", "train"), each).scores for each in features.values()]
     assert scores[0].tolist() == scores[1].tolist()
     torch.manual_seed(0)
-    other = checkpoints.build("ms_sl", replace(settings, clip_inputs="unit_rows"), features[ROOT / "toy"][1]).model
+    other = checkpoints.build("ms_sl", replace(settings, clip_inputs="unit_rows"), features[ROOT / "toy"].sources).model
     assert prvr.evaluate_model(other, load(ROOT, "toy", "train"), given(packed)).scores.tolist() != scores[0].tolist()
 
 
@@ -501,7 +501,7 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path) -> None:
         out.delete("a")
     with pytest.raises(KeyboardInterrupt):
         export_hdf5(tmp_path / "f", tmp_path / "f.hdf5", interrupted)
-    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "f.lock"]
     assert export_hdf5(tmp_path / "f", tmp_path / "f.hdf5", lambda *_: None) == 1
 
 

@@ -430,7 +430,7 @@ def test_verified_and_then_searched_by_the_command_line(
         blob.write(b"\x99" * 8)
     file.close()
     status, out, _ = said(*verify)
-    assert (status, out.splitlines()[1:]) == (1, ["nothing was measured by the queries: take what is damaged out first (--drop)"])
+    assert (status, out.splitlines()[1:]) == (1, ["nothing was measured with the queries: remove damaged videos first (--drop)"])
 
 
 def test_what_is_said_where_nothing_is_good_enough() -> None:

@@ -226,7 +226,7 @@ def test_the_weights_of_another_model(tmp_path: Path, other: DlDkdConfig) -> Non
 
 
 def test_a_checkpoint_of_a_method_that_has_changed_since(tmp_path: Path) -> None:
-    made = checkpoints.build("gmmformer", GmmFormerConfig(hidden=8, heads=2), build().reads)
+    made = checkpoints.build("gmmformer", GmmFormerConfig(hidden=8, heads=2), build().sources)
     checkpoints.save(made, tmp_path)
     assert checkpoints.load(tmp_path).fingerprint == made.fingerprint
     text = json.loads((tmp_path / CONFIG).read_text())

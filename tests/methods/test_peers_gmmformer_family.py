@@ -17,7 +17,6 @@ from gmmformer_family import FOLDER, HARD, METHOD, Peer, check_close, every_peer
 from torch import Tensor
 
 from prvr.batch import Batch, collate, read_clips, read_frames, video_item
-from prvr.features import FeatureSet
 from prvr.index.encode import add_videos
 from prvr.index.exact import ExactIndex
 from prvr.methods import hlformer, ms_sl, open_method, ral
@@ -295,8 +294,7 @@ def test_frame_vectors_of_gmmformer_depend_on_the_longest_video_of_their_batch()
     captions = {
         video: [f"caption {n}" for n in np.flatnonzero(given.arrays["labels"] == v + 1)] for v, video in enumerate(videos)
     }
-    features = FeatureSet(given.frames, given.words)
-    batch = collate([video_item(video, its, features, model.reading) for video, its in captions.items()])
+    batch = collate([video_item(video, its, given.features, model.reading) for video, its in captions.items()])
     order = [video - 1 for video in given.video_order if video]
     ours = embed(model, batch)[1][1][:, 0]
     check_close(ours, torch.from_numpy(given.forward["frames_without_first_video"])[order])

@@ -47,7 +47,7 @@ def test_a_published_checkpoint_becomes_our_model(name: str, tmp_path: Path) -> 
     assert (made.settings.hidden, made.settings.clips) == (theirs["hidden_size"], theirs["map_size"])
     assert (made.settings.max_frames, made.settings.max_words) == (theirs["max_ctx_l"], theirs["max_desc_l"])
     assert (made.settings.heads, made.settings.dropout, made.settings.margin) == (theirs["n_heads"], 0.25, 0.3)
-    assert (made.reads.frames.columns, made.reads.text.columns) == (theirs["visual_input_size"], theirs["query_input_size"])
+    assert (made.sources.frames.columns, made.sources.text.columns) == (theirs["visual_input_size"], theirs["query_input_size"])
     assert done.left_out == tuple(key for key in sorted(weights(name)) if "manifold.k" in key)
     ours, wanted = state_of(made.model), state_of(given.model().float())
     assert ours.keys() == wanted.keys()

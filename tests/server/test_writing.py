@@ -264,7 +264,7 @@ def test_the_last_video_can_be_deleted_and_another_one_added(
         async def index() -> UpkeepReport:
             return refused
 
-        monkeypatch.setattr(keeper, "_index", index)
+        monkeypatch.setattr(keeper, "_run_command", index)
 
         def done() -> UpkeepReport:
             until(lambda: client.get("/api/upkeep").json()["state"] != "running")

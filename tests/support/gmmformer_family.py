@@ -21,6 +21,7 @@ from torch import Tensor
 from prvr.batch import Batch, collate, video_item
 from prvr.config import from_dict
 from prvr.features import FeatureSet
+from prvr.features.sources import FeatureSources, Source
 from prvr.methods import open_method
 from prvr.papers.authors.follow_up_names import our_names
 
@@ -119,6 +120,13 @@ class Peer:
     def words(self) -> dict[str, np.ndarray]:
         return rows_by_id("caption", self.arrays["raw_words"], self.arrays["raw_word_counts"])
 
+    @property
+    def features(self) -> FeatureSet:
+        """What our loaders are given."""
+        columns = (next(iter(rows.values())).shape[1] for rows in (self.frames, self.words))
+        frames, words = (Source(name, width) for name, width in zip(("frames", "words"), columns, strict=True))
+        return FeatureSet(self.frames, self.words, FeatureSources(frames, words))
+
     @cached_property
     def video_order(self) -> list[int]:
         """The videos of the fixture in the order of `collate`: those with most captions first."""
@@ -132,8 +140,7 @@ class Peer:
     def batch(self, model: Any) -> Batch:
         """The videos and captions, by our own loaders."""
         captions = {f"video {v}": [f"caption {n}" for n in np.flatnonzero(self.arrays["labels"] == v)] for v in self.video_order}
-        features = FeatureSet(self.frames, self.words)
-        return collate([video_item(video, its, features, model.reading) for video, its in captions.items()])
+        return collate([video_item(video, its, self.features, model.reading) for video, its in captions.items()])
 
     def expected(self, array: str, *, by: str) -> Tensor:
         """An array of the fixture in the order of our batch; `by` names what its axes are: q, v, or - for any other."""

@@ -13,7 +13,7 @@ import torch
 from dl_dkd import PLUS, split_changes
 from toy_world import FRAMES, READS, TEACHER, WORDS, toy_world
 
-from prvr.config import to_dict
+from prvr.config import settings_to_compare
 from prvr.datasets import Dataset
 from prvr.errors import DataError, ModelError, SettingError
 from prvr.evaluate.evaluation import evaluate_model
@@ -313,7 +313,7 @@ def as_older_versions_wrote(out: Path, settings: DlDkdConfig) -> None:
     stored = (out / "state.safetensors").read_bytes()
     tensors = safetensors.torch.load(stored)
     about = json.loads(json.loads(stored[8 : 8 + int.from_bytes(stored[:8], "little")])["__metadata__"]["prvr"])
-    run = {**about["run"], **to_dict(settings), "soft_targets": True, "teacher_columns": [TEACHER]}
+    run = {**about["run"], **settings_to_compare(settings), "soft_targets": True, "teacher_columns": [TEACHER]}
     run.pop("similarities")
     about["run"] = run
     about["steps"] = {name.replace("distiller.maps.", "feature_maps."): step for name, step in about["steps"].items()}
