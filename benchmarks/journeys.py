@@ -26,8 +26,9 @@ def trace(arguments: list[str]) -> tuple[list[str], int, int]:
     def follow(frame: FrameType, event: str, _: object) -> None:
         nonlocal last, changes
         code = frame.f_code
-        # Bodies of modules and of classes have no local variables of their own kind.
-        if event != "call" or not code.co_flags & inspect.CO_OPTIMIZED or not code.co_filename.startswith(PACKAGE):
+        # Bodies of classes are not optimised code; bodies of modules, comprehensions and lambdas have names such as <module>.
+        named = code.co_flags & inspect.CO_OPTIMIZED and not code.co_name.startswith("<")
+        if event != "call" or not named or not code.co_filename.startswith(PACKAGE):
             return
         files[code.co_filename] = None
         functions.add((code.co_filename, code.co_firstlineno))
