@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 
@@ -61,11 +62,13 @@ def onednn_keeps_float32() -> bool:
         return torch.equal(numbers @ identity, numbers) and torch.equal(identity @ numbers, numbers)
 
 
+@dataclass
 class _Products:
     """torch's setting, which is one for the process: the first of several threads sets it, the last restores it."""
 
-    def __init__(self) -> None:
-        self._lock, self._entered, self._before = threading.Lock(), 0, "none"
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _entered: int = 0
+    _before: str = "none"
 
     @contextmanager
     def through_onednn(self) -> Iterator[None]:

@@ -29,7 +29,7 @@ def serve(
     """Serve an index: a web page to search and watch, and a REST interface (/openapi.json)."""
     for module in ("fastapi", "uvicorn", "PIL"):
         require(module, extra="serve")
-    from prvr.index.stores import is_remote
+    from prvr.search.opening import is_remote
     from prvr.server.app import make_service
     from prvr.server.guard import OWN_NAMES
     from prvr.server.run import listen, server_of

@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 
 from prvr import features as feature_files
 from prvr.batch import check_widths
+from prvr.cpu import fast_products
 from prvr.datasets import Dataset
 from prvr.errors import DataError, SettingError
 from prvr.evaluate.metrics import MomentRetrieval, Retrieval, moment_retrieval, overlap, ranks, retrieval
@@ -189,6 +190,7 @@ def correct_videos(dataset: Dataset, videos: Sequence[str]) -> Bool[np.ndarray, 
     return correct
 
 
+@fast_products()
 def encode_captions(model: Model, captions: Sequence[str], text: Features) -> Embeddings:
     """The query embeddings of captions, by their ids."""
     assert isinstance(model, torch.nn.Module)

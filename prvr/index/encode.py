@@ -151,7 +151,6 @@ def _batches(lengths: Sequence[int], *, limit: int) -> Iterator[list[int]]:
         yield batch
 
 
-@fast_products()
 @torch.inference_mode()
 def encode_queries(model: Model, text_features: Sequence[np.ndarray]) -> Embeddings:
     """Query embeddings of sentences, from the features (W, C) of each sentence."""

@@ -30,11 +30,6 @@ KINDS: Mapping[str, Kind] = {
 """By the scheme of a URL, such as qdrant."""
 
 
-def is_remote(place: str | Path) -> bool:
-    """Whether a place is a URL and not a folder."""
-    return isinstance(place, str) and "://" in place
-
-
 def open_store(place: str | Path, model: Model) -> PersistentStore:
     """The index at a place.
 
@@ -42,7 +37,7 @@ def open_store(place: str | Path, model: Model) -> PersistentStore:
         ModelError: there is none.
         SettingError: the scheme of the URL is unknown.
     """
-    return _kind(place).open(place, model) if isinstance(place, str) and is_remote(place) else DiskIndex(Path(place), model)
+    return _kind(place).open(place, model) if isinstance(place, str) and "://" in place else DiskIndex(Path(place), model)
 
 
 def make_store(place: str | Path, model: Model, header: Header) -> PersistentStore:
@@ -51,7 +46,7 @@ def make_store(place: str | Path, model: Model, header: Header) -> PersistentSto
     Raises:
         SettingError: the scheme of the URL is unknown.
     """
-    if isinstance(place, str) and is_remote(place):
+    if isinstance(place, str) and "://" in place:
         return _kind(place).make(place, model, header)
     return DiskIndex.make(Path(place), model, header)
 

@@ -20,7 +20,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from prvr import config
+from prvr.config import from_dict as settings_from_dict
+from prvr.config import settings_to_compare, to_dict
 from prvr.device import open_device
 from prvr.errors import ModelError, PrvrError
 from prvr.features import FeatureSet
@@ -29,7 +30,7 @@ from prvr.features.sources import FeatureSources, Source
 from prvr.files import write_json, write_whole
 from prvr.methods import open_method
 from prvr.methods.calibration import Calibration, from_dict
-from prvr.methods.contract import Model
+from prvr.methods.contract import Method, Model
 from prvr.methods.migration import convert_settings, student_weights
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -61,9 +62,7 @@ class Checkpoint:
         The calibration is not included: nothing that an index stores depends on it.
         """
         weights = _module(self.model).state_dict()
-        return self.former_fingerprint or _fingerprint(
-            self.method, config.settings_to_compare(self.settings), self.sources, weights
-        )
+        return self.former_fingerprint or _fingerprint(self.method, settings_to_compare(self.settings), self.sources, weights)
 
 
 def features_for(features: str | Path, checkpoint: Checkpoint) -> FeatureSet:
@@ -77,9 +76,7 @@ def features_for(features: str | Path, checkpoint: Checkpoint) -> FeatureSet:
 
 def build(method: str, settings: Any, sources: FeatureSources) -> Checkpoint:
     """A new model; its weights are drawn from torch's random state."""
-    model = open_method(method).model(settings, frame_columns=sources.frames.columns, word_columns=sources.text.columns)
-    assert isinstance(model, Model)
-    return Checkpoint(method, settings, sources, model)
+    return _build(method, open_method(method), settings, sources)
 
 
 def zero_shot_checkpoint(features: FeatureSet, *, parts: str = "frames") -> Checkpoint:
@@ -91,7 +88,7 @@ def zero_shot_checkpoint(features: FeatureSet, *, parts: str = "frames") -> Chec
     Raises:
         SettingError: unknown parts.
     """
-    return build("zero_shot", config.from_dict(open_method("zero_shot").config, {"parts": parts}), features.sources)
+    return build("zero_shot", settings_from_dict(open_method("zero_shot").config, {"parts": parts}), features.sources)
 
 
 def with_settings(checkpoint: Checkpoint, **changes: Any) -> Checkpoint:
@@ -115,8 +112,8 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     text: dict[str, Any] = {
         "format": FORMAT,
         "method": checkpoint.method,
-        "revision": _revision(checkpoint.method, config.to_dict(checkpoint.settings)),
-        "settings": config.to_dict(checkpoint.settings),
+        "revision": _revision(open_method(checkpoint.method), to_dict(checkpoint.settings)),
+        "settings": to_dict(checkpoint.settings),
         "reads": asdict(checkpoint.sources),
         "about": checkpoint.about,
     }
@@ -139,20 +136,21 @@ def load(path: str | Path) -> Checkpoint:
         sources = FeatureSources(*(_source(text["reads"][name]) for name in ("frames", "text")))
         former = convert_settings(text["method"], text["settings"]) if text.get("format", 1) < FORMAT else None
         stored = text["settings"] if former is None else former.settings
-        made, revision = open_method(text["method"]), _revision(text["method"], stored)
+        made = open_method(text["method"])
+        revision = _revision(made, stored)
         if text.get("revision", 1) != revision:
             raise ModelError(
                 f"trained with revision {text.get('revision', 1)} of {stored.get('student', text['method'])}, which computes "
                 f"something else since revision {revision}; train again"
             )
-        settings: Any = config.from_dict(made.config, stored)
+        settings: Any = settings_from_dict(made.config, stored)
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten; the caller's state must not change
-            checkpoint = build(text["method"], settings, sources)
+            checkpoint = _build(text["method"], made, settings, sources)
         model, fingerprint, about = _module(checkpoint.model), text.get("fingerprint", ""), text.get("about", {})
         if model.state_dict():
             weights = safetensors.torch.load_file(path / WEIGHTS)
             if former is not None:
-                of_then = {**config.settings_to_compare(settings), **former.replaced}
+                of_then = {**settings_to_compare(settings), **former.replaced}
                 fingerprint = _fingerprint(text["method"], of_then, sources, weights)
                 weights, about = student_weights(weights), {"distillation": former.distillation, **about}
             model.load_state_dict(weights)
@@ -191,9 +189,15 @@ def _looks_like_torch(path: Path) -> bool:
         return file.read(4).startswith((b"PK\x03\x04", b"\x80\x02"))
 
 
-def _revision(method: str, settings: Mapping[str, Any]) -> int:
-    """Of a method, or, of a student beside its teacher, of the student's method."""
-    return open_method(settings.get("student", method)).revision
+def _build(name: str, method: Method, settings: Any, sources: FeatureSources) -> Checkpoint:
+    model = method.model(settings, frame_columns=sources.frames.columns, word_columns=sources.text.columns)
+    assert isinstance(model, Model)
+    return Checkpoint(name, settings, sources, model)
+
+
+def _revision(method: Method, settings: Mapping[str, Any]) -> int:
+    """The revision of a method or, for a student beside its teacher, that of the student's method."""
+    return (open_method(settings["student"]) if "student" in settings else method).revision
 
 
 def _fingerprint(method: str, settings: dict[str, Any], sources: FeatureSources, weights: Mapping[str, Tensor]) -> str:

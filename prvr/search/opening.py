@@ -22,7 +22,7 @@ from prvr.errors import ModelError, SettingError
 from prvr.features.sources import FeatureSources, Source
 from prvr.index.contract import Header, PersistentStore
 from prvr.index.disk import FILE, DiskIndex
-from prvr.index.stores import is_remote, open_store
+from prvr.index.stores import open_store
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.zero_shot import ZeroShotConfig
@@ -77,9 +77,14 @@ def open_index(place: str | Path, *, model: str | Path | None = None, device: st
     return VideoSearch(checkpoints.to_device(checkpoint, device), store, text, videos=Path(store.header.videos))
 
 
+def is_remote(place: str | Path) -> bool:
+    """Whether a place is a URL and not a folder."""
+    return isinstance(place, str) and "://" in place
+
+
 def store_of(place: str | Path, *, model: str | Path | None = None) -> tuple[Checkpoint, PersistentStore]:
     """Opens the checkpoint of an index, and the index itself; arguments and errors as in `open_index`."""
-    if is_remote(place):
+    if isinstance(place, str) and is_remote(place):
         if model is None:
             raise ModelError(f"{place} does not hold its model; name the checkpoint that it was built with: --model RUN")
         checkpoint = checkpoints.load(model)
@@ -90,7 +95,7 @@ def store_of(place: str | Path, *, model: str | Path | None = None) -> tuple[Che
         if not (place / FILE).exists():
             raise ModelError(f"no index in {place}; build one: prvr index VIDEOS {place} --model RUN")
         checkpoint = checkpoints.load(place / MODEL)
-        store = open_store(place, checkpoint.model)
+        store = DiskIndex(place, checkpoint.model)
     try:
         check_same_model(place, store.header, checkpoint)
         if model is not None and not is_remote(place):

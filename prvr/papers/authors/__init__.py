@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from prvr import config
+from prvr.config import from_dict, to_dict
 from prvr.errors import ModelError, SettingError
 from prvr.features.sources import FeatureSources, Source
 from prvr.methods import checkpoint as checkpoints
@@ -99,10 +99,10 @@ def _build(
     if recipe.method != usual.method:
         raise SettingError(f"preset {preset_name!r} is of {recipe.method}; take one of {usual.method}, such as {names.preset}")
     sizes = names.sizes(partial(_shape, source, weights, names))
-    defaults = config.to_dict(recipe.settings)
+    defaults = to_dict(recipe.settings)
     known = {ours: stored[theirs] for theirs, ours in STORED.items() if theirs in stored and ours in defaults}
     try:
-        settings = config.from_dict(type(recipe.settings), {**defaults, **known, **sizes.settings})
+        settings = from_dict(type(recipe.settings), {**defaults, **known, **sizes.settings})
     except SettingError as problem:
         raise ModelError(f"{source} has settings that no model can have: {problem}") from None
     sources = FeatureSources(Source(visual_feature, sizes.frame_columns), Source("roberta", sizes.word_columns))
