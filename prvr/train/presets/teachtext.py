@@ -15,13 +15,8 @@ from __future__ import annotations
 from prvr.train.recipe import Plain, Preset
 
 # The mean of the teachers' matrices, Huber, weight 1 at all epochs.
-TEACHTEXT: Plain = {
-    "distillation_target": "batch_matrix",
-    "distillation_weight": 1.0,
-    "distillation_decay": "fixed",
-    "distillation_loss": "huber",
-    "distillation_aggregate": "mean",
-}
+TEACHTEXT_EXPERTS: Plain = {"distillation_target": "batch_matrix", "distillation_weight": 1.0, "distillation_decay": "fixed"}
+TEACHTEXT: Plain = {**TEACHTEXT_EXPERTS, "distillation_loss": "huber", "distillation_aggregate": "mean"}
 
 # ResNeXt-101 and SENet-154 of ImageNet, R(2+1)D of IG65M with Kinetics and without, DenseNet-161 of scenes.
 VISUAL = (2048, 2048, 512, 512, 2208)
@@ -31,44 +26,15 @@ ALL_EXPERTS = (128, *VISUAL, 300)
 NONE = (0, 0, 0, 0, 0)
 TRAINING: Plain = {"lr": 1e-3, "weight_decay": 1e-5}
 
-
-MSRVTT: Plain = {
-    "experts": ALL_EXPERTS,
-    "expert_clusters": (8, *NONE, 19),
-    "expert_tokens": (29, *NONE, 32),
-    "clusters": 28,
-    "ghost_clusters": 1,
-    "max_words": 37,
-    "margin": 0.09381161988446174,
-}
+MSRVTT_EXPERTS: Plain = {"experts": ALL_EXPERTS, "expert_clusters": (8, *NONE, 19), "expert_tokens": (29, *NONE, 32)}
+MSRVTT: Plain = {**MSRVTT_EXPERTS, "clusters": 28, "ghost_clusters": 1, "max_words": 37, "margin": 0.09381161988446174}
 MSVD: Plain = {"experts": VISUAL, "clusters": 12, "ghost_clusters": 0, "max_words": 30, "margin": 0.30764700456522676}
-DIDEMO: Plain = {
-    "experts": ALL_EXPERTS,
-    "expert_clusters": (16, *NONE, 55),
-    "expert_tokens": (23, *NONE, 48),
-    "clusters": 8,
-    "ghost_clusters": 0,
-    "max_words": 48,
-    "margin": 0.16642835966287484,
-}
-LSMDC: Plain = {
-    "experts": ALL_EXPERTS,
-    "expert_clusters": (3, *NONE, 5),
-    "expert_tokens": (11, *NONE, 35),
-    "clusters": 43,
-    "ghost_clusters": 0,
-    "max_words": 36,
-    "margin": 0.12132983763957966,
-}
-ACTIVITYNET: Plain = {
-    "experts": ALL_EXPERTS,
-    "expert_clusters": (6, *NONE, 100),
-    "expert_tokens": (4, *NONE, 29),
-    "clusters": 39,
-    "ghost_clusters": 0,
-    "max_words": 49,
-    "margin": 0.060496613740311816,
-}
+DIDEMO_EXPERTS: Plain = {"experts": ALL_EXPERTS, "expert_clusters": (16, *NONE, 55), "expert_tokens": (23, *NONE, 48)}
+DIDEMO: Plain = {**DIDEMO_EXPERTS, "clusters": 8, "ghost_clusters": 0, "max_words": 48, "margin": 0.16642835966287484}
+LSMDC_EXPERTS: Plain = {"experts": ALL_EXPERTS, "expert_clusters": (3, *NONE, 5), "expert_tokens": (11, *NONE, 35)}
+LSMDC: Plain = {**LSMDC_EXPERTS, "clusters": 43, "ghost_clusters": 0, "max_words": 36, "margin": 0.12132983763957966}
+ACTIVITYNET_EXPERTS: Plain = {"experts": ALL_EXPERTS, "expert_clusters": (6, *NONE, 100), "expert_tokens": (4, *NONE, 29)}
+ACTIVITYNET: Plain = {**ACTIVITYNET_EXPERTS, "clusters": 39, "ghost_clusters": 0, "max_words": 49, "margin": 0.060496613740311816}
 SMALL: Plain = {"clusters": 8, "max_words": 12}
 TOY_TRAINING: Plain = {"lr": 1e-3, "epochs": 60, "batch_videos": 32, "patience": 60}
 OWN = Preset("collaborative_experts", {"hidden": 128, "clusters": 8, "max_words": 30}, {**TOY_TRAINING, "patience": 20})
