@@ -8,7 +8,7 @@ import sys
 import typer
 
 # Each of these adds its commands.
-from prvr.cli import checkpoint, compare, data, evaluate, folder, fuse, index, report, reproduce, serve, train  # noqa: F401
+from prvr.cli import checkpoint, compare, data, evaluate, folder, fuse, index, presets, report, reproduce, serve, train  # noqa: F401
 from prvr.cli.terminal import app
 from prvr.errors import PrvrError
 

@@ -38,7 +38,10 @@ Parts = Annotated[
 ]
 Annotations = Annotated[Path | None, typer.Option(help="For a package: folder of the original annotation files.")]
 Protocol = Annotated[
-    str, typer.Option(help="What chooses the epoch: honest (a dev split) or community (the reported split, as in the field).")
+    str,
+    typer.Option(
+        help="It chooses the epoch: honest (a part of train), validation (a package's val), or community (test, as in the field)."
+    ),
 ]
 Resamples = Annotated[int, typer.Option(help="Of the bootstrap and of the randomisation test.", min=1)]
 Rate = Annotated[float, typer.Option(help="Frames read per second of video.", min=0.01)]

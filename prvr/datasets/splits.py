@@ -1,9 +1,10 @@
-"""The splits of a data set under two protocols, which every output names.
+"""The splits of a data set under three protocols, which every output names.
 
-honest      a dev split, carved from the training videos with a seed, chooses the epoch; the test split is used once
-community   as in the field: the epoch is the best one on the split that is reported
+honest       a dev split, carved from the training videos with a seed, chooses the epoch; the test split is used once
+validation   a package's own list `val` chooses the epoch, and all training videos are learned from; the test split is used once
+community    as in the field: the epoch is the best one on the split that is reported
 
-Figures of the two are not comparable: under the second, the epoch is chosen with the correct videos of the test split.
+Figures of the last are not comparable with the others': there the epoch is chosen with the correct videos of the test split.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from prvr.datasets.origin import annotate_from_files
 from prvr.datasets.published import is_package
 from prvr.errors import DataError, SettingError, nearest
 
-Protocol = Literal["honest", "community"]
+Protocol = Literal["honest", "validation", "community"]
 
 DEV_SHARE = 0.15
 # Some packages have spans beside their captions, in this folder.
@@ -47,12 +48,14 @@ def open_splits(data: str | Path, *, protocol: str = "honest", seed: int = 0, an
     Raises:
         SettingError: unknown protocol.
         DataError: captions are missing or broken, annotations are missing, broken or of another split, or there are too few
-            videos for a dev split.
+            videos for a dev split; or, under `validation`, the list `val` is missing or has captions of the test list.
     """
     if protocol not in get_args(Protocol):
         raise SettingError(f"unknown protocol {protocol!r}; {nearest(protocol, get_args(Protocol))}")
     path = Path(data)
     if not is_package(path):
+        if protocol == "validation":
+            raise SettingError(f"{path} is a folder of videos, which has no list `val`; take honest, which divides it by a seed")
         train, dev, test = (folder.load(path, split, seed=seed) for split in folder.SPLITS)
         return Splits(train, dev, test, "honest") if protocol == "honest" else Splits(train, test, test, "community")
     test = open_split(path, "test", annotations=annotations)
@@ -60,7 +63,21 @@ def open_splits(data: str | Path, *, protocol: str = "honest", seed: int = 0, an
     train = open_split(path, "train")
     if protocol == "community":
         return Splits(train, test, test, "community")
+    if protocol == "validation":
+        return Splits(train, _own_validation(path, test), test, "validation")
     return Splits(*carve(train, seed=seed), test, "honest")
+
+
+def _own_validation(path: Path, test: Dataset) -> Dataset:
+    """The list `val` of a package; in most published packages it is the test list under another name."""
+    dev = open_split(path, "val")
+    shared = {caption.id for caption in dev.captions} & {caption.id for caption in test.captions}
+    if shared:
+        raise DataError(
+            f"{len(shared)} of the {len(dev.captions)} captions that {path} lists in val are those of test, so that they cannot "
+            "choose the epoch; take --protocol honest, or community to do as the field does"
+        )
+    return dev
 
 
 def open_split(data: str | Path, split: str, *, seed: int = 0, annotations: str | Path | None = None) -> Dataset:

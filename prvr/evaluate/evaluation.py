@@ -156,6 +156,8 @@ def protocol_of(checkpoint: Checkpoint, split: str) -> str:
     # The protocol `community` does not use the dev split.
     if known == UNSAID or (known == "community" and split == "dev"):
         return known
+    if known == "validation" and split == "val":
+        return USED_IN_TRAINING["dev"]
     return USED_IN_TRAINING.get(split, known)
 
 

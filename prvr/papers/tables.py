@@ -1,7 +1,7 @@
 """The papers' tables and figures: what each compares, and the published figures.
 
 A row is a change to the settings of DL-DKD or DL-DKD++ on a data set. Published figures are R@1/5/10/100/SumR, or SumR alone, by
-collection; their sources are the supplementary material of DL-DKD (ICCV 2023) and the README of its authors' repository.
+collection: a whole method's from `prvr.train.presets.published`, those of ablations from the supplementary material of DL-DKD.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from prvr.errors import SettingError, nearest
 from prvr.train.presets.baselines import DYNAMIC, FIXED
+from prvr.train.presets.published import figures_of
 
 Figures = tuple[float, ...]
 Text = Literal["words", "vectors", "roles"]
@@ -66,16 +67,8 @@ _OTHER_TEXT = Row("teacher: word vectors", "collaborative-experts", text="vector
 _MORE_EXPERTS = Row("teacher: one expert more", "collaborative-experts", teachers=(), experts=(0,))
 
 NONE = {"soft_targets": "none", "distillation_weight": 0.0}
-PLAIN = Row("DL-DKD", published={"tvr": (14.4, 34.9, 45.8, 84.9, 179.9), "activitynet": (8.0, 25.0, 37.5, 77.1, 147.6)})
-PLUS = Row(
-    "DL-DKD++",
-    "dl-dkd++",
-    published={
-        "tvr": (15.3, 36.0, 47.5, 86.0, 184.8),
-        "activitynet": (8.3, 25.5, 38.3, 77.8, 149.9),
-        "charades": (1.9, 7.1, 12.3, 49.8, 71.1),
-    },
-)
+PLAIN = Row("DL-DKD", published=figures_of("dl-dkd"))
+PLUS = Row("DL-DKD++", "dl-dkd++", published=figures_of("dl-dkd++"))
 HYBRID = Row("hybrid", published=PLAIN.published)
 TWO_BRANCHES = (
     HYBRID,
@@ -89,35 +82,24 @@ def _distillation_row(name: str, target: str, loss: str, tvr: Figures, activityn
     return Row(name, changes=changes, published={"tvr": tvr, "activitynet": activitynet})
 
 
-# Each method: its name, its preset, and its published figures on TVR, ActivityNet Captions and Charades-STA.
-_PEERS = """
-HGR                  | hgr              | 1.7/4.9/8.3/35.2/50.1     | 4.0/15.0/24.8/63.2/107.0 | 1.2/3.8/7.3/33.4/45.7
-Dual Encoding        | dual-encoding    | 123.4                    | 121.7
-DE++                 | dual-encoding++  | 8.8/21.9/30.2/67.4/128.3 | 5.3/18.4/29.2/68.0/121.0 | 1.7/5.6/9.6/37.1/54.1
-RIVRL                | rivrl            | 9.4/23.4/32.2/70.6/135.6 | 5.2/18.0/28.2/66.4/117.8 | 1.6/5.6/9.4/37.7/54.3
-XML                  | xml              | 10.0/26.5/37.3/81.3/155.1 | 5.3/19.4/30.6/73.1/128.4 | 1.6/6.0/10.1/46.9/64.6
-ReLoCLNet            | reloclnet        | 10.7/28.1/38.1/80.3/157.1 | 5.7/18.9/30.0/72.0/126.6 | 1.2/5.4/10.0/45.6/62.3
-MS-SL                | ms-sl            | 13.5/32.1/43.4/83.4/172.4 | 7.1/22.5/34.7/75.8/140.1 | 1.8/7.1/11.8/47.7/68.4
-MS-SL++              | ms-sl++          | 13.6/33.1/44.2/83.5/174.5 | 7.0/23.1/35.2/75.8/141.1 | 1.8/7.6/12.0/48.4/69.7
-GMMFormer            | gmmformer        | 13.9/33.3/44.5/84.9/176.6 | 8.3/24.9/36.7/76.1/146.0 | 2.1/7.8/12.5/50.6/72.9
-GMMFormer v2         | gmmformer-v2     | 16.2/37.6/48.8/86.4/189.1 | 8.9/27.1/40.2/78.7/154.9 | 2.5/8.6/13.9/53.2/78.2
-HLFormer             | hlformer         | 15.7/37.1/48.5/86.4/187.7 | 8.7/27.1/40.1/79.0/154.9 | 2.6/8.5/13.7/54.0/78.7
-GMMFormer v2 with RAL | gmmformer-v2+ral | 18.2/40.4/52.1/88.0/198.8 | 8.9/27.7/40.4/79.1/156.1
-"""
-
-
-def _peer(line: str) -> Row:
-    name, base, *published = (part.strip() for part in line.split("|"))
-    figures = (tuple(float(value) for value in each.split("/")) for each in published)
-    by_collection = dict(zip(("tvr", "activitynet", "charades"), figures, strict=False))
-    return Row(name, base, text="roles" if base == "hgr" else "words", published=by_collection)
-
-
-PEERS = {row.base: row for row in map(_peer, _PEERS.strip().splitlines())}
-
-
-def _matrix_row(name: str, distillation: Mapping[str, Any], msrvtt: Figures) -> Row:
-    return Row(name, "dual-encoding", distillation, published={"msrvtt": msrvtt})
+# The baselines and what followed them, by preset.
+_PEERS = {
+    "hgr": "HGR",
+    "dual-encoding": "Dual Encoding",
+    "dual-encoding++": "DE++",
+    "rivrl": "RIVRL",
+    "xml": "XML",
+    "reloclnet": "ReLoCLNet",
+    "ms-sl": "MS-SL",
+    "ms-sl++": "MS-SL++",
+    "gmmformer": "GMMFormer",
+    "gmmformer-v2": "GMMFormer v2",
+    "hlformer": "HLFormer",
+    "gmmformer-v2+ral": "GMMFormer v2 with RAL",
+}
+PEERS = {
+    base: Row(name, base, text="roles" if base == "hgr" else "words", published=figures_of(base)) for base, name in _PEERS.items()
+}
 
 
 _MAIN = (PLUS, PLAIN, Row("without distillation", changes=NONE), Row("teacher, zero-shot", base=""))
@@ -229,9 +211,9 @@ _ALL = (
         "DL-DKD, supplementary Table 1 (MSR-VTT)",
         "distillation also helps whole-video retrieval, and a decaying weight helps more than a fixed one",
         (
-            Row("Dual Encoding", "dual-encoding", published={"msrvtt": (10.5, 28.4, 38.9, 89.5, 167.2)}),
-            _matrix_row("fixed distillation", FIXED, (11.1, 30.0, 41.0, 89.2, 171.3)),
-            _matrix_row("dynamic distillation", DYNAMIC, (11.7, 30.9, 42.0, 91.8, 176.4)),
+            Row("Dual Encoding", "dual-encoding", published=figures_of("dual-encoding")),
+            Row("fixed distillation", "dual-encoding", FIXED, published=figures_of("dual-encoding+fixed")),
+            Row("dynamic distillation", "dual-encoding", DYNAMIC, published=figures_of("dual-encoding+dynamic")),
         ),
     ),
     Table(

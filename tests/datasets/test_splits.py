@@ -1,8 +1,9 @@
-"""What chooses an epoch and what is reported: honest and community, of a package and of a folder."""
+"""What chooses an epoch and what is reported: honest, validation and community, of a package and of a folder."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,40 @@ def test_community_chooses_on_what_it_reports(package: Path) -> None:
     assert splits.dev == splits.test
     assert len(videos_of(splits.train)[0]) == 20
     assert splits.protocol == "community"
+
+
+def test_a_packages_own_val_chooses_the_epoch(package: Path, tmp_path: Path) -> None:
+    copy = tmp_path / package.name
+    shutil.copytree(package, copy)
+    captions = copy / "TextData" / f"{package.name}val.caption.txt"
+    whole = (copy / "TextData" / f"{package.name}train.caption.txt").read_text().splitlines(keepends=True)
+    ours = [line for line in whole if line.partition("#")[0] in {whole[0].partition("#")[0], whole[-1].partition("#")[0]}]
+    captions.write_text("".join(ours))
+    # The toy's own annotations of `val` are those of its test list.
+    (copy / "annotations" / "val.jsonl").unlink()
+    splits = open_splits(copy, protocol="validation")
+    assert (splits.protocol, splits.dev.split, splits.test.split) == ("validation", "val", "test")
+    assert len(splits.dev.captions) == len(ours)
+    assert len(videos_of(splits.train)[0]) == 20
+    assert splits.test.captions == open_split(copy, "test").captions
+
+
+def test_a_val_list_that_is_the_test_list_chooses_nothing(package: Path, tmp_path: Path) -> None:
+    copy = tmp_path / package.name
+    shutil.copytree(package, copy)
+    text = copy / "TextData"
+    (text / f"{package.name}val.caption.txt").unlink(missing_ok=True)
+    with pytest.raises(DataError, match=r"no captions at .*val\.caption\.txt; the splits there: "):
+        open_splits(copy, protocol="validation")
+    shutil.copyfile(text / f"{package.name}test.caption.txt", text / f"{package.name}val.caption.txt")
+    count = len(open_split(copy, "test").captions)
+    with pytest.raises(DataError, match=rf"{count} of the {count} captions .* in val are those of test.*--protocol honest"):
+        open_splits(copy, protocol="validation")
+
+
+def test_a_folder_has_no_list_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="is a folder of videos, which has no list `val`; take honest"):
+        open_splits(tmp_path, protocol="validation")
 
 
 def test_a_folder_has_both_protocols(tmp_path: Path) -> None:

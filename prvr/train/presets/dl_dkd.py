@@ -21,17 +21,12 @@ TOY_TRAINING: Plain = {**OWN_TRAINING, "patience": 60}
 SHARED: Plain = {"shared_query_projection": True}
 
 PRESETS: dict[str, Preset] = {
-    # 14.4/34.9/45.8/84.9/179.9
     "dl-dkd/tvr": Preset("dl_dkd", {**CONFERENCE, "margin": 0.1}, CONFERENCE_TRAINING, DL_DKD),
-    # 8.0/25.0/37.5/77.1/147.6
     "dl-dkd/activitynet": Preset("dl_dkd", {**CONFERENCE, "margin": 0.2}, CONFERENCE_TRAINING, DL_DKD),
     # Not published for the conference version: its settings with the margin of the dataset.
     "dl-dkd/charades": Preset("dl_dkd", {**CONFERENCE, "margin": 0.2}, CONFERENCE_TRAINING, DL_DKD),
-    # 15.3/36.0/47.5/86.0/184.8
     "dl-dkd++/tvr": Preset("dl_dkd", {"margin": 0.1, "dropout": 0.2, "input_dropout": 0.2}, {"lr": 3e-4}, PLUS),
-    # 8.3/25.5/38.3/77.8/149.9
     "dl-dkd++/activitynet": Preset("dl_dkd", {"margin": 0.2, "dropout": 0.25, "input_dropout": 0.25}, {"lr": 2.5e-4}, PLUS),
-    # 1.9/7.1/12.3/49.8/71.1
     "dl-dkd++/charades": Preset("dl_dkd", {"margin": 0.2, "dropout": 0.15, "input_dropout": 0.15}, {"lr": 2.4e-4}, PLUS),
     "dl-dkd/toy": Preset("dl_dkd", {**TOY, **SHARED}, TOY_TRAINING, {**DL_DKD, **SHORT}),
     "dl-dkd++/toy": Preset("dl_dkd", TOY, TOY_TRAINING, {**PLUS, **SHORT}),

@@ -47,50 +47,33 @@ OWN: Plain = {**TOY, "hidden": 128, "max_frames": 128, "max_words": 30, "clips":
 OWN_TRAINING: Plain = {**TOY_TRAINING, "patience": 20}
 
 PRESETS: dict[str, Preset] = {
-    # 13.5/32.1/43.4/83.4/172.3
     "ms-sl/tvr": Preset("ms_sl", {}, SEED_2018),
-    # 7.1/22.5/34.7/75.8/140.1
     "ms-sl/activitynet": Preset("ms_sl", {"margin": 0.2}, SEED_2018),
-    # 1.8/7.1/11.8/47.7/68.4
     "ms-sl/charades": Preset("ms_sl", {"margin": 0.2, "frame_weight": 0.5}, SEED_2018),
     "ms-sl/toy": Preset("ms_sl", TOY, TOY_TRAINING),
     "ms-sl": Preset("ms_sl", OWN, OWN_TRAINING),
-    # 13.6/33.1/44.2/83.5/174.5
     "ms-sl++/tvr": Preset("ms_sl", PLUS, LONGER),
-    # 7.0/23.1/35.2/75.8/141.1
     "ms-sl++/activitynet": Preset("ms_sl", {**PLUS, "margin": 0.2}, LONGER),
-    # 1.8/7.6/12.0/48.4/69.7
     "ms-sl++/charades": Preset("ms_sl", {**PLUS, "margin": 0.2}, LONGER),
     "ms-sl++/toy": Preset("ms_sl", {**TOY, **PLUS}, TOY_TRAINING),
     "ms-sl++": Preset("ms_sl", {**OWN, **PLUS}, OWN_TRAINING),
-    # 13.9/33.3/44.5/84.9/176.6
     "gmmformer/tvr": Preset("gmmformer", {**TVR, **DROPOUT_20, "hard_from_epoch": 30, "diversity_weight": 0.001}, RATE_30),
-    # 8.3/24.9/36.7/76.1/146.0
     "gmmformer/activitynet": Preset(
         "gmmformer", {**ACTIVITYNET, **DROPOUT_20, "hard_from_epoch": 20, "diversity_weight": 0.015}, RATE_25
     ),
-    # 2.1/7.8/12.5/50.6/72.9
     "gmmformer/charades": Preset("gmmformer", {**V1_CHARADES, **DROPOUT_15, "diversity_weight": 0.005}, RATE_25),
     "gmmformer/toy": Preset("gmmformer", {**TOY, "window_length": "max_frames"}, TOY_TRAINING),
-    # 16.2/37.6/48.8/86.4/189.1
     "gmmformer-v2/tvr": Preset("gmmformer_v2", V2_TVR, RATE_30),
-    # 8.9/27.1/40.2/78.7/154.9
     "gmmformer-v2/activitynet": Preset("gmmformer_v2", V2_ACTIVITYNET, RATE_25),
-    # 2.5/8.6/13.9/53.2/78.2
     "gmmformer-v2/charades": Preset("gmmformer_v2", V2_CHARADES, RATE_20),
     "gmmformer-v2/toy": Preset("gmmformer_v2", TOY_VIEWS, TOY_TRAINING),
-    # 15.7/37.1/48.5/86.4/187.7
     "hlformer/tvr": Preset("hlformer", {**TVR, **DROPOUT_20}, {**RATE_30, **SEED_0}),
-    # 8.7/27.1/40.1/79.0/154.9
     "hlformer/activitynet": Preset("hlformer", {**LATER, **DROPOUT_31}, {**RATE_25, **SEED_0}),
-    # 2.6/8.5/13.7/54.0/78.7
     "hlformer/charades": Preset("hlformer", {**LATER, **DROPOUT_25}, {**RATE_20, **SEED_0}),
     "hlformer/toy": Preset("hlformer", {**TOY_VIEWS, "lorentz_columns": 31}, TOY_TRAINING),
-    # 18.2/40.4/52.1/88.0/198.8
     "gmmformer-v2+ral/tvr": Preset(
         "ral_gmmformer_v2", {**V2_TVR, "frame_weight": 0.5}, {"lr": 3e-4, "epochs": 150, "patience": 15}
     ),
-    # 8.9/27.7/40.4/79.1/156.1
     "gmmformer-v2+ral/activitynet": Preset("ral_gmmformer_v2", {**V2_ACTIVITYNET, "frame_weight": 0.4}, RATE_25),
     # Not published: GMMFormer v2's settings there, and RAL's on TVR.
     "gmmformer-v2+ral/charades": Preset("ral_gmmformer_v2", {**V2_CHARADES, "frame_weight": 0.5}, RATE_20),

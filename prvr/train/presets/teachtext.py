@@ -40,15 +40,10 @@ TOY_TRAINING: Plain = {"lr": 1e-3, "epochs": 60, "batch_videos": 32, "patience":
 OWN = Preset("collaborative_experts", {"hidden": 128, "clusters": 8, "max_words": 30}, {**TOY_TRAINING, "patience": 20})
 
 COLLABORATIVE: dict[str, Preset] = {
-    # 13.8/36.5/49.4, median rank 11
     "msrvtt": Preset("collaborative_experts", MSRVTT, {**TRAINING, "epochs": 100, "batch_videos": 64}),
-    # 25.1/56.5/70.9, median rank 4
     "msvd": Preset("collaborative_experts", MSVD, {**TRAINING, "epochs": 300, "batch_videos": 16}),
-    # 18.2/43.9/57.1, median rank 7.9
     "didemo": Preset("collaborative_experts", DIDEMO, {**TRAINING, "epochs": 30, "batch_videos": 64}),
-    # 14.9/33.7/44.1, median rank 15.3
     "lsmdc": Preset("collaborative_experts", LSMDC, {**TRAINING, "epochs": 15, "batch_videos": 256}),
-    # 19.4/49.3/65.4, median rank 6
     "activitynet-paragraphs": Preset("collaborative_experts", ACTIVITYNET, {**TRAINING, "epochs": 150, "batch_videos": 32}),
     "toy": Preset("collaborative_experts", {"hidden": 64, **SMALL}, TOY_TRAINING),
 }
@@ -56,7 +51,6 @@ COLLABORATIVE: dict[str, Preset] = {
 PRESETS: dict[str, Preset] = {
     **{f"collaborative-experts/{name}": each for name, each in COLLABORATIVE.items()},
     "collaborative-experts": OWN,
-    # 14.6/37.9/50.9, 10; 25.1/56.8/71.2, 4; 21.6/48.6/62.9, 6; 17.2/36.5/46.3, 13.7; 23.5/57.2/73.6, 4
     **{f"teachtext/{name}": each._replace(distillation=TEACHTEXT) for name, each in COLLABORATIVE.items()},
     "teachtext": OWN._replace(distillation=TEACHTEXT),
     "embedding-experts/msrvtt": Preset("embedding_experts", MSRVTT, {**TRAINING, "epochs": 100, "batch_videos": 64}),

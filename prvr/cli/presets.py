@@ -1,0 +1,63 @@
+"""`prvr presets`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prvr.cli.terminal import Json, app, show
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prvr.train.presets.listing import PresetDescription
+
+NO_PAPER = "of no paper"
+
+
+@app.command(epilog="Example: prvr presets gmmformer-v2/tvr")
+def presets(
+    name: Annotated[str, typer.Argument(help="A preset, to show it whole, or a collection, such as tvr.")] = "",
+    as_json: Json = False,
+) -> None:
+    """List the presets of prvr train: collection, paper, published figures, and what each needs."""
+    from prvr.train.presets.listing import describe, find_presets, siblings
+
+    names = find_presets(name)
+    found = [describe(each) for each in names]
+    lines = [*_whole(found[0]), f"also: {', '.join(siblings(name))}"] if names == [name] else _table(found)
+    show(as_json, [vars(each) for each in found], lines)
+
+
+def _by_paper(each: PresetDescription) -> tuple[str, str]:
+    return each.paper or NO_PAPER, each.name
+
+
+def _table(found: list[PresetDescription]) -> Iterator[str]:
+    wide, paper = max(len(each.name) for each in found), ""
+    for each in sorted(found, key=_by_paper):
+        if paper != (each.paper or NO_PAPER):
+            paper = each.paper or NO_PAPER
+            yield paper
+        needs = "; ".join(need.partition(" (")[0] for need in each.needs[1:])
+        yield f"  {each.name:{wide}}  {each.collection:20}  {each.printed_figures or '-':30}  {needs}".rstrip()
+    yield "Figures: R@1/5/10/100 and SumR in per cent, or the median rank (MdR), as published. prvr presets NAME shows one whole."
+
+
+def _whole(each: PresetDescription) -> Iterator[str]:
+    yield f"{each.name}: {each.paper or NO_PAPER}; {each.collection}"
+    if each.figures:
+        yield f"published: {each.printed_figures}"
+    if each.remark:
+        yield f"remark: {each.remark}"
+    for need in each.needs:
+        yield f"needs: {need}"
+    for part in ("settings", "training", "distillation"):
+        changed = getattr(each, part)
+        yield f"{part}: {' '.join(f'{key}={_written(value)}' for key, value in changed.items()) or 'none'}"
+    yield f"train: prvr train DATA FEATURES RUN --preset {each.name} --frames NAME --words NAME"
+
+
+def _written(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,138 @@
+"""What papers report for the presets that have their settings: the one home of these figures.
+
+A paper counts for all presets whose name begins with its key. Figures are R@1/5/10/100/SumR in per cent, text to video, or SumR
+alone; on whole videos R@1/5/10 and the median rank. A preset stands here only if its method is the paper's, and its settings are
+those that the figures are said to belong to. Sources: for TVR, ActivityNet Captions and Charades-STA each method's own paper or
+repository, and for methods older than the task the tables of RAL, CurvSpec and FDVS and DL-DKD's supplementary material (SumR);
+for whole videos the methods' own papers; dual-encoding+fixed and +dynamic: DL-DKD's supplementary Table 1.
+"""
+
+from __future__ import annotations
+
+PAPERS: dict[str, str] = {
+    "dl-dkd": "DL-DKD: Dong et al., ICCV 2023",
+    "dl-dkd++": "DL-DKD++: Dong et al., arXiv 2025",
+    "xml": "XML: Lei et al., ECCV 2020",
+    "reloclnet": "ReLoCLNet: Zhang et al., SIGIR 2021",
+    "dual-encoding": "Dual Encoding: Dong et al., CVPR 2019",
+    "dual-encoding+fixed": "DL-DKD: Dong et al., ICCV 2023, supplementary material",
+    "dual-encoding+dynamic": "DL-DKD: Dong et al., ICCV 2023, supplementary material",
+    "dual-encoding+vocabulary": "Dual Encoding: Dong et al., CVPR 2019",
+    "dual-encoding++": "DE++: Dong et al., TPAMI 2021",
+    "hgr": "HGR: Chen et al., CVPR 2020",
+    "rivrl": "RIVRL: Dong et al., TCSVT 2022",
+    "rivrl+bert": "RIVRL: Dong et al., TCSVT 2022",
+    "collaborative-experts": "Collaborative experts: Liu et al., BMVC 2019, as refined for TeachText (CE+)",
+    "teachtext": "TeachText: Croitoru et al., ICCV 2021",
+    "embedding-experts": "Mixture of embedding experts: Miech et al., arXiv 2018",
+    "ms-sl": "MS-SL: Dong et al., ACM MM 2022",
+    "ms-sl++": "MS-SL++: Dong et al., 2025",
+    "gmmformer": "GMMFormer: Wang et al., AAAI 2024",
+    "gmmformer-v2": "GMMFormer v2: Wang et al., arXiv 2024",
+    "hlformer": "HLFormer: Li et al., ICCV 2025",
+    "gmmformer-v2+ral": "RAL: Zhang et al., EMNLP Findings 2025",
+    "gmmformer-v2+ral-readme": "RAL: Zhang et al., EMNLP Findings 2025, settings of the README beside its code",
+}
+
+_FIGURES = """
+dl-dkd/tvr                  14.4/34.9/45.8/84.9/179.9
+dl-dkd/activitynet          8.0/25.0/37.5/77.1/147.6
+dl-dkd++/tvr                15.3/36.0/47.5/86.0/184.8
+dl-dkd++/activitynet        8.3/25.5/38.3/77.8/149.9
+dl-dkd++/charades           1.9/7.1/12.3/49.8/71.1
+xml/tvr                     10.0/26.5/37.3/81.3/155.1
+xml/activitynet             5.3/19.4/30.6/73.1/128.4
+xml/charades                1.6/6.0/10.1/46.9/64.6
+reloclnet/tvr               10.7/28.1/38.1/80.3/157.1
+reloclnet/activitynet       5.7/18.9/30.0/72.0/126.6
+reloclnet/charades          1.2/5.4/10.0/45.6/62.3
+dual-encoding/tvr           123.4
+dual-encoding/activitynet   5.6/18.8/29.4/-/121.7
+dual-encoding/charades      1.5/5.7/9.5/-/-
+dual-encoding/msrvtt        10.5/28.4/38.9/89.5/167.2
+dual-encoding+fixed/msrvtt  11.1/30.0/41.0/89.2/171.3
+dual-encoding+dynamic/msrvtt 11.7/30.9/42.0/91.8/176.4
+dual-encoding+vocabulary/msrvtt 7.6/22.4/31.8 33
+dual-encoding++/msrvtt      11.8/30.6/41.8 17
+dual-encoding++/tvr         8.8/21.9/30.2/67.4/128.3
+dual-encoding++/activitynet 5.3/18.4/29.2/68.0/121.0
+dual-encoding++/charades    1.7/5.6/9.6/37.1/54.1
+hgr/tvr                     1.7/4.9/8.3/35.2/50.1
+hgr/activitynet             4.0/15.0/24.8/63.2/107.0
+hgr/charades                1.2/3.8/7.3/33.4/45.7
+rivrl/tvr                   9.4/23.4/32.2/70.6/135.6
+rivrl/activitynet           5.2/18.0/28.2/66.4/117.8
+rivrl/charades              1.6/5.6/9.4/37.7/54.3
+rivrl/msrvtt                12.9/33.0/44.6 14
+rivrl+bert/msrvtt           13.7/34.6/46.4
+collaborative-experts/msrvtt 13.8/36.5/49.4 11
+collaborative-experts/msvd  25.1/56.5/70.9 4
+collaborative-experts/didemo 18.2/43.9/57.1 7.9
+collaborative-experts/lsmdc 14.9/33.7/44.1 15.3
+collaborative-experts/activitynet-paragraphs 19.4/49.3/65.4 6
+teachtext/msrvtt            14.6/37.9/50.9 10
+teachtext/msvd              25.1/56.8/71.2 4
+teachtext/didemo            21.6/48.6/62.9 6
+teachtext/lsmdc             17.2/36.5/46.3 13.7
+teachtext/activitynet-paragraphs 23.5/57.2/73.6 4
+ms-sl/tvr                   13.5/32.1/43.4/83.4/172.4
+ms-sl/activitynet           7.1/22.5/34.7/75.8/140.1
+ms-sl/charades              1.8/7.1/11.8/47.7/68.4
+ms-sl++/tvr                 13.6/33.1/44.2/83.5/174.5
+ms-sl++/activitynet         7.0/23.1/35.2/75.8/141.1
+ms-sl++/charades            1.8/7.6/12.0/48.4/69.7
+gmmformer/tvr               13.9/33.3/44.5/84.9/176.6
+gmmformer/activitynet       8.3/24.9/36.7/76.1/146.0
+gmmformer/charades          2.1/7.8/12.5/50.6/72.9
+gmmformer-v2/tvr            16.2/37.6/48.8/86.4/189.1
+gmmformer-v2/activitynet    8.9/27.1/40.2/78.7/154.9
+gmmformer-v2/charades       2.5/8.6/13.9/53.2/78.2
+hlformer/tvr                15.7/37.1/48.5/86.4/187.7
+hlformer/activitynet        8.7/27.1/40.1/79.0/154.9
+hlformer/charades           2.6/8.5/13.7/54.0/78.7
+gmmformer-v2+ral/tvr        18.2/40.4/52.1/88.0/198.8
+gmmformer-v2+ral/activitynet 8.9/27.7/40.4/79.1/156.1
+"""
+
+# Where sources disagree, and what stands here.
+REMARKS: dict[str, str] = {
+    "ms-sl/tvr": "the README beside the code prints SumR 172.3",
+    "dual-encoding++/activitynet": "DL-DKD's supplementary material prints SumR 121.7; the recalls sum to 120.9",
+    "gmmformer-v2+ral-readme/tvr": "published figures are taken to belong to the settings of the code: gmmformer-v2+ral/tvr",
+    "gmmformer-v2+ral-readme/activitynet": (
+        "published figures are taken to belong to the settings of the code: gmmformer-v2+ral/activitynet"
+    ),
+    "dl-dkd/charades": "not published: the conference version's settings with the margin of DL-DKD++ there",
+    "gmmformer-v2+ral/charades": "not published: GMMFormer v2's settings there, and RAL's on TVR",
+    "embedding-experts/msrvtt": "no figure is published for the mixture with these experts",
+    "collaborative-experts/msrvtt": "mean of three seeds",
+    "teachtext/msrvtt": "mean of three seeds",
+}
+
+RECALLS = ("R@1", "R@5", "R@10", "R@100", "SumR")
+
+
+def _parse(line: str) -> tuple[str, dict[str, float]]:
+    name, recalls, *rank = line.split()
+    values = recalls.split("/")
+    names = ("SumR",) if len(values) == 1 else RECALLS
+    figures = {key: float(value) for key, value in zip(names, values, strict=False) if value != "-"}
+    return name, figures | ({"MdR": float(rank[0])} if rank else {})
+
+
+FIGURES: dict[str, dict[str, float]] = dict(map(_parse, _FIGURES.strip().splitlines()))
+
+
+def paper_of(name: str) -> str | None:
+    """Returns the paper whose method a preset is; None for one that no paper has."""
+    return PAPERS.get(name.partition("/")[0])
+
+
+def figures_of(method: str) -> dict[str, tuple[float, ...]]:
+    """Returns a method's figures on segments by collection: R@1/5/10/100/SumR, or SumR alone where recalls are not known."""
+    found: dict[str, tuple[float, ...]] = {}
+    for name, figures in FIGURES.items():
+        base, _, collection = name.partition("/")
+        if base == method and "SumR" in figures:
+            found[collection] = tuple(figures[key] for key in (RECALLS if len(figures) == len(RECALLS) else RECALLS[-1:]))
+    return found
