@@ -120,7 +120,9 @@ BACKENDS: dict[str, Callable[[Model, Path], Store]] = {
     "shards": in_shards,
     "qdrant": on_qdrant,
 }
-TOLERANCE = {"memory": 1e-6, "disk": 1e-6, "disk float16": 2e-3, "shards": 1e-6, "qdrant": 2e-3}
+# Rows that are encoded one by one and together differ by the rounding of float32 products, which is larger without fused products.
+FLOAT32 = 2e-6
+TOLERANCE = {"memory": FLOAT32, "disk": FLOAT32, "disk float16": 2e-3, "shards": FLOAT32, "qdrant": 2e-3}
 ROUNDED = ("disk float16", "qdrant")
 every_backend = pytest.mark.parametrize("backend", BACKENDS)
 
@@ -240,10 +242,10 @@ def test_what_is_kept_ready_changes_no_score(model: Model, kept: int, monkeypatc
     videos, index = gallery(), ExactIndex(model)
     add_videos(index, videos, videos)
     for _ in range(3):
-        assert_serves(index, videos, tolerance=1e-6)
+        assert_serves(index, videos, tolerance=FLOAT32)
     again = {"04.mp4": video(90), "00.mp4": video(91)}
     add_videos(index, again, again)
-    assert_serves(index, videos | again, tolerance=1e-6)
+    assert_serves(index, videos | again, tolerance=FLOAT32)
 
 
 @every_model
@@ -251,7 +253,7 @@ def test_a_gallery_encoded_in_parts_is_the_same(model: Model, monkeypatch: pytes
     monkeypatch.setattr("prvr.index.encode.VIDEOS_AT_ONCE", 3)
     videos, index = gallery(), ExactIndex(model)
     add_videos(index, videos, videos)
-    assert_serves(index, videos, tolerance=1e-6)
+    assert_serves(index, videos, tolerance=FLOAT32)
 
 
 @every_backend
@@ -356,7 +358,7 @@ def test_encoding_leaves_the_model_in_training_and_without_dropout() -> None:
     add_videos(index, videos, videos)
     assert model.training
     model.eval()
-    assert_serves(index, videos, tolerance=1e-6)
+    assert_serves(index, videos, tolerance=FLOAT32)
 
 
 # What is refused
