@@ -120,7 +120,7 @@ BACKENDS: dict[str, Callable[[Model, Path], Store]] = {
     "shards": in_shards,
     "qdrant": on_qdrant,
 }
-# Rows that are encoded one by one and together differ by the rounding of float32 products, which is larger without fused products.
+# Rows encoded one by one and together differ by the rounding of float32 products, the more without fused ones.
 FLOAT32 = 2e-6
 TOLERANCE = {"memory": FLOAT32, "disk": FLOAT32, "disk float16": 2e-3, "shards": FLOAT32, "qdrant": 2e-3}
 ROUNDED = ("disk float16", "qdrant")
