@@ -118,6 +118,14 @@ def rows_of(what: str, id: str, features: Features) -> np.ndarray:
     return rows
 
 
+def durations_of(features: Features, videos: Iterable[str]) -> dict[str, float]:
+    """The durations of videos in seconds, where the features keep them."""
+    if not isinstance(features, Packed):
+        return {}
+    known = {id: features.info(id).get("duration") for id in videos if id in features}
+    return {id: float(seconds) for id, seconds in known.items() if isinstance(seconds, int | float) and 0 < seconds < np.inf}
+
+
 def place(features: Features) -> str:
     """The path of features, for error messages."""
     return str(features.path) if isinstance(features, Stored) else "the features in memory"
