@@ -86,9 +86,7 @@ def _read_lines(path: Path, videos: Collection[str]) -> dict[str, dict[str, Any]
                 raise ValueError(f"the id {line['id']!r} is used by an earlier line; give this line another id")
             if split and splits.setdefault(video, split) != split:
                 raise ValueError(f"{video!r} is in two splits, {splits[video]} and {split}; keep it in one")
-        except RecursionError:
-            raise DataError(f"{path}, line {number}: it is nested too deeply; write an object with {', '.join(KEYS)}") from None
-        except (ValueError, OverflowError) as problem:
+        except (ValueError, OverflowError, RecursionError) as problem:
             raise DataError(f"{path}, line {number}: {problem}") from None
         lines[f"{path}, line {number}"] = line
         ids.add(line["id"])
