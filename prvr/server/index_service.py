@@ -97,6 +97,10 @@ class IndexService:
 
         return await self._call(search)
 
+    async def note_on(self, text: str) -> str | None:
+        """What is not read of a sentence because it is too long for its encoder."""
+        return await self._call(lambda index: index.note_on(text))
+
     async def moments(self, id: str, text: str) -> Moments:
         """Where in one video a sentence is answered."""
         return await self._call(lambda index: _moments(_search_one(index, id, index.encode(text))))
