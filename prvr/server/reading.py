@@ -53,8 +53,8 @@ async def search(
 ) -> Hits:
     """The videos that hold a moment, and where in them; none if no video reaches `min_score`."""
     began = time.perf_counter()
-    hits = await service.index.search(q, k=k, where=where, min_score=min_score, approximate=approximate)
-    return Hits(hits=hits, seconds=time.perf_counter() - began, note=await service.index.note_on(q))
+    hits, note = await service.index.search(q, k=k, where=where, min_score=min_score, approximate=approximate)
+    return Hits(hits=hits, seconds=time.perf_counter() - began, note=note)
 
 
 @api.get("/moments", responses=refusals(404, 409))
