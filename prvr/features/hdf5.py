@@ -35,6 +35,7 @@ class Hdf5Features(Mapping[str, np.ndarray]):
         self.path = path
         self._file = _opened(path)
         self._ids: list[str] | None = None
+        self._columns = 0
 
     def __getitem__(self, id: str) -> np.ndarray:
         with _one_line_errors(self.path, f"features of {id!r}"):
@@ -62,6 +63,11 @@ class Hdf5Features(Mapping[str, np.ndarray]):
             found = self._find(id)
             # An item of another file is in the list, so that reading it says why it is refused.
             return found is not None and (_is_elsewhere(*found) or _is_data(*found))
+
+    def first_width(self, rows: np.ndarray) -> int:
+        """The columns of the item that was read first, after rows of this item were read."""
+        self._columns = self._columns or rows.shape[1]
+        return self._columns
 
     def _read(self, id: str) -> np.ndarray | None:
         import h5py
