@@ -48,7 +48,9 @@ def read_member(path: Path, name: str) -> bytes:
         # What a damaged archive raises is not documented: BadZipFile, RuntimeError for an unknown compression or a password,
         # errors of each compression, struct.error and others.
         except Exception as problem:
-            raise DataError(f"{path}: member {name!r} is broken ({_reason(problem)}); get the file from its source again") from None
+            raise DataError(
+                f"{path}: member {name!r} is broken ({_reason(problem)}); get the file from its source again"
+            ) from None
 
 
 def _fault(member: zipfile.ZipInfo, names: set[str], most: int) -> str:
@@ -71,7 +73,9 @@ def _open_archive(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except Exception as problem:
-        raise DataError(f"{path} is not a readable zip archive ({_reason(problem)}); get the file from its source again") from None
+        raise DataError(
+            f"{path} is not a readable zip archive ({_reason(problem)}); get the file from its source again"
+        ) from None
 
 
 def _reason(problem: Exception) -> str:

@@ -27,7 +27,19 @@ CAPTION = ("id", "video", "text", "start", "end")
 # Read where the file is the truth of scores.
 ALSO_READ = ("duration", "kind")
 # Keys of other formats that mean a moment: to pass over one would lose it.
-MOMENTS = ("begin", "moment", "relevant_windows", "span", "start_time", "end_time", "stop", "time", "timestamp", "timestamps", "ts")
+MOMENTS = (
+    "begin",
+    "moment",
+    "relevant_windows",
+    "span",
+    "start_time",
+    "end_time",
+    "stop",
+    "time",
+    "timestamp",
+    "timestamps",
+    "ts",
+)
 
 
 def load(root: str | Path, split: str, *, seed: int = 0, dev: float = 0.15, test: float = 0.25) -> Dataset:

@@ -178,7 +178,9 @@ class _Sentences:
         except Exception as problem:
             raise ModelError(f"{folder / 'tokenizer.json'} is missing or broken ({problem}); get the encoder again") from problem
         if len(shapes["input_ids"]) != 2:
-            raise ModelError(f"{folder / 'model.onnx'} reads input_ids {shapes['input_ids']}, not (batch, tokens); export it again")
+            raise ModelError(
+                f"{folder / 'model.onnx'} reads input_ids {shapes['input_ids']}, not (batch, tokens); export it again"
+            )
         self._source, self.ends = str(folder.parent), 0
         self._set_length(shapes["input_ids"][-1])
         self.longest: int | None = (self._tokenizer.truncation or {}).get("max_length")

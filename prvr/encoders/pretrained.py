@@ -81,12 +81,18 @@ def check_inside(folder: Path) -> None:
     config = _read_object(folder / "config.json")
     code, known = config.get("auto_map"), require("transformers", extra="encoders").CONFIG_MAPPING
     if code and config.get("model_type") not in known:
-        raise ValueError(f"its config.json names code of its own, {code!r:.80}, which is not run; take a model of a known model_type")
-    kernel = next((value for key in ("attn_implementation", "_attn_implementation") if "/" in str(value := config.get(key))), None)
+        raise ValueError(
+            f"its config.json names code of its own, {code!r:.80}, which is not run; take a model of a known model_type"
+        )
+    kernel = next(
+        (value for key in ("attn_implementation", "_attn_implementation") if "/" in str(value := config.get(key))), None
+    )
     if kernel is not None:
         raise ModelError(f"{folder / 'config.json'} names code of the hub ({kernel!r:.60}), which is not run; delete that entry")
     if (folder / "adapter_config.json").exists():
-        raise ModelError(f"{folder} holds an adapter of another model, which is not opened; merge it into that model, and save both as one")
+        raise ModelError(
+            f"{folder} holds an adapter of another model, which is not opened; merge it into that model, and save both as one"
+        )
     for index in sorted(folder.glob("*.index.json")):
         weights = _read_object(index).get("weight_map")
         names = set(map(str, weights.values())) if isinstance(weights, dict) else set()
@@ -151,4 +157,3 @@ def _quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-

@@ -51,7 +51,9 @@ def extract_words(
     about = {"kind": "words", "encoder": encoder_about(encoder)}
     _refuse_empty(texts)
     with PackedWriter(out, columns=encoder.word_columns, about=about, source=encoder.source) as writer:
-        return _extract_texts(texts, writer, encoder.encode_words, encoder=encoder, batch_size=batch_size, on_progress=on_progress)
+        return _extract_texts(
+            texts, writer, encoder.encode_words, encoder=encoder, batch_size=batch_size, on_progress=on_progress
+        )
 
 
 def _refuse_empty(texts: Mapping[str, str]) -> None:

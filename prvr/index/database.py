@@ -73,7 +73,9 @@ class Record(NamedTuple):
                 raise ValueError(edges)
             about: dict[str, Any] = dict(json.loads(self.about))
         except (ValueError, TypeError, RecursionError, OverflowError):
-            raise ModelError(f"the times of {self.id!r} are damaged; remove damaged videos with: prvr index verify INDEX --drop") from None
+            raise ModelError(
+                f"the times of {self.id!r} are damaged; remove damaged videos with: prvr index verify INDEX --drop"
+            ) from None
         return Entry(self.id, self.rows, windows, edges, about)
 
 
@@ -163,7 +165,7 @@ class Database:
         """A video with its rows. The checksum is compared the first time that this connection reads them."""
         tables = "videos JOIN rows USING (number)"
         key, crc32, data, *texts = self._select("id, crc32, data, shapes, windows, about, edges", tables, number)
-        if not isinstance(data, bytes) or not all(isinstance(text, str) for text in texts):
+        if not (isinstance(data, bytes) and isinstance(key, bytes) and all(isinstance(text, str) for text in texts)):
             raise ModelError(self._damage_message(_id_of(key), "embeddings"))
         if number not in self._checked:
             if crc32 != _checksum(data, key, *texts):

@@ -74,7 +74,9 @@ def _read_line(line: str, where: str) -> tuple[str, dict[str, Any]]:
 
 def _levels(value: Any) -> int:
     count, level = 0, [value]
-    while level := [below for one in level if isinstance(one, list | dict) for below in (one.values() if isinstance(one, dict) else one)]:
+    while level := [
+        below for one in level if isinstance(one, list | dict) for below in (one.values() if isinstance(one, dict) else one)
+    ]:
         count += 1
         if count > MOST_LEVELS:
             break
