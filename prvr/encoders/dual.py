@@ -15,7 +15,6 @@ from prvr.encoders import check_rows, name_of, one_line_errors
 from prvr.encoders.pretrained import local_folder, open_model, open_tokenizer, token_rows
 from prvr.errors import ModelError, nearest, require
 
-
 FAILED = "cannot run the encoder"
 
 

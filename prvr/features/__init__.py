@@ -118,7 +118,7 @@ def rows_of(what: str, id: str, features: Features) -> np.ndarray:
         what: "video" or "caption", for the error message.
 
     Raises:
-        DataError: the item is missing or has no rows, a value is NaN or infinite, or its file has items of another width.
+        DataError: the item is missing or has no rows, a value is NaN or infinite, or other items are of another width.
     """
     if id not in features:
         _check_present(what, [id], features)

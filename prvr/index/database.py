@@ -252,7 +252,7 @@ class Database:
         return [] if found == ["ok"] else found
 
     def _shapes(self, key: Any, text: Any, size: Any) -> list[tuple[int, int]]:
-        """The shapes of a video's fields, checked against the bytes of its rows and the widths of the video that was read first."""
+        """The shapes of a video's fields, checked against the bytes of its rows and the widths of the first video."""
         try:
             shapes = [(int(rows), int(columns)) for rows, columns in json.loads(text)]
         except (ValueError, TypeError, RecursionError, OverflowError):

@@ -169,7 +169,7 @@ def test_shards_outside_of_the_folder_are_not_read(models: Path, tmp_path: Path,
     (tmp_path / "sharded/model.safetensors").unlink()
     index = {"metadata": {}, "weight_map": {"embeddings.word_embeddings.weight": name}}
     (tmp_path / "sharded/model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(ModelError, match="names the file .* which is not in the folder"):
+    with pytest.raises(ModelError, match=r"names the file .* which is not in the folder"):
         open_encoder(tmp_path / "sharded")
 
 

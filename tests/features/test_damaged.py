@@ -118,7 +118,7 @@ def test_soft_links_within_the_file_are_followed(tmp_path: Path) -> None:
     for id in ("a", "c", "in/b"):
         np.testing.assert_array_equal(features[id], ROWS)
     assert "lost" not in features
-    with pytest.raises(DataError, match="'x' in .* is a link to itself"):
+    with pytest.raises(DataError, match=r"'x' in .* is a link to itself"):
         features["x"]
 
 
@@ -128,7 +128,7 @@ def test_groups_that_hold_themselves_are_listed_once(tmp_path: Path) -> None:
         file["in/again"] = file["in"]
         file["in/whole"] = file["/"]
         group = file.create_group("deep")
-        for number in range(40):
+        for _ in range(40):
             below = group.create_group("left")
             group["right"] = below
             group = below
