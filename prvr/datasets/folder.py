@@ -23,7 +23,6 @@ from prvr.video import find_videos
 CAPTIONS = "captions.jsonl"
 SPLITS = ("train", "dev", "test")
 KEYS = ("video", "text", "start", "end", "id", "split")
-CAPTION = ("id", "video", "text", "start", "end")
 # Read where the file is the truth of scores.
 ALSO_READ = ("duration", "kind")
 # Keys of other formats that mean a moment: to pass over one would lose it.
@@ -65,7 +64,9 @@ def load(root: str | Path, split: str, *, seed: int = 0, dev: float = 0.15, test
     splits = {**drawn[0], **drawn[1], **given}
     chosen = {video for video, its in splits.items() if split in (its, "all")}
     lines = {where: line for where, line in lines.items() if line["video"] in chosen}
-    captions = [Caption(*(line[key] for key in CAPTION), where=where) for where, line in lines.items()]
+    captions = [
+        Caption(line["id"], line["video"], line["text"], line["start"], line["end"], where=where) for where, line in lines.items()
+    ]
     notes = {where: note for where, line in lines.items() if (note := _note(line))}
     return Dataset(root.name, split, tuple(captions), tuple(v for v in videos if v in chosen), notes=notes)
 

@@ -128,8 +128,8 @@ def rows_of(what: str, id: str, features: Features) -> np.ndarray:
         raise DataError(f"features of {what} {id!r} in {place(features)} {fault}; extract it again")
     if isinstance(features, OneWidth) and (first := features.first_width(rows)) != rows.shape[1]:
         raise DataError(
-            f"features of {what} {id!r} have {rows.shape[1]} columns, those of the first {first}, in {place(features)}: they come "
-            "from different encoders; extract them again with one"
+            f"features of {what} {id!r} have {rows.shape[1]} columns, those of the first {first}, in {place(features)}: they "
+            "come from different encoders; extract them again with one"
         )
     return rows
 

@@ -214,8 +214,8 @@ def _opened(path: Path) -> Any:
         if getattr(problem, "errno", None) in (errno.EAGAIN, errno.EWOULDBLOCK) or _is_in_use(reason):
             raise DataError(
                 f"{path} is in use: another process has it open for writing, or one that was killed left it marked so "
-                f"({reason}); wait for that process to end, clear the mark of a killed one with h5clear -s FILE, or, on a disk that cannot "
-                "lock files, set HDF5_USE_FILE_LOCKING=FALSE"
+                f"({reason}); wait for that process to end, clear the mark of a killed one with h5clear -s FILE, or, on a "
+                "disk that cannot lock files, set HDF5_USE_FILE_LOCKING=FALSE"
             ) from None
         raise DataError(f"{path} is not a readable HDF5 file ({reason}); copy it again") from None
 
