@@ -1,10 +1,12 @@
-"""Writes files so that a kill or a full disk leaves the old file or the new one, never half of one; and locks them."""
+"""Reads files that may be anybody's, writes files so that a kill or a full disk leaves the old one or the new one, locks them."""
 
 from __future__ import annotations
 
 import io
 import json
+import math
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,9 @@ from prvr.errors import DataError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# The largest text file that is read; the largest of published packages has a tenth of it.
+MOST_BYTES = 2**30
 
 
 def lock_for_writing(path: Path) -> BaseFileLock:
@@ -31,6 +36,45 @@ def lock_for_writing(path: Path) -> BaseFileLock:
     except Timeout:
         raise DataError(f"another process is writing to {path}; wait for it to end") from None
     return lock
+
+
+def read_bytes(path: Path, *, most: int = MOST_BYTES) -> bytes:
+    """Returns the content of a file. A pipe or a device, from which reading may never end, is not opened.
+
+    Raises:
+        OSError: the file does not exist, or may not be read.
+        DataError: it is a folder, a pipe or a device, or larger than `most` bytes.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        kind = "a folder" if stat.S_ISDIR(about.st_mode) else "a pipe or a device"
+        raise DataError(f"{path} is {kind}, not a file; put the file there")
+    if about.st_size > most:
+        raise DataError(f"{path} has {about.st_size} bytes, more than the {most} that are read; divide it")
+    return path.read_bytes()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Returns the value of a JSON text from anywhere. NaN, Infinity and numbers beyond float64 are no JSON here.
+
+    Raises:
+        ValueError: the text is not JSON, or is nested deeper than Python reads.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number in JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {text[:40]} is too large")
+    return number
 
 
 def write_whole(path: Path, data: bytes) -> None:

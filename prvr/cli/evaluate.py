@@ -69,12 +69,14 @@ def evaluate(
     """Retrieve a split's videos by its captions, and count: R@k, SumR, median rank, and moments if spans are annotated."""
     from prvr.datasets.positives import add_labels
     from prvr.datasets.splits import open_split
-    from prvr.evaluate.evaluation import score_checkpoint, split_seed_of
+    from prvr.evaluate.evaluation import fit_spans, score_checkpoint, split_seed_of
     from prvr.evaluate.figures import count_figures
     from prvr.evaluate.saved_scores import save_scores
 
     checkpoint, given = _model_and_features(features, model, zero_shot, parts)
     dataset = open_split(data, split, seed=split_seed_of(checkpoint, split_seed), annotations=annotations)
+    dataset = fit_spans(dataset, given.frames)
+    warn(dataset.notes)
     notes: dict[str, Any] = {}
     if also is not None:
         dataset, notes["labelled"] = add_labels(dataset, also)

@@ -197,6 +197,8 @@ def search(
 
     gallery = open_index(path, model=model, device=device)
     hits = gallery.search(query, k=k, where=where or (), min_score=min_score, approximate=approximate)
+    note = gallery.note_on(query)
+    warn({"query": note} if note else {})
     measure = "score" if gallery.checkpoint.calibration is None else "probability"
     lines = [] if hits else [f"nothing here matches{'' if min_score is None else f' with a {measure} of {min_score:g} or more'}"]
     for hit in hits:
@@ -204,4 +206,5 @@ def search(
         number = f"{hit.score:7.4f}" if hit.probability is None else f"{hit.probability:6.1%}"
         more = f"  also {', '.join(spans[1:])}" if spans[1:] else ""
         lines.append(f"{number}  {spans[0] if spans else '':>19}  {hit.video}{more}")
-    show(as_json, {"query": query, "measure": measure, "hits": [hit.as_dict() for hit in hits]}, lines)
+    noted = {"note": note} if note else {}
+    show(as_json, {"query": query, **noted, "measure": measure, "hits": [hit.as_dict() for hit in hits]}, lines)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prvr.cli.terminal import Data, Device, Features, Json, Protocol, app, progress, show
+from prvr.cli.terminal import Data, Device, Features, Json, Protocol, app, progress, show, warn
 from prvr.errors import SettingError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _train(
 ) -> None:
     """The command in one process, or in each of several; `names` are those of frames, of words and of teachers."""
     from prvr.datasets.splits import open_splits
-    from prvr.features.shelf import student_features
+    from prvr.features.shelf import lengths_beside_teachers, student_features
     from prvr.train.distributed import join_group
     from prvr.train.loop import Data as TrainingData
     from prvr.train.loop import train_student
@@ -91,6 +91,7 @@ def _train(
     if teachers:
         check_uses_teacher(recipe, given.sources)
     splits = open_splits(data, protocol=protocol, seed=split_seed)
+    warn({**splits.train.notes, **lengths_beside_teachers(given, splits.train.video_ids)})
     kept: tuple[Similarities, ...] = ()
     if teacher_runs:
         from prvr.methods.checkpoint import load

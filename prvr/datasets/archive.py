@@ -7,7 +7,6 @@ members that are too large when unpacked.
 from __future__ import annotations
 
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 
 from prvr.errors import DataError
@@ -46,9 +45,12 @@ def read_member(path: Path, name: str) -> bytes:
     with _open_archive(path) as archive:
         try:
             return archive.read(name)
-        # zipfile raises RuntimeError for an unknown compression or a password.
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as problem:
-            raise DataError(f"{path}: member {name!r} is broken ({problem}); get the file from its source again") from None
+        # What a damaged archive raises is not documented: BadZipFile, RuntimeError for an unknown compression or a password,
+        # errors of each compression, struct.error and others.
+        except Exception as problem:
+            raise DataError(
+                f"{path}: member {name!r} is broken ({_reason(problem)}); get the file from its source again"
+            ) from None
 
 
 def _fault(member: zipfile.ZipInfo, names: set[str], most: int) -> str:
@@ -66,7 +68,15 @@ def _fault(member: zipfile.ZipInfo, names: set[str], most: int) -> str:
 
 
 def _open_archive(path: Path) -> zipfile.ZipFile:
+    if not path.is_file():
+        raise DataError(f"{path} is not a file; give a zip archive")
     try:
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, ValueError, RuntimeError) as problem:
-        raise DataError(f"{path} is not a readable zip archive ({problem}); get the file from its source again") from None
+    except Exception as problem:
+        raise DataError(
+            f"{path} is not a readable zip archive ({_reason(problem)}); get the file from its source again"
+        ) from None
+
+
+def _reason(problem: Exception) -> str:
+    return " ".join(str(problem).split())[:200] or type(problem).__name__

@@ -6,20 +6,39 @@ seconds, `id`, and `split` (train, dev or test). Videos without a split in the f
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from prvr.datasets import Caption, Dataset
 from prvr.errors import DataError, nearest
+from prvr.files import read_bytes
 from prvr.video import find_videos
 
 CAPTIONS = "captions.jsonl"
 SPLITS = ("train", "dev", "test")
+KEYS = ("video", "text", "start", "end", "id", "split")
+# Read where the file is the truth of scores.
+ALSO_READ = ("duration", "kind")
+# Keys of other formats that mean a moment: to pass over one would lose it.
+MOMENTS = (
+    "begin",
+    "moment",
+    "relevant_windows",
+    "span",
+    "start_time",
+    "end_time",
+    "stop",
+    "time",
+    "timestamp",
+    "timestamps",
+    "ts",
+)
 
 
 def load(root: str | Path, split: str, *, seed: int = 0, dev: float = 0.15, test: float = 0.25) -> Dataset:
@@ -37,15 +56,19 @@ def load(root: str | Path, split: str, *, seed: int = 0, dev: float = 0.15, test
         raise DataError(f"unknown split {split!r}; {nearest(split, (*SPLITS, 'all'))}")
     videos = find_videos(root)
     lines = _read_lines(root / CAPTIONS, videos)
-    given = {line["video"]: line["split"] for line in lines if "split" in line}
-    described = {line["video"] for line in lines}
+    given = {line["video"]: line["split"] for line in lines.values() if "split" in line}
+    described = {line["video"] for line in lines.values()}
     # Divided separately, so that each split gets its share of the videos with captions and of those without.
     parts = [v for v in videos if v in described], [v for v in videos if v not in described]
     drawn = [divide([v for v in part if v not in given], seed=seed, dev=dev, test=test) for part in parts]
     splits = {**drawn[0], **drawn[1], **given}
     chosen = {video for video, its in splits.items() if split in (its, "all")}
-    captions = [Caption(*(line[key] for key in ("id", "video", "text", "start", "end"))) for line in lines]
-    return Dataset(root.name, split, tuple(c for c in captions if c.video in chosen), tuple(v for v in videos if v in chosen))
+    lines = {where: line for where, line in lines.items() if line["video"] in chosen}
+    captions = [
+        Caption(line["id"], line["video"], line["text"], line["start"], line["end"], where=where) for where, line in lines.items()
+    ]
+    notes = {where: note for where, line in lines.items() if (note := _note(line))}
+    return Dataset(root.name, split, tuple(captions), tuple(v for v in videos if v in chosen), notes=notes)
 
 
 def divide(videos: Iterable[str], *, seed: int, dev: float, test: float) -> dict[str, str]:
@@ -60,9 +83,9 @@ def divide(videos: Iterable[str], *, seed: int, dev: float, test: float) -> dict
     return dict(zip(order, names, strict=False))
 
 
-def _read_lines(path: Path, videos: Collection[str]) -> list[dict[str, Any]]:
-    """The lines, each with an id and a span (which may be None), checked to be consistent."""
-    lines: list[dict[str, Any]] = []
+def _read_lines(path: Path, videos: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The lines by their place, each with an id and a span (which may be None), checked to be consistent."""
+    lines: dict[str, dict[str, Any]] = {}
     ids, splits, count = set[str](), dict[str, str](), Counter[str]()
     # Not splitlines, which also splits at characters that a caption may contain.
     for number, row in enumerate(_text(path).split("\n"), start=1):
@@ -78,7 +101,7 @@ def _read_lines(path: Path, videos: Collection[str]) -> list[dict[str, Any]]:
                 raise ValueError(f"{video!r} is in two splits, {splits[video]} and {split}; keep it in one")
         except (ValueError, OverflowError, RecursionError) as problem:
             raise DataError(f"{path}, line {number}: {problem}") from None
-        lines.append(line)
+        lines[f"{path}, line {number}"] = line
         ids.add(line["id"])
         count[video] += 1
     return lines
@@ -86,7 +109,7 @@ def _read_lines(path: Path, videos: Collection[str]) -> list[dict[str, Any]]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return read_bytes(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise DataError(f'no captions at {path}; write one line per caption: {{"video": "a.mp4", "text": "..."}}') from None
     except UnicodeDecodeError as problem:
@@ -110,8 +133,23 @@ def _check_line(line: Any, videos: Collection[str]) -> dict[str, Any]:
         raise ValueError(f"'id' is {line['id']!r}, expected text")
     if "split" in line and line["split"] not in SPLITS:
         raise ValueError(f"'split' is {line['split']!r}, expected {', '.join(SPLITS)}")
+    _check_keys(line)
     line["start"], line["end"] = _span(line.get("start"), line.get("end"))
     return line
+
+
+def _check_keys(line: Mapping[str, Any]) -> None:
+    """Checks that no key is a misspelled one, or means a moment in another format: passing over it would lose what it says."""
+    for key in line:
+        if key in MOMENTS:
+            raise ValueError(f"unknown key {key!r}; write a moment as 'start' and 'end' in seconds")
+        if key not in (*KEYS, *ALSO_READ) and difflib.get_close_matches(key.lower(), KEYS, n=1, cutoff=0.75):
+            raise ValueError(f"unknown key {key!r}; {nearest(key.lower(), KEYS)}")
+
+
+def _note(line: Mapping[str, Any]) -> str:
+    others = [repr(key)[:40] for key in line if key not in (*KEYS, *ALSO_READ)]
+    return f"{', '.join(others)} {'is' if len(others) == 1 else 'are'} not read; the keys are {', '.join(KEYS)}" if others else ""
 
 
 def _span(*span: Any) -> tuple[float, float] | tuple[None, None]:

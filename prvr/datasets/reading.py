@@ -11,6 +11,7 @@ from typing import Any
 
 from prvr.datasets import Caption, Dataset
 from prvr.errors import DataError
+from prvr.files import read_bytes
 
 Span = tuple[float, float]
 
@@ -39,10 +40,10 @@ def read_text(path: Path) -> str:
     """Reads a UTF-8 text file.
 
     Raises:
-        DataError: it is not UTF-8; the message names the line.
+        DataError: it is not UTF-8 (the message names the line), or no regular file.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         number = problem.object[: problem.start].count(b"\n") + 1
         raise DataError(f"{path}, line {number}: this is not UTF-8 text; save the file as UTF-8") from None

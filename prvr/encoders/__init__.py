@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import bisect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, final, runtime_checkable
 
 import numpy as np
 
-from prvr.errors import ModelError
+from prvr.errors import ModelError, PrvrError
+from prvr.files import parse_json, read_bytes
 
 
 @runtime_checkable
@@ -52,6 +54,83 @@ class WordEncoder(Encoder, Protocol):
     word_columns: int
 
     def encode_words(self, texts: Sequence[str]) -> list[np.ndarray]: ...
+
+
+@runtime_checkable
+class LimitedText(Protocol):
+    """A text encoder that cuts long texts.
+
+    longest: the number of tokens that it reads of a text; None if it reads all. ends: how many of these follow the last word.
+    """
+
+    longest: int | None
+    ends: int
+
+    def count_tokens(self, text: str) -> int:
+        """Returns the number of tokens of a whole text, special ones included."""
+        ...
+
+
+def count_words_read(encoder: Encoder, text: str, *, most: int | None = None) -> tuple[int, int]:
+    """Returns how many words of a text an encoder reads before it cuts the text, and how many there are, split at blanks.
+
+    Args:
+        most: the number of its rows that the model reads.
+    """
+    words = text.split()
+    if isinstance(encoder, JoinedWordEncoder):
+        return min(count_words_read(part, text, most=most) for part in (encoder.words, *encoder.sentences))
+
+    def is_cut(count: int) -> bool:
+        start = " ".join(words[:count])
+        if isinstance(encoder, LimitedText):
+            tokens = encoder.count_tokens(start)
+            beyond_encoder = encoder.longest is not None and tokens > encoder.longest
+            return beyond_encoder or (most is not None and tokens - encoder.ends > most)
+        return most is not None and isinstance(encoder, WordEncoder) and len(encoder.encode_words([start])[0]) > most
+
+    if not is_cut(len(words)):
+        return len(words), len(words)
+    return bisect.bisect_left(range(1, len(words)), True, key=is_cut), len(words)
+
+
+@contextmanager
+def one_line_errors(source: str, what: str = "cannot open the encoder") -> Iterator[None]:
+    """Converts every error within this block, which opens or runs an encoder, to a ModelError of one line.
+
+    Raises:
+        ModelError: an error was raised within the block.
+    """
+    try:
+        yield
+    except PrvrError:
+        raise
+    except ImportError as problem:
+        raise ModelError(f"{source} needs a package that is not installed: {one_line(problem)}") from problem
+    # `transformers`, `safetensors`, `tokenizers` and `onnxruntime` raise types of their own, and plain Exception.
+    except Exception as problem:
+        raise ModelError(f"{what} {source}: {one_line(problem)}; get its files again") from problem
+
+
+def one_line(problem: Exception) -> str:
+    """Returns an error's text as one line of at most 200 characters."""
+    return " ".join(str(problem).split())[:200] or type(problem).__name__
+
+
+def check_rows(source: str, rows: np.ndarray, *, count: int, columns: int, finite: bool = False) -> np.ndarray:
+    """Returns an encoder's rows as float32 (count, columns), as it said that they would be.
+
+    Raises:
+        ModelError: they have another shape, or are not numbers; with `finite`, also if some are NaN or infinite.
+    """
+    if rows.shape != (count, columns) or not np.issubdtype(rows.dtype, np.floating):
+        raise ModelError(
+            f"the encoder {source} gave {rows.dtype} of shape {rows.shape} for {count} inputs, and states {columns} columns; "
+            "export it again, or get its files again"
+        )
+    if finite and not np.isfinite(rows).all():
+        raise ModelError(f"the encoder {source} gave NaN or infinite values for a text; get its files again")
+    return rows.astype(np.float32, copy=False)
 
 
 def open_encoder(source: str | Path, *, device: str = "cpu") -> Encoder:
@@ -209,7 +288,7 @@ def _family(source: str) -> str:
 
 def _model_type(folder: Path) -> str:
     try:
-        kind = json.loads((folder / "config.json").read_text())["model_type"]
+        kind = parse_json(read_bytes(folder / "config.json"))["model_type"]
     except FileNotFoundError:
         raise ModelError(
             f"no encoder in {folder}: neither visual/model.onnx, textual/model.onnx nor config.json; check the path"

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 
 from prvr.cpu import fast_products
-from prvr.encoders import name_of
-from prvr.encoders.pretrained import local_folder, one_line_errors, open_model, open_tokenizer, token_rows
+from prvr.encoders import check_rows, name_of, one_line_errors
+from prvr.encoders.pretrained import local_folder, open_model, open_tokenizer, token_rows
 from prvr.errors import ModelError, nearest, require
+
+FAILED = "cannot run the encoder"
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,15 @@ class DualEncoder:
             self._family = FAMILIES[config.model_type]
             self._processor = _open_image_processor(self._family, folder)
             self._tokenizer = open_tokenizer(folder)
-        self._longest = min(self._tokenizer.model_max_length, config.text_config.max_position_embeddings)
-        self.word_columns: int = config.text_config.hidden_size
-        if config.model_type == "clip":
-            self.image_columns: int = config.projection_dim
-            self.sentence_columns: int = config.projection_dim
-        else:
-            self.image_columns = config.vision_config.hidden_size
-            self.sentence_columns = config.text_config.projection_size
+            self.longest: int | None = min(self._tokenizer.model_max_length, config.text_config.max_position_embeddings)
+            self.ends = _ending_tokens(self._tokenizer)
+            self.word_columns: int = config.text_config.hidden_size
+            if config.model_type == "clip":
+                self.image_columns: int = config.projection_dim
+                self.sentence_columns: int = config.projection_dim
+            else:
+                self.image_columns = config.vision_config.hidden_size
+                self.sentence_columns = config.text_config.projection_size
 
     @fast_products()
     @torch.inference_mode()
@@ -72,24 +75,31 @@ class DualEncoder:
         """Encodes frames (height, width, 3), uint8 RGB, as rows (N, image_columns)."""
         if not frames:
             return np.empty((0, self.image_columns), np.float32)
-        inputs = self._processor(list(frames), return_tensors="pt", input_data_format="channels_last").to(self._device)
-        pooled = self._model.get_image_features(**inputs).pooler_output
-        rows: np.ndarray = pooled.float().cpu().numpy()
-        return rows
+        with one_line_errors(self.source, FAILED):
+            inputs = self._processor(list(frames), return_tensors="pt", input_data_format="channels_last").to(self._device)
+            rows = self._model.get_image_features(**inputs).pooler_output.float().cpu().numpy()
+        return check_rows(self.source, rows, count=len(frames), columns=self.image_columns)
 
     def encode_sentences(self, texts: Sequence[str]) -> np.ndarray:
         """Encodes sentences as rows (N, sentence_columns); sentences that are longer than the model reads are cut."""
         if not texts:
             return np.empty((0, self.sentence_columns), np.float32)
-        rows: np.ndarray = self._encode_texts(texts)[0].pooler_output.float().cpu().numpy()
-        return rows
+        with one_line_errors(self.source, FAILED):
+            rows = self._encode_texts(texts)[0].pooler_output.float().cpu().numpy()
+        return check_rows(self.source, rows, count=len(texts), columns=self.sentence_columns, finite=True)
+
+    def count_tokens(self, text: str) -> int:
+        """Returns the number of tokens of a whole text, special ones included."""
+        text = text.lower() if self._family.lower_case else text
+        return len(self._tokenizer(text, truncation=False, verbose=False)["input_ids"])
 
     def encode_words(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Returns the last states of the text side, a row per token, (W, word_columns) for each text."""
         if not texts:
             return []
-        output, mask = self._encode_texts(texts)
-        return token_rows(output.last_hidden_state, mask)
+        with one_line_errors(self.source, FAILED):
+            output, mask = self._encode_texts(texts)
+            return token_rows(output.last_hidden_state, mask)
 
     @fast_products()
     @torch.inference_mode()
@@ -100,7 +110,7 @@ class DualEncoder:
             padding=family.padding,
             padding_side="right",
             truncation=True,
-            max_length=self._longest,
+            max_length=self.longest,
             return_attention_mask=True,
             return_tensors="pt",
         ).to(self._device)
@@ -127,13 +137,14 @@ class TextEncoder:
             folder = local_folder(source)
             self._model, self.fingerprint = open_model(folder, device=device)
             self._tokenizer = open_tokenizer(folder)
-        config = self._model.config
-        if config.is_encoder_decoder:
-            raise ModelError(f"{source} is a {config.model_type!r} model; take one that reads text alone, such as RoBERTa")
-        if self._tokenizer.pad_token is None:
-            self._tokenizer.pad_token = self._tokenizer.eos_token
-        self._longest = _longest_text(config, self._tokenizer)
-        self.word_columns: int = config.hidden_size
+            config = self._model.config
+            if config.is_encoder_decoder:
+                raise ModelError(f"{source} is a {config.model_type!r} model; take one that reads text alone, such as RoBERTa")
+            if self._tokenizer.pad_token is None:
+                self._tokenizer.pad_token = self._tokenizer.eos_token
+            self.longest: int | None = _longest_text(config, self._tokenizer)
+            self.ends = _ending_tokens(self._tokenizer)
+            self.word_columns: int = config.hidden_size
 
     @fast_products()
     @torch.inference_mode()
@@ -141,11 +152,26 @@ class TextEncoder:
         """Returns the last states of each text, a row per token, (W, word_columns)."""
         if not texts:
             return []
-        tokens = self._tokenizer(list(texts), padding=True, truncation=True, max_length=self._longest, return_tensors="pt")
-        if tokens["input_ids"].shape[1] == 0:
-            return [np.empty((0, self.word_columns), np.float32) for _ in texts]
-        tokens = tokens.to(self._device)
-        return token_rows(self._model(**tokens).last_hidden_state, tokens["attention_mask"])
+        with one_line_errors(self.source, FAILED):
+            tokens = self._tokenizer(list(texts), padding=True, truncation=True, max_length=self.longest, return_tensors="pt")
+            if tokens["input_ids"].shape[1] == 0:
+                return [np.empty((0, self.word_columns), np.float32) for _ in texts]
+            tokens = tokens.to(self._device)
+            return token_rows(self._model(**tokens).last_hidden_state, tokens["attention_mask"])
+
+    def count_tokens(self, text: str) -> int:
+        """Returns the number of tokens of a whole text, special ones included."""
+        return len(self._tokenizer(text, truncation=False, verbose=False)["input_ids"])
+
+
+def _ending_tokens(tokenizer: Any) -> int:
+    """Returns how many special tokens follow the words of a text."""
+    special, ends = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}, 0
+    for token in reversed(tokenizer("a", verbose=False)["input_ids"]):
+        if token not in special:
+            break
+        ends += 1
+    return ends
 
 
 def _longest_text(config: Any, tokenizer: Any) -> int:

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from prvr.device import open_device
-from prvr.errors import ModelError, PrvrError, require
+from prvr.encoders import one_line
+from prvr.errors import ModelError, require
+from prvr.files import parse_json, read_bytes
 
 # The files that are needed to open a model; a repository may also hold its weights in other formats.
 FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
@@ -42,27 +44,9 @@ def local_folder(source: str) -> Path:
         return Path(hub.snapshot_download(source, allow_patterns=FILES, ignore_patterns=["*/*"]))
     except (OSError, ValueError) as problem:
         raise ModelError(
-            f"no encoder {source!r}: it is no folder here, and the hub said: {_one_line(problem)}; "
+            f"no encoder {source!r}: it is no folder here, and the hub said: {one_line(problem)}; "
             "check the name or path, go online once, or give a local folder"
         ) from problem
-
-
-@contextmanager
-def one_line_errors(source: str) -> Iterator[None]:
-    """Converts every error within this block, which opens an encoder, to a ModelError of one line.
-
-    Raises:
-        ModelError: an error was raised within the block.
-    """
-    try:
-        yield
-    except PrvrError:
-        raise
-    except ImportError as problem:
-        raise ModelError(f"{source} needs a package that is not installed: {_one_line(problem)}") from problem
-    # `transformers`, `safetensors` and `tokenizers` raise types of their own, and plain Exception.
-    except Exception as problem:
-        raise ModelError(f"cannot open the encoder {source}: {_one_line(problem)}; get its files again") from problem
 
 
 def open_model(folder: Path, *, device: str) -> tuple[Any, str]:
@@ -72,6 +56,7 @@ def open_model(folder: Path, *, device: str) -> tuple[Any, str]:
         ModelError: weights are missing; only those of a pooler may be, because no encoder uses it.
         SettingError: there is no such device.
     """
+    check_inside(folder)
     target, opener = open_device(device), require("transformers", extra="encoders").AutoModel
     with _quiet_transformers():
         model, loading = opener.from_pretrained(
@@ -85,6 +70,45 @@ def open_model(folder: Path, *, device: str) -> tuple[Any, str]:
     known = {key: tensor for key, tensor in model.state_dict().items() if key not in missing}
     module: nn.Module = model.eval().requires_grad_(False).to(target)
     return module, weights_fingerprint(known)
+
+
+def check_inside(folder: Path) -> None:
+    """Checks that a model's JSON files name no code, and no file outside of the folder.
+
+    Raises:
+        ModelError: one does.
+    """
+    config = _read_object(folder / "config.json")
+    code, known = config.get("auto_map"), require("transformers", extra="encoders").CONFIG_MAPPING
+    if code and config.get("model_type") not in known:
+        raise ValueError(
+            f"its config.json names code of its own, {code!r:.80}, which is not run; take a model of a known model_type"
+        )
+    kernel = next(
+        (value for key in ("attn_implementation", "_attn_implementation") if "/" in str(value := config.get(key))), None
+    )
+    if kernel is not None:
+        raise ModelError(f"{folder / 'config.json'} names code of the hub ({kernel!r:.60}), which is not run; delete that entry")
+    if (folder / "adapter_config.json").exists():
+        raise ModelError(
+            f"{folder} holds an adapter of another model, which is not opened; merge it into that model, and save both as one"
+        )
+    for index in sorted(folder.glob("*.index.json")):
+        weights = _read_object(index).get("weight_map")
+        names = set(map(str, weights.values())) if isinstance(weights, dict) else set()
+        outside = sorted(name for name in names if Path(name).name != name or "\\" in name or name in ("", ".", ".."))
+        if outside:
+            raise ModelError(f"{index} names the file {outside[0]!r:.80}, which is not in the folder; get its files again")
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = parse_json(read_bytes(path))
+    except (OSError, ValueError) as problem:
+        raise ModelError(f"{path} is broken ({one_line(problem)}); get its files again") from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} is broken (it is no JSON object); get its files again")
+    return value
 
 
 def open_tokenizer(folder: Path) -> Any:
@@ -109,8 +133,14 @@ def weights_fingerprint(weights: dict[str, Tensor]) -> str:
 
 
 def token_rows(states: Tensor, mask: Tensor) -> list[np.ndarray]:
-    """Returns the rows of each text's tokens from the states (N, W, E) of N padded texts."""
+    """Returns the rows of each text's tokens from the states (N, W, E) of N padded texts.
+
+    Raises:
+        ValueError: a value is not finite.
+    """
     rows = states.float().cpu().numpy()
+    if not np.isfinite(rows).all():
+        raise ValueError("it gave NaN or infinite values for a text")
     return [row[real] for row, real in zip(rows, mask.bool().cpu().numpy(), strict=True)]
 
 
@@ -127,7 +157,3 @@ def _quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def _one_line(problem: Exception) -> str:
-    return " ".join(str(problem).split())[:200] or type(problem).__name__

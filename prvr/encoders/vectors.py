@@ -90,6 +90,8 @@ class _Table:
 
 def _scan(path: Path) -> _Table:
     digest, starts, lines, columns, expected = hashlib.sha256(), array("Q", [0]), dict[bytes, int](), 0, 0
+    if path.exists() and not path.is_file():
+        raise ModelError(f"cannot read the word vectors {path}: it is a folder, a pipe or a device; give a file")
     try:
         with open(path, "rb") as file:
             for number, line in enumerate(file, start=1):

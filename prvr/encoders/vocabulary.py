@@ -19,7 +19,7 @@ import numpy as np
 
 from prvr.encoders import name_of
 from prvr.errors import DataError, ModelError
-from prvr.files import write_whole
+from prvr.files import read_bytes, write_whole
 
 SCHEME = "ids:"
 
@@ -67,7 +67,7 @@ class Vocabulary:
 
     def __init__(self, path: Path) -> None:
         try:
-            content = path.read_bytes()
+            content = read_bytes(path)
             lines = content.decode().split()
         except OSError as problem:
             raise ModelError(f"cannot read the vocabulary {path}: {problem.strerror}; check the path") from problem

@@ -15,11 +15,11 @@ from torch.nn.functional import pad
 from prvr import features as feature_files
 from prvr.batch import check_widths
 from prvr.cpu import fast_products
-from prvr.datasets import Dataset
+from prvr.datasets import Dataset, cut_spans
 from prvr.errors import DataError, SettingError
 from prvr.evaluate.metrics import MomentRetrieval, Retrieval, moment_retrieval, overlap, ranks, retrieval
 from prvr.evaluate.saved_scores import UNSAID, QueryFacts, SavedScores
-from prvr.features import Features, FeatureSet, rows_of
+from prvr.features import Features, FeatureSet, durations_of, rows_of
 from prvr.index.encode import add_videos, encode_queries
 from prvr.index.exact import ExactIndex
 from prvr.index.moments import find_spans, relevance
@@ -68,6 +68,7 @@ def evaluate_model(model: Model, dataset: Dataset, features: FeatureSet) -> Eval
     Raises:
         DataError: a feature is missing or not finite, or the split has no captions.
     """
+    dataset = fit_spans(dataset, features.frames)
     index, queries = _encode_split(model, dataset, features)
     scores = index.scores(queries).numpy()
     figures = retrieval(scores, correct_videos(dataset, index.ids))
@@ -75,6 +76,14 @@ def evaluate_model(model: Model, dataset: Dataset, features: FeatureSet) -> Eval
     spans = moment_retrieval(ranks(scores, _own_videos(dataset, index.ids)), overlaps, any_overlaps)
     captions = tuple(caption.id for caption in dataset.captions)
     return Evaluation(figures, spans, scores, captions, tuple(index.ids), overlaps, any_overlaps, _lengths(index, dataset))
+
+
+def fit_spans(dataset: Dataset, frames: Features) -> Dataset:
+    """Returns the split with its moments cut to the videos; `notes` says which ones.
+
+    Durations are the data set's own, or else those that the features keep.
+    """
+    return cut_spans(dataset, {**durations_of(frames, dataset.video_ids), **dataset.durations})
 
 
 def calibrate(checkpoint: Checkpoint, dataset: Dataset, features: FeatureSet) -> Checkpoint:
@@ -100,6 +109,7 @@ def score_checkpoint(
         DataError: as `evaluate_model`.
         SettingError: the device does not exist.
     """
+    dataset = fit_spans(dataset, features.frames)
     evaluation = evaluate_model(to_device(checkpoint, device).model, dataset, features)
     return scores_of(
         evaluation,

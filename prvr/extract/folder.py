@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from prvr.datasets import cut_spans
 from prvr.datasets.folder import CAPTIONS
 from prvr.datasets.folder import load as load_folder
 from prvr.encoders import SentenceEncoder, image_encoder, word_encoder
@@ -18,6 +20,8 @@ from prvr.extract import (
     extract_words,
     feature_folder,
 )
+from prvr.features import durations_of
+from prvr.features.packed import Packed
 from prvr.video import find_videos
 
 
@@ -55,7 +59,8 @@ def extract_folder(
     videos, features = Path(videos).absolute(), Path(features)
     files = find_videos(videos)
     has_captions = (videos / CAPTIONS).exists()
-    texts = {caption.id: caption.text for caption in load_folder(videos, "all").captions} if has_captions else {}
+    dataset = load_folder(videos, "all") if has_captions else None
+    texts = {caption.id: caption.text for caption in dataset.captions} if dataset else {}
     if words and not texts:
         raise DataError(f"{videos} has no {CAPTIONS}; there is nothing for {words[0]} to read")
     done = {}
@@ -71,6 +76,10 @@ def extract_folder(
             engine=engine_for(encoder, device=device, workers=workers, ray=ray),
             on_progress=on_progress,
         )
+        if dataset:
+            extraction, durations = done[f"{encoder.name}/frames"], durations_of(Packed(out), dataset.video_ids)
+            notes = {**extraction.problems, **cut_spans(dataset, durations).notes}
+            done[f"{encoder.name}/frames"] = replace(extraction, problems=notes)
         if texts and isinstance(encoder, SentenceEncoder):
             out = feature_folder(features, encoder.name, "sentences")
             done[f"{encoder.name}/sentences"] = extract_sentences(texts, out, encoder=encoder, on_progress=on_progress)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prvr.encoders import SentenceEncoder, WordEncoder
+from prvr.encoders import Encoder, SentenceEncoder, WordEncoder, count_words_read
 from prvr.errors import DataError
 from prvr.extract.extraction import Extraction, Progress, encoder_about, explain_full_disk, has_item
 from prvr.features.packed import PackedWriter
@@ -25,6 +25,9 @@ def extract_sentences(
 
     Raises:
         DataError: a text is empty, the folder holds features of another encoder, or the disk is full.
+
+    Returns:
+        What was done. Texts that the encoder cuts are in `problems`, with how many words were read.
     """
 
     def encode(batch: Sequence[str]) -> list[np.ndarray]:
@@ -33,7 +36,7 @@ def extract_sentences(
     about = {"kind": "sentences", "encoder": encoder_about(encoder)}
     _refuse_empty(texts)
     with PackedWriter(out, columns=encoder.sentence_columns, about=about, source=encoder.source) as writer:
-        return _extract_texts(texts, writer, encode, batch_size=batch_size, on_progress=on_progress)
+        return _extract_texts(texts, writer, encode, encoder=encoder, batch_size=batch_size, on_progress=on_progress)
 
 
 def extract_words(
@@ -48,7 +51,9 @@ def extract_words(
     about = {"kind": "words", "encoder": encoder_about(encoder)}
     _refuse_empty(texts)
     with PackedWriter(out, columns=encoder.word_columns, about=about, source=encoder.source) as writer:
-        return _extract_texts(texts, writer, encoder.encode_words, batch_size=batch_size, on_progress=on_progress)
+        return _extract_texts(
+            texts, writer, encoder.encode_words, encoder=encoder, batch_size=batch_size, on_progress=on_progress
+        )
 
 
 def _refuse_empty(texts: Mapping[str, str]) -> None:
@@ -62,11 +67,18 @@ def _extract_texts(
     writer: PackedWriter,
     encode: Callable[[Sequence[str]], list[np.ndarray]],
     *,
+    encoder: Encoder,
     batch_size: int,
     on_progress: Progress | None,
 ) -> Extraction:
     kept = [id for id, text in texts.items() if has_item(writer, id, {"text": text})]
-    new = [id for id in texts if id not in set(kept)]
+    already = set(kept)
+    new = [id for id in texts if id not in already]
+    problems = {}
+    for id in new:
+        read, words = count_words_read(encoder, texts[id])
+        if read < words:
+            problems[id] = f"{encoder.name} reads the first {read} of its {words} words; write a shorter caption"
     for start in range(0, len(new), batch_size):
         batch = new[start : start + batch_size]
         rows = encode([texts[id] for id in batch])
@@ -74,4 +86,4 @@ def _extract_texts(
             writer.extend([(id, row, {"text": texts[id]}) for id, row in zip(batch, rows, strict=True)])
         if on_progress is not None:
             on_progress(batch[-1], len(kept) + start + len(batch), len(texts))
-    return Extraction(tuple(new), tuple(kept), ())
+    return Extraction(tuple(new), tuple(kept), (), problems)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,12 +20,22 @@ from prvr.features.sources import FeatureSources
 
 Features = Mapping[str, np.ndarray]
 
+# Videos whose lengths are compared with a teacher's.
+MOST_COMPARED = 2048
+
 
 @runtime_checkable
 class Stored(Protocol):
     """Features that are stored at a path."""
 
     path: Path
+
+
+@runtime_checkable
+class OneWidth(Protocol):
+    """Features whose items must have one width, which the item that is read first determines."""
+
+    def first_width(self, rows: np.ndarray) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -107,7 +118,7 @@ def rows_of(what: str, id: str, features: Features) -> np.ndarray:
         what: "video" or "caption", for the error message.
 
     Raises:
-        DataError: the item is missing or has no rows, or a value is NaN or infinite.
+        DataError: the item is missing or has no rows, a value is NaN or infinite, or other items are of another width.
     """
     if id not in features:
         _check_present(what, [id], features)
@@ -115,7 +126,46 @@ def rows_of(what: str, id: str, features: Features) -> np.ndarray:
     if len(rows) == 0 or not np.isfinite(rows).all():
         fault = "hold NaN or infinite values" if len(rows) else "are empty"
         raise DataError(f"features of {what} {id!r} in {place(features)} {fault}; extract it again")
+    if isinstance(features, OneWidth) and (first := features.first_width(rows)) != rows.shape[1]:
+        raise DataError(
+            f"features of {what} {id!r} have {rows.shape[1]} columns, those of the first {first}, in {place(features)}: they "
+            "come from different encoders; extract them again with one"
+        )
     return rows
+
+
+def durations_of(features: Features, videos: Iterable[str]) -> dict[str, float]:
+    """The durations of videos in seconds, where the features keep them."""
+    if not isinstance(features, Packed):
+        return {}
+    known = {id: features.info(id).get("duration") for id in videos if id in features}
+    return {id: float(seconds) for id, seconds in known.items() if isinstance(seconds, int | float) and 0 < seconds < np.inf}
+
+
+def compare_lengths(student: Features, teacher: Features, videos: Iterable[str] | None = None) -> str:
+    """Returns where a teacher has another number of frames than the student, or an empty text.
+
+    Training resamples the student's frames to the teacher's number, so few frames of the teacher leave few of the student.
+
+    Args:
+        videos: ids; by default all that both have. Of many videos some are compared, evenly spread.
+    """
+    both = [id for id in (teacher if videos is None else videos) if id in student and id in teacher]
+    some = [both[place] for place in np.unique(np.linspace(0, len(both) - 1, MOST_COMPARED).astype(int))] if both else []
+    lengths = {id: (_length(student, id), _length(teacher, id)) for id in some}
+    unlike = {id: abs(math.log((own + 1) / (its + 1))) for id, (own, its) in lengths.items() if own != its}
+    if not unlike:
+        return ""
+    most = max(unlike, key=unlike.__getitem__)
+    own, its = lengths[most]
+    return (
+        f"the teacher has another number of frames in {len(unlike)} of {len(some)} videos, most of all in {most!r}: {its}, the "
+        f"student {own}; training reads as many of the student's"
+    )
+
+
+def _length(features: Features, id: str) -> int:
+    return features.rows_before(id) if isinstance(features, Packed) else len(features[id])
 
 
 def place(features: Features) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from prvr.errors import DataError
+from prvr.files import read_bytes
 
 SHAPE, NAMES, ROWS, FRAMES = "shape.txt", "id.txt", "feature.bin", "video2frames.txt"
 HOLDS = {
@@ -77,7 +78,7 @@ def _see_files(path: Path) -> None:
 
 
 def _shape(path: Path) -> tuple[int, int]:
-    numbers = path.read_bytes().split()
+    numbers = read_bytes(path).split()
     if len(numbers) != 2 or not all(number.isdigit() and len(number) < 16 and int(number) > 0 for number in numbers):
         raise DataError(f"{path} reads {b' '.join(numbers)[:60]!r}; it takes {HOLDS[SHAPE]}: copy it from the package again")
     return int(numbers[0]), int(numbers[1])
@@ -96,7 +97,7 @@ def _mapped(path: Path, count: int, columns: int) -> np.ndarray:
 
 def _places(path: Path, count: int) -> tuple[dict[str, slice | np.ndarray], tuple[str, ...]]:
     """The rows of each video, a slice where they lie one after the other; and the names that stand twice."""
-    names = (path / NAMES).read_text("iso-8859-1").split()
+    names = read_bytes(path / NAMES).decode("iso-8859-1").split()
     if len(names) != count:
         raise DataError(f"{path / NAMES} has {len(names)} names, {SHAPE} says {count} rows: copy both from the package again")
     row = dict(zip(names, range(count), strict=True))
@@ -127,7 +128,7 @@ _OPEN, _CLOSE = re.compile(r"\s*+\{"), re.compile(r"\s*+\}\s*+\Z")
 
 def _read_frames(path: Path) -> Iterable[tuple[str, list[str]]]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         raise DataError(f"{path} is not UTF-8 text at byte {problem.start}; save the file as UTF-8") from None
     try:

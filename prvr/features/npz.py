@@ -15,7 +15,7 @@ import numpy as np
 
 from prvr.datasets.archive import members, read_member
 from prvr.errors import DataError
-from prvr.features.rows import MOST_BYTES, as_rows, check_size
+from prvr.features.rows import MOST_BYTES, as_rows, check_numbers, check_size
 
 SUFFIX = ".npz"
 ARRAYS = ("features", "last_hidden_state")
@@ -82,6 +82,7 @@ def _array(id: str, path: Path, data: bytes) -> np.ndarray:
         ) from None
     if dtype.hasobject:
         raise DataError(f"{path} holds Python objects, which are not read: they could run anything; save the rows as float32")
+    check_numbers(id, path, shape, dtype)
     check_size(id, path, shape, dtype)
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(data) - file.tell():
         raise DataError(

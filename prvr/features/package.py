@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from prvr.errors import DataError, nearest
-from prvr.features import Features, FeatureSet, TeacherFeatures, columns, open_features, place
+from prvr.features import Features, FeatureSet, OneWidth, TeacherFeatures, columns, open_features, place
 from prvr.features.bigfile import is_bigfile
 from prvr.features.hdf5 import Hdf5Features
 from prvr.features.npz import is_npz_folder
@@ -146,6 +146,10 @@ class CaptionKeys(Mapping[str, np.ndarray]):
 
     def __contains__(self, id: object) -> bool:
         return isinstance(id, str) and self._key(id) in self._features
+
+    def first_width(self, rows: np.ndarray) -> int:
+        """The columns of the item that was read first, after rows of this item were read."""
+        return self._features.first_width(rows) if isinstance(self._features, OneWidth) else int(rows.shape[1])
 
     def _key(self, id: str) -> str:
         short = short_spelling(id)

@@ -13,7 +13,7 @@ from prvr.datasets import Dataset
 from prvr.datasets.published import SUFFIX, is_package, load
 from prvr.datasets.sizes import SIZES
 from prvr.errors import DataError
-from prvr.features import Features, columns, open_features, rows_of
+from prvr.features import Features, columns, compare_lengths, open_features, rows_of
 from prvr.features.bigfile import HOLDS, BigFile, is_bigfile
 from prvr.features.npz import is_npz_folder
 from prvr.features.package import TEXT, CaptionKeys, Package, open_package, short_spelling
@@ -57,6 +57,7 @@ class FileReport:
     of: "videos" or "captions". items: their number. unused: items that no split contains.
     lacking: by split, the ids that are missing. looked_at: items whose rows were read. broken: those of them that are broken.
     problem: of the first broken item, or of the whole file. repeated: names that occur twice; the last row counts.
+    remark: what is unusual and prevents nothing.
     """
 
     file: str
@@ -69,6 +70,7 @@ class FileReport:
     broken: int = 0
     repeated: tuple[str, ...] = ()
     problem: str = ""
+    remark: str = ""
 
     def fault(self, split: str) -> str:
         """The reason why a split cannot be read from the file; empty if it can."""
@@ -86,6 +88,7 @@ class FileReport:
             lines.append(f"{self.unused:,} {self.of} are in no split")
         if self.repeated:
             lines.append(f"{len(self.repeated):,} names occur twice, {self.repeated[0]} first; the last row counts")
+        lines += [self.remark] if self.remark else []
         if self.looked_at < self.items:
             lines.append(f"{self.looked_at:,} of {self.items:,} {self.of} were read; --thorough reads all")
         return "\n  ".join(lines)
@@ -156,7 +159,20 @@ def check_package(path: str | Path, *, most: int | None = SAMPLE, on_progress: O
         if on_progress:
             on_progress(f"{package.path.name}: {file.name}", number, len(files))
         files[file] = _file(file, datasets, most)
+    if most is None:
+        _remark_on_lengths(package, files)
     return PackageReport(package.path, splits, tuple(files.values()), _uses(package, splits, files))
+
+
+def _remark_on_lengths(package: Package, files: dict[Path, FileReport]) -> None:
+    """Adds to each teacher's file of frames where its videos have another number of frames than the visual features."""
+    for name, (path, _) in package.teachers.items():
+        remarks = []
+        for visual in package.visual:
+            if not files[path].problem and not files[package.visual[visual]].problem:
+                note = compare_lengths(package.frames(visual), package.frames(name))
+                remarks += [f"beside {visual}, {note}"] if note else []
+        files[path] = replace(files[path], remark="; ".join(remarks))
 
 
 def _splits(path: Path) -> tuple[dict[str, Dataset], dict[str, SplitReport]]:

@@ -22,12 +22,15 @@ from typing import IO, Any, Literal, cast, final
 import numpy as np
 
 from prvr.errors import DataError, RowsError
-from prvr.files import lock_for_writing
+from prvr.files import lock_for_writing, parse_json, read_bytes
 
 DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 HEADER, ROWS, ITEMS = "packed.json", "rows.bin", "items.jsonl"
 CLIPS: Literal["clips"] = "clips"
 ITEMS_AT_ONCE = 256
+# A row has fewer columns, and a journal fewer bytes, in every use that is known.
+MOST_COLUMNS = 1 << 24
+MOST_JOURNAL = 1 << 36
 
 
 @final
@@ -230,15 +233,25 @@ def is_packed(path: Path) -> bool:
 
 def _read_header(path: Path) -> dict[str, Any]:
     try:
-        header: dict[str, Any] = json.loads((path / HEADER).read_text())
-        about = header["about"]
-        if header["dtype"] in DTYPES and header["columns"] > 0 and isinstance(about, dict) and _is_read(about.get("read")):
+        header: dict[str, Any] = parse_json(read_bytes(path / HEADER))
+        about, columns = header["about"], header["columns"]
+        known = header["dtype"] in DTYPES and type(columns) is int and 0 < columns < MOST_COLUMNS
+        if known and _is_about(about) and isinstance(header.get("source", ""), str):
             return header
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"no features in {path} ({HEADER} is missing); make them with: prvr extract") from None
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
+    except (ValueError, KeyError, TypeError):
         pass
     raise DataError(f"{path / HEADER} is broken; delete {path} and extract again")
+
+
+def _is_about(about: Any) -> bool:
+    """Whether a header's description has the entries that are read, with values of their types."""
+    if not isinstance(about, dict) or not _is_read(about.get("read")):
+        return False
+    encoder, rate = about.get("encoder", {"name": "", "fingerprint": None}), about.get("rate")
+    named = isinstance(encoder["name"], str) and isinstance(encoder["fingerprint"], str | None)
+    return named and (rate is None or type(rate) in (int, float))
 
 
 def _is_read(read: Any) -> bool:
@@ -248,12 +261,23 @@ def _is_read(read: Any) -> bool:
 def _read_items(path: Path) -> dict[str, dict[str, Any]]:
     items: dict[str, dict[str, Any]] = {}
     if (path / ITEMS).exists():
-        for line in _whole_lines((path / ITEMS).read_bytes()):
+        for line in _whole_lines(read_bytes(path / ITEMS, most=MOST_JOURNAL)):
             try:
-                _apply(items, json.loads(line))
-            except (json.JSONDecodeError, KeyError, TypeError, AttributeError, UnicodeDecodeError):
+                _apply(items, _checked_line(json.loads(line)))
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 raise DataError(f"{path / ITEMS} has a broken line: {line[:60]!r}; delete {path} and make it again") from None
     return items
+
+
+def _checked_line(line: Any) -> dict[str, Any]:
+    if not isinstance(line["id"], str):
+        raise TypeError(line["id"])
+    if not line.get("deleted"):
+        offset, rows, info, checksum = line["offset"], line["rows"], line["info"], line.get("crc32")
+        sound = type(offset) is type(rows) is int and offset >= 0 and rows >= 0 and isinstance(info, dict)
+        if not sound or not isinstance(checksum, int | None):
+            raise TypeError(line)
+    return cast(dict[str, Any], line)
 
 
 def _whole_lines(journal: bytes) -> list[bytes]:

@@ -29,19 +29,27 @@ def check_size(id: str, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]
         )
 
 
+def check_numbers(id: str, path: Path, shape: tuple[int, ...] | None, dtype: np.dtype[Any]) -> None:
+    """Checks, by what its file declares, that an array is floating-point rows, one row, or (1, rows, columns).
+
+    Args:
+        shape: None for an array that has none.
+
+    Raises:
+        DataError: it has another rank, no columns, or other values.
+    """
+    rank = 0 if shape is None else len(shape)
+    rows = rank in (1, 2) or (rank == 3 and shape is not None and shape[0] == 1)
+    if not rows or not np.issubdtype(dtype, np.floating) or (shape is not None and shape[-1] == 0):
+        raise DataError(f"features of {id!r} in {path} are {dtype} of shape {shape or ()}, not rows of numbers (rows, columns)")
+
+
 def as_rows(id: str, path: Path, value: np.ndarray) -> np.ndarray:
     """Returns an array as (rows, columns); (1, rows, columns) and a single row are accepted.
 
     Raises:
-        DataError: the array has another rank, or no floating-point numbers.
+        DataError: as `check_numbers`.
     """
-    rows = value
-    if rows.ndim == 3 and len(rows) == 1:
-        rows = rows[0]
-    if rows.ndim == 1:
-        rows = rows[None]
-    if rows.ndim != 2 or not np.issubdtype(rows.dtype, np.floating):
-        raise DataError(
-            f"features of {id!r} in {path} are {value.dtype} of shape {value.shape}, not rows of numbers (rows, columns)"
-        )
-    return rows
+    check_numbers(id, path, value.shape, value.dtype)
+    rows = value[0] if value.ndim == 3 else value
+    return rows[None] if rows.ndim == 1 else rows

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from prvr.datasets.published import is_package
 from prvr.errors import DataError, SettingError, nearest
-from prvr.features import Features, FeatureSet, TeacherFeatures, columns, place
+from prvr.features import Features, FeatureSet, TeacherFeatures, columns, compare_lengths, place
 from prvr.features.joined import JoinedFeatures
 from prvr.features.package import Package, open_package
 from prvr.features.packed import Packed, is_packed
@@ -79,6 +79,12 @@ def student_features(features: str | Path, *, words: str, frames: str | None = N
         of_teachers.append(replace(shelf.teacher(name), student=Packed(coarser) if sampled else None))
     sources = FeatureSources(_source(frames, student_frames), _source(words, student_words))
     return FeatureSet(student_frames, student_words, sources, tuple(of_teachers))
+
+
+def lengths_beside_teachers(features: FeatureSet, videos: Sequence[str]) -> dict[str, str]:
+    """Returns, by the place of its frames, where a teacher has another number of frames than the student."""
+    notes = {place(teacher.frames): compare_lengths(features.frames, teacher.frames, videos) for teacher in features.teachers}
+    return {where: note for where, note in notes.items() if note}
 
 
 def teacher_features(features: str | Path, name: str) -> FeatureSet:

@@ -34,6 +34,8 @@ from prvr.index.scan import Codes
 FORMAT = 2
 APPLICATION = int.from_bytes(b"prvr")
 PAGE_BYTES = 1 << 14
+# Bytes of a number.
+DTYPES = {"float16": 2, "float32": 4}
 # Seconds that a writer waits for another writer's transaction.
 PATIENCE = 10.0
 REMEDY = "remove damaged videos with: prvr index verify {} --drop, and index again"
@@ -59,9 +61,22 @@ class Record(NamedTuple):
     rows: tuple[Float[np.ndarray, "_ _"], ...]
 
     def entry(self) -> Entry:
-        """The video."""
-        windows, edges = tuple(json.loads(self.windows)), json.loads(self.edges)
-        return Entry(self.id, self.rows, windows, None if edges is None else tuple(edges), json.loads(self.about))
+        """The video.
+
+        Raises:
+            ModelError: its windows, its times or its description are damaged.
+        """
+        try:
+            windows, edges = tuple(map(int, json.loads(self.windows))), json.loads(self.edges)
+            edges = None if edges is None else tuple(map(float, edges))
+            if edges is not None and not np.isfinite(edges).all():
+                raise ValueError(edges)
+            about: dict[str, Any] = dict(json.loads(self.about))
+        except (ValueError, TypeError, RecursionError, OverflowError):
+            raise ModelError(
+                f"the times of {self.id!r} are damaged; remove damaged videos with: prvr index verify INDEX --drop"
+            ) from None
+        return Entry(self.id, self.rows, windows, edges, about)
 
 
 @final
@@ -79,6 +94,8 @@ class Database:
         self.videos: dict[str, int] = {}
         self._version: tuple[int, int] | None = None
         self._checked: set[int] = set()
+        # The columns of each field, of the first video that was read.
+        self._widths: tuple[int, ...] = ()
         if not path.is_file():
             raise ModelError(f"no index in {path.parent}; build one: prvr index VIDEOS {path.parent} --model RUN")
         with sqlite_errors(path):
@@ -139,8 +156,8 @@ class Database:
         """What is known of a video."""
         key, text = self._select("id, about", "videos", number)
         try:
-            about: dict[str, Any] = json.loads(text)
-        except ValueError:
+            about: dict[str, Any] = dict(json.loads(text))
+        except (ValueError, TypeError, RecursionError):
             raise ModelError(self._damage_message(_id_of(key), "description")) from None
         return about
 
@@ -148,26 +165,34 @@ class Database:
         """A video with its rows. The checksum is compared the first time that this connection reads them."""
         tables = "videos JOIN rows USING (number)"
         key, crc32, data, *texts = self._select("id, crc32, data, shapes, windows, about, edges", tables, number)
+        if not (isinstance(data, bytes) and isinstance(key, bytes) and all(isinstance(text, str) for text in texts)):
+            raise ModelError(self._damage_message(_id_of(key), "embeddings"))
         if number not in self._checked:
             if crc32 != _checksum(data, key, *texts):
                 raise ModelError(self._damage_message(_id_of(key), "embeddings"))
             self._checked.add(number)
+        shapes, windows, about, edges = texts
+        sizes = self._shapes(key, shapes, len(data))
         # By torch: NumPy widens one number at a time.
         wide = torch.frombuffer(bytearray(data), dtype=getattr(torch, self.header.dtype)).float().numpy()
-        shapes, windows, about, edges = texts
         fields, start = [], 0
-        for rows, columns in json.loads(shapes):
+        for rows, columns in sizes:
             fields.append(wide[start : start + rows * columns].reshape(rows, columns))
             start += rows * columns
         return Record(_id_of(key), windows, about, edges, tuple(fields))
 
     def codes(self, number: int) -> list[Codes]:
         """A video's codes, field by field."""
-        key, crc32, data, shapes = self._select("id, crc32, data, shapes", "videos JOIN codes USING (number)", number)
-        if crc32 != zlib.crc32(data):
+        tables = "videos JOIN codes USING (number) JOIN rows USING (number)"
+        key, crc32, data, shapes, size = self._select("id, codes.crc32, codes.data, shapes, length(rows.data)", tables, number)
+        if not isinstance(data, bytes) or crc32 != zlib.crc32(data):
             raise ModelError(self._damage_message(_id_of(key), "codes"))
+        sizes = self._shapes(key, shapes, size)
+        # A byte for each number, and for each row a scale and an error of float32.
+        if sum(rows * (columns + 8) for rows, columns in sizes) != len(data):
+            raise ModelError(self._damage_message(_id_of(key), "shapes"))
         fields, start = [], 0
-        for rows, columns in json.loads(shapes):
+        for rows, columns in sizes:
             parts = []
             for dtype, shape in ((np.int8, (rows, columns)), (np.float32, (rows,)), (np.float32, (rows,))):
                 parts.append(np.frombuffer(data, dtype, int(np.prod(shape)), start).reshape(shape))
@@ -226,6 +251,21 @@ class Database:
         found = [text for (text,) in self._connection.execute("PRAGMA integrity_check(5)")]
         return [] if found == ["ok"] else found
 
+    def _shapes(self, key: Any, text: Any, size: Any) -> list[tuple[int, int]]:
+        """The shapes of a video's fields, checked against the bytes of its rows and the widths of the first video."""
+        try:
+            shapes = [(int(rows), int(columns)) for rows, columns in json.loads(text)]
+        except (ValueError, TypeError, RecursionError, OverflowError):
+            shapes = []
+        widths = tuple(columns for _, columns in shapes)
+        fit = bool(shapes) and all(rows > 0 and columns > 0 for rows, columns in shapes)
+        if not fit or sum(rows * columns for rows, columns in shapes) * DTYPES[self.header.dtype] != size:
+            raise ModelError(self._damage_message(_id_of(key), "shapes"))
+        self._widths = self._widths or widths
+        if widths != self._widths:
+            raise ModelError(self._damage_message(_id_of(key), "shapes"))
+        return shapes
+
     def _read_header(self) -> Header:
         application, version = (
             self._connection.execute(f"PRAGMA {what}").fetchone()[0] for what in ("application_id", "user_version")
@@ -237,7 +277,10 @@ class Database:
         if version != FORMAT:
             newer = "update prvr to read it" if version > FORMAT else f"delete {self.path} and index again"
             raise ModelError(f"{self.path} has format {version}, this prvr reads {FORMAT}; {newer}")
-        return Header(*self._connection.execute("SELECT model, dtype, videos FROM header").fetchone())
+        found = self._connection.execute("SELECT model, dtype, videos FROM header").fetchone()
+        if found is None or not all(isinstance(text, str) for text in found) or found[1] not in DTYPES:
+            raise ModelError(f"the header of {self.path} is damaged ({found!r:.80}); delete {self.path} and index again")
+        return Header(*found)
 
     def _select(self, columns: str, tables: str, number: int) -> tuple[Any, ...]:
         found = self._connection.execute(f"SELECT {columns} FROM {tables} WHERE number = ?", (number,)).fetchone()
@@ -268,8 +311,8 @@ def key_of(id: str) -> bytes:
     return id.encode("utf-8", "surrogatepass")
 
 
-def _id_of(key: bytes) -> str:
-    return key.decode("utf-8", "surrogatepass")
+def _id_of(key: Any) -> str:
+    return repr(key) if not isinstance(key, bytes) else key.decode("utf-8", "surrogatepass")
 
 
 def _checksum(rows: bytes, key: bytes, *texts: str) -> int:

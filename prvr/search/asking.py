@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from prvr.encoders import Encoder, SentenceEncoder, WordEncoder
+from prvr.encoders import Encoder, SentenceEncoder, WordEncoder, count_words_read
 from prvr.errors import ModelError, SettingError
 from prvr.index.conditions import Condition, parse
 from prvr.index.contract import ScoredVideo, Store, require_approximate
@@ -21,8 +21,8 @@ from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings, Model
 from prvr.nn.scores import TIED
 
-# A sentence has about a hundred; a longer text is not a sentence.
-MOST_CHARACTERS = 10_000
+# A sentence has about a hundred; a longer text is not a sentence. One limit for Python, the command line and the service.
+MOST_CHARACTERS = 1_000
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,12 @@ class VideoSearch:
         if edges is None:
             raise SettingError(f"the index does not have the times of the frames of {video!r}")
         return curve, list(edges)
+
+    def note_on(self, text: str) -> str | None:
+        """What is not read of a sentence, because its encoder or the model reads fewer words; None if all is read."""
+        reading = self.checkpoint.model.reading
+        read, words = count_words_read(self.encoder, readable(text), most=reading.max_words if reading.text == "words" else None)
+        return None if read == words else f"{self.encoder.name} reads the first {read} of these {words} words; say it in fewer"
 
     def encode(self, text: str) -> Embeddings:
         """The query embedding of a sentence."""

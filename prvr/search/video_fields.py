@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from prvr.errors import DataError
+from prvr.files import parse_json, read_bytes
 from prvr.index.conditions import FOLDER
 
 FILE = "videos.jsonl"
 # Fields that the index itself has of every video.
 RESERVED = (FOLDER, "date", "duration", "file", "problem", "video")
+# Levels of lists and objects in a field; more are a mistake, and too deep for the programs that read the index.
+MOST_LEVELS = 32
 
 
 def read_video_fields(folder: Path, videos: Collection[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
@@ -29,7 +32,7 @@ def read_video_fields(folder: Path, videos: Collection[str]) -> tuple[dict[str, 
     problems: dict[str, str] = {}
     try:
         # Only a line feed ends a line: JSON allows other separators within a string.
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = read_bytes(path).decode().split("\n")
     except FileNotFoundError:
         return {}, {}
     except OSError as problem:
@@ -49,13 +52,32 @@ def read_video_fields(folder: Path, videos: Collection[str]) -> tuple[dict[str, 
 
 def _read_line(line: str, where: str) -> tuple[str, dict[str, Any]]:
     try:
-        about = json.loads(line)
+        about = parse_json(line)
         video = about.pop("video")
-    except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError):
         raise DataError(f"""{where} is not a JSON object with a "video": {line[:60]!r}; mend or delete the line""") from None
+    except ValueError as problem:
+        raise DataError(f"{where} is not JSON ({problem}): {line[:60]!r}; mend or delete the line") from None
     if not isinstance(video, str):
         raise DataError(f"{where}: video is {video!r}; it takes a path below the folder")
     reserved = [name for name in about if name in RESERVED]
     if reserved:
         raise DataError(f"{where}: the index itself has a field {reserved[0]!r}; choose another name")
+    if _levels(about) > MOST_LEVELS:
+        raise DataError(f"{where}: a field is nested deeper than {MOST_LEVELS} levels; write it flatter")
+    try:
+        json.dumps(about, ensure_ascii=False).encode()
+    except UnicodeEncodeError as problem:
+        raise DataError(f"{where}: {problem.object[problem.start]!r} is half a character; write the character as UTF-8") from None
     return video, about
+
+
+def _levels(value: Any) -> int:
+    count, level = 0, [value]
+    while level := [
+        below for one in level if isinstance(one, list | dict) for below in (one.values() if isinstance(one, dict) else one)
+    ]:
+        count += 1
+        if count > MOST_LEVELS:
+            break
+    return count

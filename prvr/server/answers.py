@@ -55,6 +55,7 @@ class Hits(BaseModel):
 
     hits: list[Moments]
     seconds: float = Field(description="How long the search took.")
+    note: str | None = Field(default=None, description="What was not read of a sentence that is too long for its encoder.")
 
 
 class Video(BaseModel):

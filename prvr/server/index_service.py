@@ -81,11 +81,11 @@ class IndexService:
 
     async def search(
         self, text: str, *, k: int, where: Sequence[str], min_score: float | None, approximate: bool = False
-    ) -> list[Moments]:
-        """The k videos that answer a sentence best, with thinned curves. Raises HTTPException 409 if the index does not
-        support approximate search."""
+    ) -> tuple[list[Moments], str | None]:
+        """The k videos that answer a sentence best, with thinned curves, and what was not read of the sentence. Raises
+        HTTPException 409 if the index does not support approximate search."""
 
-        def search(index: VideoSearch) -> list[Moments]:
+        def search(index: VideoSearch) -> tuple[list[Moments], str | None]:
             try:
                 hits = index.search(text, k=k, where=where, min_score=min_score, approximate=approximate)
             except ModelError as problem:
@@ -93,7 +93,7 @@ class IndexService:
                     # The client can repeat the query without it.
                     raise HTTPException(409, str(problem)) from problem
                 raise
-            return [_moments(hit, limit=THIN) for hit in hits]
+            return [_moments(hit, limit=THIN) for hit in hits], index.note_on(text)
 
         return await self._call(search)
 

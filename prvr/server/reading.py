@@ -11,11 +11,12 @@ from fastapi import APIRouter, HTTPException, Query
 from pydantic import StringConstraints
 from starlette.responses import PlainTextResponse
 
+from prvr.search.asking import MOST_CHARACTERS as MOST_IN_QUERY
 from prvr.server.answers import About, Health, Hits, Moments, Videos, refusals
 from prvr.server.names import MOST_CHARACTERS
 from prvr.server.service import Served, Service
 
-Sentence = Annotated[str, Query(description="What the moment shows, in a sentence.", min_length=1, max_length=1000)]
+Sentence = Annotated[str, Query(description="What the moment shows, in a sentence.", min_length=1, max_length=MOST_IN_QUERY)]
 Count = Annotated[int, Query(description="How many videos.", ge=1, le=100)]
 Seconds = Annotated[float, Query(description="Where in the video, in seconds.", ge=0, le=1e6, allow_inf_nan=False)]
 Conditions = Annotated[
@@ -52,15 +53,15 @@ async def search(
 ) -> Hits:
     """The videos that hold a moment, and where in them; none if no video reaches `min_score`."""
     began = time.perf_counter()
-    hits = await service.index.search(q, k=k, where=where, min_score=min_score, approximate=approximate)
-    return Hits(hits=hits, seconds=time.perf_counter() - began)
+    hits, note = await service.index.search(q, k=k, where=where, min_score=min_score, approximate=approximate)
+    return Hits(hits=hits, seconds=time.perf_counter() - began, note=note)
 
 
 @api.get("/moments", responses=refusals(404, 409))
 async def moments(
     video: Named,
     service: Served,
-    q: Annotated[str | None, Query(description="A sentence.", min_length=1, max_length=1000)] = None,
+    q: Annotated[str | None, Query(description="A sentence.", min_length=1, max_length=MOST_IN_QUERY)] = None,
     like: Annotated[str | None, Query(description="Or a video as the query.", max_length=MOST_CHARACTERS * 4)] = None,
     t: Seconds = 0.0,
 ) -> Moments:

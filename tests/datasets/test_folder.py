@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from prvr.datasets import Caption, Dataset
+from prvr.datasets import Caption, Dataset, cut_spans
 from prvr.datasets.folder import divide, load
 from prvr.errors import DataError
 
@@ -228,3 +229,62 @@ def test_no_captions_no_videos_and_no_folder(tmp_path: Path) -> None:
 
 def test_an_unknown_split(tmp_path: Path) -> None:
     assert refusal(write(tmp_path, numbered(3)), "tset") == "unknown split 'tset'; did you mean 'test'?"
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("timestamp", "unknown key 'timestamp'; write a moment as 'start' and 'end' in seconds"),
+        ("ts", "unknown key 'ts'; write a moment as 'start' and 'end'"),
+        ("strat", "unknown key 'strat'; did you mean 'start'?"),
+        ("End", "unknown key 'End'; did you mean 'end'?"),
+        ("splits", "unknown key 'splits'; did you mean 'split'?"),
+    ],
+)
+def test_keys_that_would_be_lost_are_refused(tmp_path: Path, key: str, said: str) -> None:
+    root = write(tmp_path, [{"video": "a.mp4", "text": "x"}, {"video": "a.mp4", "text": "y", key: [1, 2]}], ["a.mp4"])
+    assert f"{root / 'captions.jsonl'}, line 2: {said}" in refusal(root)
+
+
+def test_other_keys_are_named(tmp_path: Path) -> None:
+    lines = [{"video": "a.mp4", "text": "x", "annotator": 5, "kind": "v", "duration": 9}, {"video": "a.mp4", "text": "y"}]
+    root = write(tmp_path, lines, ["a.mp4"])
+    notes = load(root, "all").notes
+    assert notes == {
+        f"{root / 'captions.jsonl'}, line 1": "'annotator' is not read; the keys are video, text, start, end, id, split"
+    }
+
+
+def test_moments_outside_of_their_video_are_cut_and_named_by_line(tmp_path: Path) -> None:
+    """A video of 10 s."""
+    spans = [(0, 4), (2, 10.4), (2, 500), (10, 11), (500, 600)]
+    lines: list[dict[str, Any]] = [{"video": "a.mp4", "text": "x", "start": start, "end": end} for start, end in spans]
+    root = write(tmp_path, [*lines, {"video": "b.mp4", "text": "y", "start": 3, "end": 99}], ["a.mp4", "b.mp4"])
+    cut = cut_spans(load(root, "all"), {"a.mp4": 10.0})
+    assert [caption.moments for caption in cut.captions] == [((0, 4),), ((2, 10),), ((2, 10),), (), (), ((3, 99),)]
+    file = root / "captions.jsonl"
+    assert list(cut.notes) == [f"{file}, line {number}" for number in (3, 4, 5)]
+    assert "up to 500 s ends after the video 'a.mp4' of 10 s, and is cut" in cut.notes[f"{file}, line 3"]
+    assert "and is left out" in cut.notes[f"{file}, line 5"]
+    assert cut_spans(cut, {"a.mp4": 10.0}) == cut
+
+
+def test_windows_are_cut_one_by_one() -> None:
+    caption = Caption("q", "a", "x", 1.0, 60.0, windows=((1.0, 2.0), (9.0, 20.0), (50.0, 60.0)))
+    cut = cut_spans(Dataset("d", "test", (caption,), ("a",)), {"a": 10.0})
+    assert cut.captions[0].moments == ((1.0, 2.0), (9.0, 10.0))
+    assert (cut.captions[0].start, cut.captions[0].end) == (1.0, 10.0)
+    assert list(cut.notes) == ["q"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_captions_that_are_no_file(tmp_path: Path, kind: str) -> None:
+    root = write(tmp_path, [], ["a.mp4"])
+    (root / "captions.jsonl").unlink()
+    if kind == "pipe":
+        os.mkfifo(root / "captions.jsonl")
+    elif kind == "folder":
+        (root / "captions.jsonl").mkdir()
+    else:
+        (root / "captions.jsonl").symlink_to("/dev/zero")
+    assert "not a file" in refusal(root)

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prvr.errors import DataError
+from prvr.errors import DataError, SettingError
 from prvr.evaluate.metrics import places
 from prvr.evaluate.saved_scores import QueryFacts, SavedScores, load_scores, save_scores
 from prvr.evaluate.saved_scores.foreign import read_ids, read_matrix, read_trec, write_qrels, write_trec
+from prvr.evaluate.saved_scores.forms import open_scores
 from prvr.evaluate.saved_scores.truth import Truth, facts_of, locate_correct, read_truth, with_labels, with_truth
 
 
@@ -459,3 +460,57 @@ def test_the_labels_of_tvr_for_a_run(shared: Path, tmp_path: Path) -> None:
     run = SavedScores(np.zeros((1_000, len(videos)), np.float32), tuple(truth), videos, target, facts=facts)
     _, count = with_labels(run, tmp_path / "tvr.gt.jsonl")
     assert count == facts.kinds.count("v")
+
+
+@pytest.mark.parametrize("score", ["inf", "-inf", "1e400", "nan", "Infinity"])
+def test_trec_scores_that_are_no_numbers(tmp_path: Path, score: str) -> None:
+    (tmp_path / "qrels").write_text("q1 0 a 1\n")
+    (tmp_path / "run").write_text(f"q1 Q0 a 1 0.5 s\nq1 Q0 b 2 {score} s\n")
+    with pytest.raises(
+        DataError, match=rf"line 2: the score of video 'b' for query 'q1' is not a number \({score}\); write a finite"
+    ):
+        open_scores(tmp_path / "run", truth=tmp_path / "qrels")
+
+
+@pytest.mark.parametrize("relevance", ["yes", "1.0", "nan", "inf", "--1", "1e3", "9" * 5000, "\u0663"])
+@pytest.mark.parametrize("line", [0, 1])
+def test_qrels_that_are_no_numbers(tmp_path: Path, relevance: str, line: int) -> None:
+    lines = ["q1 0 a 1", "q2 0 b 1"]
+    lines[line] = f"q{line + 1} 0 a {relevance}"
+    (tmp_path / "qrels").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=rf"line {line + 1}: the relevance of video 'a' for query 'q{line + 1}' is .*write 1 for"):
+        read_truth(tmp_path / "qrels")
+
+
+def test_a_caption_list_whose_texts_begin_with_numbers(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("v#enc#0 3 men walk\nv#enc#1 a dog\n")
+    assert read_truth(tmp_path / "list")["v#enc#0"].text == "3 men walk"
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_saved_scores_that_are_no_numbers(tmp_path: Path, value: float) -> None:
+    scores = np.array([[0.5, 0.1], [0.2, value]], np.float32)
+    np.save(tmp_path / "matrix.npy", scores)
+    for name, ids in (("queries", "q1 q2"), ("gallery", "a b")):
+        (tmp_path / name).write_text("\n".join(ids.split()))
+    (tmp_path / "qrels").write_text("q1 0 a 1\nq2 0 b 1\n")
+    files = {name: tmp_path / name for name in ("queries", "gallery")}
+    with pytest.raises(DataError, match=rf"query 'q2' for video 'b' is not a number \({value}\); write finite scores"):
+        open_scores(tmp_path / "matrix.npy", truth=tmp_path / "qrels", **files)
+
+
+def test_damaged_score_files_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "scores.npz"
+    save_scores(SavedScores(np.eye(3, dtype=np.float32), ("x", "y", "z"), ("a", "b", "c"), np.arange(3)), path)
+    whole, draw, said = path.read_bytes(), np.random.default_rng(0), list[str]()
+    for number in range(300):
+        data = bytearray(whole)
+        for place in draw.integers(0, len(data), 1 + number % 5):
+            data[place] = draw.integers(0, 256)
+        path.write_bytes(data if number % 4 else data[: draw.integers(1, len(data))])
+        try:
+            open_scores(path)
+        except (DataError, SettingError) as problem:
+            said.append(str(problem))
+    assert len(said) > 100
+    assert "\n" not in "".join(said)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -26,8 +24,9 @@ from prvr.methods.calibration import Calibration, from_dict
 FORMAT = 1
 UNSAID = "not said"
 NUMBERS = ("lengths", "ratios", "overlaps", "any_overlaps")
-# What numpy and zipfile raise for files that are truncated, forged or of another kind.
-BROKEN = (ValueError, TypeError, KeyError, EOFError, OSError, MemoryError, RecursionError, zipfile.BadZipFile, zlib.error)
+# What numpy and zipfile raise for files that are truncated, forged or of another kind is not documented: ValueError, TypeError,
+# KeyError, OverflowError, MemoryError, RuntimeError, BadZipFile and errors of each compression are among it.
+BROKEN = (Exception,)
 # The first bytes of an .npy, of an .npz, and of an .npz without arrays; numpy takes every other file for a pickle.
 MAGIC = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")
 
@@ -134,6 +133,8 @@ def load_scores(path: str | Path) -> SavedScores:
         for name in ("target", *NUMBERS):
             if name in arrays and arrays[name].shape != scores.shape[:1]:
                 raise DataError(f"there are {len(scores)} queries, and {name} of shape {arrays[name].shape}")
+            if name in arrays and arrays[name].dtype.kind not in "fiu":
+                raise DataError(f"{name} is {arrays[name].dtype}, not numbers")
         numbers = {name: arrays[name].astype(np.float64) for name in NUMBERS if name in arrays}
         facts = QueryFacts(_texts(about, "texts"), _texts(about, "kinds"), **numbers)
         queries, videos = (tuple(_text(id) for id in about[name]) for name in ("queries", "videos"))
@@ -218,9 +219,14 @@ def _check_ids(saved: SavedScores) -> None:
         twice = next((id for id, count in Counter(ids).items() if count > 1), None)
         if twice is not None:
             raise DataError(f"the id {twice!r} occurs twice among the {name}")
-    if np.isnan(saved.scores.min()):
-        row, column = np.argwhere(np.isnan(saved.scores))[0]
-        raise DataError(f"the score of query {saved.queries[row]!r} for video {saved.videos[column]!r} is not a number")
+    # NaN is found by either; -inf is the score of a video that was not ranked.
+    if np.isnan(saved.scores.min()) or saved.scores.max() == np.inf:
+        row, column = np.argwhere(np.isnan(saved.scores) | (saved.scores == np.inf))[0]
+        value = float(saved.scores[row, column])
+        raise DataError(
+            f"the score of query {saved.queries[row]!r} for video {saved.videos[column]!r} is not a number ({value}); "
+            "write finite scores, and -inf only for a video that was not ranked"
+        )
 
 
 def _check_truth(saved: SavedScores) -> None:
@@ -239,6 +245,8 @@ def _check_facts(saved: SavedScores) -> None:
         values = getattr(saved.facts, fact.name)
         if values is not None and np.shape(values) != (len(saved.queries),):
             raise DataError(f"there are {len(saved.queries)} queries, and {fact.name} of shape {np.shape(values)}")
+        if fact.name in NUMBERS and values is not None and np.isinf(values).any():
+            raise DataError(f"{fact.name} of query {saved.queries[int(np.argmax(np.isinf(values)))]!r} is infinite")
 
 
 def _texts(about: dict[str, Any], name: str) -> tuple[Any, ...] | None:

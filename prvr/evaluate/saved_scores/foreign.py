@@ -163,8 +163,11 @@ def _ranking(path: Path) -> Iterator[tuple[str, str, str, float, str]]:
             value = float(score)
         except ValueError:
             raise DataError(f"{where}: expected QUERY Q0 VIDEO RANK SCORE SYSTEM, got {line[:60]!r}") from None
-        if math.isnan(value):
-            raise DataError(f"{where}: the score of video {video!r} for query {query!r} is not a number; delete the line")
+        if not math.isfinite(value):
+            raise DataError(
+                f"{where}: the score of video {video!r} for query {query!r} is not a number ({score[:40]}); write a "
+                "finite score, or delete the line: a video without a line is ranked last"
+            )
         yield where, query, video, value, system
 
 

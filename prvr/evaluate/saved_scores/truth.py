@@ -8,6 +8,7 @@ folder's `captions.jsonl`, annotations of a release as `datasets.tvr` reads them
 from __future__ import annotations
 
 import math
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
@@ -169,11 +170,12 @@ def _fill_numbers(known: Float[np.ndarray, "Q"] | None, added: Float[np.ndarray,
 
 def _is_qrels(line: str) -> bool:
     parts = line.split()
-    return len(parts) == 4 and _is_whole(parts[1]) and _is_whole(parts[3])
+    # The id of a caption has a #, and its text may begin with a number.
+    return len(parts) == 4 and _is_whole(parts[1]) and (_is_whole(parts[3]) or "#" not in parts[0])
 
 
 def _is_whole(text: str) -> bool:
-    return text.removeprefix("-").isdecimal()
+    return re.fullmatch("[-+]?[0-9]{1,9}", text) is not None
 
 
 def _qrels(lines: list[tuple[str, str]]) -> dict[str, Truth]:
@@ -182,6 +184,11 @@ def _qrels(lines: list[tuple[str, str]]) -> dict[str, Truth]:
         if not _is_qrels(line):
             raise DataError(f"{where}: expected QUERY 0 VIDEO RELEVANCE, got {line[:60]!r}")
         query, _, video, relevance = line.split()
+        if not _is_whole(relevance):
+            raise DataError(
+                f"{where}: the relevance of video {video!r} for query {query!r} is {relevance[:40]!r}, not a whole number; "
+                "write 1 for a correct video, or 0"
+            )
         if video in found.setdefault(query, {}):
             raise DataError(f"{where}: duplicate pair of query {query!r} and video {video!r}; delete one line")
         found[query][video] = int(relevance)
