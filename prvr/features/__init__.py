@@ -33,9 +33,9 @@ class Stored(Protocol):
 
 @runtime_checkable
 class OneWidth(Protocol):
-    """Features whose items must have one width, which the item that is read first determines."""
+    """Features whose items must have one width, which most items have."""
 
-    def first_width(self, rows: np.ndarray) -> int: ...
+    def usual_width(self, rows: np.ndarray) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,9 @@ def rows_of(what: str, id: str, features: Features) -> np.ndarray:
     if len(rows) == 0 or not np.isfinite(rows).all():
         fault = "hold NaN or infinite values" if len(rows) else "are empty"
         raise DataError(f"features of {what} {id!r} in {place(features)} {fault}; extract it again")
-    if isinstance(features, OneWidth) and (first := features.first_width(rows)) != rows.shape[1]:
+    if isinstance(features, OneWidth) and (usual := features.usual_width(rows)) != rows.shape[1]:
         raise DataError(
-            f"features of {what} {id!r} have {rows.shape[1]} columns, those of the first {first}, in {place(features)}: they "
+            f"features of {what} {id!r} have {rows.shape[1]} columns, most others {usual}, in {place(features)}: they "
             "come from different encoders; extract them again with one"
         )
     return rows

@@ -8,8 +8,10 @@ TypeError and others, depending on which bytes are damaged.
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from prvr.features.rows import as_rows, check_numbers, check_size
 
 # Soft links that are followed for one name; more are links in a circle.
 MOST_LINKS = 16
+# Items that tell the usual width of a file's items.
+LOOKED_AT = 9
 ELSEWHERE = "in another file, which is not opened; copy them into this one"
 
 
@@ -64,8 +68,14 @@ class Hdf5Features(Mapping[str, np.ndarray]):
             # An item of another file is in the list, so that reading it says why it is refused.
             return found is not None and (_is_elsewhere(*found) or _is_data(*found))
 
-    def first_width(self, rows: np.ndarray) -> int:
-        """The columns of the item that was read first, after rows of this item were read."""
+    def usual_width(self, rows: np.ndarray) -> int:
+        """The columns of the item that was read first; of most of the file's first items, if these rows have others."""
+        if self._columns not in (0, rows.shape[1]):
+            widths: Counter[int] = Counter()
+            for id in islice(self, LOOKED_AT):
+                with suppress(DataError):
+                    widths[self[id].shape[1]] += 1
+            self._columns = widths.most_common(1)[0][0] if widths else self._columns
         self._columns = self._columns or rows.shape[1]
         return self._columns
 

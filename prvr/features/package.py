@@ -147,9 +147,9 @@ class CaptionKeys(Mapping[str, np.ndarray]):
     def __contains__(self, id: object) -> bool:
         return isinstance(id, str) and self._key(id) in self._features
 
-    def first_width(self, rows: np.ndarray) -> int:
-        """The columns of the item that was read first, after rows of this item were read."""
-        return self._features.first_width(rows) if isinstance(self._features, OneWidth) else int(rows.shape[1])
+    def usual_width(self, rows: np.ndarray) -> int:
+        """The columns that most items have."""
+        return self._features.usual_width(rows) if isinstance(self._features, OneWidth) else int(rows.shape[1])
 
     def _key(self, id: str) -> str:
         short = short_spelling(id)

@@ -262,7 +262,7 @@ def test_items_of_another_width_are_named(tmp_path: Path) -> None:
 
     features = open_features(make(tmp_path / "features.h5", fill))
     rows_of("video", "a", features)
-    with pytest.raises(DataError, match="features of video 'b' have 3 columns, those of the first 4"):
+    with pytest.raises(DataError, match="features of video 'b' have 3 columns, most others 4"):
         rows_of("video", "b", features)
 
 
