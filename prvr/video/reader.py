@@ -102,7 +102,7 @@ class VideoReader:
             VideoError: no frame from there on can be decoded.
         """
         # Where recordings may have been put together or nothing has a stamp, a position is found by reading up to it.
-        if not self._counted and not self._names & set(STREAMS):
+        if self._counted is None and not self._names & set(STREAMS):
             for back in FURTHER_BACK:
                 with suppress(self._av.error.FFmpegError):
                     self._container.seek(self._line.stamp(max(0.0, seconds - back)), stream=self._stream)
@@ -146,6 +146,7 @@ class VideoReader:
 
     def _open(self) -> None:
         self._damage: list[str] = []
+        self._lost = 0
         self._container = _open(self._av, self.path)
         try:
             self._stream = stream = _video_stream(self._av, self._container, self.path)
@@ -256,8 +257,7 @@ class VideoReader:
                 if first and packet.has_sidedata("encryption_info"):
                     raise VideoError(f"{self.path} is encrypted; nothing of it can be shown: take it out")
                 first = False
-                if packet.is_corrupt:
-                    self._damage.append("lost packets")
+                self._lost += packet.is_corrupt
                 # The last packet has no data and empties the decoder; an earlier one without data (AVI) repeats a frame.
                 if packet.size or packet.dts is None:
                     yield packet
@@ -271,19 +271,20 @@ class VideoReader:
         return _picture(frame, self._aspect)
 
     def _because(self) -> str:
-        return f": {self._damage[0]}" if self._damage else ""
+        return f": {self._damage[0]}" if self._damage else ": packets were lost" if self._lost else ""
 
     def _conclude(self, end: float) -> None:
         stated, self.duration = self.duration, end
-        cut = is_cut_off(self.path, self._names)
-        if cut:
+        # Where recordings are put together, packets do not follow each other either.
+        jumps = self._stamps.jumps
+        if is_cut_off(self.path, self._names):
             self.duration = max(stated, end)
             of = f" of {stated:.1f} s" if stated > end else ": the file was cut off"
             self.problem = f"stops at {end:.1f} s{of}{self._because()}"
-        elif self._damage:
-            self.problem = f"damaged in {len(self._damage)} places{self._because()}"
-        elif self._stamps.jumps:
-            times = ", ".join(f"{self._line.seconds(stamp):.1f} s" for stamp in self._stamps.jumps[:3])
+        elif places := len(self._damage) + max(0, self._lost - len(jumps)):
+            self.problem = f"damaged in {places} places{self._because()}"
+        elif jumps:
+            times = ", ".join(f"{self._line.seconds(stamp):.1f} s" for stamp in jumps[:3])
             self.problem = f"its time stamps jump at {times}, as where recordings are put together; times go on from there"
         self.end = end
 

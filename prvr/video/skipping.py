@@ -28,7 +28,7 @@ MAX_WAITING = 1000
 class TimeLine:
     """A player's time line, cut into slots of 1 / rate seconds; each slot gives its first frame.
 
-    start: the stamp of the time 0, in units of `time_base`. rounding: in seconds; half a frame where frames are shorter than that.
+    start: the stamp of the time 0, in units of `time_base`. rounding: in seconds; of frames that are shorter, half of one.
     """
 
     start: int
@@ -81,6 +81,9 @@ class RisingStamps:
             if added:
                 packet.dts = None if packet.dts is None else packet.dts + added
                 packet.pts = None if packet.pts is None else packet.pts + added
+            if None not in (packet.pts, packet.dts) and not -self._back <= packet.pts - packet.dts <= self._forward:
+                # Just before a jump, a packet may have the next recording's time for its frame.
+                packet.pts = packet.dts + self._frame
             yield packet
 
 
