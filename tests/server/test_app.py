@@ -411,7 +411,7 @@ def test_a_file_that_is_gone_or_broken_has_no_picture(world: World, tmp_path: Pa
         (videos / "kitchen.mp4").unlink()
         broken, gone = (service.client.get(f"/thumbnails/{name}.mp4") for name in ("beach", "kitchen"))
     assert (broken.status_code, gone.status_code) == (404, 404)
-    assert "cannot read beach.mp4 as a video" in broken.json()["error"]
+    assert "beach.mp4 is a text file, not a video" in broken.json()["error"]
     assert str(tmp_path) not in broken.text + gone.text
 
 

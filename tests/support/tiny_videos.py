@@ -22,19 +22,29 @@ def write_video(
     *,
     options: dict[str, str] | None = None,
     turn: tuple[int, bool] | None = None,
+    codec: str = "libx264",
+    aspect: Fraction | None = None,
+    rate: int = 25,
     **container: object,
 ) -> Path:
-    """A video of (milliseconds, picture); `turn` is a counterclockwise rotation in degrees, then a left-right mirror."""
+    """A video of (milliseconds, picture); `turn` is a counterclockwise rotation in degrees, then a left-right mirror.
+
+    aspect: width through height of a pixel.
+    """
     with av.open(str(path), "w", **container) as out:
-        stream = out.add_stream("libx264", rate=25)
+        stream = out.add_stream(codec, rate=rate)
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 1000)
+        # MPEG-2 knows no time base but that of its frames.
+        time_base = Fraction(1, 1000) if codec == "libx264" else Fraction(1, 25)
+        stream.codec_context.time_base = time_base
         stream.codec_context.options = {"threads": "1", "preset": "veryfast", **(options or {})}
         if turn is not None:
             stream.set_display_rotation(turn[0], hflip=turn[1])
         for milliseconds, picture in frames:
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = milliseconds, Fraction(1, 1000)
+            frame.pts, frame.time_base = round(Fraction(milliseconds, 1000) / time_base), time_base
             out.mux(stream.encode(frame))
         out.mux(stream.encode())
     return path
