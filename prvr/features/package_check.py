@@ -235,7 +235,7 @@ def _fault(what: str, id: str, features: Features, width: int) -> str:
         rows = rows_of(what, id, features)
     except DataError as problem:
         return str(problem)
-    return "" if rows.shape[1] == width else f"features of {what} {id!r} have {rows.shape[1]} columns, those of the first {width}"
+    return "" if rows.shape[1] == width else f"features of {what} {id!r} have {rows.shape[1]} columns, most others {width}"
 
 
 def _uses(package: Package, splits: Mapping[str, SplitReport], files: Mapping[Path, FileReport]) -> dict[str, Use]:
