@@ -16,6 +16,8 @@ from typing import Any, final
 
 # A time stamp may be rounded to a millisecond (Matroska), so that 1/3 s comes as 0.333 s.
 ROUNDING = 0.001
+# Stamps that jump back or forward by more seconds than these are of another recording, as FFmpeg has it.
+BACK, FORWARD = 0.1, 10.0
 # More packets than a codec may hold back to put frames in order (16 in H.264 and HEVC).
 LOOK_AHEAD = 32
 # Packets that may wait in memory until it is known that they can be skipped.
@@ -24,23 +26,62 @@ MAX_WAITING = 1000
 
 @dataclass(frozen=True)
 class TimeLine:
-    """The time line of a stream, cut into slots of 1 / rate seconds; each slot gives its first frame."""
+    """A player's time line, cut into slots of 1 / rate seconds; each slot gives its first frame.
+
+    start: the stamp of the time 0, in units of `time_base`. rounding: in seconds; half a frame where frames are shorter than that.
+    """
 
     start: int
     time_base: Fraction
     rate: float
+    rounding: float = ROUNDING
 
     def seconds(self, pts: int | None) -> float | None:
-        """Returns a presentation time in seconds from the start of the stream."""
+        """Returns a presentation time in seconds."""
         return None if pts is None else float((pts - self.start) * self.time_base)
+
+    def stamp(self, seconds: float) -> int:
+        """Returns the stamp of a time."""
+        return self.start + int(seconds / self.time_base)
 
     def slot(self, seconds: float) -> int:
         """Returns the slot of a time."""
-        return math.floor((seconds + ROUNDING) * self.rate)
+        return math.floor((seconds + self.rounding) * self.rate)
 
     def end_of(self, packet: Any) -> float:
         """Returns the time in seconds at which a packet's frame ends."""
         return (self.seconds(packet.pts) or 0.0) + float((packet.duration or 0) * self.time_base)
+
+
+@final
+class RisingStamps:
+    """The packets of a stream, with stamps that go on where recordings were put together and the stamps begin again.
+
+    `jumps`: the decoding stamps from which another recording goes on.
+
+    Args:
+        frame: the duration of a frame that states none, in units of `time_base`.
+    """
+
+    def __init__(self, packets: Iterable[Any], time_base: Fraction, frame: int) -> None:
+        self._packets, self._frame = packets, frame
+        self._back, self._forward = round(BACK / time_base), round(FORWARD / time_base)
+        self.jumps: list[int] = []
+
+    def __iter__(self) -> Iterator[Any]:
+        added, last, following = 0, None, 0
+        for packet in self._packets:
+            if packet.dts is not None:
+                stamp = packet.dts + added
+                if last is not None and (stamp < last - self._back or stamp > following + self._forward):
+                    added += following - stamp
+                    stamp = following
+                    self.jumps.append(stamp)
+                last, following = stamp, stamp + (packet.duration or self._frame)
+            if added:
+                packet.dts = None if packet.dts is None else packet.dts + added
+                packet.pts = None if packet.pts is None else packet.pts + added
+            yield packet
 
 
 @final

@@ -1,0 +1,153 @@
+"""Containers: which files FFmpeg may open, what other files are, and whether a file was cut off.
+
+Structures are read as their specifications have them: ISO/IEC 14496-12 (boxes of MP4), RFC 8794 and 9559 (EBML, Matroska), RIFF
+(AVI), Adobe's FLV 10.1, RFC 3533 (Ogg pages).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+# FFmpeg's names of the containers that may be opened. Each holds its own pictures: none lists other files, is a sequence of
+# images, or draws text.
+MOVIES = ("mov", "mp4", "m4a", "3gp", "3g2", "mj2")
+MATROSKA = ("matroska", "webm")
+# Their stamps may begin anywhere, and parts that are put together begin again.
+STREAMS = ("mpegts", "mpeg")
+# Pictures alone: no stamps.
+ELEMENTARY = ("h264", "hevc", "vvc", "m4v", "mpegvideo", "h263", "h261", "obu", "cavsvideo", "dirac", "vc1")
+OTHERS = ("avi", "flv", "live_flv", "kux", "asf", "ogg", "mxf", "dv", "rm", "ivf", "nut", "wtv", "gxf", "nsv", "amv", "vc1test")
+WHITELIST = (*MOVIES, *MATROSKA, *STREAMS, *ELEMENTARY, *OTHERS)
+
+# How files begin that are no videos.
+PICTURES = {
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"II*\x00": "TIFF",
+    b"MM\x00*": "TIFF",
+    b"\x00\x00\x01\x00": "icon",
+}
+LISTS = {b"ffconcat": "a list of other files", b"#EXTM3U": "a playlist", b"<?xml": "an XML file", b"v=0": "a session description"}
+
+
+def contents(path: Path) -> str | None:
+    """Returns what a file is that no video container begins like, in words; None if that is not known.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(4096)
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    for signs, word in ((LISTS, "{}"), (PICTURES, "a picture ({})")):
+        for sign, name in signs.items():
+            if start.startswith(sign):
+                return word.format(name)
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "a picture (WebP)"
+    if head[4:12] in (b"ftypheic", b"ftypavif", b"ftypmif1"):
+        return "a picture (HEIF)"
+    printable = sum(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
+    return "a text file" if head and printable == len(head) else None
+
+
+def lacks_movie_box(path: Path) -> bool:
+    """Whether a file is an MP4 without its `moov` box, as a recorder leaves it that lost its power."""
+    with path.open("rb") as file:
+        boxes = {kind for kind, _ in _boxes(file)}
+    return b"ftyp" in boxes and not boxes & {b"moov", b"moof"}
+
+
+def is_cut_off(path: Path, names: set[str]) -> bool | None:
+    """Returns whether the file ends before its container does; None where the container does not say.
+
+    Args:
+        names: FFmpeg's names of the container.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if names & set(MOVIES):
+            return any(end > size for _, end in _boxes(file))
+        if names & set(MATROSKA):
+            return _segment_end(file, size) > size
+        if "avi" in names:
+            return _riff_end(file) > size
+        if "flv" in names:
+            return not _ends_with_tag(file, size)
+        if "ogg" in names:
+            return not _ends_with_page(file, size)
+    return None
+
+
+def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """The kind and the end of each box at the top of an MP4."""
+    at = 0
+    while True:
+        file.seek(at)
+        head = file.read(16)
+        if len(head) < 8:
+            return
+        length, kind = int.from_bytes(head[:4]), head[4:8]
+        if length == 1 and len(head) == 16:
+            length = int.from_bytes(head[8:])
+        # 0: to the end of the file.
+        if length < 8:
+            if not length:
+                yield kind, at
+            return
+        at += length
+        yield kind, at
+
+
+def _segment_end(file: BinaryIO, size: int) -> int:
+    """Where a Matroska's segments end, or `size` where that is not said, as in a live recording."""
+    at = 0
+    while at < size:
+        file.seek(at)
+        head = file.read(16)
+        id_length = _vint_length(head)
+        value_length = _vint_length(head[id_length:]) if id_length else 0
+        if not value_length:
+            return size
+        value = int.from_bytes(head[id_length : id_length + value_length]) & ((1 << 7 * value_length) - 1)
+        if value == (1 << 7 * value_length) - 1:
+            return size
+        at += id_length + value_length + value
+    return at
+
+
+def _vint_length(data: bytes) -> int:
+    """The length of a number of EBML: one more than the zeros that its first byte begins with; 0 if it is none."""
+    return 9 - data[0].bit_length() if data and data[0] else 0
+
+
+def _riff_end(file: BinaryIO) -> int:
+    head = file.read(8)
+    return 8 + int.from_bytes(head[4:], "little") if head[:4] == b"RIFF" else 0
+
+
+def _ends_with_tag(file: BinaryIO, size: int) -> bool:
+    """Whether an FLV ends with the length of its last tag, which stands there."""
+    file.seek(max(0, size - 4))
+    length = int.from_bytes(file.read(4))
+    if not 11 <= length <= size - 4:
+        return False
+    file.seek(size - 4 - length)
+    head = file.read(4)
+    return head[0] & 31 in (8, 9, 18) and int.from_bytes(head[1:]) == length - 11
+
+
+def _ends_with_page(file: BinaryIO, size: int) -> bool:
+    """Whether the last page of an Ogg ends a stream, and is whole."""
+    # A page has at most 255 segments of 255 bytes.
+    file.seek(max(0, size - (1 << 16)))
+    tail = file.read()
+    at = tail.rfind(b"OggS")
+    if at < 0 or at + 27 > len(tail):
+        return False
+    segments = tail[at + 27 : at + 27 + tail[at + 26]]
+    return bool(tail[at + 5] & 4) and at + 27 + len(segments) + sum(segments) <= len(tail)
