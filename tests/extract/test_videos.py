@@ -304,7 +304,7 @@ def test_an_error_that_is_no_matter_of_one_file_ends_the_run(videos: dict[str, P
 def test_a_file_that_breaks_the_decoder_in_a_new_way_is_told(
     videos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def odd(path: Path, *, rate: float) -> VideoReader:
+    def odd(path: Path, *, rate: float, after: float | None) -> VideoReader:
         if path.name == "b.mkv":
             raise ValueError("no\nsuch format")
         return VideoReader(path, rate=rate)
