@@ -32,7 +32,7 @@ from prvr.cpu import fast_products
 from prvr.encoders import ImageEncoder, image_encoder
 from prvr.errors import require
 from prvr.extract.encoding import ThisProcess
-from prvr.extract.engine import Encoded, FrameSampling, Job
+from prvr.extract.engine import Encoded, FrameSampling, Job, Part
 from prvr.video import VideoReader, find_videos
 
 SHARED = Path(os.environ.get("PRVR_SHARED", Path(__file__).parents[2] / "shared")) / "data"
@@ -153,7 +153,7 @@ def one_after_the_other(videos: dict[str, Path], encoder: ImageEncoder, rate: fl
 def in_the_pipeline(videos: dict[str, Path], encoder: ImageEncoder, rate: float) -> int:
     jobs = [Job(id, path) for id, path in videos.items()]
     outcomes = ThisProcess(encoder).encode(jobs, sampling=FrameSampling(rate, 32))
-    return sum(len(outcome.rows) for outcome in outcomes if isinstance(outcome, Encoded))
+    return sum(len(outcome.rows) for outcome in outcomes if isinstance(outcome, Encoded | Part))
 
 
 def compose_file(paths: list[Path], out: Path, *, height: int = 360, width: int = 640, seconds: int = 180) -> Path:

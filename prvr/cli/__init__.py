@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-import typer
-
 # Each of these adds its commands.
 from prvr.cli import checkpoint, compare, data, evaluate, folder, fuse, index, presets, report, reproduce, serve, train  # noqa: F401
-from prvr.cli.terminal import app
+from prvr.cli.terminal import app, echo
 from prvr.errors import PrvrError
 
 
@@ -24,7 +22,7 @@ def main() -> None:
         app(args=arguments)
     except SystemExit as ended:
         if ended.code == 130:  # typer's exit status after an interrupt
-            typer.echo("prvr: interrupted; completed work is kept: repeat the command to continue", err=True)
+            echo("prvr: interrupted; completed work is kept: repeat the command to continue", err=True)
         raise
     except (PrvrError, OSError) as problem:
         if debug:
@@ -36,5 +34,5 @@ def main() -> None:
 
 
 def _fail(text: str, *, status: int) -> None:
-    typer.echo(f"prvr: {' '.join(text.split())}", err=True)
+    echo(f"prvr: {text}", err=True)
     raise SystemExit(status)

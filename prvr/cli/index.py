@@ -205,6 +205,7 @@ def search(
         spans = [f"{clock(span.start)} - {clock(span.end)}" for span in hit.spans]
         number = f"{hit.score:7.4f}" if hit.probability is None else f"{hit.probability:6.1%}"
         more = f"  also {', '.join(spans[1:])}" if spans[1:] else ""
-        lines.append(f"{number}  {spans[0] if spans else '':>19}  {hit.video}{more}")
+        lines.append(f"{number}  {spans[0] if spans else '':>19}  {' = '.join((hit.video, *hit.copies))}{more}")
+    warn({hit.video: hit.problem for hit in hits if hit.problem})
     noted = {"note": note} if note else {}
     show(as_json, {"query": query, **noted, "measure": measure, "hits": [hit.as_dict() for hit in hits]}, lines)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,32 +51,64 @@ Workers = Annotated[int | None, typer.Option(help="Processes that share the vide
 Ray = Annotated[str | None, typer.Option("--ray", help="Ray cluster that encodes: HOST:PORT, auto, or local.", metavar="ADDRESS")]
 
 
+# Seconds between two lines of progress where stderr is no terminal.
+LINE_EVERY = 30.0
+
+
 @contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on stderr; yields a function of a note, the amount done and the total."""
+def progress() -> Iterator[Callable[[str, float, float], None]]:
+    """Progress on stderr: a bar, or a line every half a minute where that is no terminal.
+
+    Yields a function of the item at work, the amount done and the total: numbers of items as int, seconds of video as float.
+    """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
     console = Console(stderr=True)
-    bar = Progress(
+    columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        # Long videos end minutes apart: the default estimate, from the last 30 s, would often have no data.
-        speed_estimate_period=3600,
-        disable=not console.is_terminal,
+        TextColumn("{task.fields[text]}", markup=False),
     )
-    with bar:
-        task = bar.add_task("", total=None)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None, text="")
+        meter, told = Meter(time.monotonic()), time.monotonic()
 
-        def update(note: str, done: int, total: int) -> None:
-            bar.update(task, description=note[:80], completed=done, total=total)
+        def update(note: str, done: float, total: float) -> None:
+            nonlocal told
+            now = time.monotonic()
+            text = meter.text(done, total, now=now)
+            bar.update(task, description=printable(note)[:80], completed=done, total=total or None, text=text)
+            if bar.disable and now - told >= LINE_EVERY:
+                told = now
+                echo(f"{note}: {text}", err=True)
 
         yield update
+
+
+class Meter:
+    """Says in words how far a piece of work is, how fast it is, and how long it will take.
+
+    Args:
+        start: a time in seconds, as in `text`.
+    """
+
+    def __init__(self, start: float) -> None:
+        self._start, self._done, self._is_video = start, 0.0, False
+
+    def text(self, done: float, total: float, *, now: float) -> str:
+        """The progress at a time; work in another unit, or that starts again, is measured from there on."""
+        is_video = isinstance(total, float)
+        if is_video != self._is_video or done < self._done:
+            self._start, self._is_video = now, is_video
+        self._done = done
+        elapsed = now - self._start
+        amounts = f"{clock(done)} of {clock(total)} of video" if is_video else f"{done} of {total}"
+        if elapsed <= 0 or done <= 0:
+            return amounts
+        speed = f", {done / elapsed:.1f} times real time" if is_video else ""
+        left = f", {clock(elapsed * (total - done) / done)} left" if total > done else ""
+        return f"{amounts}{speed}{left}"
 
 
 def counts(result: Any, names: tuple[str, ...]) -> dict[str, int]:
@@ -113,13 +147,37 @@ def clock(seconds: float) -> str:
 def warn(problems: Mapping[str, str]) -> None:
     """Writes a line to stderr for each problem."""
     for id, problem in problems.items():
-        typer.echo(f"prvr: {id}: {problem}", err=True)
+        echo(f"prvr: {id}: {problem}", err=True)
+
+
+def echo(line: object, *, err: bool = False) -> None:
+    """Writes a line to stdout or stderr, as `printable` text."""
+    typer.echo(printable(str(line)), err=err)
+
+
+def printable(text: str) -> str:
+    """A text in one line that a terminal only shows: what would control it, or forge a line, is escaped as in Python.
+
+    Those are control characters, separators of lines, marks that turn the direction of writing, and bytes that are not UTF-8.
+    """
+    return "".join(repr(one)[1:-1] if is_escaped(one) else one for one in text)
+
+
+def is_escaped(one: str) -> bool:
+    """Whether `printable` escapes a character."""
+    return (
+        unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp")
+        or one in "\u061c\u200e\u200f"
+        or "\u202a" <= one <= "\u202e"
+        or ("\u2066" <= one <= "\u2069")
+    )
 
 
 def show(as_json: bool, value: Any, lines: Iterable[object]) -> None:
     """Writes the result of a command to stdout, as JSON or as lines."""
     if as_json:
-        typer.echo(json.dumps(value, ensure_ascii=False))
+        text = json.dumps(value, ensure_ascii=False)
+        typer.echo("".join(f"\\u{ord(one):04x}" if is_escaped(one) else one for one in text))
     else:
         for line in lines:
-            typer.echo(line)
+            echo(line)

@@ -18,7 +18,7 @@ from typing import Any
 from prvr.datasets import Caption, Dataset
 from prvr.errors import DataError, nearest
 from prvr.files import read_bytes
-from prvr.video import find_videos
+from prvr.video import find_videos, name_in
 
 CAPTIONS = "captions.jsonl"
 SPLITS = ("train", "dev", "test")
@@ -127,6 +127,7 @@ def _check_line(line: Any, videos: Collection[str]) -> dict[str, Any]:
         raise ValueError(f"the caption of {line['video']!r} is empty; write it or delete the line")
     # A lone surrogate, which JSON can write and no tokenizer reads, raises a ValueError here.
     line["text"].encode()
+    line["video"] = name_in(videos, line["video"]) or line["video"]
     if line["video"] not in videos:
         raise ValueError(f"there is no video {line['video']!r} in the folder; {nearest(line['video'], videos)}")
     if "id" in line and not (isinstance(line["id"], str) and line["id"]):

@@ -39,7 +39,7 @@ STUDENTS = ("no-distillation", "dl-dkd++")
 QUERIES = 3
 HITS = 5
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, float, float], None]
 
 
 @dataclass(frozen=True)
@@ -124,5 +124,5 @@ def _search(gallery: VideoSearch, caption: Caption) -> Answer:
     return Answer(caption, hits, *gallery.relevance(caption.text, hits[0].video))
 
 
-def _show_nothing(note: str, done: int, total: int) -> None:
+def _show_nothing(note: str, done: float, total: float) -> None:
     """Ignores progress."""

@@ -276,5 +276,5 @@ def _size_and_time(path: Path) -> tuple[int, int]:
     return sum(file.st_size for file in found), max(file.st_mtime_ns for file in found)
 
 
-def _silent(note: str, done: int, total: int) -> None:
+def _silent(note: str, done: float, total: float) -> None:
     """Shows no progress."""

@@ -20,6 +20,16 @@ WAITING_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
+class VideoStart:
+    """A video that was opened: where its reading begins and the duration that it states, in seconds; the stamp of its file."""
+
+    id: str
+    seconds: float
+    stated: float
+    stamp: Stamp
+
+
+@dataclass(frozen=True)
 class Frame:
     """A decoded frame of a video, at a time in seconds."""
 
@@ -38,7 +48,7 @@ class VideoEnd:
     file: dict[str, Any]
 
 
-Piece = Frame | VideoEnd | Refused | Changed
+Piece = VideoStart | Frame | VideoEnd | Refused | Changed
 
 
 @final
@@ -133,7 +143,8 @@ def decode(job: Job, *, rate: float) -> Iterator[Piece]:
     stamp: Stamp | None = None
     try:
         stamp = stamp_of(job.path)
-        with VideoReader(job.path, rate=rate) as reader:
+        with VideoReader(job.path, rate=rate, after=job.after) as reader:
+            yield VideoStart(job.id, job.after or 0.0, reader.duration, stamp)
             for time, picture in reader:
                 yield Frame(job.id, time, picture)
         # The content is read after the frames: if the stamp is still the same, both are of one file.

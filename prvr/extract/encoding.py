@@ -17,13 +17,15 @@ import numpy as np
 
 from prvr.device import processor_count
 from prvr.encoders import ImageEncoder
-from prvr.extract.decoding import DecoderThreads, Frame, Piece, VideoEnd
-from prvr.extract.engine import Changed, Encoded, FrameSampling, Job, Outcome, Refused
+from prvr.extract.decoding import DecoderThreads, Frame, Piece, VideoEnd, VideoStart
+from prvr.extract.engine import Changed, Encoded, FrameSampling, Job, Outcome, Part, Refused
 
 # Limit on the pictures of one batch; 32 pictures of 4K would take 800 MB.
 BATCH_BYTES = 1 << 28
 # The number of batches whose frames may wait for the encoder.
 BATCHES_AHEAD = 2
+# Seconds of video. A kill costs what is in a batch, what waits for the encoder, and less than a part.
+LOST, PART = 60, 25
 # The key of a batch that videos share. No video has this id, because ids are paths.
 SHARED = ""
 
@@ -43,28 +45,49 @@ class ThisProcess:
 
 def encode_jobs(jobs: Iterator[Job], encoder: ImageEncoder, *, sampling: FrameSampling, threads: int) -> Iterator[Outcome]:
     """Yields the outcomes of jobs; takes the next job when a decoder thread is free."""
-    limit = BATCHES_AHEAD * sampling.batch_size
+    # Of a single film, no more frames wait than a kill may cost beside a batch; half a batch keeps the encoder busy.
+    size = sampling.batch_size
+    limit = max(1, size // 2, min(BATCHES_AHEAD * size, int(LOST * sampling.rate) - size - 2))
     with closing(DecoderThreads(jobs, rate=sampling.rate, limit=limit, threads=threads)) as pieces:
         yield from collect(pieces, Batches(encoder, batch_size=sampling.batch_size))
 
 
 @dataclass
 class _OpenVideo:
-    """The times and the rows of a video so far, and how it ended, None while frames may follow."""
+    """The times and the rows of a video since its last part, and how it ended, None while frames may follow.
+
+    number: of the first of these frames.
+    """
 
     times: list[float] = field(default_factory=list)
     rows: dict[int, np.ndarray] = field(default_factory=dict)
+    number: int = 0
+    start: VideoStart | None = None
     end: VideoEnd | Refused | Changed | None = None
 
     def outcome(self) -> Outcome | None:
-        """Returns the outcome of the video; None while frames or rows are missing."""
-        if self.end is None or len(self.rows) < len(self.times):
+        """Returns the outcome of the video, or a part of it; None while frames or rows are missing."""
+        # While no frame waits for its batch, a reading from here on gives the same batches: the same bits with any encoder.
+        if len(self.rows) < len(self.times):
             return None
+        if self.end is None:
+            return self._part() if self.times and self.times[-1] - self.times[0] >= PART else None
         if not isinstance(self.end, VideoEnd):
             return self.end
-        end, rows = self.end, np.stack([self.rows[number] for number in range(len(self.times))])
-        info = {"duration": end.duration, "times": self.times, "problem": end.problem, "file": end.file}
-        return Encoded(end.id, rows, info)
+        info = {"duration": self.end.duration, "times": [round(time, 3) for time in self.times]}
+        return Encoded(self.end.id, self._stack(), {**info, "problem": self.end.problem, "file": self.end.file})
+
+    def _part(self) -> Part:
+        assert self.start is not None
+        start = self.start
+        part = Part(start.id, self._stack(), tuple(self.times), self.times[-1], start.stated, start.stamp)
+        self.number += len(self.times)
+        self.times, self.rows = [], {}
+        return part
+
+    def _stack(self) -> np.ndarray:
+        rows = [self.rows[number] for number in range(self.number, self.number + len(self.times))]
+        return np.stack(rows) if rows else np.empty((0, 0), np.float32)
 
 
 class _Row(NamedTuple):
@@ -86,14 +109,19 @@ def collect(pieces: Iterable[Piece], batches: Batches) -> Iterator[Outcome]:
             ids[id] = None
         for id in ids:
             if (outcome := videos[id].outcome()) is not None:
-                del videos[id]
+                if not isinstance(outcome, Part):
+                    del videos[id]
                 yield outcome
 
     for piece in pieces:
         video = videos.setdefault(piece.id, _OpenVideo())
+        if isinstance(piece, VideoStart):
+            video.start = piece
+            yield Part(piece.id, np.empty((0, 0), np.float32), (), piece.seconds, piece.stated, piece.stamp)
+            continue
         if isinstance(piece, Frame):
-            video.times.append(round(piece.time, 3))
-            rows = batches.add(piece.id, len(video.times) - 1, piece.picture)
+            video.times.append(piece.time)
+            rows = batches.add(piece.id, video.number + len(video.times) - 1, piece.picture)
         else:
             video.end = piece
             rows = batches.end_of(piece.id)

@@ -15,15 +15,35 @@ from prvr.errors import ModelError
 
 @dataclass(frozen=True)
 class Job:
-    """A video that is to be encoded."""
+    """A video that is to be encoded.
+
+    after: the frames up to this time, in seconds, are known and are not encoded again; None for a reading from the start.
+    """
 
     id: str
     path: Path
+    after: float | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a video that is still read: those since its last part, none if it was only opened.
+
+    times: of the rows, in seconds, not rounded. seconds: where the reading is. stated: the duration in seconds that the file
+    states, 0 if it states none. stamp: of the file when it was opened (`prvr.extract.file_stamps`).
+    """
+
+    id: str
+    rows: np.ndarray
+    times: tuple[float, ...]
+    seconds: float
+    stated: float
+    stamp: dict[str, int]
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """The features of a video, a row per frame.
+    """The features of a video, a row per frame: of the frames since its last part, if it had parts.
 
     info: `times` of the rows and `duration` of what could be read, in seconds; `problem`, why a part could not be read, or
     None; `file`, the stamp and the SHA-256 of the file (`prvr.extract.file_stamps`).
@@ -49,7 +69,16 @@ class Changed:
     id: str
 
 
-Outcome = Encoded | Refused | Changed
+@dataclass(frozen=True)
+class Unfinished:
+    """The features of a video so far, to be searched until the rest is encoded; `info` as of `Encoded`."""
+
+    id: str
+    rows: np.ndarray
+    info: dict[str, Any]
+
+
+Outcome = Part | Unfinished | Encoded | Refused | Changed
 
 
 @dataclass(frozen=True)
@@ -98,6 +127,6 @@ class EncoderOpener:
 
 @runtime_checkable
 class Engine(Protocol):
-    """Encodes videos: yields one outcome for each job as soon as it is ready, in any order."""
+    """Encodes videos: yields one outcome for each job as soon as it is ready, in any order, and parts of long videos before."""
 
     def encode(self, jobs: Sequence[Job], *, sampling: FrameSampling) -> Iterator[Outcome]: ...

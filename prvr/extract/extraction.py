@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from prvr.encoders import Encoder
+from prvr.encoders import Encoder, ImageEncoder
 from prvr.errors import DataError
 from prvr.features.packed import PackedWriter
 
-# The id of the last item, how many items are done, and how many there are.
-Progress = Callable[[str, int, int], None]
+# The item at work, how much is done and how much there is: items as int, seconds of video as float (0.0 of 0.0: not known yet).
+Progress = Callable[[str, float, float], None]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,16 @@ def encoder_about(encoder: Encoder) -> dict[str, str]:
     """Returns the description of an encoder in the header of a packed folder."""
     # Without its source: the same encoder may be opened from another place.
     return {"name": encoder.name, "fingerprint": encoder.fingerprint}
+
+
+def open_frames(out: Path, encoder: ImageEncoder, rate: float) -> PackedWriter:
+    """Opens a packed folder of an encoder's frames for writing.
+
+    Raises:
+        DataError: it holds features of another encoder or rate, or another process writes to it.
+    """
+    about = {"kind": "frames", "encoder": encoder_about(encoder), "rate": rate}
+    return PackedWriter(out, columns=encoder.image_columns, about=about, source=encoder.source)
 
 
 def delete_items(writer: PackedWriter, ids: Iterable[str]) -> list[str]:

@@ -22,7 +22,7 @@ from prvr.extract import (
 )
 from prvr.features import durations_of
 from prvr.features.packed import Packed
-from prvr.video import find_videos
+from prvr.video import find_links_out, find_videos
 
 
 def extract_folder(
@@ -67,7 +67,7 @@ def extract_folder(
     for source in encoders:
         encoder = image_encoder(source, device=device)
         out = feature_folder(features, encoder.name, "frames")
-        done[f"{encoder.name}/frames"] = extract_videos(
+        frames = extract_videos(
             files,
             out,
             encoder=encoder,
@@ -76,10 +76,10 @@ def extract_folder(
             engine=engine_for(encoder, device=device, workers=workers, ray=ray),
             on_progress=on_progress,
         )
+        problems = {**find_links_out(videos), **frames.problems}
         if dataset:
-            extraction, durations = done[f"{encoder.name}/frames"], durations_of(Packed(out), dataset.video_ids)
-            notes = {**extraction.problems, **cut_spans(dataset, durations).notes}
-            done[f"{encoder.name}/frames"] = replace(extraction, problems=notes)
+            problems |= cut_spans(dataset, durations_of(Packed(out), dataset.video_ids)).notes
+        done[f"{encoder.name}/frames"] = replace(frames, problems=problems)
         if texts and isinstance(encoder, SentenceEncoder):
             out = feature_folder(features, encoder.name, "sentences")
             done[f"{encoder.name}/sentences"] = extract_sentences(texts, out, encoder=encoder, on_progress=on_progress)

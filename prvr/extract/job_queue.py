@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
-from prvr.extract.engine import Job, Refused
+from prvr.extract.engine import Job, Outcome, Part, Refused
 
 
 @dataclass
@@ -50,6 +50,14 @@ class JobQueue:
             jobs = [self._waiting.popleft() for _ in range(min(limit, len(self._waiting)))]
         assignment.jobs.update({job.id: job for job in jobs})
         return jobs
+
+    @staticmethod
+    def received(assignment: Assignment, outcome: Outcome) -> None:
+        """Takes note of an outcome: its job is finished, or another worker need not encode again what a part holds."""
+        if not isinstance(outcome, Part):
+            del assignment.jobs[outcome.id]
+        elif outcome.times:
+            assignment.jobs[outcome.id] = replace(assignment.jobs[outcome.id], after=outcome.times[-1])
 
     def worker_died(self, assignment: Assignment, reason: str) -> Iterator[Refused]:
         """Puts the jobs of a dead worker back as suspects, and yields those that are refused."""

@@ -11,7 +11,8 @@ import numpy as np
 from prvr.encoders import ImageEncoder
 from prvr.extract.encoding import ThisProcess
 from prvr.extract.engine import Engine, FrameSampling
-from prvr.extract.extraction import Extraction, Progress, delete_items, encoder_about, explain_full_disk
+from prvr.extract.extraction import Extraction, Progress, explain_full_disk, open_frames
+from prvr.extract.resuming import resuming
 from prvr.extract.update import update_rows
 from prvr.features.compaction import tidy
 from prvr.features.packed import PackedWriter
@@ -43,20 +44,14 @@ def extract_videos(
         SettingError: `rate` is not a number above 0.
     """
     engine, sampling = engine or ThisProcess(encoder), FrameSampling(check_rate(rate), batch_size)
-    with open_frames(out, encoder, rate) as writer:
+    unfinished = out.with_name(f"{out.name}.unfinished")
+    with (
+        open_frames(out, encoder, rate) as writer,
+        resuming(unfinished, engine, encoder=encoder, rate=rate, videos=videos.keys()) as engine,
+    ):
         done = update_rows(videos, PackedRows(writer), engine, sampling=sampling, on_progress=on_progress)
     tidy(out)
     return done
-
-
-def open_frames(out: Path, encoder: ImageEncoder, rate: float) -> PackedWriter:
-    """Opens a packed folder of an encoder's frames for writing.
-
-    Raises:
-        DataError: it holds features of another encoder or rate, or another process writes to it.
-    """
-    about = {"kind": "frames", "encoder": encoder_about(encoder), "rate": rate}
-    return PackedWriter(out, columns=encoder.image_columns, about=about, source=encoder.source)
 
 
 @final
@@ -76,6 +71,9 @@ class PackedRows:
         with explain_full_disk(self._writer):
             self._writer.append(id, rows, info)
 
+    def offer(self, id: str, rows: np.ndarray, info: Mapping[str, Any]) -> None:
+        """Does nothing: nobody trains on half a video."""
+
     def keep(self, id: str, file: Mapping[str, Any]) -> None:
         """Records the stamp of a file that was touched, so that it is not compared by content again."""
         info = self._writer.features.info(id)
@@ -83,6 +81,8 @@ class PackedRows:
             with explain_full_disk(self._writer):
                 self._writer.annotate(id, {**info, "file": dict(file)})
 
-    def drop(self, ids: Collection[str]) -> list[str]:
-        """Deletes videos, and returns the ids of those that were there."""
-        return delete_items(self._writer, ids)
+    def rearrange(self, copies: Mapping[str, tuple[str, Mapping[str, Any]]], drop: Collection[str]) -> list[str]:
+        """Gives videos the rows of others, which are not stored again, and deletes videos."""
+        infos = {id: {**self._writer.features.info(source), "file": dict(file)} for id, (source, file) in copies.items()}
+        with explain_full_disk(self._writer):
+            return self._writer.rearrange({id: (source, infos[id]) for id, (source, _) in copies.items()}, drop)

@@ -52,9 +52,13 @@ def remove(path: Path) -> None:
 
 def _copy(old: Packed, fresh: Path) -> None:
     with PackedWriter(fresh, columns=old.columns, about=old.about, source=old.source, dtype=old.dtype.name) as writer:
-        ids = list(old)
+        # Items that share rows share them afterwards, too.
+        first = {place: id for id, place in reversed([(id, old.offset(id)) for id in old])}
+        ids = list(first.values())
         for start in range(0, len(ids), ITEMS_AT_ONCE):
             writer.extend([(id, old[id], old.info(id)) for id in ids[start : start + ITEMS_AT_ONCE]])
+        shared = {id: first[old.offset(id)] for id in old}
+        writer.rearrange({id: (owner, old.info(id)) for id, owner in shared.items() if id != owner}, ())
     _remove_lock(fresh)
 
 

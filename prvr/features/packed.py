@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal, cast, final
 
@@ -87,6 +87,11 @@ class Packed(Mapping[str, np.ndarray]):
         info: dict[str, Any] = self._items[id]["info"]
         return info
 
+    def offset(self, id: str) -> int:
+        """Returns the number of rows in the file before those of an item; items may share rows."""
+        offset: int = self._items[id]["offset"]
+        return offset
+
     def rows_before(self, id: str) -> int:
         """Returns the number of rows of an item before it was sampled or cut for packing."""
         item = self._items[id]
@@ -106,7 +111,8 @@ class Packed(Mapping[str, np.ndarray]):
     @property
     def dead_rows(self) -> int:
         """The number of rows in the file that belong to no item."""
-        return self._count() - sum(item["rows"] for item in self._items.values())
+        # Items may share their rows.
+        return self._count() - sum({item["offset"]: item["rows"] for item in self._items.values()}.values())
 
     def refresh(self) -> None:
         """Reads the journal again, for items that another process has added or deleted."""
@@ -190,6 +196,22 @@ class PackedWriter:
     def annotate(self, id: str, info: Mapping[str, Any]) -> None:
         """Replaces the info of an item; its rows stay where they are."""
         self._add_lines([{"id": id, **self.features._items[id], "info": dict(info)}])
+
+    def rearrange(self, copies: Mapping[str, tuple[str, Mapping[str, Any]]], delete: Collection[str]) -> list[str]:
+        """Gives items the rows of other items, with an info of their own, and removes items; returns the ids of these.
+
+        The rows are shared and not stored again. One write: an item that gets another id is there under one of the two.
+
+        Args:
+            copies: by id, the item whose rows it gets, and its info.
+        """
+        items = self.features._items
+        gone = [id for id in delete if id in items and id not in copies]
+        lines: list[dict[str, Any]] = [{"id": id, **items[source], "info": dict(info)} for id, (source, info) in copies.items()]
+        lines += [{"id": id, "deleted": True} for id in gone]
+        if lines:
+            self._add_lines(lines)
+        return gone
 
     def delete(self, id: str) -> None:
         """Removes an item, if there is one of that id; its rows stay as dead space until `compact`."""

@@ -45,7 +45,10 @@ class Condition:
         """Whether a video with this id and these fields meets the condition."""
         compare = OPERATORS[self.operator]
         if self.field == FOLDER:
-            inside = self.value.strip("/") in ("", ".") or f"/{video}".startswith(f"/{self.value.strip('/')}/")
+            folder = self.value.strip("/")
+            # Of a video that is there several times one place is enough.
+            paths = (video, *about.get("copies", ()))
+            inside = folder in ("", ".") or any(f"/{path}".startswith(f"/{folder}/") for path in paths)
             return compare(inside, True)
         known = _lookup(about, self.field)
         if not comparable(known):

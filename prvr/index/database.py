@@ -219,6 +219,11 @@ class Database:
             for table in ("videos", "rows", "codes"):
                 self._connection.execute(f"DELETE FROM {table} WHERE number = ?", found)
 
+    def number_of(self, id: str) -> int | None:
+        """The number of a video. Within `writing`."""
+        found = self._connection.execute("SELECT number FROM videos WHERE id = ?", (key_of(id),)).fetchone()
+        return None if found is None else int(found[0])
+
     def setting(self) -> str | None:
         """The text that `keep_setting` wrote last."""
         exists = self._connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'stage'").fetchone()

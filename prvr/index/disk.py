@@ -7,7 +7,8 @@ again from the stored rows, as many as the exact best may be among. Any other me
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
@@ -85,6 +86,31 @@ class DiskIndex:
         with self._lock, self._database.writing():
             for id in ids:
                 self._database.drop(id)
+
+    def rearrange(self, moves: Mapping[str, tuple[str, Mapping[str, Any]]], delete: Collection[str]) -> None:
+        """Gives videos other ids and descriptions, and removes videos, in one transaction; unknown ids are ignored.
+
+        Args:
+            moves: the new id and the new `Entry.about` of each video.
+
+        Raises:
+            ModelError: a video that is moved is damaged.
+        """
+        taken = {new for old, (new, _) in moves.items() if new != old}
+        with self._lock, self._database.writing():
+            number_of, record = self._database.number_of, self._database.record
+            # A video whose id another one takes is read before that.
+            held = {old: record(number).entry() for old in moves if old in taken and (number := number_of(old)) is not None}
+            for id in delete:
+                self._database.drop(id)
+            for old, (new, about) in moves.items():
+                entry = held.get(old)
+                if old not in taken and (number := number_of(old)) is not None:
+                    entry = record(number).entry()
+                    self._database.drop(old)
+                if entry is not None:
+                    (entry,) = cast_entries([replace(entry, video=new, about=about)], self.header.dtype)
+                    self._database.put(entry, [quantise(rows) for rows in entry.fields])
 
     def fetch(self, ids: Sequence[str]) -> dict[str, Entry]:
         """The videos with these ids, by id. Unknown ids are left out.

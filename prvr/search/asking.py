@@ -33,6 +33,8 @@ class Hit:
     curve: the relevance of each part of the video. edges: the times between parts, one more than parts; None if unknown.
     branches: the terms of the score by branch, if it is a sum over branches.
     probability: that the video answers the sentence; None if the model is not calibrated.
+    copies: the other paths in the folder with the same content.
+    problem: why only a part of the video could be searched; None if all of it is in the index.
     """
 
     video: str
@@ -42,6 +44,8 @@ class Hit:
     edges: tuple[float, ...] | None = None
     branches: Mapping[str, float] = field(default_factory=dict)
     probability: float | None = None
+    copies: tuple[str, ...] = ()
+    problem: str | None = None
 
     @property
     def start(self) -> float | None:
@@ -56,7 +60,7 @@ class Hit:
     def as_dict(self) -> dict[str, Any]:
         """All fields as JSON values, and the best moment's start and end."""
         spans = [span._asdict() for span in self.spans]
-        return {**asdict(self), "start": self.start, "end": self.end, "spans": spans}
+        return {**asdict(self), "start": self.start, "end": self.end, "spans": spans, "copies": list(self.copies)}
 
 
 def find(index: Store, queries: Embeddings, k: int, *, where: Sequence[Condition] = ()) -> list[list[Hit]]:
@@ -73,7 +77,9 @@ def find_moments(model: Model, query: Embeddings, found: Sequence[ScoredVideo]) 
         curve, edges = relevance(model, query, scored.entry)
         spans = () if edges is None else tuple(find_spans(curve, edges))
         branches = dict(zip(model.embedding_fields, scored.parts, strict=False))
-        hits.append(Hit(scored.video, scored.score, spans, tuple(curve.tolist()), edges, branches))
+        about = scored.entry.about
+        known: dict[str, Any] = {"copies": tuple(about.get("copies", ())), "problem": about.get("problem")}
+        hits.append(Hit(scored.video, scored.score, spans, tuple(curve.tolist()), edges, branches, **known))
     return hits
 
 

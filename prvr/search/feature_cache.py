@@ -13,9 +13,8 @@ from typing import final
 from prvr.encoders import ImageEncoder
 from prvr.errors import RowsError, VideoError
 from prvr.extract.engine import Encoded, Engine, FrameSampling, Job, Outcome, Refused
-from prvr.extract.extraction import delete_items, explain_full_disk
+from prvr.extract.extraction import delete_items, explain_full_disk, open_frames
 from prvr.extract.file_stamps import has_same_content, has_same_stamp, stamp_of
-from prvr.extract.videos import open_frames
 from prvr.features.compaction import remove, tidy
 from prvr.features.packed import PackedWriter, is_packed
 from prvr.methods.contract import Model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, final
@@ -15,6 +15,8 @@ from prvr.errors import ModelError
 from prvr.extract import engine_for
 from prvr.extract.engine import FrameSampling
 from prvr.extract.extraction import Progress
+from prvr.extract.file_stamps import recorded_file
+from prvr.extract.resuming import resuming
 from prvr.extract.update import update_rows
 from prvr.files import lock_for_writing
 from prvr.index.disk import FILE, DiskIndex
@@ -24,9 +26,11 @@ from prvr.methods.checkpoint import Checkpoint
 from prvr.search.feature_cache import with_cache
 from prvr.search.opening import FEATURES, make_or_reopen, open_matching_encoder
 from prvr.search.video_fields import read_video_fields
-from prvr.video import check_rate, find_videos
+from prvr.video import check_rate, find_links_out, find_videos
 
 BATCH_SIZE = 32
+# Below the folder of an index: the parts of videos that are not finished (`prvr.extract.resuming`).
+UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True)
@@ -115,21 +119,25 @@ class Indexer:
         lock = lock_for_writing(self.path / FILE)
         try:
             fields, problems = read_video_fields(self.videos, files)
-            cache = with_cache(
-                self.path / FEATURES, self._engine, model=model, encoder=self._encoder, rate=rate, videos=files.keys()
-            )
-            with cache as engine:
+            reads: dict[str, Any] = {"encoder": self._encoder, "rate": rate, "videos": files.keys()}
+            with (
+                resuming(self.path / UNFINISHED, self._engine, **reads) as resumed,
+                with_cache(self.path / FEATURES, resumed, model=model, **reads) as engine,
+            ):
                 store = IndexRows(self._index, fields)
                 done = update_rows(files, store, engine, sampling=self._sampling, skip=skip, on_progress=on_progress)
             self._index.tidy()
         finally:
             lock.release()
-        return Indexing(done.done, done.kept, done.dropped, {**problems, **done.problems})
+        return Indexing(done.done, done.kept, done.dropped, {**find_links_out(self.videos), **problems, **done.problems})
 
 
 @final
 class IndexRows:
     """An index as the `RowStore` of `update_rows`: it stores the embeddings of the rows.
+
+    Files with the same content are one video of the index: the id is the path of one of them, `about` has the paths of the others
+    as `copies`, and their stamps in `file`.
 
     Args:
         fields: the user's own fields of each video.
@@ -137,30 +145,76 @@ class IndexRows:
 
     def __init__(self, index: DiskIndex, fields: Mapping[str, Mapping[str, Any]]) -> None:
         self._index, self._fields, self._known = index, fields, index.about()
+        # The recorded file of each path, by the id of the video; and the id of the video of each path.
+        self._files = {id: _files_of(id, about) for id, about in self._known.items()}
+        self._video_of = {path: id for id, files in self._files.items() for path in files}
+        # A video of its own whose path another one also names, which a deletion elsewhere can leave.
+        self._video_of.update({id: id for id in self._known})
 
     def infos(self) -> dict[str, dict[str, Any]]:
-        """Returns the facts of every video."""
-        return self._known
+        """Returns the facts of every path."""
+        return {path: {**self._known[id], "file": self._files[id][path]} for path, id in self._video_of.items()}
 
     def put(self, id: str, rows: np.ndarray, info: Mapping[str, Any]) -> None:
         """Adds the embeddings of a video, or replaces those of the video of that id."""
-        video = Sampled(id, rows, tuple(info["times"]), info["duration"], self._about(id, info))
-        self._index.add(encode_long(self._index.model, [video]))
+        if len(self._files.get(self._video_of.get(id, id), ())) > 1:
+            self.rearrange({}, [id])
+        files = {id: dict(info["file"])}
+        about = self._about(files, info)
+        self._index.add(encode_long(self._index.model, [Sampled(id, rows, tuple(info["times"]), info["duration"], about)]))
+        self._known[id], self._files[id], self._video_of[id] = about, files, id
+
+    def offer(self, id: str, rows: np.ndarray, info: Mapping[str, Any]) -> None:
+        """Makes what there is of a video searchable."""
+        self.put(id, rows, info)
 
     def keep(self, id: str, file: Mapping[str, Any]) -> None:
         """Updates the facts of a video: the stamp and date of its file, and the user's own fields."""
-        about = self._about(id, {**self._known[id], "file": file})
-        if about != self._known[id]:
-            self._index.add([replace(self._index.fetch([id])[id], about=about)])
+        video = self._video_of[id]
+        self._files[video][id] = dict(file)
+        about = self._about(self._files[video], self._known[video])
+        if about != self._known[video]:
+            self._index.rearrange({video: (video, about)}, ())
+            self._known[video] = about
 
-    def drop(self, ids: Collection[str]) -> list[str]:
-        """Removes videos, and returns the ids of those that were there."""
-        there = [id for id in ids if id in self._known]
-        if there:
-            self._index.delete(there)
-        return there
+    def rearrange(self, copies: Mapping[str, tuple[str, Mapping[str, Any]]], drop: Collection[str]) -> list[str]:
+        """Gives paths to videos and takes paths from them, in one transaction; returns the paths that were taken."""
+        video_of = {path: self._video_of[source] for path, (source, _) in copies.items()}
+        gone = [path for path in drop if path in self._video_of and path not in copies]
+        touched = {*video_of.values(), *(self._video_of[path] for path in (*gone, *copies) if path in self._video_of)}
+        files = {video: dict(self._files[video]) for video in touched}
+        for path in (*gone, *copies):
+            if path in self._video_of:
+                files[self._video_of[path]].pop(path, None)
+        for path, (_, file) in copies.items():
+            files[video_of[path]][path] = dict(file)
+        moves = {video: (next(iter(left)), self._about(left, self._known[video])) for video, left in files.items() if left}
+        self._index.rearrange(moves, [video for video, left in files.items() if not left])
+        for path in gone:
+            del self._video_of[path]
+        for video in touched:
+            del self._known[video], self._files[video]
+        for video, (id, about) in moves.items():
+            self._known[id], self._files[id] = about, files[video]
+            self._video_of.update(dict.fromkeys(files[video], id))
+        return gone
 
-    def _about(self, id: str, info: Mapping[str, Any]) -> dict[str, Any]:
-        date = datetime.fromtimestamp(info["file"]["mtime_ns"] / 1e9, UTC).isoformat(timespec="seconds")
-        problem = {"problem": info["problem"]} if info.get("problem") else {}
-        return {"duration": info["duration"], "date": date, "file": dict(info["file"]), **problem, **self._fields.get(id, {})}
+    def _about(self, files: Mapping[str, Mapping[str, Any]], info: Mapping[str, Any]) -> dict[str, Any]:
+        (_, file), *others = files.items()
+        date = datetime.fromtimestamp(file["mtime_ns"] / 1e9, UTC).isoformat(timespec="seconds")
+        about = {"duration": info["duration"], "date": date, "file": dict(file)}
+        if info.get("problem"):
+            about["problem"] = info["problem"]
+        if others:
+            about["copies"] = [path for path, _ in others]
+            about["file"]["copies"] = {path: dict(of_copy) for path, of_copy in others}
+        for path in reversed([*files]):
+            about |= self._fields.get(path, {})
+        return about
+
+
+def _files_of(id: str, about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns what is recorded of the file of a video and of its copies, by path."""
+    file = dict(recorded_file(about))
+    copies = file.pop("copies", {})
+    return {id: file, **copies}

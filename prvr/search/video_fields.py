@@ -13,10 +13,11 @@ from typing import Any
 from prvr.errors import DataError
 from prvr.files import parse_json, read_bytes
 from prvr.index.conditions import FOLDER
+from prvr.video import name_in
 
 FILE = "videos.jsonl"
 # Fields that the index itself has of every video.
-RESERVED = (FOLDER, "date", "duration", "file", "problem", "video")
+RESERVED = (FOLDER, "copies", "date", "duration", "file", "problem", "video")
 # Levels of lists and objects in a field; more are a mistake, and too deep for the programs that read the index.
 MOST_LEVELS = 32
 
@@ -43,6 +44,7 @@ def read_video_fields(folder: Path, videos: Collection[str]) -> tuple[dict[str, 
         if not line.strip():
             continue
         video, about = _read_line(line, f"{path}, line {number}")
+        video = name_in(videos, video) or video
         if video in videos:
             fields[video] = fields.get(video, {}) | about
         else:

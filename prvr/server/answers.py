@@ -48,6 +48,8 @@ class Moments(BaseModel):
     curve: list[float]
     edges: list[float]
     contributions: dict[str, float]
+    copies: list[str] = Field(description="The other paths in the folder with the same content.")
+    problem: str | None = Field(description="Why only a part of the video could be searched.")
 
 
 class Hits(BaseModel):

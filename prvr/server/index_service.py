@@ -79,6 +79,17 @@ class IndexService:
             raise HTTPException(404, f"the index holds no video {name[:200]!r}; /api/videos lists those it holds")
         return id
 
+    async def video_at(self, name: str) -> str:
+        """The id of the video with a shown name, or with a copy of it under that name. Raises HTTPException 404."""
+        try:
+            return await self.id_of(name)
+        except HTTPException:
+            abouts = await self._call(lambda index: index.index.about())
+            for id, about in abouts.items():
+                if name in map(shown_name, about.get("copies", ())):
+                    return id
+            raise
+
     async def search(
         self, text: str, *, k: int, where: Sequence[str], min_score: float | None, approximate: bool = False
     ) -> tuple[list[Moments], str | None]:
@@ -135,7 +146,8 @@ class IndexService:
         """
 
         def drop(index: VideoSearch) -> tuple[int, int]:
-            known = [id for id in ids if id in index.index]
+            # A video with copies gets the path of one of them, by `prvr index`.
+            known = [id for id, entry in index.index.fetch(list(ids)).items() if not entry.about.get("copies")]
             if known:
                 index.index.delete(known)
             return len(known), index.index.count()
@@ -200,6 +212,8 @@ def _moments(hit: Hit, *, limit: int | None = None) -> Moments:
         curve=curve.tolist() if hit.edges else [],
         edges=edges.tolist(),
         contributions=dict(hit.branches),
+        copies=[shown_name(path) for path in hit.copies],
+        problem=hit.problem,
     )
 
 

@@ -34,25 +34,25 @@ router = APIRouter(tags=["media"])
 
 
 @router.get(
-    "/media/{video:path}",
+    "/media/{video:name}",
     response_class=FileResponse,
     responses=refusals(404, 421, 422, 503)
     | {206: {"description": "A range."}, 416: {"description": "The range does not exist."}},
 )
 async def media(video: VideoName, service: Served) -> FileResponse:
     """A video file; a player seeks by ranges."""
-    path = file_of(await service.index.id_of(video), service.index.folder)
+    path = file_of(await service.index.video_at(video), service.index.folder)
     return FileResponse(path, media_type=TYPES[path.suffix.lower()], headers={"Cache-Control": "private, no-cache"})
 
 
-@router.get("/thumbnails/{video:path}", response_class=Response, responses=refusals(404, 421, 422, 503))
+@router.get("/thumbnails/{video:name}", response_class=Response, responses=refusals(404, 421, 422, 503))
 async def thumbnail(
     video: VideoName,
     service: Served,
     t: Annotated[float, Query(description="Where in the video, in seconds.", ge=0, le=1e6, allow_inf_nan=False)] = 0.0,
 ) -> Response:
     """The picture of a moment, as JPEG."""
-    path = file_of(await service.index.id_of(video), service.index.folder)
+    path = file_of(await service.index.video_at(video), service.index.folder)
     try:
         picture = await service.thumbnails.picture(path, t)
     except (VideoError, FileNotFoundError) as problem:
@@ -60,5 +60,5 @@ async def thumbnail(
     return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
 
 
-router.add_api_route("/media/{video:path}", media, methods=["HEAD"], include_in_schema=False, response_model=None)
-router.add_api_route("/thumbnails/{video:path}", thumbnail, methods=["HEAD"], include_in_schema=False, response_model=None)
+router.add_api_route("/media/{video:name}", media, methods=["HEAD"], include_in_schema=False, response_model=None)
+router.add_api_route("/thumbnails/{video:name}", thumbnail, methods=["HEAD"], include_in_schema=False, response_model=None)

@@ -5,12 +5,22 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from fastapi import HTTPException
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from prvr.video import SUFFIXES
 
 MOST_CHARACTERS = 500
 # Of a part of a path, in bytes: the limit of common file systems.
 MOST_BYTES = 255
+
+
+class AnyPathConvertor(PathConvertor):
+    """The rest of a path in a route, line feeds included: the name of a file may hold one."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("name", AnyPathConvertor())
 
 
 def shown_name(id: str) -> str:

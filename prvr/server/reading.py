@@ -66,7 +66,7 @@ async def moments(
     t: Seconds = 0.0,
 ) -> Moments:
     """Where in one video a sentence is answered, or where it is similar to another video at a time; with the whole curve."""
-    id = await service.index.id_of(video)
+    id = await service.index.video_at(video)
     if q is not None:
         return await service.index.moments(id, q)
     if like is None:

@@ -49,7 +49,7 @@ REFUSALS = (401, 403, 421)
 
 
 @router.put(
-    "/videos/{video:path}",
+    "/videos/{video:name}",
     status_code=202,
     responses=refusals(*REFUSALS, 408, 409, 413, 422, 503, 507),
     openapi_extra={
@@ -79,7 +79,7 @@ async def add(video: VideoName, request: Request, service: Writer) -> UpkeepRepo
     return service.upkeep.start()
 
 
-@router.delete("/videos/{video:path}", status_code=202, responses=refusals(*REFUSALS, 404, 422, 503, 507))
+@router.delete("/videos/{video:name}", status_code=202, responses=refusals(*REFUSALS, 404, 422, 503, 507))
 async def delete(video: VideoName, service: Writer) -> UpkeepReport:
     """Delete a video, or an upload that was not indexed: its file is moved into the hidden folder `.deleted`."""
     id = await _id_of(video, service)

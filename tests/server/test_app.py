@@ -331,6 +331,25 @@ def test_links_that_lead_out_of_the_folder_are_not_followed(world: World, tmp_pa
         assert service.client.get("/media/kitchen.mp4").status_code == 404
 
 
+def test_copies_are_one_video_and_names_with_line_feeds_are_served(world: World, tmp_path: Path) -> None:
+    videos, index = tmp_path / "videos", tmp_path / "gallery"
+    videos.mkdir()
+    name = "line\nfeed\x1b[2J.mp4"
+    shutil.copy(world.videos / "beach.mp4", videos / name)
+    shutil.copy(world.videos / "beach.mp4", videos / "second.mp4")
+    index_folder(videos, index, zero_shot(world.encoder))
+    with running(index) as service:
+        (hit,) = service.client.get("/api/search", params={"q": "dog"}).json()["hits"]
+        assert (hit["video"], hit["copies"], hit["problem"]) == (name, ["second.mp4"], None)
+        (video,) = service.client.get("/api/videos").json()["videos"]
+        assert video["fields"]["copies"] == ["second.mp4"]
+        content = (world.videos / "beach.mp4").read_bytes()
+        for path in (name, "second.mp4"):
+            assert service.client.get("/media/" + quote(path)).content == content
+            assert service.client.get("/thumbnails/" + quote(path)).status_code == 200
+            assert service.client.get("/api/moments", params={"video": path, "q": "dog"}).json()["video"] == name
+
+
 def test_a_name_that_is_no_utf8_is_shown_and_served(world: World, tmp_path: Path) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()

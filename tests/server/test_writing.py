@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("fastapi")
 
 from serving import TOKEN, Running, World, make_world, running
-from tiny_videos import colourful, write_video
+from tiny_videos import colourful, copy_as_another, write_video
 from waiting import until
 
 from prvr.search import index_folder, zero_shot
@@ -309,7 +309,7 @@ def test_from_upload_to_hit_and_back(world: World, tmp_path: Path) -> None:
         data = write_video(own.videos / ".new.mp4", colourful()).read_bytes()
         assert client.put("/api/videos/new.mp4", headers=BEARER, content=data).json()["state"] == "running"
         # What comes during a run is done by another one.
-        shutil.copy(own.videos / "beach.mp4", own.videos / "copied.mp4")
+        copy_as_another(own.videos / "beach.mp4", own.videos / "copied.mp4")
         assert client.put("/api/videos/broken.mp4", headers=BEARER, content=b"no video").json()["waiting"] is True
         assert client.delete("/api/videos/kitchen.mp4", headers=BEARER).status_code == 202
         until(lambda: upkeep().state != "running", seconds=120)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 from tiny_encoders import make_clip
-from tiny_videos import SECONDS, noisy, plain, write_video
+from tiny_videos import SECONDS, copy_as_another, noisy, plain, write_video
 
 from prvr.search import index_folder, zero_shot
 from prvr.server.app import make_service
@@ -45,7 +44,7 @@ def make_world(root: Path) -> World:
     (world.videos / "trips").mkdir(parents=True)
     for seed, name in enumerate(("beach.mp4", "kitchen.mp4", MARKUP, ODD)):
         write_video(world.videos / name, pictures(seed))
-    shutil.copy(world.videos / "kitchen.mp4", world.videos / "trips" / "again.mp4")
+    copy_as_another(world.videos / "kitchen.mp4", world.videos / "trips" / "again.mp4")
     (world.videos / "notes.txt").write_text("not for others")
     (world.videos / "videos.jsonl").write_text('{"video": "beach.mp4", "camera": "<script>alert(2)</script>"}\n')
     make_clip(world.encoder)

@@ -15,6 +15,8 @@ export function hitCard(hit, rank, place) {
     frame(hit, hit.peak ?? start, span ? stretch(span) : null),
     hit.edges.length > 1 ? picture(hit) : null,
     names(hit),
+    hit.copies.length ? make("span", { class: "folder", title: hit.copies.join("\n") }, `also ${hit.copies.join(", ")}`) : null,
+    hit.problem ? make("span", { class: "folder" }, hit.problem) : null,
     make("span", { class: "score" }, hit.probability === null ? hit.score.toFixed(3) : percent(hit.probability)),
   ]);
 }

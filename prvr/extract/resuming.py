@@ -1,0 +1,171 @@
+"""Keeps the rows of videos that are not finished, so that the next run reads a film from where the last one was.
+
+PATH/   a packed folder: an item for each part of a video, deleted when the video is stored as a whole. It exists only while
+        there is such a video.
+
+A part is used only if the file has the stamp that it had then; at the end, stamp and SHA-256 are of all that was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from prvr.encoders import ImageEncoder
+from prvr.errors import RowsError, VideoError
+from prvr.extract.engine import Changed, Encoded, Engine, FrameSampling, Job, Outcome, Part, Refused, Unfinished
+from prvr.extract.extraction import delete_items, explain_full_disk, open_frames
+from prvr.extract.file_stamps import has_same_stamp, stamp_of
+from prvr.features.compaction import remove
+from prvr.features.packed import PackedWriter, is_packed
+
+# An unfinished video is offered to searches whenever it has grown by this share: each time all of it is stored again.
+GROWTH = 1 / 8
+
+
+@contextmanager
+def resuming(
+    path: Path, engine: Engine, *, encoder: ImageEncoder, rate: float, videos: Collection[str]
+) -> Iterator[ResumingEngine]:
+    """Yields the engine, which keeps parts of videos in `path`.
+
+    Args:
+        videos: the videos of the folder; parts of all others are removed.
+
+    Raises:
+        DataError: the parts are of another encoder or rate, or cannot be written.
+    """
+    with closing(_Parts(path, encoder, rate)) as parts:
+        for id in parts.ids() - set(videos):
+            parts.forget(id)
+        yield ResumingEngine(engine, parts)
+        # Left by a kill between the storing of a video and the removal of its parts, or of a file that changes at the moment.
+        for id in parts.ids():
+            parts.forget(id)
+
+
+@final
+class ResumingEngine:
+    """An engine that goes on where an earlier run was in a video."""
+
+    def __init__(self, engine: Engine, parts: _Parts) -> None:
+        self._engine, self._parts = engine, parts
+        self._offered: dict[str, int] = {}
+        self._refused: dict[str, str] = {}
+
+    def encode(self, jobs: Sequence[Job], *, sampling: FrameSampling) -> Iterator[Outcome]:
+        """Yields the outcome of each job with all its rows, the part that was read, and what there is of long videos."""
+        resumed = [replace(job, after=self._parts.end_of(job, sampling.batch_size)) for job in jobs]
+        begun = {job.id for job in resumed if job.after is not None}
+        for outcome in self._engine.encode(resumed, sampling=sampling):
+            if isinstance(outcome, Part):
+                yield outcome
+                yield from self._keep(outcome, sampling)
+                continue
+            if isinstance(outcome, Refused) and outcome.id in begun:
+                # It may be that nothing was left to read: from its beginning the video shows what it is.
+                outcome = Changed(outcome.id)
+            if isinstance(outcome, Encoded):
+                outcome = self._join(outcome)
+            yield outcome
+            self._parts.forget(outcome.id)
+
+    def _keep(self, part: Part, sampling: FrameSampling) -> Iterator[Outcome]:
+        if not part.times or part.id in self._refused:
+            return
+        try:
+            count = self._parts.add(part, sampling.batch_size)
+        except RowsError as refused:
+            self._refused[part.id] = str(refused)
+            return
+        if count >= self._offered.get(part.id, 0) * (1 + GROWTH):
+            self._offered[part.id] = count
+            rows, times = self._parts.rows_of(part.id)
+            end = times[-1] + 1 / sampling.rate
+            problem = f"only {end:.0f} s of {max(part.stated, end):.0f} s are encoded so far; the rest follows with the next run"
+            info = {"times": [round(time, 3) for time in times], "duration": end, "problem": problem}
+            # Without size and SHA-256: no file is taken for one whose content is there.
+            yield Unfinished(part.id, rows, {**info, "file": {"mtime_ns": part.stamp["mtime_ns"]}})
+
+    def _join(self, last: Encoded) -> Outcome:
+        """Returns a video with the rows of its parts; or that it has changed since its parts were read."""
+        if last.id in self._refused:
+            return Refused(last.id, self._refused[last.id])
+        if last.id not in self._parts.ids():
+            return last
+        if not has_same_stamp(self._parts.stamp_of(last.id), last.info["file"]):
+            return Changed(last.id)
+        rows, times = self._parts.rows_of(last.id)
+        info = {**last.info, "times": [*(round(time, 3) for time in times), *last.info["times"]]}
+        return Encoded(last.id, np.concatenate([rows, last.rows]) if len(last.rows) else rows, info)
+
+
+@final
+class _Parts:
+    """The parts in a folder, which is created with the first one and removed with the last one."""
+
+    def __init__(self, path: Path, encoder: ImageEncoder, rate: float) -> None:
+        self._path, self._encoder, self._rate = path, encoder, rate
+        self._writer: PackedWriter | None = None
+        self._keys: dict[str, list[str]] = {}
+        if is_packed(path):
+            features = self._open().features
+            # By the number of their first row.
+            for key in sorted(features, key=lambda key: int(features.info(key)["first"])):
+                self._keys.setdefault(features.info(key)["video"], []).append(key)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            if not self._keys:
+                remove(self._path)
+
+    def ids(self) -> set[str]:
+        return set(self._keys)
+
+    def end_of(self, job: Job, batch_size: int) -> float | None:
+        """Returns the time of the last frame of a video that is stored; None if none of its file is."""
+        if job.id not in self._keys:
+            return None
+        info = self._open().features.info(self._keys[job.id][-1])
+        try:
+            if has_same_stamp(info["file"], stamp_of(job.path)) and info["batch_size"] == batch_size:
+                return float(info["times"][-1])
+        except VideoError:
+            pass
+        self.forget(job.id)
+        return None
+
+    def add(self, part: Part, batch_size: int) -> int:
+        """Stores a part, and returns the number of rows of its video so far."""
+        writer, keys = self._open(), self._keys.setdefault(part.id, [])
+        first = sum(len(writer.features[key]) for key in keys)
+        info = {"video": part.id, "first": first, "times": part.times, "file": part.stamp, "batch_size": batch_size}
+        key = f"{part.id}, from frame {first}"
+        with explain_full_disk(writer):
+            writer.append(key, part.rows, info)
+        keys.append(key)
+        return first + len(part.rows)
+
+    def rows_of(self, id: str) -> tuple[np.ndarray, list[float]]:
+        features = self._open().features
+        times = [time for key in self._keys[id] for time in features.info(key)["times"]]
+        return np.concatenate([features[key] for key in self._keys[id]]), times
+
+    def stamp_of(self, id: str) -> Mapping[str, Any]:
+        stamp: Mapping[str, Any] = self._open().features.info(self._keys[id][0])["file"]
+        return stamp
+
+    def forget(self, id: str) -> None:
+        if id in self._keys:
+            delete_items(self._open(), self._keys.pop(id))
+
+    def _open(self) -> PackedWriter:
+        if self._writer is None:
+            self._writer = open_frames(self._path, self._encoder, self._rate)
+        return self._writer
