@@ -123,7 +123,7 @@ def score_checkpoint(
 
 
 def untrained_of(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """The branches of a model that had learned nothing in the epoch that was kept (`prvr.train.branches`)."""
+    """The branches of a model that had learned nothing in the epoch that was kept; "" is the whole model."""
     return tuple(map(str, checkpoint.about.get("untrained", ())))
 
 

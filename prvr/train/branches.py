@@ -22,7 +22,8 @@ _RANKS = re.compile(r"(?:(?P<branch>.+)_)??(?:triplet|nce|ranking|video_contrast
 
 # A term of a branch that has learned nothing is at least this share of its value for equal scores.
 EQUAL_SHARE = 0.95
-# A branch is reported when it has been so for this many epochs, which have this many steps or more.
+# A branch is reported when it has been so for this many epochs, which have this many steps or more. Nothing is said of a run
+# with fewer steps.
 EPOCHS, STEPS = 3, 60
 
 
@@ -51,24 +52,30 @@ def ranking_terms(terms: Terms) -> Terms:
     return {name: value for name, value in terms.items() if _RANKS.fullmatch(name)}
 
 
-def untrained_branches(record: Mapping[str, Any]) -> list[str]:
-    """The branches that had learned nothing in an epoch of `history.jsonl`; none where the history has no `equal_scores`."""
-    return [branch for branch, terms in _by_branch(record).items() if _is_equal(terms)]
+def untrained_when_kept(history: Sequence[Mapping[str, Any]], steps: int) -> list[str]:
+    """The branches that had learned nothing in the best epoch of a run that is over.
+
+    Args:
+        history: the epochs of `history.jsonl`; those of older versions, without `equal_scores`, say nothing. steps: of an epoch.
+    """
+    kept = [record for record in history if record["best"]]
+    return _untrained(kept[-1]) if kept and len(history) * steps >= STEPS else []
 
 
 def find_untrained(history: Sequence[Mapping[str, Any]], steps: int, *, at_the_end: bool = False) -> list[UntrainedBranch]:
     """The branches that have learned nothing in the last epochs, long enough to say so.
 
     Args:
-        steps: of an epoch. at_the_end: training is over, and the last epoch decides.
+        steps: of an epoch. at_the_end: training is over, and the last epoch alone decides.
     """
     found = []
-    for branch in untrained_branches(history[-1]):
+    for branch in _untrained(history[-1]):
         first = len(history) - 1
-        while first and branch in untrained_branches(history[first - 1]):
+        while first and branch in _untrained(history[first - 1]):
             first -= 1
         epochs = len(history) - first
-        if at_the_end or (epochs >= EPOCHS and epochs * steps >= STEPS):
+        long_enough = len(history) * steps >= STEPS if at_the_end else epochs >= EPOCHS and epochs * steps >= STEPS
+        if long_enough:
             last = history[-1]["epoch"] + 1
             found.append(UntrainedBranch(branch, history[first]["epoch"] + 1, last, _by_branch(history[-1])[branch]))
     return found
@@ -84,6 +91,11 @@ def remedy(branch: str, settings: Any) -> str:
     if "hard_from_epoch" in values:
         changes.append(f"a later hard_from_epoch (now {values['hard_from_epoch']})")
     return f"take {' or '.join(changes)}" if changes else "take another lr or other batch_videos"
+
+
+def _untrained(record: Mapping[str, Any]) -> list[str]:
+    """The branches whose terms in an epoch are those of equal scores."""
+    return [branch for branch, terms in _by_branch(record).items() if _is_equal(terms)]
 
 
 def _by_branch(record: Mapping[str, Any]) -> dict[str, dict[str, tuple[float, float]]]:

@@ -37,7 +37,7 @@ from prvr.methods.calibration import from_dict
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings, Gather, Model, Terms, embed
 from prvr.methods.distiller import Distiller, check_teachers
-from prvr.train.branches import find_untrained, ranking_terms, remedy, untrained_branches
+from prvr.train.branches import find_untrained, ranking_terms, remedy, untrained_when_kept
 from prvr.train.distributed import Group, SingleProcess
 from prvr.train.optimiser import BertAdam, decay_groups
 from prvr.train.recipe import Recipe as Recipe
@@ -110,16 +110,18 @@ def train_student(
     if group.leads:
         loop.warn_at_the_end(tell)
         draw_curves(out, loop.state.history)
-    return _share(_load_best(out, data, group.device) if group.leads else loop.checkpoint, group)
+    return _share(_load_best(out, data, group.device, loop.untrained) if group.leads else loop.checkpoint, group)
 
 
-def _load_best(out: Path, data: Data, device: str) -> Checkpoint:
-    """The checkpoint of the best epoch, with probabilities fitted on the dev split."""
-    best = checkpoints.load(out)
+def _load_best(out: Path, data: Data, device: str, untrained: list[str]) -> Checkpoint:
+    """The checkpoint of the best epoch, with the branches that had learned nothing, and probabilities fitted on the dev split."""
+    stored = best = checkpoints.load(out)
+    if untrained:
+        best = replace(best, about={**best.about, "untrained": untrained})
     if best.calibration is None:
         best = calibrate(checkpoints.to_device(best, device), data.dev, data.features)
-        if best.calibration is not None:
-            checkpoints.save(best, out)
+    if best.calibration is not stored.calibration or best.about != stored.about:
+        checkpoints.save(best, out)
     return best
 
 
@@ -176,6 +178,11 @@ class _Loop:
         reached = self._finish_epoch(terms, equal, began, on_warning) if self.group.leads else self.state
         self.state = RunState(**self.group.from_leader(vars(reached)))
 
+    @property
+    def untrained(self) -> list[str]:
+        """The branches that had learned nothing in the epoch that was kept."""
+        return untrained_when_kept(self.state.history, self.batches)
+
     def warn_at_the_end(self, on_warning: Warn) -> None:
         """Names the branches that have learned nothing until the last epoch."""
         for branch in find_untrained(self.state.history, self.batches, at_the_end=True):
@@ -204,8 +211,6 @@ class _Loop:
             about = {**self.checkpoint.about, "epoch": state.epoch, "dev": figures.as_dict(), "training": to_dict(self.training)}
             if self.distiller.settings.active:
                 about["distillation"] = to_dict(self.distiller.settings)
-            if untrained := untrained_branches(record):
-                about["untrained"] = untrained
             checkpoints.save(replace(self.checkpoint, about=about), self.out)
         reached = state.after(record, epochs=self.training.epochs, patience=self.training.patience)
         save_state(self.out, reached, run=self.run, model=self.model, optimiser=self.optimiser)
