@@ -55,6 +55,7 @@ def write_table(
     about = _about(table, complete, materials, plan, command)
     lines = [*_head(about), *_body(rows, comparison)]
     values = {**about, "rows": rows, "compared_with_first": _effects(comparison)}
+    values["baseline"] = comparison.baseline if comparison else ""
     picture = out / f"{table.name}.png"
     if table.sweep:
         curves = {one.row.name: sweep_seeds(one.branches, table.sweep) for one in complete}

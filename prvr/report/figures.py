@@ -44,8 +44,7 @@ def systems_section(
         missing.append(f"Protocols differ, so these figures are not comparable: {named}.")
     if comparison is None:
         missing.append("No tests: they need two systems with scores; name another one: prvr report RUN OTHER.")
-    untrained = {one.name: _untrained(one) for one in scored}
-    dead = [mark_untrained(name, branches) for name, branches in untrained.items() if branches]
+    dead = [mark_untrained(one.name, one.untrained) for one in scored if one.untrained]
     if dead:
         missing.append(f"Not compared, because a branch had learned nothing in the epoch that was kept: {'; '.join(dead)}.")
     tests = _tests(comparison) | {"resamples": resamples} if comparison and comparison.effects else None
@@ -91,7 +90,7 @@ def _figures(scored: Sequence[ReportedSystem]) -> dict[str, Any]:
         values = np.array([[getattr(seed.figures, name) for _, name, _ in SHOWN] for seed in one.results])
         half = values.std(0, ddof=1).tolist() if len(values) > 1 else [None] * len(SHOWN)
         cells = [format_mean(m, h, digits=digits) for m, h, (_, _, digits) in zip(values.mean(0), half, SHOWN, strict=True)]
-        rows.append([mark_untrained(one.name, _untrained(one)), str(len(values)), *cells, _moments(one)])
+        rows.append([mark_untrained(one.name, one.untrained), str(len(values)), *cells, _moments(one)])
     if all(row[-1] == UNKNOWN for row in rows):
         rows = [row[:-1] for row in rows]
     seeds = [
@@ -108,10 +107,6 @@ def _figures(scored: Sequence[ReportedSystem]) -> dict[str, Any]:
         "seed_head": ["system", "run", *LABELS],
         "seed_rows": seeds,
     }
-
-
-def _untrained(one: ReportedSystem) -> list[str]:
-    return list(dict.fromkeys(branch for seed in one.results for branch in seed.ranked.untrained))
 
 
 def _protocol(one: ReportedSystem) -> str:
