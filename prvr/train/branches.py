@@ -25,6 +25,8 @@ EQUAL_SHARE = 0.95
 # A branch is reported when it has been so for this many epochs, which have this many steps or more. Nothing is said of a run
 # with fewer steps.
 EPOCHS, STEPS = 3, 60
+# A hinge passes its value for equal scores while a student learns, too: where a branch has hinges alone, they must stay there.
+HINGE_EPOCHS = 6
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,11 @@ def untrained_when_kept(history: Sequence[Mapping[str, Any]], steps: int) -> lis
         history: the epochs of `history.jsonl`; those of older versions, without `equal_scores`, say nothing. steps: of an epoch.
     """
     kept = [record for record in history if record["best"]]
-    return _untrained(kept[-1]) if kept and len(history) * steps >= STEPS else []
+    if not kept or len(history) * steps < STEPS:
+        return []
+    until_the_end = {branch.branch for branch in find_untrained(history, steps, at_the_end=True)}
+    terms = _by_branch(kept[-1])
+    return [branch for branch in _untrained(kept[-1]) if not _hinges_alone(terms[branch]) or branch in until_the_end]
 
 
 def find_untrained(history: Sequence[Mapping[str, Any]], steps: int, *, at_the_end: bool = False) -> list[UntrainedBranch]:
@@ -74,8 +80,9 @@ def find_untrained(history: Sequence[Mapping[str, Any]], steps: int, *, at_the_e
         while first and branch in _untrained(history[first - 1]):
             first -= 1
         epochs = len(history) - first
-        long_enough = len(history) * steps >= STEPS if at_the_end else epochs >= EPOCHS and epochs * steps >= STEPS
-        if long_enough:
+        hinges = _hinges_alone(_by_branch(history[-1])[branch])
+        least = HINGE_EPOCHS if hinges else 1 if at_the_end else EPOCHS
+        if epochs >= least and (len(history) if at_the_end else epochs) * steps >= STEPS:
             last = history[-1]["epoch"] + 1
             found.append(UntrainedBranch(branch, history[first]["epoch"] + 1, last, _by_branch(history[-1])[branch]))
     return found
@@ -110,12 +117,11 @@ def _by_branch(record: Mapping[str, Any]) -> dict[str, dict[str, tuple[float, fl
 
 
 def _is_equal(terms: Mapping[str, tuple[float, float]]) -> bool:
-    shares = {name: value / equal for name, (value, equal) in terms.items()}
-    if all(_is_ranking(name) for name in shares):
-        # Against hard negatives a triplet of scores that differ is far above that of equal ones, even where a student learns.
-        return all(abs(share - 1) <= 1 - EQUAL_SHARE for share in shares.values())
-    return all(share >= EQUAL_SHARE for share in shares.values())
+    shares = [value / equal for value, equal in terms.values()]
+    # Against hard negatives a hinge of scores that differ is far above that of equal ones, even where a student learns.
+    most = 2 - EQUAL_SHARE if _hinges_alone(terms) else float("inf")
+    return all(EQUAL_SHARE <= share <= most for share in shares)
 
 
-def _is_ranking(name: str) -> bool:
-    return name.endswith(("triplet", "ranking"))
+def _hinges_alone(terms: Mapping[str, tuple[float, float]]) -> bool:
+    return all(name.endswith(("triplet", "ranking")) for name in terms)

@@ -92,8 +92,12 @@ def test_a_branch_is_named_once_it_has_not_learned_for_long_enough() -> None:
 
 @pytest.mark.parametrize(("share", "learns"), [(1.0, False), (1.04, False), (1.4, True), (0.9, True)])
 def test_a_triplet_alone_learns_where_scores_differ(share: float, learns: bool) -> None:
-    history = [epoch(n, triplet=share) for n in range(3)]
+    history = [epoch(n, best=n == 1, triplet=share) for n in range(6)]
     assert [one.branch for one in find_untrained(history, 100)] == ([] if learns else [""])
+    assert untrained_when_kept(history, 100) == ([] if learns else [""])
+    # A hinge that passes the value of equal scores is that of a student that learns.
+    assert not find_untrained(history[:5], 100)
+    assert untrained_when_kept([*history, epoch(6, triplet=0.85)], 100) == []
 
 
 def test_nothing_is_said_where_nothing_is_known() -> None:
