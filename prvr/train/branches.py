@@ -20,8 +20,10 @@ from prvr.methods.contract import Terms
 
 _RANKS = re.compile(r"(?:(?P<branch>.+)_)??(?:triplet|nce|ranking|video_contrast)")
 
-# A term of a branch that has learned nothing is at least this share of its value for equal scores.
-EQUAL_SHARE = 0.95
+# A term of a branch that has learned nothing is at least this share of its value for equal scores; a hinge is not above the
+# second or, where a branch has hinges alone, the third. Against hard negatives the hinge of scores that differ is far above that
+# of equal ones, even where a student learns.
+EQUAL_SHARE, MOST_OF_HINGE, MOST_OF_HINGE_ALONE = 0.95, 1.25, 1.05
 # A branch is reported when it has been so for this many epochs, which have this many steps or more. Nothing is said of a run
 # with fewer steps.
 EPOCHS, STEPS = 3, 60
@@ -64,8 +66,15 @@ def untrained_when_kept(history: Sequence[Mapping[str, Any]], steps: int) -> lis
     if not kept or len(history) * steps < STEPS:
         return []
     until_the_end = {branch.branch for branch in find_untrained(history, steps, at_the_end=True)}
-    terms = _by_branch(kept[-1])
-    return [branch for branch in _untrained(kept[-1]) if not _hinges_alone(terms[branch]) or branch in until_the_end]
+    found = []
+    for branch, terms in _by_branch(kept[-1]).items():
+        # Where nothing is learned, the first epoch is often the best, and its hinges are high.
+        low = all(
+            value >= EQUAL_SHARE * equal for name, (value, equal) in terms.items() if _hinges_alone(terms) or not _is_hinge(name)
+        )
+        if low and (branch in until_the_end or (_is_equal(terms) and not _hinges_alone(terms))):
+            found.append(branch)
+    return found
 
 
 def find_untrained(history: Sequence[Mapping[str, Any]], steps: int, *, at_the_end: bool = False) -> list[UntrainedBranch]:
@@ -117,11 +126,14 @@ def _by_branch(record: Mapping[str, Any]) -> dict[str, dict[str, tuple[float, fl
 
 
 def _is_equal(terms: Mapping[str, tuple[float, float]]) -> bool:
-    shares = [value / equal for value, equal in terms.values()]
-    # Against hard negatives a hinge of scores that differ is far above that of equal ones, even where a student learns.
-    most = 2 - EQUAL_SHARE if _hinges_alone(terms) else float("inf")
-    return all(EQUAL_SHARE <= share <= most for share in shares)
+    most = MOST_OF_HINGE_ALONE if _hinges_alone(terms) else MOST_OF_HINGE
+    shares = {name: value / equal for name, (value, equal) in terms.items()}
+    return all(share >= EQUAL_SHARE and (share <= most or not _is_hinge(name)) for name, share in shares.items())
 
 
 def _hinges_alone(terms: Mapping[str, tuple[float, float]]) -> bool:
-    return all(name.endswith(("triplet", "ranking")) for name in terms)
+    return all(map(_is_hinge, terms))
+
+
+def _is_hinge(name: str) -> bool:
+    return name.endswith(("triplet", "ranking"))

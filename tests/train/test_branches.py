@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,15 @@ def test_a_triplet_alone_learns_where_scores_differ(share: float, learns: bool) 
     assert untrained_when_kept([*history, epoch(6, triplet=0.85)], 100) == []
 
 
+@pytest.mark.parametrize(
+    ("hinge", "contrastive", "learns"), [(1.05, 1.0, False), (1.05, 0.94, True), (1.5, 1.06, True), (0.9, 1.2, True)]
+)
+def test_hinge_and_contrastive_term_together(hinge: float, contrastive: float, learns: bool) -> None:
+    history = [epoch(n, best=n == 1, clips_triplet=hinge, clips_nce=contrastive) for n in range(3)]
+    assert [one.branch for one in find_untrained(history, 100)] == ([] if learns else ["clips"])
+    assert untrained_when_kept(history, 100) == ([] if learns else ["clips"])
+
+
 def test_nothing_is_said_where_nothing_is_known() -> None:
     old = [{"epoch": n, "losses": {"triplet": 0.2}, "best": True} for n in range(5)]
     assert not find_untrained(old, 100)
@@ -141,13 +151,16 @@ def test_a_dead_student_is_named_and_a_live_one_is_not(tmp_path: Path) -> None:
     blind = dataclasses.replace(data, features=dataclasses.replace(data.features, frames=frames))
     history = train_alone(tmp_path / "dead", blind, said)
     branches = ["inheritance", "exploration"]
-    # 8 steps an epoch: 60 of them in the eighth.
-    assert [record["untrained"] for record in history] == [[]] * 7 + [branches] * 5
+    # 8 steps an epoch: 60 of them in the eighth at the earliest.
+    assert not any(record["untrained"] for record in history[:7])
+    assert history[-1]["untrained"] == branches
     # Each branch once while it trains, and once at the end.
     assert [text.partition("branch ")[2].partition(" ")[0] for text in said] == [repr(branch) for branch in branches * 2]
-    assert said[0].startswith("branch 'inheritance' did not learn in epochs 1 to 8: inheritance_triplet 0.40")
-    assert "(equal scores: 0.400), inheritance_nce 0.129 (equal scores: 0.129); take nce_weight=1 (now 0.04)" in said[0]
-    assert said[-1].startswith("training has ended, and branch 'exploration' did not learn in epochs 1 to 12")
+    assert re.match(
+        r"branch 'inheritance' did not learn in epochs \d to \d+: inheritance_triplet 0.4\d\d \(equal scores: 0.400\)", said[0]
+    )
+    assert said[0].endswith("inheritance_nce 0.129 (equal scores: 0.129); take nce_weight=1 (now 0.04)")
+    assert said[-1].startswith("training has ended, and branch 'exploration' did not learn in epochs ")
     best = checkpoints.load(tmp_path / "dead")
     assert best.about["untrained"] == branches
     assert score_checkpoint(best, blind.dev, blind.features).untrained == tuple(branches)
