@@ -82,6 +82,9 @@ def evaluate(
         dataset, notes["labelled"] = add_labels(dataset, also)
     system = zero_shot or (model.resolve().name if model is not None else "")
     saved = score_checkpoint(checkpoint, dataset, given, system=system, device=device)
+    if saved.untrained:
+        branches = ", ".join(branch or "the model" for branch in saved.untrained)
+        warn({system: f"did not learn when it was trained: {branches}; these figures are no result of its method"})
     figures = count_figures(saved, ties=ties, groups=groups, video_to_text=video_to_text)
     if save is not None:
         save_scores(saved, save)

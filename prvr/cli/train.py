@@ -105,6 +105,7 @@ def _train(
             data=TrainingData(splits.train, splits.dev, given, kept),
             notes={"split_seed": split_seed, "protocol": splits.protocol},
             on_progress=on_progress,
+            on_warning=lambda text: warn({str(out): text}),
             group=group,
         )
     if group.leads:

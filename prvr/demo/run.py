@@ -21,7 +21,8 @@ from prvr.datasets.folder import load
 from prvr.demo.page import Answer, write_page
 from prvr.demo.teacher import train_teacher
 from prvr.demo.world import render_world
-from prvr.evaluate.evaluation import Evaluation, evaluate_model
+from prvr.evaluate.compare import mark_untrained
+from prvr.evaluate.evaluation import Evaluation, evaluate_model, untrained_of
 from prvr.extract.folder import extract_folder
 from prvr.features.shelf import student_features, teacher_features
 from prvr.files import write_whole
@@ -44,21 +45,28 @@ Progress = Callable[[str, float, float], None]
 
 @dataclass(frozen=True)
 class Demo:
-    """The results of the demo: figures on the test split by model, and the hits of its queries."""
+    """The results of the demo: figures on the test split by model, and the hits of its queries.
+
+    untrained: by student, the branches that had learned nothing; empty where all have learned.
+    """
 
     report: Path
     figures: dict[str, Evaluation]
     answers: list[Answer]
+    untrained: dict[str, tuple[str, ...]]
 
     def as_dict(self) -> dict[str, Any]:
         """The results as plain values."""
-        figures = {name: {**e.retrieval.as_dict(), "moments": e.moments} for name, e in self.figures.items()}
+        figures = {
+            name: {**e.retrieval.as_dict(), "moments": e.moments, "untrained": list(self.untrained.get(name, ()))}
+            for name, e in self.figures.items()
+        }
         answers = [{"query": a.caption.text, "hits": [hit.as_dict() for hit in a.hits[:HITS]]} for a in self.answers]
         return {"report": str(self.report), "test": figures, "answers": answers}
 
     def lines(self) -> list[str]:
         """The results as lines for a terminal."""
-        lines = [f"{name:>18}: {evaluation.retrieval}" for name, evaluation in self.figures.items()]
+        lines = [f"{mark_untrained(name, self.untrained.get(name, ())):>18}: {e.retrieval}" for name, e in self.figures.items()]
         for answer in self.answers:
             best = answer.hits[0]
             where = f"{best.video} from {best.start:.1f} s to {best.end:.1f} s"
@@ -88,16 +96,18 @@ def run_demo(out: str | Path, *, videos: dict[str, int] | None = None, on_progre
     figures = {"zero-shot teacher": evaluate_model(zero_shot.model, test, given)}
     given = student_features(features, frames="teacher", words="teacher", teachers=["teacher"])
     data = Data(load(world, "train"), load(world, "dev"), given)
+    untrained = {}
     for name in STUDENTS:
         student = train_student(out / "runs" / name, presets.preset(name), data=data, on_progress=report)
-        figures[name] = evaluate_model(student.model, test, given)
+        figures[name], untrained[name] = evaluate_model(student.model, test, given), untrained_of(student)
 
     index_folder(_copy_test_videos(test, world, out / "unseen"), out / "gallery", student, on_progress=report)
     gallery = open_index(out / "gallery")
     answers = [_search(gallery, caption) for caption in _choose_queries(test, figures[STUDENTS[-1]])]
-    page = write_page(figures, {name: out / "runs" / name for name in STUDENTS}, answers, videos=world)
+    shown = {mark_untrained(name, untrained.get(name, ())): evaluation for name, evaluation in figures.items()}
+    page = write_page(shown, {name: out / "runs" / name for name in STUDENTS}, answers, videos=world)
     write_whole(out / "report.html", page.encode())
-    return Demo(out / "report.html", figures, answers)
+    return Demo(out / "report.html", figures, answers, untrained)
 
 
 def _copy_test_videos(test: Dataset, world: Path, folder: Path) -> Path:

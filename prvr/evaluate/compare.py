@@ -3,6 +3,9 @@
 The queries of a video are not independent: a system that finds the video for one of them tends to find it for the others. So
 videos, each with all its queries, are resampled (bootstrap) and exchanged between systems (randomisation). Several seeds of a
 system count by their mean for each query.
+
+A system with a branch that had learned nothing is shown and marked, and compared with nothing: what it lacks is not what its name
+says. The first of the others is the baseline.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ class QueryRanks:
 
     values: SumR and R@1 in percent, and 1 / rank, of each query. video: the place of each query's own video.
     correct: the correct pairs of query and video, in order. ties: the rule for equal scores.
+    untrained: as in `SavedScores`.
     """
 
     name: str
@@ -42,29 +46,36 @@ class QueryRanks:
     correct: Int[np.ndarray, "P 2"]
     video: Int[np.ndarray, "Q"]
     values: Float[np.ndarray, "Q 3"]
+    untrained: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class System:
-    """A system over its seeds: mean and standard deviation of each measure; no deviation for one seed."""
+    """A system over its seeds: mean and standard deviation of each measure; no deviation for one seed.
+
+    untrained: the branches that had learned nothing with any of the seeds.
+    """
 
     name: str
     seeds: int
     protocols: tuple[str, ...]
     mean: dict[str, float]
     deviation: dict[str, float] | None
+    untrained: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         shown = []
         for measure, digits in DIGITS.items():
             deviation = f" ± {self.deviation[measure]:.{digits}f}" if self.deviation else ""
             shown.append(f"{LABELS[measure]} {self.mean[measure]:.{digits}f}{deviation}")
-        return f"{self.name}: {'  '.join(shown)}  ({self.seeds} seed{'s' if self.seeds > 1 else ''})"
+        return (
+            f"{mark_untrained(self.name, self.untrained)}: {'  '.join(shown)}  ({self.seeds} seed{'s' if self.seeds > 1 else ''})"
+        )
 
 
 @dataclass(frozen=True)
 class Effect:
-    """A difference to the first system, with its confidence interval and p-value; p_holm is corrected for all systems."""
+    """A difference to the baseline, with its confidence interval and p-value; p_holm is corrected for all systems."""
 
     difference: float
     low: float
@@ -75,7 +86,10 @@ class Effect:
 
 @dataclass(frozen=True)
 class PairwiseComparison:
-    """Systems, and the effects of each system but the first against the first, by name and measure."""
+    """Systems, and the effects of each one against the baseline, by name and measure.
+
+    baseline: the first system whose branches have all learned; "" if there is none. Only such systems have effects.
+    """
 
     systems: tuple[System, ...]
     effects: dict[str, dict[str, Effect]]
@@ -83,20 +97,23 @@ class PairwiseComparison:
     videos: int
     ties: str
     resamples: int
+    baseline: str
 
     def as_dict(self) -> dict[str, Any]:
         """The comparison as plain values, as `--json` prints it."""
-        return {**asdict(self), "baseline": self.systems[0].name}
+        return asdict(self)
 
     def __str__(self) -> str:
         """The comparison as `prvr compare` prints it; the protocol is the last line."""
-        baseline = self.systems[0].name
         lines = [*map(str, self.systems)]
         for name, measures in self.effects.items():
             for measure, of in measures.items():
                 difference, low, high = (f"{value:+.{DIGITS[measure]}f}" for value in (of.difference, of.low, of.high))
-                what = f"{name} - {baseline}: {LABELS[measure]} {difference} [{low}, {high}]"
+                what = f"{name} - {self.baseline}: {LABELS[measure]} {difference} [{low}, {high}]"
                 lines.append(f"{what}  p {of.p:.2g}  Holm {of.p_holm:.2g}")
+        left_out = [system.name for system in self.systems if system.untrained]
+        if left_out:
+            lines.append(f"not compared, because a branch has not learned: {', '.join(left_out)}")
         lines.append(
             f"{self.queries} queries of {self.videos} videos, drawn by video; 95 % intervals by bootstrap, p by randomisation, "
             f"{self.resamples} resamples; ties {self.ties}"
@@ -104,7 +121,7 @@ class PairwiseComparison:
         protocols = {system.name: " and ".join(system.protocols) for system in self.systems}
         same = len(set(protocols.values())) == 1
         differ = f"protocols differ: {', '.join(f'{name} {protocol}' for name, protocol in protocols.items())}"
-        return "\n".join([*lines, f"protocol: {protocols[baseline]}" if same else differ])
+        return "\n".join([*lines, f"protocol: {next(iter(protocols.values()))}" if same else differ])
 
 
 def rank_queries(saved: SavedScores, *, name: str, ties: str = "pessimistic") -> QueryRanks:
@@ -125,11 +142,19 @@ def rank_queries(saved: SavedScores, *, name: str, ties: str = "pessimistic") ->
         correct=correct,
         video=video_place[saved.target][query_order],
         values=values[query_order],
+        untrained=saved.untrained,
     )
 
 
+def mark_untrained(name: str, branches: Sequence[str]) -> str:
+    """The name of a system, with the branches that had learned nothing; "" is the whole model."""
+    if not branches:
+        return name
+    return f"{name} (did not learn: {', '.join(branch or 'the model' for branch in branches)})"
+
+
 def compare(systems: Mapping[str, Sequence[QueryRanks]], *, resamples: int = RESAMPLES, seed: int = 0) -> PairwiseComparison:
-    """Compares the first system with each other one.
+    """Compares the first system whose branches have all learned with each other such system.
 
     Args:
         systems: for each, the ranks of its seeds.
@@ -145,8 +170,17 @@ def compare(systems: Mapping[str, Sequence[QueryRanks]], *, resamples: int = RES
     every = [ranks for seeds in systems.values() for ranks in seeds]
     for other in every[1:]:
         _check_same(every[0], other)
-    (_, first), *others = ((name, np.mean([ranks.values for ranks in seeds], axis=0)) for name, seeds in systems.items())
-    found = {name: _effects(values - first, every[0].video, resamples=resamples, seed=seed) for name, values in others}
+    means = {
+        name: np.mean([ranks.values for ranks in seeds], axis=0)
+        for name, seeds in systems.items()
+        if not any(ranks.untrained for ranks in seeds)
+    }
+    baseline = next(iter(means), "")
+    found = {
+        name: _effects(values - means[baseline], every[0].video, resamples=resamples, seed=seed)
+        for name, values in means.items()
+        if name != baseline
+    }
     corrected = [holm([effects[place].p for effects in found.values()]) for place in range(len(MEASURES))]
     effects = {
         name: {
@@ -157,7 +191,7 @@ def compare(systems: Mapping[str, Sequence[QueryRanks]], *, resamples: int = RES
     }
     summaries = tuple(_system(name, seeds) for name, seeds in systems.items())
     videos = len(np.unique(every[0].video))
-    return PairwiseComparison(summaries, effects, len(every[0].queries), videos, every[0].ties, resamples)
+    return PairwiseComparison(summaries, effects, len(every[0].queries), videos, every[0].ties, resamples, baseline)
 
 
 def bootstrap(
@@ -235,7 +269,9 @@ def _system(name: str, seeds: Sequence[QueryRanks]) -> System:
     figures = np.stack([ranks.values.mean(0) for ranks in seeds])
     mean = dict(zip(MEASURES, figures.mean(0).tolist(), strict=True))
     deviation = dict(zip(MEASURES, figures.std(0, ddof=1).tolist(), strict=True)) if len(seeds) > 1 else None
-    return System(name, len(seeds), tuple(dict.fromkeys(ranks.protocol for ranks in seeds)), mean, deviation)
+    protocols = tuple(dict.fromkeys(ranks.protocol for ranks in seeds))
+    untrained = tuple(dict.fromkeys(branch for ranks in seeds for branch in ranks.untrained))
+    return System(name, len(seeds), protocols, mean, deviation, untrained)
 
 
 def _check_same(first: QueryRanks, other: QueryRanks) -> None:

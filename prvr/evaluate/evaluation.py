@@ -118,7 +118,13 @@ def score_checkpoint(
         protocol=protocol_of(checkpoint, dataset.split),
         seed=checkpoint.about.get("training", {}).get("seed"),
         calibration=checkpoint.calibration,
+        untrained=untrained_of(checkpoint),
     )
+
+
+def untrained_of(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The branches of a model that had learned nothing in the epoch that was kept; "" is the whole model."""
+    return tuple(map(str, checkpoint.about.get("untrained", ())))
 
 
 def scores_of(
@@ -129,6 +135,7 @@ def scores_of(
     protocol: str = UNSAID,
     seed: int | None = None,
     calibration: Calibration | None = None,
+    untrained: tuple[str, ...] = (),
 ) -> SavedScores:
     """The scores of an evaluation, to save, export and compare; `figures.count_figures` counts all their figures."""
     column = {video: place for place, video in enumerate(evaluation.videos)}
@@ -154,6 +161,7 @@ def scores_of(
         protocol=protocol,
         seed=seed,
         calibration=calibration,
+        untrained=untrained,
     )
 
 

@@ -106,6 +106,21 @@ class Distiller(nn.Module):
             terms["teacher_shares"] = self.shares.objective(teachers.cosines, batch.target, temperature=temperature)
         return terms
 
+    @torch.no_grad()
+    def equal_terms(self, model: Model, queries: Embeddings, videos: Embeddings, batch: Batch, epoch: int) -> Terms:
+        """The terms of the student's own objective if every query had the same score with every video of the batch.
+
+        All queries have the embedding of the first one, and all videos that of the first row. The objective may change the
+        model that it is given. Random numbers are drawn as `objective` draws them.
+        """
+        own: Callable[..., Terms] = self.method.objective  # type: ignore[assignment]
+        if self.settings.soft_targets != "none":
+            # Soft targets cost the same whatever they are, if scores are equal.
+            from_self, _ = self._contrasts(SoftTargets.at(self.settings, epoch, batch), TeacherScores([], [], []))
+            contrasts = ("contrast",) if self.fields is None else ("contrast", "self_contrast")
+            own = partial(own, **dict.fromkeys(contrasts, from_self))
+        return own(model, _all_equal(queries), _all_equal(videos), batch, epoch)
+
     def _own_objective(
         self, batch: Batch, epoch: int, teachers: TeacherScores, comparisons: list[Comparison]
     ) -> Callable[..., Terms]:
@@ -170,6 +185,11 @@ def field_profile(model: Model, queries: Embeddings, videos: Embeddings, batch: 
             of_clips = scores.own_video(scores.frame_cosines(query, video, scores.every_row(video)), batch.target)
             parts.append(weight * over_frames(of_clips, mask).masked_fill(~mask, 0))
     return torch.stack(parts).sum(0).masked_fill(~mask, losses.LOWEST)
+
+
+def _all_equal(embeddings: Embeddings) -> Embeddings:
+    """The first row of each field in the place of every row."""
+    return tuple(each[(slice(1),) * max(each.ndim - 1, 1)].expand_as(each) for each in embeddings)
 
 
 def uses_teacher(settings: Distillation, method: str, config: Any) -> bool:

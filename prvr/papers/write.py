@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from prvr.evaluate.compare import PairwiseComparison, compare, rank_queries
+from prvr.evaluate.compare import PairwiseComparison, compare, mark_untrained, rank_queries
 from prvr.evaluate.figures import count_figures
 from prvr.evaluate.metrics import COLUMNS, LABELS, Retrieval
 from prvr.evaluate.sweep import draw_sweep, sweep_lines, sweep_seeds
@@ -55,6 +55,7 @@ def write_table(
     about = _about(table, complete, materials, plan, command)
     lines = [*_head(about), *_body(rows, comparison)]
     values = {**about, "rows": rows, "compared_with_first": _effects(comparison)}
+    values["baseline"] = comparison.baseline if comparison else ""
     picture = out / f"{table.name}.png"
     if table.sweep:
         curves = {one.row.name: sweep_seeds(one.branches, table.sweep) for one in complete}
@@ -116,7 +117,8 @@ def _row(scored: Scored, collection: str) -> dict[str, Any]:
     matrix = np.array([list(figures.values()) for figures in seeds])
     mean = dict(zip(seeds[0], matrix.mean(0).tolist(), strict=True))
     deviation = dict(zip(seeds[0], matrix.std(0, ddof=1).tolist(), strict=True)) if len(seeds) > 1 else None
-    return {**about, "seeds": seeds, "mean": mean, "std": deviation}
+    untrained = list(dict.fromkeys(branch for run in scored.runs for branch in run.untrained))
+    return {**about, "seeds": seeds, "mean": mean, "std": deviation, "untrained": untrained}
 
 
 def _figures(of: Retrieval) -> dict[str, float]:
@@ -150,8 +152,10 @@ def _head(about: Mapping[str, Any]) -> list[str]:
 
 
 def _body(rows: Sequence[Mapping[str, Any]], comparison: PairwiseComparison | None) -> list[str]:
+    baseline = comparison.baseline if comparison else ""
+    against = "the first row" if baseline in ("", rows[0]["name"]) else baseline
     lines = [
-        f"| | {' | '.join(COLUMNS)} | against the first row (SumR, 95 %) | p (Holm) | published |",
+        f"| | {' | '.join(COLUMNS)} | against {against} (SumR, 95 %) | p (Holm) | published |",
         f"|---{'|---' * (len(COLUMNS) + 3)}|",
     ]
     for row in rows:
@@ -160,10 +164,14 @@ def _body(rows: Sequence[Mapping[str, Any]], comparison: PairwiseComparison | No
             continue
         cells = [f"{row['mean'][name]:.1f}" + (f" ± {row['std'][name]:.1f}" if row["std"] else "") for name in COLUMNS]
         effect = comparison.effects.get(row["name"], {}).get("sumr") if comparison else None
-        against = f"{effect.difference:+.1f} ({effect.low:+.1f} to {effect.high:+.1f})" if effect else ""
+        difference = f"{effect.difference:+.1f} ({effect.low:+.1f} to {effect.high:+.1f})" if effect else ""
         p = f"{effect.p_holm:.4f}" if effect else ""
-        lines.append(f"| {row['name']} | {' | '.join(cells)} | {against} | {p} | {_published_figures(row)} |")
+        name = mark_untrained(row["name"], row["untrained"])
+        lines.append(f"| {name} | {' | '.join(cells)} | {difference} | {p} | {_published_figures(row)} |")
     reasons = [f"{row['name']} was left out: {row['left_out']}." for row in rows if "left_out" in row]
+    untrained = [mark_untrained(row["name"], row["untrained"]) for row in rows if row.get("untrained")]
+    if untrained:
+        reasons.append(f"Not compared, because a branch had learned nothing in the epoch that was kept: {'; '.join(untrained)}.")
     return [*lines, *(["", *reasons] if reasons else [])]
 
 

@@ -109,8 +109,9 @@ def build(systems: Sequence[ReportedSystem], scorer: Scorer | None = None, *, re
         shown = scored[min(1, len(scored) - 1)]
         profiles, reason = _profiles(shown, scorer)
         sections.append(answers.extremes_section(shown, profiles, reason=reason))
-    if len(scored) > 1:
-        sections.append(answers.pair_section(scored[0], scored[1]))
+    learned = [one for one in scored if not one.untrained]
+    if len(learned) > 1:
+        sections.append(answers.pair_section(learned[0], learned[1]))
     return sections
 
 

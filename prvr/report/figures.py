@@ -11,7 +11,7 @@ from jaxtyping import Float
 from markupsafe import Markup
 
 from prvr.evaluate.charts import Bars, Interval, bar_chart, interval_chart
-from prvr.evaluate.compare import Effect, PairwiseComparison
+from prvr.evaluate.compare import Effect, PairwiseComparison, mark_untrained
 from prvr.evaluate.groups import Group
 from prvr.methods.checkpoint import CONFIG
 from prvr.report.page import ANNOTATE, GIVE_DATA, SAVE, Section, format_mean, quote_names, render
@@ -44,7 +44,10 @@ def systems_section(
         missing.append(f"Protocols differ, so these figures are not comparable: {named}.")
     if comparison is None:
         missing.append("No tests: they need two systems with scores; name another one: prvr report RUN OTHER.")
-    tests = _tests(comparison) | {"resamples": resamples} if comparison else None
+    dead = [mark_untrained(one.name, one.untrained) for one in scored if one.untrained]
+    if dead:
+        missing.append(f"Not compared, because a branch had learned nothing in the epoch that was kept: {'; '.join(dead)}.")
+    tests = _tests(comparison) | {"resamples": resamples} if comparison and comparison.effects else None
     body = render("systems.html", **_figures(scored), tests=tests) if scored else Markup()
     return Section("systems", "Systems", body, tuple(missing))
 
@@ -87,7 +90,7 @@ def _figures(scored: Sequence[ReportedSystem]) -> dict[str, Any]:
         values = np.array([[getattr(seed.figures, name) for _, name, _ in SHOWN] for seed in one.results])
         half = values.std(0, ddof=1).tolist() if len(values) > 1 else [None] * len(SHOWN)
         cells = [format_mean(m, h, digits=digits) for m, h, (_, _, digits) in zip(values.mean(0), half, SHOWN, strict=True)]
-        rows.append([one.name, str(len(values)), *cells, _moments(one)])
+        rows.append([mark_untrained(one.name, one.untrained), str(len(values)), *cells, _moments(one)])
     if all(row[-1] == UNKNOWN for row in rows):
         rows = [row[:-1] for row in rows]
     seeds = [
@@ -118,7 +121,7 @@ def _moments(one: ReportedSystem) -> str:
 
 
 def _tests(comparison: PairwiseComparison) -> dict[str, Any]:
-    baseline = comparison.systems[0].name
+    baseline = comparison.baseline
     sums = {name: effects["sumr"] for name, effects in comparison.effects.items()}
     intervals = [Interval(name, effect.difference, effect.low, effect.high) for name, effect in sums.items()]
     rows = [

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prvr.errors import DataError
+from prvr.evaluate.compare import mark_untrained
 from prvr.evaluate.metrics import COLUMNS
 from prvr.report.page import Section, format_mean, render
 
@@ -67,7 +68,7 @@ def read_tables(folder: Path) -> list[PaperTable]:
 
 def papers_section(tables: Sequence[PaperTable]) -> Section:
     """The tables as they were written, beside the published figures."""
-    head = ["system", *COLUMNS, "against the first row (SumR, 95 %)", "p (Holm)", "published"]
+    head = ["system", *COLUMNS, "against the first row that learned (SumR, 95 %)", "p (Holm)", "published"]
     shown = [
         (table, [[line.name, *_cells(line), "/".join(f"{value:g}" for value in line.published)] for line in table.lines])
         for table in tables
@@ -87,13 +88,14 @@ def _read_line(row: dict[str, Any], effects: dict[str, Any]) -> SystemLine:
     published = tuple(_number(value) for value in row.get("published", {}).values())
     if "left_out" in row:
         return SystemLine(name, None, None, published, None, str(row["left_out"]))
+    shown = mark_untrained(name, [str(branch) for branch in row.get("untrained", [])])
     mean = {column: _number(row["mean"][column]) for column in COLUMNS}
     deviation = {column: _number(row["std"][column]) for column in COLUMNS} if row["std"] else None
     if name not in effects:
-        return SystemLine(name, mean, deviation, published, None)
+        return SystemLine(shown, mean, deviation, published, None)
     effect = effects[name]["sumr"]
     difference, low, high, p_holm = (_number(effect[part]) for part in ("difference", "low", "high", "p_holm"))
-    return SystemLine(name, mean, deviation, published, (difference, low, high, p_holm))
+    return SystemLine(shown, mean, deviation, published, (difference, low, high, p_holm))
 
 
 def _number(value: Any) -> float:

@@ -110,6 +110,11 @@ class ReportedSystem:
         """The results of the seeds that have scores."""
         return [seed.results for seed in self.seeds if seed.results is not None]
 
+    @property
+    def untrained(self) -> list[str]:
+        """The branches that had learned nothing with any of the seeds."""
+        return list(dict.fromkeys(branch for seed in self.results for branch in seed.ranked.untrained))
+
 
 def find_systems(argument: str) -> list[SystemFiles]:
     """Returns the systems that an argument of `prvr report` names: RUN, NAME=RUN, or NAME=RUN,RUN for several seeds.

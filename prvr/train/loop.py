@@ -7,6 +7,7 @@ seed and the epoch's number, so a run that was interrupted gives the same number
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -34,8 +35,9 @@ from prvr.methods import checkpoint as checkpoints
 from prvr.methods import open_method
 from prvr.methods.calibration import from_dict
 from prvr.methods.checkpoint import Checkpoint
-from prvr.methods.contract import Gather, embed
+from prvr.methods.contract import Embeddings, Gather, Model, Terms, embed
 from prvr.methods.distiller import Distiller, check_teachers
+from prvr.train.branches import find_untrained, ranking_terms, remedy, untrained_when_kept
 from prvr.train.distributed import Group, SingleProcess
 from prvr.train.optimiser import BertAdam, decay_groups
 from prvr.train.recipe import Recipe as Recipe
@@ -44,6 +46,7 @@ from prvr.train.run_state import RunState, draw_curves, load_state, read_state, 
 from prvr.train.similarities import Similarities
 
 Progress = Callable[[str, int, int], None]
+Warn = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,15 @@ def train_student(
     device: str = "cpu",
     notes: Mapping[str, Any] | None = None,
     on_progress: Progress | None = None,
+    on_warning: Warn | None = None,
     group: Group | None = None,
 ) -> Checkpoint:
     """Trains a model and returns the checkpoint of its best epoch; continues a run that was interrupted.
 
     Args:
         notes: extra entries for the checkpoint's metadata, `about`.
+        on_warning: is called once for each branch that does not learn (`prvr.train.branches`), and at the end for each that
+            has not learned; `history.jsonl` has its name as `untrained`.
         group: the processes that train together, from `distributed.join_group`; its device replaces `device`. Every process
             returns the checkpoint, the first writes it.
 
@@ -98,20 +104,24 @@ def train_student(
             kept=len(data.similarities),
         )
     loop = _Loop(out, fresh, recipe.training, data, place, group, distiller)
+    tell = on_warning or (lambda text: None)
     while not loop.state.finished:
-        loop.epoch(on_progress or (lambda note, done, total: None))
+        loop.epoch(on_progress or (lambda note, done, total: None), tell)
     if group.leads:
+        loop.warn_at_the_end(tell)
         draw_curves(out, loop.state.history)
-    return _share(_load_best(out, data, group.device) if group.leads else loop.checkpoint, group)
+    return _share(_load_best(out, data, group.device, loop.untrained) if group.leads else loop.checkpoint, group)
 
 
-def _load_best(out: Path, data: Data, device: str) -> Checkpoint:
-    """The checkpoint of the best epoch, with probabilities fitted on the dev split."""
-    best = checkpoints.load(out)
+def _load_best(out: Path, data: Data, device: str, untrained: list[str]) -> Checkpoint:
+    """The checkpoint of the best epoch, with the branches that had learned nothing, and probabilities fitted on the dev split."""
+    stored = best = checkpoints.load(out)
+    if untrained:
+        best = replace(best, about={**best.about, "untrained": untrained})
     if best.calibration is None:
         best = calibrate(checkpoints.to_device(best, device), data.dev, data.features)
-        if best.calibration is not None:
-            checkpoints.save(best, out)
+    if best.calibration is not stored.calibration or best.about != stored.about:
+        checkpoints.save(best, out)
     return best
 
 
@@ -159,16 +169,26 @@ class _Loop:
         if stored and group.leads:
             write_history(out, self.state)
 
-    def epoch(self, on_progress: Progress) -> None:
+    def epoch(self, on_progress: Progress, on_warning: Warn) -> None:
         """Trains for one epoch, evaluates, and writes everything to disk."""
         began = time.monotonic()
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+        with torch.random.fork_rng(devices=self._drawing_devices()):
             torch.manual_seed(_epoch_seed(self.training.seed, self.state.epoch))
-            terms = self._steps(on_progress)
-        reached = self._finish_epoch(terms, began) if self.group.leads else self.state
+            terms, equal = self._steps(on_progress)
+        reached = self._finish_epoch(terms, equal, began, on_warning) if self.group.leads else self.state
         self.state = RunState(**self.group.from_leader(vars(reached)))
 
-    def _finish_epoch(self, terms: dict[str, float], began: float) -> RunState:
+    @property
+    def untrained(self) -> list[str]:
+        """The branches that had learned nothing in the epoch that was kept."""
+        return untrained_when_kept(self.state.history, self.batches)
+
+    def warn_at_the_end(self, on_warning: Warn) -> None:
+        """Names the branches that have learned nothing until the last epoch."""
+        for branch in find_untrained(self.state.history, self.batches, at_the_end=True):
+            on_warning(f"training has ended, and {branch}; {remedy(branch.branch, self.checkpoint.settings)}")
+
+    def _finish_epoch(self, terms: dict[str, float], equal: dict[str, float], began: float, on_warning: Warn) -> RunState:
         """Evaluates, saves the model if it is the best so far, and saves and returns the state after this epoch."""
         state = self.state
         figures = retrieve(self.checkpoint.model, self.data.dev, self.data.features)
@@ -177,10 +197,16 @@ class _Loop:
             "epoch": state.epoch,
             "losses": terms,
             "loss": sum(terms.values()),
+            "equal_scores": equal,
             "dev": figures.as_dict(),
             "best": better,
             "seconds": round(time.monotonic() - began, 3),
         }
+        found = find_untrained([*state.history, record], self.batches)
+        record["untrained"] = [branch.branch for branch in found]
+        for branch in found:
+            if not any(branch.branch in earlier.get("untrained", []) for earlier in state.history):
+                on_warning(f"{branch}; {remedy(branch.branch, self.checkpoint.settings)}")
         if better:
             about = {**self.checkpoint.about, "epoch": state.epoch, "dev": figures.as_dict(), "training": to_dict(self.training)}
             if self.distiller.settings.active:
@@ -190,24 +216,36 @@ class _Loop:
         save_state(self.out, reached, run=self.run, model=self.model, optimiser=self.optimiser)
         return reached
 
-    def _steps(self, on_progress: Progress) -> dict[str, float]:
-        epoch, sums = self.state.epoch, dict[str, Tensor]()
+    def _steps(self, on_progress: Progress) -> tuple[dict[str, float], dict[str, float]]:
+        """Trains on every batch; returns the mean of each term, and of its value if all scores were equal."""
+        epoch, sums, equal = self.state.epoch, dict[str, Tensor](), dict[str, Tensor]()
         self.model.train()
+        # Objectives may change their model: what only looks has one of its own.
+        apart = copy.deepcopy(self.checkpoint.model)
         for number, (videos, batch, gather) in enumerate(self._batches(epoch)):
             on_progress(self._note(), epoch * self.batches + number, self.training.epochs * self.batches)
             self.group.draw_apart((self.training.seed, epoch, number))
             embedded = embed(self.checkpoint.model, batch.to(self.device), gather)
+            if self.group.leads:
+                _add(equal, self._equal_terms(apart, embedded))
             terms = self.distiller.objective(self.checkpoint.model, *embedded, epoch, self._kept_scores(videos))
             self.optimiser.zero_grad()
             torch.stack(list(terms.values())).sum().backward()
             self.group.mean_gradients(self.model.parameters())
             self.optimiser.step()
-            for name, value in terms.items():
-                sums[name] = sums[name] + value.detach() if name in sums else value.detach()
-        means = {name: float(value) / self.batches for name, value in sums.items()}
+            _add(sums, terms)
+        means, of_equal = ({name: float(value) / self.batches for name, value in each.items()} for each in (sums, equal))
         if not all(map(math.isfinite, means.values())):
             raise ModelError(f"the loss of epoch {epoch} is not a number ({means}); lower lr (now {self.training.lr:g})")
-        return means
+        return means, of_equal
+
+    def _equal_terms(self, apart: Model, embedded: tuple[Embeddings, Embeddings, Batch]) -> Terms:
+        """The ranking terms of a batch if all scores were equal; random numbers are put back."""
+        with torch.random.fork_rng(devices=self._drawing_devices()):
+            return ranking_terms(self.distiller.equal_terms(apart, *embedded, self.state.epoch))
+
+    def _drawing_devices(self) -> list[torch.device]:
+        return [self.device] if self.device.type == "cuda" else []
 
     def _kept_scores(self, videos: list[str]) -> list[Tensor]:
         """The scores of a batch of all processes by teachers that are trained models, in the order of `collate`."""
@@ -291,6 +329,11 @@ def _by_video(dataset: Dataset) -> dict[str, list[str]]:
     for caption in dataset.captions:
         captions.setdefault(caption.video, []).append(caption.id)
     return captions
+
+
+def _add(sums: dict[str, Tensor], terms: Terms) -> None:
+    for name, value in terms.items():
+        sums[name] = sums[name] + value.detach() if name in sums else value.detach()
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:

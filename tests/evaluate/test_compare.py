@@ -215,3 +215,26 @@ def test_too_little_to_compare() -> None:
         compare({"a": [mine], "b": []})
     with pytest.raises(SettingError, match="resamples is 0"):
         compare({"a": [mine], "b": [mine]}, resamples=0)
+
+
+def test_a_system_that_has_not_learned_is_shown_and_not_compared() -> None:
+    ranks = {name: [rank_queries(a_run(seed), name=name)] for seed, name in enumerate(("first", "second", "third", "fourth"))}
+    plain = compare({name: ranks[name] for name in ("second", "fourth")}, resamples=200)
+    # One seed of two is enough for a mark.
+    marked = {
+        "first": [ranks["first"][0], replace(ranks["first"][0], untrained=("exploration",))],
+        "second": ranks["second"],
+        "third": [replace(ranks["third"][0], untrained=("",))],
+        "fourth": ranks["fourth"],
+    }
+    found = compare(marked, resamples=200)
+    assert found.baseline == "second"
+    assert found.effects == plain.effects
+    text = str(found)
+    assert "first (did not learn: exploration): SumR" in text
+    assert "third (did not learn: the model): SumR" in text
+    assert "not compared, because a branch has not learned: first, third" in text
+    assert "fourth - second: SumR" in text
+    none = compare({name: [replace(seeds[0], untrained=("a",))] for name, seeds in ranks.items()}, resamples=200)
+    assert (none.baseline, none.effects) == ("", {})
+    assert "protocol: " in str(none)

@@ -69,6 +69,12 @@ def test_a_run_reads_back(tmp_path: Path) -> None:
     assert (again.queries, again.videos, again.facts, again.seed) == (bare.queries, bare.videos, QueryFacts(), None)
 
 
+def test_branches_that_did_not_learn_read_back(tmp_path: Path) -> None:
+    saved = replace(some_run(), untrained=("exploration", ""))
+    save_scores(saved, tmp_path / "scores.npz")
+    assert load_scores(tmp_path / "scores.npz").untrained == ("exploration", "")
+
+
 def test_correct_videos() -> None:
     run = some_run()
     assert run.own.sum() == 7
@@ -130,6 +136,7 @@ BROKEN: dict[str, tuple[dict[str, object], str]] = {
     "further videos that are none": ({"also": np.zeros((2, 3), int)}, "not indices of videos"),
     "facts of another length": ({"lengths": np.zeros(4)}, "lengths of shape"),
     "kinds of another length": ({"kinds": ["v"]}, "kinds of shape"),
+    "branches that are no list": ({"untrained": "exploration"}, "not a list of branches"),
     "no scores": ({"scores": None}, "scores"),
     "no queries": ({"queries": None}, "queries"),
 }

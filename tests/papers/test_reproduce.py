@@ -116,6 +116,24 @@ def test_a_table_runs_once_and_is_written_down(materials: Materials, main_result
     assert re.search(r"\| DL-DKD\+\+ \| [\d.]+ ± [\d.]+ \|", text)
 
 
+def test_no_row_is_compared_with_one_that_did_not_learn(materials: Materials, main_results: Path, tmp_path: Path) -> None:
+    scored = score_rows(TABLES["main"], main_results, materials, TWICE, on_progress=silent)
+    # One of two seeds of the first row.
+    marked = dataclasses.replace(scored[0].runs[0], untrained=("exploration",))
+    scored[0] = dataclasses.replace(scored[0], runs=(marked, *scored[0].runs[1:]))
+    write_table(TABLES["main"], scored, tmp_path, materials=materials, plan=TWICE, command="prvr reproduce main")
+    values, text = json.loads((tmp_path / "main.json").read_text()), (tmp_path / "main.md").read_text()
+    first, second, *others = (one.row.name for one in scored)
+    assert [row["untrained"] for row in values["rows"]] == [["exploration"], [], [], []]
+    assert list(values["compared_with_first"]) == others
+    assert values["baseline"] == second
+    assert f"| against {second} (SumR, 95 %) |" in text
+    (line,) = (line for line in text.splitlines() if line.startswith(f"| {first} "))
+    assert line.startswith(f"| {first} (did not learn: exploration) | ")
+    assert re.search(r"\| {2}\| {2}\| [\d./]*\s*\|$", line)
+    assert f"Not compared, because a branch had learned nothing in the epoch that was kept: {first} (did not" in text
+
+
 def test_what_was_cut_off_goes_on_and_gives_the_same(materials: Materials, tmp_path: Path) -> None:
     plan, decay = Plan(seeds=1, changes=QUICK), TABLES["decay"]
     first = score_rows(decay, tmp_path, materials, plan, on_progress=silent)

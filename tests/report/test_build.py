@@ -360,6 +360,18 @@ def test_protocols_that_differ_are_named(tmp_path: Path) -> None:
     assert first.missing == ("Protocols differ, so these figures are not comparable: a honest, b community.",)
 
 
+def test_a_system_that_did_not_learn_is_marked_and_compared_with_nothing(tmp_path: Path) -> None:
+    for name, run in {"a": a_run(0, untrained=("exploration",)), "b": a_run(1), "c": a_run(2)}.items():
+        save_scores(run, tmp_path / f"{name}.npz")
+    sections = build(systems_of(*(str(tmp_path / f"{name}.npz") for name in "abc")), resamples=50)
+    assert any("Not compared, because a branch had learned nothing" in line for line in sections[0].missing)
+    assert "a (did not learn: exploration)" in sections[0].body
+    assert "Against b" in sections[0].body
+    alone = build(systems_of(*(str(tmp_path / f"{name}.npz") for name in "ab")), resamples=50)
+    assert "Against" not in alone[0].body
+    assert len(alone) == len(sections) - 1
+
+
 def test_runs_that_know_other_moments(tmp_path: Path) -> None:
     """One without unknown ratios beside one with: the group that only one has stays empty for the other."""
     whole = a_run(0)

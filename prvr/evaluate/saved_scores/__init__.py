@@ -56,6 +56,7 @@ class SavedScores:
     target: the column of each query's own video. also: query and column of each further correct video.
     system: its name. protocol: how its best epoch was chosen, see docs/evaluation.md.
     calibration: turns its scores into probabilities; fitted on another split.
+    untrained: the branches of its model that had learned nothing when it was saved (`prvr.train.branches`).
 
     Raises:
         DataError: the parts do not fit together, a score is not a number, or an id is not unique.
@@ -72,6 +73,7 @@ class SavedScores:
     protocol: str = UNSAID
     seed: int | None = None
     calibration: Calibration | None = None
+    untrained: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_ids(self)
@@ -100,6 +102,7 @@ def save_scores(saved: SavedScores, path: str | Path) -> None:
         **{name: getattr(saved, name) for name in ("queries", "videos", "system", "split", "protocol", "seed")},
         **{name: getattr(saved.facts, name) for name in ("texts", "kinds")},
         "calibration": None if saved.calibration is None else saved.calibration.as_dict(),
+        "untrained": saved.untrained,
     }
     # A file name that is not UTF-8 has lone surrogates, which JSON escapes.
     arrays = {
@@ -151,6 +154,7 @@ def load_scores(path: str | Path) -> SavedScores:
             protocol=protocol,
             seed=None if about["seed"] is None else int(about["seed"]),
             calibration=None if about.get("calibration") is None else from_dict(about["calibration"]),
+            untrained=_branches(about.get("untrained", [])),
         )
     except DataError as problem:
         raise DataError(f"{path}: {problem}; save the scores again") from None
@@ -252,6 +256,12 @@ def _check_facts(saved: SavedScores) -> None:
 def _texts(about: dict[str, Any], name: str) -> tuple[Any, ...] | None:
     values: Sequence[Any] | None = about[name]
     return None if values is None else tuple(value if value is None and name == "kinds" else _text(value) for value in values)
+
+
+def _branches(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"untrained: {value!r:.40} is not a list of branches")
+    return tuple(map(_text, value))
 
 
 def _text(value: Any) -> str:

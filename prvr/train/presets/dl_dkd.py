@@ -10,13 +10,16 @@ PLUS: Plain = {**DL_DKD, "soft_targets": "teacher"}
 CONFERENCE: Plain = {"dropout": 0.1, "input_dropout": 0.1, "shared_query_projection": True}
 CONFERENCE_TRAINING: Plain = {"lr": 2.5e-4, "epochs": 100, "seed": 2018}
 
+# With the published contrastive weight, .04, a branch without a teacher often learns nothing (docs/decisions/0051).
+LEARNS_ALONE: Plain = {"nce_weight": 1.0}
+
 # A user's own folder is small and its captions few: a smaller student, smaller batches, fewer epochs, more patience.
-# How these were chosen: LOG.md, 2026-11-21.
-OWN: Plain = {"hidden": 128}
+# How these were chosen: LOG.md, 2026-11-21 and 2026-11-29.
+OWN: Plain = {"hidden": 128, **LEARNS_ALONE}
 OWN_TRAINING: Plain = {"epochs": 60, "batch_videos": 32, "patience": 20}
 SHORT: Plain = {"soft_target_epochs": 60}
 
-TOY: Plain = {"hidden": 64, "max_frames": 32, "max_words": 12}
+TOY: Plain = {"hidden": 64, "max_frames": 32, "max_words": 12, **LEARNS_ALONE}
 TOY_TRAINING: Plain = {**OWN_TRAINING, "patience": 60}
 SHARED: Plain = {"shared_query_projection": True}
 
