@@ -26,7 +26,7 @@ def presets(
 
     names = find_presets(name)
     found = [describe(each) for each in names]
-    lines = [*_whole(found[0]), f"also: {', '.join(siblings(name))}"] if names == [name] else _table(found)
+    lines = [*_whole(found[0]), f"also: {', '.join(siblings(name)) or 'none'}"] if names == [name] else _table(found)
     show(as_json, [vars(each) for each in found], lines)
 
 
@@ -41,12 +41,15 @@ def _table(found: list[PresetDescription]) -> Iterator[str]:
             paper = each.paper or NO_PAPER
             yield paper
         needs = "; ".join(need.partition(" (")[0] for need in each.needs[1:])
-        yield f"  {each.name:{wide}}  {each.collection:20}  {each.printed_figures or '-':30}  {needs}".rstrip()
-    yield "Figures: R@1/5/10/100 and SumR in per cent, or the median rank (MdR), as published. prvr presets NAME shows one whole."
+        name = f"{each.name} *" if each.differs else each.name
+        yield f"  {name:{wide + 2}}  {each.collection:20}  {each.printed_figures or '-':30}  {needs}".rstrip()
+    yield "Figures: R@1/5/10/100 and SumR in per cent, or the median rank (MdR), as published. * differs from its paper's code in"
+    yield "what it computes (then without figures) or in how it is trained: prvr presets NAME says how, and shows one whole."
 
 
 def _whole(each: PresetDescription) -> Iterator[str]:
-    yield f"{each.name}: {each.paper or NO_PAPER}; {each.collection}"
+    but = f", but {each.differs}" if each.differs else ""
+    yield f"{each.name}: {each.paper or NO_PAPER}; {each.collection}{but}"
     if each.figures:
         yield f"published: {each.printed_figures}"
     if each.remark:

@@ -9,7 +9,7 @@ from prvr.errors import SettingError
 from prvr.papers.tables import PEERS, TABLES
 from prvr.train.presets import PRESETS, preset
 from prvr.train.presets.listing import describe, find_presets
-from prvr.train.presets.published import FIGURES, PAPERS, REMARKS
+from prvr.train.presets.published import DIFFERENCES, FIGURES, PAPERS, REMARKS, TRAINED_OTHERWISE
 
 
 def test_every_figure_belongs_to_a_preset_of_a_paper() -> None:
@@ -35,11 +35,35 @@ def test_presets_that_no_paper_has_stand_without_figures() -> None:
 
 
 def test_where_sources_disagree_both_are_presets_and_one_has_the_figure() -> None:
+    script, by_name = describe("dl-dkd/activitynet"), describe("dl-dkd-checkpoint/activitynet")
+    assert script.figures["SumR"] == 147.6
+    assert not by_name.figures
+    assert by_name.distillation["distillation_decay"] == "saturating"
     code, readme = describe("gmmformer-v2+ral/tvr"), describe("gmmformer-v2+ral-readme/tvr")
     assert code.figures["SumR"] == 198.8
     assert not readme.figures
     assert code.name in (readme.remark or "")
     assert code.training["lr"] != readme.training["lr"]
+
+
+def test_a_preset_that_differs_says_so_first_and_has_figures_only_if_it_computes_the_same(prvr: Prvr) -> None:
+    bases = {name.partition("/")[0] for name in PRESETS}
+    assert DIFFERENCES.keys() <= bases | PRESETS.keys()
+    assert TRAINED_OTHERWISE.keys() <= bases
+    for name in ("hgr/tvr", "dual-encoding/msrvtt", "dual-encoding++/msrvtt", "rivrl+bert/msrvtt"):
+        assert name in FIGURES
+        assert not describe(name).figures
+        assert describe(name).differs
+    for name in ("xml/tvr", "dual-encoding+vocabulary/msrvtt", "teachtext/didemo"):
+        assert describe(name).figures
+        assert describe(name).differs
+    for base in ("dl-dkd", "dl-dkd++", "ms-sl", "ms-sl++", "gmmformer", "gmmformer-v2", "hlformer", "gmmformer-v2+ral"):
+        assert describe(f"{base}/tvr").differs is None
+    first = prvr("presets", "hgr/tvr").out.splitlines()[0]
+    assert first.startswith("hgr/tvr: HGR: Chen et al., CVPR 2020; TVR, but its graphs are of a dependency parse")
+    listed = prvr("presets", "tvr").out
+    assert "hgr/tvr *" in listed
+    assert "35.2" not in listed
 
 
 def test_a_description_has_the_settings_that_are_trained_with() -> None:

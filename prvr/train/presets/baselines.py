@@ -32,7 +32,8 @@ XML = Preset("xml", {"sampling": "first"}, SLOW)
 RELOCLNET = Preset("reloclnet", {}, SLOW)
 DUAL_ENCODING = Preset("dual_encoding", FIELD, SHORT)
 HYBRID = Preset("dual_encoding_hybrid", FIELD, SHORT)
-HGR = Preset("hgr", {}, {**SHORT, "batch_videos": 64})
+# HGR's released code trains for all epochs.
+HGR = Preset("hgr", {}, {**SHORT, "batch_videos": 64, "patience": 50})
 RIVRL = Preset("rivrl", FIELD, SHORT)
 
 # Levels and spaces for small features. With few captions a video, a word that one of them says is a concept.

@@ -7,6 +7,9 @@ from prvr.train.recipe import Plain, Preset
 DL_DKD: Plain = {"distillation_weight": 0.1, "detach_self_targets": False}
 PLUS: Plain = {**DL_DKD, "soft_targets": "teacher"}
 
+# What the name says that the README gives to the conference version's checkpoint on ActivityNet (docs/decisions/0011).
+BY_NAME: Plain = {**DL_DKD, "distillation_weight": 1.0, "distillation_decay": "saturating"}
+
 CONFERENCE: Plain = {"dropout": 0.1, "input_dropout": 0.1, "shared_query_projection": True}
 CONFERENCE_TRAINING: Plain = {"lr": 2.5e-4, "epochs": 100, "seed": 2018}
 
@@ -26,6 +29,7 @@ SHARED: Plain = {"shared_query_projection": True}
 PRESETS: dict[str, Preset] = {
     "dl-dkd/tvr": Preset("dl_dkd", {**CONFERENCE, "margin": 0.1}, CONFERENCE_TRAINING, DL_DKD),
     "dl-dkd/activitynet": Preset("dl_dkd", {**CONFERENCE, "margin": 0.2}, CONFERENCE_TRAINING, DL_DKD),
+    "dl-dkd-checkpoint/activitynet": Preset("dl_dkd", {**CONFERENCE, "margin": 0.2}, CONFERENCE_TRAINING, BY_NAME),
     # Not published for the conference version: its settings with the margin of the dataset.
     "dl-dkd/charades": Preset("dl_dkd", {**CONFERENCE, "margin": 0.2}, CONFERENCE_TRAINING, DL_DKD),
     "dl-dkd++/tvr": Preset("dl_dkd", {"margin": 0.1, "dropout": 0.2, "input_dropout": 0.2}, {"lr": 3e-4}, PLUS),

@@ -8,7 +8,7 @@ from typing import Any
 
 from prvr.errors import SettingError, nearest
 from prvr.train.presets import PRESETS, preset
-from prvr.train.presets.published import FIGURES, REMARKS, paper_of
+from prvr.train.presets.published import FIGURES, OWN_DATA, REMARKS, computes_otherwise, difference_of, paper_of
 from prvr.train.recipe import Recipe
 
 # Of each collection: what it is called, and its features in the published packages.
@@ -31,7 +31,9 @@ COLLECTIONS: dict[str, tuple[str, str]] = {
 class PresetDescription:
     """A preset in words and numbers.
 
-    figures: published, in per cent (MdR: a rank), by metric; none unless the preset has the settings they belong to.
+    differs: from its paper's code in what it computes, or else in how it is trained; None where it does not.
+    figures: published, in per cent (MdR: a rank), by metric; none unless the preset computes what its paper's code computes, and
+        has the settings they belong to.
     needs: what it reads. distillation: empty where nothing is distilled.
     """
 
@@ -39,6 +41,7 @@ class PresetDescription:
     method: str
     collection: str
     paper: str | None
+    differs: str | None
     figures: Mapping[str, float]
     remark: str | None
     needs: tuple[str, ...]
@@ -88,7 +91,8 @@ def describe(name: str) -> PresetDescription:
         recipe.method,
         COLLECTIONS[collection][0],
         paper_of(name),
-        FIGURES.get(name, {}),
+        difference_of(name),
+        {} if computes_otherwise(name) else FIGURES.get(name, {}),
         REMARKS.get(name),
         tuple(_needs(recipe, collection)),
         vars(recipe.settings),
@@ -98,7 +102,7 @@ def describe(name: str) -> PresetDescription:
 
 
 def _needs(recipe: Recipe, collection: str) -> Iterator[str]:
-    settings, own = recipe.settings, collection in ("", "toy", "montage")
+    settings, own = recipe.settings, collection in OWN_DATA
     yield COLLECTIONS[collection][1]
     if recipe.distillation.distillation_target == "batch_matrix" and recipe.uses_teacher:
         yield "teachers, encoders or trained models (--teacher NAME, --teacher-run RUN)"
