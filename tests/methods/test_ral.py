@@ -41,14 +41,13 @@ from prvr.methods.ral import (
     Ral,
     RalGmmFormerV2Config,
     alignment,
-    compare_words,
     draw_points,
     objective,
-    profile,
     proxy_matching,
     support_rows,
 )
 from prvr.nn.distillation import Distillation
+from prvr.nn.word_scores import compare_words, profile
 
 SIZES = {"hidden": 8, "heads": 2, "max_frames": 20, "max_words": 6, "clips": 4}
 SMALL = RalGmmFormerV2Config(**SIZES, dropout=0.0, input_dropout=0.0)
