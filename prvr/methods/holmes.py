@@ -11,8 +11,8 @@ inter-video evidential loss       `evidence_weight`: evidence_frames, evidence_c
 intra-video transport, dustbin    `transport`, `dustbin_values`, `transport_loss`, `transport_weight`
 warm-up                           before epoch `hard_from_epoch` targets are one-hot and nothing is transported
 
-It computes what the released code computes (lijun2005/ICML26-Holmes a5ff655; tests/parity/peers/holmes and holmes_dual). Where that
-is odd, docs/decisions/0052 says so. It has no parameter of its own: an index, a search and a checkpoint's size are GMMFormer v2's.
+It computes what the released code computes (lijun2005/ICML26-Holmes a5ff655; tests/parity/peers/holmes and holmes_dual). Where
+that is odd, docs/decisions/0052 says so. It has no parameter of its own, and an index holds the rows of GMMFormer v2.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Scores as evidence: opinions of queries about videos, what kind a query is, and transport of captions to clips (Holmes).
 
 An opinion about B choices comes from evidence e >= 0: alpha = e + 1, S = sum alpha, the belief in a choice is e / S, and the
-uncertainty u = B / S is what is left of 1. A `prior` other than B stands for B in u = prior / S, and for 1 in alpha = e + prior / B.
+uncertainty u = B / S is what is left of 1. With a `prior` other than B, u = prior / S and alpha = e + prior / B.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ class Partition(NamedTuple):
 def partition(opinion: Opinion, scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, share: float) -> Partition:
     """Which queries are under-determined, precise or polysemous, by what the rightly answered ones are.
 
-    Under-determined: less certain than the least certain of those, and than 1 - share. Of the others precise: own video's score as
-    high as the lowest of those, and `share`, and an expected entropy of at most the median. Polysemous: the others.
+    Under-determined: less certain than the least certain of those, or than 1 - share. Of the others precise: the score of the own
+    video is as high as the lowest of those and as `share`, and the expected entropy at most the median. Polysemous: the others.
     """
     alpha, _, uncertainty = opinion
     own = scores.gather(1, target[:, None])[:, 0]
