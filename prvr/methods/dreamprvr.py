@@ -212,14 +212,13 @@ def divergence(source: RegisterSource) -> Float[Tensor, ""]:
 def diffusion_loss(
     model: DreamPrvr, source: RegisterSource, queries: Float[Tensor, "Q D"], target: Int[Tensor, "Q"]
 ) -> Float[Tensor, ""]:
-    """How far the denoiser is from finding the mean in every mixture of it with a perturbed text: mean over steps, described videos,
-    registers and entries. Gradients also reach the mean."""
-    own = losses.ownership(target, len(source.mean))
-    described = own.any(0)
-    texts = (own.to(queries.dtype).T @ queries / own.sum(0).clamp(min=1)[:, None])[:, None]
-    mean, variance = texts.mean(-1, keepdim=True), texts.var(-1, keepdim=True, correction=0)
-    scale, shift = draw_perturbation(texts.detach(), model.config.registers)
-    clean = scale * (texts - mean) / (variance + NORM_OFFSET).sqrt() + shift
+    """How far the denoiser is from finding the mean in every mixture of it with a perturbed text.
+
+    Mean over steps, videos that have captions, registers and entries. Gradients also reach the mean.
+    """
+    texts = mean_texts(queries, target, len(source.mean))
+    described = losses.ownership(target, len(source.mean)).any(0)
+    clean = perturb(texts, *draw_perturbation(texts.detach(), model.config.registers))
     noise = source.mean[:, None]
     times = torch.arange(model.config.steps, device=queries.device)
     found = model.denoiser(model.diffusion.noisy(clean, noise), times, source.condition)
@@ -227,12 +226,24 @@ def diffusion_loss(
     return squares.masked_fill(~described, 0).sum() / described.sum()
 
 
-def draw_perturbation(texts: Float[Tensor, "V 1 D"], registers: int) -> tuple[Float[Tensor, "V K D"], Float[Tensor, "V K D"]]:
-    """Normal numbers for each register and entry: a scale around 1 and a shift around the mean entry of the video's text."""
-    deviation = PERTURBATION * texts.std(-1, keepdim=True)
-    shape = len(texts), registers, texts.shape[2]
+def mean_texts(queries: Float[Tensor, "Q D"], target: Int[Tensor, "Q"], videos: int) -> Float[Tensor, "V D"]:
+    """The mean of the query vectors of each video; zeros for a video without any."""
+    own = losses.ownership(target, videos)
+    return own.to(queries.dtype).T @ queries / own.sum(0).clamp(min=1)[:, None]
+
+
+def perturb(texts: Float[Tensor, "V D"], scale: Float[Tensor, "V K D"], shift: Float[Tensor, "V K D"]) -> Float[Tensor, "V K D"]:
+    """scale (x - mean) / sqrt(variance + 1e-5) + shift, mean and variance over the entries of each text."""
+    mean, variance = texts.mean(1, keepdim=True), texts.var(1, keepdim=True, correction=0)
+    return scale * ((texts - mean) / (variance + NORM_OFFSET).sqrt())[:, None] + shift
+
+
+def draw_perturbation(texts: Float[Tensor, "V D"], registers: int) -> tuple[Float[Tensor, "V K D"], Float[Tensor, "V K D"]]:
+    """Normal numbers for each register and entry: a scale around 1 and a shift around the text's mean entry."""
+    deviation, mean = PERTURBATION * texts.std(1)[:, None, None], texts.mean(1)[:, None, None]
+    shape = len(texts), registers, texts.shape[1]
     scale, shift = (torch.randn(shape, device=texts.device, dtype=texts.dtype) * deviation for _ in range(2))
-    return 1 + scale, texts.mean(-1, keepdim=True) + shift
+    return 1 + scale, mean + shift
 
 
 METHOD = Method(DreamPrvrConfig, DreamPrvr, objective, contrasts=True, profile=profile)

@@ -9,7 +9,7 @@ query partition                   `partition`: under-determined, precise, polyse
 calibrated targets                `soften_targets`, weight `soft_share`
 inter-video evidential loss       `evidence_weight`: evidence_frames, evidence_clips, evidence_both
 intra-video transport, dustbin    `transport`, `dustbin_values`, `transport_loss`, `transport_weight`
-warm-up                           before epoch `hard_from_epoch` targets are one-hot and nothing is transported
+warm-up                           before epoch `warmup_epochs` targets are one-hot and nothing is transported
 
 It computes what the released code computes (lijun2005/ICML26-Holmes a5ff655; tests/parity/peers/holmes and holmes_dual). Where
 that is odd, docs/decisions/0052 says so. It has no parameter of its own, and an index holds the rows of GMMFormer v2.
@@ -44,6 +44,7 @@ class HolmesConfig(ViewSettings):
     widths: of the windows, in ninths of a sequence's length; 0 for a block without a window.
     padding_counts: rows of padding also take part in the mean that weighs the views, and the captions that a video has fewer
         than another one count as similarities of 0 where those to its clips are scaled.
+    warmup_epochs: before this epoch targets are one-hot, and nothing is transported.
     evidence_temperature, transport_temperature: evidence of videos and of clips is exp(tanh(score) / temperature).
     evidence_prior: what stands for the number of choices in an opinion; 0 for the number of videos in the batch, on which the
         uncertainty then depends.
@@ -54,6 +55,7 @@ class HolmesConfig(ViewSettings):
 
     widths: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
     frame_weight: float = 0.4
+    warmup_epochs: int = 20
     evidence_weight: float = 0.2
     evidence_temperature: float = 0.05
     evidence_prior: float = 0.0
@@ -139,7 +141,7 @@ def _terms(
     contrast: Contrast,
 ) -> Terms:
     terms = branch_terms(config, compared, target, epoch, contrast=contrast) | diversity_term(config, queries, target)
-    warm = epoch >= config.hard_from_epoch
+    warm = epoch >= config.warmup_epochs
     terms |= evidence_terms(config, compared["frames"][0], compared["clips"][0], target, calibrated=warm)
     transported = transport_of(config, queries, clips, target) if warm else clips.new_zeros(())
     return terms | {"transport": config.transport_weight * transported}

@@ -6,7 +6,7 @@ import math
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from prvr.nn.layers import DecayedLayerNorm
@@ -60,8 +60,8 @@ class DenoisingLayer(nn.Module):
         self.swish = nn.SiLU()
 
     def forward(
-        self, hidden: Float[Tensor, "*N R D"], time: Float[Tensor, "*M 1 D"], condition: Float[Tensor, "V R D"]
-    ) -> Float[Tensor, "*N R D"]:
+        self, hidden: Float[Tensor, "*N V R D"], time: Float[Tensor, "*M 1 1 D"], condition: Float[Tensor, "V R D"]
+    ) -> Float[Tensor, "*N V R D"]:
         mixed = self.inward(self.swish(self.norm(hidden))) + self.time(self.swish(time)) + self.condition(self.swish(condition))
         return self.outward(self.swish(self.second_norm(mixed))) + self.shortcut(hidden)
 
@@ -79,7 +79,7 @@ class Denoiser(nn.Module):
         self.outward = nn.Linear(hidden, hidden)
 
     def forward(
-        self, noisy: Float[Tensor, "*N V R D"], times: Float[Tensor, "*N"], condition: Float[Tensor, "V R D"]
+        self, noisy: Float[Tensor, "*N V R D"], times: Int[Tensor, "*N"], condition: Float[Tensor, "V R D"]
     ) -> Float[Tensor, "*N V R D"]:
         """Args:
         times: the number of the step, from 0; for several at once the first axis of `noisy`.

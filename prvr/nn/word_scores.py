@@ -1,8 +1,8 @@
 """Late interaction of words and frames beside one vector for the clips: RAL on GMMFormer v2, and Holmes with two queries.
 
 S_f(q, v) = sum_t g_t max_i cos(h_t, f_i): h_t is the row of word t by a tower of its own, g_t its confidence, f_i a frame. That
-is not a weighted sum of best cosines. An index holds the same rows as GMMFormer v2's. Searched exactly, all are scored by the model;
-approximately, the model scores the candidates that the best clip chooses.
+is not a weighted sum of best cosines. An index holds the same rows as GMMFormer v2's. Searched exactly, all are scored by the
+model; approximately, the model scores the candidates that the best clip chooses.
 """
 
 from __future__ import annotations

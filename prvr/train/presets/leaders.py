@@ -1,8 +1,8 @@
 """The methods of 2026 on GMMFormer v2's trunk: Holmes, with one query and with two, and DreamPRVR.
 
 `tvr`, `activitynet` and `charades` have the settings of the released code. `toy`, and what is derived from it for a user's own
-data, leaves out the padding and the company of a video, as for the methods of `ms_sl`. Holmes with two queries is published for TVR
-alone.
+data, leaves out the padding and the company of a video, as for the methods of `ms_sl`. Holmes with two queries is published for
+TVR alone.
 """
 
 from __future__ import annotations
@@ -42,14 +42,15 @@ DUAL_TVR: Plain = {
 DREAM_TVR: Plain = {"registers": 8, "similarity_weight": 0.01, "similarity_temperature": 0.09, "frame_weight": 0.5}
 DREAM_ACTIVITYNET: Plain = {"registers": 4, "similarity_weight": 0.01, "similarity_temperature": 0.08, "frame_weight": 0.4}
 DREAM_CHARADES: Plain = {"registers": 6, "similarity_weight": 0.002, "similarity_temperature": 0.01, "frame_weight": 0.4}
+TOY_HOLMES: Plain = {**TOY_VIEWS, "warmup_epochs": 5}
 
 PRESETS: dict[str, Preset] = {
     "holmes/tvr": Preset("holmes", {**TVR, **DROPOUT_20, **HOLMES_TVR, "frame_weight": 0.4}, {**RATE_30, **PATIENT}),
     "holmes/activitynet": Preset("holmes", {**HOLMES_ACTIVITYNET, **DROPOUT_31, "frame_weight": 0.4}, {**RATE_25, **SEED_0}),
     "holmes/charades": Preset("holmes", {**HOLMES_CHARADES, **DROPOUT_25, "frame_weight": 0.4}, {**RATE_20, **PATIENT}),
-    "holmes/toy": Preset("holmes", TOY_VIEWS, TOY_TRAINING),
+    "holmes/toy": Preset("holmes", TOY_HOLMES, TOY_TRAINING),
     "holmes-dual/tvr": Preset("holmes_dual", {**TVR, **DROPOUT_20, **DUAL_TVR, "frame_weight": 0.5}, {**RATE_30, **LONG}),
-    "holmes-dual/toy": Preset("holmes_dual", TOY_VIEWS, TOY_TRAINING),
+    "holmes-dual/toy": Preset("holmes_dual", TOY_HOLMES, TOY_TRAINING),
     "dreamprvr/tvr": Preset("dreamprvr", {**TVR, **DROPOUT_20, **DREAM_TVR}, {**RATE_30, **LONG}),
     "dreamprvr/activitynet": Preset("dreamprvr", {**LATER, **DROPOUT_31, **DREAM_ACTIVITYNET}, {**RATE_25, **SEED_0}),
     "dreamprvr/charades": Preset("dreamprvr", {**LATER, **DROPOUT_25, **DREAM_CHARADES}, {**RATE_20, **SEED_0}),
