@@ -228,7 +228,10 @@ def test_learns_the_toy_world(tmp_path: Path) -> None:
     assert checkpoints.load(tmp_path).fingerprint == best.fingerprint
 
 
-@pytest.mark.parametrize("method", ["gmmformer", "gmmformer_v2", "hlformer", "ral_gmmformer_v2", "ms_sl"])
+DISTILLED = ("gmmformer", "gmmformer_v2", "hlformer", "ral_gmmformer_v2", "ms_sl", "holmes", "holmes_dual", "dreamprvr")
+
+
+@pytest.mark.parametrize("method", DISTILLED)
 def test_distillation_comes_on_top(method: str) -> None:
     settings = open_method(method).config(**SIZES, dropout=0.0, input_dropout=0.0)
     student = lively(open_method(method).model(settings, frame_columns=FRAMES, word_columns=WORDS))
