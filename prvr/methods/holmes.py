@@ -31,7 +31,7 @@ from prvr.errors import SettingError
 from prvr.methods.contract import Contrast, Embeddings, Method, Terms
 from prvr.nn import evidence, losses, views, word_scores
 from prvr.nn.clips_and_frames import Scores, branch_terms
-from prvr.nn.gaussian import attention_views, check_widths
+from prvr.nn.gaussian import AttentionBlock, attention_views, check_widths
 from prvr.nn.layers import initialise
 from prvr.nn.views import ViewSettings, ViewsModel, compare_views, diversity_term
 from prvr.nn.word_scores import WordScoredModel, compare_by_words
@@ -197,7 +197,7 @@ def transport_of(
     return evidence.transport_loss(blocks, plan, temperature=config.transport_temperature)
 
 
-def _views(config: HolmesConfig) -> partial[list[nn.Module]]:
+def _views(config: HolmesConfig) -> partial[list[AttentionBlock]]:
     return partial(attention_views, config.hidden, config.heads, config.dropout, widths=config.widths)
 
 
