@@ -44,7 +44,8 @@ def convert(
     frames: Annotated[int, typer.Option(help="Longer videos are sampled to this number of frames.", min=1)] = 128,
     words: Annotated[int, typer.Option(help="Number of words of a caption that are kept.", min=1)] = 30,
     clips: Annotated[
-        int, typer.Option(help="Also keep this number of clips of each video; MS-SL, GMMFormer, HLFormer and RAL read 32.", min=0)
+        int,
+        typer.Option(help="Also keep this number of clips of each video; MS-SL, GMMFormer and what builds on it read 32.", min=0),
     ] = 0,
     whole: Annotated[bool, typer.Option("--whole", help="Keep all rows as they are, not sampled, cut or scaled.")] = False,
     as_json: Json = False,

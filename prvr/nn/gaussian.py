@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import dropout as dropped
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from prvr.errors import SettingError
 from prvr.nn.layers import DecayedLayerNorm, Dropout, Heads, MultiHead, Rows
@@ -40,9 +40,9 @@ def window(places: int, width: float, *, like: Tensor) -> Float[Tensor, "L L"]:
 
 def attend(
     query: Float[Tensor, "N H L _"],
-    key: Float[Tensor, "N H L _"],
-    value: Float[Tensor, "N H L _"],
-    mask: Bool[Tensor, "N L"],
+    key: Float[Tensor, "N H K _"],
+    value: Float[Tensor, "N H K _"],
+    mask: Bool[Tensor, "N K"],
     *,
     width: float,
     places: int | None,
@@ -53,14 +53,15 @@ def attend(
     Far logits become 0 and not -inf: a far frame counts as one that is neither like nor unlike.
 
     Args:
+        key: the first L are those of the places; further ones have no place, and no window is over them.
         places: over how many places time runs from 0 to 1; None for as many as the batch is padded to.
         dropout: the share of the attention weights that is dropped.
     """
     if width == 0:
         return scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None], dropout_p=dropout)
-    length = mask.shape[1]
+    length, beside = query.shape[2], key.shape[2] - query.shape[2]
     logits = query @ key.mT / math.sqrt(query.shape[-1])
-    logits = logits * window(places or length, width, like=logits)[:length, :length]
+    logits = logits * pad(window(places or length, width, like=logits)[:length, :length], (0, beside), value=1.0)
     # torch's own dropout: ours writes over its input, which the softmax still needs.
     return dropped(logits.masked_fill(~mask[:, None, None], -float("inf")).softmax(-1), dropout) @ value
 
@@ -126,17 +127,22 @@ class AttentionBlock(nn.Module):
 
     Args:
         attention: a module that takes and returns packed rows.
+        widen: how many times as wide the inner layer of the `FeedForward` is.
     """
 
-    def __init__(self, attention: nn.Module, hidden: int, dropout: float) -> None:
+    def __init__(self, attention: nn.Module, hidden: int, dropout: float, *, widen: int = 4) -> None:
         super().__init__()
         self.attention = attention
         self.norm = DecayedLayerNorm(hidden)
         self.dropout = Dropout(dropout)
-        self.feed_forward = FeedForward(hidden, dropout)
+        self.feed_forward = FeedForward(hidden, dropout, widen=widen)
 
     def forward(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
-        return self.feed_forward(self.norm(self.dropout(self.attention(hidden, rows)) + hidden))
+        return self.join(self.attention(hidden, rows), hidden)
+
+    def join(self, attended: Float[Tensor, "*N D"], hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
+        """What follows the attention; `hidden` is what attended."""
+        return self.feed_forward(self.norm(self.dropout(attended) + hidden))
 
 
 def attention_views(hidden: int, heads: int, dropout: float, places: int, *, widths: Sequence[float]) -> list[AttentionBlock]:

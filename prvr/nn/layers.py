@@ -63,7 +63,7 @@ class InputProjection(nn.Module):
         self.dropout = Dropout(dropout)
         self.linear = nn.Linear(columns, hidden)
 
-    def forward(self, features: Float[Tensor, "R E"]) -> Float[Tensor, "R D"]:
+    def forward(self, features: Float[Tensor, "*N E"]) -> Float[Tensor, "*N D"]:
         return self.linear(self.dropout(self.norm(features))).relu()
 
 

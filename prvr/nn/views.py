@@ -1,4 +1,7 @@
-"""Several views of a video in each of two branches: GMMFormer v2, HLFormer, and RAL on GMMFormer v2."""
+"""Several views of a video in each of two branches: GMMFormer v2 and what builds on it.
+
+HLFormer, RAL on GMMFormer v2, Holmes and DreamPRVR do; `nn.word_scores` continues this for scores by words.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from prvr.config import check_above_zero
 from prvr.nn import losses, scores
 from prvr.nn.caption_losses import focal_diversity
 from prvr.nn.clips import over_frames
-from prvr.nn.clips_and_frames import ClipSettings, TwoBranches, branch_terms
+from prvr.nn.clips_and_frames import ClipSettings, Scores, TwoBranches, branch_terms
 from prvr.nn.gaussian import AttentionBlock, Consolidation, WindowedHeads
 from prvr.nn.layers import InputProjection, Positions, Rows
 from prvr.nn.shapes import Clips, FrameMask, Frames, Places
@@ -57,10 +60,20 @@ class ViewsBranch(nn.Module):
         self, features: Float[Tensor, "V L E"], rows: Rows, token: Float[Tensor, "1 1 D"] | None
     ) -> Float[Tensor, "V L D"]:
         """Weighs the views by the token; without a token, by the mean of a video over all views and rows."""
-        hidden = self.positions(self.projection(rows.packed(features)), rows)
-        views = torch.stack([view(hidden, rows) for view in self.views], 1)
+        hidden = self.embed(features, rows)
+        return self.weigh([view(hidden, rows) for view in self.views], rows, token)
+
+    def embed(self, features: Float[Tensor, "V L E"], rows: Rows) -> Float[Tensor, "R D"]:
+        """What the blocks see: rows projected, with their positions."""
+        return self.positions(self.projection(rows.packed(features)), rows)
+
+    def weigh(
+        self, each_view: Sequence[Float[Tensor, "R D"]], rows: Rows, token: Float[Tensor, "1 1 D"] | None
+    ) -> Float[Tensor, "V L D"]:
+        """The views as one, weighed as `forward` says."""
+        views = torch.stack(list(each_view), 1)
         if token is None:
-            rows_of_video = rows.padded(hidden.new_ones(len(hidden), 1)).sum(1)
+            rows_of_video = rows.padded(views.new_ones(len(views), 1)).sum(1)
             return rows.padded(self.consolidation(views, rows, rows.padded(views.mean(1)).sum(1) / rows_of_video))
         return rows.padded(self.consolidation(views, rows, token[0]))
 
@@ -156,13 +169,18 @@ def view_terms(
     *,
     contrast: Callable[[Tensor, Tensor], Tensor],
 ) -> dict[str, Tensor]:
-    """What GMMFormer v2 and HLFormer both learn from: `branch_terms` of both branches, and `diversity_term`."""
+    """What all of them learn from: `branch_terms` of both branches, and `diversity_term`."""
+    compared = compare_views(model, queries, videos, batch)
+    terms = branch_terms(model.config, compared, batch.target, epoch, contrast=contrast)
+    return terms | diversity_term(model.config, queries[0], batch.target)
+
+
+def compare_views(model: ViewsModel, queries: tuple[Tensor, ...], videos: tuple[Tensor, ...], batch: Batch) -> dict[str, Scores]:
+    """Cosines and inner products of queries with the best clip and with the best frame of each video."""
     of_clips = scores.compare(queries[0], videos[0], scores.every_row(videos[0]), batch.target)
     of_frames = scores.compare(queries[1], videos[1], batch.frame_mask, batch.target)
     best = [raise_to_floor(each, batch.frame_mask, model.padded_to) for each in (of_frames.cosines, of_frames.dots)]
-    compared = {"clips": (of_clips.cosines, of_clips.dots), "frames": (best[0], best[1])}
-    terms = branch_terms(model.config, compared, batch.target, epoch, contrast=contrast)
-    return terms | diversity_term(model.config, queries[0], batch.target)
+    return {"clips": (of_clips.cosines, of_clips.dots), "frames": (best[0], best[1])}
 
 
 def diversity_term(config: ViewSettings, queries: Float[Tensor, "Q D"], target: Int[Tensor, "Q"]) -> dict[str, Tensor]:

@@ -95,6 +95,9 @@ _PEERS = {
     "gmmformer": "GMMFormer",
     "gmmformer-v2": "GMMFormer v2",
     "hlformer": "HLFormer",
+    "holmes": "Holmes",
+    "holmes-dual": "Holmes with two queries",
+    "dreamprvr": "DreamPRVR",
     "gmmformer-v2+ral": "GMMFormer v2 with RAL",
 }
 PEERS = {

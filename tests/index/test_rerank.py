@@ -18,10 +18,15 @@ from prvr.index.measure import choose_setting, mean_direction
 from prvr.index.rerank import candidate_fields, rerank
 from prvr.index.setting import Setting, Step
 from prvr.methods.gmmformer_v2 import GmmFormerV2Config
+from prvr.methods.holmes import HolmesDualConfig
 from prvr.methods.ral import RalGmmFormerV2Config
 
 SIZES: dict[str, Any] = {"hidden": 8, "heads": 2, "max_frames": 20, "max_words": 6, "clips": 4}
-MODELS = {"ral_gmmformer_v2": RalGmmFormerV2Config(**SIZES), "gmmformer_v2": GmmFormerV2Config(**SIZES)}
+MODELS = {
+    "ral_gmmformer_v2": RalGmmFormerV2Config(**SIZES),
+    "gmmformer_v2": GmmFormerV2Config(**SIZES),
+    "holmes_dual": HolmesDualConfig(**SIZES),
+}
 HEADER = Header("0" * 16, "float32", "videos")
 EVERY = Setting((Step(1.0, 8, 1.0),))
 every_model = pytest.mark.parametrize("model", [build(name, settings) for name, settings in MODELS.items()], ids=list(MODELS))

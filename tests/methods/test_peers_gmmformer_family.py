@@ -21,7 +21,7 @@ from prvr.index.encode import add_videos
 from prvr.index.exact import ExactIndex
 from prvr.methods import hlformer, ms_sl, open_method, ral
 from prvr.methods.contract import embed
-from prvr.nn import hyperboloid, losses, scores
+from prvr.nn import hyperboloid, losses, scores, word_scores
 from prvr.nn.layers import Rows
 from prvr.nn.views import raise_to_floor
 from prvr.train.optimiser import BertAdam, decay_groups
@@ -49,7 +49,7 @@ def compared(given: Peer, model: Any, queries: tuple[Tensor, ...], videos: tuple
     if given.name == "gmmformer":
         of_frames = scores.compare(queries[1], videos[1], scores.every_row(videos[1]), batch.target)[:2]
     elif given.name == "gmmformer_v2+ral":
-        of_frames = ral.compare_words(model, queries, videos[1], batch.frame_mask, batch.target)
+        of_frames = word_scores.compare_words(model, queries, videos[1], batch.frame_mask, batch.target)
     else:
         plain = scores.compare(queries[1], videos[1], batch.frame_mask, batch.target)
         of_frames = tuple(raise_to_floor(best, batch.frame_mask, model.padded_to) for best in plain[:2])

@@ -41,14 +41,13 @@ from prvr.methods.ral import (
     Ral,
     RalGmmFormerV2Config,
     alignment,
-    compare_words,
     draw_points,
     objective,
-    profile,
     proxy_matching,
     support_rows,
 )
 from prvr.nn.distillation import Distillation
+from prvr.nn.word_scores import compare_words, profile
 
 SIZES = {"hidden": 8, "heads": 2, "max_frames": 20, "max_words": 6, "clips": 4}
 SMALL = RalGmmFormerV2Config(**SIZES, dropout=0.0, input_dropout=0.0)
@@ -229,7 +228,10 @@ def test_learns_the_toy_world(tmp_path: Path) -> None:
     assert checkpoints.load(tmp_path).fingerprint == best.fingerprint
 
 
-@pytest.mark.parametrize("method", ["gmmformer", "gmmformer_v2", "hlformer", "ral_gmmformer_v2", "ms_sl"])
+DISTILLED = ("gmmformer", "gmmformer_v2", "hlformer", "ral_gmmformer_v2", "ms_sl", "holmes", "holmes_dual", "dreamprvr")
+
+
+@pytest.mark.parametrize("method", DISTILLED)
 def test_distillation_comes_on_top(method: str) -> None:
     settings = open_method(method).config(**SIZES, dropout=0.0, input_dropout=0.0)
     student = lively(open_method(method).model(settings, frame_columns=FRAMES, word_columns=WORDS))

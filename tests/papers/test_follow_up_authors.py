@@ -10,6 +10,7 @@ import pytest
 import torch
 from commands import Prvr
 from gmmformer_family import METHOD, Peer, check_close, every_peer, peer, read
+from leaders import Leader, every_leader, leader
 from torch import Tensor, nn
 
 from prvr.errors import ModelError, SettingError
@@ -53,6 +54,38 @@ def test_a_published_checkpoint_becomes_our_model(name: str, tmp_path: Path) -> 
     assert ours.keys() == wanted.keys()
     assert all(torch.equal(ours[key], wanted[key]) for key in ours)
     assert made.about["epoch"] == 12
+
+
+@every_leader
+def test_a_published_checkpoint_of_a_leader_becomes_our_model(name: str, tmp_path: Path) -> None:
+    given, state = leader(name), weights(name)
+    sizes = given.config["sizes"]
+    names = read_follow_up_names([f"module.{key}" for key in state])
+    assert names is not None
+    assert (names.method, names.unknown, names.left_out) == (name, (), ())
+    stored = {"n_heads": sizes["heads"], "map_size": sizes["clips"], "drop": 0.25, "margin": 0.3}
+    torch.save({"model": state, "model_cfg": stored, "epoch": 12}, tmp_path / "model.ckpt")
+    made = import_checkpoint(tmp_path / "model.ckpt", tmp_path / "run", visual_feature="i3d").checkpoint
+    assert made.method == name
+    wanted = vars(given.settings(pool=1))
+    for key in ("hidden", "heads", "clips", "max_frames", "max_words", "registers", "steps", "widths"):
+        assert getattr(made.settings, key, None) == wanted.get(key), key
+    assert (made.settings.dropout, made.settings.margin) == (0.25, 0.3)
+    ours, theirs = state_of(made.model), state_of(given.model().float())
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_a_leader_of_other_shapes_is_refused(tmp_path: Path) -> None:
+    given: Leader = leader("dreamprvr")
+    stored = {"n_heads": given.config["sizes"]["heads"], "map_size": 32}
+    for key, value, words in (
+        ("video_qformer.query_tokens", torch.zeros(2, 3, 10), "no matrix register_queries"),
+        ("diffusion_mlp.short_cut.bias", torch.zeros(11), "of another shape: diffusion_mlp.short_cut.bias"),
+    ):
+        torch.save({"model": weights("dreamprvr") | {key: value}, "model_cfg": stored, "epoch": 1}, tmp_path / "model.ckpt")
+        with pytest.raises(ModelError, match=words):
+            import_checkpoint(tmp_path / "model.ckpt", tmp_path / "run", visual_feature="i3d")
 
 
 def state_of(model: Any) -> dict[str, Tensor]:

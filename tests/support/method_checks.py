@@ -164,8 +164,9 @@ def check_learning(method: str, model: Any, batch: Batch, alone: Batch) -> None:
         terms, *_ = terms_of(method, model, given)
         torch.stack(list(terms.values())).sum().backward()
         assert all(value.isfinite() for value in terms.values())
-        assert [name for name, p in model.named_parameters() if p.grad is None] == []
-        assert all(p.grad.isfinite().all() for p in model.parameters())
+        learned = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        assert [name for name, p in learned.items() if p.grad is None] == []
+        assert all(p.grad.isfinite().all() for p in learned.values())
 
 
 def check_taught(method: str, model: Any, batch: Batch, *, by: tuple[Distillation, ...]) -> None:

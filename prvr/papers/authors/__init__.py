@@ -114,11 +114,11 @@ def _build(
 
 
 def _shape(source: Path, weights: Mapping[str, Tensor], names: PublishedNames, name: str) -> tuple[int, int]:
-    if name not in weights or weights[name].dim() != 2:
+    if name not in weights or weights[name].dim() < 2 or any(size != 1 for size in weights[name].shape[:-2]):
         unknown = f"; it has the unknown {_shorten(names.unknown)}" if names.unknown else ""
         model = "DL-DKD or DL-DKD++" if name.startswith("branches.") else names.preset.partition("/")[0]
         raise ModelError(f"{source} is no {model} model: it has no matrix {name}{unknown}")
-    rows, columns = weights[name].shape
+    rows, columns = weights[name].shape[-2:]
     return rows, columns
 
 

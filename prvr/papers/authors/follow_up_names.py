@@ -7,6 +7,8 @@ published                              ours
 `frame_encoder_1.attn0.self.query...`  `frames.views.0.attention.query...` (GMMFormer v2, RAL)
 `clip_encoder_2.attn3.output.dense`    `clips.blocks.1.blocks.3.output` (GMMFormer)
 `clip_encoder.h_attns.1.self...`       `clips.views.5.attention...` (HLFormer, behind four Euclidean blocks)
+`frame_encoder.e_attns.1.norm2...`     `frames.views.1.feed_forward.norm...` (HLFormer, Holmes, DreamPRVR)
+`diffusion_mlp.layers.0.blcok_in.2`    `denoiser.layers.0.inward` (DreamPRVR)
 """
 
 from __future__ import annotations
@@ -97,12 +99,52 @@ _RAL: Rules = {
     r"\.w_2\.": ".second.",
     r"^weight_token$": "token",
 }
+_HOLMES: Rules = {
+    r"^weight_token$": "unused_token",
+    r"\.e_attns\.(\d+)\.": r".views.\1.",
+    r"^text_weight_fc\.0\.": "confidence.first.",
+    r"^text_weight_fc\.2\.": "confidence.second.",
+}
+_DREAMPRVR: Rules = {
+    r"^(clip|frame)_encoder\.noise_input_layer\.": r"registers_of_\1s.",
+    r"^frame_encoder\.": "frames.",
+    r"\.e_attns\.(\d+)\.": r".views.\1.",
+    r"^mean_clip_encoder\.": "plain_block.",
+    r"^video_qformer\.query_tokens$": "register_queries",
+    r"^video_qformer\.cross_attention\.": "asking.",
+    r"^video_probabilistic_variational_sampler\.": "sampler.",
+    r"^sampler\.gpo\.": "pooling.",
+    r"\.pie_net_video\.attention\.": ".mean_pooling.",
+    r"\.pie_net_video\.fc\.": ".mean_map.",
+    r"\.pie_net_video\.layer_norm\.": ".norm.",
+    r"\.uncertain_net_video\.attention\.": ".deviation_pooling.",
+    r"\.uncertain_net_video\.fc\.": ".deviation_map.",
+    r"\.uncertain_net_video\.fc2\.": ".deviation_of_mean.",
+    r"\.w_1\.": ".first.",
+    r"\.w_2\.": ".second.",
+    r"^diffusion_mlp\.": "denoiser.",
+    r"\.time_embedding\.timembedding\.0\.": ".times.",
+    r"\.time_embedding\.timembedding\.1\.": ".time.0.",
+    r"\.time_embedding\.timembedding\.3\.": ".time.2.",
+    r"\.cond_embedding\.": ".condition.",
+    r"\.blcok_in\.0\.": ".norm.",
+    r"\.blcok_in\.2\.": ".inward.",
+    r"\.blcok_out\.0\.": ".second_norm.",
+    r"\.blcok_out\.3\.": ".outward.",
+    r"\.temb_proj\.1\.": ".time.",
+    r"\.cond_proj\.1\.": ".condition.",
+    r"(\.layers\.\d+)\.short_cut\.": r"\1.shortcut.",
+    r"^denoiser\.short_cut\.": "denoiser.outward.",
+}
 _RULES: dict[str, tuple[Rules, ...]] = {
     "ms_sl": (_MS_SL, _INPUTS, _PLAIN),
     "gmmformer": (_GMMFORMER, _INPUTS, _PLAIN),
     "gmmformer_v2": (_RAL, _INPUTS, _FED),
     "hlformer": (_HLFORMER, _INPUTS, _FED),
     "ral_gmmformer_v2": (_RAL, _INPUTS, _FED),
+    "holmes": (_HOLMES, _INPUTS, _FED),
+    "holmes_dual": (_HOLMES, _INPUTS, _FED),
+    "dreamprvr": (_DREAMPRVR, _INPUTS, _FED),
 }
 CONSTANT = re.compile(r"(^|\.)manifold\.k$")
 PRESETS = {
@@ -111,14 +153,20 @@ PRESETS = {
     "gmmformer_v2": "gmmformer-v2/tvr",
     "hlformer": "hlformer/tvr",
     "ral_gmmformer_v2": "gmmformer-v2+ral/tvr",
+    "holmes": "holmes/tvr",
+    "holmes_dual": "holmes-dual/tvr",
+    "dreamprvr": "dreamprvr/tvr",
 }
-# Names that only one of the methods has, in the order in which they are looked for.
-_TELLTALES = {
-    "text_weight_fc.": "ral_gmmformer_v2",
-    "clip_encoder.h_attns.": "hlformer",
-    "weight_token": "gmmformer_v2",
-    "frame_encoder_2.": "gmmformer",
-    "clip_encoder.self.": "ms_sl",
+# Beginnings of names that only one of the methods has all of, in the order in which they are looked for.
+_TELLTALES: dict[tuple[str, ...], str] = {
+    ("video_qformer.",): "dreamprvr",
+    ("text_weight_fc.", "clip_encoder.e_attns."): "holmes_dual",
+    ("text_weight_fc.",): "ral_gmmformer_v2",
+    ("clip_encoder.h_attns.",): "hlformer",
+    ("weight_token", "clip_encoder.e_attns."): "holmes",
+    ("weight_token",): "gmmformer_v2",
+    ("frame_encoder_2.",): "gmmformer",
+    ("clip_encoder.self.",): "ms_sl",
 }
 
 
@@ -153,6 +201,8 @@ class FollowUpNames:
         if self.method == "hlformer":
             inward = next(name for name in self.ours.values() if name.endswith(".inward.linear.weight"))
             settings["lorentz_columns"] = shape(inward)[0]
+        if self.method == "dreamprvr":
+            settings |= {"registers": shape("register_queries")[0], "steps": shape("denoiser.times.weight")[0]}
         return Sizes(settings, frame_columns, word_columns)
 
 
@@ -160,8 +210,8 @@ def read_follow_up_names(published: Collection[str]) -> FollowUpNames | None:
     """Maps the names of a file; None if it is of none of these methods."""
     wrapper = WRAPPER if all(name.startswith(WRAPPER) for name in published) else ""
     bare = {name: name.removeprefix(wrapper) for name in published}
-    methods = (method for telltale, method in _TELLTALES.items() if any(name.startswith(telltale) for name in bare.values()))
-    method = next(methods, None)
+    begins = {tell for telltales in _TELLTALES for tell in telltales if any(name.startswith(tell) for name in bare.values())}
+    method = next((method for telltales, method in _TELLTALES.items() if begins.issuperset(telltales)), None)
     if method is None:
         return None
     mapped = our_names(method, bare.values())

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from prvr.errors import SettingError, nearest
-from prvr.train.presets import baselines, dl_dkd, ms_sl, teachtext
+from prvr.train.presets import baselines, dl_dkd, leaders, ms_sl, teachtext
 from prvr.train.recipe import Plain, Preset, Recipe
 
 MONTAGE_EPOCHS = 8
@@ -53,7 +53,7 @@ def _derive(name: str, preset: Preset) -> Iterator[tuple[str, Preset]]:
 
 
 def _every() -> dict[str, Preset]:
-    presets = {**dl_dkd.PRESETS, **baselines.PRESETS, **teachtext.PRESETS, **ms_sl.PRESETS}
+    presets = {**dl_dkd.PRESETS, **baselines.PRESETS, **teachtext.PRESETS, **ms_sl.PRESETS, **leaders.PRESETS}
     presets |= dict(pair for name, preset in presets.items() for pair in _derive(name, preset))
     toys = {name.removesuffix("/toy"): preset for name, preset in presets.items() if name.endswith("/toy")}
     own = {name: toy._replace(adapted=OWN) for name, toy in toys.items()}

@@ -33,6 +33,9 @@ PAPERS: dict[str, str] = {
     "gmmformer": "GMMFormer: Wang et al., AAAI 2024",
     "gmmformer-v2": "GMMFormer v2: Wang et al., arXiv 2024",
     "hlformer": "HLFormer: Li et al., ICCV 2025",
+    "holmes": "Holmes: ICML 2026 (arXiv 2605.06083)",
+    "holmes-dual": "Holmes with two queries: ICML 2026 (arXiv 2605.06083)",
+    "dreamprvr": "DreamPRVR: CVPR 2026 (arXiv 2604.03653)",
     "gmmformer-v2+ral": "RAL: Zhang et al., EMNLP Findings 2025",
     "gmmformer-v2+ral-readme": "RAL: Zhang et al., EMNLP Findings 2025, settings of the README beside its code",
 }
@@ -95,6 +98,13 @@ hlformer/activitynet        8.7/27.1/40.1/79.0/154.9
 hlformer/charades           2.6/8.5/13.7/54.0/78.7
 gmmformer-v2+ral/tvr        18.2/40.4/52.1/88.0/198.8
 gmmformer-v2+ral/activitynet 8.9/27.7/40.4/79.1/156.1
+holmes/tvr                  17.3/39.0/50.4/87.4/194.2
+holmes/activitynet          9.3/27.8/40.5/79.1/156.8
+holmes/charades             2.3/9.5/15.2/53.6/80.6
+holmes-dual/tvr             18.4/40.7/52.0/87.5/198.6
+dreamprvr/tvr               17.4/39.0/50.4/86.2/193.1
+dreamprvr/activitynet       8.7/27.5/40.3/79.5/156.1
+dreamprvr/charades          2.6/8.7/14.5/54.2/80.0
 """
 
 # Where sources disagree, and what stands here.
