@@ -21,6 +21,7 @@ METHODS: dict[str, str] = {
     "hlformer": "prvr.methods.hlformer:METHOD",
     "ms_sl": "prvr.methods.ms_sl:METHOD",
     "ral_gmmformer_v2": "prvr.methods.ral:METHOD",
+    "msc": "prvr.methods.msc:METHOD",
     "reloclnet": "prvr.methods.reloclnet:METHOD",
     "rivrl": "prvr.methods.rivrl:METHOD",
     "xml": "prvr.methods.xml:METHOD",

@@ -97,12 +97,14 @@ _RAL: Rules = {
     r"\.w_2\.": ".second.",
     r"^weight_token$": "token",
 }
+_MSC: Rules = {r"^vproj_clip\.": "aligned."}
 _RULES: dict[str, tuple[Rules, ...]] = {
     "ms_sl": (_MS_SL, _INPUTS, _PLAIN),
     "gmmformer": (_GMMFORMER, _INPUTS, _PLAIN),
     "gmmformer_v2": (_RAL, _INPUTS, _FED),
     "hlformer": (_HLFORMER, _INPUTS, _FED),
     "ral_gmmformer_v2": (_RAL, _INPUTS, _FED),
+    "msc": (_MSC, _RAL, _INPUTS, _FED),
 }
 CONSTANT = re.compile(r"(^|\.)manifold\.k$")
 PRESETS = {
@@ -111,10 +113,12 @@ PRESETS = {
     "gmmformer_v2": "gmmformer-v2/tvr",
     "hlformer": "hlformer/tvr",
     "ral_gmmformer_v2": "gmmformer-v2+ral/tvr",
+    "msc": "msc-prvr/tvr",
 }
 # Names that only one of the methods has, in the order in which they are looked for.
 _TELLTALES = {
     "text_weight_fc.": "ral_gmmformer_v2",
+    "vproj_clip.": "msc",
     "clip_encoder.h_attns.": "hlformer",
     "weight_token": "gmmformer_v2",
     "frame_encoder_2.": "gmmformer",
