@@ -94,7 +94,8 @@ def student_features(
 
 def lengths_beside_teachers(features: FeatureSet, videos: Sequence[str]) -> dict[str, str]:
     """Returns, by the place of its frames, where a teacher has another number of frames than the student."""
-    notes = {place(teacher.frames): compare_lengths(features.frames, teacher.frames, videos) for teacher in features.teachers}
+    theirs = [teacher.frames for teacher in features.teachers if teacher.frames is not None]
+    notes = {place(frames): compare_lengths(features.frames, frames, videos) for frames in theirs}
     return {where: note for where, note in notes.items() if note}
 
 

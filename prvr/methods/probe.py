@@ -31,7 +31,7 @@ def field_with_rows(model: Any, *, frames_first: bool) -> int | None:
     queries, videos = probe(model)
     # A model without such weights may have vectors of queries in another order, or several of a field.
     aligned = weights_of_candidates(model) is not None or len(queries) == len(videos)
-    found = {True: [], False: []}
+    found: dict[bool, list[int]] = {True: [], False: []}
     for place, (name, query, video) in enumerate(zip(model.embedding_fields, queries, videos, strict=False)):
         framed = name in model.frame_fields
         if aligned and query.ndim == 2 and query.shape[1] == video.shape[2] and (framed or video.shape[1] > 1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import numpy as np
 import oracles
 import pytest
 import torch
+from commands import Prvr, says
 from method_checks import toy_batch
+from packed_toy import packed_toy
 from torch import Tensor
 from toy_world import READS, TEACHER, toy_world
 
@@ -315,3 +318,15 @@ def test_a_student_learns_with_everything_on(tmp_path: Path) -> None:
     )
     assert history[-1]["losses"]["query_relations"] < history[0]["losses"]["query_relations"]
     assert best.about["dev"]["sumr"] > history[0]["dev"]["sumr"]
+
+
+def test_the_command_takes_a_teacher_without_frames(tmp_path: Path, prvr: Prvr) -> None:
+    package, features = packed_toy(tmp_path, train_videos=40)
+    shutil.rmtree(features / "strong" / "frames")
+    learn = ("train", package, features, tmp_path / "run", "--preset", "xml/toy", "--frames", "toy_frames", "--words", "words")
+    taught = ("--teacher", "strong", "epochs=1", "distillation_target=query_relations", "distillation_weight=1")
+    assert prvr(*learn, *taught).status == 0
+    assert "distillation" in json.loads((tmp_path / "run" / "history.jsonl").read_text())["losses"]
+    says(prvr(*learn, "--teacher", "strong", "distillation_weight=0.1"), "frames", "strong")
+    says(prvr(*learn, "--teacher", "words", *taught[2:]), "words", "sentences")
+    says(prvr(*learn, *taught[2:]), "needs a teacher")
