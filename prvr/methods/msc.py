@@ -3,12 +3,12 @@
 The paper's words                    our names
 -----------------------------------  ----------------------------------------------------------------
 frame and clip branch, trunk         GMMFormer v2's `ViewsModel`; the score weighs frames by 0.6
-order-preserving token merging       `merging`, `nn.merging.merge_neighbours`: 128 rows become 80, 52, 32 means
+order-preserving token merging       `merging`, `merge_neighbours`: 128 rows become 80, 52, 32 means
 proportional attention               the logarithm of a clip's size on the logits of its key, in the clip branch
-text correlation preservation        `nn.relations`: `distance_weight`, `angle_weight`; the teacher's vector of a caption is its
-                                     last word, which is the end-of-text row of CLIP's words
+text correlation preservation        `distance_loss`, `angle_loss`, `distance_weight`, `angle_weight`; the teacher's vector of a
+                                     caption is its last word, which is the end-of-text row of CLIP's words
 cross-branch alignment               `alignment` through one Linear, `aligned`; `alignment_weight`
-adaptive number of clips             `further_merging`, `nn.merging.merge_freely`; theta: `similar_from`
+adaptive number of clips             `further_merging`, `merge_freely`; theta: `similar_from`
 
 It computes what the released code computes (admins97/MSC_PRVR 0b3e3d1; tests/parity/peers/msc). Where that is odd,
 docs/decisions/0055 says so. A video of any length is read as `max_frames` rows, so it has as many vectors, and no padding. The

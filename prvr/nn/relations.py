@@ -7,18 +7,18 @@ have different widths.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from prvr.nn import losses
 from prvr.nn.scores import TIED
 
 LEAST_DISTANCE = 1e-6
-# Numbers that are in memory at once for each step of `angle_loss`: 32 MiB of float32.
-NUMBERS_AT_ONCE = 1 << 23
+# Numbers of each step of `angle_loss`: on the CPU few enough to stay in its cache.
+NUMBERS_AT_ONCE = {"cpu": 1 << 19, "elsewhere": 1 << 24}
 
 
 def relation_loss(
@@ -42,16 +42,12 @@ def distance_loss(student: Float[Tensor, "Q D"], teacher: Float[Tensor, "Q T"]) 
 def angle_loss(student: Float[Tensor, "Q D"], teacher: Float[Tensor, "Q T"]) -> Float[Tensor, ""]:
     """mean_ijk huber(<e_ij, e_ik>_s - <e_ij, e_ik>_t) over all triples with apex i, e_ij = (x_j - x_i) / |x_j - x_i|.
 
-    As many apexes as `NUMBERS_AT_ONCE` allows are computed together, and again in the backward pass: 640 queries have 262 million
-    triples. No gradient reaches the teacher.
+    The gradient is computed with the value, some apexes at a time (`NUMBERS_AT_ONCE`), so that none of the Q^3 triples stays in
+    memory: 640 queries have 262 million. No gradient reaches the teacher. Two vectors that differ by rounding alone
+    (`scores.TIED` of the largest) have no direction, and all its cosines are 0: the released code divides by their difference.
     """
-    queries, widest = len(student), max(len(student), student.shape[1], teacher.shape[1])
-    apexes = torch.arange(queries, device=student.device).split(max(NUMBERS_AT_ONCE // (queries * widest), 1))
-    parts = [
-        checkpoint(_angles_apart, student, teacher.detach(), some, use_reentrant=False, preserve_rng_state=False)
-        for some in apexes
-    ]
-    return torch.stack(parts).sum() / queries**3
+    loss: Tensor = _AnglesApart.apply(student, teacher.detach())
+    return loss
 
 
 def relative_distances(vectors: Float[Tensor, "Q D"]) -> Float[Tensor, "Q Q"]:
@@ -62,18 +58,34 @@ def relative_distances(vectors: Float[Tensor, "Q D"]) -> Float[Tensor, "Q Q"]:
     return distances * (count * (count - 1)) / distances.sum() if count > 1 else distances
 
 
-def angles(vectors: Float[Tensor, "Q D"], apexes: Int[Tensor, "A"]) -> Float[Tensor, "A Q Q"]:
-    """The cosine of the angle between any two vectors as each apex sees them.
-
-    Two vectors that differ by rounding alone (`scores.TIED` of the largest) have no direction, and all its cosines are 0. The
-    released code divides by such a difference, and its gradient would drown all others.
-    """
-    directions = vectors - vectors[apexes][:, None]
-    lengths = directions.norm(dim=-1, keepdim=True)
-    same = lengths <= TIED * vectors.detach().norm(dim=-1).max()
-    directions = (directions / lengths.masked_fill(same, 1)).masked_fill(same, 0)
-    return directions @ directions.mT
+def directions(vectors: Float[Tensor, "Q D"], apexes: Int[Tensor, "A"]) -> tuple[Float[Tensor, "A Q D"], Float[Tensor, "A Q 1"]]:
+    """The unit vectors from each apex to all vectors, and their distances; 0 and infinite where two are the same."""
+    found = vectors - vectors[apexes][:, None]
+    lengths = found.norm(dim=-1, keepdim=True)
+    lengths = lengths.masked_fill(lengths <= TIED * vectors.norm(dim=-1).max(), float("inf"))
+    return found / lengths, lengths
 
 
-def _angles_apart(student: Tensor, teacher: Tensor, apexes: Tensor) -> Tensor:
-    return losses.huber(angles(student, apexes) - angles(teacher, apexes)).sum()
+class _AnglesApart(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
+        queries, widest = len(student), max(len(student), student.shape[1], teacher.shape[1])
+        at_once = NUMBERS_AT_ONCE["cpu" if student.device.type == "cpu" else "elsewhere"] // (queries * widest)
+        gradient, total = torch.zeros_like(student), student.new_zeros(())
+        for apexes in torch.arange(queries, device=student.device).split(max(at_once, 1)):
+            ours, lengths = directions(student, apexes)
+            theirs, _ = directions(teacher, apexes)
+            apart = ours @ ours.mT - theirs @ theirs.mT
+            total += losses.huber(apart).sum()
+            # Each direction stands on both sides of the product, and only what is across it turns it.
+            turned = 2 * apart.clamp(-1, 1) @ ours
+            turned = (turned - ours * (ours * turned).sum(-1, keepdim=True)) / lengths
+            gradient += turned.sum(0)
+            gradient.index_add_(0, apexes, turned.sum(1), alpha=-1)
+        ctx.save_for_backward(gradient / queries**3)
+        return total / queries**3
+
+    @staticmethod
+    def backward(ctx: Any, of_loss: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return of_loss * gradient, None

@@ -38,7 +38,7 @@ def angle(vectors: Tensor, i: int, j: int, k: int) -> float:
 
 @pytest.mark.parametrize("queries", [2, 3, 7])
 def test_both_losses_against_loops(queries: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relations, "NUMBERS_AT_ONCE", 100)
+    monkeypatch.setitem(relations.NUMBERS_AT_ONCE, "cpu", 100)
     student, teacher = noise(queries, 5) + 3, noise(queries, 9, seed=1)
     ours, theirs = distances(student), distances(teacher)
     expected = sum(huber(ours[i][j] - theirs[i][j]) for i in range(queries) for j in range(queries)) / queries**2
@@ -77,7 +77,7 @@ def test_the_gradient_is_that_of_the_value() -> None:
 def test_the_same_numbers_whatever_is_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for at_once in (1, 1 << 23):
-        monkeypatch.setattr(relations, "NUMBERS_AT_ONCE", at_once)
+        monkeypatch.setitem(relations.NUMBERS_AT_ONCE, "cpu", at_once)
         student = noise(9, 4).requires_grad_()
         loss = angle_loss(student, noise(9, 6, seed=3))
         loss.backward()
