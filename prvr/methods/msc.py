@@ -7,7 +7,7 @@ order-preserving token merging       `merging`, `merge_neighbours`: 128 rows bec
 proportional attention               the logarithm of a clip's size on the logits of its key, in the clip branch
 text correlation preservation        `distance_loss`, `angle_loss`, `distance_weight`, `angle_weight`; the teacher's vector of a
                                      caption is its last word, which is the end-of-text row of CLIP's words
-cross-branch alignment               `alignment` through one Linear, `aligned`; `alignment_weight`
+cross-branch alignment               `alignment` through one Linear; `alignment_weight`
 adaptive number of clips             `further_merging`, `merge_freely`; theta: `similar_from`
 
 It computes what the released code computes (admins97/MSC_PRVR 0b3e3d1; tests/parity/peers/msc). Where that is odd,
