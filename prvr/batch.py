@@ -59,9 +59,12 @@ class Reading:
 
 
 class TeacherBatch(NamedTuple):
-    """One teacher's view of a batch: frames (V, F, T) on the student's grid and queries (Q, T)."""
+    """One teacher's view of a batch: frames (V, F, T) on the student's grid and queries (Q, T).
 
-    frames: Float[Tensor, "V F T"]
+    The frames have no columns where a student learns of the teacher's sentences alone.
+    """
+
+    frames: Float[Tensor, "V F _"]
     queries: Float[Tensor, "Q T"]
 
 
@@ -146,6 +149,8 @@ def _check_packing(features: FeatureSet, reading: Reading) -> None:
             "the model is not the published one"
         )
     for teacher in features.teachers[:1]:
+        if teacher.frames is None:
+            continue
         if isinstance(features.frames, Packed) and teacher.student is None and not _fits_teacher(features.frames, teacher.frames):
             raise DataError(
                 f"{features.frames.path} was sampled when it was packed, and not for the teacher of {place(teacher.frames)}; "
@@ -201,8 +206,10 @@ def video_item(video: str, captions: Sequence[str], features: FeatureSet, readin
     frames = _student_frames(video, rows, features, reading)
     teachers = []
     for teacher in features.teachers:
-        on_grid = read_teacher(_video_rows(video, teacher.frames), reading, student_rows=len(frames))
-        sentences = np.concatenate(_rows("caption", captions, teacher.sentences))
+        on_grid = np.empty((len(frames), 0), np.float32)
+        if teacher.frames is not None:
+            on_grid = read_teacher(_video_rows(video, teacher.frames), reading, student_rows=len(frames))
+        sentences = np.concatenate(_sentence_rows(captions, teacher.sentences))
         teachers.append((on_grid, sentences.astype(np.float32)))
     words = [read_words(rows, reading) for rows in _rows("caption", captions, features.text)]
     return Item(frames, words, teachers, read_clips(rows, reading))
@@ -217,6 +224,8 @@ def _student_frames(
     first = features.teachers[0]
     if first.student is not None and video in first.student:
         return read_frames(_video_rows(video, first.student), reading)
+    if first.frames is None:
+        return read_frames(rows, reading)
     view = _video_rows(video, first.frames)
     teacher_rows = first.frames.rows_before(video) if isinstance(first.frames, Packed) else len(view)
     return read_frames(rows, reading, teacher_rows=teacher_rows)
@@ -235,6 +244,17 @@ def _rows(what: str, ids: Sequence[str], features: Features) -> list[np.ndarray]
     """Returns the rows of several ids as `rows_of` does, without its check for packed rows, which was made at packing."""
     packed = isinstance(features, Packed)
     return [features[id] if packed and id in features else rows_of(what, id, features) for id in ids]
+
+
+def _sentence_rows(captions: Sequence[str], features: Features) -> list[np.ndarray]:
+    found = _rows("caption", captions, features)
+    for id, rows in zip(captions, found, strict=True):
+        if len(rows) != 1:
+            raise DataError(
+                f"caption {id!r} has {len(rows)} rows in {place(features)}; a teacher's sentence is one vector: name an encoder "
+                "of sentences as the teacher"
+            )
+    return found
 
 
 def segment_edges(rows: int, most: int, *, dtype: type[np.floating[Any]] = np.float64) -> Int[np.ndarray, "edges"]:

@@ -130,6 +130,17 @@ def check_above_zero(settings: Any, *names: str) -> None:
             raise SettingError(f"{name} is {getattr(settings, name)}; it must be above 0")
 
 
+def check_not_below_zero(settings: Any, *names: str) -> None:
+    """Raises if one of these settings is below 0.
+
+    Raises:
+        SettingError: one is.
+    """
+    for name in names:
+        if getattr(settings, name) < 0:
+            raise SettingError(f"{name} is {getattr(settings, name)}; it is 0 or more")
+
+
 def check_shares(settings: Any, *names: str) -> None:
     """Raises if one of these settings is not a share from 0 to 1.
 

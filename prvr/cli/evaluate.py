@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prvr.cli.terminal import Annotations, Device, Features, Json, Parts, app, show, warn
+from prvr.cli.terminal import Annotations, Device, Features, Json, Parts, app, rescores, show, warn
 from prvr.errors import SettingError
 
 if TYPE_CHECKING:
@@ -62,13 +62,14 @@ def evaluate(
     groups: Groups = False,
     video_to_text: VideoToText = False,
     save: Save = None,
+    rescore: Annotated[str, typer.Option(help="anchors: re-score by means of a video's parts; chosen on dev, kept in RUN.")] = "",
     moved: Annotated[str, typer.Option(*MOVED, hidden=True, callback=_refuse_moved_options)] = "",
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Retrieve a split's videos by its captions, and count: R@k, SumR, median rank, and moments if spans are annotated."""
     from prvr.datasets.positives import add_labels
-    from prvr.datasets.splits import open_split
+    from prvr.datasets.splits import open_split, open_splits
     from prvr.evaluate.evaluation import fit_spans, score_checkpoint, split_seed_of
     from prvr.evaluate.figures import count_figures
     from prvr.evaluate.saved_scores import save_scores
@@ -81,7 +82,19 @@ def evaluate(
     if also is not None:
         dataset, notes["labelled"] = add_labels(dataset, also)
     system = zero_shot or (model.resolve().name if model is not None else "")
-    saved = score_checkpoint(checkpoint, dataset, given, system=system, device=device)
+    rescoring = None
+    if rescores(rescore):
+        from prvr.evaluate.rescoring import choose_rescoring
+        from prvr.index.rescoring import with_rescoring
+        from prvr.methods.checkpoint import save as save_checkpoint
+
+        protocol = "community" if checkpoint.about.get("protocol") == "community" else "honest"
+        splits = open_splits(data, protocol=protocol, seed=split_seed_of(checkpoint, split_seed))
+        choice = choose_rescoring(checkpoint, splits.dev, given, device=device)
+        rescoring, notes["rescoring"] = choice.rescoring, choice
+        if model is not None:
+            save_checkpoint(with_rescoring(checkpoint, rescoring), model)
+    saved = score_checkpoint(checkpoint, dataset, given, system=system, device=device, rescoring=rescoring)
     if saved.untrained:
         branches = ", ".join(branch or "the model" for branch in saved.untrained)
         warn({system: f"did not learn when it was trained: {branches}; these figures are no result of its method"})
@@ -148,6 +161,10 @@ def warn_of_extra_videos(path: Path, added: Sequence[str]) -> None:
 
 def _show(as_json: bool, figures: ScoreFigures, notes: dict[str, Any], also: Path | None) -> None:
     lines = str(figures).splitlines()
+    if "rescoring" in notes:
+        choice = notes["rescoring"]
+        lines.insert(-1, str(choice))
+        notes["rescoring"] = asdict(choice)
     if "labelled" in notes:
         lines.insert(-1, f"{notes['labelled']} of {figures.retrieval.queries} queries are labelled in {also}")
     show(as_json, figures.as_dict() | notes, lines)

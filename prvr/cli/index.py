@@ -10,7 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from prvr.cli.terminal import Device, Json, Parts, Ray, Videos, Workers, app, clock, counts, in_words, progress, show, warn
+from prvr.cli.terminal import (
+    Device,
+    Json,
+    Parts,
+    Ray,
+    Videos,
+    Workers,
+    app,
+    clock,
+    counts,
+    in_words,
+    progress,
+    rescores,
+    show,
+    warn,
+)
 from prvr.errors import ModelError, SettingError
 
 if TYPE_CHECKING:
@@ -188,6 +203,7 @@ def search(
         float | None, typer.Option(help="Drop hits below this probability, or below this score if the model is not calibrated.")
     ] = None,
     approximate: Annotated[bool, typer.Option("--approximate", help="Use the first stage that prvr index verify kept.")] = False,
+    rescore: Annotated[str, typer.Option(help="anchors: as prvr evaluate --rescore anchors chose it for RUN.")] = "",
     model: UrlModel = None,
     device: Device = "cpu",
     as_json: Json = False,
@@ -196,10 +212,11 @@ def search(
     from prvr.search import open_index
 
     gallery = open_index(path, model=model, device=device)
-    hits = gallery.search(query, k=k, where=where or (), min_score=min_score, approximate=approximate)
+    again = rescores(rescore)
+    hits = gallery.search(query, k=k, where=where or (), min_score=min_score, approximate=approximate, rescore=again)
     note = gallery.note_on(query)
     warn({"query": note} if note else {})
-    measure = "score" if gallery.checkpoint.calibration is None else "probability"
+    measure = "score" if gallery.calibration(rescore=again) is None else "probability"
     lines = [] if hits else [f"nothing here matches{'' if min_score is None else f' with a {measure} of {min_score:g} or more'}"]
     for hit in hits:
         spans = [f"{clock(span.start)} - {clock(span.end)}" for span in hit.spans]

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from prvr.errors import SettingError
+
 if TYPE_CHECKING:
     from prvr.extract import Extraction
 
@@ -109,6 +111,13 @@ class Meter:
         speed = f", {done / elapsed:.1f} times real time" if is_video else ""
         left = f", {clock(elapsed * (total - done) / done)} left" if total > done else ""
         return f"{amounts}{speed}{left}"
+
+
+def rescores(value: str) -> bool:
+    """Whether `--rescore` was given; the only way is "anchors"."""
+    if value not in ("", "anchors"):
+        raise SettingError(f"--rescore is {value!r}; take --rescore anchors, or leave it out")
+    return value == "anchors"
 
 
 def counts(result: Any, names: tuple[str, ...]) -> dict[str, int]:

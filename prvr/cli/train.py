@@ -87,7 +87,8 @@ def _train(
     from prvr.train.recipe import check_uses_teacher
 
     frames, words, *teachers = names
-    given = student_features(features, frames=frames or None, words=words, teachers=teachers)
+    alone = recipe.uses_teacher and not recipe.distillation.uses_teacher_scores
+    given = student_features(features, frames=frames or None, words=words, teachers=teachers, sentences_alone=alone)
     if teachers:
         check_uses_teacher(recipe, given.sources)
     splits = open_splits(data, protocol=protocol, seed=split_seed)

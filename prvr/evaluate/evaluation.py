@@ -23,6 +23,7 @@ from prvr.features import Features, FeatureSet, durations_of, rows_of
 from prvr.index.encode import add_videos, encode_queries
 from prvr.index.exact import ExactIndex
 from prvr.index.moments import find_spans, relevance
+from prvr.index.rescoring import Anchors, Rescoring
 from prvr.methods.calibration import Calibration, fit
 from prvr.methods.checkpoint import Checkpoint, to_device
 from prvr.methods.contract import Embeddings, Model
@@ -62,15 +63,22 @@ class Evaluation:
         return {least: shares[1] for least, shares in self.spans.recall.items()} if self.spans else None
 
 
-def evaluate_model(model: Model, dataset: Dataset, features: FeatureSet) -> Evaluation:
+def evaluate_model(model: Model, dataset: Dataset, features: FeatureSet, *, rescoring: Rescoring | None = None) -> Evaluation:
     """Scores every caption of a split against every video of it, and counts the figures.
 
+    Args:
+        rescoring: adds the evidence of anchors to the scores; moments stay as they are.
+
     Raises:
+        ModelError: the model has no rows to re-score by.
         DataError: a feature is missing or not finite, or the split has no captions.
     """
     dataset = fit_spans(dataset, features.frames)
-    index, queries = _encode_split(model, dataset, features)
+    index, queries = encode_split(model, dataset, features)
     scores = index.scores(queries).numpy()
+    if rescoring is not None:
+        entries = list(index.fetch(index.ids).values())
+        scores = scores + rescoring.weight * Anchors(model).of_all(queries, entries, rescoring.anchors)
     figures = retrieval(scores, correct_videos(dataset, index.ids))
     overlaps, any_overlaps = _overlaps(index, queries, dataset)
     spans = moment_retrieval(ranks(scores, _own_videos(dataset, index.ids)), overlaps, any_overlaps)
@@ -92,32 +100,39 @@ def calibrate(checkpoint: Checkpoint, dataset: Dataset, features: FeatureSet) ->
     Raises:
         DataError: as `evaluate_model`.
     """
-    index, queries = _encode_split(checkpoint.model, dataset, features)
+    index, queries = encode_split(checkpoint.model, dataset, features)
     scores = index.scores(queries).numpy()
     return replace(checkpoint, calibration=fit(scores, correct_videos(dataset, index.ids), split=dataset.split))
 
 
 def score_checkpoint(
-    checkpoint: Checkpoint, dataset: Dataset, features: FeatureSet, *, system: str = "", device: str = "cpu"
+    checkpoint: Checkpoint,
+    dataset: Dataset,
+    features: FeatureSet,
+    *,
+    system: str = "",
+    device: str = "cpu",
+    rescoring: Rescoring | None = None,
 ) -> SavedScores:
     """Scores a split with a checkpoint; the protocol, the seed and the calibration are the checkpoint's.
 
     Args:
         system: the name that the scores keep.
+        rescoring: as in `evaluate_model`; then the calibration is its own.
 
     Raises:
-        DataError: as `evaluate_model`.
+        DataError, ModelError: as `evaluate_model`.
         SettingError: the device does not exist.
     """
     dataset = fit_spans(dataset, features.frames)
-    evaluation = evaluate_model(to_device(checkpoint, device).model, dataset, features)
+    evaluation = evaluate_model(to_device(checkpoint, device).model, dataset, features, rescoring=rescoring)
     return scores_of(
         evaluation,
         dataset,
         system=system,
         protocol=protocol_of(checkpoint, dataset.split),
         seed=checkpoint.about.get("training", {}).get("seed"),
-        calibration=checkpoint.calibration,
+        calibration=checkpoint.calibration if rescoring is None else rescoring.calibration,
         untrained=untrained_of(checkpoint),
     )
 
@@ -197,7 +212,7 @@ def retrieve(model: Model, dataset: Dataset, features: FeatureSet) -> Retrieval:
     Raises:
         DataError: as `evaluate_model`.
     """
-    index, queries = _encode_split(model, dataset, features)
+    index, queries = encode_split(model, dataset, features)
     return retrieval(index.scores(queries).numpy(), correct_videos(dataset, index.ids))
 
 
@@ -235,8 +250,12 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat([pad(part, (0, 0) * (part.ndim - 2) + (0, longest - part.shape[1])) for part in parts])
 
 
-def _encode_split(model: Model, dataset: Dataset, features: FeatureSet) -> tuple[ExactIndex, Embeddings]:
-    """An index of the split's videos, and the embeddings of its captions."""
+def encode_split(model: Model, dataset: Dataset, features: FeatureSet) -> tuple[ExactIndex, Embeddings]:
+    """An index of the split's videos, and the embeddings of its captions.
+
+    Raises:
+        DataError: as `evaluate_model`.
+    """
     if not dataset.captions:
         raise DataError(f"split {dataset.split!r} of {dataset.name!r} has no captions; there is nothing to evaluate")
     feature_files.check(dataset, features.without_teachers)

@@ -127,8 +127,8 @@ def _parts(package: Package, out: Path, visual: Sequence[str], sampling: Samplin
         if reading is not None and reading.clips:
             yield _Part(feature_folder(out, name, CLIPS), "clips", name, source, files, _same(source), *_clips_form(reading))
     for name, (seen, spoken) in package.teachers.items():
-        teacher, form = package.teacher(name), _teacher_form(sampling)
-        yield _Part(feature_folder(out, name, "frames"), "frames", name, teacher.frames, (seen,), _same(teacher.frames), *form)
+        teacher, frames, form = package.teacher(name), package.frames(name), _teacher_form(sampling)
+        yield _Part(feature_folder(out, name, "frames"), "frames", name, frames, (seen,), _same(frames), *form)
         ids, folder = _ids_in_lists(teacher.sentences, listed), feature_folder(out, name, "sentences")
         yield _Part(folder, "sentences", name, teacher.sentences, (spoken,), ids, *_AS_THEY_ARE)
     for name, file in package.words.items():

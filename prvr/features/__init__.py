@@ -42,10 +42,11 @@ class OneWidth(Protocol):
 class TeacherFeatures:
     """The features of one teacher: frames (F, T) of each video and one row (1, T) of each caption, in one space.
 
+    frames: None for a teacher of whose sentences alone a student learns (`query_relations`).
     student: the student's frames on this teacher's coarser grid, where the student's frames were sampled when packed.
     """
 
-    frames: Features
+    frames: Features | None
     sentences: Features
     student: Features | None = None
 
@@ -186,8 +187,10 @@ def check(dataset: Dataset, features: FeatureSet) -> None:
     _check_present("caption", captions, features.text)
     _check_current(captions, features.text)
     for teacher in features.teachers:
-        _check_present("video", described, teacher.frames)
         _check_present("caption", captions, teacher.sentences)
+        if teacher.frames is None:
+            continue
+        _check_present("video", described, teacher.frames)
         widths = columns(teacher.frames), columns(teacher.sentences)
         if widths[0] != widths[1]:
             raise DataError(

@@ -65,7 +65,8 @@ class Package:
             DataError: as `frames`.
         """
         if kind == "sentences":
-            return self.teacher(name).sentences
+            spoken = _teacher_files(self.path, name)[1]
+            return CaptionKeys(Hdf5Features(spoken)) if spoken.is_file() else self.teacher(name).sentences
         if name not in self.words:
             path = self.path / "TextData" / f"{name}_{self.path.name}_{TEXT}"
             hint = nearest(name, self.words) if self.words else "copy the file from the package"

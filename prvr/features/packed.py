@@ -262,7 +262,7 @@ def _read_header(path: Path) -> dict[str, Any]:
             return header
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"no features in {path} ({HEADER} is missing); make them with: prvr extract") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         pass
     raise DataError(f"{path / HEADER} is broken; delete {path} and extract again")
 
@@ -271,8 +271,8 @@ def _is_about(about: Any) -> bool:
     """Whether a header's description has the entries that are read, with values of their types."""
     if not isinstance(about, dict) or not _is_read(about.get("read")):
         return False
-    encoder, rate = about.get("encoder", {"name": "", "fingerprint": None}), about.get("rate")
-    named = isinstance(encoder["name"], str) and isinstance(encoder["fingerprint"], str | None)
+    encoder, rate = about.get("encoder", {}), about.get("rate")
+    named = isinstance(encoder.get("name", ""), str) and isinstance(encoder.get("fingerprint"), str | None)
     return named and (rate is None or type(rate) in (int, float))
 
 

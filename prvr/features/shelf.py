@@ -56,11 +56,19 @@ def open_shelf(features: str | Path) -> Package | PackedShelf:
     return open_package(path) if is_package(path) else PackedShelf(path)
 
 
-def student_features(features: str | Path, *, words: str, frames: str | None = None, teachers: Sequence[str] = ()) -> FeatureSet:
+def student_features(
+    features: str | Path,
+    *,
+    words: str,
+    frames: str | None = None,
+    teachers: Sequence[str] = (),
+    sentences_alone: bool = False,
+) -> FeatureSet:
     """The features that a student reads and those of its teachers, by the names of the encoders.
 
     Args:
         words, frames: names of encoders; NAME+NAME for features side by side. By default frames are the first teacher's.
+        sentences_alone: the teachers' frames are not read, and may be missing (`Distillation.uses_teacher_scores`).
 
     Raises:
         SettingError: neither frames nor a teacher were named.
@@ -74,6 +82,9 @@ def student_features(features: str | Path, *, words: str, frames: str | None = N
     student_frames, student_words = _frames(shelf, frames), _text(shelf, words, "words")
     of_teachers = []
     for name in teachers:
+        if sentences_alone:
+            of_teachers.append(TeacherFeatures(None, shelf.text(name, "sentences")))
+            continue
         coarser = taught_folder(Path(features), frames, name)
         sampled = isinstance(student_frames, Packed) and "read" in student_frames.about and is_packed(coarser)
         of_teachers.append(replace(shelf.teacher(name), student=Packed(coarser) if sampled else None))
@@ -83,7 +94,8 @@ def student_features(features: str | Path, *, words: str, frames: str | None = N
 
 def lengths_beside_teachers(features: FeatureSet, videos: Sequence[str]) -> dict[str, str]:
     """Returns, by the place of its frames, where a teacher has another number of frames than the student."""
-    notes = {place(teacher.frames): compare_lengths(features.frames, teacher.frames, videos) for teacher in features.teachers}
+    theirs = [teacher.frames for teacher in features.teachers if teacher.frames is not None]
+    notes = {place(frames): compare_lengths(features.frames, frames, videos) for frames in theirs}
     return {where: note for where, note in notes.items() if note}
 
 
@@ -94,6 +106,7 @@ def teacher_features(features: str | Path, name: str) -> FeatureSet:
         DataError: as `student_features`.
     """
     teacher = open_shelf(features).teacher(name)
+    assert teacher.frames is not None
     sources = FeatureSources(_source(name, teacher.frames), _source(name, teacher.sentences))
     return FeatureSet(teacher.frames, teacher.sentences, sources)
 

@@ -24,6 +24,7 @@ METHODS: dict[str, str] = {
     "holmes_dual": "prvr.methods.holmes:DUAL",
     "ms_sl": "prvr.methods.ms_sl:METHOD",
     "ral_gmmformer_v2": "prvr.methods.ral:METHOD",
+    "msc": "prvr.methods.msc:METHOD",
     "reloclnet": "prvr.methods.reloclnet:METHOD",
     "rivrl": "prvr.methods.rivrl:METHOD",
     "xml": "prvr.methods.xml:METHOD",

@@ -1,9 +1,11 @@
-"""The distiller: what a student learns from teachers beside its own objective, for any method.
+"""The distiller: what a student learns beside its own objective, for any method: from teachers, and by the losses of
+`prvr.methods.added_losses`, which need none.
 
 frame_profile   compared with the method's `profile`, or with the weighted cosines of its fields (`field_profile`), where a clip
                 stands for the frames that it covers
 batch_matrix    compared with `Model.score` of the batch
 feature         compared with its first field with a row for each frame, through `distillation.FeatureMaps`
+query_relations the vectors of its queries in the first field, compared with one another as a teacher's sentences are
 soft_targets    in every contrastive loss of an objective that takes `contrast=`
 
 A method may name the fields that a teacher is compared with (`Method.taught_fields`, DL-DKD's inheritance branches). Each of
@@ -26,7 +28,9 @@ from torch import Tensor, nn
 from prvr.batch import Batch
 from prvr.errors import SettingError
 from prvr.methods import open_method
-from prvr.methods.contract import Contrast, Embeddings, Method, Model, Terms, compare_fields
+from prvr.methods.added_losses import AddedLosses, query_vectors
+from prvr.methods.contract import Contrast, Embeddings, Method, Model, Profile, Terms, compare_fields
+from prvr.methods.probe import probe
 from prvr.nn import losses, scores
 from prvr.nn.clips import over_frames
 from prvr.nn.distillation import (
@@ -40,6 +44,7 @@ from prvr.nn.distillation import (
     profile_loss,
 )
 from prvr.nn.layers import initialise
+from prvr.nn.relations import relation_loss
 from prvr.nn.scores import Comparison
 
 
@@ -70,6 +75,9 @@ class Distiller(nn.Module):
         self.uses_teacher = settings.uses_teacher and self.fields != []
         if self.uses_teacher:
             check_teachers(settings, len(teacher_columns), kept)
+        self.uses_scores = settings.uses_teacher_scores and self.uses_teacher
+        profile = _profile_of(self.method, student) if settings.degraded_weight else None
+        self.added = AddedLosses(settings, method=method, student=student, profile=profile)
         compares = settings.compares and self.uses_teacher
         self.mapped: list[int] = []
         if compares and settings.distillation_target == "feature":
@@ -93,17 +101,32 @@ class Distiller(nn.Module):
         Args:
             kept: the scores of the batch by teachers that are trained models.
         """
-        teachers = TeacherScores.of(batch, kept) if self.uses_teacher else TeacherScores([], [], [])
+        teachers = TeacherScores.of(batch, kept) if self.uses_scores else TeacherScores([], [], [])
         comparisons = [] if self.fields is None else compare_fields(queries, videos, batch)
         terms = dict(self._own_objective(batch, epoch, teachers, comparisons)(model, queries, videos, batch, epoch))
+        terms |= self._relations(queries, batch, epoch)
         weight = self.settings.weight(epoch)
-        if weight and self.uses_teacher:
+        if weight and self.uses_teacher and self.settings.distillation_target != "query_relations":
             taught = None if self.fields is None else [comparisons[place] for place in self.fields]
             for number, loss in enumerate(self._losses(model, queries, videos, batch, teachers, taught), start=1):
                 terms["distillation" if number == 1 else f"distillation_{number}"] = weight * loss
         if self.shares is not None:
             temperature = self.settings.distillation_temperature
             terms["teacher_shares"] = self.shares.objective(teachers.cosines, batch.target, temperature=temperature)
+        return terms | self.added.terms(model, queries, videos, batch)
+
+    def _relations(self, queries: Embeddings, batch: Batch, epoch: int) -> Terms:
+        """The loss between relations of the queries and of the teachers' sentences, for each taught field."""
+        settings, weight, terms = self.settings, self.settings.relations_weight(epoch), Terms()
+        if not (weight and self.uses_teacher):
+            return terms
+        name = "distillation" if settings.distillation_target == "query_relations" else "query_relations"
+        sentences = [teacher.queries for teacher in batch.teachers]
+        of_distances, of_angles = settings.relation_distance_weight, settings.relation_angle_weight
+        for number, place in enumerate([0] if self.fields is None else self.fields, start=1):
+            vectors = query_vectors(queries, place)
+            loss = relation_loss(vectors, sentences, distance_weight=of_distances, angle_weight=of_angles)
+            terms[name if number == 1 else f"{name}_{number}"] = weight * loss
         return terms
 
     @torch.no_grad()
@@ -209,10 +232,16 @@ def check_teachers(settings: Distillation, encoders: int, kept: int) -> None:
     """
     if not encoders + kept:
         needs = {"distillation": "distillation_weight=0"} if settings.compares else {}
+        needs |= {"query_relations": "query_relations_weight=0"} if settings.query_relations_weight else {}
         needs |= {"soft_targets=teacher": "soft_targets=self or none"} if settings.soft_targets == "teacher" else {}
         verb = "needs" if len(needs) == 1 else "need"
         raise SettingError(
             f"{' and '.join(needs)} {verb} a teacher; name one (--teacher), or take {' and '.join(needs.values())}"
+        )
+    if settings.query_relations_weight and not encoders:
+        raise SettingError(
+            "query_relations compare sentence vectors, and a trained model as teacher keeps its scores alone; name an encoder, "
+            "too (--teacher), or take query_relations_weight=0"
         )
     if settings.compares and settings.distillation_target != "batch_matrix" and kept:
         raise SettingError(
@@ -229,18 +258,18 @@ def _check_method(settings: Distillation, name: str, method: Method, student: Mo
     if not settings.compares:
         return
     target = settings.distillation_target
-    has_profile = method.profile is not None or method.taught_fields is not None
-    if target == "frame_profile" and not has_profile and not _scores_along_video(student):
+    if target == "frame_profile" and method.taught_fields is None and _profile_of(method, student) is None:
         raise SettingError(f"{name} does not score along a video; take distillation_target=batch_matrix")
     if target == "feature" and not student.frame_fields:
         raise SettingError(f"{name} has no vector for each frame; take distillation_target=batch_matrix")
 
 
-def _scores_along_video(student: Model) -> bool:
-    if student.score_weights is None:
-        return False
-    rows = {name: field.shape[1] for name, field in zip(student.embedding_fields, _encode_two_frames(student), strict=True)}
-    return any(name in student.frame_fields or count > 1 for name, count in rows.items())
+def _profile_of(method: Method, student: Model) -> Profile | None:
+    """The scores of each query along its own video: the method's own, or those of its fields; None for a student without."""
+    if method.profile is not None or student.score_weights is None:
+        return method.profile
+    rows = {name: field.shape[1] for name, field in zip(student.embedding_fields, probe(student)[1], strict=True)}
+    return field_profile if any(name in student.frame_fields or count > 1 for name, count in rows.items()) else None
 
 
 def _first_frame_field(student: Model) -> int:
@@ -248,15 +277,4 @@ def _first_frame_field(student: Model) -> int:
 
 
 def _width(student: Model, place: int) -> int:
-    return int(_encode_two_frames(student)[place].shape[-1])
-
-
-@torch.no_grad()
-def _encode_two_frames(student: Any) -> Embeddings:
-    """The embeddings of a video of two frames, which show the rows and widths of a student's fields."""
-    was_training = student.training
-    student.eval()
-    frames = next(student.parameters()).new_zeros(1, 2, student.reading.frame_columns)
-    embeddings: Embeddings = student.encode_videos(frames, torch.ones(1, 2, dtype=torch.bool, device=frames.device))
-    student.train(was_training)
-    return embeddings
+    return int(probe(student)[1][place].shape[-1])

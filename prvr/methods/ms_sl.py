@@ -1,4 +1,5 @@
-"""MS-SL (Dong et al., ACM MM 2022) and MS-SL++ (2025): multi-scale similarity learning, clips of every length and frames.
+"""MS-SL (Dong et al., ACM MM 2022) and MS-SL++ (2025): multi-scale similarity learning, clips of every length and frames; and
+BGM-Net (TOMM 2024), whose matching is an option of it.
 
 The papers' words            our names
 ---------------------------  ------------------------------------------------------------------------
@@ -15,18 +16,20 @@ L_trip, L_nce                `branch_terms` of S_c and U_c; `clip_nce_weight`
 L_trip', L_nce'              `paired_triplet`, `joint_nce` (MS-SL) or `paired_nce` (++) of each query with the r of each query and
                              its own video; `frame_nce_weight`
 k-medoids (++)               `reduced_clips`, `medoids`: how many clips stand for all; 0 for MS-SL
+bipartite matching (BGM-Net) `own_clip="assigned"`: in training no clip is the own clip of two captions of its video
+clip alignment (BGM-Net)     `alignment`, `alignment_weight`
 
-It computes what the released code computes (HuiGuanLab/ms-sl e014c31, HuiGuanLab/ms-sl-pp da36b7d; tests/parity/peers/ms-sl and
-ms-sl++). Where that is odd, docs/decisions/0038 says so. The curve along a video is not in the papers: cosines with the clips of
-one row and with W_2 f_i, weighted as the scores are.
+It computes what the released code computes (HuiGuanLab/ms-sl e014c31, HuiGuanLab/ms-sl-pp da36b7d, xjtupanda/BGM-Net 3620db8;
+tests/parity/peers/ms-sl, ms-sl++ and bgm_net). Where that is odd, docs/decisions/0038 says so. The curve along a video is not in
+the papers: cosines with the clips of one row and with W_2 f_i, weighted as the scores are.
 
 An index keeps the rows and not their means: the products of a mean are the means of products.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -34,8 +37,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from prvr.batch import Batch
+from prvr.config import ADDED_LATER, check_not_below_zero
 from prvr.methods.contract import Contrast, Embeddings, Method, Terms
 from prvr.nn import losses, scores
+from prvr.nn.caption_losses import assign
 from prvr.nn.clips import over_frames
 from prvr.nn.clips_and_frames import ClipSettings, TwoBranches, VideoBranch, branch_terms
 from prvr.nn.layers import Dropout, Rows, SelfAttention, initialise, pool_at
@@ -52,6 +57,8 @@ class MsSlConfig(ClipSettings):
     """Settings of the papers; the defaults are MS-SL on TVR. `ClipSettings` has the others.
 
     reduced_clips: how many medoids stand for all clips (MS-SL++: 32); 0 for all clips.
+    own_clip: which clip of its own video is a query's own in training: the best one, or the one that it is assigned to.
+    assigned_from_epoch: before this epoch it is the best one in any case. alignment_weight: of `alignment`.
     """
 
     reduced_clips: int = 0
@@ -59,6 +66,13 @@ class MsSlConfig(ClipSettings):
     input_dropout: float = 0.1
     clip_nce_weight: float = 0.02
     frame_nce_weight: float = 0.04
+    own_clip: Literal["best", "assigned"] = field(default="best", metadata=ADDED_LATER)
+    assigned_from_epoch: int = field(default=0, metadata=ADDED_LATER)
+    alignment_weight: float = field(default=0.0, metadata=ADDED_LATER)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_not_below_zero(self, "assigned_from_epoch", "alignment_weight")
 
 
 class ClipMeans(nn.Module):
@@ -124,7 +138,7 @@ class MsSl(TwoBranches):
         query, weight, parts = queries[0], self.config.frame_weight, []
         shares = self.shares(videos[0])
         at_once = max(PAIRS_AT_ONCE // len(query), 1)
-        for clips, frames, real in zip(*(field.split(at_once) for field in (*videos, mask)), strict=True):
+        for clips, frames, real in zip(*(each.split(at_once) for each in (*videos, mask)), strict=True):
             ours = compare(query, clips, shares)
             summary = summaries(self, shares[ours.key], clips, frames, real)
             of_frames = torch.einsum("qd,qvd->qv", _unit(query), _unit(summary))
@@ -166,11 +180,20 @@ class MsSl(TwoBranches):
 def objective(
     model: MsSl, queries: Embeddings, videos: Embeddings, batch: Batch, epoch: int, *, contrast: Contrast = losses.info_nce
 ) -> Terms:
-    """L = L_trip(S_c) + 0.02 L_nce(U_c) + L_trip'(S_f) + 0.04 L_nce'(U_f); MS-SL++ has another L_nce', and 0.03."""
+    """L = L_trip(S_c) + 0.02 L_nce(U_c) + L_trip'(S_f) + 0.04 L_nce'(U_f); MS-SL++ has another L_nce', and 0.03.
+
+    With BGM-Net's settings a query's own entry of S_c, of U_c and its key clip are those of the clip that it is assigned to, and
+    `alignment` is added.
+    """
     config, query, (clips, frames) = model.config, queries[0], videos
     ours = compare(query, clips, model.shares(clips))
+    if config.own_clip == "assigned" and epoch >= config.assigned_from_epoch:
+        ours = with_assigned_clips(ours, query, clips, model.shares(clips), batch.target)
     terms = branch_terms(config, {"clips": (ours.cosines, ours.dots)}, batch.target, epoch, contrast=contrast)
     summary = own_summaries(model, ours.key, clips, frames, batch)
+    if config.alignment_weight:
+        own = own_clips(ours.key, clips, model.shares(clips), batch.target)
+        terms["alignment"] = config.alignment_weight * alignment(query, own)
     nce = paired_nce if config.reduced_clips else joint_nce
     return terms | {
         "frames_triplet": paired_triplet(_unit(query) @ _unit(summary).T, margin=config.margin, pool=pool_at(config, epoch)),
@@ -189,6 +212,43 @@ def compare(queries: Float[Tensor, "Q D"], rows: Float[Tensor, "V N D"], shares:
     lengths = torch.einsum("kn,vnd->vkd", shares, rows).norm(dim=-1).clamp(min=scores.LEAST_NORM)
     cosines, key = (dots / lengths).max(-1)
     return ClipComparison(cosines / queries.norm(dim=-1, keepdim=True).clamp(min=scores.LEAST_NORM), dots.amax(-1), key)
+
+
+def with_assigned_clips(
+    compared: ClipComparison,
+    queries: Float[Tensor, "Q D"],
+    rows: Float[Tensor, "V N D"],
+    shares: Float[Tensor, "K N"],
+    target: Int[Tensor, "Q"],
+) -> ClipComparison:
+    """The comparison with each query's own video as the clip has it that the query is assigned to (`caption_losses.assign`).
+
+    A query that is left over, because its video has more captions than clips, keeps its best clip.
+    """
+    place, own = target[:, None], rows[target]
+    dots = torch.einsum("qd,qnd->qn", queries, own) @ shares.T
+    lengths = torch.einsum("kn,vnd->vkd", shares, rows).norm(dim=-1).clamp(min=scores.LEAST_NORM)[target]
+    cosines = dots / lengths / queries.norm(dim=-1, keepdim=True).clamp(min=scores.LEAST_NORM)
+    clip = assign(cosines, target)[:, None]
+    clip = torch.where(clip < 0, compared.key.gather(1, place), clip)
+    return ClipComparison(
+        compared.cosines.scatter(1, place, cosines.gather(1, clip)),
+        compared.dots.scatter(1, place, dots.gather(1, clip)),
+        compared.key.scatter(1, place, clip),
+    )
+
+
+def own_clips(
+    key: Int[Tensor, "Q V"], clips: Float[Tensor, "V N D"], shares: Float[Tensor, "K N"], target: Int[Tensor, "Q"]
+) -> Float[Tensor, "Q D"]:
+    """The key clip of each query in its own video."""
+    return torch.einsum("qn,qnd->qd", shares[key.gather(1, target[:, None])[:, 0]], clips[target])
+
+
+def alignment(queries: Float[Tensor, "Q D"], clips: Float[Tensor, "Q D"]) -> Float[Tensor, ""]:
+    """mean_ij |cos(q_i, q_j) - cos(c_i, c_j)| of queries and their own clips, i = j too (BGM-Net)."""
+    query, clip = _unit(queries), _unit(clips)
+    return (query @ query.T - clip @ clip.T).abs().mean()
 
 
 def summaries(
@@ -212,8 +272,7 @@ def own_summaries(
     model: MsSl, key: Int[Tensor, "Q V"], clips: Float[Tensor, "V N D"], frames: Float[Tensor, "V F D"], batch: Batch
 ) -> Float[Tensor, "Q D"]:
     """r of each query and its own video."""
-    shares = model.shares(clips)[key.gather(1, batch.target[:, None])[:, 0]]
-    guides = torch.einsum("qn,qnd->qd", shares, clips[batch.target]) @ model.attended.weight
+    guides = own_clips(key, clips, model.shares(clips), batch.target) @ model.attended.weight
     own, mask = frames[batch.target], batch.frame_mask[batch.target]
     logits = torch.einsum("qd,qfd->qf", guides, own).masked_fill(~mask, losses.LOWEST)
     return model.kept(torch.einsum("qf,qfd->qd", logits.softmax(-1), own))

@@ -29,26 +29,50 @@ def focal_diversity(
     return (heavier * softplus(scale * (cosines + margin))).masked_fill(~siblings, 0).sum(1).mean()
 
 
-def matching(queries: Float[Tensor, "Q D"], clips: Float[Tensor, "V N D"], target: Int[Tensor, "Q"]) -> Float[Tensor, ""]:
+def matching(
+    queries: Float[Tensor, "Q D"],
+    clips: Float[Tensor, "V N D"],
+    target: Int[Tensor, "Q"],
+    mask: Bool[Tensor, "V N"] | None = None,
+) -> Float[Tensor, ""]:
     """1 - the mean cosine of captions with the clips assigned to them, no clip to two captions of its video (GMMFormer v2).
 
     The mean is over all pairs of the batch. The assignment is the best one (Hungarian method, computed on the CPU); a video with
     more captions than clips has some left over. A video with one caption is left out; the loss is 0 where no other is there.
+
+    Args:
+        mask: which rows are real, where videos have different numbers of them; padding comes last. None: all.
+    """
+    query, own_clips = (normalize(x, dim=-1, eps=LEAST_NORM) for x in (queries, clips[target]))
+    cosines = torch.einsum("qd,qnd->qn", query, own_clips)
+    place = assign(cosines, target, None if mask is None else mask.sum(1))
+    captions = target.bincount()[target]
+    assigned = (place >= 0) & (captions > 1)
+    chosen = cosines.gather(1, place.clamp(min=0)[:, None])[:, 0][assigned]
+    return 1 - chosen.mean() if len(chosen) else cosines.new_zeros(())
+
+
+@torch.no_grad()
+def assign(cosines: Float[Tensor, "Q N"], target: Int[Tensor, "Q"], lengths: Int[Tensor, "V"] | None = None) -> Int[Tensor, "Q"]:
+    """The row of its own video that each caption is assigned to, -1 for captions left over; no row has two captions.
+
+    Per video the assignment with the largest sum of cosines (Hungarian method, on the CPU).
+
+    Args:
+        cosines: of each caption with the rows of its own video. lengths: how many rows of each video are real; None: all.
     """
     # Every command that opens a checkpoint imports this file, and SciPy's optimisers take half a second.
     from scipy.optimize import linear_sum_assignment
 
-    query, own_clips = (normalize(x, dim=-1, eps=LEAST_NORM) for x in (queries, clips[target]))
-    cosines = torch.einsum("qd,qnd->qn", query, own_clips)
     # Cosines that are not finite become a loss that is not finite, which the training loop reports.
-    known, video_of = cosines.detach().nan_to_num().cpu().numpy(), target.cpu().numpy()
-    pairs = []
-    for video in range(len(clips)):
+    known, video_of = cosines.nan_to_num().cpu().numpy(), target.cpu().numpy()
+    place = torch.full((len(known),), -1)
+    for video in set(video_of.tolist()):
         captions = (video_of == video).nonzero()[0]
-        if len(captions) > 1:
-            rows, columns = linear_sum_assignment(-known[captions])
-            pairs.append(cosines[torch.from_numpy(captions[rows]), torch.from_numpy(columns)])
-    return 1 - torch.cat(pairs).mean() if pairs else cosines.new_zeros(())
+        real = known.shape[1] if lengths is None else int(lengths[video])
+        rows, columns = linear_sum_assignment(-known[captions, :real])
+        place[torch.from_numpy(captions[rows])] = torch.from_numpy(columns)
+    return place.to(cosines.device)
 
 
 def sibling_cosines(queries: Float[Tensor, "Q D"], target: Int[Tensor, "Q"]) -> tuple[Float[Tensor, "Q Q"], Bool[Tensor, "Q Q"]]:

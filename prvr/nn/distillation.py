@@ -2,8 +2,10 @@
 
 Targets: "frame_profile", the scores of a query along its own video (DL-DKD); "batch_matrix", the scores of all queries of a
 batch with all its videos (TeachText); "feature", the vectors themselves, which the student's vectors reach through a linear
-map to the teacher's width. Losses: "kl", "mse" and "huber". Aggregates: "each", the mean of one loss per teacher (DL-DKD);
-"mean", "min", "max" and "learned", one loss to the combined scores of all teachers (TeachText).
+map to the teacher's width; "query_relations", how far apart a batch's queries are and at which angles (MSC-PRVR), which needs a
+teacher's sentences alone and can stand beside another target. Losses: "kl", "mse" and "huber"; relations have huber. Aggregates:
+"each", the mean of one loss per teacher (DL-DKD); "mean", "min", "max" and "learned", one loss to the combined scores of all
+teachers (TeachText).
 
 Losses of profiles and features are sums over queries, as the published KL is; losses of matrices are means, as TeachText's
 are (docs/decisions/0010 and 0018). Sources: DL-DKD, supplementary section 2, Tables 2 and 3; TeachText, section 3.
@@ -12,7 +14,7 @@ are (docs/decisions/0010 and 0018). Sources: DL-DKD, supplementary section 2, Ta
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -22,14 +24,16 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from prvr.batch import Batch
-from prvr.config import check_above_zero, check_shares
+from prvr.config import ADDED_LATER, check_above_zero, check_not_below_zero, check_shares
 from prvr.errors import SettingError, nearest
 from prvr.nn import losses, scores
 from prvr.nn.schedules import DECAYS, SOFT_TARGET_DECAYS, soft_target_weight
 
-Target = Literal["frame_profile", "batch_matrix", "feature"]
+Target = Literal["frame_profile", "batch_matrix", "feature", "query_relations"]
 Loss = Literal["kl", "mse", "huber"]
 Aggregate = Literal["each", "mean", "min", "max", "learned"]
+# The weights of the losses that need no teacher.
+ADDED_WEIGHTS = ("neg_nce_weight", "query_diversity_weight", "clip_matching_weight", "degraded_weight")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,17 @@ class Distillation:
     teacher_temperature: divides the teachers' inner products before they become soft targets.
     detach_self_targets: no gradient flows through soft targets from the student's own scores; in the code released for
         DL-DKD++ it does.
+    relation_distance_weight, relation_angle_weight: of the two losses of "query_relations", whose sum is then weighed as any
+        other target's.
+    query_relations_weight: of that sum beside another target, the same at every epoch.
+
+    Losses that need no teacher, for any student, each 0 by default (`prvr.methods.added_losses`):
+
+    neg_nce_weight: NegNCE of the batch's scores; neg_nce_scale multiplies them, and neg_nce_margin says which pairs are hard.
+    query_diversity_weight: GMMFormer v2's focal diversity of a video's captions, with its margin, scale and focus.
+    clip_matching_weight: GMMFormer v2's matching of a video's captions with its clips, or its frames where there are no clips.
+    degraded_weight: of a triplet whose negative is the query's own video with the frames around the best one zeroed, by at least
+        degraded_margin; degraded_share is the share of the video that is zeroed.
     """
 
     distillation_target: Target = "frame_profile"
@@ -64,14 +79,43 @@ class Distillation:
     hard_part: Literal["first", "random"] = "first"
     teacher_temperature: float = 1.0
     detach_self_targets: bool = True
+    relation_distance_weight: float = field(default=15.0, metadata=ADDED_LATER)
+    relation_angle_weight: float = field(default=30.0, metadata=ADDED_LATER)
+    query_relations_weight: float = field(default=0.0, metadata=ADDED_LATER)
+    neg_nce_weight: float = field(default=0.0, metadata=ADDED_LATER)
+    neg_nce_scale: float = field(default=100.0, metadata=ADDED_LATER)
+    neg_nce_margin: float = field(default=0.0, metadata=ADDED_LATER)
+    query_diversity_weight: float = field(default=0.0, metadata=ADDED_LATER)
+    query_diversity_margin: float = field(default=0.15, metadata=ADDED_LATER)
+    query_diversity_scale: float = field(default=32.0, metadata=ADDED_LATER)
+    query_diversity_focus: float = field(default=1.0, metadata=ADDED_LATER)
+    clip_matching_weight: float = field(default=0.0, metadata=ADDED_LATER)
+    degraded_weight: float = field(default=0.0, metadata=ADDED_LATER)
+    degraded_margin: float = field(default=0.1, metadata=ADDED_LATER)
+    degraded_share: float = field(default=0.2, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
-        check_above_zero(self, "soft_target_epochs", "distillation_temperature", "teacher_temperature")
-        check_shares(self, "hard_fraction", "mixing")
-        if self.distillation_target == "feature" and self.distillation_aggregate != "each":
+        check_above_zero(
+            self,
+            "soft_target_epochs",
+            "distillation_temperature",
+            "teacher_temperature",
+            "neg_nce_scale",
+            "query_diversity_scale",
+        )
+        check_shares(self, "hard_fraction", "mixing", "degraded_share")
+        check_not_below_zero(self, "distillation_weight", "relation_distance_weight", "relation_angle_weight")
+        check_not_below_zero(self, "query_relations_weight", *ADDED_WEIGHTS)
+        if self.distillation_target in ("feature", "query_relations") and self.distillation_aggregate != "each":
             raise SettingError(
-                f"distillation_aggregate is {self.distillation_aggregate!r}, and features of different encoders share no "
+                f"distillation_aggregate is {self.distillation_aggregate!r}, and vectors of different encoders share no "
                 "columns; take distillation_aggregate=each, or a target of scores, such as batch_matrix"
+            )
+        relations = self.query_relations_weight or (self.compares and self.distillation_target == "query_relations")
+        if relations and not self.relation_distance_weight and not self.relation_angle_weight:
+            raise SettingError(
+                "relation_distance_weight and relation_angle_weight are both 0, so nothing is left of query_relations; set one "
+                "above 0"
             )
         if self.distillation_decay not in DECAYS:
             raise SettingError(f"unknown decay {self.distillation_decay!r}; {nearest(self.distillation_decay, DECAYS)}")
@@ -85,14 +129,24 @@ class Distillation:
         return bool(self.distillation_weight or self.distillation_offset)
 
     @property
+    def uses_teacher_scores(self) -> bool:
+        """Whether a teacher's frames change any loss, or the scores that a trained model keeps."""
+        return (self.compares and self.distillation_target != "query_relations") or self.soft_targets == "teacher"
+
+    @property
     def uses_teacher(self) -> bool:
         """Whether a teacher changes any loss."""
-        return self.compares or self.soft_targets == "teacher"
+        return self.compares or self.soft_targets == "teacher" or self.query_relations_weight > 0
 
     @property
     def active(self) -> bool:
         """Whether these settings change any loss."""
-        return self.compares or self.soft_targets != "none"
+        return self.uses_teacher or self.soft_targets != "none" or any(getattr(self, name) for name in ADDED_WEIGHTS)
+
+    def relations_weight(self, epoch: int) -> float:
+        """The factor of the loss of "query_relations" at an epoch: as the target, and beside another one."""
+        as_target = self.weight(epoch) if self.distillation_target == "query_relations" else 0.0
+        return as_target + self.query_relations_weight
 
     def weight(self, epoch: int) -> float:
         """The factor of the distillation loss at an epoch."""

@@ -47,8 +47,9 @@ def attend(
     width: float,
     places: int | None,
     dropout: float,
+    bias: Float[Tensor, "N L"] | None = None,
 ) -> Float[Tensor, "N H L _"]:
-    """softmax(G * Q K^T / sqrt(d)) V over the real places; a width of 0 is plain attention, without the window G.
+    """softmax(G * Q K^T / sqrt(d) + bias) V over the real places; a width of 0 is plain attention, without the window G.
 
     Far logits become 0 and not -inf: a far frame counts as one that is neither like nor unlike.
 
@@ -56,12 +57,16 @@ def attend(
         key: the first L are those of the places; further ones have no place, and no window is over them.
         places: over how many places time runs from 0 to 1; None for as many as the batch is padded to.
         dropout: the share of the attention weights that is dropped.
+        bias: of each key; none by default.
     """
     if width == 0:
-        return scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None], dropout_p=dropout)
+        seen = mask if bias is None else bias.masked_fill(~mask, -float("inf"))
+        return scaled_dot_product_attention(query, key, value, attn_mask=seen[:, None, None], dropout_p=dropout)
     length, beside = query.shape[2], key.shape[2] - query.shape[2]
     logits = query @ key.mT / math.sqrt(query.shape[-1])
     logits = logits * pad(window(places or length, width, like=logits)[:length, :length], (0, beside), value=1.0)
+    if bias is not None:
+        logits = logits + bias[:, None, None]
     # torch's own dropout: ours writes over its input, which the softmax still needs.
     return dropped(logits.masked_fill(~mask[:, None, None], -float("inf")).softmax(-1), dropout) @ value
 
@@ -104,7 +109,7 @@ class WindowedHeads(Heads):
     def forward(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
         share = self.dropout.share if self.training else 0.0
         query, key, value = self.split(hidden, rows).unbind()
-        mixed = attend(query, key, value, rows.mask, width=self.width, places=self.places, dropout=share)
+        mixed = attend(query, key, value, rows.mask, width=self.width, places=self.places, dropout=share, bias=rows.bias)
         return rows.packed(mixed.transpose(1, 2).flatten(2))
 
 

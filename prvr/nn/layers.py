@@ -15,10 +15,14 @@ from torch.nn.functional import dropout, embedding, linear, scaled_dot_product_a
 
 
 class Rows(NamedTuple):
-    """The real rows of padded sequences: `mask`, and the indices of its True entries after flattening."""
+    """The real rows of padded sequences: `mask`, and the indices of its True entries after flattening.
+
+    bias: added to the logits of each row as a key, in attention within windows (`nn.gaussian`).
+    """
 
     mask: Bool[Tensor, "N L"]
     places: Int[Tensor, "R"]
+    bias: Float[Tensor, "N L"] | None = None
 
     @staticmethod
     def of(mask: Bool[Tensor, "N L"], places: Int[Tensor, "R"] | None = None) -> Rows:

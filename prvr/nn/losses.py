@@ -127,6 +127,54 @@ def pair_contrast(dots: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Float
     return (torch.cat([dots, columns], dim=1).logsumexp(1) - dots.gather(1, target[:, None])[:, 0]).mean()
 
 
+def neg_nce(
+    scores: Float[Tensor, "Q V"], target: Int[Tensor, "Q"], *, scale: float = 100.0, margin: float = 0.0
+) -> Float[Tensor, ""]:
+    """Contrastive loss that also pushes hard negatives away, the mean of both directions (NegNCE of DMAE, MM 2023).
+
+    From text to video, P = softmax_v(scale s): -mean_n log P(n, y_n) - 1/2 mean_H log(1 - P(n, v)), and the same from video to
+    text. H are the pairs of a query and another video with s(n, v) - s(n, y_n) + margin > 0 or s(n, v) - s_v + margin > 0; s_v is
+    the mean score of a video with its own queries. Without such a pair the second part is 0. P is kept within 1e-6 of 0 and 1.
+
+    The source has one caption a video. Here, in the direction from video to text, the other captions of a query's video are left
+    out of its softmax, as they are out of H.
+    """
+    own = ownership(target, scores.shape[1])
+    siblings = own.T[target] & ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    positive = scores.gather(1, target[:, None])
+    mean_positive = scores.masked_fill(~own, 0).sum(0) / own.sum(
+        0
+    )  # NaN, which no comparison passes, for a video without a query
+    hard = ~own & ((scores - positive + margin > 0) | (scores - mean_positive + margin > 0))
+    itself = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    directions = (
+        (scores, own, hard),
+        (scores.T[target].masked_fill(siblings, LOWEST), itself, hard.T[target]),
+    )
+    parts = []
+    for each, positives, negatives in directions:
+        chance = (scale * each).softmax(1).clamp(1e-6, 1 - 1e-6)
+        missed = -(1 - chance).log().masked_fill(~negatives, 0).sum() / negatives.sum().clamp(min=1)
+        parts.append(-chance.log().masked_fill(~positives, 0).sum() / len(scores) + missed / 2)
+    return (parts[0] + parts[1]) / 2
+
+
+def degraded_triplet(
+    profile: Float[Tensor, "Q F"], mask: Bool[Tensor, "Q F"], *, margin: float, share: float
+) -> Float[Tensor, ""]:
+    """Hinge between the best frame of a query's own video and the best one left when the frames around it are zeroed.
+
+    mean_n [margin - max_f p(n, f) + max_f p'(n, f)]_+, where p' is 0 in the stretch of `share` of the video's frames around the
+    best one, that one at least, and p elsewhere: a zeroed frame has a cosine of 0. After the triplet with a partial margin of
+    TPM-CL (MM 2023), which zeroes the most important tokens; the stretch is ours.
+    """
+    best, place = profile.max(1, keepdim=True)
+    away = (torch.arange(profile.shape[1], device=profile.device) - place).abs()
+    zeroed = (2 * away <= share * mask.sum(1, keepdim=True)) | (away == 0)
+    left = profile.masked_fill(~mask, LOWEST).masked_fill(zeroed & mask, 0).amax(1)
+    return relu(margin - best[:, 0] + left).mean()
+
+
 def info_nce(dots: Float[Tensor, "Q V"], target: Int[Tensor, "Q"]) -> Float[Tensor, ""]:
     """Contrastive loss with one-hot targets in both directions, temperature 1.
 

@@ -17,6 +17,8 @@ from prvr.index.conditions import Condition, parse
 from prvr.index.contract import ScoredVideo, Store, require_approximate
 from prvr.index.encode import encode_queries
 from prvr.index.moments import Span, best_span, find_spans, relevance
+from prvr.index.rescoring import CANDIDATES, Anchors, rescoring_of
+from prvr.methods.calibration import Calibration
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings, Model
 from prvr.nn.scores import TIED
@@ -96,7 +98,14 @@ class VideoSearch:
         self.checkpoint, self.index, self.encoder, self.videos = checkpoint, index, encoder, videos
 
     def search(
-        self, text: str, *, k: int = 10, where: Sequence[str] = (), min_score: float | None = None, approximate: bool = False
+        self,
+        text: str,
+        *,
+        k: int = 10,
+        where: Sequence[str] = (),
+        min_score: float | None = None,
+        approximate: bool = False,
+        rescore: bool = False,
     ) -> list[Hit]:
         """The k videos that answer a sentence best, best first; none if no video reaches `min_score`.
 
@@ -104,11 +113,13 @@ class VideoSearch:
             where: conditions that a video must meet, such as 'folder=trips' or 'duration>60' (`prvr.index.conditions`).
             min_score: a probability if the checkpoint is calibrated, otherwise a score.
             approximate: searches sketches first, with the setting that `prvr index verify --approximate` measured.
+            rescore: re-scores the best candidates by anchors, as `prvr evaluate --rescore anchors` chose it.
 
         Raises:
             SettingError: a sentence without words or too long, k below 1, a `min_score` that is not finite, a condition with
-                an error; or an approximate search of an index elsewhere.
-            ModelError: an approximate search without a setting that was measured on these videos.
+                an error; an approximate search of an index elsewhere; or no re-scoring was chosen.
+            ModelError: an approximate search without a setting that was measured on these videos, or a model without rows to
+                re-score by.
         """
         if k < 1:
             raise SettingError(f"k is {k}; ask for at least one hit")
@@ -116,17 +127,24 @@ class VideoSearch:
             raise SettingError(f"the least score is {min_score}; give a finite number, such as 0.5")
         query, conditions = self.encode(text), [parse(condition) for condition in where]
         search = require_approximate(self.index).search_approximately if approximate else self.index.search
+        rescoring = rescoring_of(self.checkpoint) if rescore else None
         # The probability of the best hit depends on how far it is ahead of the second one.
-        found = search(query, max(k, 2), where=conditions)[0]
-        hits = self._with_probabilities(find_moments(self.index.model, query, found), conditions)[:k]
+        found = search(query, max(k, 2) if rescoring is None else max(k, CANDIDATES), where=conditions)[0]
+        if rescoring is not None:
+            found = Anchors(self.index.model).rescore(query, found, rescoring)[: max(k, 2)]
+        hits = find_moments(self.index.model, query, found)
+        hits = self._with_probabilities(hits, conditions, self.calibration(rescore=rescore))[:k]
         if min_score is None:
             return hits
         # A score that ties with the least one reaches it.
         least = min_score - TIED * abs(min_score)
         return [hit for hit in hits if (hit.score if hit.probability is None else hit.probability) >= least]
 
-    def _with_probabilities(self, hits: list[Hit], where: Sequence[Condition]) -> list[Hit]:
-        calibration = self.checkpoint.calibration
+    def calibration(self, *, rescore: bool = False) -> Calibration | None:
+        """What turns scores, or scores that were re-scored, into probabilities; None if nothing does."""
+        return rescoring_of(self.checkpoint).calibration if rescore else self.checkpoint.calibration
+
+    def _with_probabilities(self, hits: list[Hit], where: Sequence[Condition], calibration: Calibration | None) -> list[Hit]:
         if calibration is None or not hits:
             return hits
         searched = max(self.index.count(where=where), len(hits))

@@ -101,8 +101,8 @@ def store_of(place: str | Path, *, model: str | Path | None = None) -> tuple[Che
         if model is not None and not is_remote(place):
             given = checkpoints.load(model)
             check_same_model(place, store.header, given)
-            # The given checkpoint may have been calibrated later.
-            checkpoint = replace(checkpoint, calibration=given.calibration)
+            # The given checkpoint may have been calibrated, or its re-scoring chosen, later.
+            checkpoint = replace(checkpoint, calibration=given.calibration, about=given.about)
     except BaseException:
         store.close()
         raise

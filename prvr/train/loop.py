@@ -100,7 +100,7 @@ def train_student(
             recipe.distillation,
             method=recipe.method,
             student=fresh.model,
-            teacher_columns=[feature_files.columns(teacher.frames) for teacher in data.features.teachers],
+            teacher_columns=[feature_files.columns(teacher.sentences) for teacher in data.features.teachers],
             kept=len(data.similarities),
         )
     loop = _Loop(out, fresh, recipe.training, data, place, group, distiller)
@@ -282,6 +282,11 @@ def _check(recipe: Recipe, data: Data) -> None:
         )
     if recipe.uses_teacher:
         check_teachers(recipe.distillation, len(data.features.teachers), len(data.similarities))
+    if recipe.distillation.uses_teacher_scores and any(teacher.frames is None for teacher in data.features.teachers):
+        raise SettingError(
+            "a teacher has sentences alone, and this recipe compares frames with its; take distillation_target=query_relations "
+            "and no soft_targets=teacher, or a teacher with frames"
+        )
     if not data.train.captions:
         raise DataError(f"split {data.train.split!r} of {data.train.name!r} has no captions; there is nothing to learn from")
     if not data.dev.captions:
@@ -294,11 +299,11 @@ def _identity(first: Checkpoint, training: Training, data: Data, distiller: Dist
     """What must be the same for a run to continue, as JSON would return it."""
     reads = {name: [source.name, source.fingerprint, source.rate] for name, source in vars(first.sources).items()}
     splits = {split.split: _content(split) for split in (data.train, data.dev)}
-    teachers = [_origin(teacher.frames) for teacher in data.features.teachers]
+    teachers = [_origin(teacher.sentences if teacher.frames is None else teacher.frames) for teacher in data.features.teachers]
     settings = {**settings_to_compare(first.settings), **to_dict(training)}
     identity = {"method": first.method, **settings, **reads, **splits, "teachers": teachers}
     if distiller.settings.active:
-        identity |= to_dict(distiller.settings)
+        identity |= settings_to_compare(distiller.settings)
         identity["similarities"] = [dict(teacher.about) for teacher in data.similarities]
     return {name: list(value) if isinstance(value, tuple) else value for name, value in identity.items()}
 

@@ -136,6 +136,7 @@ _DREAMPRVR: Rules = {
     r"(\.layers\.\d+)\.short_cut\.": r"\1.shortcut.",
     r"^denoiser\.short_cut\.": "denoiser.outward.",
 }
+_MSC: Rules = {r"^vproj_clip\.": "aligned."}
 _RULES: dict[str, tuple[Rules, ...]] = {
     "ms_sl": (_MS_SL, _INPUTS, _PLAIN),
     "gmmformer": (_GMMFORMER, _INPUTS, _PLAIN),
@@ -145,6 +146,7 @@ _RULES: dict[str, tuple[Rules, ...]] = {
     "holmes": (_HOLMES, _INPUTS, _FED),
     "holmes_dual": (_HOLMES, _INPUTS, _FED),
     "dreamprvr": (_DREAMPRVR, _INPUTS, _FED),
+    "msc": (_MSC, _RAL, _INPUTS, _FED),
 }
 CONSTANT = re.compile(r"(^|\.)manifold\.k$")
 PRESETS = {
@@ -156,10 +158,12 @@ PRESETS = {
     "holmes": "holmes/tvr",
     "holmes_dual": "holmes-dual/tvr",
     "dreamprvr": "dreamprvr/tvr",
+    "msc": "msc-prvr/tvr",
 }
 # Beginnings of names that only one of the methods has all of, in the order in which they are looked for.
 _TELLTALES: dict[tuple[str, ...], str] = {
     ("video_qformer.",): "dreamprvr",
+    ("vproj_clip.",): "msc",
     ("text_weight_fc.", "clip_encoder.e_attns."): "holmes_dual",
     ("text_weight_fc.",): "ral_gmmformer_v2",
     ("clip_encoder.h_attns.",): "hlformer",

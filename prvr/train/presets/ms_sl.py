@@ -15,6 +15,8 @@ from prvr.train.recipe import Plain, Preset
 # MS-SL++ has another contrastive loss of frames, and weighs both branches alike on all collections: its evaluation ignores the
 # options of its training.
 PLUS: Plain = {"reduced_clips": 32, "frame_nce_weight": 0.03}
+# BGM-Net.
+MATCHED: Plain = {"own_clip": "assigned", "alignment_weight": 1.0}
 SEED_2018: Plain = {"lr": 2.5e-4, "epochs": 100, "seed": 2018}
 LONGER: Plain = {**SEED_2018, "patience": 20}
 
@@ -39,10 +41,12 @@ RATE_20: Plain = {"lr": 2e-4, "epochs": 100}
 RATE_25: Plain = {"lr": 2.5e-4, "epochs": 100}
 RATE_30: Plain = {"lr": 3e-4, "epochs": 100}
 SEED_0: Plain = {"seed": 0}
+MSC: Plain = {**ACTIVITYNET, "consolidation_temperature": 0.6}
 
 TOY: Plain = {"hidden": 64, "max_frames": 32, "max_words": 12, "clips": 16, "hard_from_epoch": 5}
 TOY_VIEWS: Plain = {**TOY, "padding_counts": False}
 TOY_TRAINING: Plain = {"epochs": 60, "batch_videos": 32, "patience": 60}
+MSC_TOY: Plain = {"hidden": 64, "max_words": 12, "clip_inputs": "unit_rows", "hard_from_epoch": 5}
 OWN: Plain = {**TOY, "hidden": 128, "max_frames": 128, "max_words": 30, "clips": 32}
 OWN_TRAINING: Plain = {**TOY_TRAINING, "patience": 20}
 
@@ -57,6 +61,15 @@ PRESETS: dict[str, Preset] = {
     "ms-sl++/charades": Preset("ms_sl", {**PLUS, "margin": 0.2}, LONGER),
     "ms-sl++/toy": Preset("ms_sl", {**TOY, **PLUS}, TOY_TRAINING),
     "ms-sl++": Preset("ms_sl", {**OWN, **PLUS}, OWN_TRAINING),
+    "ms-sl+matching/tvr": Preset("ms_sl", MATCHED, SEED_2018),
+    "ms-sl+matching/activitynet": Preset("ms_sl", {**MATCHED, "margin": 0.2, "clips": 48, "assigned_from_epoch": 20}, SEED_2018),
+    "ms-sl+matching/charades": Preset(
+        "ms_sl",
+        {**MATCHED, "margin": 0.2, "clips": 48, "assigned_from_epoch": 5, "frame_weight": 0.4},
+        {**SEED_2018, "batch_videos": 16},
+    ),
+    "ms-sl+matching/toy": Preset("ms_sl", {**TOY, **MATCHED}, TOY_TRAINING),
+    "ms-sl+matching": Preset("ms_sl", {**OWN, **MATCHED}, OWN_TRAINING),
     "gmmformer/tvr": Preset("gmmformer", {**TVR, **DROPOUT_20, "hard_from_epoch": 30, "diversity_weight": 0.001}, RATE_30),
     "gmmformer/activitynet": Preset(
         "gmmformer", {**ACTIVITYNET, **DROPOUT_20, "hard_from_epoch": 20, "diversity_weight": 0.015}, RATE_25
@@ -67,6 +80,12 @@ PRESETS: dict[str, Preset] = {
     "gmmformer-v2/activitynet": Preset("gmmformer_v2", V2_ACTIVITYNET, RATE_25),
     "gmmformer-v2/charades": Preset("gmmformer_v2", V2_CHARADES, RATE_20),
     "gmmformer-v2/toy": Preset("gmmformer_v2", TOY_VIEWS, TOY_TRAINING),
+    "msc-prvr/tvr": Preset("msc", {**TVR, **DROPOUT_20}, RATE_30),
+    "msc-prvr/activitynet": Preset("msc", {**MSC, **DROPOUT_31}, RATE_25),
+    "msc-prvr/charades": Preset("msc", {**MSC, **DROPOUT_25, "similar_from": 0.85}, RATE_20),
+    "msc-prvr/qvhighlights": Preset("msc", {**MSC, **DROPOUT_31, "similar_from": 0.7}, RATE_25),
+    "msc-prvr/toy": Preset("msc", MSC_TOY, TOY_TRAINING),
+    "msc-prvr": Preset("msc", {**MSC_TOY, "hidden": 128, "max_words": 77}, OWN_TRAINING),
     "hlformer/tvr": Preset("hlformer", {**TVR, **DROPOUT_20}, {**RATE_30, **SEED_0}),
     "hlformer/activitynet": Preset("hlformer", {**LATER, **DROPOUT_31}, {**RATE_25, **SEED_0}),
     "hlformer/charades": Preset("hlformer", {**LATER, **DROPOUT_25}, {**RATE_20, **SEED_0}),

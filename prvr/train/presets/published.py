@@ -30,8 +30,10 @@ PAPERS: dict[str, str] = {
     "embedding-experts": "Mixture of embedding experts: Miech et al., arXiv 2018",
     "ms-sl": "MS-SL: Dong et al., ACM MM 2022",
     "ms-sl++": "MS-SL++: Dong et al., 2025",
+    "ms-sl+matching": "BGM-Net: TOMM 2024, doi 10.1145/3663571",
     "gmmformer": "GMMFormer: Wang et al., AAAI 2024",
     "gmmformer-v2": "GMMFormer v2: Wang et al., arXiv 2024",
+    "msc-prvr": "MSC-PRVR: NeurIPS 2025, arXiv 2510.27432, on features of CLIP-L/14",
     "hlformer": "HLFormer: Li et al., ICCV 2025",
     "holmes": "Holmes: ICML 2026 (arXiv 2605.06083)",
     "holmes-dual": "Holmes with two queries: ICML 2026 (arXiv 2605.06083)",
@@ -93,6 +95,13 @@ gmmformer/charades          2.1/7.8/12.5/50.6/72.9
 gmmformer-v2/tvr            16.2/37.6/48.8/86.4/189.1
 gmmformer-v2/activitynet    8.9/27.1/40.2/78.7/154.9
 gmmformer-v2/charades       2.5/8.6/13.9/53.2/78.2
+ms-sl+matching/tvr          14.1/34.7/45.9/85.2/179.9
+ms-sl+matching/activitynet  7.2/23.8/36.0/76.9/143.9
+ms-sl+matching/charades     1.9/7.4/12.2/50.1/71.6
+msc-prvr/tvr                263.1
+msc-prvr/activitynet        202.1
+msc-prvr/charades           99.7
+msc-prvr/qvhighlights       234.6
 hlformer/tvr                15.7/37.1/48.5/86.4/187.7
 hlformer/activitynet        8.7/27.1/40.1/79.0/154.9
 hlformer/charades           2.6/8.5/13.7/54.0/78.7
@@ -122,6 +131,11 @@ REMARKS: dict[str, str] = {
         "the name that the README gives to the checkpoint; the script trains with other settings, and which gave the published "
         "figures is not known: they stand beside dl-dkd/activitynet"
     ),
+    "ms-sl+matching/tvr": "published with a rate that falls along a cosine",
+    "ms-sl+matching/activitynet": "published with a rate that falls along a cosine",
+    "ms-sl+matching/charades": "published with a rate that falls along a cosine",
+    "msc-prvr/activitynet": "a gallery of 4,917 videos, not of 4,430",
+    "msc-prvr/qvhighlights": "features of SlowFast and CLIP-B, words of CLIP-B",
     "dl-dkd/charades": "not published: the conference version's settings with the margin of DL-DKD++ there",
     "gmmformer-v2+ral/charades": "not published: GMMFormer v2's settings there, and RAL's on TVR",
     "embedding-experts/msrvtt": "no figure is published for the mixture with these experts",
