@@ -42,7 +42,7 @@ def compare(
     # One file at a time is in memory; the ranks are kept.
     ranks = {name: [read(path) for path in paths] for name, paths in named.items()}
     result = compare_ranks(ranks, resamples=resamples)
-    show(as_json, result.as_dict(), [result])
+    show(as_json, result.as_dict(), str(result).split("\n"))
 
 
 def _by_name(systems: list[str]) -> dict[str, list[Path]]:

@@ -30,7 +30,7 @@ def check(
         reports = [
             check_package(path, most=None if thorough else SAMPLE, on_progress=on_progress) for path in find_packages(root)
         ]
-    show(as_json, [report.as_dict() for report in reports], reports)
+    show(as_json, [report.as_dict() for report in reports], [line for report in reports for line in str(report).split("\n")])
     if not any(use.possible for report in reports for use in report.uses.values()):
         raise typer.Exit(1)
 

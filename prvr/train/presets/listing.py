@@ -16,6 +16,7 @@ COLLECTIONS: dict[str, tuple[str, str]] = {
     "tvr": ("TVR", "a package: ResNet152 with I3D, 3072 columns (--frames i3d_resnet); RoBERTa, 768 (--words roberta)"),
     "activitynet": ("ActivityNet Captions", "a package: I3D, 1024 columns (--frames i3d); RoBERTa, 1024 (--words roberta)"),
     "charades": ("Charades-STA", "a package: I3D, 1024 columns (--frames i3d_rgb_lgi); RoBERTa, 1024 (--words roberta)"),
+    "qvhighlights": ("QVHighlights", "a package of its source videos: SlowFast with CLIP-B, words of CLIP-B"),
     "msrvtt": ("MSR-VTT", "a package with MSR-VTT's frames and captions"),
     "msvd": ("MSVD", "a package with MSVD's experts and captions"),
     "didemo": ("DiDeMo", "a package with DiDeMo's experts, and a paragraph for each video"),
