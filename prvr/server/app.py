@@ -71,10 +71,13 @@ def make_app(service: Service) -> Guard:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    writing.drop_leftovers(app.state.service.index.folder)
+    service: Service = app.state.service
+    writing.drop_leftovers(service.index.folder)
+    service.thumbnails.warm_up()
     yield
-    await app.state.service.upkeep.close()
-    app.state.service.index.close()
+    await service.upkeep.close()
+    service.thumbnails.close()
+    service.index.close()
 
 
 async def _page(request: Request) -> FileResponse:
