@@ -17,7 +17,7 @@ PACKAGE = Path(prvr.__file__).parent
 
 # From upstream to downstream: a room imports only from those before it.
 RIVER = [
-    *("errors", "files", "config", "device", "cpu", "video"),
+    *("errors", "child", "files", "config", "device", "cpu", "video"),
     *("datasets", "encoders", "features", "batch", "extract"),
     *("nn", "methods"),
     *("index", "search", "evaluate", "train"),

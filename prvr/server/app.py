@@ -71,10 +71,13 @@ def make_app(service: Service) -> Guard:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    writing.drop_leftovers(app.state.service.index.folder)
+    service: Service = app.state.service
+    writing.drop_leftovers(service.index.folder)
+    service.thumbnails.warm_up()
     yield
-    await app.state.service.upkeep.close()
-    app.state.service.index.close()
+    await service.upkeep.close()
+    service.thumbnails.close()
+    service.index.close()
 
 
 async def _page(request: Request) -> FileResponse:
@@ -95,7 +98,10 @@ async def _refuse_invalid(request: Request, problem: Exception) -> JSONResponse:
 
 async def _report_error(request: Request, problem: Exception) -> JSONResponse:
     # A setting comes from the client; any other error is one of the index or its model, and may be temporary.
-    return JSONResponse({"error": str(problem)}, 422 if isinstance(problem, SettingError) else 503)
+    status = 422 if isinstance(problem, SettingError) else 503
+    # Clients see no path of this machine.
+    path = str(request.app.state.service.upkeep.path)
+    return JSONResponse({"error": " ".join(str(problem).replace(path, "INDEX").split())}, status)
 
 
 async def _report_failure(request: Request, problem: Exception) -> JSONResponse:

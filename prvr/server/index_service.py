@@ -1,4 +1,7 @@
-"""The open index of the service, and the single thread that uses it."""
+"""The index of the service: one thread searches it, another one reads its names and descriptions.
+
+The second thread has a connection of its own, so that a list of videos, a file and a picture do not wait for searches.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,12 +21,14 @@ from jaxtyping import Float
 from prvr.errors import ModelError
 from prvr.index.conditions import parse, select
 from prvr.index.contract import Entry
+from prvr.index.disk import FILE, DiskIndex
 from prvr.index.exact import ExactIndex
 from prvr.methods.contract import Embeddings
 from prvr.nn.scores import first_best, tolerance
 from prvr.search import open_index
 from prvr.search.asking import Hit, VideoSearch, find
 from prvr.server.answers import Moments, SpanAnswer, Video
+from prvr.server.followed_file import FollowedFile
 from prvr.server.names import shown_name, title_of
 
 Answer = TypeVar("Answer")
@@ -46,12 +50,14 @@ class IndexService:
 
     def __init__(self, path: Path, *, device: str = "cpu") -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="index")
-        self._index = self._thread.submit(partial(open_index, path, device=device)).result()
+        self._names_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="names")
+        self._path, self._device = path, device
+        self._index = FollowedFile(path / FILE, self._open, lambda opened: opened.index.close())
+        self._thread.submit(self._index.get).result()
+        self._list = FollowedFile(path / FILE, lambda: DiskIndex(path, self.checkpoint.model), DiskIndex.close)
         self._waiting = 0
-        self._ids = self._thread.submit(_names, self._index).result()
+        self._ids = self._names_thread.submit(self._list.use, _names).result()
         self._read_at = time.monotonic()
-        self.folder = self._index.videos
-        self.checkpoint = self._index.checkpoint
 
     @property
     def waiting(self) -> int:
@@ -69,7 +75,11 @@ class IndexService:
         if time.monotonic() > self._read_at + FRESH:
             # One request reads them; the others use the earlier ones meanwhile.
             self._read_at = time.monotonic()
-            self._ids = await self._call(_names)
+            try:
+                self._ids = await self._read(_names)
+            except BaseException:
+                self._read_at = -math.inf
+                raise
         return self._ids
 
     async def id_of(self, name: str) -> str:
@@ -128,14 +138,14 @@ class IndexService:
     async def videos(self, names: list[str]) -> list[Video]:
         """The description of videos; those that were deleted since are left out."""
         ids = [self._ids[name] for name in names]
-        return await self._call(lambda index: [_video(entry) for entry in index.index.fetch(ids).values()])
+        return await self._read(lambda index: [_video(entry) for entry in index.fetch(ids).values()])
 
     async def select(self, names: Collection[str], *, where: Sequence[str]) -> list[str]:
         """The names of the videos that meet all conditions."""
         conditions = [parse(condition) for condition in where]
         if not conditions:
             return list(names)
-        selected = await self._call(lambda index: set(select(index.index.about(), conditions)))
+        selected = await self._read(lambda index: set(select(index.about(), conditions)))
         return [name for name in names if self._ids.get(name) in selected]
 
     async def drop(self, ids: Collection[str]) -> tuple[int, int]:
@@ -153,26 +163,35 @@ class IndexService:
             return len(known), index.index.count()
 
         # Not counted as a query: it is executed however many are in the queue.
-        done = await asyncio.wrap_future(self._thread.submit(drop, self._index))
+        done = await asyncio.wrap_future(self._thread.submit(self._index.use, drop))
         self._read_at = -math.inf
         return done
+
+    def _open(self) -> VideoSearch:
+        opened = open_index(self._path, device=self._device)
+        self.folder, self.checkpoint = opened.videos, opened.checkpoint
+        return opened
 
     async def _call(self, function: Callable[[VideoSearch], Answer]) -> Answer:
         if self._waiting >= MOST_WAITING:
             raise HTTPException(503, f"{self._waiting} queries are waiting; try again in a second", {"Retry-After": "1"})
         self._waiting += 1
         try:
-            return await asyncio.wrap_future(self._thread.submit(function, self._index))
+            return await asyncio.wrap_future(self._thread.submit(self._index.use, function))
         finally:
             self._waiting -= 1
 
+    async def _read(self, function: Callable[[DiskIndex], Answer]) -> Answer:
+        return await asyncio.wrap_future(self._names_thread.submit(self._list.use, function))
+
     def close(self) -> None:
-        """Ends the thread; queries in the queue are cancelled."""
+        """Ends the threads; queries in the queue are cancelled."""
         self._thread.shutdown(cancel_futures=True)
+        self._names_thread.shutdown(cancel_futures=True)
 
 
-def _names(index: VideoSearch) -> dict[str, str]:
-    return {shown_name(id): id for id in sorted(index.index.ids)}
+def _names(index: DiskIndex) -> dict[str, str]:
+    return {shown_name(id): id for id in sorted(index.ids)}
 
 
 def _entry(index: VideoSearch, id: str) -> Entry:

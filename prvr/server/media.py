@@ -11,6 +11,7 @@ from starlette.responses import FileResponse, Response
 from prvr.errors import VideoError
 from prvr.server.answers import refusals
 from prvr.server.names import file_of
+from prvr.server.picture_process import DecoderFailure
 from prvr.server.service import Served, VideoName
 
 TYPES = {
@@ -56,7 +57,8 @@ async def thumbnail(
     try:
         picture = await service.thumbnails.picture(path, t)
     except (VideoError, FileNotFoundError) as problem:
-        raise HTTPException(404, str(problem).replace(str(path), PurePosixPath(video).name)) from None
+        status = 422 if isinstance(problem, DecoderFailure) else 404
+        raise HTTPException(status, str(problem).replace(str(path), PurePosixPath(video).name)) from None
     return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
 
 

@@ -9,9 +9,11 @@ import uvicorn
 
 from prvr.errors import SettingError
 from prvr.server.app import make_app
+from prvr.server.connection import Connection
 from prvr.server.service import Service
 
-CONNECTIONS = 1000
+# With `MOST_IDLE` idle ones; a file that is sent needs a second file descriptor.
+CONNECTIONS = 600
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -37,6 +39,8 @@ def server_of(service: Service) -> uvicorn.Server:
     """A server of the application; `run(sockets=[…])` serves until a signal or `should_exit` ends it."""
     config = uvicorn.Config(
         make_app(service),
+        http=Connection,
+        ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -1,24 +1,26 @@
-"""Pictures of moments: made at the first request, kept on disk; the least recently used are deleted when there is no room."""
+"""Pictures of moments: made at the first request, kept on disk; the least recently used are deleted when there is no room.
+
+Videos are decoded in other processes (`prvr.server.picture_process`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import os
 import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
 
-from prvr.errors import require
 from prvr.files import write_whole
-from prvr.video import VideoReader
+from prvr.server.picture_process import DecoderFailure, PictureProcess
+from prvr.server.stills import WIDTH
 
-WIDTH, HEIGHT = 480, 480
-QUALITY = 82
 AT_ONCE = 2
 MOST_BYTES = 256 << 20
+# Files that are not tried again until they change.
+MOST_REFUSED = 1000
 SUFFIX = ".jpg"
 
 
@@ -34,6 +36,8 @@ class Thumbnails:
         self.folder, self.most_bytes = _writable(folder), most_bytes
         self._making: dict[str, asyncio.Task[bytes]] = {}
         self._turn = asyncio.Semaphore(AT_ONCE)
+        self._idle = [PictureProcess() for _ in range(AT_ONCE)]
+        self._refused: dict[tuple[Path, int, int], str] = {}
         self._keeping = threading.Lock()
         self._bytes = sum(path.stat().st_size for path in self.folder.glob(f"*{SUFFIX}"))
 
@@ -42,11 +46,21 @@ class Thumbnails:
         """The bytes of the pictures in the folder."""
         return self._bytes
 
+    def warm_up(self) -> None:
+        """Starts a process, so that the first picture does not wait for it."""
+        self._idle[-1].start()
+
+    def close(self) -> None:
+        """Ends the processes."""
+        for process in self._idle:
+            process.close()
+
     async def picture(self, video: Path, seconds: float) -> bytes:
         """The picture of a video at a time, as JPEG.
 
         Raises:
             VideoError: no frame decodes there.
+            DecoderFailure: the file crashes the decoder or takes it too long; it is not tried again until it changes.
         """
         key = _key(video, seconds)
         if key not in self._making:
@@ -61,9 +75,25 @@ class Thumbnails:
         if there is not None:
             return there
         async with self._turn:
-            made = await asyncio.to_thread(make_picture, video, seconds)
+            made = await asyncio.to_thread(self._make, video, seconds)
             await asyncio.to_thread(self._keep, path, made)
         return made
+
+    def _make(self, video: Path, seconds: float) -> bytes:
+        there = video.stat()
+        file = (video, there.st_size, there.st_mtime_ns)
+        if file in self._refused:
+            raise DecoderFailure(self._refused[file])
+        process = self._idle.pop()
+        try:
+            return process.picture(video, seconds)
+        except DecoderFailure as failure:
+            while len(self._refused) >= MOST_REFUSED:
+                del self._refused[next(iter(self._refused))]
+            self._refused[file] = str(failure)
+            raise
+        finally:
+            self._idle.append(process)
 
     def _keep(self, path: Path, picture: bytes) -> None:
         # One thread at a time: otherwise the sum of bytes would be wrong.
@@ -88,22 +118,6 @@ class Thumbnails:
                 return
             path.unlink(missing_ok=True)
             self._bytes -= size
-
-
-def make_picture(video: Path, seconds: float) -> bytes:
-    """The frame of a video at a time, as a small JPEG.
-
-    Raises:
-        VideoError: no frame decodes there.
-        MissingExtra: PyAV or Pillow is not installed.
-    """
-    images = require("PIL.Image", extra="serve")
-    with VideoReader(video, rate=1.0) as reader:
-        image = images.fromarray(reader.still(seconds))
-    image.thumbnail((WIDTH, HEIGHT))
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=QUALITY)
-    return data.getvalue()
 
 
 def _key(video: Path, seconds: float) -> str:

@@ -69,17 +69,20 @@ class VideoReader:
     Args:
         rate: frames per second.
         after: only frames later than this time, in seconds: the same as at the end of a reading from the start.
+        most_pixels: of a frame; None for any.
 
     Raises:
         SettingError: `rate` is not a number above 0.
-        VideoError: there is no such file, it is not a video, or (while iterating) no frame can be decoded.
+        VideoError: there is no such file, it is not a video, its frames are too large, or (while iterating) no frame can be
+            decoded.
     """
 
-    def __init__(self, path: Path, *, rate: float, after: float | None = None) -> None:
+    def __init__(self, path: Path, *, rate: float, after: float | None = None, most_pixels: int | None = None) -> None:
         self.path = path
         self.rate = check_rate(rate)
         self.problem: str | None = None
         self._av = require("av", extra="video")
+        self._most_pixels = most_pixels
         self._after = after
         self._open()
         self.duration = _stated_duration(self._container, self._stream)
@@ -150,6 +153,8 @@ class VideoReader:
         self._container = _open(self._av, self.path)
         try:
             self._stream = stream = _video_stream(self._av, self._container, self.path)
+            if self._most_pixels is not None:
+                _limit_pixels(stream.codec_context, self.path, self._most_pixels)
         except VideoError:
             self._container.close()
             raise
@@ -347,6 +352,15 @@ def _pixel_aspect(stream: Any) -> Fraction:
     """Width through height of a pixel; 1 where it is not stated, or absurd."""
     stated = stream.sample_aspect_ratio or Fraction(1)
     return stated if Fraction(1, 4) <= stated <= 4 else Fraction(1)
+
+
+def _limit_pixels(codec: Any, path: Path, most: int) -> None:
+    if codec.width * codec.height > most:
+        raise VideoError(
+            f"the frames of {path} have {codec.width} x {codec.height} pixels, more than {most}; convert it to a smaller size"
+        )
+    # The size may also change within the stream.
+    codec.options = {"max_pixels": str(most)}
 
 
 def _stated_duration(container: Any, stream: Any) -> float:

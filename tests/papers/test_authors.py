@@ -27,6 +27,7 @@ from commands import Prvr
 from published import arrays, batch, numbers
 from torch import Tensor
 
+from prvr.child import ENVIRONMENT
 from prvr.errors import ModelError, SettingError
 from prvr.evaluate.evaluation import protocol_of
 from prvr.features.sources import Source
@@ -514,7 +515,7 @@ def test_the_child_knows_no_secrets_and_stands_in_a_folder_of_its_own(tmp_path: 
     where, environment = json.loads(seen.read_text())
     assert Path(where) not in (Path.cwd(), tmp_path)
     assert not Path(where).exists()
-    assert set(environment) <= {*authors.ENVIRONMENT, "OMP_NUM_THREADS", "LC_CTYPE"}
+    assert set(environment) <= {*ENVIRONMENT, "PYTHONPATH", "OMP_NUM_THREADS", "LC_CTYPE"}
 
 
 @pytest.mark.parametrize(
@@ -542,7 +543,7 @@ def test_the_limits_hold(tmp_path: Path) -> None:
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 import quarantine
-quarantine._limit_resources()
+quarantine.limit_resources(memory=quarantine.MEMORY, file_bytes=2 * quarantine.LARGEST)
 assert resource.getrlimit(resource.RLIMIT_DATA)[1] == quarantine.MEMORY
 assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == 2 * quarantine.LARGEST
 try:

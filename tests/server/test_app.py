@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -27,7 +28,8 @@ from prvr.search import index_folder, open_index, zero_shot
 from prvr.server import index_service, media
 from prvr.server.index_service import thin
 from prvr.server.request_counts import RequestCounts
-from prvr.server.thumbnails import Thumbnails, make_picture
+from prvr.server.stills import make_picture
+from prvr.server.thumbnails import Thumbnails
 from prvr.video import SUFFIXES, VideoReader
 
 QUERY = "a red dog runs on the beach"
@@ -393,7 +395,7 @@ def test_a_still_is_what_reading_the_video_gives(tmp_path: Path) -> None:
         np.testing.assert_array_equal(reader.still(1e5), frames[-1][1])
 
 
-def test_pictures_are_kept_and_bounded(served: Running, world: World, tmp_path: Path) -> None:
+def test_pictures_are_kept_and_bounded(world: World, tmp_path: Path) -> None:
     import asyncio
 
     video = world.videos / "beach.mp4"
@@ -401,18 +403,18 @@ def test_pictures_are_kept_and_bounded(served: Running, world: World, tmp_path: 
     async def ask(thumbnails: Thumbnails, times: list[float]) -> list[bytes]:
         return await asyncio.gather(*(thumbnails.picture(video, t) for t in times))
 
-    thumbnails = Thumbnails(tmp_path / "kept")
-    first, again, other = asyncio.run(ask(thumbnails, [1.0, 1.0, 3.0]))
-    assert first == again != other
-    assert len(list(thumbnails.folder.iterdir())) == 2
-    # From the disk, without a decoder: nothing else could give what a stranger wrote there.
-    for kept in thumbnails.folder.iterdir():
-        kept.write_bytes(b"kept")
-    assert asyncio.run(ask(thumbnails, [1.0])) == [b"kept"]
-    small = Thumbnails(tmp_path / "small", most_bytes=4 * len(first))
-    asyncio.run(ask(small, [n / 5 for n in range(25)]))
-    size = sum(path.stat().st_size for path in small.folder.iterdir())
-    assert 0 < size == small.size <= small.most_bytes
+    with closing(Thumbnails(tmp_path / "kept")) as thumbnails:
+        first, again, other = asyncio.run(ask(thumbnails, [1.0, 1.0, 3.0]))
+        assert first == again != other
+        assert len(list(thumbnails.folder.iterdir())) == 2
+        # From the disk, without a decoder: nothing else could give what a stranger wrote there.
+        for kept in thumbnails.folder.iterdir():
+            kept.write_bytes(b"kept")
+        assert asyncio.run(ask(thumbnails, [1.0])) == [b"kept"]
+    with closing(Thumbnails(tmp_path / "small", most_bytes=4 * len(first))) as small:
+        asyncio.run(ask(small, [n / 5 for n in range(25)]))
+        size = sum(path.stat().st_size for path in small.folder.iterdir())
+        assert 0 < size == small.size <= small.most_bytes
     assert Thumbnails(tmp_path / "small").size == size
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from prvr.child import child_environment
 from prvr.config import from_dict, to_dict
 from prvr.errors import ModelError, SettingError
 from prvr.features.sources import FeatureSources, Source
@@ -36,8 +36,6 @@ from prvr.train.presets import preset
 # Seconds that the child process may take.
 WAIT = 120
 MOST_LISTED = 10
-# The environment of the child process: what Python and torch need to find their files, on Linux, macOS and Windows.
-ENVIRONMENT = ("HOME", "LD_LIBRARY_PATH", "PATH", "PYTHONHOME", "PYTHONPATH", "SYSTEMROOT", "USERPROFILE")
 
 # Settings that a file stores under the names of the published code, and ours. Sizes are read from the tensors instead.
 STORED = {
@@ -168,7 +166,6 @@ def _read(source: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
 
 def _convert(file: BinaryIO) -> bytes:
     """Runs the child process; its output goes to a file, because a pipe has no limit of size."""
-    environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     command = [sys.executable, "-P", "-W", "ignore", str(Path(quarantine.__file__).resolve())]
     with tempfile.TemporaryDirectory(prefix="prvr-") as folder, tempfile.TemporaryFile() as converted:
         try:
@@ -178,7 +175,7 @@ def _convert(file: BinaryIO) -> bytes:
                 stdout=converted,
                 stderr=subprocess.PIPE,
                 cwd=folder,
-                env={**environment, "OMP_NUM_THREADS": "1"},
+                env=child_environment(),
                 timeout=WAIT,
                 check=False,
             )

@@ -4,7 +4,8 @@
 
 The metadata of the output holds the file's plain settings, as JSON. If the file is refused, the last line of stderr begins with
 `refused: `. torch's restricted reader creates tensors and plain containers and calls nothing that the file names, but a small
-file can make it crash, or take memory and time without end (docs/decisions/0037). This script imports nothing of prvr.
+file can make it crash, or take memory and time without end (docs/decisions/0037). Of prvr this script imports
+the limits alone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Any, BinaryIO
 import safetensors.torch
 import torch
 
+from prvr.child import limit_resources
+
 REFUSED, ABOUT = "refused: ", "about"
 STDOUT = 1
 # A published checkpoint has about 25 MB.
@@ -38,7 +41,7 @@ class Refusal(Exception):
 
 def main() -> None:
     """Converts stdin to stdout."""
-    _limit_resources()
+    limit_resources(memory=MEMORY, file_bytes=2 * LARGEST)
     try:
         converted = convert(sys.stdin.buffer)
     except Refusal as refusal:
@@ -65,17 +68,6 @@ def convert(file: BinaryIO) -> bytes:
     settings = [_plain_values(part) for part in stored.values() if isinstance(part, Mapping)]
     about = {"epoch": _plain_values(stored).get("epoch"), "settings": {k: v for part in settings for k, v in part.items()}}
     return safetensors.torch.save(_find_weights(stored), {ABOUT: json.dumps(about)})
-
-
-def _limit_resources() -> None:
-    try:
-        import resource
-    except ModuleNotFoundError:  # Windows
-        return
-    for kind, limit in ((resource.RLIMIT_DATA, MEMORY), (resource.RLIMIT_FSIZE, 2 * LARGEST), (resource.RLIMIT_CORE, 0)):
-        _, hard = resource.getrlimit(kind)
-        allowed = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(kind, (allowed, allowed))
 
 
 def _check_archive(file: BinaryIO) -> None:

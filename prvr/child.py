@@ -1,0 +1,32 @@
+"""A child process for files of unknown origin: its environment and its limits."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# What Python, torch and FFmpeg need to find their files, on Linux, macOS and Windows.
+ENVIRONMENT = ("HOME", "LD_LIBRARY_PATH", "PATH", "PYTHONHOME", "SYSTEMROOT", "USERPROFILE")
+
+
+def child_environment() -> dict[str, str]:
+    """Returns the environment of such a process: no secrets of this one, its module path, and one thread."""
+    kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    # The child runs in another folder and must import the same modules.
+    return {**kept, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "OMP_NUM_THREADS": "1"}
+
+
+def limit_resources(*, memory: int, file_bytes: int) -> None:
+    """Limits this process: its data, the size of a file that it writes, and no core dump. On Windows there are no such limits.
+
+    Args:
+        memory: in bytes.
+    """
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return
+    for kind, limit in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_FSIZE, file_bytes), (resource.RLIMIT_CORE, 0)):
+        _, hard = resource.getrlimit(kind)
+        allowed = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(kind, (allowed, allowed))

@@ -1,0 +1,69 @@
+"""An open index that is opened again when its file was replaced or repaired."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar, final
+
+from prvr.errors import ModelError
+
+Opened = TypeVar("Opened")
+Answer = TypeVar("Answer")
+
+
+@final
+class FollowedFile(Generic[Opened]):
+    """Something that is open on a file; one thread uses it.
+
+    An open file outlives its name: without a look at the name, an index that was deleted would be served for ever, and a new
+    one in its place never.
+    """
+
+    def __init__(self, path: Path, open_it: Callable[[], Opened], close: Callable[[Opened], None]) -> None:
+        self.path, self._open, self._close = path, open_it, close
+        self._opened: Opened | None = None
+        self._file: tuple[int, int] | None = None
+        # The state of the file in which damage was found.
+        self._damaged: tuple[int, int, int, int] | None = None
+
+    def get(self) -> Opened:
+        """What is open on the file that now has the name.
+
+        Raises:
+            ModelError: there is no such file, or it cannot be opened.
+        """
+        now = self._state()
+        if self._opened is None or self._file != now[:2] or self._damaged not in (None, now):
+            self.close()
+            self._opened, self._file, self._damaged = self._open(), now[:2], None
+        return self._opened
+
+    def use(self, function: Callable[[Opened], Answer]) -> Answer:
+        """The value of a function of what is open.
+
+        Raises:
+            ModelError: the file is not there or damaged.
+        """
+        opened = self.get()
+        try:
+            return function(opened)
+        except ModelError:
+            self._damaged = self._state()
+            raise
+
+    def close(self) -> None:
+        """Closes it."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            self._close(opened)
+
+    def _state(self) -> tuple[int, int, int, int]:
+        try:
+            there = self.path.stat()
+        except OSError as problem:
+            raise ModelError(
+                f"the index in {self.path.parent} cannot be read ({problem.strerror}); put it back, or build it again: "
+                f"prvr index VIDEOS {self.path.parent} --model RUN"
+            ) from None
+        return there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns
