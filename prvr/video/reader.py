@@ -24,6 +24,7 @@ from prvr.video.containers import (
     is_cut_off,
     lacks_movie_box,
 )
+from prvr.video.pictures import picture_of
 from prvr.video.skipping import (
     MAX_WAITING,
     ROUNDING,
@@ -108,7 +109,7 @@ class VideoReader:
                     self._container.seek(self._line.stamp(max(0.0, seconds - back)), stream=self._stream)
                     shown, following = self._shown_at(seconds, self._all_frames())
                     if shown is not None:
-                        return self._picture(shown)
+                        return picture_of(shown, self._aspect)
                 if back >= seconds:
                     break
             self.close()
@@ -118,7 +119,7 @@ class VideoReader:
             raise VideoError(
                 f"no frame of {self.path} at {seconds:g} s can be decoded{self._because()}; convert it or take it out"
             )
-        return self._picture(shown or following)
+        return picture_of(shown or following, self._aspect)
 
     def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
         slot, end, found, spare = -1, 0.0, False, None
@@ -136,12 +137,12 @@ class VideoReader:
             if self._line.slot(time) > slot:
                 slot = self._line.slot(time)
                 if self._after is None or time > self._after:
-                    yield max(time, 0.0), self._picture(frame)
+                    yield max(time, 0.0), picture_of(frame, self._aspect)
         if not found:
             if spare is None:
                 raise VideoError(f"no frame of {self.path} can be decoded{self._because()}; convert it or take it out")
             if self._after is None:
-                yield 0.0, self._picture(spare)
+                yield 0.0, picture_of(spare, self._aspect)
         self._conclude(max(end, self._needed.skipped_until))
 
     def _open(self) -> None:
@@ -267,9 +268,6 @@ class VideoReader:
             # PyAV, after the last packet: a stream appeared while the file was read.
             pass
 
-    def _picture(self, frame: Any) -> np.ndarray:
-        return _picture(frame, self._aspect)
-
     def _because(self) -> str:
         return f": {self._damage[0]}" if self._damage else ": packets were lost" if self._lost else ""
 
@@ -365,19 +363,3 @@ def _stated_duration(container: Any, stream: Any) -> float:
     elif container.duration:
         stated = container.duration / 1e6
     return stated if 0 < stated < LONGEST else 0.0
-
-
-def _picture(frame: Any, aspect: Fraction) -> np.ndarray:
-    # The longer side is stretched, so that no pixel is lost.
-    width = round(frame.width * aspect) if aspect > 1 else frame.width
-    height = round(frame.height / aspect) if aspect < 1 else frame.height
-    image: np.ndarray = frame.to_ndarray(format="rgb24", width=width, height=height, threads=1)
-    display = frame.side_data.get("DISPLAYMATRIX")
-    if display is not None:
-        # The pixel at (x, y), y downwards, is shown at (a x + c y, b x + d y), apart from the origin.
-        a, b, _, c, d = np.frombuffer(display, np.int32, 5).tolist()
-        right, down = a, d
-        if abs(b) > abs(a):
-            image, right, down = image.swapaxes(0, 1), c, b
-        image = image[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]
-    return np.ascontiguousarray(image)
