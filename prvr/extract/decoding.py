@@ -145,10 +145,11 @@ def decode(job: Job, *, rate: float) -> Iterator[Piece]:
         stamp = stamp_of(job.path)
         with VideoReader(job.path, rate=rate, after=job.after) as reader:
             yield VideoStart(job.id, job.after or 0.0, reader.duration, stamp)
+            tags = reader.tags
             for time, picture in reader:
                 yield Frame(job.id, time, picture)
         # The content is read after the frames: if the stamp is still the same, both are of one file.
-        file = {**stamp, "sha256": sha256_of(job.path)}
+        file = {**stamp, "sha256": sha256_of(job.path), "tags": tags}
         last: Piece = VideoEnd(job.id, reader.end, reader.problem, file)
     except VideoError as refused:
         last = Refused(job.id, str(refused))

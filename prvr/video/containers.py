@@ -34,6 +34,25 @@ PICTURES = {
 LISTS = {b"ffconcat": "a list of other files", b"#EXTM3U": "a playlist", b"<?xml": "an XML file", b"v=0": "a session description"}
 
 
+# How other containers begin, and their usual suffixes.
+BEGINNINGS = {
+    b"\x00\x00\x01\xba": ("an MPEG program stream", ".mpg"),
+    b"\x00\x00\x01\xb3": ("MPEG video", ".mpg"),
+    b"\x00\x00\x00\x01\x67": ("H.264", ".mp4"),
+    b"\x00\x00\x00\x01\x40\x01": ("H.265", ".mp4"),
+    b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02": ("MXF", ".mxf"),
+    b"FLV\x01": ("Flash video", ".flv"),
+    b".RMF": ("RealMedia", ".rm"),
+    b"\x1f\x07\x00": ("DV", ".dv"),
+}
+# Brands of MP4 files that hold sound or pictures (HEIF, raw photographs).
+SOUND_AND_PICTURES = frozenset(
+    {b"M4A ", b"M4B ", b"M4P ", b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1", b"avif", b"avis", b"crx "}
+)
+# The identifier of a stream of pictures in ASF.
+ASF_PICTURES = bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b")
+
+
 def contents(path: Path) -> str | None:
     """Returns what a file is that no video container begins like, in words; None if that is not known.
 
@@ -53,6 +72,34 @@ def contents(path: Path) -> str | None:
         return "a picture (HEIF)"
     printable = sum(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
     return "a text file" if head and printable == len(head) else None
+
+
+def container_of(path: Path) -> tuple[str, str] | None:
+    """Returns the video container that a file begins like, and its usual suffix; None where it is none, or of sound alone."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError:
+        return None
+    kind, brand = head[4:8], head[8:12]
+    if kind == b"ftyp" and brand in SOUND_AND_PICTURES:
+        return None
+    if kind in (b"ftyp", b"moov", b"mdat", b"wide"):
+        return ("QuickTime", ".mov") if kind != b"ftyp" or brand == b"qt  " else ("MP4", ".mp4")
+    if head[:4] == b"RIFF":
+        return ("AVI", ".avi") if brand == b"AVI " else None
+    if head[:4] == b"\x1aE\xdf\xa3":
+        return ("WebM", ".webm") if b"webm" in head[:64] else ("Matroska", ".mkv")
+    # Ogg and ASF begin alike with sound alone: their headers name the pictures.
+    if head[:4] == b"OggS":
+        return ("Ogg", ".ogv") if any(sign in head for sign in (b"\x80theora", b"BBCD\0", b"OVP80")) else None
+    if head[:4] == b"\x30\x26\xb2\x75":
+        return ("ASF", ".wmv") if ASF_PICTURES in head else None
+    if len(head) > 1000 and all(head[at : at + 1] == b"G" for at in range(0, 940, 188)):
+        return "a transport stream", ".ts"
+    if len(head) > 1000 and all(head[at : at + 1] == b"G" for at in range(4, 900, 192)):
+        return "a transport stream", ".m2ts"
+    return next((found for sign, found in BEGINNINGS.items() if head.startswith(sign)), None)
 
 
 def lacks_movie_box(path: Path) -> bool:

@@ -34,6 +34,7 @@ from prvr.video.skipping import (
     fresh_starts,
     has_frame_times,
 )
+from prvr.video.tags import read_tags
 
 # A still is looked for from the keyframe before it, and from further back, in seconds, until a frame before it is found.
 FURTHER_BACK = (0.0, 2.0, 10.0, 60.0, 600.0)
@@ -95,6 +96,11 @@ class VideoReader:
     def close(self) -> None:
         """Closes the file."""
         self._container.close()
+
+    @property
+    def tags(self) -> dict[str, Any]:
+        """What the file says of its recording (`prvr.video.tags`)."""
+        return read_tags([self._container.metadata, self._stream.metadata])
 
     def still(self, seconds: float) -> np.ndarray:
         """Returns the frame that is shown at a time, or the next one that can be decoded; do not iterate the reader then.
