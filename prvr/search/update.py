@@ -200,7 +200,7 @@ class IndexRows:
 
     def _about(self, files: Mapping[str, Mapping[str, Any]], info: Mapping[str, Any]) -> dict[str, Any]:
         (_, file), *others = files.items()
-        about = {"duration": info["duration"], **fields_of_file(file), "file": dict(file)}
+        about = {"duration": info["duration"], **fields_of_file(file, info.get("recorded", {})), "file": dict(file)}
         if info.get("problem"):
             about["problem"] = info["problem"]
         if others:

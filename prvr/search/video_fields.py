@@ -18,7 +18,7 @@ from prvr.video import name_in
 
 FILE = "videos.jsonl"
 # Fields that the index itself has of every video.
-RESERVED = (FOLDER, "copies", "date", "duration", "file", "problem", "video")
+RESERVED = (FOLDER, "copies", "date", "duration", "file", "problem", "recorded", "video")
 # Levels of lists and objects in a field; more are a mistake, and too deep for the programs that read the index.
 MOST_LEVELS = 32
 
@@ -53,19 +53,19 @@ def read_video_fields(folder: Path, videos: Collection[str]) -> tuple[dict[str, 
     return fields, problems
 
 
-def fields_of_file(file: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields that a file gives: `date`, `modified`, and what its tags say (`prvr.video.tags`).
+def fields_of_file(file: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields that a file gives: `date`, `modified`, and what it says of its recording (`prvr.video.tags`).
 
     `date` is when the camera took it (`captured`), in UTC, else when the file was last written (`modified`).
 
     Args:
-        file: its stamp and its `tags`, as extraction records them.
+        file: its stamp.
+        recorded: what it says, as extraction records it; a field of its own, because the user's own fields go before.
     """
     modified = datetime.fromtimestamp(file["mtime_ns"] / 1e9, UTC).isoformat(timespec="seconds")
-    tags: dict[str, Any] = file.get("tags", {})
-    captured = tags.get("captured")
+    captured = recorded.get("captured")
     date = datetime.fromisoformat(captured).astimezone(UTC).isoformat(timespec="seconds") if captured else modified
-    return {"date": date, "modified": modified, **tags}
+    return {"date": date, "modified": modified, "recorded": dict(recorded), **recorded}
 
 
 def _read_line(line: str, where: str) -> tuple[str, dict[str, Any]]:
