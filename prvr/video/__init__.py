@@ -57,8 +57,8 @@ SUFFIXES = frozenset(TYPES)
 def find_videos(folder: Path) -> dict[str, Path]:
     """Returns the video files of a folder and its subfolders by id: the path within the folder, with its suffix.
 
-    A link to a file of the folder is one of its videos. A link that leads out of the folder is none (`find_passed_over`), and links
-    to folders are not followed.
+    A link to a file of the folder is one of its videos. A link that leads out of the folder is none (`find_passed_over`), and
+    links to folders are not followed.
 
     Raises:
         DataError: there is no such folder, or no video in it.
