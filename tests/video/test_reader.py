@@ -287,7 +287,7 @@ def test_a_folder_of_videos_without_suffixes_says_what_to_do(tmp_path: Path) -> 
         find_videos(tmp_path)
 
 
-@pytest.mark.parametrize("suffix", "vob mxf mts m2ts asf 3g2 dv mod tod f4v mpe rm".split())
+@pytest.mark.parametrize("suffix", ["vob", "mxf", "mts", "m2ts", "asf", "3g2", "dv", "mod", "tod", "f4v", "mpe", "rm"])
 def test_files_of_cameras_and_discs_are_videos(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"a.{suffix.upper()}").write_bytes(b"x")
     assert list(find_videos(tmp_path)) == [f"a.{suffix.upper()}"]
