@@ -283,7 +283,7 @@ def test_videos_under_other_names_are_named_and_other_files_are_not(tmp_path: Pa
 
 def test_a_folder_of_videos_without_suffixes_says_what_to_do(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", colourful(seconds=1)).rename(tmp_path / "a")
-    with pytest.raises(DataError, match="no video in .*; a is skipped: it begins like MP4"):
+    with pytest.raises(DataError, match=r"no video in .*; a is skipped: it begins like MP4"):
         find_videos(tmp_path)
 
 
