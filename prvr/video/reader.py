@@ -18,10 +18,12 @@ from prvr.video.containers import (
     ELEMENTARY,
     MATROSKA,
     MOVIES,
+    PICTURE_BRANDS,
     STREAMS,
     WHITELIST,
     contents,
     is_cut_off,
+    is_encrypted,
     lacks_movie_box,
 )
 from prvr.video.pictures import picture_of
@@ -123,7 +125,7 @@ class VideoReader:
         shown, following = self._shown_at(seconds, self._frames_up_to(seconds))
         if shown is None and following is None:
             raise VideoError(
-                f"no frame of {self.path} at {seconds:g} s can be decoded{self._because()}; convert it or take it out"
+                f"no frame of {self.path} at {seconds:g} s can be decoded{self._why_nothing()}; convert it or take it out"
             )
         return picture_of(shown or following, self._aspect)
 
@@ -146,7 +148,7 @@ class VideoReader:
                     yield max(time, 0.0), picture_of(frame, self._aspect)
         if not found:
             if spare is None:
-                raise VideoError(f"no frame of {self.path} can be decoded{self._because()}; convert it or take it out")
+                raise VideoError(f"no frame of {self.path} can be decoded{self._why_nothing()}; convert it or take it out")
             if self._after is None:
                 yield 0.0, picture_of(spare, self._aspect)
         self._conclude(max(end, self._needed.skipped_until))
@@ -274,6 +276,9 @@ class VideoReader:
             # PyAV, after the last packet: a stream appeared while the file was read.
             pass
 
+    def _why_nothing(self) -> str:
+        return ": it is encrypted" if is_encrypted(self.path) else self._because()
+
     def _because(self) -> str:
         return f": {self._damage[0]}" if self._damage else ": packets were lost" if self._lost else ""
 
@@ -299,17 +304,24 @@ def _open(av: ModuleType, path: Path) -> Any:
             raise VideoError(f"{path} is empty (0 bytes); copy or download it again")
         # Only files, and only containers that hold their own pictures: no other file is read, and nothing is fetched.
         options = {"protocol_whitelist": "file", "format_whitelist": ",".join(WHITELIST)}
-        return av.open(str(path.absolute()), options=options, metadata_errors="replace")
+        container = av.open(str(path.absolute()), options=options, metadata_errors="replace")
     except av.error.FFmpegError as problem:
         raise VideoError(_not_a_video(path, problem.strerror)) from problem
     except OSError as problem:
         raise VideoError(f"cannot open {path}: {problem.strerror}; check the path and its permissions") from problem
+    # FFmpeg opens pictures in the boxes of MP4 like films.
+    if container.metadata.get("major_brand") in PICTURE_BRANDS:
+        container.close()
+        raise VideoError(f"{path} is a picture (HEIF or AVIF), not a video; take it out")
+    return container
 
 
 def _not_a_video(path: Path, reason: str | None) -> str:
     try:
         if lacks_movie_box(path):
             return f"{path} has no moov box: the recording or the copy was not finished; copy it again, or repair it"
+        if is_encrypted(path):
+            return f"{path} is encrypted; nothing of it can be shown: take it out"
         kind = contents(path)
     except OSError as problem:
         return f"cannot open {path}: {problem.strerror}; check the path and its permissions"

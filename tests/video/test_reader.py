@@ -281,6 +281,34 @@ def test_videos_under_other_names_are_named_and_other_files_are_not(tmp_path: Pa
         assert re.search(wanted, reasons[name]), reasons[name]
 
 
+def test_a_scrambled_transport_stream_is_called_encrypted(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.ts", colourful())
+    data, noise = bytearray(path.read_bytes()), np.random.default_rng(0)
+    for at in range(0, len(data), 188):
+        if int.from_bytes(data[at + 1 : at + 3]) & 0x1FFF == 0x100:
+            data[at + 3] |= 0x80
+            data[at + 12 : at + 188] = noise.bytes(176)
+    path.write_bytes(data)
+    with pytest.raises(VideoError, match="encrypted"):
+        read(path)
+    with VideoReader(path, rate=1) as reader, pytest.raises(VideoError, match="encrypted"):
+        reader.still(1)
+
+
+@pytest.mark.parametrize(("start", "kind"), [(b"\xff\x0a", "JPEG XL"), (b"8BPS", "Photoshop"), (b"P6\n8 8\n255\n\xff", "PPM")])
+def test_pictures_under_the_name_of_a_video_are_told(tmp_path: Path, start: bytes, kind: str) -> None:
+    (tmp_path / "a.mp4").write_bytes(start + bytes(3000))
+    with pytest.raises(VideoError, match=f"is a picture .{kind}"):
+        read(tmp_path / "a.mp4")
+
+
+def test_a_picture_in_the_boxes_of_a_film_is_told(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", colourful(seconds=1))
+    path.write_bytes(path.read_bytes().replace(b"ftypisom", b"ftypavif", 1))
+    with pytest.raises(VideoError, match="is a picture"):
+        read(path)
+
+
 def test_a_folder_of_videos_without_suffixes_says_what_to_do(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", colourful(seconds=1)).rename(tmp_path / "a")
     with pytest.raises(DataError, match=r"no video in .*; a is skipped: it begins like MP4"):
