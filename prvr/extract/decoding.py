@@ -40,12 +40,15 @@ class Frame:
 
 @dataclass(frozen=True)
 class VideoEnd:
-    """The end of a video: where the part that could be read ends, in seconds; what could not be read; its file."""
+    """The end of a video: where the part that could be read ends, in seconds; what could not be read; its file and
+    what that says of its recording (`prvr.video.tags`).
+    """
 
     id: str
     duration: float
     problem: str | None
     file: dict[str, Any]
+    recorded: dict[str, Any]
 
 
 Piece = VideoStart | Frame | VideoEnd | Refused | Changed
@@ -145,11 +148,12 @@ def decode(job: Job, *, rate: float) -> Iterator[Piece]:
         stamp = stamp_of(job.path)
         with VideoReader(job.path, rate=rate, after=job.after) as reader:
             yield VideoStart(job.id, job.after or 0.0, reader.duration, stamp)
+            recorded = reader.tags
             for time, picture in reader:
                 yield Frame(job.id, time, picture)
         # The content is read after the frames: if the stamp is still the same, both are of one file.
         file = {**stamp, "sha256": sha256_of(job.path)}
-        last: Piece = VideoEnd(job.id, reader.end, reader.problem, file)
+        last: Piece = VideoEnd(job.id, reader.end, reader.problem, file, recorded)
     except VideoError as refused:
         last = Refused(job.id, str(refused))
     except PrvrError:

@@ -74,8 +74,9 @@ class _OpenVideo:
             return self._part() if self.times and self.times[-1] - self.times[0] >= PART else None
         if not isinstance(self.end, VideoEnd):
             return self.end
-        info = {"duration": self.end.duration, "times": [round(time, 3) for time in self.times]}
-        return Encoded(self.end.id, self._stack(), {**info, "problem": self.end.problem, "file": self.end.file})
+        end, times = self.end, [round(time, 3) for time in self.times]
+        about = {"duration": end.duration, "problem": end.problem, "file": end.file, "recorded": end.recorded}
+        return Encoded(end.id, self._stack(), {"times": times, **about})
 
     def _part(self) -> Part:
         assert self.start is not None

@@ -46,7 +46,8 @@ class Encoded:
     """The features of a video, a row per frame: of the frames since its last part, if it had parts.
 
     info: `times` of the rows and `duration` of what could be read, in seconds; `problem`, why a part could not be read, or
-    None; `file`, the stamp and the SHA-256 of the file (`prvr.extract.file_stamps`).
+    None; `file`, the stamp and the SHA-256 of the file (`prvr.extract.file_stamps`); `recorded`, what the file says of its
+    recording (`prvr.video.tags`).
     """
 
     id: str

@@ -22,7 +22,7 @@ from prvr.extract import (
 )
 from prvr.features import durations_of
 from prvr.features.packed import Packed
-from prvr.video import find_links_out, find_videos
+from prvr.video import find_passed_over, find_videos
 
 
 def extract_folder(
@@ -76,7 +76,7 @@ def extract_folder(
             engine=engine_for(encoder, device=device, workers=workers, ray=ray),
             on_progress=on_progress,
         )
-        problems = {**find_links_out(videos), **frames.problems}
+        problems = {**find_passed_over(videos), **frames.problems}
         if dataset:
             problems |= cut_spans(dataset, durations_of(Packed(out), dataset.video_ids)).notes
         done[f"{encoder.name}/frames"] = replace(frames, problems=problems)

@@ -2,7 +2,7 @@
 
     folder=trips/2025   in that folder or below it
     duration>60         seconds
-    date>=2026-01-01    when the file was last written, in UTC: a year, a month, a day, or a day with a time
+    date>=2026-01-01    when it was recorded, else written, in UTC: a year, a month, a day, or a day with a time
     camera=north        a user-defined field; if it holds a list, = compares with each item
     gps.lat>47          a field within a field that holds a JSON object
 

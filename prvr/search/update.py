@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -25,8 +24,8 @@ from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
 from prvr.search.feature_cache import with_cache
 from prvr.search.opening import FEATURES, make_or_reopen, open_matching_encoder
-from prvr.search.video_fields import read_video_fields
-from prvr.video import check_rate, find_links_out, find_videos
+from prvr.search.video_fields import fields_of_file, read_video_fields
+from prvr.video import check_rate, find_passed_over, find_videos
 
 BATCH_SIZE = 32
 # Below the folder of an index: the parts of videos that are not finished (`prvr.extract.resuming`).
@@ -129,7 +128,7 @@ class Indexer:
             self._index.tidy()
         finally:
             lock.release()
-        return Indexing(done.done, done.kept, done.dropped, {**find_links_out(self.videos), **problems, **done.problems})
+        return Indexing(done.done, done.kept, done.dropped, {**find_passed_over(self.videos), **problems, **done.problems})
 
 
 @final
@@ -201,8 +200,7 @@ class IndexRows:
 
     def _about(self, files: Mapping[str, Mapping[str, Any]], info: Mapping[str, Any]) -> dict[str, Any]:
         (_, file), *others = files.items()
-        date = datetime.fromtimestamp(file["mtime_ns"] / 1e9, UTC).isoformat(timespec="seconds")
-        about = {"duration": info["duration"], "date": date, "file": dict(file)}
+        about = {"duration": info["duration"], **fields_of_file(file, info.get("recorded", {})), "file": dict(file)}
         if info.get("problem"):
             about["problem"] = info["problem"]
         if others:

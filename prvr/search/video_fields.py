@@ -1,4 +1,4 @@
-"""The user's own fields of videos, from VIDEOS/videos.jsonl: one line for each video that has any.
+"""The fields of videos: those that their files give, and the user's own, from VIDEOS/videos.jsonl, a line for each video.
 
 {"video": "trips/alps.mp4", "camera": "north", "tags": ["snow", "2025"]}
 """
@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from prvr.video import name_in
 
 FILE = "videos.jsonl"
 # Fields that the index itself has of every video.
-RESERVED = (FOLDER, "copies", "date", "duration", "file", "problem", "video")
+RESERVED = (FOLDER, "copies", "date", "duration", "file", "problem", "recorded", "video")
 # Levels of lists and objects in a field; more are a mistake, and too deep for the programs that read the index.
 MOST_LEVELS = 32
 
@@ -50,6 +51,21 @@ def read_video_fields(folder: Path, videos: Collection[str]) -> tuple[dict[str, 
         else:
             problems[f"{FILE}, line {number}"] = f"no video {video!r} in {folder}"
     return fields, problems
+
+
+def fields_of_file(file: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields that a file gives: `date`, `modified`, and what it says of its recording (`prvr.video.tags`).
+
+    `date` is when the camera took it (`captured`), in UTC, else when the file was last written (`modified`).
+
+    Args:
+        file: its stamp.
+        recorded: what it says, as extraction records it; a field of its own, because the user's own fields go before.
+    """
+    modified = datetime.fromtimestamp(file["mtime_ns"] / 1e9, UTC).isoformat(timespec="seconds")
+    captured = recorded.get("captured")
+    date = datetime.fromisoformat(captured).astimezone(UTC).isoformat(timespec="seconds") if captured else modified
+    return {"date": date, "modified": modified, "recorded": dict(recorded), **recorded}
 
 
 def _read_line(line: str, where: str) -> tuple[str, dict[str, Any]]:

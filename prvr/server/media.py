@@ -13,24 +13,8 @@ from prvr.server.answers import refusals
 from prvr.server.names import file_of
 from prvr.server.picture_process import DecoderFailure
 from prvr.server.service import Served, VideoName
+from prvr.video import TYPES
 
-TYPES = {
-    ".3gp": "video/3gpp",
-    ".avi": "video/x-msvideo",
-    ".flv": "video/x-flv",
-    ".m2ts": "video/mp2t",
-    ".m4v": "video/mp4",
-    ".mkv": "video/x-matroska",
-    ".mov": "video/quicktime",
-    ".mp4": "video/mp4",
-    ".mpeg": "video/mpeg",
-    ".mpg": "video/mpeg",
-    ".mts": "video/mp2t",
-    ".ogv": "video/ogg",
-    ".ts": "video/mp2t",
-    ".webm": "video/webm",
-    ".wmv": "video/x-ms-wmv",
-}
 router = APIRouter(tags=["media"])
 
 

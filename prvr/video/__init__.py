@@ -1,7 +1,10 @@
 """Video files: found in folders, and read as (time, frame) pairs at a given rate.
 
-reader.py     reads a video file
-skipping.py   finds the packets that need not be decoded
+reader.py       reads a video file
+containers.py   which files may be opened, and what other files are
+pictures.py     a decoded frame as a player shows it, in standard dynamic range
+skipping.py     finds the packets that need not be decoded
+tags.py         what a file says of its recording
 """
 
 from __future__ import annotations
@@ -11,37 +14,81 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from prvr.errors import DataError
+from prvr.video.containers import container_of
 from prvr.video.reader import VideoReader, check_rate
 
-__all__ = ["SUFFIXES", "VideoReader", "check_rate", "find_links_out", "find_videos", "name_in"]
+__all__ = ["SUFFIXES", "TYPES", "VideoReader", "check_rate", "find_passed_over", "find_videos", "name_in"]
 
-SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
-)
+# Each with the media type of its files.
+TYPES = {
+    ".3g2": "video/3gpp2",
+    ".3gp": "video/3gpp",
+    ".asf": "video/x-ms-asf",
+    ".avi": "video/x-msvideo",
+    ".dv": "video/x-dv",
+    ".f4v": "video/mp4",
+    ".flv": "video/x-flv",
+    ".m2t": "video/mp2t",
+    ".m2ts": "video/mp2t",
+    ".m2v": "video/mpeg",
+    ".m4v": "video/mp4",
+    ".mkv": "video/x-matroska",
+    ".mod": "video/mpeg",
+    ".mov": "video/quicktime",
+    ".mp4": "video/mp4",
+    ".mpe": "video/mpeg",
+    ".mpeg": "video/mpeg",
+    ".mpg": "video/mpeg",
+    ".mts": "video/mp2t",
+    ".mxf": "application/mxf",
+    ".ogv": "video/ogg",
+    ".qt": "video/quicktime",
+    ".rm": "application/vnd.rn-realmedia",
+    ".rmvb": "application/vnd.rn-realmedia-vbr",
+    ".tod": "video/mp2t",
+    ".ts": "video/mp2t",
+    ".vob": "video/mpeg",
+    ".webm": "video/webm",
+    ".wmv": "video/x-ms-wmv",
+}
+SUFFIXES = frozenset(TYPES)
 
 
 def find_videos(folder: Path) -> dict[str, Path]:
     """Returns the video files of a folder and its subfolders by id: the path within the folder, with its suffix.
 
-    A link to a file of the folder is one of its videos. A link that leads out of the folder is none (`find_links_out`), and links
-    to folders are not followed.
+    A link to a file of the folder is one of its videos. A link that leads out of the folder is none (`find_passed_over`), and
+    links to folders are not followed.
 
     Raises:
         DataError: there is no such folder, or no video in it.
     """
     if not folder.is_dir():
         raise DataError(f"no folder {folder}; give the folder that holds the videos")
-    found = {id: path for id, path in _candidates(folder) if not leads_out(path, folder)}
+    found = {id: path for id, path in _files(folder) if _is_named_as_video(path) and not leads_out(path, folder)}
     if not found:
-        (problem, *_) = (*(f"{id} {problem}" for id, problem in find_links_out(folder).items()), f"known are {_known()}")
+        known = f"known are {' '.join(sorted(SUFFIXES))}"
+        (problem, *_) = (*(f"{id} {problem}" for id, problem in find_passed_over(folder).items()), known)
         raise DataError(f"no video in {folder}; {problem}")
     return found
 
 
-def find_links_out(folder: Path) -> dict[str, str]:
-    """Returns the links in a folder that are named like videos and lead out of it, each with what to do about it."""
-    remedy = "is a link that leads out of the folder; put the file itself there, or give the folder that it is in"
-    return {id: remedy for id, path in _candidates(folder) if leads_out(path, folder)}
+def find_passed_over(folder: Path) -> dict[str, str]:
+    """Returns the files that seem to be videos and are not read, by path within the folder, each with the reason.
+
+    These are links that lead out of the folder, and files that begin like videos and are not named like one.
+    """
+    reasons = {}
+    for id, path in _files(folder):
+        if leads_out(path, folder):
+            if _is_named_as_video(path):
+                reasons[id] = (
+                    "is a link that leads out of the folder; put the file itself there, or give the folder that it is in"
+                )
+        elif not _is_named_as_video(path) and (kind := container_of(path)) is not None:
+            container, suffix = kind
+            reasons[id] = f"is skipped: it begins like {container}, but is not named like a video; rename it to end in {suffix}"
+    return reasons
 
 
 def leads_out(path: Path, folder: Path) -> bool:
@@ -57,13 +104,12 @@ def name_in(names: Collection[str], name: str) -> str | None:
     return next((known for known in names if unicodedata.normalize("NFC", known) == wanted), None)
 
 
-def _candidates(folder: Path) -> Iterator[tuple[str, Path]]:
+def _is_named_as_video(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in inside.parts)
-        if path.suffix.lower() in SUFFIXES and not hidden and path.is_file():
+        if not any(part.startswith(".") for part in inside.parts) and path.is_file():
             yield inside.as_posix(), path
-
-
-def _known() -> str:
-    return " ".join(sorted(SUFFIXES))

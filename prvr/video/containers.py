@@ -30,8 +30,38 @@ PICTURES = {
     b"II*\x00": "TIFF",
     b"MM\x00*": "TIFF",
     b"\x00\x00\x01\x00": "icon",
+    b"\x00\x00\x00\x0cJXL ": "JPEG XL",
+    b"\xff\x0a": "JPEG XL",
+    b"\x00\x00\x00\x0cjP  ": "JPEG 2000",
+    b"8BPS": "Photoshop",
+    b"P5\n": "PGM",
+    b"P6\n": "PPM",
+    b"v/1\x01": "OpenEXR",
 }
+# Bytes of an MP4's tables that are looked through.
+MOST_TABLES = 1 << 24
+# Brands of MP4's boxes that hold a single picture.
+PICTURE_BRANDS = frozenset({"avif", "heic", "heix", "mif1", "crx "})
 LISTS = {b"ffconcat": "a list of other files", b"#EXTM3U": "a playlist", b"<?xml": "an XML file", b"v=0": "a session description"}
+
+
+# How other containers begin, and their usual suffixes.
+BEGINNINGS = {
+    b"\x00\x00\x01\xba": ("an MPEG program stream", ".mpg"),
+    b"\x00\x00\x01\xb3": ("MPEG video", ".mpg"),
+    b"\x00\x00\x00\x01\x67": ("H.264", ".mp4"),
+    b"\x00\x00\x00\x01\x40\x01": ("H.265", ".mp4"),
+    b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02": ("MXF", ".mxf"),
+    b"FLV\x01": ("Flash video", ".flv"),
+    b".RMF": ("RealMedia", ".rm"),
+    b"\x1f\x07\x00": ("DV", ".dv"),
+}
+# Brands of MP4 files that hold sound or pictures (HEIF, raw photographs).
+SOUND_AND_PICTURES = frozenset(
+    {b"M4A ", b"M4B ", b"M4P ", b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1", b"avif", b"avis", b"crx "}
+)
+# The identifier of a stream of pictures in ASF.
+ASF_PICTURES = bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b")
 
 
 def contents(path: Path) -> str | None:
@@ -49,10 +79,38 @@ def contents(path: Path) -> str | None:
                 return word.format(name)
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "a picture (WebP)"
-    if head[4:12] in (b"ftypheic", b"ftypavif", b"ftypmif1"):
+    if head[4:8] == b"ftyp" and head[8:12].decode("latin-1") in PICTURE_BRANDS:
         return "a picture (HEIF)"
     printable = sum(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
     return "a text file" if head and printable == len(head) else None
+
+
+def container_of(path: Path) -> tuple[str, str] | None:
+    """Returns the video container that a file begins like, and its usual suffix; None where it is none, or of sound alone."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError:
+        return None
+    kind, brand = head[4:8], head[8:12]
+    if kind == b"ftyp" and brand in SOUND_AND_PICTURES:
+        return None
+    if kind in (b"ftyp", b"moov", b"mdat", b"wide"):
+        return ("QuickTime", ".mov") if kind != b"ftyp" or brand == b"qt  " else ("MP4", ".mp4")
+    if head[:4] == b"RIFF":
+        return ("AVI", ".avi") if brand == b"AVI " else None
+    if head[:4] == b"\x1aE\xdf\xa3":
+        return ("WebM", ".webm") if b"webm" in head[:64] else ("Matroska", ".mkv")
+    # Ogg and ASF begin alike with sound alone: their headers name the pictures.
+    if head[:4] == b"OggS":
+        return ("Ogg", ".ogv") if any(sign in head for sign in (b"\x80theora", b"BBCD\0", b"OVP80")) else None
+    if head[:4] == b"\x30\x26\xb2\x75":
+        return ("ASF", ".wmv") if ASF_PICTURES in head else None
+    if len(head) > 1000 and all(head[at : at + 1] == b"G" for at in range(0, 940, 188)):
+        return "a transport stream", ".ts"
+    if len(head) > 1000 and all(head[at : at + 1] == b"G" for at in range(4, 900, 192)):
+        return "a transport stream", ".m2ts"
+    return next((found for sign, found in BEGINNINGS.items() if head.startswith(sign)), None)
 
 
 def lacks_movie_box(path: Path) -> bool:
@@ -60,6 +118,28 @@ def lacks_movie_box(path: Path) -> bool:
     with path.open("rb") as file:
         boxes = {kind for kind, _ in _boxes(file)}
     return b"ftyp" in boxes and not boxes & {b"moov", b"moof"}
+
+
+def is_encrypted(path: Path) -> bool:
+    """Whether an MP4 says that its pictures are encrypted (sample entry `encv`), or most packets of a transport stream do."""
+    with path.open("rb") as file:
+        if any(kind == b"moov" and _has_encrypted_pictures(file, end) for kind, end in list(_boxes(file))):
+            return True
+        file.seek(0)
+        head = file.read(188 * 2000)
+    packets = [head[at : at + 4] for at in range(0, len(head) - 3, 188)]
+    if len(packets) < 5 or any(packet[0] != 0x47 for packet in packets):
+        return False
+    # Tables are never scrambled: PIDs from 0x20 to 0x1ffe are streams.
+    streams = [packet for packet in packets if 0x20 <= int.from_bytes(packet[1:3]) & 0x1FFF < 0x1FFF]
+    return sum(packet[3] >> 6 > 1 for packet in streams) > len(streams) / 2
+
+
+def _has_encrypted_pictures(file: BinaryIO, end: int) -> bool:
+    """Whether the box that ends there names an encrypted sample entry; tables of long films are larger than what is read."""
+    start = max(0, end - MOST_TABLES)
+    file.seek(start)
+    return b"encv" in file.read(end - start)
 
 
 def is_cut_off(path: Path, names: set[str]) -> bool | None:

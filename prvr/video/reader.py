@@ -18,12 +18,15 @@ from prvr.video.containers import (
     ELEMENTARY,
     MATROSKA,
     MOVIES,
+    PICTURE_BRANDS,
     STREAMS,
     WHITELIST,
     contents,
     is_cut_off,
+    is_encrypted,
     lacks_movie_box,
 )
+from prvr.video.pictures import picture_of
 from prvr.video.skipping import (
     MAX_WAITING,
     ROUNDING,
@@ -33,6 +36,7 @@ from prvr.video.skipping import (
     fresh_starts,
     has_frame_times,
 )
+from prvr.video.tags import read_tags
 
 # A still is looked for from the keyframe before it, and from further back, in seconds, until a frame before it is found.
 FURTHER_BACK = (0.0, 2.0, 10.0, 60.0, 600.0)
@@ -98,6 +102,11 @@ class VideoReader:
         """Closes the file."""
         self._container.close()
 
+    @property
+    def tags(self) -> dict[str, Any]:
+        """What the file says of its recording (`prvr.video.tags`)."""
+        return read_tags([self._container.metadata, self._stream.metadata])
+
     def still(self, seconds: float) -> np.ndarray:
         """Returns the frame that is shown at a time, or the next one that can be decoded; do not iterate the reader then.
 
@@ -111,7 +120,7 @@ class VideoReader:
                     self._container.seek(self._line.stamp(max(0.0, seconds - back)), stream=self._stream)
                     shown, following = self._shown_at(seconds, self._all_frames())
                     if shown is not None:
-                        return self._picture(shown)
+                        return picture_of(shown, self._aspect)
                 if back >= seconds:
                     break
             self.close()
@@ -119,9 +128,9 @@ class VideoReader:
         shown, following = self._shown_at(seconds, self._frames_up_to(seconds))
         if shown is None and following is None:
             raise VideoError(
-                f"no frame of {self.path} at {seconds:g} s can be decoded{self._because()}; convert it or take it out"
+                f"no frame of {self.path} at {seconds:g} s can be decoded{self._why_nothing()}; convert it or take it out"
             )
-        return self._picture(shown or following)
+        return picture_of(shown or following, self._aspect)
 
     def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
         slot, end, found, spare = -1, 0.0, False, None
@@ -139,12 +148,12 @@ class VideoReader:
             if self._line.slot(time) > slot:
                 slot = self._line.slot(time)
                 if self._after is None or time > self._after:
-                    yield max(time, 0.0), self._picture(frame)
+                    yield max(time, 0.0), picture_of(frame, self._aspect)
         if not found:
             if spare is None:
-                raise VideoError(f"no frame of {self.path} can be decoded{self._because()}; convert it or take it out")
+                raise VideoError(f"no frame of {self.path} can be decoded{self._why_nothing()}; convert it or take it out")
             if self._after is None:
-                yield 0.0, self._picture(spare)
+                yield 0.0, picture_of(spare, self._aspect)
         self._conclude(max(end, self._needed.skipped_until))
 
     def _open(self) -> None:
@@ -272,8 +281,8 @@ class VideoReader:
             # PyAV, after the last packet: a stream appeared while the file was read.
             pass
 
-    def _picture(self, frame: Any) -> np.ndarray:
-        return _picture(frame, self._aspect)
+    def _why_nothing(self) -> str:
+        return ": it is encrypted" if is_encrypted(self.path) else self._because()
 
     def _because(self) -> str:
         return f": {self._damage[0]}" if self._damage else ": packets were lost" if self._lost else ""
@@ -300,17 +309,24 @@ def _open(av: ModuleType, path: Path) -> Any:
             raise VideoError(f"{path} is empty (0 bytes); copy or download it again")
         # Only files, and only containers that hold their own pictures: no other file is read, and nothing is fetched.
         options = {"protocol_whitelist": "file", "format_whitelist": ",".join(WHITELIST)}
-        return av.open(str(path.absolute()), options=options, metadata_errors="replace")
+        container = av.open(str(path.absolute()), options=options, metadata_errors="replace")
     except av.error.FFmpegError as problem:
         raise VideoError(_not_a_video(path, problem.strerror)) from problem
     except OSError as problem:
         raise VideoError(f"cannot open {path}: {problem.strerror}; check the path and its permissions") from problem
+    # FFmpeg opens pictures in the boxes of MP4 like films.
+    if container.metadata.get("major_brand") in PICTURE_BRANDS:
+        container.close()
+        raise VideoError(f"{path} is a picture (HEIF or AVIF), not a video; take it out")
+    return container
 
 
 def _not_a_video(path: Path, reason: str | None) -> str:
     try:
         if lacks_movie_box(path):
             return f"{path} has no moov box: the recording or the copy was not finished; copy it again, or repair it"
+        if is_encrypted(path):
+            return f"{path} is encrypted; nothing of it can be shown: take it out"
         kind = contents(path)
     except OSError as problem:
         return f"cannot open {path}: {problem.strerror}; check the path and its permissions"
@@ -379,19 +395,3 @@ def _stated_duration(container: Any, stream: Any) -> float:
     elif container.duration:
         stated = container.duration / 1e6
     return stated if 0 < stated < LONGEST else 0.0
-
-
-def _picture(frame: Any, aspect: Fraction) -> np.ndarray:
-    # The longer side is stretched, so that no pixel is lost.
-    width = round(frame.width * aspect) if aspect > 1 else frame.width
-    height = round(frame.height / aspect) if aspect < 1 else frame.height
-    image: np.ndarray = frame.to_ndarray(format="rgb24", width=width, height=height, threads=1)
-    display = frame.side_data.get("DISPLAYMATRIX")
-    if display is not None:
-        # The pixel at (x, y), y downwards, is shown at (a x + c y, b x + d y), apart from the origin.
-        a, b, _, c, d = np.frombuffer(display, np.int32, 5).tolist()
-        right, down = a, d
-        if abs(b) > abs(a):
-            image, right, down = image.swapaxes(0, 1), c, b
-        image = image[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]
-    return np.ascontiguousarray(image)

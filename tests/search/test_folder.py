@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tiny_encoders import make_textual, make_visual
-from tiny_videos import SECONDS, plain, write_video
+from tiny_videos import SECONDS, colourful, plain, write_video
 
 from prvr.encoders import image_encoder
 from prvr.errors import DataError, ModelError, SettingError
@@ -110,6 +110,28 @@ def test_a_folder_grows_changes_and_shrinks(
         "b.mp4": "white",
         "d.mp4": "black",
     }
+
+
+def test_the_date_is_when_the_camera_took_it(videos: Path, teacher: Checkpoint, tmp_path: Path) -> None:
+    tags = {"creation_time": "2024-05-01T23:30:00.000000Z", "title": "Alps"}
+    write_video(videos / "a.mp4", colourful(seconds=1), metadata=tags)
+    (videos / "videos.jsonl").write_text('{"video": "a.mp4", "title": "my own"}\n')
+    os.utime(videos / "a.mp4", (2_000_000_000, 2_000_000_000))
+    os.utime(videos / "b.mp4", (0, 0))
+    gallery = tmp_path / "gallery"
+    index_folder(videos, gallery, teacher)
+    about = entries(gallery)["a.mp4"].about
+    assert (about["date"], about["modified"]) == ("2024-05-01T23:30:00+00:00", "2033-05-18T03:33:20+00:00")
+    assert (about["captured"], about["title"]) == ("2024-05-01T23:30:00+00:00", "my own")
+    about = entries(gallery)["b.mp4"].about
+    assert about["date"] == about["modified"] == "1970-01-01T00:00:00+00:00"
+    # A renamed file is the same recording; the user's own title goes with its line.
+    (videos / "videos.jsonl").unlink()
+    (videos / "a.mp4").rename(videos / "z.mp4")
+    (videos / "clip").write_bytes((videos / "b.mp4").read_bytes())
+    assert list(index_folder(videos, gallery, teacher).problems) == ["clip"]
+    about = entries(gallery)["z.mp4"].about
+    assert (about["date"], about["title"]) == ("2024-05-01T23:30:00+00:00", "Alps")
 
 
 def test_what_decides_is_the_content(

@@ -25,12 +25,12 @@ from waiting import until
 
 import prvr
 from prvr.search import index_folder, open_index, zero_shot
-from prvr.server import index_service, media
+from prvr.server import index_service
 from prvr.server.index_service import thin
 from prvr.server.request_counts import RequestCounts
 from prvr.server.stills import make_picture
 from prvr.server.thumbnails import Thumbnails
-from prvr.video import SUFFIXES, VideoReader
+from prvr.video import VideoReader
 
 QUERY = "a red dog runs on the beach"
 ALL = {"beach.mp4", "kitchen.mp4", MARKUP, ODD, "trips/again.mp4"}
@@ -434,10 +434,6 @@ def test_a_file_that_is_gone_or_broken_has_no_picture(world: World, tmp_path: Pa
     assert (broken.status_code, gone.status_code) == (404, 404)
     assert "beach.mp4 is a text file, not a video" in broken.json()["error"]
     assert str(tmp_path) not in broken.text + gone.text
-
-
-def test_every_video_that_is_found_has_a_type() -> None:
-    assert set(media.TYPES) == SUFFIXES
 
 
 # The description and the page

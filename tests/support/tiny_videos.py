@@ -25,6 +25,7 @@ def write_video(
     codec: str = "libx264",
     aspect: Fraction | None = None,
     rate: int = 25,
+    metadata: dict[str, str] | None = None,
     **container: object,
 ) -> Path:
     """A video of (milliseconds, picture); `turn` is a counterclockwise rotation in degrees, then a left-right mirror.
@@ -33,6 +34,7 @@ def write_video(
     """
     with av.open(str(path), "w", **container) as out:
         stream = out.add_stream(codec, rate=rate)
+        out.metadata.update(metadata or {})
         if aspect is not None:
             stream.codec_context.sample_aspect_ratio = aspect
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"

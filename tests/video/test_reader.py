@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from tiny_videos import COLOURS, HEIGHT, SECONDS, WIDTH, av, colour_of, colourful, noisy, plain, write_video
 
 from prvr.errors import DataError, VideoError
-from prvr.video import VideoReader, find_videos
+from prvr.video import VideoReader, find_passed_over, find_videos
 
 
 def read(path: Path, rate: float = 1.0) -> tuple[list[float], list[np.ndarray], VideoReader]:
@@ -248,6 +249,76 @@ def test_videos_of_a_folder(tmp_path: Path) -> None:
     found = find_videos(tmp_path)
     assert list(found) == ["a.MKV", "b.mp4", "in/side/c.webm"]
     assert found["in/side/c.webm"] == tmp_path / "in/side/c.webm"
+
+
+BEGINNINGS = {
+    "clip": (b"\0\0\0\x20ftypisom", "MP4.*end in .mp4"),
+    "old.dat": (b"\0\0\x01\xba\x44", "program stream.*end in .mpg"),
+    "card/00001.bin": (b"G" + bytes(187), "transport stream.*end in .ts"),
+    "web": (b"\x1aE\xdf\xa3\x9fB\x82\x84webm", "WebM.*end in .webm"),
+    "riff.x": (b"RIFF\0\0\0\0AVI LIST", "AVI.*end in .avi"),
+}
+QUIET = {
+    "song.m4a": b"\0\0\0\x20ftypM4A ",
+    "photo.heic": b"\0\0\0\x20ftypheic",
+    "song.ogg": b"OggS\0\x02" + bytes(22) + b"\x01vorbis",
+    "words.srt": b"1\n00:00:01,000 --> 00:00:02,000\nhello\n",
+    "photo.jpg": b"\xff\xd8\xff\xe0",
+    "README": b"Good evening",
+    "empty": b"",
+    ".hidden": b"\0\0\0\x20ftypisom",
+    "broken.mp4": b"x",
+}
+
+
+def test_videos_under_other_names_are_named_and_other_files_are_not(tmp_path: Path) -> None:
+    for name, content in [*((name, start) for name, (start, _) in BEGINNINGS.items()), *QUIET.items()]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content * 10 if name == "card/00001.bin" else content)
+    reasons = find_passed_over(tmp_path)
+    assert reasons.keys() == BEGINNINGS.keys()
+    for name, (_, wanted) in BEGINNINGS.items():
+        assert re.search(wanted, reasons[name]), reasons[name]
+
+
+def test_a_scrambled_transport_stream_is_called_encrypted(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.ts", colourful())
+    data, noise = bytearray(path.read_bytes()), np.random.default_rng(0)
+    for at in range(0, len(data), 188):
+        if int.from_bytes(data[at + 1 : at + 3]) & 0x1FFF == 0x100:
+            data[at + 3] |= 0x80
+            data[at + 12 : at + 188] = noise.bytes(176)
+    path.write_bytes(data)
+    with pytest.raises(VideoError, match="encrypted"):
+        read(path)
+    with VideoReader(path, rate=1) as reader, pytest.raises(VideoError, match="encrypted"):
+        reader.still(1)
+
+
+@pytest.mark.parametrize(("start", "kind"), [(b"\xff\x0a", "JPEG XL"), (b"8BPS", "Photoshop"), (b"P6\n8 8\n255\n\xff", "PPM")])
+def test_pictures_under_the_name_of_a_video_are_told(tmp_path: Path, start: bytes, kind: str) -> None:
+    (tmp_path / "a.mp4").write_bytes(start + bytes(3000))
+    with pytest.raises(VideoError, match=f"is a picture .{kind}"):
+        read(tmp_path / "a.mp4")
+
+
+def test_a_picture_in_the_boxes_of_a_film_is_told(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", colourful(seconds=1))
+    path.write_bytes(path.read_bytes().replace(b"ftypisom", b"ftypavif", 1))
+    with pytest.raises(VideoError, match="is a picture"):
+        read(path)
+
+
+def test_a_folder_of_videos_without_suffixes_says_what_to_do(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", colourful(seconds=1)).rename(tmp_path / "a")
+    with pytest.raises(DataError, match=r"no video in .*; a is skipped: it begins like MP4"):
+        find_videos(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["vob", "mxf", "mts", "m2ts", "asf", "3g2", "dv", "mod", "tod", "f4v", "mpe", "rm"])
+def test_files_of_cameras_and_discs_are_videos(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"a.{suffix.upper()}").write_bytes(b"x")
+    assert list(find_videos(tmp_path)) == [f"a.{suffix.upper()}"]
 
 
 def test_a_folder_without_videos(tmp_path: Path) -> None:
