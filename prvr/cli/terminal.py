@@ -114,7 +114,7 @@ class Meter:
 
 
 def rescores(value: str) -> bool:
-    """Whether `--rescore` was given; the only way is "anchors"."""
+    """Whether `--rescore` is set; the only way is "anchors"."""
     if value not in ("", "anchors"):
         raise SettingError(f"--rescore is {value!r}; take --rescore anchors, or leave it out")
     return value == "anchors"

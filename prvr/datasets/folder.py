@@ -140,7 +140,7 @@ def _check_line(line: Any, videos: Collection[str]) -> dict[str, Any]:
 
 
 def _check_keys(line: Mapping[str, Any]) -> None:
-    """Checks that no key is a misspelled one, or means a moment in another format: passing over it would lose what it says."""
+    """Checks that no key is a misspelled one, or means a moment in another format: to pass over it would lose information."""
     for key in line:
         if key in MOMENTS:
             raise ValueError(f"unknown key {key!r}; write a moment as 'start' and 'end' in seconds")

@@ -154,7 +154,7 @@ def mark_untrained(name: str, branches: Sequence[str]) -> str:
 
 
 def compare(systems: Mapping[str, Sequence[QueryRanks]], *, resamples: int = RESAMPLES, seed: int = 0) -> PairwiseComparison:
-    """Compares the first system whose branches have all learned with each other such system.
+    """Compares the first system in which all branches have learned with each other such system.
 
     Args:
         systems: for each, the ranks of its seeds.

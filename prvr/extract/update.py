@@ -176,7 +176,7 @@ class _Update:
         return copies
 
     def _hash(self, id: str) -> str | None:
-        """Returns the SHA-256 of a file; None if the file cannot be read or changes meanwhile."""
+        """Returns the SHA-256 of a file; None if the file cannot be read or changes while it is read."""
         if id not in self._hashes:
             try:
                 content = sha256_of(self._files[id])

@@ -72,7 +72,7 @@ class PackedRows:
             self._writer.append(id, rows, info)
 
     def offer(self, id: str, rows: np.ndarray, info: Mapping[str, Any]) -> None:
-        """Does nothing: nobody trains on half a video."""
+        """Does nothing: half a video is of no use for training."""
 
     def keep(self, id: str, file: Mapping[str, Any]) -> None:
         """Records the stamp of a file that was touched, so that it is not compared by content again."""

@@ -33,7 +33,7 @@ class Stored(Protocol):
 
 @runtime_checkable
 class OneWidth(Protocol):
-    """Features whose items must have one width, which most items have."""
+    """Features in which all items must have the width that most have."""
 
     def usual_width(self, rows: np.ndarray) -> int: ...
 

@@ -42,7 +42,7 @@ class ResidentCodes:
         self._alive: Bool[np.ndarray, "V"] = np.empty(0, bool)
 
     def follow(self, numbers: Collection[int], read: Callable[[int], list[Codes]]) -> None:
-        """Makes these the videos that are held: reads the codes of new ones, ignores the places of those that are gone."""
+        """Makes these the videos that are held: reads the codes of new ones, ignores the places of deleted ones."""
         self._alive &= np.isin(self._numbers, list(numbers))
         if self._gallery is not None and 2 * self._alive.sum() < len(self._numbers):
             # Most rows of the scan would be of videos that are gone.

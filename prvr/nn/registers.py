@@ -104,7 +104,7 @@ class Diffusion:
     def reverse(
         self, denoiser: Denoiser, mean: Float[Tensor, "V D"], condition: Float[Tensor, "V R D"]
     ) -> Float[Tensor, "V R D"]:
-        """Registers from a start that is the mean, which also stands for all noise on the way: nothing is drawn."""
+        """Registers from a start that is the mean, and with the mean for all noise on the way: nothing is drawn."""
         noise = mean[:, None].expand_as(condition)
         registers = noise
         for t in reversed(range(len(self.betas))):

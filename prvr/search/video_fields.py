@@ -54,7 +54,7 @@ def read_video_fields(folder: Path, videos: Collection[str]) -> tuple[dict[str, 
 
 
 def fields_of_file(file: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields that a file gives: `date`, `modified`, and what it says of its recording (`prvr.video.tags`).
+    """Returns the fields that a file gives: `date`, `modified`, and the facts of its recording (`prvr.video.tags`).
 
     `date` is when the camera took it (`captured`), in UTC, else when the file was last written (`modified`).
 

@@ -57,7 +57,7 @@ class PictureProcess:
             clock.cancel()
 
     def start(self) -> subprocess.Popen[bytes]:
-        """The process; started if there is none."""
+        """The process; started if it does not run."""
         if self._child is None or self._child.poll() is not None:
             self.close()
             self._child = subprocess.Popen(

@@ -33,7 +33,7 @@ HINGE_EPOCHS = 6
 
 @dataclass(frozen=True)
 class UntrainedBranch:
-    """A branch whose terms are those of equal scores.
+    """A branch with the terms of equal scores.
 
     branch: its name, "" for the whole model. since: the first of these epochs, counted from 1; last: the last one.
     terms: by name, the value in the last epoch and the value for equal scores.
@@ -52,7 +52,7 @@ class UntrainedBranch:
 
 
 def ranking_terms(terms: Terms) -> Terms:
-    """The terms whose value for equal scores says whether a branch learns."""
+    """The terms that show, beside their values for equal scores, whether a branch learns."""
     return {name: value for name, value in terms.items() if _RANKS.fullmatch(name)}
 
 
@@ -110,7 +110,7 @@ def remedy(branch: str, settings: Any) -> str:
 
 
 def _untrained(record: Mapping[str, Any]) -> list[str]:
-    """The branches whose terms in an epoch are those of equal scores."""
+    """The branches with the terms of equal scores in an epoch."""
     return [branch for branch, terms in _by_branch(record).items() if _is_equal(terms)]
 
 

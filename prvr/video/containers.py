@@ -86,7 +86,7 @@ def contents(path: Path) -> str | None:
 
 
 def container_of(path: Path) -> tuple[str, str] | None:
-    """Returns the video container that a file begins like, and its usual suffix; None where it is none, or of sound alone."""
+    """Returns the video container that a file begins like, and its usual suffix; None for other files, and for sound alone."""
     try:
         with path.open("rb") as file:
             head = file.read(4096)
@@ -201,7 +201,7 @@ def _segment_end(file: BinaryIO, size: int) -> int:
 
 
 def _vint_length(data: bytes) -> int:
-    """The length of a number of EBML: one more than the zeros that its first byte begins with; 0 if it is none."""
+    """The length of a number of EBML: one more than the zeros that its first byte begins with; 0 for anything else."""
     return 9 - data[0].bit_length() if data and data[0] else 0
 
 

@@ -104,7 +104,7 @@ class VideoReader:
 
     @property
     def tags(self) -> dict[str, Any]:
-        """What the file says of its recording (`prvr.video.tags`)."""
+        """The facts of its recording that the file has (`prvr.video.tags`)."""
         return read_tags([self._container.metadata, self._stream.metadata])
 
     def still(self, seconds: float) -> np.ndarray:
@@ -243,7 +243,7 @@ class VideoReader:
             yield from self._decode(packet)
 
     def _shown_at(self, seconds: float, frames: Iterator[Any]) -> tuple[Any, Any]:
-        """The frame that is shown at a time, and the first one after it; None where there is none."""
+        """The frame that is shown at a time, and the first one after it; None where it does not exist."""
         shown = None
         for frame in frames:
             time = self._time(frame)

@@ -1,4 +1,4 @@
-"""What a file says of its recording: when, with which camera, where, and its title."""
+"""The facts of a recording that its file has: time, camera, place, title."""
 
 from __future__ import annotations
 
