@@ -23,7 +23,7 @@ def probe(model: Any) -> tuple[Embeddings, Embeddings]:
 
 
 def field_with_rows(model: Any, *, frames_first: bool) -> int | None:
-    """The place of a field with several vectors for a video that a query's one vector is compared with; None if no field is like that.
+    """The place of a field with several vectors for a video that a query's one vector is compared with, or None.
 
     Args:
         frames_first: a field with a row for each frame, and one of clips only where there is no such field; else the reverse.
