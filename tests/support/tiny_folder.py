@@ -10,14 +10,14 @@ from tiny_videos import SECONDS, plain, write_video
 
 
 def make_folder(root: Path) -> Path:
-    """Eight videos of two colours each with a caption of one of them, and both encoders."""
+    """Eight videos of two or three colours, each with a caption of one of them, and both encoders."""
     (root / "videos").mkdir()
     make_clip(root / "openai" / "clip-vit-base-patch32")
     make_roberta(root / "sentence-transformers" / "all-MiniLM-L6-v2")
     lines = []
     for number in range(8):
         name = f"video_{number}.mp4"
-        write_video(root / "videos" / name, [(200 * n, plain(SECONDS[(number + n // 10) % 5])) for n in range(20)])
+        write_video(root / "videos" / name, [(200 * n, plain(SECONDS[(number + n // 10) % 5])) for n in range(20 + number)])
         lines.append({"video": name, "text": f"a {SECONDS[number % 5]} picture", "start": 0.0, "end": 2.0})
     (root / "videos" / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return root
