@@ -5,9 +5,9 @@ The paper's words                      our names
 trunk, S                               GMMFormer v2's `ViewsModel` with other widths; the mean of a video weighs its views
 registers                              `registers` rows for each video, to which its clips and its frames also attend
                                        (`RegisterHeads`); the blocks give none back
-probabilistic variational sampler      `sampler`: a normal distribution for each video; its mean stands for all that is noise
+probabilistic variational sampler      `Distribution`: a normal distribution for each video; its mean stands for all that is noise
 generalised pooling operator           `SortedPooling`
-Q-Former, textual condition            `asking`: `register_queries` attend to the clips
+Q-Former, textual condition            register queries attend to the clips
 diffusion, truncated                   `Diffusion`, `Denoiser`: `steps` steps from the mean
 query semantic preservation            `query_similarity`, weight `similarity_weight`
 KL, diffusion (dream) loss             kl, diffusion; weights `kl_weight`, `diffusion_weight`

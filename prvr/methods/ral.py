@@ -2,7 +2,7 @@
 
 The paper's words            our names
 ---------------------------  ------------------------------------------------------------------------
-word-level frame score       S_f(q, v) = sum_t g_t max_i cos(h_t, f_i): `nn.word_scores`
+word-level frame score       S_f(q, v) = sum_t g_t max_i cos(h_t, f_i): `compare_by_words`
 support set                  `support_rows`: the words of all captions of a video; of the video itself, its frames
 distribution of each side    `Distribution`: a mean of unit length and the logarithm of a deviation, for each video
 proxies, K                   `proxies` points drawn from each distribution

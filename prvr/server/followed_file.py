@@ -63,7 +63,7 @@ class FollowedFile(Generic[Opened]):
             there = self.path.stat()
         except OSError as problem:
             raise ModelError(
-                f"the index in {self.path.parent} cannot be read ({problem.strerror}); put it back, or build it again: "
+                f"no index in {self.path.parent} ({problem.strerror}); put it back, or build it again: "
                 f"prvr index VIDEOS {self.path.parent} --model RUN"
             ) from None
         return there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns

@@ -314,7 +314,7 @@ HEADERS: dict[str, Any] = {
     "columns infinite": '{"columns": 1e400, "dtype": "float32", "about": {}}',
     "columns true": {"columns": True},
     "about a list": {"about": []},
-    "an encoder without a name": {"about": {"encoder": {}}},
+    "an encoder with a number for a name": {"about": {"encoder": {"name": 3}}},
     "a rate of text": {"about": {"rate": "1"}},
     "a source of numbers": {"source": 5},
     "deep": "[" * 100_000,
