@@ -138,7 +138,9 @@ def test_every_name_in_a_papers_map_is_there(module: str) -> None:
     # The papers' words for distillation are settings of every method.
     fields = {field for config in (Distillation, *configs) for field in config.__dataclass_fields__}
     # A block that two papers share is defined in a module of prvr.nn that both import from.
-    rooms = {sys.modules[its.__module__] for its in vars(where).values() if getattr(its, "__module__", "").startswith("prvr.nn.")}
+    # So is one of a module that it imports whole.
+    origins = {getattr(its, "__module__", None) or getattr(its, "__name__", "") for its in vars(where).values()}
+    rooms = {sys.modules[origin] for origin in origins if str(origin).startswith("prvr.nn.")}
     for name in re.findall(r"`([\w.]+)`", where.__doc__ or ""):
         first, _, rest = name.partition(".")
         assert name in fields or any(hasattr(module, first) for module in (where, *rooms)), name

@@ -4,7 +4,7 @@ The paper's words                 our names
 --------------------------------  ------------------------------------------------------------------------
 trunk, S                          GMMFormer v2's `ViewsModel` with other widths; the mean of a video weighs its views
 two query encoders                `HolmesDual`: words score the frames (`compare_by_words`), as in RAL
-evidence, opinion, uncertainty    an opinion of the scores of a branch, and one of both branches (prvr.nn.evidence)
+evidence, opinion, uncertainty    `opinion_of` the scores of a branch, `join` of both branches (prvr.nn.evidence)
 query partition                   `partition`: under-determined, precise, polysemous
 calibrated targets                `soften_targets`, weight `soft_share`
 inter-video evidential loss       `evidence_weight`: evidence_frames, evidence_clips, evidence_both
