@@ -4,7 +4,7 @@ import { picture } from "./curve.js";
 import { make } from "./elements.js";
 import { address, watching } from "./place.js";
 import { pictureOf } from "./service.js";
-import { clock, folderOf, percent, stretch } from "./words.js";
+import { clock, folderOf, notesOf, percent, stretch } from "./words.js";
 
 export function hitCard(hit, rank, place) {
   const span = hit.spans[0];
@@ -15,8 +15,6 @@ export function hitCard(hit, rank, place) {
     frame(hit, hit.peak ?? start, span ? stretch(span) : null),
     hit.edges.length > 1 ? picture(hit) : null,
     names(hit),
-    hit.copies.length ? make("span", { class: "folder", title: hit.copies.join("\n") }, `also ${hit.copies.join(", ")}`) : null,
-    hit.problem ? make("span", { class: "folder" }, hit.problem) : null,
     make("span", { class: "score" }, hit.probability === null ? hit.score.toFixed(3) : percent(hit.probability)),
   ]);
 }
@@ -45,6 +43,7 @@ function frame(video, seconds, badge) {
 }
 
 function names(video) {
-  const folder = folderOf(video.video);
-  return make("span", { class: "names" }, make("span", { class: "title" }, video.title), folder ? make("span", { class: "folder" }, folder) : null);
+  const lines = [folderOf(video.video), ...notesOf(video)].filter(Boolean);
+  const small = lines.map((line) => make("span", { class: "folder", title: line }, line));
+  return make("span", { class: "names" }, make("span", { class: "title" }, video.title), ...small);
 }

@@ -4,7 +4,7 @@ import { ghosts, hitCard, videoCard } from "./cards.js";
 import { at, make } from "./elements.js";
 import { address, conditionsOf, here, placeOf, questionOf } from "./place.js";
 import { ask, Refusal } from "./service.js";
-import { countOf, percent, titleOf } from "./words.js";
+import { countOf, percent, notesOf, titleOf } from "./words.js";
 import { Watch } from "./watch.js";
 
 const HITS = 24;
@@ -57,8 +57,9 @@ function name(place) {
 
 // How likely a video is belongs to the question that was answered.
 function toldOf(place) {
-  const { title = titleOf(place.video), probability = null } = known.get(place.video) ?? {};
-  return { title, probability: answered === JSON.stringify(questionOf(place)) ? probability : null };
+  const video = known.get(place.video) ?? {};
+  const { title = titleOf(place.video), probability = null } = video;
+  return { title, notes: notesOf(video), probability: answered === JSON.stringify(questionOf(place)) ? probability : null };
 }
 
 async function fill(question, asked, place) {

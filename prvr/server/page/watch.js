@@ -22,7 +22,7 @@ export class Watch {
   }
 
   // Shows a place's video at its time; the same one is only sought in.
-  show(place, { title, probability = null }) {
+  show(place, { title, notes = [], probability = null }) {
     const seconds = Number(place.at) || 0;
     const shown = JSON.stringify([place.video, questionOf(place)]);
     if (shown === this.shown) return this.seek(seconds);
@@ -33,6 +33,7 @@ export class Watch {
     this.probability = probability;
     this.moments = null;
     this.build(place, title, seconds);
+    this.caption(place.video, notes);
     // On a link the keys of the player would be the link's.
     this.heading.focus({ preventScroll: true });
     at("spoken").textContent = `Player: ${title} at ${clock(seconds)}`;
@@ -40,13 +41,20 @@ export class Watch {
   }
 
   // What is learned of the shown video only after it was opened.
-  learn({ title, probability }) {
+  learn({ title, notes, probability }) {
     if (!this.player) return;
+    this.caption(this.path, notes);
     this.heading.textContent = title;
     this.player.setAttribute("aria-label", title);
     if (probability === this.probability) return;
     this.probability = probability;
     if (this.moments) this.facts.lastChild.replaceWith(parts(this.moments, probability));
+  }
+
+  // Under the title: the path, other places of the same content, and what was not read.
+  caption(path, notes) {
+    this.path = path;
+    this.lines.replaceChildren(...[path, ...notes].map((line) => make("span", { class: "folder", title: line }, line)));
   }
 
   close() {
@@ -69,6 +77,7 @@ export class Watch {
     this.player.addEventListener("seeked", () => this.remember());
     this.player.addEventListener("error", () => this.unplayable(place.video));
     this.heading = make("h2", { tabindex: -1 }, title);
+    this.lines = make("div", { class: "lines" });
     this.facts = make("div", { class: "facts" });
     this.similar = make("a", { class: "button", href: "#", hidden: !this.about.similar, id: "similar" }, "More like this moment");
     this.keepSimilar(place.video, seconds);
@@ -77,7 +86,7 @@ export class Watch {
     this.box.append(
       make("div", { class: "screen" }, this.player),
       this.curve,
-      make("div", { class: "bar" }, make("div", { class: "heading" }, this.heading, make("span", { class: "folder" }, place.video)), this.similar, close),
+      make("div", { class: "bar" }, make("div", { class: "heading" }, this.heading, this.lines), this.similar, close),
       this.facts,
     );
     // Where a browser wants a click first, the controls are there.

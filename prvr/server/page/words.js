@@ -23,3 +23,8 @@ export const titleOf = (video) => fileOf(video).replace(/(?<=.)\.[^.]*$/, "").sp
 export const fileOf = (video) => video.slice(video.lastIndexOf("/") + 1);
 export const percent = (share) => `${Math.round(100 * share)} %`;
 export const countOf = (number, thing) => `${number.toLocaleString("en")} ${thing}${number === 1 ? "" : "s"}`;
+
+// What else there is to know of a hit: its other places, and what was not read of it.
+export function notesOf({ copies = [], problem = null }) {
+  return [copies.length ? `also ${copies.join(", ")}` : "", problem ?? ""].filter(Boolean);
+}
