@@ -213,6 +213,12 @@ def decoding(where: str, paths: list[Path], rate: float) -> None:
         )
 
 
+def zero_of(container: av.container.InputContainer, stream: av.VideoStream) -> int:
+    """The stamp at which a player's clock shows 0 (docs/extraction.md)."""
+    raw = {"mov", "mp4", "matroska", "webm"} & set(container.format.name.split(","))
+    return 0 if raw or container.start_time is None else round(container.start_time / (av.time_base * stream.time_base))
+
+
 def first_of_slots(frames: Iterator[av.VideoFrame], rate: float, start: float) -> Iterator[float]:
     slot = -1
     for frame in frames:
@@ -229,7 +235,7 @@ def skipping(kind: str) -> Callable[[Path, float], Iterator[float]]:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             stream.codec_context.skip_frame = kind
-            yield from first_of_slots(container.decode(stream), rate, float((stream.start_time or 0) * stream.time_base))
+            yield from first_of_slots(container.decode(stream), rate, float(zero_of(container, stream) * stream.time_base))
 
     return read
 
@@ -239,7 +245,7 @@ def seeking(path: Path, rate: float) -> Iterator[float]:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
-        start = stream.start_time or 0
+        start = zero_of(container, stream)
         slots = int(float((stream.duration or 0) * stream.time_base) * rate) + 1
         for slot in range(slots):
             at = start + int(slot / rate / stream.time_base)
