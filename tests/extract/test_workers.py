@@ -38,7 +38,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("folder")
     (root / "videos").mkdir()
     for number in range(5):
-        write_video(root / "videos" / f"{number}.mp4", colourful(seconds=1 + number % 4))
+        # The last one is a frame shorter than the first, so that it is not a copy.
+        write_video(root / "videos" / f"{number}.mp4", colourful(seconds=1 + number % 4)[number // 4 :])
     (root / "videos" / "bad.mp4").write_text("no video\n" * 9)
     make_textual(make_visual(root / "encoder", size=[8, 12]))
     return root
@@ -86,7 +87,9 @@ def test_two_processes_give_the_same_to_the_bit(folder: Path, expected: Packed, 
     result = run(folder, tmp_path / "f", Processes(2, opener(folder)), on_progress=lambda _, n, of: steps.append((n, of)))
     assert result.done == tuple(f"{number}.mp4" for number in range(5))
     assert "bad.mp4" in result.problems
-    assert [done for done, _ in steps] == sorted(done for done, _ in steps)
+    # Files of equal size are compared first, and counted; then seconds of video are.
+    seconds = [done for done, _ in steps if isinstance(done, float)]
+    assert seconds == sorted(seconds)
     assert steps[-1] == (pytest.approx(11, abs=0.3), pytest.approx(steps[-1][0]))
     assert_same(Packed(tmp_path / "f"), expected)
     again = run(folder, tmp_path / "f", Processes(2, opener(folder)))
