@@ -26,6 +26,7 @@ from prvr.video.containers import (
     is_encrypted,
     lacks_movie_box,
 )
+from prvr.video.joined import JoinedPackets
 from prvr.video.pictures import picture_of
 from prvr.video.skipping import (
     MAX_WAITING,
@@ -40,6 +41,8 @@ from prvr.video.tags import read_tags
 
 # A still is looked for from the keyframe before it, and from further back, in seconds, until a frame before it is found.
 FURTHER_BACK = (0.0, 2.0, 10.0, 60.0, 600.0)
+# Of a damaged transport stream, more than 64 KB may have to be skipped.
+OPTIONS = {"resync_size": str(1 << 30)}
 # Of one picture, or of a film in which nobody would rather see another stream.
 STILL_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "tiff", "webp", "ppm", "jpegls", "targa"})
 # Hours that no file holds, in seconds.
@@ -100,7 +103,8 @@ class VideoReader:
 
     def close(self) -> None:
         """Closes the file."""
-        self._container.close()
+        for container in self._containers:
+            container.close()
 
     @property
     def tags(self) -> dict[str, Any]:
@@ -120,7 +124,7 @@ class VideoReader:
                     self._container.seek(self._line.stamp(max(0.0, seconds - back)), stream=self._stream)
                     shown, following = self._shown_at(seconds, self._all_frames())
                     if shown is not None:
-                        return picture_of(shown, self._aspect)
+                        return picture_of(*shown)
                 if back >= seconds:
                     break
             self.close()
@@ -130,7 +134,7 @@ class VideoReader:
             raise VideoError(
                 f"no frame of {self.path} at {seconds:g} s can be decoded{self._why_nothing()}; convert it or take it out"
             )
-        return picture_of(shown or following, self._aspect)
+        return picture_of(*(shown or following))
 
     def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
         slot, end, found, spare = -1, 0.0, False, None
@@ -148,26 +152,20 @@ class VideoReader:
             if self._line.slot(time) > slot:
                 slot = self._line.slot(time)
                 if self._after is None or time > self._after:
-                    yield max(time, 0.0), picture_of(frame, self._aspect)
+                    yield max(time, 0.0), picture_of(frame, self._aspect())
         if not found:
             if spare is None:
                 raise VideoError(f"no frame of {self.path} can be decoded{self._why_nothing()}; convert it or take it out")
             if self._after is None:
-                yield 0.0, picture_of(spare, self._aspect)
+                yield 0.0, picture_of(spare, self._aspect())
         self._conclude(max(end, self._needed.skipped_until))
 
     def _open(self) -> None:
         self._damage: list[str] = []
         self._lost = 0
-        self._container = _open(self._av, self.path)
-        try:
-            self._stream = stream = _video_stream(self._av, self._container, self.path)
-            if self._most_pixels is not None:
-                _limit_pixels(stream.codec_context, self.path, self._most_pixels)
-        except VideoError:
-            self._container.close()
-            raise
-        stream.codec_context.thread_count = 1
+        self._containers: list[Any] = []
+        self._stream = stream = self._open_at(0)
+        self._container, self._codec = stream.container, stream.codec_context
         self._names = set(self._container.format.name.split(","))
         # Of pictures without stamps, the next one is shown a frame's duration later.
         self._counted = 0 if self._names & set(ELEMENTARY) else None
@@ -178,12 +176,42 @@ class VideoReader:
             self.rate,
             min(ROUNDING, float(self._frame_duration) / 2),
         )
-        self._aspect = _pixel_aspect(stream)
-        packets = self._demux()
-        self._stamps = RisingStamps(packets, stream.time_base, round(self._frame_duration / stream.time_base))
-        self._packets = iter(self._stamps) if self._names & set(STREAMS) else packets
+        self._joined = JoinedPackets(stream, self._demux, self._other_at, self.path.stat().st_size)
+        self._stamps = RisingStamps(self._joined, stream.time_base, round(self._frame_duration / stream.time_base))
+        self._packets = iter(self._stamps) if self._names & set(STREAMS) else self._demux(stream)
         self._starts_afresh = fresh_starts(self._container, stream)
         self._needed = NeededPackets(self._packets, self._line, self._starts_afresh)
+
+    def _open_at(self, begin: int) -> Any:
+        """Opens the file from a byte on, and returns the stream that a player shows."""
+        container = _open(self._av, self.path, begin)
+        try:
+            stream = _video_stream(self._av, container, self.path)
+            if self._most_pixels is not None:
+                _limit_pixels(stream.codec_context, self.path, self._most_pixels)
+        except VideoError:
+            container.close()
+            raise
+        stream.codec_context.thread_count = 1
+        self._containers.append(container)
+        return stream
+
+    def _other_at(self, begin: int) -> tuple[Any, list[Any]] | None:
+        """The stream that a player shows of the recording from a byte on, and all others with pictures; None if it has none."""
+        try:
+            stream = self._open_at(begin)
+        except VideoError:
+            return None
+        if stream.time_base != self._stream.time_base:
+            return None
+        return stream, [other for other in stream.container.streams.video if other.codec_context is not None]
+
+    def _aspect(self) -> Fraction:
+        """Width through height of the pixels of the last frame; 1 where it is not stated, or absurd."""
+        # In streams, each recording states its own.
+        source = self._codec if self._names & set(STREAMS) else self._stream
+        stated = source.sample_aspect_ratio or Fraction(1)
+        return stated if Fraction(1, 4) <= stated <= 4 else Fraction(1)
 
     def _time(self, frame: Any) -> float | None:
         if self._counted is None:
@@ -193,9 +221,10 @@ class VideoReader:
 
     def _frames(self) -> Iterator[Any]:
         # If packets do not have the time of their frame (AVI), every packet is decoded.
-        codec, can_skip = self._stream.codec_context, has_frame_times(self._container, self._stream)
+        can_skip = has_frame_times(self._container, self._stream)
         for packet, wanted in self._needed:
-            codec.skip_frame = "NONREF" if can_skip and not wanted else "DEFAULT"
+            if can_skip:
+                self._codec.skip_frame = "DEFAULT" if wanted else "NONREF"
             for frame in self._decode(packet):
                 if frame.is_corrupt:
                     self._damage.append("damaged frame")
@@ -221,7 +250,7 @@ class VideoReader:
         return bool(packet.is_keyframe) and afresh and time is not None and time <= seconds
 
     def _all_frames(self) -> Iterator[Any]:
-        for packet in self._demux():
+        for packet in self._demux(self._stream):
             yield from self._decode(packet)
 
     def _frames_up_to(self, seconds: float) -> Iterator[Any]:
@@ -230,7 +259,7 @@ class VideoReader:
         starts: list[int] = []
         for packet in self._packets:
             stamp = self._line.seconds(packet.dts)
-            if packet.is_keyframe and self._counted is None:
+            if packet.is_keyframe and self._counted is None and not self._joined.is_torn(packet):
                 # Frames that are shown before a keyframe may refer to the group before it.
                 if len(starts) > 1:
                     del waiting[: starts[-1]]
@@ -243,35 +272,45 @@ class VideoReader:
             yield from self._decode(packet)
 
     def _shown_at(self, seconds: float, frames: Iterator[Any]) -> tuple[Any, Any]:
-        """The frame that is shown at a time, and the first one after it; None where it does not exist."""
+        """The frame that is shown at a time, and the first one after it, each with its aspect; None where it does not exist."""
         shown = None
         for frame in frames:
             time = self._time(frame)
             if time is None or frame.is_corrupt:
                 continue
             if time > seconds + self._line.rounding:
-                return shown, frame
-            shown = frame
+                return shown, (frame, self._aspect())
+            shown = frame, self._aspect()
         return shown, None
 
     def _decode(self, packet: Any) -> list[Any]:
+        # The codec of another recording: that of the last one may still have frames.
+        codec, last = packet.stream.codec_context, self._codec
+        if codec is last:
+            return self._decode_with(codec, packet)
+        self._codec = codec
+        return [*self._decode_with(last, None), *self._decode_with(codec, packet)]
+
+    def _decode_with(self, codec: Any, packet: Any) -> list[Any]:
+        # The end of a packet may be of the next recording: that is no damage.
+        torn = packet is None or self._joined.is_torn(packet)
+        self._lost += not torn and packet.is_corrupt
         try:
-            frames: list[Any] = self._stream.codec_context.decode(packet)
+            return [frame for frame in codec.decode(packet) if not (torn and frame.is_corrupt)]
         except self._av.error.EOFError:
             return []
         except self._av.error.FFmpegError as problem:
-            self._damage.append(problem.strerror or str(problem))
+            if not torn:
+                self._damage.append(problem.strerror or str(problem))
             return []
-        return frames
 
-    def _demux(self) -> Iterator[Any]:
+    def _demux(self, stream: Any) -> Iterator[Any]:
         first = True
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in stream.container.demux(stream):
                 if first and packet.has_sidedata("encryption_info"):
                     raise VideoError(f"{self.path} is encrypted; nothing of it can be shown: take it out")
                 first = False
-                self._lost += packet.is_corrupt
                 # The last packet has no data and empties the decoder; an earlier one without data (AVI) repeats a frame.
                 if packet.size or packet.dts is None:
                     yield packet
@@ -303,12 +342,14 @@ class VideoReader:
         self.end = end
 
 
-def _open(av: ModuleType, path: Path) -> Any:
+def _open(av: ModuleType, path: Path, begin: int = 0) -> Any:
     try:
         if path.stat().st_size == 0:
             raise VideoError(f"{path} is empty (0 bytes); copy or download it again")
         # Only files, and only containers that hold their own pictures: no other file is read, and nothing is fetched.
-        options = {"protocol_whitelist": "file", "format_whitelist": ",".join(WHITELIST)}
+        options = {"protocol_whitelist": "file", "format_whitelist": ",".join(WHITELIST), **OPTIONS}
+        if begin:
+            options["skip_initial_bytes"] = str(begin)
         container = av.open(str(path.absolute()), options=options, metadata_errors="replace")
     except av.error.FFmpegError as problem:
         raise VideoError(_not_a_video(path, problem.strerror)) from problem
@@ -362,12 +403,6 @@ def _zero(container: Any, stream: Any, names: set[str]) -> int:
     if names & {*MOVIES, *MATROSKA} or container.start_time is None:
         return 0
     return round(Fraction(container.start_time, 1_000_000) / stream.time_base)
-
-
-def _pixel_aspect(stream: Any) -> Fraction:
-    """Width through height of a pixel; 1 where it is not stated, or absurd."""
-    stated = stream.sample_aspect_ratio or Fraction(1)
-    return stated if Fraction(1, 4) <= stated <= 4 else Fraction(1)
 
 
 def _limit_pixels(codec: Any, path: Path, most: int) -> None:

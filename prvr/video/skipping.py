@@ -57,7 +57,7 @@ class TimeLine:
 class RisingStamps:
     """The packets of a stream, with stamps that go on where recordings were put together and the stamps begin again.
 
-    `jumps`: the decoding stamps from which another recording goes on.
+    `jumps`: the stamps from which another recording goes on.
 
     Args:
         frame: the duration of a frame that states none, in units of `time_base`.
@@ -69,22 +69,29 @@ class RisingStamps:
         self.jumps: list[int] = []
 
     def __iter__(self) -> Iterator[Any]:
-        added, last, following = 0, None, 0
+        added, last, following, shown_until = 0, None, 0, 0
         for packet in self._packets:
             if packet.dts is not None:
                 stamp = packet.dts + added
                 if last is not None and (stamp < last - self._back or stamp > following + self._forward):
-                    added += following - stamp
-                    stamp = following
-                    self.jumps.append(stamp)
+                    # The first picture is shown when the last one of the recording before has ended.
+                    delay = packet.pts - packet.dts if self._is_sane(packet) else 0
+                    added += shown_until - delay - stamp
+                    stamp = packet.dts + added
+                    self.jumps.append(shown_until)
                 last, following = stamp, stamp + (packet.duration or self._frame)
             if added:
                 packet.dts = None if packet.dts is None else packet.dts + added
                 packet.pts = None if packet.pts is None else packet.pts + added
-            if None not in (packet.pts, packet.dts) and not -self._back <= packet.pts - packet.dts <= self._forward:
+            if None not in (packet.pts, packet.dts) and not self._is_sane(packet):
                 # Just before a jump, a packet may have the next recording's time for its frame.
                 packet.pts = packet.dts + self._frame
+            if packet.pts is not None:
+                shown_until = max(shown_until, packet.pts + (packet.duration or self._frame))
             yield packet
+
+    def _is_sane(self, packet: Any) -> bool:
+        return packet.pts is not None and -self._back <= packet.pts - packet.dts <= self._forward
 
 
 @final
