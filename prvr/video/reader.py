@@ -22,11 +22,11 @@ from prvr.video.containers import (
     STREAMS,
     WHITELIST,
     contents,
-    is_cut_off,
-    is_encrypted,
     lacks_movie_box,
 )
+from prvr.video.encryption import is_encrypted
 from prvr.video.joined import JoinedPackets
+from prvr.video.missing import Gaps, is_cut_off
 from prvr.video.pictures import picture_of
 from prvr.video.skipping import (
     MAX_WAITING,
@@ -43,8 +43,12 @@ from prvr.video.tags import read_tags
 FURTHER_BACK = (0.0, 2.0, 10.0, 60.0, 600.0)
 # Of a damaged transport stream, more than 64 KB may have to be skipped.
 OPTIONS = {"resync_size": str(1 << 30)}
+STATE_DURATION = frozenset({*MOVIES, *MATROSKA, "flv"})
+# Their headers, or first packets, say whether they are encrypted; the pictures would be decoded to noise.
+SAY_ENCRYPTED = frozenset({"matroska", "asf", "mpeg"})
 # Of one picture, or of a film in which nobody would rather see another stream.
 STILL_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "tiff", "webp", "ppm", "jpegls", "targa"})
+ENCRYPTED = "{} is encrypted; nothing of it can be shown: take it out"
 # Hours that no file holds, in seconds.
 LONGEST = 1000 * 3600.0
 
@@ -176,6 +180,10 @@ class VideoReader:
             self.rate,
             min(ROUNDING, float(self._frame_duration) / 2),
         )
+        self._gaps = Gaps(self.path, self._names, self._frame_duration / stream.time_base)
+        # Of AVI: the frames that its index lists. Others list keyframes, or what they need to be read at all.
+        self._listed = len(stream.index_entries) if "avi" in self._names else 0
+        self._last_place = self._found = 0
         self._joined = JoinedPackets(stream, self._demux, self._other_at, self.path.stat().st_size)
         self._stamps = RisingStamps(self._joined, stream.time_base, round(self._frame_duration / stream.time_base))
         self._packets = iter(self._stamps) if self._names & set(STREAMS) else self._demux(stream)
@@ -309,8 +317,11 @@ class VideoReader:
         try:
             for packet in stream.container.demux(stream):
                 if first and packet.has_sidedata("encryption_info"):
-                    raise VideoError(f"{self.path} is encrypted; nothing of it can be shown: take it out")
+                    raise VideoError(ENCRYPTED.format(self.path))
                 first = False
+                self._gaps.see(packet)
+                self._last_place = packet.pos or self._last_place
+                self._found += packet.dts is not None
                 # The last packet has no data and empties the decoder; an earlier one without data (AVI) repeats a frame.
                 if packet.size or packet.dts is None:
                     yield packet
@@ -329,12 +340,30 @@ class VideoReader:
     def _conclude(self, end: float) -> None:
         stated, self.duration = self.duration, end
         # Where recordings are put together, packets do not follow each other either.
-        jumps = self._stamps.jumps
-        if is_cut_off(self.path, self._names):
+        jumps, gaps = self._stamps.jumps, self._gaps.places
+        places = len(self._damage) + max(0, self._lost - len(jumps))
+        frame = float(self._frame_duration)
+        lacking = self._listed - self._found
+        # The last pictures may be there although the file was cut off, where its beginning says how long it is.
+        is_whole = (
+            bool(self._names & STATE_DURATION)
+            and stated > 0
+            and end > stated - frame / 2
+            and not places
+            and not gaps
+            and lacking <= 0
+        )
+        if not is_whole and is_cut_off(self.path, self._names, self._last_place):
             self.duration = max(stated, end)
             of = f" of {stated:.1f} s" if stated > end else ": the file was cut off"
             self.problem = f"stops at {end:.1f} s{of}{self._because()}"
-        elif places := len(self._damage) + max(0, self._lost - len(jumps)):
+        elif gaps:
+            times = ", ".join(f"{self._line.seconds(at):.1f} s" for at, _ in gaps[:3])
+            lost = float(sum(length for _, length in gaps) * self._line.time_base)
+            self.problem = f"damaged: {lost:.2f} s of its pictures are missing, after {times}{' and later' * (len(gaps) > 3)}"
+        elif lacking > 0:
+            self.problem = f"damaged: {lacking} of {self._listed} frames are missing, and what follows them is shown too early"
+        elif places:
             self.problem = f"damaged in {places} places{self._because()}"
         elif jumps:
             times = ", ".join(f"{self._line.seconds(stamp):.1f} s" for stamp in jumps[:3])
@@ -355,6 +384,9 @@ def _open(av: ModuleType, path: Path, begin: int = 0) -> Any:
         raise VideoError(_not_a_video(path, problem.strerror)) from problem
     except OSError as problem:
         raise VideoError(f"cannot open {path}: {problem.strerror}; check the path and its permissions") from problem
+    if not begin and SAY_ENCRYPTED & set(container.format.name.split(",")) and is_encrypted(path):
+        container.close()
+        raise VideoError(ENCRYPTED.format(path))
     # FFmpeg opens pictures in the boxes of MP4 like films.
     if container.metadata.get("major_brand") in PICTURE_BRANDS:
         container.close()
@@ -367,7 +399,7 @@ def _not_a_video(path: Path, reason: str | None) -> str:
         if lacks_movie_box(path):
             return f"{path} has no moov box: the recording or the copy was not finished; copy it again, or repair it"
         if is_encrypted(path):
-            return f"{path} is encrypted; nothing of it can be shown: take it out"
+            return ENCRYPTED.format(path)
         kind = contents(path)
     except OSError as problem:
         return f"cannot open {path}: {problem.strerror}; check the path and its permissions"
@@ -388,6 +420,8 @@ def _video_stream(av: ModuleType, container: Any, path: Path) -> Any:
         raise VideoError(f"{path} holds no video, only: {', '.join(kinds) or 'nothing'}; take it out")
     readable = [stream for stream in streams if stream.codec_context is not None]
     if not readable:
+        if is_encrypted(path):
+            raise VideoError(ENCRYPTED.format(path))
         raise VideoError(f"{path} is coded in a way that PyAV cannot decode; convert it, to H.264 for example")
 
     def order(stream: Any) -> tuple[bool, bool, int]:
