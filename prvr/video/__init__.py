@@ -58,8 +58,8 @@ SUFFIXES = frozenset(TYPES) - {""}
 def find_videos(folder: Path) -> dict[str, Path]:
     """Returns the video files of a folder and its subfolders by id: the path within the folder, with its suffix.
 
-    Videos are known by their suffixes, and files without a suffix by how they begin. A link to a file of the folder is one of its videos. A link that leads out of the folder is none (`find_passed_over`), and
-    links to folders are not followed.
+    Videos are known by their suffixes, and files without a suffix by how they begin. A link to a file of the folder is one of its
+    videos. A link that leads out of the folder is none (`find_passed_over`), and links to folders are not followed.
 
     Raises:
         DataError: there is no such folder, or no video in it.

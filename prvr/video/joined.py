@@ -1,7 +1,7 @@
 """Packets of TS and PS files, in which recordings may have been put together: each is read with the streams that it has.
 
-FFmpeg knows the streams of the beginning. Where a later recording has another codec, or its pictures under another number, the file
-is opened again from there.
+FFmpeg knows the streams of the beginning. Where a later recording has another codec, or its pictures under another number, the
+file is opened again from there.
 """
 
 from __future__ import annotations

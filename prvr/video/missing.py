@@ -1,7 +1,8 @@
 """What a file lacks: whether it was cut off, and where pictures are missing in its middle.
 
 The specifications are those of `structures.py`, and Adobe's FLV 10.1, RFC 3533 (Ogg pages), SMPTE ST 377-1 (MXF), SMPTE ST 314
-(DV), RealMedia's RMFF. A gap between stamps alone is none: where a container knows no constant rate, pictures may come as they like.
+(DV), RealMedia's RMFF. A gap between stamps alone is none: where a container knows no constant rate, pictures may come as they
+like.
 """
 
 from __future__ import annotations
@@ -106,12 +107,12 @@ def _lacks_cluster(file: BinaryIO, size: int) -> bool:
     """Whether a cluster ends after the file, or the file after something else than an element of a known length."""
     for segment, start, end in elements_of(file, 0, size):
         if segment == SEGMENT and end > size:
-            reached, last = start, 0
-            for last, _, reached in elements_of(file, start, end):
+            reached = start
+            for name, _, reached in elements_of(file, start, end):
                 if reached >= size:
-                    break
-            # The index and the tags come after the pictures.
-            return last == CLUSTER or reached < size
+                    # The index and the tags come after the pictures.
+                    return name == CLUSTER
+            return reached < size
     return False
 
 

@@ -90,7 +90,7 @@ def asf_objects(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
 
 
 def chunks_of(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, bytes, int, int]]:
-    """Yields the kind of each chunk of RIFF between two places, the kind of what it lists, the start and the end of its content."""
+    """Yields the kind of each chunk of RIFF between two places, the kind of what it lists, and where its content is."""
     for _ in range(MOST_PARTS):
         file.seek(start)
         head = file.read(12)

@@ -96,7 +96,7 @@ def test_mp4(tmp_path: Path, entry: bytes) -> None:
     data = path.read_bytes()
     assert data.count(b"avc1") >= 1
     start = data.index(b"mdat") + 4
-    end = data.index(b"moov")
+    end = data.index(b"moov") - 4
     noise = noisy(9).tobytes()
     scrambled = (noise * (1 + (end - start) // len(noise)))[: end - start]
     path.write_bytes(data[:start] + scrambled + data[end:].replace(b"avc1", entry))
