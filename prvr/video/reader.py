@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, dropwhile
 from pathlib import Path
 from types import ModuleType
 from typing import Any, final
@@ -28,7 +28,9 @@ from prvr.video.encryption import is_encrypted
 from prvr.video.joined import JoinedPackets
 from prvr.video.missing import Gaps, is_cut_off
 from prvr.video.pictures import picture_of
+from prvr.video.places import Place, places_up_to, stamp_at
 from prvr.video.skipping import (
+    FORWARD,
     MAX_WAITING,
     ROUNDING,
     NeededPackets,
@@ -48,6 +50,10 @@ STATE_DURATION = frozenset({*MOVIES, *MATROSKA, "flv"})
 SAY_ENCRYPTED = frozenset({"matroska", "asf", "mpeg"})
 # Of one picture, or of a film in which nobody would rather see another stream.
 STILL_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "tiff", "webp", "ppm", "jpegls", "targa"})
+# Bytes that are read in about a second: larger TS and PS are not read up to the time of a still.
+LARGE = 1 << 28
+# Cameras write the time before each packet of a TS, in four bytes.
+TIME_BEFORE_PACKET = 4
 ENCRYPTED = "{} is encrypted; nothing of it can be shown: take it out"
 # Hours that no file holds, in seconds.
 LONGEST = 1000 * 3600.0
@@ -133,7 +139,8 @@ class VideoReader:
                     break
             self.close()
             self._open()
-        shown, following = self._shown_at(seconds, self._frames_up_to(seconds))
+        _, frames = self._near_in_large(seconds) or self._frames_up_to(seconds, self._packets)
+        shown, following = self._shown_at(seconds, frames)
         if shown is None and following is None:
             raise VideoError(
                 f"no frame of {self.path} at {seconds:g} s can be decoded{self._why_nothing()}; convert it or take it out"
@@ -261,23 +268,73 @@ class VideoReader:
         for packet in self._demux(self._stream):
             yield from self._decode(packet)
 
-    def _frames_up_to(self, seconds: float) -> Iterator[Any]:
-        """The last frames up to a time, and then those after it; groups of pictures before are read and not decoded."""
+    def _near_in_large(self, seconds: float) -> tuple[bool, Iterator[Any]] | None:
+        """The frames around a time of a large TS or PS; None if they have to be found by reading up to them."""
+        if not self._names & set(STREAMS) or self.path.stat().st_size < LARGE:
+            return None
+        first = next(self._packets, None)
+        wanted = self._line.stamp(seconds)
+        if first is not None and first.dts is not None:
+            places = list(places_up_to(self.path, self._stream.id, wanted, first.dts, self._stamp_after))
+            for back in FURTHER_BACK[1:]:
+                before = [place for place in places if place.stamp <= self._line.stamp(seconds - back)]
+                packets = self._packets_from(before[-1]) if before else None
+                is_enough, frames = self._frames_up_to(seconds, packets or iter(()))
+                if is_enough:
+                    return is_enough, frames
+                if not before:
+                    break
+        self.close()
+        self._open()
+        return None
+
+    def _packets_from(self, place: Place) -> Iterator[Any] | None:
+        """The packets from a place in a TS or PS; None if its stream is not there."""
+        found = self._other_at(place.at)
+        if found is None or found[0].id != self._stream.id:
+            return None
+        stream = found[0]
+        self._joined = JoinedPackets(stream, self._demux, self._other_at, self.path.stat().st_size)
+        # In a PS, the rest of the frame before may have the stamp of the first one.
+        after = place.at + ("mpeg" in self._names)
+        packets = dropwhile(lambda packet: None in (packet.dts, packet.pos) or packet.pos < after, self._joined)
+        first = next(packets, None)
+        if first is None or not place.stamp <= stamp_at(place, first.dts) <= place.stamp + FORWARD / stream.time_base:
+            return None
+        added = stamp_at(place, first.dts) - first.dts
+        frame = round(self._frame_duration / stream.time_base)
+        return iter(RisingStamps(chain([first], packets), stream.time_base, frame, added=added))
+
+    def _stamp_after(self, place: Place, end: int) -> int | None:
+        """Reads from a place up to a byte, and returns the stamp of the packet that begins there; None if none does."""
+        opened = len(self._containers)
+        packets = self._packets_from(place) or iter(())
+        reached = next((packet for packet in packets if packet.pos is not None and packet.pos >= end - TIME_BEFORE_PACKET), None)
+        stamp: int | None = reached.dts if reached is not None and reached.pos <= end else None
+        for container in self._containers[opened:]:
+            container.close()
+        del self._containers[opened:]
+        return stamp
+
+    def _frames_up_to(self, seconds: float, packets: Iterator[Any]) -> tuple[bool, Iterator[Any]]:
+        """The last frames up to a time, and then those after it; groups of pictures before are read and not decoded.
+
+        Also returns whether the last two groups are there: frames before a keyframe may refer to the group before it.
+        """
         waiting: list[Any] = []
         starts: list[int] = []
-        for packet in self._packets:
+        is_enough = False
+        for packet in packets:
             stamp = self._line.seconds(packet.dts)
             if packet.is_keyframe and self._counted is None and not self._joined.is_torn(packet):
-                # Frames that are shown before a keyframe may refer to the group before it.
                 if len(starts) > 1:
                     del waiting[: starts[-1]]
-                    starts = [0]
+                    starts, is_enough = [0], True
                 starts.append(len(waiting))
             waiting.append(packet)
             if self._counted is not None or len(waiting) > MAX_WAITING or (stamp is not None and stamp > seconds):
                 break
-        for packet in chain(waiting, self._packets):
-            yield from self._decode(packet)
+        return is_enough, (frame for packet in chain(waiting, packets) for frame in self._decode(packet))
 
     def _shown_at(self, seconds: float, frames: Iterator[Any]) -> tuple[Any, Any]:
         """The frame that is shown at a time, and the first one after it, each with its aspect; None where it does not exist."""

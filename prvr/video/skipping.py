@@ -61,15 +61,16 @@ class RisingStamps:
 
     Args:
         frame: the duration of a frame that states none, in units of `time_base`.
+        added: what is added to the stamps of the first packets.
     """
 
-    def __init__(self, packets: Iterable[Any], time_base: Fraction, frame: int) -> None:
-        self._packets, self._frame = packets, frame
+    def __init__(self, packets: Iterable[Any], time_base: Fraction, frame: int, *, added: int = 0) -> None:
+        self._packets, self._frame, self._added = packets, frame, added
         self._back, self._forward = round(BACK / time_base), round(FORWARD / time_base)
         self.jumps: list[int] = []
 
     def __iter__(self) -> Iterator[Any]:
-        added, last, following, shown_until = 0, None, 0, 0
+        added, last, following, shown_until = self._added, None, 0, 0
         for packet in self._packets:
             if packet.dts is not None:
                 stamp = packet.dts + added
