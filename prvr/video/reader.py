@@ -36,6 +36,7 @@ from prvr.video.skipping import (
     NeededPackets,
     RisingStamps,
     TimeLine,
+    begins_with_idr,
     fresh_starts,
     has_frame_times,
 )
@@ -52,6 +53,8 @@ SAY_ENCRYPTED = frozenset({"matroska", "asf", "mpeg"})
 STILL_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "tiff", "webp", "ppm", "jpegls", "targa"})
 # Bytes that are read in about a second: larger TS and PS are not read up to the time of a still.
 LARGE = 1 << 28
+# Packets without a start among them that are kept until the time from which a stream is decoded.
+MOST_WAITING = 20_000
 # Cameras write the time before each packet of a TS, in four bytes.
 TIME_BEFORE_PACKET = 4
 ENCRYPTED = "{} is encrypted; nothing of it can be shown: take it out"
@@ -256,13 +259,32 @@ class VideoReader:
                     return self._frames()
             self.close()
             self._open()
+        if self._names & set(STREAMS):
+            self._needed = NeededPackets(self._packets_from_start(seconds), self._line, self._starts_afresh)
         return self._frames()
+
+    def _packets_from_start(self, seconds: float) -> Iterator[Any]:
+        """The packets of a TS or PS from the last start on from which all frames after a time can be decoded; else all."""
+        waiting: list[Any] = []
+        has_start = False
+        for packet in self._packets:
+            if self._is_start(packet, seconds) and not self._joined.is_torn(packet):
+                waiting, has_start = [], True
+            waiting.append(packet)
+            time = self._line.seconds(packet.dts)
+            if (time is not None and time > seconds) or len(waiting) > (MOST_WAITING if has_start else MAX_WAITING):
+                break
+        return chain(waiting, self._packets)
 
     def _is_start(self, packet: Any, seconds: float) -> bool:
         """Whether no frame from a time on refers to anything before a packet."""
         time = self._line.seconds(packet.pts)
-        afresh = self._starts_afresh(packet) or self._stream.codec_context.name not in ("h264", "hevc")
-        return bool(packet.is_keyframe) and afresh and time is not None and time <= seconds
+        if not packet.is_keyframe or time is None or time > seconds:
+            return False
+        codec = packet.stream.codec_context.name
+        if codec not in ("h264", "hevc"):
+            return True
+        return begins_with_idr(packet, codec) if self._names & set(STREAMS) else self._starts_afresh(packet)
 
     def _all_frames(self) -> Iterator[Any]:
         for packet in self._demux(self._stream):

@@ -173,3 +173,13 @@ def fresh_starts(container: Any, stream: Any) -> Callable[[Any], bool]:
         return False
 
     return starts_afresh
+
+
+def begins_with_idr(packet: Any, codec: str) -> bool:
+    """Returns whether the first picture of a packet in the byte stream format (ITU-T H.264 and H.265, annex B) is an IDR one."""
+    data, at = bytes(packet), -1
+    while (at := data.find(b"\0\0\1", at + 1)) >= 0 and at + 3 < len(data):
+        unit = data[at + 3] & 31 if codec == "h264" else data[at + 3] >> 1 & 63
+        if 1 <= unit <= 5 if codec == "h264" else unit <= 31:
+            return unit == 5 if codec == "h264" else unit in (19, 20)
+    return False
