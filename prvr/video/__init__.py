@@ -1,7 +1,13 @@
 """Video files: found in folders, and read as (time, frame) pairs at a given rate.
 
 reader.py       reads a video file
+opening.py      opens a file, and finds the stream that a player shows
 containers.py   which files may be opened, and what other files are
+structures.py   the parts that containers are made of
+encryption.py   whether pictures are encrypted
+missing.py      what a file lacks: its end, or pictures in its middle
+joined.py       recordings that were put together in a stream
+places.py       finds a time in a large stream
 pictures.py     a decoded frame as a player shows it, in standard dynamic range
 skipping.py     finds the packets that need not be decoded
 tags.py         what a file says of its recording
@@ -15,7 +21,8 @@ from pathlib import Path
 
 from prvr.errors import DataError
 from prvr.video.containers import container_of
-from prvr.video.reader import VideoReader, check_rate
+from prvr.video.reader import VideoReader
+from prvr.video.skipping import check_rate
 
 __all__ = ["SUFFIXES", "TYPES", "VideoReader", "check_rate", "find_passed_over", "find_videos", "name_in"]
 

@@ -2,75 +2,45 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
-from itertools import chain, dropwhile
+from itertools import chain, dropwhile, islice
 from pathlib import Path
-from types import ModuleType
 from typing import Any, final
 
 import numpy as np
 
-from prvr.errors import SettingError, VideoError, require
-from prvr.video.containers import (
-    ELEMENTARY,
-    MATROSKA,
-    MOVIES,
-    PICTURE_BRANDS,
-    STREAMS,
-    WHITELIST,
-    contents,
-    lacks_movie_box,
-)
+from prvr.errors import VideoError, require
+from prvr.video.containers import ELEMENTARY, MATROSKA, MOVIES, STREAMS
 from prvr.video.encryption import is_encrypted
 from prvr.video.joined import JoinedPackets
 from prvr.video.missing import Gaps, is_cut_off
+from prvr.video.opening import ENCRYPTED, limit_pixels, open_container, stated_duration, video_stream, zero_of
 from prvr.video.pictures import picture_of
 from prvr.video.places import Place, places_up_to, stamp_at
 from prvr.video.skipping import (
     FORWARD,
-    MAX_WAITING,
     ROUNDING,
     NeededPackets,
     RisingStamps,
     TimeLine,
     begins_with_idr,
+    check_rate,
     fresh_starts,
+    from_last_groups,
+    from_last_start,
     has_frame_times,
 )
 from prvr.video.tags import read_tags
 
 # A still is looked for from the keyframe before it, and from further back, in seconds, until a frame before it is found.
 FURTHER_BACK = (0.0, 2.0, 10.0, 60.0, 600.0)
-# Of a damaged transport stream, more than 64 KB may have to be skipped.
-OPTIONS = {"resync_size": str(1 << 30)}
 STATE_DURATION = frozenset({*MOVIES, *MATROSKA, "flv"})
-# Their headers, or first packets, say whether they are encrypted; the pictures would be decoded to noise.
-SAY_ENCRYPTED = frozenset({"matroska", "asf", "mpeg"})
-# Of one picture, or of a film in which nobody would rather see another stream.
-STILL_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "tiff", "webp", "ppm", "jpegls", "targa"})
 # Bytes that are read in about a second: larger TS and PS are not read up to the time of a still.
 LARGE = 1 << 28
-# Packets without a start among them that are kept until the time from which a stream is decoded.
-MOST_WAITING = 20_000
 # Cameras write the time before each packet of a TS, in four bytes.
 TIME_BEFORE_PACKET = 4
-ENCRYPTED = "{} is encrypted; nothing of it can be shown: take it out"
-# Hours that no file holds, in seconds.
-LONGEST = 1000 * 3600.0
-
-
-def check_rate(rate: float) -> float:
-    """Returns the rate, in frames per second.
-
-    Raises:
-        SettingError: it is not a number above 0.
-    """
-    if not 0 < rate < math.inf:
-        raise SettingError(f"rate must be above 0 frames per second, not {rate}; 1 is common")
-    return rate
 
 
 @final
@@ -105,7 +75,7 @@ class VideoReader:
         self._most_pixels = most_pixels
         self._after = after
         self._open()
-        self.duration = _stated_duration(self._container, self._stream)
+        self.duration = stated_duration(self._container, self._stream)
         self.end = self.duration
 
     def __enter__(self) -> VideoReader:
@@ -185,7 +155,7 @@ class VideoReader:
         self._counted = 0 if self._names & set(ELEMENTARY) else None
         self._frame_duration = 1 / (stream.average_rate or stream.guessed_rate or 25)
         self._line = TimeLine(
-            _zero(self._container, stream, self._names),
+            zero_of(self._container, stream, self._names),
             stream.time_base,
             self.rate,
             min(ROUNDING, float(self._frame_duration) / 2),
@@ -202,11 +172,11 @@ class VideoReader:
 
     def _open_at(self, begin: int) -> Any:
         """Opens the file from a byte on, and returns the stream that a player shows."""
-        container = _open(self._av, self.path, begin)
+        container = open_container(self._av, self.path, begin)
         try:
-            stream = _video_stream(self._av, container, self.path)
+            stream = video_stream(self._av, container, self.path)
             if self._most_pixels is not None:
-                _limit_pixels(stream.codec_context, self.path, self._most_pixels)
+                limit_pixels(stream.codec_context, self.path, self._most_pixels)
         except VideoError:
             container.close()
             raise
@@ -260,21 +230,9 @@ class VideoReader:
             self.close()
             self._open()
         if self._names & set(STREAMS):
-            self._needed = NeededPackets(self._packets_from_start(seconds), self._line, self._starts_afresh)
+            packets = from_last_start(self._packets, self._line, seconds, lambda packet: self._is_start(packet, seconds))
+            self._needed = NeededPackets(packets, self._line, self._starts_afresh)
         return self._frames()
-
-    def _packets_from_start(self, seconds: float) -> Iterator[Any]:
-        """The packets of a TS or PS from the last start on from which all frames after a time can be decoded; else all."""
-        waiting: list[Any] = []
-        has_start = False
-        for packet in self._packets:
-            if self._is_start(packet, seconds) and not self._joined.is_torn(packet):
-                waiting, has_start = [], True
-            waiting.append(packet)
-            time = self._line.seconds(packet.dts)
-            if (time is not None and time > seconds) or len(waiting) > (MOST_WAITING if has_start else MAX_WAITING):
-                break
-        return chain(waiting, self._packets)
 
     def _is_start(self, packet: Any, seconds: float) -> bool:
         """Whether no frame from a time on refers to anything before a packet."""
@@ -284,6 +242,8 @@ class VideoReader:
         codec = packet.stream.codec_context.name
         if codec not in ("h264", "hevc"):
             return True
+        if self._joined.is_torn(packet):
+            return False
         return begins_with_idr(packet, codec) if self._names & set(STREAMS) else self._starts_afresh(packet)
 
     def _all_frames(self) -> Iterator[Any]:
@@ -339,24 +299,14 @@ class VideoReader:
         return stamp
 
     def _frames_up_to(self, seconds: float, packets: Iterator[Any]) -> tuple[bool, Iterator[Any]]:
-        """The last frames up to a time, and then those after it; groups of pictures before are read and not decoded.
-
-        Also returns whether the last two groups are there: frames before a keyframe may refer to the group before it.
-        """
-        waiting: list[Any] = []
-        starts: list[int] = []
+        """The last frames up to a time, and then those after it; and whether all that they refer to is there."""
         is_enough = False
-        for packet in packets:
-            stamp = self._line.seconds(packet.dts)
-            if packet.is_keyframe and self._counted is None and not self._joined.is_torn(packet):
-                if len(starts) > 1:
-                    del waiting[: starts[-1]]
-                    starts, is_enough = [0], True
-                starts.append(len(waiting))
-            waiting.append(packet)
-            if self._counted is not None or len(waiting) > MAX_WAITING or (stamp is not None and stamp > seconds):
-                break
-        return is_enough, (frame for packet in chain(waiting, packets) for frame in self._decode(packet))
+        if self._counted is None:
+            is_enough, packets = from_last_groups(packets, self._line, seconds, self._is_group_start)
+        return is_enough, (frame for packet in packets for frame in self._decode(packet))
+
+    def _is_group_start(self, packet: Any) -> bool:
+        return packet.is_keyframe and not self._joined.is_torn(packet)
 
     def _shown_at(self, seconds: float, frames: Iterator[Any]) -> tuple[Any, Any]:
         """The frame that is shown at a time, and the first one after it, each with its aspect; None where it does not exist."""
@@ -421,125 +371,25 @@ class VideoReader:
         # Where recordings are put together, packets do not follow each other either.
         jumps, gaps = self._stamps.jumps, self._gaps.places
         places = len(self._damage) + max(0, self._lost - len(jumps))
-        frame = float(self._frame_duration)
         lacking = self._listed - self._found
         # The last pictures may be there although the file was cut off, where its beginning says how long it is.
-        is_whole = (
-            bool(self._names & STATE_DURATION)
-            and stated > 0
-            and end > stated - frame / 2
-            and not places
-            and not gaps
-            and lacking <= 0
-        )
-        if not is_whole and is_cut_off(self.path, self._names, self._last_place):
+        is_whole = self._names & STATE_DURATION and 0 < stated < end + float(self._frame_duration) / 2
+        has_lost = places or gaps or lacking > 0
+        if (has_lost or not is_whole) and is_cut_off(self.path, self._names, self._last_place):
             self.duration = max(stated, end)
             of = f" of {stated:.1f} s" if stated > end else ": the file was cut off"
             self.problem = f"stops at {end:.1f} s{of}{self._because()}"
         elif gaps:
-            times = ", ".join(f"{self._line.seconds(at):.1f} s" for at, _ in gaps[:3])
             lost = float(sum(length for _, length in gaps) * self._line.time_base)
-            self.problem = f"damaged: {lost:.2f} s of its pictures are missing, after {times}{' and later' * (len(gaps) > 3)}"
+            self.problem = f"damaged: {lost:.2f} s of its pictures are missing, after {self._times(at for at, _ in gaps)}"
         elif lacking > 0:
             self.problem = f"damaged: {lacking} of {self._listed} frames are missing, and what follows them is shown too early"
         elif places:
             self.problem = f"damaged in {places} places{self._because()}"
         elif jumps:
-            times = ", ".join(f"{self._line.seconds(stamp):.1f} s" for stamp in jumps[:3])
+            times = self._times(jumps)
             self.problem = f"its time stamps jump at {times}, as where recordings are put together; times go on from there"
         self.end = end
 
-
-def _open(av: ModuleType, path: Path, begin: int = 0) -> Any:
-    try:
-        if path.stat().st_size == 0:
-            raise VideoError(f"{path} is empty (0 bytes); copy or download it again")
-        # Only files, and only containers that hold their own pictures: no other file is read, and nothing is fetched.
-        options = {"protocol_whitelist": "file", "format_whitelist": ",".join(WHITELIST), **OPTIONS}
-        if begin:
-            options["skip_initial_bytes"] = str(begin)
-        container = av.open(str(path.absolute()), options=options, metadata_errors="replace")
-    except av.error.FFmpegError as problem:
-        raise VideoError(_not_a_video(path, problem.strerror)) from problem
-    except OSError as problem:
-        raise VideoError(f"cannot open {path}: {problem.strerror}; check the path and its permissions") from problem
-    if not begin and SAY_ENCRYPTED & set(container.format.name.split(",")) and is_encrypted(path):
-        container.close()
-        raise VideoError(ENCRYPTED.format(path))
-    # FFmpeg opens pictures in the boxes of MP4 like films.
-    if container.metadata.get("major_brand") in PICTURE_BRANDS:
-        container.close()
-        raise VideoError(f"{path} is a picture (HEIF or AVIF), not a video; take it out")
-    return container
-
-
-def _not_a_video(path: Path, reason: str | None) -> str:
-    try:
-        if lacks_movie_box(path):
-            return f"{path} has no moov box: the recording or the copy was not finished; copy it again, or repair it"
-        if is_encrypted(path):
-            return ENCRYPTED.format(path)
-        kind = contents(path)
-    except OSError as problem:
-        return f"cannot open {path}: {problem.strerror}; check the path and its permissions"
-    return (
-        f"{path} is {kind}, not a video; take it out"
-        if kind
-        else f"cannot read {path} as a video: {reason}; convert it or take it out"
-    )
-
-
-def _video_stream(av: ModuleType, container: Any, path: Path) -> Any:
-    """The stream that a player shows: a default one before others, then the one of most bits, then the first."""
-    kinds = sorted({stream.type for stream in container.streams})
-    # Covers and previews are video streams to the container.
-    covers = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails | av.stream.Disposition.still_image
-    streams = [stream for stream in container.streams.video if not stream.disposition & covers]
-    if not streams:
-        raise VideoError(f"{path} holds no video, only: {', '.join(kinds) or 'nothing'}; take it out")
-    readable = [stream for stream in streams if stream.codec_context is not None]
-    if not readable:
-        if is_encrypted(path):
-            raise VideoError(ENCRYPTED.format(path))
-        raise VideoError(f"{path} is coded in a way that PyAV cannot decode; convert it, to H.264 for example")
-
-    def order(stream: Any) -> tuple[bool, bool, int]:
-        still = stream.frames == 1 or stream.codec_context.name in STILL_CODECS
-        default = stream.disposition & av.stream.Disposition.default
-        return still, not default, -(stream.codec_context.bit_rate or 0)
-
-    return min(readable, key=order)
-
-
-def _zero(container: Any, stream: Any, names: set[str]) -> int:
-    """The stamp at which a player's clock shows 0, in units of the stream's time base."""
-    if names & {*MOVIES, *MATROSKA} or container.start_time is None:
-        return 0
-    return round(Fraction(container.start_time, 1_000_000) / stream.time_base)
-
-
-def _limit_pixels(codec: Any, path: Path, most: int) -> None:
-    if codec.width * codec.height > most:
-        raise VideoError(
-            f"the frames of {path} have {codec.width} x {codec.height} pixels, more than {most}; convert it to a smaller size"
-        )
-    # The size may also change within the stream.
-    codec.options = {"max_pixels": str(most)}
-
-
-def _stated_duration(container: Any, stream: Any) -> float:
-    """The end of a stream in seconds as its file states it; 0.0 where it states nothing credible."""
-    stated = 0.0
-    # Matroska stores the end of each stream in a tag; that of the container is the longest, sound included.
-    hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
-    minutes, _, seconds = rest.partition(":")
-    if stream.duration:
-        stated = float(stream.duration * stream.time_base)
-        start = stream.start_time
-        stated += float(start * stream.time_base) if start and set(container.format.name.split(",")) & set(MOVIES) else 0.0
-    elif seconds:
-        with suppress(ValueError):
-            stated = 3600 * float(hours) + 60 * float(minutes) + float(seconds)
-    elif container.duration:
-        stated = container.duration / 1e6
-    return stated if 0 < stated < LONGEST else 0.0
+    def _times(self, stamps: Iterable[int]) -> str:
+        return ", ".join(f"{self._line.seconds(stamp):.1f} s" for stamp in islice(stamps, 3))

@@ -12,7 +12,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from typing import Any, final
+
+from prvr.errors import SettingError
 
 # A time stamp may be rounded to a millisecond (Matroska), so that 1/3 s comes as 0.333 s.
 ROUNDING = 0.001
@@ -22,6 +25,19 @@ BACK, FORWARD = 0.1, 10.0
 LOOK_AHEAD = 32
 # Packets that may wait in memory until it is known that they can be skipped.
 MAX_WAITING = 1000
+# The same until a time in a stream, from the last packet at which decoding may start.
+MAX_WAITING_IN_STREAM = 20_000
+
+
+def check_rate(rate: float) -> float:
+    """Returns the rate, in frames per second.
+
+    Raises:
+        SettingError: it is not a number above 0.
+    """
+    if not 0 < rate < math.inf:
+        raise SettingError(f"rate must be above 0 frames per second, not {rate}; 1 is common")
+    return rate
 
 
 @dataclass(frozen=True)
@@ -183,3 +199,40 @@ def begins_with_idr(packet: Any, codec: str) -> bool:
         if 1 <= unit <= 5 if codec == "h264" else unit <= 31:
             return unit == 5 if codec == "h264" else unit in (19, 20)
     return False
+
+
+def from_last_start(packets: Iterator[Any], line: TimeLine, seconds: float, is_start: Callable[[Any], bool]) -> Iterator[Any]:
+    """Returns the packets from the last start before a time on; all of them if there is none."""
+    waiting: list[Any] = []
+    most = MAX_WAITING
+    for packet in packets:
+        if is_start(packet):
+            waiting, most = [], MAX_WAITING_IN_STREAM
+        waiting.append(packet)
+        time = line.seconds(packet.dts)
+        if (time is not None and time > seconds) or len(waiting) > most:
+            break
+    return chain(waiting, packets)
+
+
+def from_last_groups(
+    packets: Iterator[Any], line: TimeLine, seconds: float, is_start: Callable[[Any], bool]
+) -> tuple[bool, Iterator[Any]]:
+    """Returns the packets from the last two groups of pictures before a time on, and whether there are two.
+
+    Frames that are shown before a keyframe may refer to the group before it.
+    """
+    waiting: list[Any] = []
+    starts: list[int] = []
+    has_two = False
+    for packet in packets:
+        if is_start(packet):
+            if len(starts) > 1:
+                del waiting[: starts[-1]]
+                starts, has_two = [0], True
+            starts.append(len(waiting))
+        waiting.append(packet)
+        time = line.seconds(packet.dts)
+        if (time is not None and time > seconds) or len(waiting) > MAX_WAITING:
+            break
+    return has_two, chain(waiting, packets)
