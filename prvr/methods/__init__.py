@@ -62,7 +62,7 @@ class Registry(Mapping[str, str]):
         return iter({**plugins.installed(), **self._registered, **BUILT_IN})
 
     def __len__(self) -> int:
-        return len([*self])
+        return sum(1 for _ in self)
 
     def add(self, reference: str) -> None:
         """Adds a method by MODULE:NAME."""

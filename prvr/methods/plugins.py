@@ -129,8 +129,7 @@ def check_answers(model: Model, reference: str) -> None:
     try:
         queries, videos = probe(model)
         faults = [*_faults_of_embeddings("encode_queries", queries), *_faults_of_embeddings("encode_videos", videos)]
-        if not faults:
-            faults = [*_faults_of_fields(model, videos), *_faults_of_scores(model, queries, videos)]
+        faults = faults or [*_faults_of_fields(model, videos)] or [*_faults_of_scores(model, queries, videos)]
     except PrvrError:
         raise
     except Exception as problem:
@@ -257,8 +256,6 @@ def _faults_of_fields(model: Model, videos: Embeddings) -> Iterator[str]:
 
 
 def _faults_of_scores(model: Model, queries: Embeddings, videos: Embeddings) -> Iterator[str]:
-    if any(field.ndim != 3 for field in videos):
-        return
     mask = torch.ones(1, 2, dtype=torch.bool, device=videos[0].device)
     with torch.no_grad():
         scores, curve = model.score(queries, videos, mask), model.relevance(queries, videos)
