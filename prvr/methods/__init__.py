@@ -115,7 +115,7 @@ def open_method(name: str) -> Method:
         return plugins.import_method(METHODS[name])
     if plugins.REFERENCE.fullmatch(name):
         raise ModelError(
-            f"the method {name} is not installed, and no code is imported because a file names it; if you trust it, name the class "
-            f"yourself: --method {name}, in Python prvr.register_method({name!r})"
+            f"the method {name} is not installed, and no code is imported because a file names it; if you trust it, name "
+            f"the class yourself: --method {name}, in Python prvr.register_method({name!r})"
         )
     raise ModelError(f"unknown method {name!r}; {nearest(name, METHODS)}")

@@ -248,7 +248,7 @@ def _faults_of_fields(model: Model, videos: Embeddings) -> Iterator[str]:
         yield f"frame_fields has {name!r}, which embedding_fields has not"
     for name, field in zip(names, videos, strict=True):
         if field.ndim != 3:
-            yield f"field {name!r} of encode_videos has shape {tuple(field.shape)}; it is (V, P, D), a row for each part of a video"
+            yield f"field {name!r} of encode_videos has shape {tuple(field.shape)}; it is (V, P, D), a row for each part"
         elif name in model.frame_fields and field.shape[1] != 2:
             yield f"field {name!r} is one of frame_fields and has {field.shape[1]} rows for two frames"
     if model.score_weights is not None and len(model.score_weights) != len(names):

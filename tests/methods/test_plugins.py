@@ -1,4 +1,4 @@
-"""Methods of one's own: what is imported and what never is, the parts of the contract, entry points, and what a checkpoint names."""
+"""Methods of one's own: what is imported and what never is, the parts of the contract, entry points, what a checkpoint names."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_class_that_no_checkpoint_can_name() -> None:
     class Local(nn.Module):
         pass
 
-    with pytest.raises(SettingError, match="a checkpoint cannot name the class .*Local"):
+    with pytest.raises(SettingError, match=r"a checkpoint cannot name the class .*Local"):
         register_method(Local)
     assert "is not in a module of its own" in refused("__main__:Mine")
 
@@ -486,7 +486,7 @@ main()
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines() == [
-        "prvr: no_such_module:Mine: there is no module 'no_such_module' for no_such_module:Mine; run prvr in the folder that has it, "
-        "or install it"
+        "prvr: no_such_module:Mine: there is no module 'no_such_module' for no_such_module:Mine; run prvr in the folder that "
+        "has it, or install it"
     ]
     assert "dl-dkd++/tvr" in done.stdout
