@@ -138,7 +138,8 @@ def plugin_preset(method: str, changes: Plain) -> Preset:
     for name in changes:
         if name not in known:
             raise SettingError(f"{method} has a preset with an unknown setting {name!r}; {nearest(name, known)}")
-    return Preset(method, *({name: value for name, value in changes.items() if name in vars(part)} for part in parts))
+    settings, training, distillation = ({name: value for name, value in changes.items() if name in vars(part)} for part in parts)
+    return Preset(method, settings, training, distillation)
 
 
 def check_uses_teacher(recipe: Recipe, sources: FeatureSources) -> None:
