@@ -180,7 +180,7 @@ def _model_and_features(
     if (model is None) == (not zero_shot):
         raise SettingError("name one model: --model RUN for a trained student, or --zero-shot NAME for the teacher alone")
     if method and model is None:
-        raise SettingError(f"--method {method} is for --model; a teacher alone has no method of one's own")
+        raise SettingError(f"--method {method} is for --model; a teacher alone has no external method")
     if model is None:
         given = teacher_features(features, zero_shot)
         return zero_shot_checkpoint(given, parts=parts), given

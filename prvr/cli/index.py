@@ -105,7 +105,7 @@ def _checkpoint(path: Path, model: Path | None, zero_shot: str, *, rate: float |
     if model is not None and zero_shot:
         raise SettingError(f"name one model: {which}")
     if method and zero_shot:
-        raise SettingError(f"--method {method} is for --model; a teacher alone has no method of one's own")
+        raise SettingError(f"--method {method} is for --model; a teacher alone has no external method")
     if zero_shot:
         return search.zero_shot(zero_shot, rate=rate or 1.0, parts=parts)
     if rate is not None:

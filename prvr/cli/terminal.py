@@ -74,7 +74,7 @@ def register_each(methods: list[str] | None) -> list[str]:
 Method = Annotated[
     str,
     typer.Option(
-        help="The model's method, if it is one's own: package.module:Class, imported from here or from the working folder.",
+        help="The model's method, if it is external: package.module:Class, imported from here or from the working folder.",
         metavar="MODULE:CLASS",
         callback=_register,
     ),
@@ -83,7 +83,7 @@ Methods = Annotated[
     list[str] | None,
     typer.Option(
         "--method",
-        help="Method of one's own among the models: package.module:Class; repeatable.",
+        help="External method among the models: package.module:Class; repeatable.",
         metavar="MODULE:CLASS",
         callback=register_each,
     ),

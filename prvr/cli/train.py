@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TeacherMethods = Annotated[
     list[str] | None,
     typer.Option(
-        help="Method of one's own of a --teacher-run: package.module:Class; repeatable.",
+        help="External method of a --teacher-run: package.module:Class; repeatable.",
         metavar="MODULE:CLASS",
         callback=register_each,
     ),
@@ -97,7 +97,7 @@ def _train(
     """The command in one process, or in each of several.
 
     Args:
-        names: those of frames, of words and of teachers. methods: those of one's own, which each process registers for itself.
+        names: those of frames, of words and of teachers. methods: external ones, which each process registers for itself.
     """
     from prvr.datasets.splits import open_splits
     from prvr.features.shelf import lengths_beside_teachers, student_features

@@ -55,11 +55,11 @@ class Registry(Mapping[str, str]):
         own = BUILT_IN | self._registered
         if name in own:
             return own[name]
-        installed = plugins.installed()
+        installed = plugins.entry_point_methods()
         return name if name in installed.values() else installed[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter({**plugins.installed(), **self._registered, **BUILT_IN})
+        return iter({**plugins.entry_point_methods(), **self._registered, **BUILT_IN})
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -73,7 +73,7 @@ METHODS = Registry()
 
 
 def register_method(method: str | type) -> str:
-    """Imports a method of one's own, and lets checkpoints, presets and indexes of it be opened in this process.
+    """Imports an external method, and lets checkpoints, presets and indexes of it be opened in this process.
 
     Args:
         method: a class, its name `package.module:Class`, or the name of a method that is built in or installed.
@@ -103,7 +103,7 @@ def register_method(method: str | type) -> str:
 def open_method(name: str) -> Method:
     """A method by name; imports its module.
 
-    A method of one's own must have been registered, or be installed: its name may come from a file, and no file chooses what is
+    An external method must have been registered, or be installed: its name may come from a file, and no file chooses what is
     imported.
 
     Raises:

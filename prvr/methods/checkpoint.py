@@ -132,7 +132,7 @@ def load(path: str | Path, *, method: str | type | None = None) -> Checkpoint:
     """Reads a checkpoint; the model is in evaluation mode, on the CPU.
 
     Args:
-        method: the method that it must be of, as `register_method` takes it. A method of one's own that is not installed must be
+        method: the method that it must be of, as `register_method` takes it. An external method that is not installed must be
             named, here or by `register_method`: no checkpoint chooses what is imported.
 
     Raises:

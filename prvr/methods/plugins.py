@@ -1,4 +1,4 @@
-"""Methods that live outside of this package: a class in a file of one's own, or in an installed distribution.
+"""External methods, which are outside of this package: a class in a file of the user's, or in an installed distribution.
 
 A method is named `package.module:Class`. Its module is imported when the user names it, or has installed a distribution with an
 entry point of the group `prvr.methods` that names it; never because a checkpoint or another file does.
@@ -51,7 +51,7 @@ _COLUMNS = {"frame_columns": 24, "word_columns": 20}
 _EXAMPLE = "docs/tutorials/method.md has a whole method"
 
 
-def installed() -> dict[str, str]:
+def entry_point_methods() -> dict[str, str]:
     """The methods that installed distributions bring, as MODULE:NAME by the name of their entry point. Imports none of them."""
     return {found.name: found.value for found in entry_points(group=GROUP) if REFERENCE.fullmatch(found.value)}
 

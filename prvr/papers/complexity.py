@@ -135,7 +135,7 @@ def training_memory(recipe: Recipe, sources: FeatureSources, *, sizes: StepSizes
 
 def main() -> None:
     """The entry point of the process that `training_memory` starts; its arguments are a folder with a model and sizes, and the
-    model's method if it is one's own."""
+    model's method if it is external."""
     folder = Path(sys.argv[1])
     for method in sys.argv[2:]:
         register_method(method)

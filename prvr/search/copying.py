@@ -42,7 +42,7 @@ def copy_index(
     Args:
         source, target: folders, or URLs of indexes elsewhere.
         model: the checkpoint of the source, if that is a URL, where no checkpoint is stored.
-        method: its method, as in `checkpoint.load`; required for a method of one's own that is not installed.
+        method: its method, as in `checkpoint.load`; required for an external method that is not installed.
 
     Raises:
         ModelError: there is no such index, or the target is an index of another checkpoint.

@@ -64,7 +64,7 @@ def open_index(
     Args:
         place: the folder of the index, a folder of videos that has its index in `.prvr`, or the URL of an index elsewhere.
         model: the expected checkpoint of the index; required for a URL, where no checkpoint is stored.
-        method: its method, as in `checkpoint.load`; required for a method of one's own that is not installed.
+        method: its method, as in `checkpoint.load`; required for an external method that is not installed.
 
     Raises:
         ModelError: there is no index, it is broken or empty, it is of another checkpoint, or its text encoder has changed.

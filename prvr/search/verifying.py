@@ -52,7 +52,7 @@ def verify_index(
 
     Args:
         queries: a file with a sentence in each line, by which recall is measured.
-        method: of its checkpoint, as in `checkpoint.load`; required for a method of one's own that is not installed.
+        method: of its checkpoint, as in `checkpoint.load`; required for an external method that is not installed.
         drop: removes damaged videos, so that the next indexing adds them again.
         least_recall: also measures settings of approximate search by the queries. The index keeps the fastest one that finds
             this share of the exact ten best, as a mean over queries, and none if none does.

@@ -39,7 +39,7 @@ def make_service(
     """A service of an index.
 
     Args:
-        method: of its checkpoint, as in `checkpoint.load`; required for a method of one's own that is not installed.
+        method: of its checkpoint, as in `checkpoint.load`; required for an external method that is not installed.
 
     Raises:
         PrvrError: the index cannot be opened.

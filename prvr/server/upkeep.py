@@ -78,7 +78,7 @@ class Upkeep:
     async def _run_command(self) -> UpkeepReport:
         command = [sys.executable, "-m", "prvr", "index", self._index.folder, self.path, "--model", self.path / MODEL]
         command += ["--device", self.device, "--json"]
-        # A method of one's own is imported there because it is here.
+        # An external method is imported there because it is here.
         if (method := student_method(self._index.checkpoint)) not in BUILT_IN:
             command += ["--method", method]
         process = await asyncio.create_subprocess_exec(

@@ -123,7 +123,7 @@ def with_method(recipe: Recipe, method: str | type) -> Recipe:
 
 
 def plugin_preset(method: str, changes: Plain) -> Preset:
-    """A preset that a method of one's own brings.
+    """A preset that an external method brings.
 
     Args:
         changes: to its settings, its training or its distillation, by name.
@@ -157,7 +157,7 @@ def check_uses_teacher(recipe: Recipe, sources: FeatureSources) -> None:
 
 
 def _check_names(recipe: Recipe) -> None:
-    """Checks that no setting of a method of one's own has the name of something else in the history of a run."""
+    """Checks that no setting of an external method has the name of something else in the history of a run."""
     taken = {*vars(recipe.training), *vars(recipe.distillation), *_IN_A_RUN}
     if same := sorted(taken & vars(recipe.settings).keys()):
         raise SettingError(

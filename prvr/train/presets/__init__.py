@@ -84,7 +84,7 @@ def preset(name: str, *, method: str | type | None = None) -> Recipe:
 
 
 def find_preset(name: str) -> Preset:
-    """A preset of this package, or one that a method of one's own brings; errors as `preset`."""
+    """A preset of this package, or one that an external method brings; errors as `preset`."""
     if name in PRESETS:
         return PRESETS[name]
     brought, problems = plugin_presets()

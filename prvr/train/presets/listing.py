@@ -63,7 +63,7 @@ def find_presets(name: str = "", *, method: str | type | None = None) -> list[st
     """Returns the preset of that name, else those of a collection or a paper's method; all for an empty name.
 
     Args:
-        method: the presets that this method of one's own brings, in place of all.
+        method: the presets that this external method brings, in place of all.
 
     Raises:
         SettingError: there are none; the text suggests the nearest name.
@@ -105,7 +105,7 @@ def describe(name: str, *, method: str | type | None = None) -> PresetDescriptio
     """
     recipe = preset(name, method=method)
     collection = name.partition("/")[2]
-    # A method of one's own has no paper here, whatever preset its training is of.
+    # An external method has no paper here, whatever preset its training is of.
     known = name in PRESETS and recipe.method == PRESETS[name].method
     return PresetDescription(
         name,
