@@ -33,15 +33,19 @@ def make_service(
     token: str = "",
     upload_limit: int = UPLOAD_LIMIT,
     hosts: Collection[str] | None = None,
+    method: str | type | None = None,
     device: str = "cpu",
 ) -> Service:
     """A service of an index.
+
+    Args:
+        method: of its checkpoint, as in `checkpoint.load`; required for an external method that is not installed.
 
     Raises:
         PrvrError: the index cannot be opened.
     """
     index = index_folder_of(index).resolve()
-    opened = IndexService(index, device=device)
+    opened = IndexService(index, method=method, device=device)
     thumbnails, upkeep = Thumbnails(index / "thumbnails"), Upkeep(index, opened, device=device)
     return Service(opened, thumbnails, upkeep, RequestCounts(), token, upload_limit, hosts)
 

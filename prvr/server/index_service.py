@@ -48,10 +48,10 @@ class IndexService:
         PrvrError: the index cannot be opened.
     """
 
-    def __init__(self, path: Path, *, device: str = "cpu") -> None:
+    def __init__(self, path: Path, *, method: str | type | None = None, device: str = "cpu") -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="index")
         self._names_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="names")
-        self._path, self._device = path, device
+        self._path, self._method, self._device = path, method, device
         self._index = FollowedFile(path / FILE, self._open, lambda opened: opened.index.close())
         self._thread.submit(self._index.get).result()
         self._list = FollowedFile(path / FILE, lambda: DiskIndex(path, self.checkpoint.model), DiskIndex.close)
@@ -168,7 +168,7 @@ class IndexService:
         return done
 
     def _open(self) -> VideoSearch:
-        opened = open_index(self._path, device=self._device)
+        opened = open_index(self._path, method=self._method, device=self._device)
         self.folder, self.checkpoint = opened.videos, opened.checkpoint
         return opened
 

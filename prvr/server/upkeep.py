@@ -12,7 +12,10 @@ import re
 import sys
 from pathlib import Path
 
+from prvr.child import environment_with_modules
 from prvr.errors import DataError, PrvrError
+from prvr.methods import BUILT_IN
+from prvr.methods.checkpoint import student_method
 from prvr.search import MODEL
 from prvr.server.answers import UpkeepReport
 from prvr.server.index_service import IndexService
@@ -75,11 +78,15 @@ class Upkeep:
     async def _run_command(self) -> UpkeepReport:
         command = [sys.executable, "-m", "prvr", "index", self._index.folder, self.path, "--model", self.path / MODEL]
         command += ["--device", self.device, "--json"]
+        # An external method is imported there because it is here.
+        if (method := student_method(self._index.checkpoint)) not in BUILT_IN:
+            command += ["--method", method]
         process = await asyncio.create_subprocess_exec(
             *map(str, command),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             stdin=asyncio.subprocess.DEVNULL,
+            env=environment_with_modules(),
         )
         try:
             out, err = await process.communicate()
