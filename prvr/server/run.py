@@ -23,7 +23,8 @@ def listen(host: str, port: int) -> socket.socket:
         SettingError: the address is not one of this machine, or in use.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    opened = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol stated, asyncio turns off Nagle's algorithm, which would hold a body back until its head is acknowledged.
+    opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         opened.bind((host, port))
