@@ -45,7 +45,8 @@ def server_of(service: Service) -> uvicorn.Server:
         log_level="warning",
         access_log=False,
         server_header=False,
-        limit_concurrency=CONNECTIONS,
+        # The one that is refused is counted, too.
+        limit_concurrency=CONNECTIONS + 1,
         timeout_keep_alive=15,
         timeout_graceful_shutdown=3,
     )
