@@ -252,7 +252,10 @@ def test_only_its_own_names_are_answered(world: World) -> None:
         ("no video in {videos}; known are .mp4", "no video in the folder of the videos; known are .mp4"),
         ("no index in {index}; build it:\n prvr index VIDEOS {index}", "no index in INDEX; build it: prvr index VIDEOS INDEX"),
         ("{index}/index.sqlite is damaged", "INDEX/index.sqlite is damaged"),
-        ("the encoder 'clip' is no longer in /srv/models/clip; put it back", "the encoder 'clip' is no longer in clip; put it back"),
+        (
+            "the encoder 'clip' is no longer in /srv/models/clip; put it back",
+            "the encoder 'clip' is no longer in clip; put it back",
+        ),
         ("cannot open '/data/x.onnx' or C:\\models\\y.onnx", "cannot open 'x.onnx' or y.onnx"),
         ("give a number and/or a URL: https://example.org/a/b", "give a number and/or a URL: https://example.org/a/b"),
     ],
@@ -285,7 +288,9 @@ def test_nothing_but_queries_waits_for_queries(served: Running, world: World, mo
     monkeypatch.setattr(index_service, "FRESH", -1.0)  # each request reads the names of the videos again
     hold = threading.Event()
     served.service.index._thread.submit(hold.wait, 60)
-    waiting = threading.Thread(target=httpx.get, args=(served.url + "api/search?q=dog",), kwargs={"timeout": 60, "trust_env": False})
+    waiting = threading.Thread(
+        target=httpx.get, args=(served.url + "api/search?q=dog",), kwargs={"timeout": 60, "trust_env": False}
+    )
     waiting.start()
     try:
         until(lambda: served.service.index.waiting == 1)
@@ -294,8 +299,9 @@ def test_nothing_but_queries_waits_for_queries(served: Running, world: World, mo
             assert served.client.get(path).status_code == 200, path
         narrowed = served.client.get("/api/videos", params={"where": "folder=trips", "contains": "again"}).json()
         assert [video["video"] for video in narrowed["videos"]] == ["trips/again.mp4"]
-        assert served.client.get("/media/beach.mp4", headers={"Range": "bytes=5-9"}).content == (
-            (world.videos / "beach.mp4").read_bytes()[5:10]
+        assert (
+            served.client.get("/media/beach.mp4", headers={"Range": "bytes=5-9"}).content
+            == ((world.videos / "beach.mp4").read_bytes()[5:10])
         )
         assert served.client.get("/thumbnails/kitchen.mp4?t=2.25").status_code == 200
         # Whether it is the name of a copy is looked up among the descriptions.
@@ -309,7 +315,15 @@ def test_nothing_but_queries_waits_for_queries(served: Running, world: World, mo
 
 def test_no_other_site_may_read_an_answer(served: Running) -> None:
     asking = {"Origin": "https://other.example", "Access-Control-Request-Method": "PUT"}
-    for path in ("/", "/main.js", "/health", "/api/search?q=dog", "/media/beach.mp4", "/thumbnails/beach.mp4", "/api/videos/a.mp4"):
+    for path in (
+        "/",
+        "/main.js",
+        "/health",
+        "/api/search?q=dog",
+        "/media/beach.mp4",
+        "/thumbnails/beach.mp4",
+        "/api/videos/a.mp4",
+    ):
         for method in ("GET", "OPTIONS"):
             answer = served.client.request(method, path, headers=asking)
             assert not [name for name in answer.headers if name.startswith("access-control-")], path
