@@ -10,6 +10,7 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 from urllib.parse import quote
@@ -29,6 +30,7 @@ from prvr.search import index_folder, zero_shot
 from prvr.server import connection, picture_process, stills
 from prvr.server.picture_process import DecoderFailure, PictureProcess
 from prvr.server.stills import MOST_PIXELS, make_picture
+from prvr.server.thumbnails import Thumbnails
 
 av = pytest.importorskip("av")
 
@@ -412,3 +414,16 @@ def test_the_service_ends_its_processes(world: World) -> None:
         (child,) = [process._child for process in service.service.thumbnails._idle if process._child]
         assert child.poll() is None
     assert child.poll() == -signal.SIGKILL
+
+
+def test_the_service_ends_a_process_that_makes_a_picture(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = tmp_path / "asked"
+    script(monkeypatch, tmp_path / "script.py", f"input(); open({str(asked)!r}, 'w'); import time; time.sleep(99)")
+    with ThreadPoolExecutor(1) as client, closing(Thumbnails(tmp_path / "kept")) as thumbnails:
+        made = client.submit(thumbnails._make, world.videos / "beach.mp4", 1.0)
+        until(asked.exists)
+        (child,) = [process._child for process in thumbnails._processes if process._child]
+        thumbnails.close()
+        assert child.poll() == -signal.SIGKILL
+        with pytest.raises(DecoderFailure):
+            made.result(20)
