@@ -26,7 +26,9 @@ def _module_path() -> str:
 
 
 def limit_resources(*, memory: int, file_bytes: int) -> None:
-    """Limits this process: its data, the size of a file that it writes, and no core dump. On Windows there are no such limits.
+    """Limits this process: its data, the size of a file that it writes, and no core dump.
+
+    Linux enforces all three; macOS does not limit data, and Windows has no such limits.
 
     Args:
         memory: in bytes.

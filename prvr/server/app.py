@@ -103,10 +103,9 @@ async def _refuse_invalid(request: Request, problem: Exception) -> JSONResponse:
 async def _report_error(request: Request, problem: Exception) -> JSONResponse:
     # A setting comes from the client; any other error is one of the index or its model, and may be temporary.
     status = 422 if isinstance(problem, SettingError) else 503
-    # Clients see no path of this machine.
-    path = str(request.app.state.service.upkeep.path)
-    return JSONResponse({"error": " ".join(str(problem).replace(path, "INDEX").split())}, status)
+    return JSONResponse({"error": request.app.state.service.index.without_paths(str(problem))}, status)
 
 
 async def _report_failure(request: Request, problem: Exception) -> JSONResponse:
-    return JSONResponse({"error": "the service failed at this request; see its log"}, 500)
+    # uvicorn closes the connection after an error; a client must not send its next request on it.
+    return JSONResponse({"error": "the service failed at this request; see its log"}, 500, {"Connection": "close"})

@@ -159,7 +159,7 @@ class VideoReader:
     def _open(self) -> None:
         self._damage: list[str] = []
         self._lost = 0
-        self._container = _open(self._av, self.path)
+        self._container = _open(self._av, self.path, self._most_pixels)
         try:
             self._stream = stream = _video_stream(self._av, self._container, self.path)
             if self._most_pixels is not None:
@@ -282,7 +282,8 @@ class VideoReader:
             pass
 
     def _why_nothing(self) -> str:
-        return ": it is encrypted" if is_encrypted(self.path) else self._because()
+        limit = "" if self._most_pixels is None else f" (none of more than {self._most_pixels} pixels is tried)"
+        return ": it is encrypted" if is_encrypted(self.path) else self._because() + limit
 
     def _because(self) -> str:
         return f": {self._damage[0]}" if self._damage else ": packets were lost" if self._lost else ""
@@ -303,12 +304,15 @@ class VideoReader:
         self.end = end
 
 
-def _open(av: ModuleType, path: Path) -> Any:
+def _open(av: ModuleType, path: Path, most_pixels: int | None) -> Any:
     try:
         if path.stat().st_size == 0:
             raise VideoError(f"{path} is empty (0 bytes); copy or download it again")
         # Only files, and only containers that hold their own pictures: no other file is read, and nothing is fetched.
         options = {"protocol_whitelist": "file", "format_whitelist": ",".join(WHITELIST)}
+        if most_pixels is not None:
+            # Of the decoders that look for sizes as well, before anything is known of a stream.
+            options["max_pixels"] = str(most_pixels)
         container = av.open(str(path.absolute()), options=options, metadata_errors="replace")
     except av.error.FFmpegError as problem:
         raise VideoError(_not_a_video(path, problem.strerror)) from problem
