@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from prvr.features.shelf import teacher_features as teacher_features
     from prvr.features.sources import FeatureSources as FeatureSources
     from prvr.features.sources import Source as Source
+    from prvr.methods import register_method as register_method
     from prvr.methods.checkpoint import Checkpoint as Checkpoint
     from prvr.methods.checkpoint import features_for as features_for
     from prvr.methods.checkpoint import load as load_checkpoint
@@ -109,6 +110,7 @@ _PLACES = {
     "preset": "prvr.train.presets",
     "published_features": "prvr.features.package",
     "rank_queries": "prvr.evaluate.compare",
+    "register_method": "prvr.methods",
     "run_demo": "prvr.demo.run",
     "run_of": "prvr.evaluate.evaluation:scores_of",
     "save_run": "prvr.evaluate.saved_scores:save_scores",

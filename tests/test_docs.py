@@ -8,8 +8,10 @@ import json
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +23,7 @@ from prvr.config import to_dict
 from prvr.features.sources import FeatureSources, Source
 from prvr.methods import METHODS, open_method
 from prvr.methods import checkpoint as checkpoints
+from prvr.methods.plugins import import_method
 from prvr.nn.distillation import Distillation
 from prvr.papers import toy
 from prvr.papers.toy import write_toy
@@ -31,8 +34,8 @@ README = (ROOT / "README.md").read_text()
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.S)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +71,82 @@ def test_the_python_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch, 
     assert len(capsys.readouterr().out.splitlines()) == 1 + 5
     exec(compile(published, "README.md", "exec"), {})
     assert ", 6 videos" in capsys.readouterr().out
+
+
+OWN_METHOD = ROOT / "docs" / "tutorials" / "method.md"
+
+
+@pytest.fixture
+def own_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, list[str]]]:
+    """A folder with the file of the tutorial, in which it can be imported; and the tutorial's other pieces of Python."""
+    template, *others = blocks("python", OWN_METHOD.read_text())
+    assert template == (OWN_METHOD.parent / "mymethod.py").read_text()
+    (tmp_path / "mymethod.py").write_text(template)
+    monkeypatch.setattr(METHODS, "_registered", {})
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path, others
+    sys.modules.pop("mymethod", None)
+    import_method.cache_clear()
+
+
+def test_a_method_of_ones_own_by_its_tutorial(
+    own_method: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, prvr: Prvr
+) -> None:
+    import uvicorn
+
+    monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: None)
+    folder, (_, of_python) = own_method
+    make_folder(folder)
+    commands = [line[2:] for block in blocks("console", OWN_METHOD.read_text()) for line in block.splitlines()]
+    assert len(commands) == 8
+    for command in commands:
+        answer = prvr(*shlex.split(command)[1:])
+        assert answer.status == 0, (command, answer.err)
+    assert json.loads((folder / "mine" / "config.json").read_text())["method"] == "mymethod:Mine"
+    _shorten(monkeypatch)
+    exec(compile(of_python, str(OWN_METHOD), "exec"), {})
+    figures, *_, video = capsys.readouterr().out.splitlines()
+    assert "R@1/5/10/100" in figures
+    assert video.startswith("video_")
+
+
+@pytest.mark.slow
+def test_the_check_of_a_method_of_ones_own(own_method: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, (check, _) = own_method
+    monkeypatch.syspath_prepend(folder)
+    names: dict[str, Any] = {}
+    exec(compile(check, str(OWN_METHOD), "exec"), names)
+    names["test_my_method"](folder / "checked")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        # Padding is part of the mean, and of the best frame.
+        ("hidden.sum(1) / mask.sum(1, keepdim=True)", "self.words(words).mean(1)"),
+        ("videos[0], mask)", "videos[0], mask | True)"),
+        # Weights that nothing is learned by.
+        ("self.words = nn", "self.unused = nn.Linear(2, 2)\n        self.words = nn"),
+        # A score that is not what `score_weights` says.
+        ("return scores.best_cosines(queries[0]", "return 2 * scores.best_cosines(queries[0]"),
+        # Nothing is learned.
+        ('{"contrast": contrast(', '{"contrast": 0 * contrast('),
+    ],
+)
+def test_the_check_finds_what_is_wrong(
+    own_method: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch, old: str, new: str
+) -> None:
+    folder, (check, _) = own_method
+    text = (folder / "mymethod.py").read_text()
+    assert old in text
+    (folder / "mymethod.py").write_text(text.replace(old, new))
+    monkeypatch.syspath_prepend(folder)
+    names: dict[str, Any] = {}
+    exec(compile(check, str(OWN_METHOD), "exec"), names)
+    with pytest.raises(AssertionError):
+        names["test_my_method"](folder / "checked")
 
 
 def _toy_as_tvr(root: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prvr.cli.terminal import Annotations, Device, Features, Json, Parts, app, rescores, show, warn
+from prvr.cli.terminal import Annotations, Device, Features, Json, Method, Parts, app, rescores, show, warn
 from prvr.errors import SettingError
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def evaluate(
     data: Annotated[Path, typer.Argument(help="Folder of videos with captions.jsonl, or a package.", callback=_refuse_scores)],
     features: Features,
     model: Annotated[Path | None, typer.Option(help="Folder of a run.")] = None,
+    method: Method = "",
     zero_shot: Annotated[str, typer.Option(help="Instead of --model: the teacher alone, by its name in FEATURES.")] = "",
     parts: Parts = "frames",
     split: Annotated[str, typer.Option(help="train, dev, test or all.")] = "test",
@@ -74,7 +75,7 @@ def evaluate(
     from prvr.evaluate.figures import count_figures
     from prvr.evaluate.saved_scores import save_scores
 
-    checkpoint, given = _model_and_features(features, model, zero_shot, parts)
+    checkpoint, given = _model_and_features(features, model, zero_shot, parts, method)
     dataset = open_split(data, split, seed=split_seed_of(checkpoint, split_seed), annotations=annotations)
     dataset = fit_spans(dataset, given.frames)
     warn(dataset.notes)
@@ -170,16 +171,20 @@ def _show(as_json: bool, figures: ScoreFigures, notes: dict[str, Any], also: Pat
     show(as_json, figures.as_dict() | notes, lines)
 
 
-def _model_and_features(features: Path, model: Path | None, zero_shot: str, parts: str) -> tuple[Checkpoint, FeatureSet]:
+def _model_and_features(
+    features: Path, model: Path | None, zero_shot: str, parts: str, method: str
+) -> tuple[Checkpoint, FeatureSet]:
     from prvr.features.shelf import teacher_features
     from prvr.methods.checkpoint import features_for, load, zero_shot_checkpoint
 
     if (model is None) == (not zero_shot):
         raise SettingError("name one model: --model RUN for a trained student, or --zero-shot NAME for the teacher alone")
+    if method and model is None:
+        raise SettingError(f"--method {method} is for --model; a teacher alone has no external method")
     if model is None:
         given = teacher_features(features, zero_shot)
         return zero_shot_checkpoint(given, parts=parts), given
     if parts != "frames":
         raise SettingError(f"--parts {parts} is for --zero-shot; a trained model is compared as in training")
-    checkpoint = load(model)
+    checkpoint = load(model, method=method or None)
     return checkpoint, features_for(features, checkpoint)

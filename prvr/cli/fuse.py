@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prvr.cli.terminal import Data, Features, Json, app, show
+from prvr.cli.terminal import Data, Features, Json, Method, app, show
 
 
 @app.command(epilog="Example: prvr fuse videos features run fused --teacher clip")
@@ -17,6 +17,7 @@ def fuse(
     model: Annotated[Path, typer.Argument(help="Folder of the student's run.")],
     out: Annotated[Path, typer.Argument(help="Folder of the checkpoint of both.")],
     teacher: Annotated[str, typer.Option(help="Name of the teacher in FEATURES.")],
+    method: Method = "",
     as_json: Json = False,
 ) -> None:
     """Add a zero-shot teacher's score to a student's; the teacher's weight is chosen on the dev split of the student's run."""
@@ -26,7 +27,7 @@ def fuse(
     from prvr.methods.checkpoint import features_for, load, save, zero_shot_checkpoint
     from prvr.train.fusion import fuse as fuse_models
 
-    student, given = load(model), teacher_features(features, teacher)
+    student, given = load(model, method=method or None), teacher_features(features, teacher)
     splits = open_splits(data, protocol=student.about.get("protocol", "honest"), seed=split_seed_of(student))
     found = fuse_models(student, features_for(features, student), zero_shot_checkpoint(given), given, dev=splits.dev)
     save(found.checkpoint, out)

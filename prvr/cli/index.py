@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from prvr.cli.terminal import (
     Device,
     Json,
+    Method,
     Parts,
     Ray,
     Videos,
@@ -26,7 +27,7 @@ from prvr.cli.terminal import (
     show,
     warn,
 )
-from prvr.errors import ModelError, SettingError
+from prvr.errors import SettingError
 
 if TYPE_CHECKING:
     from prvr.index.measure import Trial
@@ -58,6 +59,7 @@ def update(
     videos: Videos,
     path: Annotated[Path | None, typer.Argument(help="Folder of the index.", show_default="VIDEOS/.prvr")] = None,
     model: Model = None,
+    method: Method = "",
     zero_shot: Annotated[str, typer.Option(help="Instead of --model: an encoder of images and text, by folder or name.")] = "",
     parts: Parts = "frames",
     rate: Annotated[float | None, typer.Option(help="With --zero-shot: frames per second.", min=0.01, show_default="1.0")] = None,
@@ -79,7 +81,7 @@ def update(
     from prvr.search import DEFAULT, index_folder, watch_folder
 
     target, stored = path or videos / DEFAULT, as_dtype(dtype) if dtype else None
-    checkpoint = _checkpoint(target, model, zero_shot, rate=rate, parts=parts)
+    checkpoint = _checkpoint(target, model, zero_shot, rate=rate, parts=parts, method=method)
     if calibrate is not None:
         from prvr.evaluate.reliability import calibration_from_scores
 
@@ -95,25 +97,24 @@ def update(
         _show(done, target, as_json)
 
 
-def _checkpoint(path: Path, model: Path | None, zero_shot: str, *, rate: float | None, parts: str) -> Checkpoint:
+def _checkpoint(path: Path, model: Path | None, zero_shot: str, *, rate: float | None, parts: str, method: str) -> Checkpoint:
     from prvr import search
-    from prvr.methods.checkpoint import load
+    from prvr.methods.checkpoint import CONFIG, load
 
     which = "--model RUN for a trained student, or --zero-shot ENCODER for the teacher alone"
     if model is not None and zero_shot:
         raise SettingError(f"name one model: {which}")
+    if method and zero_shot:
+        raise SettingError(f"--method {method} is for --model; a teacher alone has no external method")
     if zero_shot:
         return search.zero_shot(zero_shot, rate=rate or 1.0, parts=parts)
     if rate is not None:
         raise SettingError("--rate is for --zero-shot; a trained student reads as many frames per second as in training")
     if parts != "frames":
         raise SettingError(f"--parts {parts} is for --zero-shot; a trained student is compared as in training")
-    if model is not None:
-        return load(model)
-    try:
-        return load(path / search.MODEL)
-    except ModelError:
-        raise SettingError(f"there is no index in {path} yet; name its model: {which}") from None
+    if model is None and not (path / search.MODEL / CONFIG).exists():
+        raise SettingError(f"there is no index in {path} yet; name its model: {which}")
+    return load(model or path / search.MODEL, method=method or None)
 
 
 def _show(done: Indexing, path: Path, as_json: bool) -> None:
@@ -127,13 +128,14 @@ def copy(
     source: Index,
     target: Annotated[str, typer.Argument(help="Folder or URL of the copy.", metavar="TARGET")],
     model: UrlModel = None,
+    method: Method = "",
     as_json: Json = False,
 ) -> None:
     """Copy an index, or bring a copy up to date, and compare every video of the two."""
     from prvr.search import copy_index
 
     with progress() as on_progress:
-        done = copy_index(source, target, model=model, on_progress=on_progress)
+        done = copy_index(source, target, model=model, method=method or None, on_progress=on_progress)
     numbers = counts(done, ("written", "kept", "dropped"))
     line = f"{target}: {in_words(numbers)}; all {len(done.written + done.kept)} are the same"
     show(as_json, {"source": source, "target": target, **numbers}, [line])
@@ -149,6 +151,7 @@ def verify(
     ] = None,
     drop: Annotated[bool, typer.Option("--drop", help="Remove damaged videos, so that prvr index adds them again.")] = False,
     model: UrlModel = None,
+    method: Method = "",
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
@@ -162,7 +165,16 @@ def verify(
         raise SettingError("--least-recall is for --approximate; without it, search is exact")
     least = (least_recall or float(LEAST_RECALL)) if approximate else None
     with progress() as tell:
-        done = verify_index(path, queries=queries, model=model, drop=drop, least_recall=least, device=device, on_progress=tell)
+        done = verify_index(
+            path,
+            queries=queries,
+            model=model,
+            method=method or None,
+            drop=drop,
+            least_recall=least,
+            device=device,
+            on_progress=tell,
+        )
     warn({id or path: problem for id, problem in done.faults.items()})
     lines = [f"{path}: {done.videos} videos, {len(done.faults)} damaged{', taken out' if done.dropped else ''}"]
     if done.recall is not None:
@@ -205,13 +217,14 @@ def search(
     approximate: Annotated[bool, typer.Option("--approximate", help="Use the first stage that prvr index verify kept.")] = False,
     rescore: Annotated[str, typer.Option(help="anchors: as prvr evaluate --rescore anchors chose it for RUN.")] = "",
     model: UrlModel = None,
+    method: Method = "",
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Find the videos that contain a moment, and where in them."""
     from prvr.search import open_index
 
-    gallery = open_index(path, model=model, device=device)
+    gallery = open_index(path, model=model, method=method or None, device=device)
     again = rescores(rescore)
     hits = gallery.search(query, k=k, where=where or (), min_score=min_score, approximate=approximate, rescore=again)
     note = gallery.note_on(query)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prvr.cli.terminal import Json, app, show
+from prvr.cli.terminal import Json, Method, app, show, warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,14 +19,22 @@ NO_PAPER = "of no paper"
 @app.command(epilog="Example: prvr presets gmmformer-v2/tvr")
 def presets(
     name: Annotated[str, typer.Argument(help="A preset, to show it whole, or a collection, such as tvr.")] = "",
+    method: Method = "",
     as_json: Json = False,
 ) -> None:
-    """List the presets of prvr train: collection, paper, published figures, and what each needs."""
+    """List the presets of prvr train: collection, paper, published figures, and what each needs.
+
+    With --method, the presets that this class brings, or a preset as prvr train --method takes it.
+    """
+    from prvr.train.presets import PRESETS, plugin_presets
     from prvr.train.presets.listing import describe, find_presets, siblings
 
-    names = find_presets(name)
-    found = [describe(each) for each in names]
-    lines = [*_whole(found[0]), f"also: {', '.join(siblings(name)) or 'none'}"] if names == [name] else _table(found)
+    names = find_presets(name, method=method or None)
+    if name not in PRESETS:
+        warn(plugin_presets()[1])
+    found = [describe(each, method=method or None) for each in names]
+    also = f"also: {', '.join(siblings(name)) or 'none'}"
+    lines = [*_whole(found[0], method), also] if names == [name] else _table(found)
     show(as_json, [vars(each) for each in found], lines)
 
 
@@ -47,7 +55,7 @@ def _table(found: list[PresetDescription]) -> Iterator[str]:
     yield "what it computes (then without figures) or in how it is trained: prvr presets NAME says how, and shows one whole."
 
 
-def _whole(each: PresetDescription) -> Iterator[str]:
+def _whole(each: PresetDescription, method: str) -> Iterator[str]:
     but = f", but {each.differs}" if each.differs else ""
     yield f"{each.name}: {each.paper or NO_PAPER}; {each.collection}{but}"
     if each.figures:
@@ -59,7 +67,8 @@ def _whole(each: PresetDescription) -> Iterator[str]:
     for part in ("settings", "training", "distillation"):
         changed = getattr(each, part)
         yield f"{part}: {' '.join(f'{key}={_written(value)}' for key, value in changed.items()) or 'none'}"
-    yield f"train: prvr train DATA FEATURES RUN --preset {each.name} --frames NAME --words NAME"
+    own = f" --method {method}" if method else ""
+    yield f"train: prvr train DATA FEATURES RUN --preset {each.name}{own} --frames NAME --words NAME"
 
 
 def _written(value: object) -> str:

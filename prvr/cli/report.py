@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prvr.cli.terminal import Annotations, Device, Json, Resamples, app, command_line, progress, show
+from prvr.cli.terminal import Annotations, Device, Json, Methods, Resamples, app, command_line, progress, show
 from prvr.errors import SettingError
 
 
@@ -24,6 +24,7 @@ def report(
     baseline: Annotated[str, typer.Option(help="System that the others are compared with.", show_default="the first")] = "",
     rival: Annotated[str, typer.Option(help="System compared with it query by query.", show_default="the next")] = "",
     resamples: Resamples = 10_000,
+    method: Methods = None,
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:

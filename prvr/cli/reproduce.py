@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prvr.cli.terminal import Annotations, Device, Json, Protocol, app, command_line, progress, show
+from prvr.cli.terminal import Annotations, Device, Json, Methods, Protocol, app, command_line, progress, show
 
 
 @app.command(epilog="Example: prvr reproduce decay results --data packages/tvr --seeds 3")
@@ -24,11 +24,15 @@ def reproduce(
     teacher: Annotated[list[str] | None, typer.Option(help="Teacher; repeatable.", show_default="clip_vit_b32")] = None,
     annotations: Annotations = None,
     seeds: Annotated[int, typer.Option(help="Number of seeds with which each row is trained.")] = 3,
+    method: Methods = None,
     protocol: Protocol = "honest",
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Run a table of the papers on a feature package, or on a toy world: train, test and compare its rows."""
+    """Run a table of the papers on a feature package, or on a toy world: train, test and compare its rows.
+
+    --method adds a row: a class with its default settings and the training of DL-DKD++ there, without a teacher.
+    """
     from prvr.papers.plan import Plan
     from prvr.papers.reproduce import TableData, list_tables
     from prvr.papers.reproduce import reproduce as reproduce_table
@@ -37,7 +41,7 @@ def reproduce(
         tables = list_tables()
         show(as_json, tables, [f"{name:14} {its['title']} ({its['source']})" for name, its in tables.items()])
         return
-    plan = Plan(seeds, protocol, tuple(settings or ()), device)
+    plan = Plan(seeds, protocol, tuple(settings or ()), device, tuple(method or ()))
     texts = {"words": words, "vectors": vectors, "roles": roles}
     given = TableData(data, features, frames, texts, tuple(teacher or ()), annotations)
     with progress() as tell:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from prvr.cli.terminal import Device, Json, app, show, warn
+from prvr.cli.terminal import Device, Json, Method, app, show, warn
 from prvr.errors import SettingError, require
 
 GIBIBYTE = 1 << 30
@@ -23,6 +23,7 @@ def serve(
         str, typer.Option(help="Secret that allows adding and deleting videos; without it, both are off.", envvar="PRVR_TOKEN")
     ] = "",
     upload_limit: Annotated[float, typer.Option(help="Largest upload, in GiB.", min=0.001)] = 8.0,
+    method: Method = "",
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
@@ -41,7 +42,12 @@ def serve(
     own = host.strip("[]") in {name.strip("[]") for name in OWN_NAMES}
     with listen(host.strip("[]"), port) as opened:
         service = make_service(
-            Path(path), token=token, upload_limit=round(upload_limit * GIBIBYTE), hosts=OWN_NAMES if own else None, device=device
+            Path(path),
+            token=token,
+            upload_limit=round(upload_limit * GIBIBYTE),
+            hosts=OWN_NAMES if own else None,
+            method=method or None,
+            device=device,
         )
         if not own:
             warn({host: "every machine that reaches this address can search and watch all videos of the index"})

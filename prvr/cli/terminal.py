@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 import time
@@ -52,6 +53,41 @@ Rate = Annotated[float, typer.Option(help="Frames read per second of video.", mi
 Workers = Annotated[int | None, typer.Option(help="Processes that share the videos; with --ray, on the cluster.", min=1)]
 Ray = Annotated[str | None, typer.Option("--ray", help="Ray cluster that encodes: HOST:PORT, auto, or local.", metavar="ADDRESS")]
 
+
+def _register(method: str) -> str:
+    """Registers the method that an option names: a class in the working folder, or in an installed module."""
+    if method:
+        from prvr.methods import register_method
+
+        # Last, so that no file of the folder takes the place of an installed module; the command `prvr` has it nowhere.
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
+        return register_method(method)
+    return method
+
+
+def register_each(methods: list[str] | None) -> list[str]:
+    """Registers the methods that a repeatable option names."""
+    return [_register(method) for method in methods or []]
+
+
+Method = Annotated[
+    str,
+    typer.Option(
+        help="The model's method, if it is external: package.module:Class, imported from here or from the working folder.",
+        metavar="MODULE:CLASS",
+        callback=_register,
+    ),
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        help="External method among the models: package.module:Class; repeatable.",
+        metavar="MODULE:CLASS",
+        callback=register_each,
+    ),
+]
 
 # Seconds between two lines of progress where stderr is no terminal.
 LINE_EVERY = 30.0

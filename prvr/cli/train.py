@@ -10,12 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prvr.cli.terminal import Data, Device, Features, Json, Protocol, app, progress, show, warn
+from prvr.cli.terminal import Data, Device, Features, Json, Method, Protocol, app, progress, register_each, show, warn
 from prvr.errors import SettingError
 
 if TYPE_CHECKING:
     from prvr.train.loop import Recipe
     from prvr.train.similarities import Similarities
+
+TeacherMethods = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="External method of a --teacher-run: package.module:Class; repeatable.",
+        metavar="MODULE:CLASS",
+        callback=register_each,
+    ),
+]
 
 
 @app.command(epilog="Example: prvr train videos features run --frames clip --words roberta_base --teacher clip lr=3e-4")
@@ -29,17 +38,22 @@ def train(
     teacher: Annotated[list[str] | None, typer.Option(help="Teacher: a name in FEATURES; repeatable.")] = None,
     teacher_run: Annotated[list[Path] | None, typer.Option(help="Run that teaches by its scores; repeatable.")] = None,
     preset: Annotated[str, typer.Option(help="Settings to start from.")] = "dl-dkd++",
+    method: Method = "",
+    teacher_method: TeacherMethods = None,
     split_seed: Annotated[int, typer.Option(help="Seed of the division into train, dev and test.")] = 0,
     protocol: Protocol = "honest",
     device: Device = "cpu",
     devices: Annotated[int, typer.Option(help="Processes that share each batch; with --device cuda, each has a GPU.", min=1)] = 1,
     as_json: Json = False,
 ) -> None:
-    """Train a student on a folder of videos with captions, or on a package; the best epoch on the dev split is kept."""
+    """Train a student on a folder of videos with captions, or on a package; the best epoch on the dev split is kept.
+
+    With --method, the training is that of the preset, and the settings are the defaults of the method's Config.
+    """
     from prvr.train import presets
     from prvr.train.recipe import change
 
-    recipe = change(presets.preset(preset), settings or [])
+    recipe = change(presets.preset(preset, method=method or None), settings or [])
     if not frames and not teacher:
         raise SettingError("name the student's frame features: --teacher NAME, or --frames NAME to train without a teacher")
     if recipe.beside_teacher and teacher:
@@ -52,6 +66,7 @@ def train(
         features=features,
         names=(frames, words, *(teacher or [])),
         teacher_runs=tuple(teacher_run or ()),
+        methods=(method, *(teacher_method or ())),
         split_seed=split_seed,
         protocol=protocol,
         device=device,
@@ -73,19 +88,27 @@ def _train(
     features: Path,
     names: tuple[str, ...],
     teacher_runs: tuple[Path, ...],
+    methods: tuple[str, ...],
     split_seed: int,
     protocol: str,
     device: str,
     as_json: bool,
 ) -> None:
-    """The command in one process, or in each of several; `names` are those of frames, of words and of teachers."""
+    """The command in one process, or in each of several.
+
+    Args:
+        names: those of frames, of words and of teachers. methods: external ones, which each process registers for itself.
+    """
     from prvr.datasets.splits import open_splits
     from prvr.features.shelf import lengths_beside_teachers, student_features
+    from prvr.methods import register_method
     from prvr.train.distributed import join_group
     from prvr.train.loop import Data as TrainingData
     from prvr.train.loop import train_student
     from prvr.train.recipe import check_uses_teacher
 
+    for method in filter(None, methods):
+        register_method(method)
     frames, words, *teachers = names
     alone = recipe.uses_teacher and not recipe.distillation.uses_teacher_scores
     given = student_features(features, frames=frames or None, words=words, teachers=teachers, sentences_alone=alone)

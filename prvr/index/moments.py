@@ -127,6 +127,8 @@ def best_span(relevance: Float[np.ndarray, "P"], edges: Sequence[float]) -> tupl
 def part_edges(edges: Sequence[float], parts: int) -> list[float]:
     """The P + 1 times between which P parts lie that divide the frames evenly."""
     frames = len(edges) - 1
+    if parts == frames:
+        return list(edges)
     return np.interp(np.linspace(0, frames, parts + 1), np.arange(frames + 1), edges).tolist()
 
 

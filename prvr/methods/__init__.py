@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Iterator, Mapping
+from typing import final
 
-from prvr.errors import ModelError, nearest
+from prvr.errors import ModelError, SettingError, nearest
+from prvr.methods import plugins
 from prvr.methods.contract import Method
 
-# Where each method's `Method` stands, as MODULE:NAME; checkpoints and recipes hold the name on the left.
-METHODS: dict[str, str] = {
+# The methods of this package, as MODULE:NAME of a `Method`; checkpoints and recipes hold the name on the left.
+BUILT_IN: dict[str, str] = {
     "beside_teacher": "prvr.methods.beside_teacher:METHOD",
     "collaborative_experts": "prvr.methods.collaborative_experts:METHOD",
     "dl_dkd": "prvr.methods.dl_dkd:METHOD",
@@ -38,16 +40,82 @@ WITHDRAWN: dict[str, str] = dict.fromkeys(
 )
 
 
+@final
+class Registry(Mapping[str, str]):
+    """The methods that may be imported, as MODULE:NAME by name.
+
+    Those of this package come first, then those that `register_method` was called with, then the entry points of the group
+    `prvr.methods`. The last two can also be looked up by MODULE:NAME, which is what a checkpoint holds.
+    """
+
+    def __init__(self) -> None:
+        self._registered: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> str:
+        own = BUILT_IN | self._registered
+        if name in own:
+            return own[name]
+        installed = plugins.entry_point_methods()
+        return name if name in installed.values() else installed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**plugins.entry_point_methods(), **self._registered, **BUILT_IN})
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def add(self, reference: str) -> None:
+        """Adds a method by MODULE:NAME."""
+        self._registered[reference] = reference
+
+
+METHODS = Registry()
+
+
+def register_method(method: str | type) -> str:
+    """Imports an external method, and lets checkpoints, presets and indexes of it be opened in this process.
+
+    Args:
+        method: a class, its name `package.module:Class`, or the name of a method that is built in or installed.
+
+    Returns:
+        The name that recipes and checkpoints have: the name of a built-in method, else `package.module:Class`.
+
+    Raises:
+        SettingError: there is no such method.
+        ModelError: it cannot be imported, or lacks a part of the contract; the text names each.
+    """
+    reference = method if isinstance(method, str) else plugins.reference_to(method)
+    reference = METHODS.get(reference, reference)
+    if not plugins.REFERENCE.fullmatch(reference):
+        known = nearest(reference, METHODS)
+        raise SettingError(f"{reference!r} names no method; write package.module:Class, or the name of one: {known}")
+    built_in = {path: name for name, path in BUILT_IN.items()}
+    if reference in built_in:
+        return built_in[reference]
+    found = plugins.import_method(reference)
+    if isinstance(method, type) and found.model is not method:
+        raise SettingError(f"{reference} is not the class that its module has now; import it again")
+    METHODS.add(reference)
+    return reference
+
+
 def open_method(name: str) -> Method:
     """A method by name; imports its module.
 
+    An external method must have been registered, or be installed: its name may come from a file, and no file chooses what is
+    imported.
+
     Raises:
-        ModelError: there is no such method, or no longer; the text suggests the nearest name, or says why.
+        ModelError: there is no such method, it is no longer here, or may not be imported; the text has the next step.
     """
     if name in WITHDRAWN:
         raise ModelError(f"{name} {WITHDRAWN[name]}")
-    if name not in METHODS:
-        raise ModelError(f"unknown method {name!r}; {nearest(name, METHODS)}")
-    module, _, attribute = METHODS[name].partition(":")
-    method: Method = getattr(importlib.import_module(module), attribute)
-    return method
+    if name in METHODS:
+        return plugins.import_method(METHODS[name])
+    if plugins.REFERENCE.fullmatch(name):
+        raise ModelError(
+            f"the method {name} is not installed, and no code is imported because a file names it; if you trust it, name "
+            f"the class yourself: --method {name}, in Python prvr.register_method({name!r})"
+        )
+    raise ModelError(f"unknown method {name!r}; {nearest(name, METHODS)}")

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import safetensors.torch
 import torch
@@ -28,14 +28,17 @@ from prvr.features import FeatureSet
 from prvr.features.shelf import find_features
 from prvr.features.sources import FeatureSources, Source
 from prvr.files import write_json, write_whole
-from prvr.methods import open_method
+from prvr.methods import open_method, register_method
 from prvr.methods.calibration import Calibration, from_dict
 from prvr.methods.contract import Method, Model
 from prvr.methods.migration import convert_settings, student_weights
+from prvr.methods.plugins import check_model
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 # In format 1, DL-DKD's settings held those of its distillation (`prvr.methods.migration`).
 FORMAT = 2
+# The method of a student beside its teacher (`prvr fuse`), whose settings name the method of the student.
+BESIDE_TEACHER = "beside_teacher"
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,12 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     """
     weights = _module(checkpoint.model).state_dict()
     if weights:
-        write_whole(path / WEIGHTS, safetensors.torch.save({name: t.contiguous() for name, t in weights.items()}))
+        # Copies: safetensors refuses names that share their numbers, as tied weights do.
+        write_whole(path / WEIGHTS, safetensors.torch.save({name: copy_tensor(tensor) for name, tensor in weights.items()}))
     text: dict[str, Any] = {
         "format": FORMAT,
         "method": checkpoint.method,
-        "revision": _revision(open_method(checkpoint.method), to_dict(checkpoint.settings)),
+        "revision": _revision(checkpoint.method, to_dict(checkpoint.settings)),
         "settings": to_dict(checkpoint.settings),
         "reads": asdict(checkpoint.sources),
         "about": checkpoint.about,
@@ -124,23 +128,31 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     write_json(path / CONFIG, text)
 
 
-def load(path: str | Path) -> Checkpoint:
+def load(path: str | Path, *, method: str | type | None = None) -> Checkpoint:
     """Reads a checkpoint; the model is in evaluation mode, on the CPU.
 
+    Args:
+        method: the method that it must be of, as `register_method` takes it. An external method that is not installed must be
+            named, here or by `register_method`: no checkpoint chooses what is imported.
+
     Raises:
-        ModelError: there is no checkpoint, it is broken, or its weights do not fit its settings.
+        ModelError: there is no checkpoint, it is broken or of another method, or its weights do not fit its settings.
+        SettingError: as `register_method`.
     """
-    path = Path(path)
+    path, named = Path(path), None if method is None else register_method(method)
     try:
         text = json.loads((path / CONFIG).read_text())
         sources = FeatureSources(*(_source(text["reads"][name]) for name in ("frames", "text")))
         former = convert_settings(text["method"], text["settings"]) if text.get("format", 1) < FORMAT else None
         stored = text["settings"] if former is None else former.settings
+        learned = _student_of(text["method"], stored)
+        if named not in (None, text["method"], learned):
+            raise ModelError(f"it is of the method {text['method']!r}, and {named!r} is named; leave that out, or name its own")
         made = open_method(text["method"])
-        revision = _revision(made, stored)
+        revision = _revision(text["method"], stored)
         if text.get("revision", 1) != revision:
             raise ModelError(
-                f"trained with revision {text.get('revision', 1)} of {stored.get('student', text['method'])}, which computes "
+                f"trained with revision {text.get('revision', 1)} of {learned}, which computes "
                 f"something else since revision {revision}; train again"
             )
         settings: Any = settings_from_dict(made.config, stored)
@@ -191,13 +203,27 @@ def _looks_like_torch(path: Path) -> bool:
 
 def _build(name: str, method: Method, settings: Any, sources: FeatureSources) -> Checkpoint:
     model = method.model(settings, frame_columns=sources.frames.columns, word_columns=sources.text.columns)
-    assert isinstance(model, Model)
-    return Checkpoint(name, settings, sources, model)
+    check_model(model, name)
+    return Checkpoint(name, settings, sources, cast(Model, model))
 
 
-def _revision(method: Method, settings: Mapping[str, Any]) -> int:
-    """The revision of a method or, for a student beside its teacher, that of the student's method."""
-    return (open_method(settings["student"]) if "student" in settings else method).revision
+def student_method(checkpoint: Checkpoint) -> str:
+    """The method that learned: that of the student, for a student beside its teacher."""
+    return _student_of(checkpoint.method, to_dict(checkpoint.settings))
+
+
+def _student_of(method: str, settings: Mapping[str, Any]) -> str:
+    return str(settings["student"]) if method == BESIDE_TEACHER else method
+
+
+def _revision(method: str, settings: Mapping[str, Any]) -> int:
+    """The revision of the method that learned."""
+    return open_method(_student_of(method, settings)).revision
+
+
+def copy_tensor(tensor: Tensor) -> Tensor:
+    """A copy of a tensor on the CPU, as files of tensors take it."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _fingerprint(method: str, settings: dict[str, Any], sources: FeatureSources, weights: Mapping[str, Tensor]) -> str:

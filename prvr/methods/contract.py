@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast, runtime_checkable
 
 from jaxtyping import Float, Int
@@ -100,6 +100,7 @@ class Method:
         fields, and `comparisons=`, what `compare_fields` returns.
 
     revision: raised when the method computes something else than before, so that older checkpoints are refused.
+    presets: what a method outside of this package brings: changes to the default settings, by the preset's name.
     """
 
     config: type
@@ -109,6 +110,7 @@ class Method:
     profile: Profile | None = None
     taught_fields: Callable[[Any], tuple[str, ...]] | None = None
     revision: int = 1
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def keep_batch(queries: Embeddings, videos: Embeddings, batch: Batch) -> tuple[Embeddings, Embeddings, Batch]:

@@ -30,6 +30,7 @@ from prvr.errors import SettingError
 from prvr.methods import open_method
 from prvr.methods.added_losses import AddedLosses, query_vectors
 from prvr.methods.contract import Contrast, Embeddings, Method, Model, Profile, Terms, compare_fields
+from prvr.methods.plugins import check_terms
 from prvr.methods.probe import probe
 from prvr.nn import losses, scores
 from prvr.nn.clips import over_frames
@@ -66,7 +67,7 @@ class Distiller(nn.Module):
         self, settings: Distillation, *, method: str, student: Model, teacher_columns: Sequence[int] = (), kept: int = 0
     ) -> None:
         super().__init__()
-        self.settings, self.method = settings, open_method(method)
+        self.settings, self.name, self.method = settings, method, open_method(method)
         _check_method(settings, method, self.method, student)
         taught = self.method.taught_fields
         self.fields: list[int] | None = None
@@ -103,8 +104,9 @@ class Distiller(nn.Module):
         """
         teachers = TeacherScores.of(batch, kept) if self.uses_scores else TeacherScores([], [], [])
         comparisons = [] if self.fields is None else compare_fields(queries, videos, batch)
-        terms = dict(self._own_objective(batch, epoch, teachers, comparisons)(model, queries, videos, batch, epoch))
-        terms |= self._relations(queries, batch, epoch)
+        own = self._own_objective(batch, epoch, teachers, comparisons)(model, queries, videos, batch, epoch)
+        own = check_terms(own, self.name)
+        terms = self._relations(queries, batch, epoch)
         weight = self.settings.weight(epoch)
         if weight and self.uses_teacher and self.settings.distillation_target != "query_relations":
             taught = None if self.fields is None else [comparisons[place] for place in self.fields]
@@ -113,7 +115,12 @@ class Distiller(nn.Module):
         if self.shares is not None:
             temperature = self.settings.distillation_temperature
             terms["teacher_shares"] = self.shares.objective(teachers.cosines, batch.target, temperature=temperature)
-        return terms | self.added.terms(model, queries, videos, batch)
+        terms |= self.added.terms(model, queries, videos, batch)
+        if same := own.keys() & terms.keys():
+            raise SettingError(
+                f"{self.name} has a loss term {min(same)!r}, the name of a term that is added to it; name its own otherwise"
+            )
+        return own | terms
 
     def _relations(self, queries: Embeddings, batch: Batch, epoch: int) -> Terms:
         """The loss between relations of the queries and of the teachers' sentences, for each taught field."""
@@ -142,7 +149,7 @@ class Distiller(nn.Module):
             from_self, _ = self._contrasts(SoftTargets.at(self.settings, epoch, batch), TeacherScores([], [], []))
             contrasts = ("contrast",) if self.fields is None else ("contrast", "self_contrast")
             own = partial(own, **dict.fromkeys(contrasts, from_self))
-        return own(model, _all_equal(queries), _all_equal(videos), batch, epoch)
+        return check_terms(own(model, _all_equal(queries), _all_equal(videos), batch, epoch), self.name)
 
     def _own_objective(
         self, batch: Batch, epoch: int, teachers: TeacherScores, comparisons: list[Comparison]

@@ -22,13 +22,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from prvr.batch import Batch, Reading, TeacherBatch
+from prvr.child import environment_with_modules
 from prvr.config import from_dict, to_dict
 from prvr.device import open_device
 from prvr.errors import ModelError, SettingError
 from prvr.features.sources import FeatureSources
 from prvr.files import write_json
+from prvr.methods import BUILT_IN, open_method, register_method
 from prvr.methods import checkpoint as checkpoints
-from prvr.methods import open_method
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings, embed
 from prvr.methods.distiller import Distiller, uses_teacher
@@ -114,8 +115,17 @@ def training_memory(recipe: Recipe, sources: FeatureSources, *, sizes: StepSizes
         fresh = checkpoints.build(recipe.method, recipe.settings, sources)
         checkpoints.save(replace(fresh, about={"distillation": to_dict(recipe.distillation)}), Path(folder))
         write_json(Path(folder) / SIZES, {"sizes": asdict(sizes), "device": device})
-        command = [sys.executable, "-m", "prvr.papers.complexity", folder]
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        command = [
+            sys.executable,
+            "-m",
+            "prvr.papers.complexity",
+            folder,
+            *([] if recipe.method in BUILT_IN else [recipe.method]),
+        ]
+        with_modules = environment_with_modules()
+        done = subprocess.run(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False, env=with_modules
+        )
         if done.returncode:
             reason = (done.stderr.splitlines() or [f"status {done.returncode}"])[-1]
             raise SettingError(f"a training step of {sizes} ended with {reason[:300]!r} on {device}; measure a smaller one")
@@ -124,8 +134,11 @@ def training_memory(recipe: Recipe, sources: FeatureSources, *, sizes: StepSizes
 
 
 def main() -> None:
-    """The entry point of the process that `training_memory` starts; its argument is a folder with a model and sizes."""
+    """The entry point of the process that `training_memory` starts; its arguments are a folder with a model and sizes, and the
+    model's method if it is external."""
     folder = Path(sys.argv[1])
+    for method in sys.argv[2:]:
+        register_method(method)
     text = json.loads((folder / SIZES).read_text())
     write_json(folder / PEAK, _peak(folder, StepSizes(**text["sizes"]), open_device(text["device"])))
 

@@ -53,12 +53,16 @@ class Materials:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a table is run: the seeds, the protocol, changes to every row's settings as key=value, and the device."""
+    """How a table is run: the seeds, the protocol, changes to every row's settings as key=value, and the device.
+
+    methods: further rows, by the names of registered methods (`tables.with_methods`).
+    """
 
     seeds: int = 3
     protocol: str = "honest"
     changes: tuple[str, ...] = ()
     device: str = "cpu"
+    methods: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.seeds < 1:

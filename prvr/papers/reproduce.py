@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from prvr.errors import SettingError
 from prvr.extract.convert import convert_package
 from prvr.papers import toy
 from prvr.papers.complexity import StepSizes
@@ -13,7 +14,7 @@ from prvr.papers.costs import SOURCE, TITLE, write_costs
 from prvr.papers.plan import Materials, Plan
 from prvr.papers.row_run import Progress
 from prvr.papers.run import footprints, score_rows
-from prvr.papers.tables import TABLES, table
+from prvr.papers.tables import TABLES, table, with_methods
 from prvr.papers.write import WrittenTable, write_table
 
 # The frames of a student in the packages in circulation; in other packages they are called i3d.
@@ -57,9 +58,11 @@ def reproduce(
         DataError, ModelError: as `score_rows`.
     """
     on_progress = on_progress or _show_nothing
+    if name == COMPLEXITY and plan.methods:
+        raise SettingError(f"--method is not for {COMPLEXITY}, which has no training; take another table, such as peers")
     if name == COMPLEXITY:
         return write_costs(out, command=command, device=plan.device, sizes=StepSizes(), on_progress=on_progress)
-    wanted = table(name)
+    wanted = with_methods(table(name), plan.methods)
     materials = _materials(out, given)
     scored = score_rows(wanted, out, materials, plan, on_progress=on_progress)
     costs = footprints(scored, materials, plan, on_progress=on_progress) if wanted.costs else None

@@ -39,7 +39,7 @@ LATENT_SCORES, CONCEPT_SCORES, FUSED_SCORES = "test-latent.npz", "test-concepts.
 def recipe_of(row: Row, collection: str, changes: Sequence[str]) -> Recipe:
     """Returns the settings of a row on a data set: its preset, that of the data set if there is one, with its changes."""
     name = f"{row.base}/{collection}"
-    start = preset(name if name in PRESETS else row.base)
+    start = preset(name if name in PRESETS else row.base, method=row.method or None)
     settings = {name: value for name, value in row.changes.items() if name in to_dict(start.settings)}
     distilled = {name: value for name, value in row.changes.items() if name not in settings}
     distillation = replace(start.distillation, **distilled)
@@ -68,10 +68,11 @@ class RowRun:
             self._frames(),
             self._words() if self.row.text in self.materials.texts else None,
         ]
+        about += [self.row.method] if self.row.method else []
         about += [str(teacher.folder.relative_to(self.out)) for teacher in self._teacher_runs()]
         key = hashlib.sha256(json.dumps([about, materials, self._teacher_names()]).encode()).hexdigest()[:8]
         changes = [f"{name}={value}" for name, value in self._effective_changes().items()]
-        name = " ".join([self.row.base or "zero-shot", *self._teacher_names(), *changes])
+        name = " ".join([self.row.method or self.row.base or "zero-shot", *self._teacher_names(), *changes])
         slug = re.sub(r"[^a-z0-9.=+]+", "-", name.lower()).strip("-")
         return self.out / "runs" / f"{slug[:80]}-{key}" / f"seed{self.seed}"
 

@@ -6,8 +6,8 @@ collection: a whole method's from `prvr.train.presets.published`, those of ablat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from prvr.errors import SettingError, nearest
@@ -29,6 +29,7 @@ class Row:
     published: the paper's figures for it, by collection.
     fusion: how the test split is scored: "own", by the model; "test_matrix", for a model of two spaces, normalised by minimum and
         maximum of the whole test split; "teacher", with its first teacher beside it (`prvr.train.fusion`).
+    method: a method that takes the place of the preset's, with its default settings (`prvr.train.recipe.with_method`).
     """
 
     name: str
@@ -41,6 +42,7 @@ class Row:
     sentences: tuple[int, ...] = ()
     published: Mapping[str, Figures] = field(default_factory=dict)
     fusion: Literal["own", "test_matrix", "teacher"] = "own"
+    method: str = ""
 
 
 @dataclass(frozen=True)
@@ -288,3 +290,15 @@ def table(name: str) -> Table:
     if name not in TABLES:
         raise SettingError(f"unknown table {name!r}; {nearest(name, TABLES)}")
     return TABLES[name]
+
+
+def with_methods(table: Table, methods: Sequence[str]) -> Table:
+    """Returns a table with a row for each of these methods, as registered: the training of DL-DKD++ there, without a teacher.
+
+    Raises:
+        SettingError: the table's rows are drawn by the weight of a second branch.
+    """
+    if methods and table.sweep:
+        raise SettingError(f"--method is not for {table.name}, which compares weights of a second branch; take another table")
+    own = (Row(method, "dl-dkd++", teachers=(), method=method) for method in dict.fromkeys(methods))
+    return replace(table, rows=(*table.rows, *own))

@@ -28,7 +28,12 @@ class Copied:
 
 
 def copy_index(
-    source: str | Path, target: str | Path, *, model: str | Path | None = None, on_progress: Progress | None = None
+    source: str | Path,
+    target: str | Path,
+    *,
+    model: str | Path | None = None,
+    method: str | type | None = None,
+    on_progress: Progress | None = None,
 ) -> Copied:
     """Copies an index, or brings a copy up to date; then reads every video of the copy and compares it.
 
@@ -37,6 +42,7 @@ def copy_index(
     Args:
         source, target: folders, or URLs of indexes elsewhere.
         model: the checkpoint of the source, if that is a URL, where no checkpoint is stored.
+        method: its method, as in `checkpoint.load`; required for an external method that is not installed.
 
     Raises:
         ModelError: there is no such index, or the target is an index of another checkpoint.
@@ -44,7 +50,7 @@ def copy_index(
     """
     if not is_remote(source) and not is_remote(target) and index_folder_of(Path(source)).resolve() == Path(target).resolve():
         raise SettingError(f"{source} is to be copied to itself; name another folder")
-    checkpoint, ours = store_of(source, model=model)
+    checkpoint, ours = store_of(source, model=model, method=method)
     try:
         theirs = make_store(target, checkpoint.model, ours.header)
         try:

@@ -56,17 +56,20 @@ def zero_shot(source: str | Path, *, rate: float = 1.0, parts: str = "frames") -
     return checkpoints.build("zero_shot", settings, FeatureSources(frames, text))
 
 
-def open_index(place: str | Path, *, model: str | Path | None = None, device: str = "cpu") -> VideoSearch:
+def open_index(
+    place: str | Path, *, model: str | Path | None = None, method: str | type | None = None, device: str = "cpu"
+) -> VideoSearch:
     """Opens an index for searching; changes by another process are seen at the next search.
 
     Args:
         place: the folder of the index, a folder of videos that has its index in `.prvr`, or the URL of an index elsewhere.
         model: the expected checkpoint of the index; required for a URL, where no checkpoint is stored.
+        method: its method, as in `checkpoint.load`; required for an external method that is not installed.
 
     Raises:
         ModelError: there is no index, it is broken or empty, it is of another checkpoint, or its text encoder has changed.
     """
-    checkpoint, store = store_of(place, model=model)
+    checkpoint, store = store_of(place, model=model, method=method)
     try:
         if not store.count():
             raise ModelError(f"the index in {place} holds no videos; add some with the command that made it")
@@ -82,19 +85,21 @@ def is_remote(place: str | Path) -> bool:
     return isinstance(place, str) and "://" in place
 
 
-def store_of(place: str | Path, *, model: str | Path | None = None) -> tuple[Checkpoint, PersistentStore]:
+def store_of(
+    place: str | Path, *, model: str | Path | None = None, method: str | type | None = None
+) -> tuple[Checkpoint, PersistentStore]:
     """Opens the checkpoint of an index, and the index itself; arguments and errors as in `open_index`."""
     if isinstance(place, str) and is_remote(place):
         if model is None:
             raise ModelError(f"{place} does not hold its model; name the checkpoint that it was built with: --model RUN")
-        checkpoint = checkpoints.load(model)
+        checkpoint = checkpoints.load(model, method=method)
         store = open_store(place, checkpoint.model)
     else:
         place = index_folder_of(Path(place))
         refuse_older(place)
         if not (place / FILE).exists():
             raise ModelError(f"no index in {place}; build one: prvr index VIDEOS {place} --model RUN")
-        checkpoint = checkpoints.load(place / MODEL)
+        checkpoint = checkpoints.load(place / MODEL, method=method)
         store = DiskIndex(place, checkpoint.model)
     try:
         check_same_model(place, store.header, checkpoint)

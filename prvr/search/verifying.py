@@ -42,6 +42,7 @@ def verify_index(
     *,
     queries: Path | None = None,
     model: str | Path | None = None,
+    method: str | type | None = None,
     drop: bool = False,
     least_recall: float | None = None,
     device: str = "cpu",
@@ -51,6 +52,7 @@ def verify_index(
 
     Args:
         queries: a file with a sentence in each line, by which recall is measured.
+        method: of its checkpoint, as in `checkpoint.load`; required for an external method that is not installed.
         drop: removes damaged videos, so that the next indexing adds them again.
         least_recall: also measures settings of approximate search by the queries. The index keeps the fastest one that finds
             this share of the exact ten best, as a mean over queries, and none if none does.
@@ -65,7 +67,7 @@ def verify_index(
         _check_measurable(least_recall, texts, queries)
     if on_progress:
         on_progress("reading", 0, 1)
-    _, store = store_of(place, model=model)
+    _, store = store_of(place, model=model, method=method)
     try:
         if least_recall is not None:
             require_approximate(store)
@@ -76,7 +78,7 @@ def verify_index(
         store.close()
     recall, settings = None, None
     if texts and faults.keys() <= set(damaged):
-        index = open_index(place, model=model, device=device)
+        index = open_index(place, model=model, method=method, device=device)
         try:
             encoded = _encode(index, texts)
             recall = measure_recall(index.index, encoded)

@@ -33,15 +33,19 @@ def make_service(
     token: str = "",
     upload_limit: int = UPLOAD_LIMIT,
     hosts: Collection[str] | None = None,
+    method: str | type | None = None,
     device: str = "cpu",
 ) -> Service:
     """A service of an index.
+
+    Args:
+        method: of its checkpoint, as in `checkpoint.load`; required for an external method that is not installed.
 
     Raises:
         PrvrError: the index cannot be opened.
     """
     index = index_folder_of(index).resolve()
-    opened = IndexService(index, device=device)
+    opened = IndexService(index, method=method, device=device)
     thumbnails, upkeep = Thumbnails(index / "thumbnails"), Upkeep(index, opened, device=device)
     return Service(opened, thumbnails, upkeep, RequestCounts(), token, upload_limit, hosts)
 
@@ -99,10 +103,9 @@ async def _refuse_invalid(request: Request, problem: Exception) -> JSONResponse:
 async def _report_error(request: Request, problem: Exception) -> JSONResponse:
     # A setting comes from the client; any other error is one of the index or its model, and may be temporary.
     status = 422 if isinstance(problem, SettingError) else 503
-    # Clients see no path of this machine.
-    path = str(request.app.state.service.upkeep.path)
-    return JSONResponse({"error": " ".join(str(problem).replace(path, "INDEX").split())}, status)
+    return JSONResponse({"error": request.app.state.service.index.without_paths(str(problem))}, status)
 
 
 async def _report_failure(request: Request, problem: Exception) -> JSONResponse:
-    return JSONResponse({"error": "the service failed at this request; see its log"}, 500)
+    # uvicorn closes the connection after an error; a client must not send its next request on it.
+    return JSONResponse({"error": "the service failed at this request; see its log"}, 500, {"Connection": "close"})

@@ -29,7 +29,7 @@ from prvr.search import open_index
 from prvr.search.asking import Hit, VideoSearch, find
 from prvr.server.answers import Moments, SpanAnswer, Video
 from prvr.server.followed_file import FollowedFile
-from prvr.server.names import shown_name, title_of
+from prvr.server.names import shown_name, title_of, without_paths
 
 Answer = TypeVar("Answer")
 
@@ -48,10 +48,10 @@ class IndexService:
         PrvrError: the index cannot be opened.
     """
 
-    def __init__(self, path: Path, *, device: str = "cpu") -> None:
+    def __init__(self, path: Path, *, method: str | type | None = None, device: str = "cpu") -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="index")
         self._names_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="names")
-        self._path, self._device = path, device
+        self._path, self._method, self._device = path, method, device
         self._index = FollowedFile(path / FILE, self._open, lambda opened: opened.index.close())
         self._thread.submit(self._index.get).result()
         self._list = FollowedFile(path / FILE, lambda: DiskIndex(path, self.checkpoint.model), DiskIndex.close)
@@ -94,7 +94,7 @@ class IndexService:
         try:
             return await self.id_of(name)
         except HTTPException:
-            abouts = await self._call(lambda index: index.index.about())
+            abouts = await self._read(DiskIndex.about)
             for id, about in abouts.items():
                 if name in map(shown_name, about.get("copies", ())):
                     return id
@@ -112,7 +112,7 @@ class IndexService:
             except ModelError as problem:
                 if approximate:
                     # The client can repeat the query without it.
-                    raise HTTPException(409, str(problem)) from problem
+                    raise HTTPException(409, self.without_paths(str(problem))) from problem
                 raise
             return [_moments(hit, limit=THIN) for hit in hits], index.note_on(text)
 
@@ -167,8 +167,12 @@ class IndexService:
         self._read_at = -math.inf
         return done
 
+    def without_paths(self, message: str) -> str:
+        """A message as clients may see it."""
+        return without_paths(message, videos=self.folder, index=self._path)
+
     def _open(self) -> VideoSearch:
-        opened = open_index(self._path, device=self._device)
+        opened = open_index(self._path, method=self._method, device=self._device)
         self.folder, self.checkpoint = opened.videos, opened.checkpoint
         return opened
 

@@ -42,7 +42,9 @@ async def thumbnail(
         picture = await service.thumbnails.picture(path, t)
     except (VideoError, FileNotFoundError) as problem:
         status = 422 if isinstance(problem, DecoderFailure) else 404
-        raise HTTPException(status, str(problem).replace(str(path), PurePosixPath(video).name)) from None
+        raise HTTPException(
+            status, service.index.without_paths(str(problem).replace(str(path), PurePosixPath(video).name))
+        ) from None
     return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath
 
 from fastapi import HTTPException
@@ -12,6 +13,8 @@ from prvr.video import SUFFIXES
 MOST_CHARACTERS = 500
 # Of a part of a path, in bytes: the limit of common file systems.
 MOST_BYTES = 255
+# The folders that an absolute path begins with; not those of a URL.
+FOLDERS = re.compile(r"(?<![\w.:/\\-])(?:/|[A-Za-z]:[\\/])(?:[^\s'\"]*[\\/])?(?=[^\s'\"])")
 
 
 class AnyPathConvertor(PathConvertor):
@@ -40,7 +43,8 @@ def file_of(id: str, folder: Path) -> Path:
         inside = path.is_relative_to(folder.resolve()) and path.is_file()
     except (OSError, ValueError, RuntimeError):
         inside = False
-    if not inside:
+    # A link within the folder may lead to a file that is no video.
+    if not inside or path.suffix.lower() not in SUFFIXES:
         raise HTTPException(404, f"the file of {shown_name(id)!r} is no longer in the folder of the videos; index again")
     return path
 
@@ -61,3 +65,10 @@ def place_for(name: str, folder: Path) -> Path:
     if not inside:
         raise HTTPException(422, f"{name[:200]!r} leads out of the folder of the videos; give another name")
     return path
+
+
+def without_paths(text: str, *, videos: Path, index: Path) -> str:
+    """A message as one line that names no path of this machine; clients see names within the two folders, and last parts."""
+    text = text.replace(str(index), "INDEX").replace(f"{videos}/", "")
+    text = re.sub(rf"{re.escape(str(videos))}(?![\w.-])", "the folder of the videos", text)
+    return " ".join(FOLDERS.sub("", text).split())

@@ -72,7 +72,7 @@ async def moments(
     if like is None:
         raise HTTPException(422, "there is no query; give q, a sentence, or like and t, a video and a time in it")
     _check_similar(service)
-    return await service.index.moments_similar_to(id, await service.index.id_of(like), t)
+    return await service.index.moments_similar_to(id, await service.index.video_at(like), t)
 
 
 @api.get("/similar", responses=refusals(404, 409))
@@ -80,7 +80,7 @@ async def similar(video: Named, service: Served, t: Seconds = 0.0, where: Condit
     """Other videos that show what a video shows at a time."""
     _check_similar(service)
     began = time.perf_counter()
-    hits = await service.index.similar_to(await service.index.id_of(video), t, k=k, where=where)
+    hits = await service.index.similar_to(await service.index.video_at(video), t, k=k, where=where)
     return Hits(hits=hits, seconds=time.perf_counter() - began)
 
 

@@ -23,7 +23,8 @@ def listen(host: str, port: int) -> socket.socket:
         SettingError: the address is not one of this machine, or in use.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    opened = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol stated, asyncio turns off Nagle's algorithm, which would hold a body back until its head is acknowledged.
+    opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         opened.bind((host, port))
@@ -44,7 +45,8 @@ def server_of(service: Service) -> uvicorn.Server:
         log_level="warning",
         access_log=False,
         server_header=False,
-        limit_concurrency=CONNECTIONS,
+        # The one that is refused is counted, too.
+        limit_concurrency=CONNECTIONS + 1,
         timeout_keep_alive=15,
         timeout_graceful_shutdown=3,
     )

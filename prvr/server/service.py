@@ -36,8 +36,9 @@ class Service:
     uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS_AT_ONCE))
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:
     """The service of a request."""
+    # A coroutine, as every dependency here: FastAPI calls a plain function in a thread, which waits for searches.
     service: Service = request.app.state.service
     return service
 

@@ -36,7 +36,8 @@ class Thumbnails:
         self.folder, self.most_bytes = _writable(folder), most_bytes
         self._making: dict[str, asyncio.Task[bytes]] = {}
         self._turn = asyncio.Semaphore(AT_ONCE)
-        self._idle = [PictureProcess() for _ in range(AT_ONCE)]
+        self._processes = [PictureProcess() for _ in range(AT_ONCE)]
+        self._idle = list(self._processes)
         self._refused: dict[tuple[Path, int, int], str] = {}
         self._keeping = threading.Lock()
         self._bytes = sum(path.stat().st_size for path in self.folder.glob(f"*{SUFFIX}"))
@@ -51,8 +52,8 @@ class Thumbnails:
         self._idle[-1].start()
 
     def close(self) -> None:
-        """Ends the processes."""
-        for process in self._idle:
+        """Ends the processes, also those that are making a picture."""
+        for process in self._processes:
             process.close()
 
     async def picture(self, video: Path, seconds: float) -> bytes:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
 import sys
 from pathlib import Path
 
+from prvr.child import environment_with_modules
 from prvr.errors import DataError, PrvrError
+from prvr.methods import BUILT_IN
+from prvr.methods.checkpoint import student_method
 from prvr.search import MODEL
 from prvr.server.answers import UpkeepReport
 from prvr.server.index_service import IndexService
@@ -65,7 +67,7 @@ class Upkeep:
         try:
             dropped, left = await self._index.drop(deleted)
         except PrvrError as problem:
-            return self._failure(str(problem))
+            return self._failure(self._index.without_paths(str(problem)))
         self._deleted.difference_update(deleted)
         if not left and await asyncio.to_thread(_empty, self._index.folder):
             return UpkeepReport(state="idle", waiting=False, added=0, kept=0, dropped=dropped, problems=[], error=None)
@@ -75,11 +77,15 @@ class Upkeep:
     async def _run_command(self) -> UpkeepReport:
         command = [sys.executable, "-m", "prvr", "index", self._index.folder, self.path, "--model", self.path / MODEL]
         command += ["--device", self.device, "--json"]
+        # An external method is imported there because it is here.
+        if (method := student_method(self._index.checkpoint)) not in BUILT_IN:
+            command += ["--method", method]
         process = await asyncio.create_subprocess_exec(
             *map(str, command),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             stdin=asyncio.subprocess.DEVNULL,
+            env=environment_with_modules(),
         )
         try:
             out, err = await process.communicate()
@@ -89,7 +95,7 @@ class Upkeep:
             await process.wait()
             raise
         lines = [line.removeprefix("prvr: ") for line in err.decode(errors="replace").splitlines() if line.startswith("prvr: ")]
-        problems = [without_folder(line, self._index.folder) for line in lines]
+        problems = [self._index.without_paths(line) for line in lines]
         if process.returncode:
             error = (
                 problems[-1]
@@ -102,12 +108,6 @@ class Upkeep:
 
     def _failure(self, error: str) -> UpkeepReport:
         return self.now.model_copy(update={"state": "failed", "waiting": False, "error": error})
-
-
-def without_folder(line: str, folder: Path) -> str:
-    """A line without the path of the folder of the videos: clients see the name of the video alone."""
-    line = line.replace(f"{folder}/", "")
-    return re.sub(rf"{re.escape(str(folder))}(?![\w.-])", "the folder of the videos", line)
 
 
 def _empty(folder: Path) -> bool:

@@ -33,7 +33,9 @@ router = APIRouter(prefix="/api", tags=["changes"])
 bearer = HTTPBearer(auto_error=False, description="The token that `prvr serve` was started with.")
 
 
-def require_token(service: Served, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]) -> Service:
+async def require_token(
+    service: Served, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]
+) -> Service:
     """The service. Raises HTTPException 401 or 403 if the request does not have its token."""
     if not service.token:
         raise HTTPException(403, "this service was started without a token, so nobody can change it; see prvr serve --token")

@@ -120,7 +120,7 @@ def _by_branch(record: Mapping[str, Any]) -> dict[str, dict[str, tuple[float, fl
     for name, equal in record.get("equal_scores", {}).items():
         found = _RANKS.fullmatch(name)
         # A weight of 0, or batches without negatives, teach nothing and say nothing.
-        if found and equal > 0:
+        if found and equal > 0 and name in record["losses"]:
             branches.setdefault(found["branch"] or "", {})[name] = (record["losses"][name], equal)
     return branches
 

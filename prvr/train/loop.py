@@ -31,12 +31,13 @@ from prvr.errors import DataError, ModelError, SettingError
 from prvr.evaluate.evaluation import calibrate, retrieve
 from prvr.features import Features, FeatureSet
 from prvr.features.packed import Packed
+from prvr.methods import BUILT_IN, open_method
 from prvr.methods import checkpoint as checkpoints
-from prvr.methods import open_method
 from prvr.methods.calibration import from_dict
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings, Gather, Model, Terms, embed
 from prvr.methods.distiller import Distiller, check_teachers
+from prvr.methods.plugins import check_answers
 from prvr.train.branches import find_untrained, ranking_terms, remedy, untrained_when_kept
 from prvr.train.distributed import Group, SingleProcess
 from prvr.train.optimiser import BertAdam, decay_groups
@@ -96,6 +97,8 @@ def train_student(
     with torch.random.fork_rng():
         torch.manual_seed(recipe.training.seed)
         fresh = replace(checkpoints.build(recipe.method, recipe.settings, data.features.sources), about=dict(notes or {}))
+        if recipe.method not in BUILT_IN:
+            check_answers(fresh.model, recipe.method)
         distiller = Distiller(
             recipe.distillation,
             method=recipe.method,

@@ -8,10 +8,10 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from prvr.config import check_above_zero, override
-from prvr.errors import SettingError
+from prvr.errors import SettingError, nearest
 from prvr.features.sources import FeatureSources
+from prvr.methods import BUILT_IN, distiller, open_method, register_method
 from prvr.methods import checkpoint as checkpoints
-from prvr.methods import distiller, open_method
 from prvr.methods.contract import Model
 from prvr.methods.distiller import Distiller
 from prvr.nn.distillation import Distillation
@@ -21,6 +21,8 @@ _NONE: Plain = MappingProxyType({})
 
 # Changes that make a method learn from an encoder; none fits every method.
 _REMEDIES = ("distillation_weight=0.1", "distillation_target=batch_matrix distillation_weight=1", "soft_targets=teacher")
+# What a run is known by besides its settings (`loop._identity`).
+_IN_A_RUN = ("method", "frames", "text", "train", "dev", "val", "test", "teachers", "similarities")
 # DL-DKD's setting was a truth value once.
 _OLD_SPELLINGS = {"soft_targets=true": "soft_targets=teacher", "soft_targets=false": "soft_targets=none"}
 
@@ -101,6 +103,45 @@ def change(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     return replace(recipe, settings=settings, training=training, distillation=distillation)
 
 
+def with_method(recipe: Recipe, method: str | type) -> Recipe:
+    """The training of a recipe, for another method with its default settings; the recipe itself if it is of that method.
+
+    Args:
+        method: as `register_method` takes it.
+
+    Raises:
+        SettingError: there is no such method, or its settings have names that training or distillation has.
+        ModelError: it cannot be imported, or lacks a part of the contract.
+    """
+    name = register_method(method)
+    if name == recipe.method:
+        return recipe
+    made = Recipe(name, open_method(name).config(), recipe.training)
+    if name not in BUILT_IN:
+        _check_names(made)
+    return made
+
+
+def plugin_preset(method: str, changes: Plain) -> Preset:
+    """A preset that an external method brings.
+
+    Args:
+        changes: to its settings, its training or its distillation, by name.
+
+    Raises:
+        SettingError: a name is unknown, or is that of two of the three.
+    """
+    plain = Recipe(method, open_method(method).config(), Training())
+    _check_names(plain)
+    parts = (plain.settings, plain.training, plain.distillation)
+    known = {name for part in parts for name in vars(part)}
+    for name in changes:
+        if name not in known:
+            raise SettingError(f"{method} has a preset with an unknown setting {name!r}; {nearest(name, known)}")
+    settings, training, distillation = ({name: value for name, value in changes.items() if name in vars(part)} for part in parts)
+    return Preset(method, settings, training, distillation)
+
+
 def check_uses_teacher(recipe: Recipe, sources: FeatureSources) -> None:
     """Checks that a recipe uses the teacher that was named.
 
@@ -113,6 +154,15 @@ def check_uses_teacher(recipe: Recipe, sources: FeatureSources) -> None:
     remedies = [f"set {remedy}" for remedy in _REMEDIES if _helps(remedy, recipe, student)]
     remedy = ", or ".join([*remedies, "leave out --teacher"])
     raise SettingError(f"{recipe.method} with these settings learns nothing from a teacher, and one was named; {remedy}")
+
+
+def _check_names(recipe: Recipe) -> None:
+    """Checks that no setting of an external method has the name of something else in the history of a run."""
+    taken = {*vars(recipe.training), *vars(recipe.distillation), *_IN_A_RUN}
+    if same := sorted(taken & vars(recipe.settings).keys()):
+        raise SettingError(
+            f"the Config of {recipe.method} has {', '.join(same)}, which every run has by itself; name it otherwise"
+        )
 
 
 def _adapt(settings: Any, changes: Plain) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from prvr.errors import ModelError, SettingError
 from prvr.evaluate.charts import Curve, draw_lines, house_style
 from prvr.files import write_picture, write_whole
+from prvr.methods.checkpoint import copy_tensor
 from prvr.methods.migration import convert_settings
 from prvr.nn.distillation import Distillation
 from prvr.train.optimiser import BertAdam
@@ -59,7 +61,8 @@ def save_state(out: Path, state: RunState, *, run: dict[str, Any], model: nn.Mod
             name, its = _name(long_name), optimiser.state[parameter]
             tensors[f"mean/{name}"], tensors[f"square/{name}"], steps[name] = its["mean"], its["square"], its["step"]
     about = {"run": run, "steps": steps, "state": vars(state)}
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    # Copies: safetensors refuses names that share their numbers, as tied weights do.
+    tensors = {name: copy_tensor(tensor) for name, tensor in tensors.items()}
     write_whole(out / STATE, safetensors.torch.save(tensors, {"prvr": json.dumps(about)}))
     write_history(out, state)
 
@@ -112,15 +115,17 @@ def draw_curves(out: Path, history: Sequence[Mapping[str, Any]]) -> None:
     from matplotlib.figure import Figure
 
     epochs = [record["epoch"] + 1.0 for record in history]
-    terms = {name: [float(record["losses"][name]) for record in history] for name in history[0]["losses"]}
-    terms["total"] = [float(record["loss"]) for record in history]
+    # A term may begin or end with an epoch, and may itself be called "total".
+    names = dict.fromkeys(name for record in history for name in record["losses"])
+    terms = [(name, [float(record["losses"].get(name, math.nan)) for record in history]) for name in names]
+    terms.append(("total", [float(record["loss"]) for record in history]))
     sumr = [float(record["dev"]["sumr"]) for record in history]
     best = max(range(len(sumr)), key=sumr.__getitem__)
     with house_style():
         figure = Figure(figsize=(10, 4))
         losses, dev = figure.subplots(1, 2)
         # Terms differ by orders of magnitude; a term that is exactly 0 leaves a gap.
-        curves = [Curve(name.replace("_", " "), epochs, values, style) for style, (name, values) in enumerate(terms.items())]
+        curves = [Curve(name.replace("_", " "), epochs, values, style) for style, (name, values) in enumerate(terms)]
         draw_lines(losses, curves, x="epoch", y="loss (mean over batches)", log=True)
         losses.legend()
         draw_lines(dev, [Curve("SumR", epochs, sumr, 0, marked=best)], x="epoch", y="SumR on the dev split")

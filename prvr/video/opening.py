@@ -23,7 +23,7 @@ ENCRYPTED = "{} is encrypted; nothing of it can be shown: take it out"
 LONGEST = 1000 * 3600.0
 
 
-def open_container(av: ModuleType, path: Path, begin: int = 0) -> Any:
+def open_container(av: ModuleType, path: Path, begin: int = 0, *, most_pixels: int | None = None) -> Any:
     """Opens a file from a byte on.
 
     Raises:
@@ -34,6 +34,9 @@ def open_container(av: ModuleType, path: Path, begin: int = 0) -> Any:
             raise VideoError(f"{path} is empty (0 bytes); copy or download it again")
         # Only files, and only containers that hold their own pictures: no other file is read, and nothing is fetched.
         options = {"protocol_whitelist": "file", "format_whitelist": ",".join(WHITELIST), **OPTIONS}
+        if most_pixels is not None:
+            # Of the decoders that look for sizes as well, before anything is known of a stream.
+            options["max_pixels"] = str(most_pixels)
         if begin:
             options["skip_initial_bytes"] = str(begin)
         container = av.open(str(path.absolute()), options=options, metadata_errors="replace")

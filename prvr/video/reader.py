@@ -172,7 +172,7 @@ class VideoReader:
 
     def _open_at(self, begin: int) -> Any:
         """Opens the file from a byte on, and returns the stream that a player shows."""
-        container = open_container(self._av, self.path, begin)
+        container = open_container(self._av, self.path, begin, most_pixels=self._most_pixels)
         try:
             stream = video_stream(self._av, container, self.path)
             if self._most_pixels is not None:
@@ -361,7 +361,8 @@ class VideoReader:
             pass
 
     def _why_nothing(self) -> str:
-        return ": it is encrypted" if is_encrypted(self.path) else self._because()
+        limit = "" if self._most_pixels is None else f" (none of more than {self._most_pixels} pixels is tried)"
+        return ": it is encrypted" if is_encrypted(self.path) else self._because() + limit
 
     def _because(self) -> str:
         return f": {self._damage[0]}" if self._damage else ": packets were lost" if self._lost else ""

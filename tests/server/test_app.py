@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -25,8 +26,10 @@ from waiting import until
 
 import prvr
 from prvr.search import index_folder, open_index, zero_shot
-from prvr.server import index_service
+from prvr.server import index_service, run
 from prvr.server.index_service import thin
+from prvr.server.names import without_paths
+from prvr.server.picture_process import PictureProcess
 from prvr.server.request_counts import RequestCounts
 from prvr.server.stills import make_picture
 from prvr.server.thumbnails import Thumbnails
@@ -242,6 +245,26 @@ def test_only_its_own_names_are_answered(world: World) -> None:
             assert service.raw("/health", Host=host)[0] == 421, host
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("cannot read {videos}/trips/a b.mp4 as a video", "cannot read trips/a b.mp4 as a video"),
+        ("no video in {videos}; known are .mp4", "no video in the folder of the videos; known are .mp4"),
+        ("no index in {index}; build it:\n prvr index VIDEOS {index}", "no index in INDEX; build it: prvr index VIDEOS INDEX"),
+        ("{index}/index.sqlite is damaged", "INDEX/index.sqlite is damaged"),
+        (
+            "the encoder 'clip' is no longer in /srv/models/clip; put it back",
+            "the encoder 'clip' is no longer in clip; put it back",
+        ),
+        ("cannot open '/data/x.onnx' or C:\\models\\y.onnx", "cannot open 'x.onnx' or y.onnx"),
+        ("give a number and/or a URL: https://example.org/a/b", "give a number and/or a URL: https://example.org/a/b"),
+    ],
+)
+def test_messages_name_no_path_of_this_machine(said: str, shown: str, tmp_path: Path) -> None:
+    videos, index = tmp_path / "my videos", tmp_path / "my videos" / ".prvr"
+    assert without_paths(said.format(videos=videos, index=index), videos=videos, index=index) == shown
+
+
 def test_a_full_line_turns_away(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_service, "MOST_WAITING", 2)
     hold = threading.Event()
@@ -259,6 +282,77 @@ def test_a_full_line_turns_away(served: Running, monkeypatch: pytest.MonkeyPatch
 
 
 # Files
+
+
+def test_nothing_but_queries_waits_for_queries(served: Running, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_service, "FRESH", -1.0)  # each request reads the names of the videos again
+    hold = threading.Event()
+    served.service.index._thread.submit(hold.wait, 60)
+    waiting = threading.Thread(
+        target=httpx.get, args=(served.url + "api/search?q=dog",), kwargs={"timeout": 60, "trust_env": False}
+    )
+    waiting.start()
+    try:
+        until(lambda: served.service.index.waiting == 1)
+        # Any of these that waited would end by the time limit of the client.
+        for path in ("/", "/main.js", "/api.html", "/health", "/metrics", "/openapi.json", "/api/about", "/api/upkeep"):
+            assert served.client.get(path).status_code == 200, path
+        narrowed = served.client.get("/api/videos", params={"where": "folder=trips", "contains": "again"}).json()
+        assert [video["video"] for video in narrowed["videos"]] == ["trips/again.mp4"]
+        assert (
+            served.client.get("/media/beach.mp4", headers={"Range": "bytes=5-9"}).content
+            == ((world.videos / "beach.mp4").read_bytes()[5:10])
+        )
+        assert served.client.get("/thumbnails/kitchen.mp4?t=2.25").status_code == 200
+        # Whether it is the name of a copy is looked up among the descriptions.
+        assert served.client.get("/media/never.mp4").status_code == 404
+        assert waiting.is_alive()
+    finally:
+        hold.set()
+        waiting.join(20)
+    assert not waiting.is_alive()
+
+
+def test_no_other_site_may_read_an_answer(served: Running) -> None:
+    asking = {"Origin": "https://other.example", "Access-Control-Request-Method": "PUT"}
+    for path in (
+        "/",
+        "/main.js",
+        "/health",
+        "/api/search?q=dog",
+        "/media/beach.mp4",
+        "/thumbnails/beach.mp4",
+        "/api/videos/a.mp4",
+    ):
+        for method in ("GET", "OPTIONS"):
+            answer = served.client.request(method, path, headers=asking)
+            assert not [name for name in answer.headers if name.startswith("access-control-")], path
+            assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+            assert method == "GET" or answer.status_code == 405
+
+
+def test_more_connections_than_the_limit_are_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "CONNECTIONS", 3)
+    with running(world.index) as service:
+        held = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(2)]
+        for client in held:
+            client.sendall(b"GET /health HTTP/1.1\r\n")
+        assert service.raw("/health")[0] == 200
+        held.append(socket.create_connection(("127.0.0.1", service.port)))
+        # Accepted in the order of arrival.
+        assert service.raw("/health")[0] == 503
+        for client in held:
+            client.close()
+        until(lambda: service.raw("/health")[0] == 200)
+
+
+def test_a_least_score_and_an_approximate_search(served: Running, world: World) -> None:
+    scores = [hit["score"] for hit in served.client.get("/api/search", params={"q": QUERY}).json()["hits"]]
+    least = {"q": QUERY, "min_score": (scores[1] + scores[2]) / 2}
+    assert [hit["score"] for hit in served.client.get("/api/search", params=least).json()["hits"]] == scores[:2]
+    answer = served.client.get("/api/search", params={"q": QUERY, "approximate": True})
+    assert (answer.status_code, "verify" in answer.json()["error"]) == (409, True)
+    assert str(world.index.parent) not in answer.text
 
 
 @pytest.mark.parametrize("name", sorted(ALL))
@@ -329,8 +423,13 @@ def test_links_that_lead_out_of_the_folder_are_not_followed(world: World, tmp_pa
             assert service.client.get(place + "outside.mp4").status_code == 404
             (videos / "kitchen.mp4").unlink(missing_ok=True)
             assert service.client.get(place + "kitchen.mp4").status_code == 404
-        (videos / "kitchen.mp4").symlink_to("/etc/hostname")
-        assert service.client.get("/media/kitchen.mp4").status_code == 404
+        # Nor within it, to what is no video.
+        (videos / "notes.txt").write_text("not for others")
+        for target in ("/etc/hostname", secret, videos / "notes.txt", videos):
+            (videos / "kitchen.mp4").unlink(missing_ok=True)
+            (videos / "kitchen.mp4").symlink_to(target)
+            for place in ("/media/", "/thumbnails/"):
+                assert service.client.get(place + "kitchen.mp4").status_code == 404, target
 
 
 def test_copies_are_one_video_and_names_with_line_feeds_are_served(world: World, tmp_path: Path) -> None:
@@ -347,6 +446,9 @@ def test_copies_are_one_video_and_names_with_line_feeds_are_served(world: World,
         assert video["fields"]["copies"] == ["second.mp4"]
         content = (world.videos / "beach.mp4").read_bytes()
         for path in (name, "second.mp4"):
+            assert service.client.get("/api/similar", params={"video": path}).json()["hits"] == []
+            alike = service.client.get("/api/moments", params={"video": name, "like": path, "t": 1.0}).json()
+            assert alike["score"] == pytest.approx(1, abs=1e-3)
             assert service.client.get("/media/" + quote(path)).content == content
             assert service.client.get("/thumbnails/" + quote(path)).status_code == 200
             assert service.client.get("/api/moments", params={"video": path, "q": "dog"}).json()["video"] == name
@@ -416,6 +518,48 @@ def test_pictures_are_kept_and_bounded(world: World, tmp_path: Path) -> None:
         size = sum(path.stat().st_size for path in small.folder.iterdir())
         assert 0 < size == small.size <= small.most_bytes
     assert Thumbnails(tmp_path / "small").size == size
+
+
+def test_pictures_that_are_looked_at_are_kept(world: World, tmp_path: Path) -> None:
+    import asyncio
+
+    async def ask(thumbnails: Thumbnails, times: list[float]) -> None:
+        for t in times:
+            await thumbnails.picture(world.videos / "beach.mp4", t)
+
+    with closing(Thumbnails(tmp_path / "kept")) as thumbnails:
+        asyncio.run(ask(thumbnails, [1.0]))
+        (first,) = thumbnails.folder.iterdir()
+        thumbnails.most_bytes = 5 * first.stat().st_size
+        asyncio.run(ask(thumbnails, [t for n in range(12) for t in (1.0, 1.1 + n / 5)]))
+        assert first.exists()
+        assert len(list(thumbnails.folder.iterdir())) < 6
+
+
+def test_two_pictures_are_made_at_a_time(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import asyncio
+
+    made = PictureProcess.picture
+    both, lock, now = threading.Barrier(2, timeout=20), threading.Lock(), [0, 0]
+
+    def picture(process: PictureProcess, video: Path, seconds: float) -> bytes:
+        with lock:
+            now[0] += 1
+            now[1] = max(now)
+        both.wait()
+        picture = made(process, video, seconds)
+        with lock:
+            now[0] -= 1
+        return picture
+
+    monkeypatch.setattr(PictureProcess, "picture", picture)
+
+    async def ask(thumbnails: Thumbnails) -> None:
+        await asyncio.gather(*(thumbnails.picture(world.videos / "beach.mp4", n / 2) for n in range(6)))
+
+    with closing(Thumbnails(tmp_path / "kept")) as thumbnails:
+        asyncio.run(ask(thumbnails))
+    assert now == [0, 2]
 
 
 def test_pictures_where_nothing_can_be_written(tmp_path: Path) -> None:

@@ -6,10 +6,14 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import time
+import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -26,7 +30,15 @@ from prvr.search import index_folder, zero_shot
 from prvr.server import connection, picture_process, stills
 from prvr.server.picture_process import DecoderFailure, PictureProcess
 from prvr.server.stills import MOST_PIXELS, make_picture
+from prvr.server.thumbnails import Thumbnails
 
+av = pytest.importorskip("av")
+
+# A black picture of one pixel.
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010800000000"
+    "3a7e9b550000000a49444154789c63600000000200014821a5e50000000049454e44ae426082"
+)
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -66,8 +78,6 @@ def test_the_process_makes_the_same_picture(world: World) -> None:
 def test_pictures_of_too_many_pixels_are_refused(tmp_path: Path) -> None:
     side = 8_000
     assert side * side > MOST_PIXELS
-    import av
-
     huge = tmp_path / "huge.mkv"
     with av.open(str(huge), "w") as container:
         stream = container.add_stream("mpeg4", rate=1)
@@ -81,6 +91,126 @@ def test_pictures_of_too_many_pixels_are_refused(tmp_path: Path) -> None:
     assert huge.stat().st_size < 1_000_000
     with pytest.raises(VideoError, match="8000 x 8000 pixels, more than"):
         make_picture(huge, 0.0)
+
+
+SIDE = 16_000
+
+
+def enormous_png(path: Path) -> Path:
+    """A black picture of 16,000 x 16,000 pixels in 250 kB: FFmpeg's own limit for a side is little more."""
+    packer, rows = zlib.compressobj(9), bytes(1000 * (SIDE + 1))
+    data = b"".join(packer.compress(rows) for _ in range(SIDE // 1000)) + packer.flush()
+    parts = {b"IHDR": struct.pack(">IIBBBBB", SIDE, SIDE, 8, 0, 0, 0, 0), b"IDAT": data, b"IEND": b""}
+    chunks = (len(body).to_bytes(4) + kind + body + zlib.crc32(kind + body).to_bytes(4) for kind, body in parts.items())
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("png", rate=1)
+        stream.width, stream.height, stream.pix_fmt = SIDE, SIDE, "gray"
+        packet = av.Packet(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+        packet.stream, packet.pts, packet.dts, packet.is_keyframe = stream, 0, 0, True
+        container.mux(packet)
+    return path
+
+
+def forged(path: Path, codec: str, pix_fmt: str, changes: list[tuple[bytes, int, bytes]]) -> Path:
+    """A small video in whose headers sizes were overwritten: after each mark, at an offset, these bytes."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=1)
+        stream.width, stream.height, stream.pix_fmt = 320, 320, pix_fmt
+        for n in range(2):
+            frame = av.VideoFrame.from_ndarray(np.full((320, 320, 3), 99, np.uint8), format="rgb24").reformat(format=pix_fmt)
+            frame.pts = n
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    data = bytearray(path.read_bytes())
+    for mark, offset, new in changes:
+        assert mark in data
+        at = data.find(mark)
+        while at >= 0:
+            data[at + offset : at + offset + len(new)] = new
+            at = data.find(mark, at + len(mark))
+    path.write_bytes(data)
+    return path
+
+
+BIG = struct.pack(">HH", 65_500, 65_500)
+FORGED = {
+    "jpeg.mov": ("mjpeg", "yuvj420p", [(b"\xff\xc0\x00\x11\x08", 5, BIG), (b"jpeg\0\0\0\0", 28, BIG)]),
+    "hidden.mkv": ("mjpeg", "yuvj420p", [(b"\xff\xc0\x00\x11\x08", 5, BIG)]),
+    "vp8.webm": ("libvpx", "yuv420p", [(b"\x9d\x01\x2a", 3, struct.pack("<HH", 16_383, 16_383))]),
+    "ffv1.mkv": ("ffv1", "yuv420p", [(b"\xb0\x82\x01\x40", 2, BIG[:2]), (b"\xba\x82\x01\x40", 2, BIG[:2])]),
+    "raw.mov": ("rawvideo", "rgb24", [(b"raw \0\0\0\0", 28, BIG)]),
+}
+
+
+def peak_megabytes(pid: int) -> float:
+    """The most memory that a process has had."""
+    status = Path(f"/proc/{pid}/status")
+    if not status.exists():
+        pytest.skip("this system does not say how much memory another process has had")
+    (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) / 1024
+
+
+@pytest.mark.parametrize("name", ["enormous.mov", *FORGED])
+def test_a_small_file_of_an_enormous_picture_costs_no_memory(world: World, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    try:
+        file = forged(path, *FORGED[name]) if name in FORGED else enormous_png(path)
+    except av.error.FFmpegError:
+        pytest.skip("this FFmpeg has no such encoder")
+    assert file.stat().st_size < 400_000 or name == "raw.mov"
+    with closing(PictureProcess()) as process:
+        assert process.picture(world.videos / "beach.mp4", 1.0)
+        child = process.start().pid
+        usual = peak_megabytes(child)
+        with pytest.raises(VideoError, match=r"more than 37748736|\(none of more than 37748736 pixels is tried\)") as refusal:
+            process.picture(file, 0.0)
+        assert "\n" not in str(refusal.value)
+        # One decoded frame would have 256 MB, and its colours 768.
+        assert peak_megabytes(child) < usual + 100
+        assert process.picture(world.videos / "beach.mp4", 2.0)
+        assert process.start().pid == child
+
+
+def test_the_service_beside_an_enormous_picture(own: World) -> None:
+    with running(own.index) as service:
+        before = peak_megabytes(os.getpid())
+        enormous_png(own.videos / "enormous.mov").replace(own.videos / "beach.mp4")
+        status, said = error_of(service, "/thumbnails/beach.mp4?t=1")
+        assert (status, "beach.mp4" in said, str(own.videos) in said) == (404, True, False)
+        assert service.client.get("/health").status_code == 200
+        # Reading the file costs what it has.
+        assert peak_megabytes(os.getpid()) < before + 100
+
+
+TEXTS = {
+    "list.mp4": b"ffconcat version 1.0\nfile 'beach.mp4'\n",
+    "marked.mp4": b"\xef\xbb\xbfffconcat version 1.0\nfile 'beach.mp4'\n",
+    "bare.mp4": b"file 'beach.mp4'\n",
+    "playlist.mp4": b"#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\nbeach.mp4\n#EXT-X-ENDLIST\n",
+    "away.ts": b"#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\nhttp://127.0.0.1:1/a.ts\n#EXT-X-ENDLIST\n",
+    "dash.mp4": b'<?xml version="1.0"?><MPD type="static"><Period><BaseURL>beach.mp4</BaseURL></Period></MPD>',
+    "reference.wmv": b"[Reference]\nRef1=file://beach.mp4\n",
+    "session.mp4": b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5000 RTP/AVP 96\n",
+    "text.mp4": b"nothing but a text\n" * 50,
+    "colours.mp4": b"\x1b[31mred\x1b[0m\n" * 50,
+    "subtitle.mp4": b"1\n00:00:00,000 --> 00:00:01,000\nhi\n",
+}
+
+
+@pytest.mark.parametrize("name", [*TEXTS, "picture.mp4", "number%03d.mp4", "any*.mp4"])
+def test_what_is_no_video_has_no_picture(world: World, tmp_path: Path, name: str) -> None:
+    shutil.copy(world.videos / "beach.mp4", tmp_path)
+    # A sequence of images beside a name that FFmpeg would take for all of them.
+    pictures = [tmp_path / f"number{n:03d}.mp4" for n in range(3)]
+    for path in (*pictures, tmp_path / "any1.mp4"):
+        path.write_bytes(PNG)
+    (tmp_path / name).write_bytes(TEXTS.get(name, PNG))
+    with pytest.raises(VideoError) as refusal:
+        make_picture(tmp_path / name, 0.0)
+    assert "\n" not in str(refusal.value)
+    if name != "colours.mp4":
+        assert "not a video" in str(refusal.value)
 
 
 def test_the_limits_of_the_process(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,21 +383,22 @@ def test_an_upload_that_names_other_files_is_refused(own: World) -> None:
     secret = own.videos.parent / "secret.mp4"
     write_video(secret, [(200 * n, plain(SECONDS[0])) for n in range(10)])
     texts = {
-        "list.mp4": f"ffconcat version 1.0\nfile '{secret}'\n",
-        "inside.mp4": "ffconcat version 1.0\nfile 'beach.mp4'\n",
-        "playlist.ts": "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\nbeach.mp4\n#EXT-X-ENDLIST\n",
-        "text.mp4": "nothing but a text\n" * 50,
+        **TEXTS,
+        "outside.mp4": f"ffconcat version 1.0\nfile '{secret}'\n".encode(),
+        "picture.mp4": PNG,
+        "number%03d.mp4": PNG,
+        "number000.mp4": PNG,
     }
     with running(own.index, token=TOKEN) as service:
         for name, text in texts.items():
-            assert service.client.put(f"/api/videos/{name}", headers=BEARER, content=text.encode()).status_code == 202
+            assert service.client.put(f"/api/videos/{quote(name)}", headers=BEARER, content=text).status_code == 202
         until(lambda: service.client.get("/api/upkeep").json()["state"] != "running", seconds=120)
         report = service.client.get("/api/upkeep").json()
         for name in texts:
-            (line,) = [line for line in report["problems"] if name in line]
-            assert "\n" not in line
+            (line,) = [line for line in report["problems"] if line.startswith(f"{name}:")]
+            assert str(own.videos.parent) not in line
             for place in ("/media/", "/thumbnails/", "/api/moments?q=dog&video="):
-                assert service.client.get(place + name).status_code == 404
+                assert service.client.get(place + quote(name)).status_code == 404
         assert service.client.get("/health").json()["videos"] == 5
 
 
@@ -283,3 +414,16 @@ def test_the_service_ends_its_processes(world: World) -> None:
         (child,) = [process._child for process in service.service.thumbnails._idle if process._child]
         assert child.poll() is None
     assert child.poll() == -signal.SIGKILL
+
+
+def test_the_service_ends_a_process_that_makes_a_picture(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = tmp_path / "asked"
+    script(monkeypatch, tmp_path / "script.py", f"input(); open({str(asked)!r}, 'w'); import time; time.sleep(99)")
+    with ThreadPoolExecutor(1) as client, closing(Thumbnails(tmp_path / "kept")) as thumbnails:
+        made = client.submit(thumbnails._make, world.videos / "beach.mp4", 1.0)
+        until(asked.exists)
+        (child,) = [process._child for process in thumbnails._processes if process._child]
+        thumbnails.close()
+        assert child.poll() == -signal.SIGKILL
+        with pytest.raises(DecoderFailure):
+            made.result(20)

@@ -1,4 +1,7 @@
-"""What is true of every method, whatever it computes: the tests of methods call these."""
+"""What is true of every method, whatever it computes and whatever its loss terms are called: the tests of methods call these.
+
+`check_method` calls them all for a method of one's own; docs/tutorials/method.md says how.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +19,60 @@ from prvr.features.sources import FeatureSources
 from prvr.index.encode import add_videos
 from prvr.index.exact import ExactIndex
 from prvr.methods import checkpoint as checkpoints
-from prvr.methods import open_method
+from prvr.methods import open_method, register_method
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings, Terms, embed, encode_videos
 from prvr.methods.distiller import Distiller
+from prvr.methods.plugins import check_answers
 from prvr.nn.distillation import Distillation
 from prvr.train.loop import Data, Recipe, Training, train_student
 
 PROFILE = Distillation(distillation_weight=0.1)
 MATRIX = Distillation(distillation_target="batch_matrix", distillation_weight=0.1)
+SOFT = Distillation(soft_targets="teacher")
+# An epoch at which targets are soft.
+HALF_WAY = 60
 FRAMES_OF, WORDS_OF = (5, 1, 7, 2, 6), (3, 1, 4, 6, 2, 5)
 
 agree = partial(torch.testing.assert_close, atol=2e-5, rtol=1e-4)
+
+
+def check_method(method: str | type, out: Path, *, lr: float = 2e-3, epochs: int = 20) -> None:
+    """All checks of this file, for a method of one's own with its default settings, on features of 20 columns and words of 16.
+
+    It must learn a world of 150 videos in some seconds, and its checkpoint must come back as it was.
+
+    Args:
+        method: the class, or its name `package.module:Class`. out: an empty folder.
+        lr, epochs: of the training on the toy world.
+    """
+    name = register_method(method)
+    made = open_method(name)
+    settings = made.config()
+    model = build(name, settings)
+    check_answers(model, name)
+    check_invariants(model)
+    if made.objective is None:
+        return
+    batch = toy_batch(model)
+    check_learning(name, model, batch, toy_batch(model, most=1))
+    along = made.profile is not None or (model.score_weights is not None and bool(model.frame_fields))
+    check_taught(name, model, batch, by=(MATRIX, *([PROFILE] if along else []), *([SOFT] if made.contrasts else [])))
+    best = check_learns(name, settings, out / "run", lr=lr, epochs=epochs)
+    check_kept(best, out / "again")
+
+
+@torch.inference_mode()
+def check_kept(checkpoint: Checkpoint, out: Path) -> None:
+    """A checkpoint that is written and read again is the same model."""
+    checkpoints.save(checkpoint, out)
+    again = checkpoints.load(out)
+    assert again.fingerprint == checkpoint.fingerprint
+    model: Any = checkpoint.model
+    read: Any = again.model
+    batch = toy_batch(model)
+    ours, theirs = (embed(each.eval(), batch)[:2] for each in (model, read))
+    agree(read.score(*theirs, batch.frame_mask), model.score(*ours, batch.frame_mask), atol=0, rtol=0)
 
 
 def lively(model: Any) -> Any:
@@ -170,16 +215,22 @@ def check_learning(method: str, model: Any, batch: Batch, alone: Batch) -> None:
 
 
 def check_taught(method: str, model: Any, batch: Batch, *, by: tuple[Distillation, ...]) -> None:
-    """What a teacher says can be added to the objective, and reaches the student."""
+    """What a teacher says can be added to the objective, or changes its terms, and reaches the student."""
     columns = [teacher.queries.shape[1] for teacher in batch.teachers]
+    epoch = HALF_WAY
     for settings in by:
         distiller = Distiller(settings, method=method, student=model, teacher_columns=columns)
         model.train().zero_grad()
+        torch.manual_seed(0)
+        own, *_ = terms_of(method, model, batch, epoch=epoch)
+        torch.manual_seed(0)
         queries, videos, _ = embed(model, batch)
-        terms = distiller.objective(model, queries, videos, batch, 0)
+        terms = distiller.objective(model, queries, videos, batch, epoch)
         assert all(value.isfinite() for value in terms.values())
-        told = terms["distillation"] if settings.compares else terms["video_contrast"]
-        told.backward()
+        assert own.keys() <= terms.keys()
+        told = [value for name, value in terms.items() if name not in own or not torch.equal(value, own[name])]
+        assert told, f"{settings} changes no term of {method}"
+        torch.stack(told).sum().backward()
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 

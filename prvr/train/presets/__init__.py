@@ -18,9 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prvr.errors import SettingError, nearest
+from prvr.errors import PrvrError, SettingError, nearest
+from prvr.methods import BUILT_IN, METHODS, open_method, register_method
 from prvr.train.presets import baselines, dl_dkd, leaders, ms_sl, teachtext
-from prvr.train.recipe import Plain, Preset, Recipe
+from prvr.train.recipe import Plain, Preset, Recipe, plugin_preset, with_method
 
 MONTAGE_EPOCHS = 8
 # Each method takes those of these settings that it has. Nearly all videos and sentences of the montage are shorter; negatives
@@ -64,12 +65,47 @@ def _every() -> dict[str, Preset]:
 PRESETS: dict[str, Preset] = _every()
 
 
-def preset(name: str) -> Recipe:
+def preset(name: str, *, method: str | type | None = None) -> Recipe:
     """The recipe of a preset.
 
+    Args:
+        method: a method that takes the place of the preset's, as `register_method` takes it. If it is another one, it has its
+            default settings, and of the preset only the training remains.
+
     Raises:
-        SettingError: there is no such preset; the text suggests the nearest name.
+        SettingError: there is no such preset, and the text suggests the nearest name; or no such method.
+        ModelError: the method cannot be imported, or lacks a part of the contract.
     """
-    if name not in PRESETS:
-        raise SettingError(f"unknown preset {name!r}; {nearest(name, PRESETS)}")
-    return PRESETS[name].recipe()
+    if method is not None:
+        # First: the method may bring the preset.
+        register_method(method)
+    recipe = find_preset(name).recipe()
+    return recipe if method is None else with_method(recipe, method)
+
+
+def find_preset(name: str) -> Preset:
+    """A preset of this package, or one that an external method brings; errors as `preset`."""
+    if name in PRESETS:
+        return PRESETS[name]
+    brought, problems = plugin_presets()
+    if name in brought:
+        return brought[name]
+    broken = "".join(f"; {problem}" for problem in problems.values())
+    raise SettingError(f"unknown preset {name!r}; {nearest(name, {*PRESETS, *brought})}{broken}")
+
+
+def plugin_presets() -> tuple[dict[str, Preset], dict[str, str]]:
+    """The presets of methods that are registered or installed, and what is wrong with such a method, by its name. Imports them.
+
+    A preset of this package precedes one of the same name.
+    """
+    brought: dict[str, Preset] = {}
+    problems: dict[str, str] = {}
+    for method in dict.fromkeys(path for name, path in METHODS.items() if name not in BUILT_IN):
+        try:
+            of_method = {name: plugin_preset(method, changes) for name, changes in open_method(method).presets.items()}
+        except PrvrError as problem:
+            problems[method] = str(problem)
+        else:
+            brought = {**of_method, **brought}
+    return {name: each for name, each in brought.items() if name not in PRESETS}, problems

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from prvr.errors import SettingError, nearest
-from prvr.train.presets import PRESETS, preset
+from prvr.methods import register_method
+from prvr.train.presets import PRESETS, plugin_presets, preset
 from prvr.train.presets.published import FIGURES, OWN_DATA, REMARKS, computes_otherwise, difference_of, paper_of
 from prvr.train.recipe import Recipe
 
@@ -58,17 +59,32 @@ class PresetDescription:
         return " ".join(part for part in (recalls, others) if part)
 
 
-def find_presets(name: str = "") -> list[str]:
+def find_presets(name: str = "", *, method: str | type | None = None) -> list[str]:
     """Returns the preset of that name, else those of a collection or a paper's method; all for an empty name.
+
+    Args:
+        method: the presets that this external method brings, in place of all.
 
     Raises:
         SettingError: there are none; the text suggests the nearest name.
+        ModelError: the method cannot be imported, or lacks a part of the contract.
     """
+    reference = None if method is None else register_method(method)
     if name in PRESETS:
         return [name]
-    found = [each for each in sorted(PRESETS) if not name or name in each.split("/")]
+    every = {**PRESETS, **plugin_presets()[0]}
+    if name in every:
+        return [name]
+    if not name and reference is not None:
+        found = [each for each, preset in every.items() if preset.method == reference]
+        if not found:
+            raise SettingError(
+                f"{reference} brings no presets; with the training of another one: prvr presets dl-dkd++ --method {reference}"
+            )
+        return found
+    found = [each for each in sorted(every) if not name or name in each.split("/")]
     if not found:
-        known = {part for each in PRESETS for part in (each, each.partition("/")[2])} - {""}
+        known = {part for each in every for part in (each, each.partition("/")[2])} - {""}
         raise SettingError(f"unknown preset {name!r}; {nearest(name, known)}")
     return found
 
@@ -76,25 +92,29 @@ def find_presets(name: str = "") -> list[str]:
 def siblings(name: str) -> list[str]:
     """Returns the presets of the same method for other data."""
     base = name.partition("/")[0]
-    return [each for each in sorted(PRESETS) if each.partition("/")[0] == base and each != name]
+    every = {*PRESETS, *plugin_presets()[0]} if name not in PRESETS else PRESETS
+    return [each for each in sorted(every) if each.partition("/")[0] == base and each != name]
 
 
-def describe(name: str) -> PresetDescription:
-    """Returns what a preset is.
+def describe(name: str, *, method: str | type | None = None) -> PresetDescription:
+    """Returns what a preset is; with a method, what it is as `prvr train --method` takes it.
 
     Raises:
         SettingError: there is no such preset; the text suggests the nearest name.
+        ModelError: the method cannot be imported, or lacks a part of the contract.
     """
-    recipe = preset(name)
+    recipe = preset(name, method=method)
     collection = name.partition("/")[2]
+    # An external method has no paper here, whatever preset its training is of.
+    known = name in PRESETS and recipe.method == PRESETS[name].method
     return PresetDescription(
         name,
         recipe.method,
-        COLLECTIONS[collection][0],
-        paper_of(name),
-        difference_of(name),
-        {} if computes_otherwise(name) else FIGURES.get(name, {}),
-        REMARKS.get(name),
+        COLLECTIONS.get(collection, (collection,))[0],
+        paper_of(name) if known else None,
+        difference_of(name) if known else None,
+        FIGURES.get(name, {}) if known and not computes_otherwise(name) else {},
+        REMARKS.get(name) if known else None,
         tuple(_needs(recipe, collection)),
         vars(recipe.settings),
         vars(recipe.training),
@@ -104,7 +124,7 @@ def describe(name: str) -> PresetDescription:
 
 def _needs(recipe: Recipe, collection: str) -> Iterator[str]:
     settings, own = recipe.settings, collection in OWN_DATA
-    yield COLLECTIONS[collection][1]
+    yield COLLECTIONS.get(collection, ("", f"features of {collection}"))[1]
     if recipe.distillation.distillation_target == "batch_matrix" and recipe.uses_teacher:
         yield "teachers, encoders or trained models (--teacher NAME, --teacher-run RUN)"
     elif recipe.uses_teacher:
