@@ -17,12 +17,13 @@ from prvr.batch import check_widths
 from prvr.cpu import fast_products
 from prvr.datasets import Dataset, cut_spans
 from prvr.errors import DataError, SettingError
-from prvr.evaluate.metrics import MomentRetrieval, Retrieval, moment_retrieval, overlap, ranks, retrieval
+from prvr.evaluate.found_moments import find_moments
+from prvr.evaluate.metrics import MomentRetrieval, Retrieval, moment_retrieval, ranks, retrieval
+from prvr.evaluate.qvhighlights import MomentValues
 from prvr.evaluate.saved_scores import UNSAID, QueryFacts, SavedScores
 from prvr.features import Features, FeatureSet, durations_of, rows_of
 from prvr.index.encode import add_videos, encode_queries
 from prvr.index.exact import ExactIndex
-from prvr.index.moments import find_spans, relevance
 from prvr.index.rescoring import Anchors, Rescoring
 from prvr.methods.calibration import Calibration, fit
 from prvr.methods.checkpoint import Checkpoint, to_device
@@ -43,8 +44,7 @@ class Evaluation:
     """The figures of a split, and the scores and spans that they were counted from.
 
     spans: the figures of moments; None if the captions have no spans or the frames no times.
-    overlaps: IoU of the best span found in a caption's own video with the annotated span that it overlaps best; NaN if
-    unknown. any_overlaps: the same for the span that fits best, of all spans found there.
+    overlaps, any_overlaps, moment_values: as in `FoundMoments`, which calls the last `values`.
     lengths: of each caption's own video in seconds; NaN if unknown.
     """
 
@@ -56,6 +56,7 @@ class Evaluation:
     overlaps: Float[np.ndarray, "Q"]
     any_overlaps: Float[np.ndarray, "Q"]
     lengths: Float[np.ndarray, "Q"]
+    moment_values: MomentValues | None = None
 
     @property
     def moments(self) -> dict[float, float] | None:
@@ -80,10 +81,13 @@ def evaluate_model(model: Model, dataset: Dataset, features: FeatureSet, *, resc
         entries = list(index.fetch(index.ids).values())
         scores = scores + rescoring.weight * Anchors(model).of_all(queries, entries, rescoring.anchors)
     figures = retrieval(scores, correct_videos(dataset, index.ids))
-    overlaps, any_overlaps = _overlaps(index, queries, dataset)
-    spans = moment_retrieval(ranks(scores, _own_videos(dataset, index.ids)), overlaps, any_overlaps)
+    found = find_moments(index, queries, dataset)
+    spans = moment_retrieval(ranks(scores, _own_videos(dataset, index.ids)), found.overlaps, found.any_overlaps)
     captions = tuple(caption.id for caption in dataset.captions)
-    return Evaluation(figures, spans, scores, captions, tuple(index.ids), overlaps, any_overlaps, _lengths(index, dataset))
+    lengths = _lengths(index, dataset)
+    return Evaluation(
+        figures, spans, scores, captions, tuple(index.ids), found.overlaps, found.any_overlaps, lengths, found.values
+    )
 
 
 def fit_spans(dataset: Dataset, frames: Features) -> Dataset:
@@ -163,6 +167,8 @@ def scores_of(
         ratios=np.array(filled) / evaluation.lengths,
         overlaps=evaluation.overlaps,
         any_overlaps=evaluation.any_overlaps,
+        window_values=None if evaluation.moment_values is None else evaluation.moment_values.windows,
+        highlight_values=None if evaluation.moment_values is None else evaluation.moment_values.highlights,
     )
     return SavedScores(
         scores=evaluation.scores,
@@ -271,21 +277,6 @@ def _own_videos(dataset: Dataset, videos: Sequence[str]) -> Bool[np.ndarray, "Q 
     own = np.zeros((len(dataset.captions), len(videos)), bool)
     own[np.arange(len(own)), [place[caption.video] for caption in dataset.captions]] = True
     return own
-
-
-def _overlaps(index: ExactIndex, queries: Embeddings, dataset: Dataset) -> tuple[Float[np.ndarray, "Q"], Float[np.ndarray, "Q"]]:
-    """The IoU with an annotated span of the best span found in each caption's own video, and of the span that fits best."""
-    overlaps, any_overlaps = np.full((2, len(dataset.captions)), np.nan)
-    for row, caption in enumerate(dataset.captions):
-        if not caption.moments:
-            continue
-        query = tuple(field[row : row + 1] for field in queries)
-        curve, edges = relevance(index.model, query, index.fetch([caption.video])[caption.video])
-        if edges is not None:
-            spans = [(span.start, span.end) for span in find_spans(curve, edges)]
-            fits = [max(overlap(span, true) for true in caption.moments) for span in spans]
-            overlaps[row], any_overlaps[row] = fits[0], max(fits)
-    return overlaps, any_overlaps
 
 
 def _lengths(index: ExactIndex, dataset: Dataset) -> Float[np.ndarray, "Q"]:

@@ -1,7 +1,7 @@
 """The scores of a system for the queries of a split, saved so that figures can be counted again and compared.
 
-A file is an `.npz` of plain arrays: scores (Q, V), target (Q,), also (P, 2), lengths, ratios, overlaps and any_overlaps (Q,)
-where they are known, and `about`, the bytes of a JSON object with the ids, the texts and the origin of the scores.
+A file is an `.npz` of plain arrays: scores (Q, V), target (Q,), also (P, 2), the numbers of QueryFacts where they are known, and
+`about`, the bytes of a JSON object with the ids, the texts and the origin of the scores.
 """
 
 from __future__ import annotations
@@ -18,12 +18,18 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from prvr.errors import DataError
+from prvr.evaluate.qvhighlights import IOUS, LEVELS, RANGES
 from prvr.files import write_whole
 from prvr.methods.calibration import Calibration, from_dict
 
 FORMAT = 1
 UNSAID = "not said"
-NUMBERS = ("lengths", "ratios", "overlaps", "any_overlaps")
+# The numbers of each query, by the further axes of their arrays.
+NUMBERS: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("lengths", "ratios", "overlaps", "any_overlaps"), ()),
+    "window_values": (len(RANGES), len(IOUS) + 1),
+    "highlight_values": (len(LEVELS), 2),
+}
 # What numpy and zipfile raise for files that are truncated, forged or of another kind is not documented: ValueError, TypeError,
 # KeyError, OverflowError, MemoryError, RuntimeError, BadZipFile and errors of each compression are among it.
 BROKEN = (Exception,)
@@ -39,6 +45,7 @@ class QueryFacts:
     ratios: moment-to-video ratio, (end - start) / length.
     overlaps: IoU of the best span found in the query's own video with the annotated moment that it overlaps best.
     any_overlaps: the same for the span that fits best, of all spans found there.
+    window_values, highlight_values: as in `qvhighlights.MomentValues`.
     """
 
     texts: tuple[str, ...] | None = None
@@ -47,6 +54,8 @@ class QueryFacts:
     ratios: Float[np.ndarray, "Q"] | None = None
     overlaps: Float[np.ndarray, "Q"] | None = None
     any_overlaps: Float[np.ndarray, "Q"] | None = None
+    window_values: Float[np.ndarray, "Q R I"] | None = None
+    highlight_values: Float[np.ndarray, "Q L 2"] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,8 +142,8 @@ def load_scores(path: str | Path) -> SavedScores:
         if about["format"] != FORMAT:
             raise DataError(f"its format is {about['format']!r}, this version reads {FORMAT}")
         scores = as_scores(arrays["scores"])
-        for name in ("target", *NUMBERS):
-            if name in arrays and arrays[name].shape != scores.shape[:1]:
+        for name, axes in {"target": (), **NUMBERS}.items():
+            if name in arrays and arrays[name].shape != (len(scores), *axes):
                 raise DataError(f"there are {len(scores)} queries, and {name} of shape {arrays[name].shape}")
             if name in arrays and arrays[name].dtype.kind not in "fiu":
                 raise DataError(f"{name} is {arrays[name].dtype}, not numbers")
@@ -247,10 +256,10 @@ def _check_truth(saved: SavedScores) -> None:
 def _check_facts(saved: SavedScores) -> None:
     for fact in fields(saved.facts):
         values = getattr(saved.facts, fact.name)
-        if values is not None and np.shape(values) != (len(saved.queries),):
+        if values is not None and np.shape(values) != (len(saved.queries), *NUMBERS.get(fact.name, ())):
             raise DataError(f"there are {len(saved.queries)} queries, and {fact.name} of shape {np.shape(values)}")
         if fact.name in NUMBERS and values is not None and np.isinf(values).any():
-            raise DataError(f"{fact.name} of query {saved.queries[int(np.argmax(np.isinf(values)))]!r} is infinite")
+            raise DataError(f"{fact.name} of query {saved.queries[int(np.argwhere(np.isinf(values))[0, 0])]!r} is infinite")
 
 
 def _texts(about: dict[str, Any], name: str) -> tuple[Any, ...] | None:
