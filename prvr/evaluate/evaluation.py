@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -138,6 +138,7 @@ def score_checkpoint(
         seed=checkpoint.about.get("training", {}).get("seed"),
         calibration=checkpoint.calibration if rescoring is None else rescoring.calibration,
         untrained=untrained_of(checkpoint),
+        origin=origin_of(checkpoint, dataset.name),
     )
 
 
@@ -155,6 +156,7 @@ def scores_of(
     seed: int | None = None,
     calibration: Calibration | None = None,
     untrained: tuple[str, ...] = (),
+    origin: Mapping[str, str] | None = None,
 ) -> SavedScores:
     """The scores of an evaluation, to save, export and compare; `figures.count_figures` counts all their figures."""
     column = {video: place for place, video in enumerate(evaluation.videos)}
@@ -183,7 +185,17 @@ def scores_of(
         seed=seed,
         calibration=calibration,
         untrained=untrained,
+        origin=origin or {},
     )
+
+
+def origin_of(checkpoint: Checkpoint, collection: str) -> dict[str, str]:
+    """What a model's scores on a collection are of; without teachers where the checkpoint does not name any."""
+    frames, words = checkpoint.sources.frames, checkpoint.sources.text
+    origin = {"collection": collection, "method": checkpoint.method}
+    origin |= {name: f"{its.name} ({its.columns})" for name, its in (("frames", frames), ("words", words))}
+    teachers = checkpoint.about.get("teachers")
+    return origin if teachers is None else {**origin, "teachers": ", ".join(map(str, teachers))}
 
 
 def protocol_of(checkpoint: Checkpoint, split: str) -> str:

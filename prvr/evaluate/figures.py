@@ -26,7 +26,7 @@ BY_RATIO = "moment / video"
 class ScoreFigures:
     """The figures of a system on a split.
 
-    further: number of further correct pairs of query and video, beside each query's own video.
+    origin: as in `SavedScores`. further: number of further correct pairs of query and video, beside each query's own video.
     moments: None where no query has both an annotated and a found span. windows: the same, as QVHighlights counts them.
     ceilings: the highest possible R@k by k, see `metrics.ceilings`; None where texts are unknown.
     judged, reliability: of the probabilities of first hits; None without a calibration.
@@ -37,6 +37,7 @@ class ScoreFigures:
     system: str
     seed: int | None
     protocol: str
+    origin: Mapping[str, str]
     ties: str
     retrieval: Retrieval
     further: int
@@ -52,6 +53,7 @@ class ScoreFigures:
     def as_dict(self) -> dict[str, Any]:
         """The figures as plain values, as `--json` prints them."""
         values: dict[str, Any] = {name: getattr(self, name) for name in ("split", "system", "seed", "protocol", "ties")}
+        values |= {"origin": dict(self.origin)} if self.origin else {}
         values |= {**self.retrieval.as_dict(), **(self.moments.as_dict() if self.moments else {"moments": {}})}
         if self.windows is not None:
             values["moments_as_qvhighlights"] = self.windows.as_dict()
@@ -121,6 +123,7 @@ def count_figures(
         system=saved.system,
         seed=saved.seed,
         protocol=saved.protocol,
+        origin=saved.origin,
         ties=ties,
         retrieval=metrics.figures(places, videos=len(saved.videos)),
         further=len(saved.also),

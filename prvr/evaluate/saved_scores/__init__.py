@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from prvr.methods.calibration import Calibration, from_dict
 
 FORMAT = 1
 UNSAID = "not said"
+# The names of a score's origin; frames, words and teachers are names of features, with their columns if known.
+ORIGIN = ("collection", "method", "frames", "words", "teachers")
 # The numbers of each query, by the further axes of their arrays.
 NUMBERS: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("lengths", "ratios", "overlaps", "any_overlaps"), ()),
@@ -66,6 +68,7 @@ class SavedScores:
     system: its name. protocol: how its best epoch was chosen, see docs/evaluation.md.
     calibration: turns its scores into probabilities; fitted on another split.
     untrained: the branches of its model that had learned nothing when it was saved (`prvr.train.branches`).
+    origin: the collection, the method and the features that the scores are of, where known (`ORIGIN`).
 
     Raises:
         DataError: the parts do not fit together, a score is not a number, or an id is not unique.
@@ -83,6 +86,7 @@ class SavedScores:
     seed: int | None = None
     calibration: Calibration | None = None
     untrained: tuple[str, ...] = ()
+    origin: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_ids(self)
@@ -112,6 +116,7 @@ def save_scores(saved: SavedScores, path: str | Path) -> None:
         **{name: getattr(saved.facts, name) for name in ("texts", "kinds")},
         "calibration": None if saved.calibration is None else saved.calibration.as_dict(),
         "untrained": saved.untrained,
+        "origin": dict(saved.origin),
     }
     # A file name that is not UTF-8 has lone surrogates, which JSON escapes.
     arrays = {
@@ -164,6 +169,7 @@ def load_scores(path: str | Path) -> SavedScores:
             seed=None if about["seed"] is None else int(about["seed"]),
             calibration=None if about.get("calibration") is None else from_dict(about["calibration"]),
             untrained=_branches(about.get("untrained", [])),
+            origin=read_origin(about.get("origin", {})),
         )
     except DataError as problem:
         raise DataError(f"{path}: {problem}; save the scores again") from None
@@ -265,6 +271,17 @@ def _check_facts(saved: SavedScores) -> None:
 def _texts(about: dict[str, Any], name: str) -> tuple[Any, ...] | None:
     values: Sequence[Any] | None = about[name]
     return None if values is None else tuple(value if value is None and name == "kinds" else _text(value) for value in values)
+
+
+def read_origin(value: Any) -> dict[str, str]:
+    """The origin of scores, from JSON.
+
+    Raises:
+        ValueError: it is not a text for each of some names of ORIGIN.
+    """
+    if not isinstance(value, dict) or not value.keys() <= set(ORIGIN):
+        raise ValueError(f"origin: {value!r:.60} is not of {', '.join(ORIGIN)}")
+    return {name: _text(text) for name, text in value.items()}
 
 
 def _branches(value: Any) -> tuple[str, ...]:
