@@ -143,6 +143,7 @@ def make_leaderboard(collection: str, runs: Iterable[str] = ()) -> Leaderboard:
 class _Result:
     """The figures of one seed, and what they are of."""
 
+    system: str
     figures: Mapping[str, float]
     queries: int
     videos: int
@@ -183,7 +184,9 @@ def _place(system: SystemFiles, name: str, collection: str) -> tuple[str, BoardR
     mean = {key: statistics.fmean(one.figures[key] for one in results) for key in COLUMNS}
     deviation = {key: statistics.stdev(one.figures[key] for one in results) for key in COLUMNS} if len(results) > 1 else {}
     reads = ", ".join(f"{key} {first.origin[key]}" for key in ("method", "frames", "words", "teachers") if first.origin.get(key))
-    line = BoardRow(name, True, None, mean, deviation, len(results), first.protocol, reads, remark)
+    # A folder's name says less than the name that its scores hold.
+    shown = first.system if system.reproduced and first.system else name
+    line = BoardRow(shown, True, None, mean, deviation, len(results), first.protocol, reads, remark)
     return f"{title}; {size}", line
 
 
@@ -234,7 +237,14 @@ def _read(seed: SeedFiles) -> _Result:
     saved = load_scores(seed.scores)
     figures = count_figures(saved).as_dict()
     return _Result(
-        _by_label(figures), len(saved.queries), len(saved.videos), saved.split, saved.protocol, saved.origin, saved.untrained
+        saved.system,
+        _by_label(figures),
+        len(saved.queries),
+        len(saved.videos),
+        saved.split,
+        saved.protocol,
+        saved.origin,
+        saved.untrained,
     )
 
 
@@ -249,7 +259,7 @@ def _read_json(path: Path) -> _Result:
         raise DataError(f"{path} holds no figures ({problem}); write them with: prvr evaluate ... --json > {path}") from None
     split = "" if texts["split"] == "-" else texts["split"]
     queries, videos = int(figures["queries"]), int(figures["videos"])
-    return _Result(_by_label(figures), queries, videos, split, texts["protocol"], origin, ())
+    return _Result("", _by_label(figures), queries, videos, split, texts["protocol"], origin, ())
 
 
 FIELDS = ("r1", "r5", "r10", "r100", "sumr", "medr")
