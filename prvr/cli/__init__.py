@@ -6,7 +6,21 @@ import os
 import sys
 
 # Each of these adds its commands.
-from prvr.cli import checkpoint, compare, data, evaluate, folder, fuse, index, presets, report, reproduce, serve, train  # noqa: F401
+from prvr.cli import (  # noqa: F401
+    checkpoint,
+    compare,
+    data,
+    evaluate,
+    folder,
+    fuse,
+    index,
+    leaderboard,
+    presets,
+    report,
+    reproduce,
+    serve,
+    train,
+)
 from prvr.cli.terminal import app, echo
 from prvr.errors import PrvrError
 

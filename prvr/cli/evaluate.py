@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prvr.methods.checkpoint import Checkpoint
 
 # Files with these suffixes are scores, even where they do not exist.
-SCORE_SUFFIXES = (".npz", ".npy", ".trec", ".run")
+SCORE_SUFFIXES = (".npz", ".npy", ".trec", ".run", ".jsonl")
 MOVED = ("--truth", "--queries", "--gallery", "--calibrate", "--risks", "--trec", "--depth")
 
 
@@ -107,7 +107,12 @@ def evaluate(
 
 @app.command(epilog="Example: prvr score ours.npz --groups --ties mean")
 def score(
-    scores: Annotated[Path, typer.Argument(help="Scores of prvr evaluate --save, a TREC ranking, or a score matrix.")],
+    scores: Annotated[
+        Path,
+        typer.Argument(
+            help="Scores of prvr evaluate --save, a TREC ranking, a score matrix, or moments as QVHighlights' .jsonl."
+        ),
+    ],
     truth: Truth = None,
     also: Also = None,
     queries: Queries = None,
@@ -130,8 +135,13 @@ def score(
     from prvr.evaluate.saved_scores.truth import with_labels
     from prvr.report.probabilities import draw_risks
 
+    form = form_of(scores)
+    if form == "moments":
+        more = {"also": also, "calibrate": calibrate, "risks": risks, "save": save, "trec": trec, "groups": groups}
+        _score_moments(scores, truth, {**more, "video-to-text": video_to_text, "queries": queries, "gallery": gallery}, as_json)
+        return
     for name, file in (("queries", queries), ("gallery", gallery)):
-        if file is not None and name in NEEDLESS[form_of(scores)]:
+        if file is not None and name in NEEDLESS[form]:
             raise SettingError(f"--{name} {file} is not for {scores}, which has these ids; leave it out")
     saved, added = open_scores(scores, truth=truth, queries=queries, gallery=gallery)
     warn_of_extra_videos(scores, added)
@@ -151,6 +161,18 @@ def score(
     if save is not None:
         save_scores(saved, save)
     _show(as_json, figures, notes, also)
+
+
+def _score_moments(path: Path, truth: Path | None, others: dict[str, Any], as_json: bool) -> None:
+    from prvr.evaluate.saved_scores.moments import score_moments
+
+    given = [name for name, value in others.items() if value]
+    if given:
+        raise SettingError(f"--{given[0]} is for scores of videos, and {path} holds predicted moments; leave it out")
+    if truth is None:
+        raise SettingError(f"{path} does not say which moments are right; add --truth highlight_val_release.jsonl or the like")
+    figures = score_moments(path, truth)
+    show(as_json, figures.as_dict(), str(figures).splitlines())
 
 
 def warn_of_extra_videos(path: Path, added: Sequence[str]) -> None:

@@ -127,7 +127,12 @@ def _train(
             out,
             recipe,
             data=TrainingData(splits.train, splits.dev, given, kept),
-            notes={"split_seed": split_seed, "protocol": splits.protocol},
+            notes={
+                "split_seed": split_seed,
+                "protocol": splits.protocol,
+                "collection": splits.train.name,
+                "teachers": [*teachers, *(run.name for run in teacher_runs)],
+            },
             on_progress=on_progress,
             on_warning=lambda text: warn({str(out): text}),
             group=group,

@@ -18,6 +18,7 @@ class Caption:
     kind: the type of query, if the data set has types (TVR: v for video, t for text, vt for both).
     also: further videos of the split that show what the sentence says, if they are labelled.
     windows: the moments in seconds, in order, if there is more than one (QVHighlights).
+    saliency: of every clip of two seconds of the video, the scores of the annotators, 0 to 4, if they are annotated.
     where: the file and line that it was read from, for messages; empty where unknown.
     """
 
@@ -29,6 +30,7 @@ class Caption:
     kind: str | None = None
     also: tuple[str, ...] = ()
     windows: tuple[tuple[float, float], ...] = ()
+    saliency: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
     where: str = field(default="", compare=False, repr=False)
 
     @property

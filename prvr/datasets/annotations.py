@@ -89,7 +89,8 @@ def annotate(dataset: Dataset, annotations: Dataset) -> Dataset:
         same = known.get((caption.video, words_of(caption.text)))
         if same:
             match = same.pop()
-            caption = replace(caption, start=match.start, end=match.end, kind=match.kind, windows=match.windows)
+            known_of_match = {name: getattr(match, name) for name in ("start", "end", "kind", "windows", "saliency")}
+            caption = replace(caption, **known_of_match)
             found += 1
         captions.append(caption)
     if not found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,12 +17,13 @@ from prvr.batch import check_widths
 from prvr.cpu import fast_products
 from prvr.datasets import Dataset, cut_spans
 from prvr.errors import DataError, SettingError
-from prvr.evaluate.metrics import MomentRetrieval, Retrieval, moment_retrieval, overlap, ranks, retrieval
+from prvr.evaluate.found_moments import find_moments
+from prvr.evaluate.metrics import MomentRetrieval, Retrieval, moment_retrieval, ranks, retrieval
+from prvr.evaluate.qvhighlights import MomentValues
 from prvr.evaluate.saved_scores import UNSAID, QueryFacts, SavedScores
 from prvr.features import Features, FeatureSet, durations_of, rows_of
 from prvr.index.encode import add_videos, encode_queries
 from prvr.index.exact import ExactIndex
-from prvr.index.moments import find_spans, relevance
 from prvr.index.rescoring import Anchors, Rescoring
 from prvr.methods.calibration import Calibration, fit
 from prvr.methods.checkpoint import Checkpoint, to_device
@@ -43,8 +44,7 @@ class Evaluation:
     """The figures of a split, and the scores and spans that they were counted from.
 
     spans: the figures of moments; None if the captions have no spans or the frames no times.
-    overlaps: IoU of the best span found in a caption's own video with the annotated span that it overlaps best; NaN if
-    unknown. any_overlaps: the same for the span that fits best, of all spans found there.
+    overlaps, any_overlaps, moment_values: as in `FoundMoments`, which calls the last `values`.
     lengths: of each caption's own video in seconds; NaN if unknown.
     """
 
@@ -56,6 +56,7 @@ class Evaluation:
     overlaps: Float[np.ndarray, "Q"]
     any_overlaps: Float[np.ndarray, "Q"]
     lengths: Float[np.ndarray, "Q"]
+    moment_values: MomentValues | None = None
 
     @property
     def moments(self) -> dict[float, float] | None:
@@ -80,10 +81,13 @@ def evaluate_model(model: Model, dataset: Dataset, features: FeatureSet, *, resc
         entries = list(index.fetch(index.ids).values())
         scores = scores + rescoring.weight * Anchors(model).of_all(queries, entries, rescoring.anchors)
     figures = retrieval(scores, correct_videos(dataset, index.ids))
-    overlaps, any_overlaps = _overlaps(index, queries, dataset)
-    spans = moment_retrieval(ranks(scores, _own_videos(dataset, index.ids)), overlaps, any_overlaps)
+    found = find_moments(index, queries, dataset)
+    spans = moment_retrieval(ranks(scores, _own_videos(dataset, index.ids)), found.overlaps, found.any_overlaps)
     captions = tuple(caption.id for caption in dataset.captions)
-    return Evaluation(figures, spans, scores, captions, tuple(index.ids), overlaps, any_overlaps, _lengths(index, dataset))
+    lengths = _lengths(index, dataset)
+    return Evaluation(
+        figures, spans, scores, captions, tuple(index.ids), found.overlaps, found.any_overlaps, lengths, found.values
+    )
 
 
 def fit_spans(dataset: Dataset, frames: Features) -> Dataset:
@@ -134,6 +138,7 @@ def score_checkpoint(
         seed=checkpoint.about.get("training", {}).get("seed"),
         calibration=checkpoint.calibration if rescoring is None else rescoring.calibration,
         untrained=untrained_of(checkpoint),
+        origin=origin_of(checkpoint, dataset.name),
     )
 
 
@@ -151,6 +156,7 @@ def scores_of(
     seed: int | None = None,
     calibration: Calibration | None = None,
     untrained: tuple[str, ...] = (),
+    origin: Mapping[str, str] | None = None,
 ) -> SavedScores:
     """The scores of an evaluation, to save, export and compare; `figures.count_figures` counts all their figures."""
     column = {video: place for place, video in enumerate(evaluation.videos)}
@@ -163,6 +169,8 @@ def scores_of(
         ratios=np.array(filled) / evaluation.lengths,
         overlaps=evaluation.overlaps,
         any_overlaps=evaluation.any_overlaps,
+        window_values=None if evaluation.moment_values is None else evaluation.moment_values.windows,
+        highlight_values=None if evaluation.moment_values is None else evaluation.moment_values.highlights,
     )
     return SavedScores(
         scores=evaluation.scores,
@@ -177,7 +185,17 @@ def scores_of(
         seed=seed,
         calibration=calibration,
         untrained=untrained,
+        origin=origin or {},
     )
+
+
+def origin_of(checkpoint: Checkpoint, collection: str) -> dict[str, str]:
+    """What a model's scores on a collection are of; without teachers where the checkpoint does not name any."""
+    frames, words = checkpoint.sources.frames, checkpoint.sources.text
+    origin = {"collection": collection, "method": checkpoint.method}
+    origin |= {name: f"{its.name} ({its.columns})" for name, its in (("frames", frames), ("words", words))}
+    teachers = checkpoint.about.get("teachers")
+    return origin if teachers is None else {**origin, "teachers": ", ".join(map(str, teachers))}
 
 
 def protocol_of(checkpoint: Checkpoint, split: str) -> str:
@@ -271,21 +289,6 @@ def _own_videos(dataset: Dataset, videos: Sequence[str]) -> Bool[np.ndarray, "Q 
     own = np.zeros((len(dataset.captions), len(videos)), bool)
     own[np.arange(len(own)), [place[caption.video] for caption in dataset.captions]] = True
     return own
-
-
-def _overlaps(index: ExactIndex, queries: Embeddings, dataset: Dataset) -> tuple[Float[np.ndarray, "Q"], Float[np.ndarray, "Q"]]:
-    """The IoU with an annotated span of the best span found in each caption's own video, and of the span that fits best."""
-    overlaps, any_overlaps = np.full((2, len(dataset.captions)), np.nan)
-    for row, caption in enumerate(dataset.captions):
-        if not caption.moments:
-            continue
-        query = tuple(field[row : row + 1] for field in queries)
-        curve, edges = relevance(index.model, query, index.fetch([caption.video])[caption.video])
-        if edges is not None:
-            spans = [(span.start, span.end) for span in find_spans(curve, edges)]
-            fits = [max(overlap(span, true) for true in caption.moments) for span in spans]
-            overlaps[row], any_overlaps[row] = fits[0], max(fits)
-    return overlaps, any_overlaps
 
 
 def _lengths(index: ExactIndex, dataset: Dataset) -> Float[np.ndarray, "Q"]:

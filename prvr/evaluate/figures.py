@@ -13,6 +13,7 @@ from prvr.errors import SettingError
 from prvr.evaluate import metrics
 from prvr.evaluate.groups import Group, by_kind, by_parts, by_ratio
 from prvr.evaluate.metrics import MomentRetrieval, Retrieval
+from prvr.evaluate.qvhighlights import MomentFigures, MomentValues, moment_figures
 from prvr.evaluate.reliability import Judged, Reliability, judge, reliability
 from prvr.evaluate.saved_scores import SavedScores
 from prvr.methods.calibration import Calibration
@@ -25,8 +26,8 @@ BY_RATIO = "moment / video"
 class ScoreFigures:
     """The figures of a system on a split.
 
-    further: number of further correct pairs of query and video, beside each query's own video.
-    moments: None where no query has both an annotated and a found span.
+    origin: as in `SavedScores`. further: number of further correct pairs of query and video, beside each query's own video.
+    moments: None where no query has both an annotated and a found span. windows: the same, as QVHighlights counts them.
     ceilings: the highest possible R@k by k, see `metrics.ceilings`; None where texts are unknown.
     judged, reliability: of the probabilities of first hits; None without a calibration.
     groups: by the name of the division; empty if not requested. video_to_text: None if not requested.
@@ -36,10 +37,12 @@ class ScoreFigures:
     system: str
     seed: int | None
     protocol: str
+    origin: Mapping[str, str]
     ties: str
     retrieval: Retrieval
     further: int
     moments: MomentRetrieval | None
+    windows: MomentFigures | None
     ceilings: Mapping[int, float] | None
     calibration: Calibration | None
     judged: Judged | None
@@ -50,7 +53,10 @@ class ScoreFigures:
     def as_dict(self) -> dict[str, Any]:
         """The figures as plain values, as `--json` prints them."""
         values: dict[str, Any] = {name: getattr(self, name) for name in ("split", "system", "seed", "protocol", "ties")}
+        values |= {"origin": dict(self.origin)} if self.origin else {}
         values |= {**self.retrieval.as_dict(), **(self.moments.as_dict() if self.moments else {"moments": {}})}
+        if self.windows is not None:
+            values["moments_as_qvhighlights"] = self.windows.as_dict()
         if self.ceilings is not None:
             values["ceilings"] = {f"r{k}": share for k, share in self.ceilings.items()}
         if self.reliability is not None and self.calibration is not None:
@@ -74,6 +80,8 @@ class ScoreFigures:
             )
         if self.moments is not None:
             lines += _moment_lines(self.moments, of.queries)
+        if self.windows is not None:
+            lines += str(self.windows).splitlines()
         if self.ceilings is not None and self.ceilings[1] < 100:
             ceilings = "/".join(f"{self.ceilings[k]:.1f}" for k in (1, 5, 10))
             lines.append(f"equal captions of different videos keep R@1/5/10 below {ceilings}")
@@ -106,16 +114,21 @@ def count_figures(
     if facts.overlaps is not None:
         own = metrics.ranks(saved.scores, saved.own, ties=ties) if len(saved.also) else places[:, 0]
         moments = metrics.moment_retrieval(own, facts.overlaps, facts.any_overlaps)
+    windows = None
+    if facts.window_values is not None and facts.highlight_values is not None:
+        windows = moment_figures(MomentValues(facts.window_values, facts.highlight_values))
     judged = None if saved.calibration is None else judge(saved.calibration, saved.scores, correct)
     return ScoreFigures(
         split=saved.split,
         system=saved.system,
         seed=saved.seed,
         protocol=saved.protocol,
+        origin=saved.origin,
         ties=ties,
         retrieval=metrics.figures(places, videos=len(saved.videos)),
         further=len(saved.also),
         moments=moments,
+        windows=windows,
         ceilings=None if facts.texts is None else metrics.ceilings(facts.texts, correct),
         calibration=saved.calibration,
         judged=judged,
@@ -150,7 +163,7 @@ def _moment_lines(spans: MomentRetrieval, queries: int) -> Sequence[str]:
         recall = "/".join(f"{share:.1f}" for share in shares.values())
         several = f" ({spans.any_localised[least]:.1f} by any span found there)" if spans.any_localised else ""
         alone = f"in the right video alone {spans.localised[least]:.1f}{several}"
-        lines.append(f"moments at IoU>={least:g}: R@1/5/10/100 {recall}, {alone}")
+        lines.append(f"video and moment (VCMR) at IoU>={least:g}: R@1/5/10/100 {recall}, {alone}")
     without = f", {queries - spans.queries} queries have none" if spans.queries < queries else ""
     return [*lines, f"mIoU in the right video {spans.miou:.3f} ({spans.queries} queries with a span{without})"]
 

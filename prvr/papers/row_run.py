@@ -14,7 +14,7 @@ import torch
 
 from prvr.config import to_dict
 from prvr.datasets.splits import Splits
-from prvr.evaluate.evaluation import evaluate_model, scores_of, untrained_of
+from prvr.evaluate.evaluation import evaluate_model, origin_of, scores_of, untrained_of
 from prvr.evaluate.saved_scores import SavedScores, load_scores, save_scores
 from prvr.features import columns
 from prvr.features.shelf import open_shelf, student_features, teacher_features
@@ -112,7 +112,7 @@ class RowRun:
             self._recipe(self.seed),
             data=Data(self.splits.train, self.splits.dev, features, similarities),
             device=self.plan.device,
-            notes={"protocol": self.splits.protocol, "collection": self.materials.collection},
+            notes={"protocol": self.splits.protocol, "collection": self.materials.collection, "teachers": self._teacher_names()},
             on_progress=on_progress,
         )
 
@@ -134,11 +134,16 @@ class RowRun:
         features = features_for(self.materials.features if self.row.base else self.materials.whole, checkpoint)
         model = checkpoints.to_device(checkpoint, self.plan.device).model
         evaluation = evaluate_model(model, self.splits.test, features)
-        protocol, untrained = self.splits.protocol, untrained_of(checkpoint)
-        save_scores(
-            scores_of(evaluation, self.splits.test, system=self.row.name, protocol=protocol, seed=self.seed, untrained=untrained),
-            path,
+        saved = scores_of(
+            evaluation,
+            self.splits.test,
+            system=self.row.name,
+            protocol=self.splits.protocol,
+            seed=self.seed,
+            untrained=untrained_of(checkpoint),
+            origin=origin_of(checkpoint, self.materials.collection),
         )
+        save_scores(saved, path)
         return load_scores(path)
 
     def _fuse_matrices(self, trained: Checkpoint, path: Path) -> SavedScores:

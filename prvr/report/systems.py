@@ -119,7 +119,8 @@ class ReportedSystem:
 def find_systems(argument: str) -> list[SystemFiles]:
     """Returns the systems that an argument of `prvr report` names: RUN, NAME=RUN, or NAME=RUN,RUN for several seeds.
 
-    A RUN is a file of scores, a training run's folder, or a folder of `prvr reproduce` with any number of systems.
+    A RUN is a file of scores, a training run's folder, a folder with such a folder for each seed (seed*), or a folder of
+    `prvr reproduce` with any number of systems.
 
     Raises:
         SettingError: the argument names nothing, or joins several RUNs of which one holds several systems.
@@ -129,6 +130,9 @@ def find_systems(argument: str) -> list[SystemFiles]:
     if not paths:
         raise SettingError(f"{argument!r} names no run; expected RUN, or NAME=RUN,RUN")
     if len(paths) == 1 and not paths[0].is_file() and not _is_run(paths[0]):
+        own = [_seed_files(folder) for folder in sorted(paths[0].glob("seed*"), key=_sort_key) if _is_run(folder)]
+        if own:
+            return [SystemFiles(name or paths[0].resolve().name, tuple(own))]
         return [SystemFiles(slug, tuple(seeds), name, True) for slug, seeds in _find_reproduced_systems(paths[0]).items()]
     several = next((path for path in paths if not path.is_file() and not _is_run(path)), None)
     if several is not None:

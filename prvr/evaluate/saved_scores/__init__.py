@@ -1,7 +1,7 @@
 """The scores of a system for the queries of a split, saved so that figures can be counted again and compared.
 
-A file is an `.npz` of plain arrays: scores (Q, V), target (Q,), also (P, 2), lengths, ratios, overlaps and any_overlaps (Q,)
-where they are known, and `about`, the bytes of a JSON object with the ids, the texts and the origin of the scores.
+A file is an `.npz` of plain arrays: scores (Q, V), target (Q,), also (P, 2), the numbers of QueryFacts where they are known, and
+`about`, the bytes of a JSON object with the ids, the texts and the origin of the scores.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,20 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from prvr.errors import DataError
+from prvr.evaluate.qvhighlights import IOUS, LEVELS, RANGES
 from prvr.files import write_whole
 from prvr.methods.calibration import Calibration, from_dict
 
 FORMAT = 1
 UNSAID = "not said"
-NUMBERS = ("lengths", "ratios", "overlaps", "any_overlaps")
+# The names of a score's origin; frames, words and teachers are names of features, with their columns if known.
+ORIGIN = ("collection", "method", "frames", "words", "teachers")
+# The numbers of each query, by the further axes of their arrays.
+NUMBERS: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("lengths", "ratios", "overlaps", "any_overlaps"), ()),
+    "window_values": (len(RANGES), len(IOUS) + 1),
+    "highlight_values": (len(LEVELS), 2),
+}
 # What numpy and zipfile raise for files that are truncated, forged or of another kind is not documented: ValueError, TypeError,
 # KeyError, OverflowError, MemoryError, RuntimeError, BadZipFile and errors of each compression are among it.
 BROKEN = (Exception,)
@@ -39,6 +47,7 @@ class QueryFacts:
     ratios: moment-to-video ratio, (end - start) / length.
     overlaps: IoU of the best span found in the query's own video with the annotated moment that it overlaps best.
     any_overlaps: the same for the span that fits best, of all spans found there.
+    window_values, highlight_values: as in `qvhighlights.MomentValues`.
     """
 
     texts: tuple[str, ...] | None = None
@@ -47,6 +56,8 @@ class QueryFacts:
     ratios: Float[np.ndarray, "Q"] | None = None
     overlaps: Float[np.ndarray, "Q"] | None = None
     any_overlaps: Float[np.ndarray, "Q"] | None = None
+    window_values: Float[np.ndarray, "Q R I"] | None = None
+    highlight_values: Float[np.ndarray, "Q L 2"] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,7 @@ class SavedScores:
     system: its name. protocol: how its best epoch was chosen, see docs/evaluation.md.
     calibration: turns its scores into probabilities; fitted on another split.
     untrained: the branches of its model that had learned nothing when it was saved (`prvr.train.branches`).
+    origin: the collection, the method and the features that the scores are of, where known (`ORIGIN`).
 
     Raises:
         DataError: the parts do not fit together, a score is not a number, or an id is not unique.
@@ -74,6 +86,7 @@ class SavedScores:
     seed: int | None = None
     calibration: Calibration | None = None
     untrained: tuple[str, ...] = ()
+    origin: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_ids(self)
@@ -103,6 +116,7 @@ def save_scores(saved: SavedScores, path: str | Path) -> None:
         **{name: getattr(saved.facts, name) for name in ("texts", "kinds")},
         "calibration": None if saved.calibration is None else saved.calibration.as_dict(),
         "untrained": saved.untrained,
+        "origin": dict(saved.origin),
     }
     # A file name that is not UTF-8 has lone surrogates, which JSON escapes.
     arrays = {
@@ -133,8 +147,8 @@ def load_scores(path: str | Path) -> SavedScores:
         if about["format"] != FORMAT:
             raise DataError(f"its format is {about['format']!r}, this version reads {FORMAT}")
         scores = as_scores(arrays["scores"])
-        for name in ("target", *NUMBERS):
-            if name in arrays and arrays[name].shape != scores.shape[:1]:
+        for name, axes in {"target": (), **NUMBERS}.items():
+            if name in arrays and arrays[name].shape != (len(scores), *axes):
                 raise DataError(f"there are {len(scores)} queries, and {name} of shape {arrays[name].shape}")
             if name in arrays and arrays[name].dtype.kind not in "fiu":
                 raise DataError(f"{name} is {arrays[name].dtype}, not numbers")
@@ -155,6 +169,7 @@ def load_scores(path: str | Path) -> SavedScores:
             seed=None if about["seed"] is None else int(about["seed"]),
             calibration=None if about.get("calibration") is None else from_dict(about["calibration"]),
             untrained=_branches(about.get("untrained", [])),
+            origin=read_origin(about.get("origin", {})),
         )
     except DataError as problem:
         raise DataError(f"{path}: {problem}; save the scores again") from None
@@ -247,15 +262,26 @@ def _check_truth(saved: SavedScores) -> None:
 def _check_facts(saved: SavedScores) -> None:
     for fact in fields(saved.facts):
         values = getattr(saved.facts, fact.name)
-        if values is not None and np.shape(values) != (len(saved.queries),):
+        if values is not None and np.shape(values) != (len(saved.queries), *NUMBERS.get(fact.name, ())):
             raise DataError(f"there are {len(saved.queries)} queries, and {fact.name} of shape {np.shape(values)}")
         if fact.name in NUMBERS and values is not None and np.isinf(values).any():
-            raise DataError(f"{fact.name} of query {saved.queries[int(np.argmax(np.isinf(values)))]!r} is infinite")
+            raise DataError(f"{fact.name} of query {saved.queries[int(np.argwhere(np.isinf(values))[0, 0])]!r} is infinite")
 
 
 def _texts(about: dict[str, Any], name: str) -> tuple[Any, ...] | None:
     values: Sequence[Any] | None = about[name]
     return None if values is None else tuple(value if value is None and name == "kinds" else _text(value) for value in values)
+
+
+def read_origin(value: Any) -> dict[str, str]:
+    """The origin of scores, from JSON.
+
+    Raises:
+        ValueError: it is not a text for each of some names of ORIGIN.
+    """
+    if not isinstance(value, dict) or not value.keys() <= set(ORIGIN):
+        raise ValueError(f"origin: {value!r:.60} is not of {', '.join(ORIGIN)}")
+    return {name: _text(text) for name, text in value.items()}
 
 
 def _branches(value: Any) -> tuple[str, ...]:

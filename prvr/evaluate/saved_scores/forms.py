@@ -1,4 +1,7 @@
-"""Opens scores in each form that the commands accept: saved by prvr, TREC's ranking format, a plain score matrix."""
+"""Opens scores in each form that the commands accept: saved by prvr, TREC's ranking format, a plain score matrix.
+
+Predicted moments are a form too, with figures of their own (`saved_scores.moments`): they rank no videos.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,14 @@ from prvr.evaluate.saved_scores import SavedScores, holds_arrays, load_scores, m
 from prvr.evaluate.saved_scores.foreign import read_ids, read_matrix, read_trec
 from prvr.evaluate.saved_scores.truth import read_truth, with_truth
 
-Form = Literal["saved", "trec", "matrix"]
+Form = Literal["saved", "trec", "matrix", "moments"]
 # The options that a file with these ids does not need.
-NEEDLESS: dict[Form, tuple[str, ...]] = {"saved": ("queries", "gallery"), "trec": ("queries",), "matrix": ()}
+NEEDLESS: dict[Form, tuple[str, ...]] = {
+    "saved": ("queries", "gallery"),
+    "trec": ("queries",),
+    "matrix": (),
+    "moments": ("queries", "gallery"),
+}
 
 
 class OpenedScores(NamedTuple):
@@ -35,7 +43,7 @@ def form_of(path: Path) -> Form:
     if not path.is_file():
         raise missing_scores(path)
     if path.suffix not in (".npz", ".npy") and not holds_arrays(path):
-        return "trec"
+        return "moments" if path.suffix == ".jsonl" or _first_letter(path) == b"{" else "trec"
     return "saved" if "about" in read_arrays(path) else "matrix"
 
 
@@ -59,6 +67,8 @@ def open_scores(
     """
     path = Path(path)
     form = form_of(path)
+    if form == "moments":
+        raise SettingError(f"{path} holds predicted moments, which rank no videos; count their figures: prvr score {path}")
     if form == "saved":
         saved = load_scores(path)
         return OpenedScores(saved if truth is None else with_truth(saved, read_truth(truth)))
@@ -74,3 +84,9 @@ def open_scores(
     saved = read_trec(path, correct)
     correct_for_any = {*saved.target.tolist(), *saved.also[:, 1].tolist()}
     return OpenedScores(saved, tuple(video for place, video in enumerate(saved.videos) if place not in correct_for_any))
+
+
+def _first_letter(path: Path) -> bytes:
+    """The first byte that is not blank, of the first ones of a file."""
+    with open(path, "rb") as file:
+        return file.read(1 << 10).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]

@@ -11,6 +11,11 @@ dual-encoding+fixed and +dynamic DL-DKD's supplementary Table 1.
 
 from __future__ import annotations
 
+import re
+from typing import NamedTuple
+
+from prvr.datasets.sizes import SIZES
+
 PAPERS: dict[str, str] = {
     "dl-dkd": "DL-DKD: Dong et al., ICCV 2023",
     "dl-dkd-checkpoint": "DL-DKD: Dong et al., ICCV 2023, settings in the name of its checkpoint",
@@ -98,9 +103,9 @@ gmmformer-v2/charades       2.5/8.6/13.9/53.2/78.2
 ms-sl+matching/tvr          14.1/34.7/45.9/85.2/179.9
 ms-sl+matching/activitynet  7.2/23.8/36.0/76.9/143.9
 ms-sl+matching/charades     1.9/7.4/12.2/50.1/71.6
-msc-prvr/tvr                263.1
-msc-prvr/activitynet        202.1
-msc-prvr/charades           99.7
+msc-prvr/tvr                35.1/61.6/71.5/94.9/263.1
+msc-prvr/activitynet        17.7/42.0/55.6/86.8/202.1
+msc-prvr/charades           3.2/12.6/20.1/63.8/99.7
 msc-prvr/qvhighlights       234.6
 hlformer/tvr                15.7/37.1/48.5/86.4/187.7
 hlformer/activitynet        8.7/27.1/40.1/79.0/154.9
@@ -115,6 +120,77 @@ dreamprvr/tvr               17.4/39.0/50.4/86.2/193.1
 dreamprvr/activitynet       8.7/27.5/40.3/79.5/156.1
 dreamprvr/charades          2.6/8.7/14.5/54.2/80.0
 """
+
+# Methods without a preset, and methods on other features than their preset's: name, year, group and source, and the figures on
+# TVR, ActivityNet Captions, Charades-STA and QVHighlights (SumR alone where recalls are not known).
+_OTHERS = """
+CLIP4Clip|2022|tuned|TRACE+RAL|9.9/24.3/34.3/72.5/141.0|5.9/19.3/30.4/71.6/127.3|1.8/6.5/10.9/44.2/63.4
+Cap4Video|2023|tuned|TRACE+RAL|10.3/26.4/36.8/74.0/147.5|6.3/20.4/30.9/72.6/130.2|1.9/6.7/11.3/45.0/65.0
+UMT-L|2023|tuned|RAL|13.7/32.3/43.7/83.7/173.4|6.9/22.6/35.1/76.2/140.8
+InternVideo2|2024|tuned|RAL|13.8/32.9/44.4/84.2/175.3|7.5/23.4/36.1/76.5/143.5
+CONQUER|2021|classic|TRACE+RAL|11.0/28.9/39.6/81.3/160.8|6.5/20.4/31.8/74.3/133.1|1.8/6.3/10.3/47.5/66.0
+JSG|2023|classic|RAL+code|11.3/29.1/39.6/80.9/161.0|6.7/22.5/34.8/76.2/140.3|2.4/7.7/12.8/49.8/72.7
+PEAN|2023|classic|later|13.5/32.8/44.1/83.9/174.2|7.4/23.0/35.5/75.9/141.8|2.7/8.1/13.5/50.3/74.7
+LH|2024|classic|later|13.2/33.2/44.4/85.5/176.3|7.4/23.5/35.8/75.8/142.4|2.1/7.5/12.9/50.1/72.7
+MamFusion|2025|classic|code|14.2/33.9/44.9/84.5/177.5|8.0/25.4/37.2/76.8/147.4|2.0/8.6/14.1/52.4/77.2
+ProtoPRVR|2025|classic|later|15.4/35.9/47.5/86.4/185.2|7.9/24.9/37.2/77.3/147.4
+ARL|2025|classic|later|15.6/36.3/47.7/86.3/185.9|8.3/24.6/37.4/78.0/148.3
+MGAKD|2025|taught|RAL|16.0/37.8/49.2/87.5/190.5|7.9/25.7/38.3/77.8/149.6
+RAL on MS-SL|2025|classic|code|179.1|143.0
+RAL on GMMFormer|2025|classic|code|186.1|147.7
+CAVIGATE|2026|further|code|18.1/40.7/51.7/87.3/197.7|9.7/28.9/41.4/78.7/158.7
+CurvSpec|2026|classic|own|15.9/37.5/49.0/86.7/189.1|9.0/27.6/39.9/79.1/155.6|2.6/8.9/14.3/53.3/79.1
+TRACE|2026|classic|own|17.8/39.4/50.7/86.7/194.6|9.0/28.0/40.7/79.6/157.3|2.7/9.1/14.3/55.0/81.1
+CLIP-L/14 alone|2025|untrained|MSC+TF|16.2/33.5/41.8/75.7/167.2|15.1/33.9/45.1/78.9/172.9|2.0/8.1/13.6/49.4/73.1
+SigLIP-L alone|2025|untrained|TF|-|178.7
+EVA-CLIP-L alone|2025|untrained|TF|172.2|180.4|77.5|197.6
+TF-PRVR on CLIP-L/14|2025|untrained|own|178.3|193.9|80.8
+TF-PRVR on EVA-CLIP-L|2025|untrained|own|183.6|200.8|85.4|218.5
+MS-SL|2025|clip-l14|MSC|31.9/57.6/67.7/93.8/251.0|14.7/37.1/50.4/84.6/186.7|3.4/11.5/18.7/62.5/96.0|222.5
+GMMFormer|2025|clip-l14|MSC|29.8/54.2/64.6/92.5/241.1|15.2/37.7/50.5/83.7/187.1|2.7/10.5/16.7/59.4/89.3|211.1
+AMDNet|2025|clip-l14|MSC|27.7/52.3/63.3/92.3/235.6|14.0/36.3/49.9/84.2/184.5|2.1/7.8/13.9/57.2/81.1|206.6
+BGM-Net|2025|clip-l14|MSC|31.1/56.3/66.5/93.8/247.7|15.6/37.9/51.3/85.4/190.3|3.0/11.8/18.2/63.7/96.7|219.7
+GMMFormer v2|2025|clip-l14|MSC|34.0/59.7/69.8/94.5/258.1|17.1/40.6/53.7/85.5/196.9|3.1/11.6/18.2/61.4/94.2|225.2
+ProtoPRVR|2025|clip-l14|MSC|34.7/60.0/70.1/94.4/259.2|16.0/38.8/52.4/85.1/192.3|-|226.6
+ARL|2025|clip-l14|MSC|34.6/60.4/70.7/94.4/260.1|15.3/38.4/51.5/85.2/190.4
+ProPy|2025|tuned|code|22.4/45.0/55.9/89.5/212.8|14.9/34.9/47.5/82.7/180.0|2.6/8.7/14.8/50.4/76.5|37.4/65.6/76.1/96.5/275.5
+CAVIGATE on CLIP-B/32|2026|further|code|26.4/51.0/62.4/91.5/231.2|15.0/36.7/49.8/83.0/184.5
+"""
+_SOURCES = {
+    "TRACE+RAL": "tables of TRACE and RAL",
+    "RAL": "table of RAL",
+    "later": "tables of later papers",
+    "code": "its repository",
+    "own": "its paper",
+    "MSC+TF": "papers of MSC-PRVR and TF-PRVR",
+    "TF": "paper of TF-PRVR",
+    "MSC": "paper of MSC-PRVR",
+    "RAL+code": "table of RAL; on Charades-STA its repository",
+}
+_REMARKS_OF_OTHERS = {
+    "CONQUER": "RAL labels this row QCLPL",
+    "JSG": "CurvSpec prints SumR 140.5 on ActivityNet",
+    "MGAKD": "its teacher is not known here",
+    "CAVIGATE": "captions and audio beside the frames; built on DL-DKD",
+    "TRACE": "three seeds",
+    "ProPy": "CLIP-B/32, adapted from frames",
+    "CAVIGATE on CLIP-B/32": "captions and audio beside the frames",
+}
+
+# What a method reads, in the order of a board: only figures of one group can be compared.
+GROUPS: dict[str, str] = {
+    "classic": "features of the published packages: ResNet152 with I3D (TVR) or I3D, and RoBERTa",
+    "taught": "features of the published packages, with a teacher in training",
+    "further": "further inputs beside the frames",
+    "tuned": "networks that were trained on frames themselves",
+    "clip-l14": "features of CLIP-L/14",
+    "clip-b32": "features of CLIP-B/32",
+    "slowfast+clip-b32": "features of SlowFast and CLIP-B/32",
+    "untrained": "image and text encoders alone: nothing is trained",
+    "whole": "whole videos, the features of each paper",
+}
+SEGMENTS = ("tvr", "activitynet", "charades", "qvhighlights")
+_TAUGHT = ("dl-dkd", "dl-dkd++")
 
 # Where sources disagree, and what stands here.
 REMARKS: dict[str, str] = {
@@ -141,6 +217,10 @@ REMARKS: dict[str, str] = {
     "embedding-experts/msrvtt": "no figure is published for the mixture with these experts",
     "collaborative-experts/msrvtt": "mean of three seeds",
     "teachtext/msrvtt": "mean of three seeds",
+    **dict.fromkeys(
+        ("dual-encoding/msrvtt", "dual-encoding+fixed/msrvtt", "dual-encoding+dynamic/msrvtt"),
+        "of DL-DKD's supplementary material, whose split is taken to be the official one",
+    ),
 }
 
 _WORDS = "reads word features and 128 frames of unit length (theirs: word ids of a vocabulary, frames as they are)"
@@ -186,6 +266,76 @@ def _parse(line: str) -> tuple[str, dict[str, float]]:
 
 
 FIGURES: dict[str, dict[str, float]] = dict(map(_parse, _FIGURES.strip().splitlines()))
+
+
+class PublishedRow(NamedTuple):
+    """Published figures of a method on a collection.
+
+    group: of GROUPS. gallery: the size of the test split. preset: the one with these features; "" if there is none.
+    """
+
+    name: str
+    year: int
+    group: str
+    source: str
+    figures: dict[str, float]
+    gallery: str
+    preset: str = ""
+    remark: str = ""
+
+    @property
+    def protocol(self) -> str:
+        """How the epoch was chosen, as far as this field reports it."""
+        return "nothing trained" if self.group == "untrained" else "community"
+
+
+def published_rows(collection: str) -> list[PublishedRow]:
+    """All published figures on a collection, those of presets and others', in the order of GROUPS."""
+    rows = [_row_of_preset(name) for name in FIGURES if name.partition("/")[2] == collection]
+    rows += _rows_of_others(collection) if collection in SEGMENTS else []
+    groups = list(GROUPS)
+    return sorted(rows, key=lambda row: groups.index(row.group))
+
+
+def _row_of_preset(name: str) -> PublishedRow:
+    base, _, collection = name.partition("/")
+    paper = PAPERS[base]
+    year = re.findall(r"20[0-9]{2}", paper.partition("(")[0])
+    group = "classic" if collection in SEGMENTS else "whole"
+    if group == "classic" and base in _TAUGHT:
+        group = "taught"
+    if base == "msc-prvr":
+        group = "slowfast+clip-b32" if collection == "qvhighlights" else "clip-l14"
+    otherwise = f"the preset computes something else: prvr presets {name}" if computes_otherwise(name) else ""
+    remark = "; ".join(filter(None, (REMARKS.get(name), otherwise)))
+    return PublishedRow(base, int(year[-1]), group, paper, FIGURES[name], _gallery(collection, group), name, remark)
+
+
+def _rows_of_others(collection: str) -> list[PublishedRow]:
+    rows = []
+    for line in _OTHERS.strip().splitlines():
+        name, year, group, source, *more = line.split("|")
+        figures = dict(zip(SEGMENTS, more, strict=False))
+        if figures.get(collection, "-") == "-":
+            continue
+        if (collection, group) == ("qvhighlights", "clip-l14"):
+            group = "slowfast+clip-b32"
+        values = _parse(f"{name.replace(' ', '_')} {figures[collection]}")[1]
+        gallery, remark = _gallery(collection, group), _REMARKS_OF_OTHERS.get(name, "")
+        rows.append(PublishedRow(name, int(year), group, _SOURCES[source], values, gallery, remark=remark))
+    return rows
+
+
+def _gallery(collection: str, group: str) -> str:
+    """The test split that a group's figures are of; papers on other features than the packages' do not always have it."""
+    if collection == "qvhighlights":
+        # ProPy's segments; all others have the source videos.
+        part = "segments of val" if group == "tuned" else "source videos of val"
+        return str(next(size for size in SIZES[collection]["test"] if size.source == part))
+    if group in ("clip-l14", "tuned", "further", "untrained") and collection in ("activitynet", "charades"):
+        known = {"activitynet": str(SIZES["activitynet"]["test"][1]), "charades": "1,334 videos and 4,233 captions"}
+        return known[collection] if group == "clip-l14" else "a gallery that is not known here"
+    return str(SIZES[collection]["test"][0]) if collection in SIZES else ""
 
 
 def paper_of(name: str) -> str | None:
