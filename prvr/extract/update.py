@@ -115,7 +115,9 @@ class _Update:
                 if known.get("problem"):
                     self._problems[id] = known["problem"]
         copies = self._find_copies(new)
-        gone = [id for id in self._known if id not in self._stamps]
+        # A video that is gone may be one of the files that are not read now, under its new name.
+        renamed = {self._stamps[id]["size"] for id in skip if id in self._stamps and id not in self._known}
+        gone = [id for id in self._known if id not in self._stamps and self._size(id) not in renamed]
         self._dropped += self._store.rearrange({id: (source, self._file(id)) for id, source in copies.items()}, gone)
         for id, source in copies.items():
             self._done.add(id)
@@ -139,6 +141,9 @@ class _Update:
             self._problems[id] = f"{self._files[id]} changed each time it was read; run again when it is complete"
         problems = {id: self._problems[id] for id in self._files if id in self._problems}
         return Extraction(self._in_order(self._done), self._in_order(self._kept), tuple(self._dropped), problems)
+
+    def _size(self, id: str) -> int | None:
+        return recorded_file(self._known[id]).get("size")
 
     def _in_order(self, ids: Collection[str]) -> tuple[str, ...]:
         wanted = set(ids)

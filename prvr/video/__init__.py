@@ -1,7 +1,13 @@
 """Video files: found in folders, and read as (time, frame) pairs at a given rate.
 
 reader.py       reads a video file
+opening.py      opens a file, and finds the stream that a player shows
 containers.py   which files may be opened, and what other files are
+structures.py   the parts that containers are made of
+encryption.py   whether pictures are encrypted
+missing.py      what a file lacks: its end, or pictures in its middle
+joined.py       recordings that were put together in a stream
+places.py       finds a time in a large stream
 pictures.py     a decoded frame as a player shows it, in standard dynamic range
 skipping.py     finds the packets that need not be decoded
 tags.py         what a file says of its recording
@@ -15,12 +21,14 @@ from pathlib import Path
 
 from prvr.errors import DataError
 from prvr.video.containers import container_of
-from prvr.video.reader import VideoReader, check_rate
+from prvr.video.reader import VideoReader
+from prvr.video.skipping import check_rate
 
 __all__ = ["SUFFIXES", "TYPES", "VideoReader", "check_rate", "find_passed_over", "find_videos", "name_in"]
 
-# Each with the media type of its files.
+# Each with the media type of its files. Those without a suffix are videos where they begin like one.
 TYPES = {
+    "": "application/octet-stream",
     ".3g2": "video/3gpp2",
     ".3gp": "video/3gpp",
     ".asf": "video/x-ms-asf",
@@ -51,21 +59,21 @@ TYPES = {
     ".webm": "video/webm",
     ".wmv": "video/x-ms-wmv",
 }
-SUFFIXES = frozenset(TYPES)
+SUFFIXES = frozenset(TYPES) - {""}
 
 
 def find_videos(folder: Path) -> dict[str, Path]:
     """Returns the video files of a folder and its subfolders by id: the path within the folder, with its suffix.
 
-    A link to a file of the folder is one of its videos. A link that leads out of the folder is none (`find_passed_over`), and
-    links to folders are not followed.
+    Videos are known by their suffixes, and files without a suffix by how they begin. A link to a file of the folder is one of its
+    videos. A link that leads out of the folder is none (`find_passed_over`), and links to folders are not followed.
 
     Raises:
         DataError: there is no such folder, or no video in it.
     """
     if not folder.is_dir():
         raise DataError(f"no folder {folder}; give the folder that holds the videos")
-    found = {id: path for id, path in _files(folder) if _is_named_as_video(path) and not leads_out(path, folder)}
+    found = {id: path for id, path in _files(folder) if _is_video(path) and not leads_out(path, folder)}
     if not found:
         known = f"known are {' '.join(sorted(SUFFIXES))}"
         (problem, *_) = (*(f"{id} {problem}" for id, problem in find_passed_over(folder).items()), known)
@@ -76,16 +84,16 @@ def find_videos(folder: Path) -> dict[str, Path]:
 def find_passed_over(folder: Path) -> dict[str, str]:
     """Returns the files that seem to be videos and are not read, by path within the folder, each with the reason.
 
-    These are links that lead out of the folder, and files that begin like videos and are not named like one.
+    These are links that lead out of the folder, and files that begin like videos and have another suffix.
     """
     reasons = {}
     for id, path in _files(folder):
         if leads_out(path, folder):
-            if _is_named_as_video(path):
+            if _is_video(path):
                 reasons[id] = (
                     "is a link that leads out of the folder; put the file itself there, or give the folder that it is in"
                 )
-        elif not _is_named_as_video(path) and (kind := container_of(path)) is not None:
+        elif not _is_video(path) and (kind := container_of(path)) is not None:
             container, suffix = kind
             reasons[id] = f"is skipped: it begins like {container}, but is not named like a video; rename it to end in {suffix}"
     return reasons
@@ -104,8 +112,8 @@ def name_in(names: Collection[str], name: str) -> str | None:
     return next((known for known in names if unicodedata.normalize("NFC", known) == wanted), None)
 
 
-def _is_named_as_video(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES or (not path.suffix and container_of(path) is not None)
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:

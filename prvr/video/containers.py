@@ -1,14 +1,10 @@
-"""Containers: which files FFmpeg may open, what other files are, and whether a file was cut off.
-
-Structures are read as their specifications have them: ISO/IEC 14496-12 (boxes of MP4), RFC 8794 and 9559 (EBML, Matroska), RIFF
-(AVI), Adobe's FLV 10.1, RFC 3533 (Ogg pages).
-"""
+"""Containers: which files FFmpeg may open, and what other files are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+
+from prvr.video.structures import boxes_of
 
 # FFmpeg's names of the containers that may be opened. Each holds its own pictures: none lists other files, is a sequence of
 # images, or draws text.
@@ -38,8 +34,6 @@ PICTURES = {
     b"P6\n": "PPM",
     b"v/1\x01": "OpenEXR",
 }
-# Bytes of an MP4's tables that are looked through.
-MOST_TABLES = 1 << 24
 # Brands of MP4's boxes that hold a single picture.
 PICTURE_BRANDS = frozenset({"avif", "heic", "heix", "mif1", "crx "})
 LISTS = {b"ffconcat": "a list of other files", b"#EXTM3U": "a playlist", b"<?xml": "an XML file", b"v=0": "a session description"}
@@ -116,118 +110,5 @@ def container_of(path: Path) -> tuple[str, str] | None:
 def lacks_movie_box(path: Path) -> bool:
     """Whether a file is an MP4 without its `moov` box, as a recorder leaves it that lost its power."""
     with path.open("rb") as file:
-        boxes = {kind for kind, _ in _boxes(file)}
+        boxes = {kind for kind, _ in boxes_of(file)}
     return b"ftyp" in boxes and not boxes & {b"moov", b"moof"}
-
-
-def is_encrypted(path: Path) -> bool:
-    """Whether an MP4 says that its pictures are encrypted (sample entry `encv`), or most packets of a transport stream do."""
-    with path.open("rb") as file:
-        if any(kind == b"moov" and _has_encrypted_pictures(file, end) for kind, end in list(_boxes(file))):
-            return True
-        file.seek(0)
-        head = file.read(188 * 2000)
-    packets = [head[at : at + 4] for at in range(0, len(head) - 3, 188)]
-    if len(packets) < 5 or any(packet[0] != 0x47 for packet in packets):
-        return False
-    # Tables are never scrambled: PIDs from 0x20 to 0x1ffe are streams.
-    streams = [packet for packet in packets if 0x20 <= int.from_bytes(packet[1:3]) & 0x1FFF < 0x1FFF]
-    return sum(packet[3] >> 6 > 1 for packet in streams) > len(streams) / 2
-
-
-def _has_encrypted_pictures(file: BinaryIO, end: int) -> bool:
-    """Whether the box that ends there names an encrypted sample entry; tables of long films are larger than what is read."""
-    start = max(0, end - MOST_TABLES)
-    file.seek(start)
-    return b"encv" in file.read(end - start)
-
-
-def is_cut_off(path: Path, names: set[str]) -> bool | None:
-    """Returns whether the file ends before its container does; None where the container does not say.
-
-    Args:
-        names: FFmpeg's names of the container.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if names & set(MOVIES):
-            return any(end > size for _, end in _boxes(file))
-        if names & set(MATROSKA):
-            return _segment_end(file, size) > size
-        if "avi" in names:
-            return _riff_end(file) > size
-        if "flv" in names:
-            return not _ends_with_tag(file, size)
-        if "ogg" in names:
-            return not _ends_with_page(file, size)
-    return None
-
-
-def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """The kind and the end of each box at the top of an MP4."""
-    at = 0
-    while True:
-        file.seek(at)
-        head = file.read(16)
-        if len(head) < 8:
-            return
-        length, kind = int.from_bytes(head[:4]), head[4:8]
-        if length == 1 and len(head) == 16:
-            length = int.from_bytes(head[8:])
-        # 0: to the end of the file.
-        if length < 8:
-            if not length:
-                yield kind, at
-            return
-        at += length
-        yield kind, at
-
-
-def _segment_end(file: BinaryIO, size: int) -> int:
-    """Where a Matroska's segments end, or `size` where that is not said, as in a live recording."""
-    at = 0
-    while at < size:
-        file.seek(at)
-        head = file.read(16)
-        id_length = _vint_length(head)
-        value_length = _vint_length(head[id_length:]) if id_length else 0
-        if not value_length:
-            return size
-        value = int.from_bytes(head[id_length : id_length + value_length]) & ((1 << 7 * value_length) - 1)
-        if value == (1 << 7 * value_length) - 1:
-            return size
-        at += id_length + value_length + value
-    return at
-
-
-def _vint_length(data: bytes) -> int:
-    """The length of a number of EBML: one more than the zeros that its first byte begins with; 0 for anything else."""
-    return 9 - data[0].bit_length() if data and data[0] else 0
-
-
-def _riff_end(file: BinaryIO) -> int:
-    head = file.read(8)
-    return 8 + int.from_bytes(head[4:], "little") if head[:4] == b"RIFF" else 0
-
-
-def _ends_with_tag(file: BinaryIO, size: int) -> bool:
-    """Whether an FLV ends with the length of its last tag, which stands there."""
-    file.seek(max(0, size - 4))
-    length = int.from_bytes(file.read(4))
-    if not 11 <= length <= size - 4:
-        return False
-    file.seek(size - 4 - length)
-    head = file.read(4)
-    return head[0] & 31 in (8, 9, 18) and int.from_bytes(head[1:]) == length - 11
-
-
-def _ends_with_page(file: BinaryIO, size: int) -> bool:
-    """Whether the last page of an Ogg ends a stream, and is whole."""
-    # A page has at most 255 segments of 255 bytes.
-    file.seek(max(0, size - (1 << 16)))
-    tail = file.read()
-    at = tail.rfind(b"OggS")
-    if at < 0 or at + 27 > len(tail):
-        return False
-    segments = tail[at + 27 : at + 27 + tail[at + 26]]
-    return bool(tail[at + 5] & 4) and at + 27 + len(segments) + sum(segments) <= len(tail)

@@ -2,59 +2,45 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, dropwhile, islice
 from pathlib import Path
-from types import ModuleType
 from typing import Any, final
 
 import numpy as np
 
-from prvr.errors import SettingError, VideoError, require
-from prvr.video.containers import (
-    ELEMENTARY,
-    MATROSKA,
-    MOVIES,
-    PICTURE_BRANDS,
-    STREAMS,
-    WHITELIST,
-    contents,
-    is_cut_off,
-    is_encrypted,
-    lacks_movie_box,
-)
+from prvr.errors import VideoError, require
+from prvr.video.containers import ELEMENTARY, MATROSKA, MOVIES, STREAMS
+from prvr.video.encryption import is_encrypted
+from prvr.video.joined import JoinedPackets
+from prvr.video.missing import Gaps, is_cut_off
+from prvr.video.opening import ENCRYPTED, limit_pixels, open_container, stated_duration, video_stream, zero_of
 from prvr.video.pictures import picture_of
+from prvr.video.places import Place, places_up_to, stamp_at
 from prvr.video.skipping import (
-    MAX_WAITING,
+    FORWARD,
     ROUNDING,
     NeededPackets,
     RisingStamps,
     TimeLine,
+    begins_with_idr,
+    check_rate,
     fresh_starts,
+    from_last_groups,
+    from_last_start,
     has_frame_times,
 )
 from prvr.video.tags import read_tags
 
 # A still is looked for from the keyframe before it, and from further back, in seconds, until a frame before it is found.
 FURTHER_BACK = (0.0, 2.0, 10.0, 60.0, 600.0)
-# Of one picture, or of a film in which nobody would rather see another stream.
-STILL_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "tiff", "webp", "ppm", "jpegls", "targa"})
-# Hours that no file holds, in seconds.
-LONGEST = 1000 * 3600.0
-
-
-def check_rate(rate: float) -> float:
-    """Returns the rate, in frames per second.
-
-    Raises:
-        SettingError: it is not a number above 0.
-    """
-    if not 0 < rate < math.inf:
-        raise SettingError(f"rate must be above 0 frames per second, not {rate}; 1 is common")
-    return rate
+STATE_DURATION = frozenset({*MOVIES, *MATROSKA, "flv"})
+# Bytes that are read in about a second: larger TS and PS are not read up to the time of a still.
+LARGE = 1 << 28
+# Cameras write the time before each packet of a TS, in four bytes.
+TIME_BEFORE_PACKET = 4
 
 
 @final
@@ -89,7 +75,7 @@ class VideoReader:
         self._most_pixels = most_pixels
         self._after = after
         self._open()
-        self.duration = _stated_duration(self._container, self._stream)
+        self.duration = stated_duration(self._container, self._stream)
         self.end = self.duration
 
     def __enter__(self) -> VideoReader:
@@ -100,7 +86,8 @@ class VideoReader:
 
     def close(self) -> None:
         """Closes the file."""
-        self._container.close()
+        for container in self._containers:
+            container.close()
 
     @property
     def tags(self) -> dict[str, Any]:
@@ -120,17 +107,18 @@ class VideoReader:
                     self._container.seek(self._line.stamp(max(0.0, seconds - back)), stream=self._stream)
                     shown, following = self._shown_at(seconds, self._all_frames())
                     if shown is not None:
-                        return picture_of(shown, self._aspect)
+                        return picture_of(*shown)
                 if back >= seconds:
                     break
             self.close()
             self._open()
-        shown, following = self._shown_at(seconds, self._frames_up_to(seconds))
+        _, frames = self._near_in_large(seconds) or self._frames_up_to(seconds, self._packets)
+        shown, following = self._shown_at(seconds, frames)
         if shown is None and following is None:
             raise VideoError(
                 f"no frame of {self.path} at {seconds:g} s can be decoded{self._why_nothing()}; convert it or take it out"
             )
-        return picture_of(shown or following, self._aspect)
+        return picture_of(*(shown or following))
 
     def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
         slot, end, found, spare = -1, 0.0, False, None
@@ -148,42 +136,70 @@ class VideoReader:
             if self._line.slot(time) > slot:
                 slot = self._line.slot(time)
                 if self._after is None or time > self._after:
-                    yield max(time, 0.0), picture_of(frame, self._aspect)
+                    yield max(time, 0.0), picture_of(frame, self._aspect())
         if not found:
             if spare is None:
                 raise VideoError(f"no frame of {self.path} can be decoded{self._why_nothing()}; convert it or take it out")
             if self._after is None:
-                yield 0.0, picture_of(spare, self._aspect)
+                yield 0.0, picture_of(spare, self._aspect())
         self._conclude(max(end, self._needed.skipped_until))
 
     def _open(self) -> None:
         self._damage: list[str] = []
         self._lost = 0
-        self._container = _open(self._av, self.path, self._most_pixels)
-        try:
-            self._stream = stream = _video_stream(self._av, self._container, self.path)
-            if self._most_pixels is not None:
-                _limit_pixels(stream.codec_context, self.path, self._most_pixels)
-        except VideoError:
-            self._container.close()
-            raise
-        stream.codec_context.thread_count = 1
+        self._containers: list[Any] = []
+        self._stream = stream = self._open_at(0)
+        self._container, self._codec = stream.container, stream.codec_context
         self._names = set(self._container.format.name.split(","))
         # Of pictures without stamps, the next one is shown a frame's duration later.
         self._counted = 0 if self._names & set(ELEMENTARY) else None
         self._frame_duration = 1 / (stream.average_rate or stream.guessed_rate or 25)
         self._line = TimeLine(
-            _zero(self._container, stream, self._names),
+            zero_of(self._container, stream, self._names),
             stream.time_base,
             self.rate,
             min(ROUNDING, float(self._frame_duration) / 2),
         )
-        self._aspect = _pixel_aspect(stream)
-        packets = self._demux()
-        self._stamps = RisingStamps(packets, stream.time_base, round(self._frame_duration / stream.time_base))
-        self._packets = iter(self._stamps) if self._names & set(STREAMS) else packets
+        self._gaps = Gaps(self.path, self._names, self._frame_duration / stream.time_base)
+        # Of AVI: the frames that its index lists. Others list keyframes, or what they need to be read at all.
+        self._listed = len(stream.index_entries) if "avi" in self._names else 0
+        self._last_place = self._found = 0
+        self._joined = JoinedPackets(stream, self._demux, self._other_at, self.path.stat().st_size)
+        self._stamps = RisingStamps(self._joined, stream.time_base, round(self._frame_duration / stream.time_base))
+        self._packets = iter(self._stamps) if self._names & set(STREAMS) else self._demux(stream)
         self._starts_afresh = fresh_starts(self._container, stream)
         self._needed = NeededPackets(self._packets, self._line, self._starts_afresh)
+
+    def _open_at(self, begin: int) -> Any:
+        """Opens the file from a byte on, and returns the stream that a player shows."""
+        container = open_container(self._av, self.path, begin, most_pixels=self._most_pixels)
+        try:
+            stream = video_stream(self._av, container, self.path)
+            if self._most_pixels is not None:
+                limit_pixels(stream.codec_context, self.path, self._most_pixels)
+        except VideoError:
+            container.close()
+            raise
+        stream.codec_context.thread_count = 1
+        self._containers.append(container)
+        return stream
+
+    def _other_at(self, begin: int) -> tuple[Any, list[Any]] | None:
+        """The stream that a player shows of the recording from a byte on, and all others with pictures; None if it has none."""
+        try:
+            stream = self._open_at(begin)
+        except VideoError:
+            return None
+        if stream.time_base != self._stream.time_base:
+            return None
+        return stream, [other for other in stream.container.streams.video if other.codec_context is not None]
+
+    def _aspect(self) -> Fraction:
+        """Width through height of the pixels of the last frame; 1 where it is not stated, or absurd."""
+        # In streams, each recording states its own.
+        source = self._codec if self._names & set(STREAMS) else self._stream
+        stated = source.sample_aspect_ratio or Fraction(1)
+        return stated if Fraction(1, 4) <= stated <= 4 else Fraction(1)
 
     def _time(self, frame: Any) -> float | None:
         if self._counted is None:
@@ -193,9 +209,10 @@ class VideoReader:
 
     def _frames(self) -> Iterator[Any]:
         # If packets do not have the time of their frame (AVI), every packet is decoded.
-        codec, can_skip = self._stream.codec_context, has_frame_times(self._container, self._stream)
+        can_skip = has_frame_times(self._container, self._stream)
         for packet, wanted in self._needed:
-            codec.skip_frame = "NONREF" if can_skip and not wanted else "DEFAULT"
+            if can_skip:
+                self._codec.skip_frame = "DEFAULT" if wanted else "NONREF"
             for frame in self._decode(packet):
                 if frame.is_corrupt:
                     self._damage.append("damaged frame")
@@ -212,66 +229,128 @@ class VideoReader:
                     return self._frames()
             self.close()
             self._open()
+        if self._names & set(STREAMS):
+            packets = from_last_start(self._packets, self._line, seconds, lambda packet: self._is_start(packet, seconds))
+            self._needed = NeededPackets(packets, self._line, self._starts_afresh)
         return self._frames()
 
     def _is_start(self, packet: Any, seconds: float) -> bool:
         """Whether no frame from a time on refers to anything before a packet."""
         time = self._line.seconds(packet.pts)
-        afresh = self._starts_afresh(packet) or self._stream.codec_context.name not in ("h264", "hevc")
-        return bool(packet.is_keyframe) and afresh and time is not None and time <= seconds
+        if not packet.is_keyframe or time is None or time > seconds:
+            return False
+        codec = packet.stream.codec_context.name
+        if codec not in ("h264", "hevc"):
+            return True
+        if self._joined.is_torn(packet):
+            return False
+        return begins_with_idr(packet, codec) if self._names & set(STREAMS) else self._starts_afresh(packet)
 
     def _all_frames(self) -> Iterator[Any]:
-        for packet in self._demux():
+        for packet in self._demux(self._stream):
             yield from self._decode(packet)
 
-    def _frames_up_to(self, seconds: float) -> Iterator[Any]:
-        """The last frames up to a time, and then those after it; groups of pictures before are read and not decoded."""
-        waiting: list[Any] = []
-        starts: list[int] = []
-        for packet in self._packets:
-            stamp = self._line.seconds(packet.dts)
-            if packet.is_keyframe and self._counted is None:
-                # Frames that are shown before a keyframe may refer to the group before it.
-                if len(starts) > 1:
-                    del waiting[: starts[-1]]
-                    starts = [0]
-                starts.append(len(waiting))
-            waiting.append(packet)
-            if self._counted is not None or len(waiting) > MAX_WAITING or (stamp is not None and stamp > seconds):
-                break
-        for packet in chain(waiting, self._packets):
-            yield from self._decode(packet)
+    def _near_in_large(self, seconds: float) -> tuple[bool, Iterator[Any]] | None:
+        """The frames around a time of a large TS or PS; None if they have to be found by reading up to them."""
+        if not self._names & set(STREAMS) or self.path.stat().st_size < LARGE:
+            return None
+        first = next(self._packets, None)
+        wanted = self._line.stamp(seconds)
+        if first is not None and first.dts is not None:
+            places = list(places_up_to(self.path, self._stream.id, wanted, first.dts, self._stamp_after))
+            for back in FURTHER_BACK[1:]:
+                before = [place for place in places if place.stamp <= self._line.stamp(seconds - back)]
+                packets = self._packets_from(before[-1]) if before else None
+                is_enough, frames = self._frames_up_to(seconds, packets or iter(()))
+                if is_enough:
+                    return is_enough, frames
+                if not before:
+                    break
+        self.close()
+        self._open()
+        return None
+
+    def _packets_from(self, place: Place) -> Iterator[Any] | None:
+        """The packets from a place in a TS or PS; None if its stream is not there."""
+        found = self._other_at(place.at)
+        if found is None or found[0].id != self._stream.id:
+            return None
+        stream = found[0]
+        self._joined = JoinedPackets(stream, self._demux, self._other_at, self.path.stat().st_size)
+        # In a PS, the rest of the frame before may have the stamp of the first one.
+        after = place.at + ("mpeg" in self._names)
+        packets = dropwhile(lambda packet: None in (packet.dts, packet.pos) or packet.pos < after, self._joined)
+        first = next(packets, None)
+        if first is None or not place.stamp <= stamp_at(place, first.dts) <= place.stamp + FORWARD / stream.time_base:
+            return None
+        added = stamp_at(place, first.dts) - first.dts
+        frame = round(self._frame_duration / stream.time_base)
+        return iter(RisingStamps(chain([first], packets), stream.time_base, frame, added=added))
+
+    def _stamp_after(self, place: Place, end: int) -> int | None:
+        """Reads from a place up to a byte, and returns the stamp of the packet that begins there; None if none does."""
+        opened = len(self._containers)
+        packets = self._packets_from(place) or iter(())
+        reached = next((packet for packet in packets if packet.pos is not None and packet.pos >= end - TIME_BEFORE_PACKET), None)
+        stamp: int | None = reached.dts if reached is not None and reached.pos <= end else None
+        for container in self._containers[opened:]:
+            container.close()
+        del self._containers[opened:]
+        return stamp
+
+    def _frames_up_to(self, seconds: float, packets: Iterator[Any]) -> tuple[bool, Iterator[Any]]:
+        """The last frames up to a time, and then those after it; and whether all that they refer to is there."""
+        is_enough = False
+        if self._counted is None:
+            is_enough, packets = from_last_groups(packets, self._line, seconds, self._is_group_start)
+        return is_enough, (frame for packet in packets for frame in self._decode(packet))
+
+    def _is_group_start(self, packet: Any) -> bool:
+        return packet.is_keyframe and not self._joined.is_torn(packet)
 
     def _shown_at(self, seconds: float, frames: Iterator[Any]) -> tuple[Any, Any]:
-        """The frame that is shown at a time, and the first one after it; None where it does not exist."""
+        """The frame that is shown at a time, and the first one after it, each with its aspect; None where it does not exist."""
         shown = None
         for frame in frames:
             time = self._time(frame)
             if time is None or frame.is_corrupt:
                 continue
             if time > seconds + self._line.rounding:
-                return shown, frame
-            shown = frame
+                return shown, (frame, self._aspect())
+            shown = frame, self._aspect()
         return shown, None
 
     def _decode(self, packet: Any) -> list[Any]:
+        # The codec of another recording: that of the last one may still have frames.
+        codec, last = packet.stream.codec_context, self._codec
+        if codec is last:
+            return self._decode_with(codec, packet)
+        self._codec = codec
+        return [*self._decode_with(last, None), *self._decode_with(codec, packet)]
+
+    def _decode_with(self, codec: Any, packet: Any) -> list[Any]:
+        # The end of a packet may be of the next recording: that is no damage.
+        torn = packet is None or self._joined.is_torn(packet)
+        self._lost += not torn and packet.is_corrupt
         try:
-            frames: list[Any] = self._stream.codec_context.decode(packet)
+            return [frame for frame in codec.decode(packet) if not (torn and frame.is_corrupt)]
         except self._av.error.EOFError:
             return []
         except self._av.error.FFmpegError as problem:
-            self._damage.append(problem.strerror or str(problem))
+            if not torn:
+                self._damage.append(problem.strerror or str(problem))
             return []
-        return frames
 
-    def _demux(self) -> Iterator[Any]:
+    def _demux(self, stream: Any) -> Iterator[Any]:
         first = True
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in stream.container.demux(stream):
                 if first and packet.has_sidedata("encryption_info"):
-                    raise VideoError(f"{self.path} is encrypted; nothing of it can be shown: take it out")
+                    raise VideoError(ENCRYPTED.format(self.path))
                 first = False
-                self._lost += packet.is_corrupt
+                self._gaps.see(packet)
+                self._last_place = packet.pos or self._last_place
+                self._found += packet.dts is not None
                 # The last packet has no data and empties the decoder; an earlier one without data (AVI) repeats a frame.
                 if packet.size or packet.dts is None:
                     yield packet
@@ -291,111 +370,27 @@ class VideoReader:
     def _conclude(self, end: float) -> None:
         stated, self.duration = self.duration, end
         # Where recordings are put together, packets do not follow each other either.
-        jumps = self._stamps.jumps
-        if is_cut_off(self.path, self._names):
+        jumps, gaps = self._stamps.jumps, self._gaps.places
+        places = len(self._damage) + max(0, self._lost - len(jumps))
+        lacking = self._listed - self._found
+        # The last pictures may be there although the file was cut off, where its beginning says how long it is.
+        is_whole = self._names & STATE_DURATION and 0 < stated < end + float(self._frame_duration) / 2
+        has_lost = places or gaps or lacking > 0
+        if (has_lost or not is_whole) and is_cut_off(self.path, self._names, self._last_place):
             self.duration = max(stated, end)
             of = f" of {stated:.1f} s" if stated > end else ": the file was cut off"
             self.problem = f"stops at {end:.1f} s{of}{self._because()}"
-        elif places := len(self._damage) + max(0, self._lost - len(jumps)):
+        elif gaps:
+            lost = float(sum(length for _, length in gaps) * self._line.time_base)
+            self.problem = f"damaged: {lost:.2f} s of its pictures are missing, after {self._times(at for at, _ in gaps)}"
+        elif lacking > 0:
+            self.problem = f"damaged: {lacking} of {self._listed} frames are missing, and what follows them is shown too early"
+        elif places:
             self.problem = f"damaged in {places} places{self._because()}"
         elif jumps:
-            times = ", ".join(f"{self._line.seconds(stamp):.1f} s" for stamp in jumps[:3])
+            times = self._times(jumps)
             self.problem = f"its time stamps jump at {times}, as where recordings are put together; times go on from there"
         self.end = end
 
-
-def _open(av: ModuleType, path: Path, most_pixels: int | None) -> Any:
-    try:
-        if path.stat().st_size == 0:
-            raise VideoError(f"{path} is empty (0 bytes); copy or download it again")
-        # Only files, and only containers that hold their own pictures: no other file is read, and nothing is fetched.
-        options = {"protocol_whitelist": "file", "format_whitelist": ",".join(WHITELIST)}
-        if most_pixels is not None:
-            # Of the decoders that look for sizes as well, before anything is known of a stream.
-            options["max_pixels"] = str(most_pixels)
-        container = av.open(str(path.absolute()), options=options, metadata_errors="replace")
-    except av.error.FFmpegError as problem:
-        raise VideoError(_not_a_video(path, problem.strerror)) from problem
-    except OSError as problem:
-        raise VideoError(f"cannot open {path}: {problem.strerror}; check the path and its permissions") from problem
-    # FFmpeg opens pictures in the boxes of MP4 like films.
-    if container.metadata.get("major_brand") in PICTURE_BRANDS:
-        container.close()
-        raise VideoError(f"{path} is a picture (HEIF or AVIF), not a video; take it out")
-    return container
-
-
-def _not_a_video(path: Path, reason: str | None) -> str:
-    try:
-        if lacks_movie_box(path):
-            return f"{path} has no moov box: the recording or the copy was not finished; copy it again, or repair it"
-        if is_encrypted(path):
-            return f"{path} is encrypted; nothing of it can be shown: take it out"
-        kind = contents(path)
-    except OSError as problem:
-        return f"cannot open {path}: {problem.strerror}; check the path and its permissions"
-    return (
-        f"{path} is {kind}, not a video; take it out"
-        if kind
-        else f"cannot read {path} as a video: {reason}; convert it or take it out"
-    )
-
-
-def _video_stream(av: ModuleType, container: Any, path: Path) -> Any:
-    """The stream that a player shows: a default one before others, then the one of most bits, then the first."""
-    kinds = sorted({stream.type for stream in container.streams})
-    # Covers and previews are video streams to the container.
-    covers = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails | av.stream.Disposition.still_image
-    streams = [stream for stream in container.streams.video if not stream.disposition & covers]
-    if not streams:
-        raise VideoError(f"{path} holds no video, only: {', '.join(kinds) or 'nothing'}; take it out")
-    readable = [stream for stream in streams if stream.codec_context is not None]
-    if not readable:
-        raise VideoError(f"{path} is coded in a way that PyAV cannot decode; convert it, to H.264 for example")
-
-    def order(stream: Any) -> tuple[bool, bool, int]:
-        still = stream.frames == 1 or stream.codec_context.name in STILL_CODECS
-        default = stream.disposition & av.stream.Disposition.default
-        return still, not default, -(stream.codec_context.bit_rate or 0)
-
-    return min(readable, key=order)
-
-
-def _zero(container: Any, stream: Any, names: set[str]) -> int:
-    """The stamp at which a player's clock shows 0, in units of the stream's time base."""
-    if names & {*MOVIES, *MATROSKA} or container.start_time is None:
-        return 0
-    return round(Fraction(container.start_time, 1_000_000) / stream.time_base)
-
-
-def _pixel_aspect(stream: Any) -> Fraction:
-    """Width through height of a pixel; 1 where it is not stated, or absurd."""
-    stated = stream.sample_aspect_ratio or Fraction(1)
-    return stated if Fraction(1, 4) <= stated <= 4 else Fraction(1)
-
-
-def _limit_pixels(codec: Any, path: Path, most: int) -> None:
-    if codec.width * codec.height > most:
-        raise VideoError(
-            f"the frames of {path} have {codec.width} x {codec.height} pixels, more than {most}; convert it to a smaller size"
-        )
-    # The size may also change within the stream.
-    codec.options = {"max_pixels": str(most)}
-
-
-def _stated_duration(container: Any, stream: Any) -> float:
-    """The end of a stream in seconds as its file states it; 0.0 where it states nothing credible."""
-    stated = 0.0
-    # Matroska stores the end of each stream in a tag; that of the container is the longest, sound included.
-    hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
-    minutes, _, seconds = rest.partition(":")
-    if stream.duration:
-        stated = float(stream.duration * stream.time_base)
-        start = stream.start_time
-        stated += float(start * stream.time_base) if start and set(container.format.name.split(",")) & set(MOVIES) else 0.0
-    elif seconds:
-        with suppress(ValueError):
-            stated = 3600 * float(hours) + 60 * float(minutes) + float(seconds)
-    elif container.duration:
-        stated = container.duration / 1e6
-    return stated if 0 < stated < LONGEST else 0.0
+    def _times(self, stamps: Iterable[int]) -> str:
+        return ", ".join(f"{self._line.seconds(stamp):.1f} s" for stamp in islice(stamps, 3))

@@ -12,7 +12,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from typing import Any, final
+
+from prvr.errors import SettingError
 
 # A time stamp may be rounded to a millisecond (Matroska), so that 1/3 s comes as 0.333 s.
 ROUNDING = 0.001
@@ -22,6 +25,19 @@ BACK, FORWARD = 0.1, 10.0
 LOOK_AHEAD = 32
 # Packets that may wait in memory until it is known that they can be skipped.
 MAX_WAITING = 1000
+# The same until a time in a stream, from the last packet at which decoding may start.
+MAX_WAITING_IN_STREAM = 20_000
+
+
+def check_rate(rate: float) -> float:
+    """Returns the rate, in frames per second.
+
+    Raises:
+        SettingError: it is not a number above 0.
+    """
+    if not 0 < rate < math.inf:
+        raise SettingError(f"rate must be above 0 frames per second, not {rate}; 1 is common")
+    return rate
 
 
 @dataclass(frozen=True)
@@ -57,34 +73,42 @@ class TimeLine:
 class RisingStamps:
     """The packets of a stream, with stamps that go on where recordings were put together and the stamps begin again.
 
-    `jumps`: the decoding stamps from which another recording goes on.
+    `jumps`: the stamps from which another recording goes on.
 
     Args:
         frame: the duration of a frame that states none, in units of `time_base`.
+        added: what is added to the stamps of the first packets.
     """
 
-    def __init__(self, packets: Iterable[Any], time_base: Fraction, frame: int) -> None:
-        self._packets, self._frame = packets, frame
+    def __init__(self, packets: Iterable[Any], time_base: Fraction, frame: int, *, added: int = 0) -> None:
+        self._packets, self._frame, self._added = packets, frame, added
         self._back, self._forward = round(BACK / time_base), round(FORWARD / time_base)
         self.jumps: list[int] = []
 
     def __iter__(self) -> Iterator[Any]:
-        added, last, following = 0, None, 0
+        added, last, following, shown_until = self._added, None, 0, 0
         for packet in self._packets:
             if packet.dts is not None:
                 stamp = packet.dts + added
                 if last is not None and (stamp < last - self._back or stamp > following + self._forward):
-                    added += following - stamp
-                    stamp = following
-                    self.jumps.append(stamp)
+                    # The first picture is shown when the last one of the recording before has ended.
+                    delay = packet.pts - packet.dts if self._is_sane(packet) else 0
+                    added += shown_until - delay - stamp
+                    stamp = packet.dts + added
+                    self.jumps.append(shown_until)
                 last, following = stamp, stamp + (packet.duration or self._frame)
             if added:
                 packet.dts = None if packet.dts is None else packet.dts + added
                 packet.pts = None if packet.pts is None else packet.pts + added
-            if None not in (packet.pts, packet.dts) and not -self._back <= packet.pts - packet.dts <= self._forward:
+            if None not in (packet.pts, packet.dts) and not self._is_sane(packet):
                 # Just before a jump, a packet may have the next recording's time for its frame.
                 packet.pts = packet.dts + self._frame
+            if packet.pts is not None:
+                shown_until = max(shown_until, packet.pts + (packet.duration or self._frame))
             yield packet
+
+    def _is_sane(self, packet: Any) -> bool:
+        return packet.pts is not None and -self._back <= packet.pts - packet.dts <= self._forward
 
 
 @final
@@ -165,3 +189,50 @@ def fresh_starts(container: Any, stream: Any) -> Callable[[Any], bool]:
         return False
 
     return starts_afresh
+
+
+def begins_with_idr(packet: Any, codec: str) -> bool:
+    """Returns whether the first picture of a packet in the byte stream format (ITU-T H.264 and H.265, annex B) is an IDR one."""
+    data, at = bytes(packet), -1
+    while (at := data.find(b"\0\0\1", at + 1)) >= 0 and at + 3 < len(data):
+        unit = data[at + 3] & 31 if codec == "h264" else data[at + 3] >> 1 & 63
+        if 1 <= unit <= 5 if codec == "h264" else unit <= 31:
+            return unit == 5 if codec == "h264" else unit in (19, 20)
+    return False
+
+
+def from_last_start(packets: Iterator[Any], line: TimeLine, seconds: float, is_start: Callable[[Any], bool]) -> Iterator[Any]:
+    """Returns the packets from the last start before a time on; all of them if there is none."""
+    waiting: list[Any] = []
+    most = MAX_WAITING
+    for packet in packets:
+        if is_start(packet):
+            waiting, most = [], MAX_WAITING_IN_STREAM
+        waiting.append(packet)
+        time = line.seconds(packet.dts)
+        if (time is not None and time > seconds) or len(waiting) > most:
+            break
+    return chain(waiting, packets)
+
+
+def from_last_groups(
+    packets: Iterator[Any], line: TimeLine, seconds: float, is_start: Callable[[Any], bool]
+) -> tuple[bool, Iterator[Any]]:
+    """Returns the packets from the last two groups of pictures before a time on, and whether there are two.
+
+    Frames that are shown before a keyframe may refer to the group before it.
+    """
+    waiting: list[Any] = []
+    starts: list[int] = []
+    has_two = False
+    for packet in packets:
+        if is_start(packet):
+            if len(starts) > 1:
+                del waiting[: starts[-1]]
+                starts, has_two = [0], True
+            starts.append(len(waiting))
+        waiting.append(packet)
+        time = line.seconds(packet.dts)
+        if (time is not None and time > seconds) or len(waiting) > MAX_WAITING:
+            break
+    return has_two, chain(waiting, packets)

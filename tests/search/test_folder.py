@@ -542,6 +542,28 @@ def test_fields_that_are_written_at_the_moment_of_an_update(
         watched(nothing, nothing)
 
 
+def test_a_rename_in_a_watched_folder_costs_nothing_and_is_never_out_of_the_index(
+    videos: Path, watched: Callable[..., dict[int, Indexing]], decoded: list[str], tmp_path: Path
+) -> None:
+    seen = []
+
+    def look() -> None:
+        seen.append({"a.mp4", "deep/z.mp4"} & set(entries(tmp_path / "gallery")))
+
+    told = watched(
+        nothing,
+        lambda: (decoded.clear(), (videos / "a.mp4").rename(videos / "deep" / "z.mp4")),
+        look,
+        look,
+        lambda: (look(), (videos / "b.mp4").unlink()),
+        nothing,
+    )
+    assert decoded == []
+    assert seen == [{"a.mp4"}, {"deep/z.mp4"}, {"deep/z.mp4"}]
+    assert told[4] == Indexing(("deep/z.mp4",), ("b.mp4", "deep/c.mp4"), ("a.mp4",), {})
+    assert told[6].dropped == ("b.mp4",)
+
+
 def test_a_watched_folder_is_followed(
     videos: Path, stock: dict[str, Path], teacher: Checkpoint, decoded: list[str], tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tiny_videos import COLOURS, HEIGHT, SECONDS, WIDTH, av, colour_of, colourful, noisy, plain, write_video
 
 from prvr.errors import DataError, VideoError
-from prvr.video import VideoReader, find_passed_over, find_videos
+from prvr.video import TYPES, VideoReader, find_passed_over, find_videos
 
 
 def read(path: Path, rate: float = 1.0) -> tuple[list[float], list[np.ndarray], VideoReader]:
@@ -252,10 +252,10 @@ def test_videos_of_a_folder(tmp_path: Path) -> None:
 
 
 BEGINNINGS = {
-    "clip": (b"\0\0\0\x20ftypisom", "MP4.*end in .mp4"),
+    "clip.2021": (b"\0\0\0\x20ftypisom", "MP4.*end in .mp4"),
     "old.dat": (b"\0\0\x01\xba\x44", "program stream.*end in .mpg"),
     "card/00001.bin": (b"G" + bytes(187), "transport stream.*end in .ts"),
-    "web": (b"\x1aE\xdf\xa3\x9fB\x82\x84webm", "WebM.*end in .webm"),
+    "web.bin": (b"\x1aE\xdf\xa3\x9fB\x82\x84webm", "WebM.*end in .webm"),
     "riff.x": (b"RIFF\0\0\0\0AVI LIST", "AVI.*end in .avi"),
 }
 QUIET = {
@@ -309,10 +309,30 @@ def test_a_picture_in_the_boxes_of_a_film_is_told(tmp_path: Path) -> None:
         read(path)
 
 
-def test_a_folder_of_videos_without_suffixes_says_what_to_do(tmp_path: Path) -> None:
-    write_video(tmp_path / "a.mp4", colourful(seconds=1)).rename(tmp_path / "a")
-    with pytest.raises(DataError, match=r"no video in .*; a is skipped: it begins like MP4"):
+@pytest.mark.parametrize("made", ["a.mp4", "a.mkv", "a.ts", "a.avi", "a.flv"])
+def test_a_file_without_a_suffix_is_a_video_if_it_begins_like_one(tmp_path: Path, made: str) -> None:
+    (tmp_path / "in").mkdir()
+    write_video(tmp_path / made, colourful(seconds=2), options={"bf": "0"}).rename(tmp_path / "in" / "clip")
+    for name, content in QUIET.items():
+        if "." not in name:
+            (tmp_path / name).write_bytes(content)
+    assert list(find_videos(tmp_path)) == ["in/clip"]
+    assert find_passed_over(tmp_path) == {}
+    assert len(read(tmp_path / "in" / "clip")[0]) in (2, 3)
+    assert TYPES[(tmp_path / "in" / "clip").suffix] == "application/octet-stream"
+
+
+def test_a_folder_of_videos_under_other_names_says_what_to_do(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", colourful(seconds=1)).rename(tmp_path / "a.bin")
+    with pytest.raises(DataError, match=r"no video in .*; a.bin is skipped: it begins like MP4"):
         find_videos(tmp_path)
+
+
+def test_a_link_without_a_suffix_that_leads_out_is_named(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    outside = write_video(tmp_path / "a.mp4", colourful(seconds=1))
+    (tmp_path / "videos" / "clip").symlink_to(outside)
+    assert "leads out of the folder" in find_passed_over(tmp_path / "videos")["clip"]
 
 
 @pytest.mark.parametrize("suffix", ["vob", "mxf", "mts", "m2ts", "asf", "3g2", "dv", "mod", "tod", "f4v", "mpe", "rm"])
