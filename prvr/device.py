@@ -1,4 +1,4 @@
-"""Opens a torch device or a Ray cluster by name, checks that it works, and counts processors."""
+"""Opens a torch device or a Ray cluster by name, checks what it can do, and counts processors."""
 
 from __future__ import annotations
 
@@ -26,6 +26,34 @@ def open_device(name: str) -> torch.device:
         reason = (str(problem).splitlines() or [type(problem).__name__])[0][:200]
         raise SettingError(f"networks cannot run on device {name!r} here ({reason}); take cpu") from None
     return device
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Checks that products in a reduced precision are worth taking on a device.
+
+    A GPU has float16, and bfloat16 if torch does not emulate it. A CPU has bfloat16 if it has instructions for it (AVX-512 or
+    AMX); versions of torch before 2.10 do not say whether it does.
+
+    Args:
+        precision: float32, bfloat16 or float16.
+
+    Raises:
+        SettingError: the device lacks it.
+    """
+    if precision == "float32" or precision in (there := _reduced_precisions(device)):
+        return
+    raise SettingError(
+        f"precision is {precision!r}, and {device} has no products in {precision} here; take {' or '.join([*there, 'float32'])}"
+    )
+
+
+def _reduced_precisions(device: torch.device) -> list[str]:
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return ["bfloat16", "float16"] if torch.cuda.is_bf16_supported(including_emulation=False) else ["float16"]
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    return ["bfloat16"] if device.type == "cpu" and fast else []
 
 
 def processor_count() -> int:

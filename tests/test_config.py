@@ -179,7 +179,9 @@ def test_an_unknown_key_names_the_nearest() -> None:
 
 
 def test_an_unknown_key_far_from_all_lists_them() -> None:
-    with pytest.raises(SettingError, match=r"unknown setting 'zzz'; known: batch_videos, epochs, lr, .*, weight_decay$"):
+    with pytest.raises(
+        SettingError, match=r"unknown setting 'zzz'; known: batch_videos, clip_norm, ema_decay, epochs, lr, .*, weight_decay$"
+    ):
         override([Training()], ["zzz=1"])
 
 

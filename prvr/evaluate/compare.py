@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from prvr.errors import DataError, SettingError
-from prvr.evaluate.metrics import LABELS, RECALLS, ranks
+from prvr.evaluate.metrics import LABELS, RECALLS, format_mean, over_seeds, ranks
 from prvr.evaluate.saved_scores import SavedScores
 
 # The measures that are compared, and their decimal places.
@@ -66,8 +66,8 @@ class System:
     def __str__(self) -> str:
         shown = []
         for measure, digits in DIGITS.items():
-            deviation = f" ± {self.deviation[measure]:.{digits}f}" if self.deviation else ""
-            shown.append(f"{LABELS[measure]} {self.mean[measure]:.{digits}f}{deviation}")
+            deviation = self.deviation[measure] if self.deviation else None
+            shown.append(f"{LABELS[measure]} {format_mean(self.mean[measure], deviation, digits=digits)}")
         return (
             f"{mark_untrained(self.name, self.untrained)}: {'  '.join(shown)}  ({self.seeds} seed{'s' if self.seeds > 1 else ''})"
         )
@@ -266,9 +266,7 @@ def _parts(resamples: int, clusters: int) -> list[int]:
 
 
 def _system(name: str, seeds: Sequence[QueryRanks]) -> System:
-    figures = np.stack([ranks.values.mean(0) for ranks in seeds])
-    mean = dict(zip(MEASURES, figures.mean(0).tolist(), strict=True))
-    deviation = dict(zip(MEASURES, figures.std(0, ddof=1).tolist(), strict=True)) if len(seeds) > 1 else None
+    mean, deviation = over_seeds([dict(zip(MEASURES, ranks.values.mean(0).tolist(), strict=True)) for ranks in seeds])
     protocols = tuple(dict.fromkeys(ranks.protocol for ranks in seeds))
     untrained = tuple(dict.fromkeys(branch for ranks in seeds for branch in ranks.untrained))
     return System(name, len(seeds), protocols, mean, deviation, untrained)

@@ -6,7 +6,7 @@ Videos with equal scores are not ordered by sorting, which would order them at r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -143,6 +143,18 @@ def figures(place: Float[np.ndarray, "Q M"], *, videos: int) -> Retrieval:
         queries=len(place),
         videos=videos,
     )
+
+
+def over_seeds(seeds: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float] | None]:
+    """Mean and standard deviation of each figure over seeds, the deviation of a sample (n - 1); None for a single seed."""
+    matrix = np.array([list(figures.values()) for figures in seeds], np.float64)
+    mean = dict(zip(seeds[0], matrix.mean(0).tolist(), strict=True))
+    return mean, dict(zip(seeds[0], matrix.std(0, ddof=1).tolist(), strict=True)) if len(seeds) > 1 else None
+
+
+def format_mean(mean: float, deviation: float | None, *, digits: int = 1) -> str:
+    """A mean, with its standard deviation if there are several seeds."""
+    return f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if deviation is not None else "")
 
 
 def recall_at(k: int, rank: Float[np.ndarray, "Q"]) -> float:

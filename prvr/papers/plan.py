@@ -51,6 +51,14 @@ class Materials:
         return ""
 
 
+def split_seed(data: Path, seed: int) -> int:
+    """The seed of the division of the data in the run with a seed; every run has the same test split.
+
+    A folder's test split depends on the seed of its division, a package's does not.
+    """
+    return seed if is_package(data) else 0
+
+
 @dataclass(frozen=True)
 class Plan:
     """How a table is run: the seeds, the protocol, changes to every row's settings as key=value, and the device.

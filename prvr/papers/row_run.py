@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from prvr.config import to_dict
+from prvr.config import settings_to_compare, to_dict
 from prvr.datasets.splits import Splits
 from prvr.evaluate.evaluation import evaluate_model, origin_of, scores_of, untrained_of
 from prvr.evaluate.saved_scores import SavedScores, load_scores, save_scores
@@ -22,8 +22,9 @@ from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint, features_for, with_settings
 from prvr.methods.zero_shot import ZeroShotConfig
 from prvr.nn.hybrid import published_fusion
-from prvr.papers.plan import Materials, Plan
+from prvr.papers.plan import Materials, Plan, split_seed
 from prvr.papers.tables import Row
+from prvr.train.experiment import Experiment, recipe_text
 from prvr.train.fusion import fuse
 from prvr.train.loop import Data, Recipe, train_student
 from prvr.train.presets import PRESETS, preset
@@ -38,12 +39,16 @@ LATENT_SCORES, CONCEPT_SCORES, FUSED_SCORES = "test-latent.npz", "test-concepts.
 
 def recipe_of(row: Row, collection: str, changes: Sequence[str]) -> Recipe:
     """Returns the settings of a row on a data set: its preset, that of the data set if there is one, with its changes."""
-    name = f"{row.base}/{collection}"
-    start = preset(name if name in PRESETS else row.base, method=row.method or None)
+    start = preset(_preset_name(row, collection), method=row.method or None)
     settings = {name: value for name, value in row.changes.items() if name in to_dict(start.settings)}
     distilled = {name: value for name, value in row.changes.items() if name not in settings}
     distillation = replace(start.distillation, **distilled)
     return change(replace(start, settings=replace(start.settings, **settings), distillation=distillation), changes)
+
+
+def _preset_name(row: Row, collection: str) -> str:
+    name = f"{row.base}/{collection}"
+    return name if name in PRESETS else row.base
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,10 @@ class RowRun:
     def folder(self) -> Path:
         """The folder of the training run: OUT/runs/<row>-<hash of all that decides the result>/seed<n>."""
         recipe = self._recipe(0) if self.row.base else None
-        about: list[Any] = [to_dict(part) for part in (recipe.settings, recipe.training, recipe.distillation)] if recipe else []
+        about: list[Any] = []
+        if recipe:
+            # Settings of training that were added later and have their default do not change the name of an older run.
+            about = [to_dict(recipe.settings), settings_to_compare(recipe.training), to_dict(recipe.distillation)]
         materials = [
             self.plan.protocol,
             self.materials.collection,
@@ -107,14 +115,33 @@ class RowRun:
             self.materials.features, frames=self._frames(), words=self._words(), teachers=self._teacher_names()
         )
         similarities = tuple(teacher._score_train_split(on_progress) for teacher in self._teacher_runs())
+        recipe = self._recipe(self.seed)
         return train_student(
             self.folder,
-            self._recipe(self.seed),
+            recipe,
             data=Data(self.splits.train, self.splits.dev, features, similarities),
             device=self.plan.device,
             notes={"protocol": self.splits.protocol, "collection": self.materials.collection, "teachers": self._teacher_names()},
+            recipe_file=recipe_text(self._experiment(recipe)),
             on_progress=on_progress,
         )
+
+    def _experiment(self, recipe: Recipe) -> Experiment:
+        """What `prvr train` takes for the same training."""
+        return Experiment(
+            data=str(self.materials.data),
+            features=str(self.materials.features),
+            out=str(self.folder),
+            frames=self._frames(),
+            words=self._words(),
+            teacher=tuple(self._teacher_names()),
+            teacher_run=tuple(str(teacher.folder) for teacher in self._teacher_runs()),
+            preset=_preset_name(self.row, self.materials.collection),
+            method=self.row.method,
+            split_seed=split_seed(self.materials.data, self.seed),
+            protocol=self.plan.protocol,
+            device=self.plan.device,
+        ).with_recipe(recipe)
 
     def _build_teacher(self) -> Checkpoint:
         sources = teacher_features(self.materials.whole, self._teacher_names()[0]).sources

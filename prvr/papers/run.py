@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prvr.datasets.published import is_package
 from prvr.datasets.splits import open_splits
 from prvr.errors import DataError
 from prvr.evaluate.saved_scores import SavedScores
 from prvr.papers.footprint import Footprint, footprint
-from prvr.papers.plan import Materials, Plan
+from prvr.papers.plan import Materials, Plan, split_seed
 from prvr.papers.row_run import Progress, RowRun
 from prvr.papers.tables import Row, Table
 
@@ -42,8 +41,7 @@ def score_rows(table: Table, out: Path, materials: Materials, plan: Plan, *, on_
     Raises:
         DataError, SettingError, ModelError: as `train_student`; or a table by ratio, and no moment is annotated.
     """
-    # A folder's test split depends on the seed of its division, a package's does not: every run must have the same queries.
-    division = [seed if is_package(materials.data) else 0 for seed in range(plan.seeds)]
+    division = [split_seed(materials.data, seed) for seed in range(plan.seeds)]
     splits = [
         open_splits(materials.data, protocol=plan.protocol, seed=seed, annotations=materials.annotations) for seed in division
     ]

@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from prvr.evaluate.compare import PairwiseComparison, compare, mark_untrained, rank_queries
 from prvr.evaluate.figures import count_figures
-from prvr.evaluate.metrics import COLUMNS, LABELS, Retrieval
+from prvr.evaluate.metrics import COLUMNS, LABELS, Retrieval, format_mean, over_seeds
 from prvr.evaluate.sweep import draw_sweep, sweep_lines, sweep_seeds
 from prvr.files import write_json, write_whole
 from prvr.papers.footprint import Footprint, draw_footprints, footprint_lines
@@ -114,9 +113,7 @@ def _row(scored: Scored, collection: str) -> dict[str, Any]:
     if scored.left_out:
         return {**about, "left_out": scored.left_out}
     seeds = [_figures(count_figures(run).retrieval) for run in scored.runs]
-    matrix = np.array([list(figures.values()) for figures in seeds])
-    mean = dict(zip(seeds[0], matrix.mean(0).tolist(), strict=True))
-    deviation = dict(zip(seeds[0], matrix.std(0, ddof=1).tolist(), strict=True)) if len(seeds) > 1 else None
+    mean, deviation = over_seeds(seeds)
     untrained = list(dict.fromkeys(branch for run in scored.runs for branch in run.untrained))
     return {**about, "seeds": seeds, "mean": mean, "std": deviation, "untrained": untrained}
 
@@ -162,7 +159,7 @@ def _body(rows: Sequence[Mapping[str, Any]], comparison: PairwiseComparison | No
         if "left_out" in row:
             lines.append(f"| {row['name']} | {' | '.join('–' * len(COLUMNS))} | | | {_published_figures(row)} |")
             continue
-        cells = [f"{row['mean'][name]:.1f}" + (f" ± {row['std'][name]:.1f}" if row["std"] else "") for name in COLUMNS]
+        cells = [format_mean(row["mean"][name], row["std"] and row["std"][name]) for name in COLUMNS]
         effect = comparison.effects.get(row["name"], {}).get("sumr") if comparison else None
         difference = f"{effect.difference:+.1f} ({effect.low:+.1f} to {effect.high:+.1f})" if effect else ""
         p = f"{effect.p_holm:.4f}" if effect else ""

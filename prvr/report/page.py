@@ -11,6 +11,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from prvr.evaluate.charts import COLOURS, DASHES, LINE, LINE_WIDTH, SOFT
+from prvr.evaluate.metrics import format_mean as format_mean
 
 TEXT_LENGTH = 400
 # What to do where something is missing.
@@ -47,11 +48,6 @@ def quote_names(names: Sequence[str]) -> str:
 def shorten(text: str) -> str:
     """A text of bounded length."""
     return text if len(text) <= TEXT_LENGTH else f"{text[:TEXT_LENGTH]} … ({len(text)} characters)"
-
-
-def format_mean(mean: float, deviation: float | None, *, digits: int = 1) -> str:
-    """A mean, with its standard deviation if there are several seeds."""
-    return f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if deviation is not None else "")
 
 
 @cache

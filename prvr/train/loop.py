@@ -1,8 +1,9 @@
 """The training loop.
 
 A run is a folder: the best checkpoint (`config.json`, `model.safetensors`), `history.jsonl` with a line per epoch,
-`curves.png`, and `state.safetensors`, from which an interrupted run continues. Every random number of an epoch depends on the
-seed and the epoch's number, so a run that was interrupted gives the same numbers as one that was not.
+`curves.png`, `recipe.toml` if it came from `prvr train`, and `state.safetensors`, from which an interrupted run continues.
+Every random number of an epoch depends on the seed and the epoch's number, so a run that was interrupted gives the same numbers
+as one that was not.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,19 +32,20 @@ from prvr.errors import DataError, ModelError, SettingError
 from prvr.evaluate.evaluation import calibrate, retrieve
 from prvr.features import Features, FeatureSet
 from prvr.features.packed import Packed
+from prvr.files import write_whole
 from prvr.methods import BUILT_IN, open_method
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.calibration import from_dict
 from prvr.methods.checkpoint import Checkpoint
-from prvr.methods.contract import Embeddings, Gather, Model, Terms, embed
+from prvr.methods.contract import Embeddings, Gather, Model, Terms
 from prvr.methods.distiller import Distiller, check_teachers
 from prvr.methods.plugins import check_answers
 from prvr.train.branches import find_untrained, ranking_terms, remedy, untrained_when_kept
 from prvr.train.distributed import Group, SingleProcess
-from prvr.train.optimiser import BertAdam, decay_groups
+from prvr.train.optimisation import Optimisation
 from prvr.train.recipe import Recipe as Recipe
 from prvr.train.recipe import Training as Training
-from prvr.train.run_state import RunState, draw_curves, load_state, read_state, save_state, write_history
+from prvr.train.run_state import RECIPE, RunState, draw_curves, load_state, read_state, save_state, write_history
 from prvr.train.similarities import Similarities
 
 Progress = Callable[[str, int, int], None]
@@ -71,16 +73,20 @@ def train_student(
     data: Data,
     device: str = "cpu",
     notes: Mapping[str, Any] | None = None,
+    recipe_file: str = "",
     on_progress: Progress | None = None,
     on_warning: Warn | None = None,
+    on_epoch: Callable[[Sequence[Mapping[str, Any]]], None] | None = None,
     group: Group | None = None,
 ) -> Checkpoint:
     """Trains a model and returns the checkpoint of its best epoch; continues a run that was interrupted.
 
     Args:
         notes: extra entries for the checkpoint's metadata, `about`.
+        recipe_file: the content of OUT/recipe.toml (`prvr.train.experiment`).
         on_warning: is called once for each branch that does not learn (`prvr.train.branches`), and at the end for each that
             has not learned; `history.jsonl` has its name as `untrained`.
+        on_epoch: is called by the first process with the history, at the start and after each epoch.
         group: the processes that train together, from `distributed.join_group`; its device replaces `device`. Every process
             returns the checkpoint, the first writes it.
 
@@ -107,9 +113,13 @@ def train_student(
             kept=len(data.similarities),
         )
     loop = _Loop(out, fresh, recipe.training, data, place, group, distiller)
-    tell = on_warning or (lambda text: None)
+    tell, tell_history = on_warning or (lambda text: None), on_epoch if on_epoch and group.leads else lambda history: None
+    if recipe_file and group.leads:
+        write_whole(out / RECIPE, recipe_file.encode(errors="backslashreplace"))
+    tell_history(loop.state.history)
     while not loop.state.finished:
         loop.epoch(on_progress or (lambda note, done, total: None), tell)
+        tell_history(loop.state.history)
     if group.leads:
         loop.warn_at_the_end(tell)
         draw_curves(out, loop.state.history)
@@ -161,14 +171,13 @@ class _Loop:
         self.captions = _by_video(data.train)
         self.memory = Memory()
         self.batches = -(-len(self.captions) // training.batch_videos)
-        groups = decay_groups(self.model.parameters(), weight_decay=training.weight_decay)
-        total = self.batches * training.epochs
-        self.optimiser = BertAdam(groups, lr=training.lr, total_steps=total, warmup=training.warmup)
         self.run = _identity(first, training, data, distiller)
         _check_same_run(self.run, group.from_leader(self.run), rank=group.rank)
         group.copy_from_leader(self.model.parameters())
+        steps = self.batches * training.epochs
+        self.optimisation = Optimisation(self.model, first.model, training, steps=steps, device=device)
         stored = group.bytes_from_leader(read_state(out) if group.leads else b"")
-        self.state = load_state(out, stored, run=self.run, model=self.model, optimiser=self.optimiser)
+        self.state = load_state(out, stored, run=self.run, model=self.model, optimisation=self.optimisation)
         if stored and group.leads:
             write_history(out, self.state)
 
@@ -194,12 +203,14 @@ class _Loop:
     def _finish_epoch(self, terms: dict[str, float], equal: dict[str, float], began: float, on_warning: Warn) -> RunState:
         """Evaluates, saves the model if it is the best so far, and saves and returns the state after this epoch."""
         state = self.state
-        figures = retrieve(self.checkpoint.model, self.data.dev, self.data.features)
+        kept = replace(self.checkpoint, model=self.optimisation.student)
+        figures = retrieve(kept.model, self.data.dev, self.data.features)
         better = figures.sumr > state.best_sumr
         record = {
             "epoch": state.epoch,
             "losses": terms,
             "loss": sum(terms.values()),
+            "lr": self.optimisation.last_rate,
             "equal_scores": equal,
             "dev": figures.as_dict(),
             "best": better,
@@ -214,9 +225,9 @@ class _Loop:
             about = {**self.checkpoint.about, "epoch": state.epoch, "dev": figures.as_dict(), "training": to_dict(self.training)}
             if self.distiller.settings.active:
                 about["distillation"] = to_dict(self.distiller.settings)
-            checkpoints.save(replace(self.checkpoint, about=about), self.out)
+            checkpoints.save(replace(kept, about=about), self.out)
         reached = state.after(record, epochs=self.training.epochs, patience=self.training.patience)
-        save_state(self.out, reached, run=self.run, model=self.model, optimiser=self.optimiser)
+        save_state(self.out, reached, run=self.run, model=self.model, optimisation=self.optimisation)
         return reached
 
     def _steps(self, on_progress: Progress) -> tuple[dict[str, float], dict[str, float]]:
@@ -228,18 +239,16 @@ class _Loop:
         for number, (videos, batch, gather) in enumerate(self._batches(epoch)):
             on_progress(self._note(), epoch * self.batches + number, self.training.epochs * self.batches)
             self.group.draw_apart((self.training.seed, epoch, number))
-            embedded = embed(self.checkpoint.model, batch.to(self.device), gather)
+            embedded = self.optimisation.embed(self.checkpoint.model, batch.to(self.device), gather)
             if self.group.leads:
                 _add(equal, self._equal_terms(apart, embedded))
             terms = self.distiller.objective(self.checkpoint.model, *embedded, epoch, self._kept_scores(videos))
-            self.optimiser.zero_grad()
-            torch.stack(list(terms.values())).sum().backward()
-            self.group.mean_gradients(self.model.parameters())
-            self.optimiser.step()
+            self.optimisation.step(torch.stack(list(terms.values())).sum(), self.group)
             _add(sums, terms)
         means, of_equal = ({name: float(value) / self.batches for name, value in each.items()} for each in (sums, equal))
         if not all(map(math.isfinite, means.values())):
-            raise ModelError(f"the loss of epoch {epoch} is not a number ({means}); lower lr (now {self.training.lr:g})")
+            wider = ", or take precision=bfloat16 or float32" if self.training.precision == "float16" else ""
+            raise ModelError(f"the loss of epoch {epoch} is not a number ({means}); lower lr (now {self.training.lr:g}){wider}")
         return means, of_equal
 
     def _equal_terms(self, apart: Model, embedded: tuple[Embeddings, Embeddings, Batch]) -> Terms:
@@ -303,7 +312,7 @@ def _identity(first: Checkpoint, training: Training, data: Data, distiller: Dist
     reads = {name: [source.name, source.fingerprint, source.rate] for name, source in vars(first.sources).items()}
     splits = {split.split: _content(split) for split in (data.train, data.dev)}
     teachers = [_origin(teacher.sentences if teacher.frames is None else teacher.frames) for teacher in data.features.teachers]
-    settings = {**settings_to_compare(first.settings), **to_dict(training)}
+    settings = {**settings_to_compare(first.settings), **settings_to_compare(training)}
     identity = {"method": first.method, **settings, **reads, **splits, "teachers": teachers}
     if distiller.settings.active:
         identity |= settings_to_compare(distiller.settings)

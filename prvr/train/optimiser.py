@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,17 +13,18 @@ from prvr.nn.layers import Decayed
 
 
 class BertAdam(torch.optim.Optimizer):
-    """Adam without bias correction, each tensor clipped by itself, with linear warm-up and decay.
+    """Adam without bias correction, each tensor clipped by itself, with linear warm-up, then linear or cosine decay.
 
     g = gradient scaled to norm <= 1 · m = 0.9 m + 0.1 g · v = 0.999 v + 0.001 g^2
     p = p - lr_k (m / (sqrt(v) + 1e-6) + weight_decay p)
 
-    lr_k = lr x / warmup for x = k / total_steps below `warmup`, else lr max((1 - x) / (1 - warmup), 0); k counts the
-    steps of that tensor from 0, so the first step changes nothing. A tensor without gradient is skipped, and its k stays.
+    lr_k is `learning_rate` of k, which counts the steps of that tensor from 0, so the first step changes nothing. A tensor
+    without gradient is skipped, and its k stays.
 
     Args:
         parameters: tensors, or groups of tensors, each with its `weight_decay` (see `decay_groups`).
         total_steps: length of the schedule, or None for a constant rate.
+        schedule: linear or cosine.
         clip: largest norm of one tensor's gradient, or None for no clipping.
     """
 
@@ -35,9 +37,10 @@ class BertAdam(torch.optim.Optimizer):
         warmup: float = 0.01,
         weight_decay: float = 0.01,
         clip: float | None = 1.0,
+        schedule: str = "linear",
     ) -> None:
-        defaults = {"lr": lr, "total_steps": total_steps, "warmup": warmup, "weight_decay": weight_decay, "clip": clip}
-        super().__init__(parameters, defaults)
+        rate = {"lr": lr, "total_steps": total_steps, "warmup": warmup, "schedule": schedule}
+        super().__init__(parameters, {**rate, "weight_decay": weight_decay, "clip": clip})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -88,12 +91,20 @@ def decay_groups(parameters: Iterable[Tensor], *, weight_decay: float) -> list[d
     return [group for group in groups if group["params"]]
 
 
-def learning_rate(step: int, *, lr: float, total_steps: int | None, warmup: float) -> float:
-    """The rate of a step counted from 0: linear up over the share `warmup`, then linear down to 0 at the end."""
+def learning_rate(step: int, *, lr: float, total_steps: int | None, warmup: float, schedule: str = "linear") -> float:
+    """The rate of a step counted from 0: linear up over the share `warmup` of all steps, then down to 0 at the end.
+
+    lr x / warmup for x = step / total_steps below `warmup`; then, with p = (x - warmup) / (1 - warmup), lr (1 - p) for the
+    schedule "linear" and lr (1 + cos(pi p)) / 2 for "cosine".
+    """
     if total_steps is None:
         return lr
     done = step / total_steps
-    return lr * (done / warmup if done < warmup else max((1 - done) / (1 - warmup), 0.0))
+    if done < warmup:
+        return lr * (done / warmup)
+    if schedule == "cosine":
+        return lr * ((1 + math.cos(math.pi * min((done - warmup) / (1 - warmup), 1.0))) / 2)
+    return lr * max((1 - done) / (1 - warmup), 0.0)
 
 
 def _clip(gradients: list[Tensor], most: float) -> list[Tensor]:
@@ -107,4 +118,4 @@ def _clip(gradients: list[Tensor], most: float) -> list[Tensor]:
 
 
 def _schedule(group: dict[str, Any]) -> dict[str, Any]:
-    return {name: group[name] for name in ("lr", "total_steps", "warmup")}
+    return {name: group[name] for name in ("lr", "total_steps", "warmup", "schedule")}

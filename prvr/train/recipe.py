@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 
-from prvr.config import check_above_zero, override
+from prvr.config import ADDED_LATER, check_above_zero, override
 from prvr.errors import SettingError, nearest
 from prvr.features.sources import FeatureSources
 from prvr.methods import BUILT_IN, distiller, open_method, register_method
@@ -33,6 +33,10 @@ class Training:
 
     batch_videos: videos per batch, each with all its captions. warmup: the share of all steps in which the rate rises.
     patience: training stops after more than this number of epochs without a better SumR on the dev split.
+    schedule: how the rate falls to 0 after the warm-up.
+    clip_norm: the largest norm of all gradients together; None for no limit.
+    ema_decay: of the exponential moving average of the weights, which is then evaluated and saved; 0 for the weights themselves.
+    precision: of the encoders of queries and videos while they learn (`prvr.train.optimisation`).
     """
 
     lr: float = 3e-4
@@ -42,9 +46,20 @@ class Training:
     weight_decay: float = 0.01
     patience: int = 10
     seed: int = 9527
+    optimiser: Literal["bert_adam", "adamw"] = field(default="bert_adam", metadata=ADDED_LATER)
+    schedule: Literal["linear", "cosine"] = field(default="linear", metadata=ADDED_LATER)
+    clip_norm: float | None = field(default=None, metadata=ADDED_LATER)
+    ema_decay: float = field(default=0.0, metadata=ADDED_LATER)
+    precision: Literal["float32", "bfloat16", "float16"] = field(default="float32", metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
-        check_above_zero(self, "lr", "epochs", "batch_videos")
+        check_above_zero(self, "lr", "epochs", "batch_videos", *([] if self.clip_norm is None else ["clip_norm"]))
+        if not 0 <= self.ema_decay < 1:
+            raise SettingError(f"ema_decay is {self.ema_decay}; it is 0 or more and below 1, such as 0.999, and 0 for no average")
+        for name in ("optimiser", "schedule", "precision"):
+            value, known = getattr(self, name), get_args(get_type_hints(Training)[name])
+            if value not in known:
+                raise SettingError(f"unknown {name} {value!r}; {nearest(str(value), known)}")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from prvr.errors import ModelError, SettingError
 from prvr.evaluate.charts import Curve, draw_lines, house_style
@@ -20,9 +20,9 @@ from prvr.files import write_picture, write_whole
 from prvr.methods.checkpoint import copy_tensor
 from prvr.methods.migration import convert_settings
 from prvr.nn.distillation import Distillation
-from prvr.train.optimiser import BertAdam
+from prvr.train.optimisation import Optimisation
 
-STATE, HISTORY, CURVES = "state.safetensors", "history.jsonl", "curves.png"
+STATE, HISTORY, CURVES, RECIPE = "state.safetensors", "history.jsonl", "curves.png", "recipe.toml"
 # Files of scores on the test split that a run's folder may hold: of the model, and of each of its two branches alone.
 TEST_SCORES, BRANCH_SCORES = "test.npz", ("test-first-branch.npz", "test-second-branch.npz")
 # How stored names of tensors begin, and how they began in older versions; the student's have no beginning of their own.
@@ -53,17 +53,18 @@ class RunState:
         return RunState(self.epoch + 1, best, waited, finished, (*self.history, record))
 
 
-def save_state(out: Path, state: RunState, *, run: dict[str, Any], model: nn.Module, optimiser: BertAdam) -> None:
+def save_state(out: Path, state: RunState, *, run: dict[str, Any], model: nn.Module, optimisation: Optimisation) -> None:
     """Writes model, optimiser and state as one file, whole or not at all; then the history for people to read."""
-    tensors, steps = {f"model/{_name(name)}": tensor for name, tensor in model.state_dict().items()}, {}
-    for long_name, parameter in model.named_parameters():
-        if parameter in optimiser.state:
-            name, its = _name(long_name), optimiser.state[parameter]
-            tensors[f"mean/{name}"], tensors[f"square/{name}"], steps[name] = its["mean"], its["square"], its["step"]
-    about = {"run": run, "steps": steps, "state": vars(state)}
+    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()} | optimisation.tensors()
+    numbers = optimisation.numbers()
+    numbers["steps"] = {_name(name): count for name, count in numbers["steps"].items()}
+    about = {"run": run, "state": vars(state), **numbers}
     # Copies: safetensors refuses names that share their numbers, as tied weights do.
-    tensors = {name: copy_tensor(tensor) for name, tensor in tensors.items()}
-    write_whole(out / STATE, safetensors.torch.save(tensors, {"prvr": json.dumps(about)}))
+    stored = {}
+    for key, tensor in tensors.items():
+        kind, _, name = key.partition("/")
+        stored[f"{kind}/{_name(name)}"] = copy_tensor(tensor)
+    write_whole(out / STATE, safetensors.torch.save(stored, {"prvr": json.dumps(about)}))
     write_history(out, state)
 
 
@@ -72,8 +73,8 @@ def read_state(out: Path) -> bytes:
     return (out / STATE).read_bytes() if (out / STATE).exists() else b""
 
 
-def load_state(out: Path, stored: bytes, *, run: dict[str, Any], model: nn.Module, optimiser: BertAdam) -> RunState:
-    """The state that `read_state` returned, its weights copied into model and optimiser; a fresh state if that is empty.
+def load_state(out: Path, stored: bytes, *, run: dict[str, Any], model: nn.Module, optimisation: Optimisation) -> RunState:
+    """The state that `read_state` returned, copied into model and optimiser; a fresh state if that is empty.
 
     Raises:
         SettingError: the folder holds a run with other settings.
@@ -88,19 +89,19 @@ def load_state(out: Path, stored: bytes, *, run: dict[str, Any], model: nn.Modul
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as problem:
         raise ModelError(f"{out / STATE} is broken ({problem}); delete {out} and train again") from None
     _check_same_run(out, _current_run(about["run"]), run)
-    kinds: dict[str, dict[str, Tensor]] = {"model": {}, "mean": {}, "square": {}}
+    # Running figures, too, which are no parameters.
+    ours = model.state_dict()
+    names = {_name(name): name for name in ours}
+    named = {}
     for key, tensor in tensors.items():
         kind, _, name = key.partition("/")
-        kinds[kind][_name(name)] = tensor
-    steps = {_name(name): count for name, count in about["steps"].items()}
+        named[f"{kind}/{names.get(_name(name), name)}"] = tensor
     with torch.no_grad():
-        # Running figures, too, which are no parameters.
-        for name, tensor in model.state_dict().items():
-            tensor.copy_(kinds["model"][_name(name)])
-        for long_name, parameter in model.named_parameters():
-            if (name := _name(long_name)) in steps:
-                moments = {kind: kinds[kind][name].to(parameter.device) for kind in ("mean", "square")}
-                optimiser.state[parameter] = {"step": steps[name], **moments}
+        for name, tensor in ours.items():
+            tensor.copy_(named.pop(f"model/{name}"))
+    steps = {names[_name(name)]: count for name, count in about["steps"].items()}
+    # Older versions did not count the steps of the run; a tensor with a gradient in each has made all of them.
+    optimisation.load(named, {"updates": max(steps.values(), default=0), "scaler": {}, **about, "steps": steps})
     return RunState(**about["state"])
 
 

@@ -5,7 +5,6 @@ Another set of fixtures of the same layout is run by naming its folder: PRVR_PEE
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from typing import Any
 
@@ -123,13 +122,10 @@ def test_loss_terms_and_gradients(case: str, training: bool, monkeypatch: pytest
     assert torch.equal(ours.key.gather(1, batch.target[:, None])[:, 0], chosen)
 
 
-def cosine(done: float, warmup: float) -> float:
-    return done / warmup if done < warmup else 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
-
-
 def test_six_steps_of_training() -> None:
-    shape: Any = cosine
-    given().check_training(given().model().train(), HARD, shape=shape)
+    assert given().training["schedule"] == "warmup_cosine"
+    schedule = preset("ms-sl+matching/tvr").training.schedule
+    given().check_training(given().model().train(), HARD, schedule=schedule)
 
 
 @pytest.mark.parametrize(

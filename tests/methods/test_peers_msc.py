@@ -5,7 +5,7 @@ Another set of fixtures of the same layout is run by naming its folder: PRVR_PEE
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from prvr.methods.contract import embed
 from prvr.methods.msc import MscConfig
 from prvr.nn.distillation import Distillation
 from prvr.nn.merging import merge_freely, merge_neighbours, weighted_means
-from prvr.train.optimiser import learning_rate
 from prvr.train.presets import preset
 
 NAMES = {"clip_nce": "clips_nce", "clip_triplet": "clips_triplet", "frame_nce": "frames_nce", "frame_triplet": "frames_triplet"}
@@ -134,10 +133,7 @@ def test_loss_terms_and_gradients(case: str, training: bool, monkeypatch: pytest
 
 
 def test_six_steps_of_training() -> None:
-    rate = partial(learning_rate, lr=1.0, total_steps=given().training["t_total"])
-    given().check_training(
-        given().model().train(), HARD, shape=lambda done, warmup: rate(round(done * given().training["t_total"]), warmup=warmup)
-    )
+    given().check_training(given().model().train(), HARD, schedule="linear")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import Prvr
 
 from prvr.config import to_dict
 from prvr.datasets.splits import ANNOTATIONS
@@ -114,6 +115,17 @@ def test_a_table_runs_once_and_is_written_down(materials: Materials, main_result
     for expected in ("Protocol `honest`", "prvr reproduce main", "14.4/34.9/45.8/84.9/179.9", "8 videos", "CPU cores"):
         assert expected in text
     assert re.search(r"\| DL-DKD\+\+ \| [\d.]+ ± [\d.]+ \|", text)
+
+
+@pytest.mark.slow
+def test_prvr_train_repeats_each_run_from_its_recipe(main_results: Path, tmp_path: Path, prvr: Prvr) -> None:
+    recipes = sorted(main_results.rglob("seed1/recipe.toml"))
+    assert len(recipes) == sum(bool(row.base) for row in TABLES["main"].rows)
+    for place, recipe in enumerate(recipes):
+        answer = prvr("train", tmp_path / str(place), "--recipe", recipe)
+        assert answer.status == 0, (recipe, answer.err)
+        weights = [(run / "model.safetensors").read_bytes() for run in (tmp_path / str(place), recipe.parent)]
+        assert weights[0] == weights[1], recipe
 
 
 def test_no_row_is_compared_with_one_that_did_not_learn(materials: Materials, main_results: Path, tmp_path: Path) -> None:

@@ -121,21 +121,20 @@ class Leader(Peer):
             assert parameters[name].grad.isfinite().all(), name
             assert float((parameters[name].grad - value).abs().max()) <= 1e-7 * largest, name
 
-    def check_training(self, model: Any, epoch: int, *, shape: Any) -> None:
-        """Six steps; `shape`: the rate of a step over the highest, from the share of all steps that is done."""
+    def check_training(self, model: Any, epoch: int, *, schedule: str) -> None:
+        """Six steps with a schedule of `BertAdam`."""
         theirs, batch = self.training, self.read(model)
         groups = decay_groups(model.parameters(), weight_decay=theirs["weight_decay"])
         decaying = {id(parameter) for parameter in groups[0]["params"]}
         parameters = dict(model.named_parameters())
         assert len(decaying) == theirs["with_decay_count"]
         assert all(id(parameters[self.ours[name]]) in decaying for name in theirs["decayed_though_a_norm"])
-        optimiser = BertAdam(groups, lr=theirs["lr"], total_steps=None, warmup=theirs["warmup"], clip=theirs["max_grad_norm"])
+        rate = {"lr": theirs["lr"], "total_steps": theirs["t_total"], "warmup": theirs["warmup"], "schedule": schedule}
+        optimiser = BertAdam(groups, **rate, clip=theirs["max_grad_norm"])
         for step, wanted in enumerate(theirs["totals"]):
             loss = torch.stack(list(self.objective(model, batch, epoch).values())).sum()
             assert abs(float(loss.detach()) - wanted) <= 1e-8 * abs(wanted), step
             if step < theirs["t_total"]:
-                for group in optimiser.param_groups:
-                    group["lr"] = theirs["lr"] * shape(step / theirs["t_total"], theirs["warmup"])
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()

@@ -7,7 +7,7 @@ NAME/montage  for real photographs and captions strung into videos: 760 to learn
               captions a video. All methods have the same size and training there (LOG.md, 2026-11-21).
 
 A preset is data; its recipe is built when it is looked up. The optimiser is the same for all, not each paper's own
-(docs/decisions/0041). Figures in comments are R@1/5/10/100/SumR as published.
+(docs/decisions/0041); of the schedules, BGM-Net's alone is a cosine. Figures in comments are R@1/5/10/100/SumR as published.
 
 `prvr-best` is DL-DKD++ with its teacher beside it, which came out best on the dev split of the montage (LOG.md, 2026-11-21): the
 student reads its teacher's frames and sentences beside its own features (`--frames NAME+TEACHER --words NAME+TEACHER`) and is

@@ -19,6 +19,8 @@ PLUS: Plain = {"reduced_clips": 32, "frame_nce_weight": 0.03}
 MATCHED: Plain = {"own_clip": "assigned", "alignment_weight": 1.0}
 SEED_2018: Plain = {"lr": 2.5e-4, "epochs": 100, "seed": 2018}
 LONGER: Plain = {**SEED_2018, "patience": 20}
+# BGM-Net alone of this family lets the rate fall along a cosine.
+COSINE: Plain = {"schedule": "cosine"}
 
 # Shared by the methods that followed.
 TVR: Plain = {"margin": 0.1, "clip_nce_weight": 0.05, "frame_nce_weight": 0.04, "diversity_margin": 0.15}
@@ -61,15 +63,17 @@ PRESETS: dict[str, Preset] = {
     "ms-sl++/charades": Preset("ms_sl", {**PLUS, "margin": 0.2}, LONGER),
     "ms-sl++/toy": Preset("ms_sl", {**TOY, **PLUS}, TOY_TRAINING),
     "ms-sl++": Preset("ms_sl", {**OWN, **PLUS}, OWN_TRAINING),
-    "ms-sl+matching/tvr": Preset("ms_sl", MATCHED, SEED_2018),
-    "ms-sl+matching/activitynet": Preset("ms_sl", {**MATCHED, "margin": 0.2, "clips": 48, "assigned_from_epoch": 20}, SEED_2018),
+    "ms-sl+matching/tvr": Preset("ms_sl", MATCHED, {**SEED_2018, **COSINE}),
+    "ms-sl+matching/activitynet": Preset(
+        "ms_sl", {**MATCHED, "margin": 0.2, "clips": 48, "assigned_from_epoch": 20}, {**SEED_2018, **COSINE}
+    ),
     "ms-sl+matching/charades": Preset(
         "ms_sl",
         {**MATCHED, "margin": 0.2, "clips": 48, "assigned_from_epoch": 5, "frame_weight": 0.4},
-        {**SEED_2018, "batch_videos": 16},
+        {**SEED_2018, **COSINE, "batch_videos": 16},
     ),
-    "ms-sl+matching/toy": Preset("ms_sl", {**TOY, **MATCHED}, TOY_TRAINING),
-    "ms-sl+matching": Preset("ms_sl", {**OWN, **MATCHED}, OWN_TRAINING),
+    "ms-sl+matching/toy": Preset("ms_sl", {**TOY, **MATCHED}, {**TOY_TRAINING, **COSINE}),
+    "ms-sl+matching": Preset("ms_sl", {**OWN, **MATCHED}, {**OWN_TRAINING, **COSINE}),
     "gmmformer/tvr": Preset("gmmformer", {**TVR, **DROPOUT_20, "hard_from_epoch": 30, "diversity_weight": 0.001}, RATE_30),
     "gmmformer/activitynet": Preset(
         "gmmformer", {**ACTIVITYNET, **DROPOUT_20, "hard_from_epoch": 20, "diversity_weight": 0.015}, RATE_25

@@ -207,9 +207,6 @@ REMARKS: dict[str, str] = {
         "the name that the README gives to the checkpoint; the script trains with other settings, and which gave the published "
         "figures is not known: they stand beside dl-dkd/activitynet"
     ),
-    "ms-sl+matching/tvr": "published with a rate that falls along a cosine",
-    "ms-sl+matching/activitynet": "published with a rate that falls along a cosine",
-    "ms-sl+matching/charades": "published with a rate that falls along a cosine",
     "msc-prvr/activitynet": "a gallery of 4,917 videos, not of 4,430",
     "msc-prvr/qvhighlights": "features of SlowFast and CLIP-B, words of CLIP-B",
     "dl-dkd/charades": "not published: the conference version's settings with the margin of DL-DKD++ there",
