@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float
 from torch.nn.functional import normalize
 
-from prvr.errors import ModelError, SettingError
+from prvr.errors import SettingError
 from prvr.index.contract import Entry
 from prvr.index.encode import Sampled, encode
 from prvr.index.moments import Span, find_spans, relevance
@@ -135,7 +135,7 @@ def parts_of(
 
     Raises:
         SettingError: a sentence without words, or a time beyond the end of a video.
-        ModelError: the model's score allows no arithmetic on queries, and the question needs it.
+        SettingError: the same
     """
     # Without anything, the empty sentence is refused as such.
     sayings = (question.text, *question.also) if question.text or not question.has_subject else ()
@@ -144,7 +144,7 @@ def parts_of(
     if question.is_sentence or (model.score_weights is None and not _needs_vectors(question)):
         return sentences
     if model.score_weights is None:
-        raise ModelError(
+        raise SettingError(
             f"{type(model).__name__} does not compare one vector with the rows of a video; ask it with sentences that follow one "
             "another or say the same in other words, without pictures, moments, feedback and 'without'"
         )

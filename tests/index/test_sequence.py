@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +85,7 @@ def test_spans_of_parts_are_in_order_and_hold_their_places() -> None:
                 assert span.start <= edges[place] + 1e-9
                 assert span.end >= edges[place + 1] - 1e-9
                 assert span.score == pytest.approx(curves[number, place])
-            assert all(one.end <= other.start + 1e-9 for one, other in zip(spans, spans[1:], strict=False))
+            assert all(one.end <= other.start + 1e-9 for one, other in pairwise(spans))
 
 
 def test_a_span_in_order_by_hand() -> None:

@@ -25,6 +25,7 @@ export const percent = (share) => `${Math.round(100 * share)} %`;
 export const countOf = (number, thing) => `${number.toLocaleString("en")} ${thing}${number === 1 ? "" : "s"}`;
 
 // What else there is to know of a hit: its other places, and what was not read of it.
-export function notesOf({ copies = [], problem = null }) {
-  return [copies.length ? `also ${copies.join(", ")}` : "", problem ?? ""].filter(Boolean);
+export function notesOf({ copies = [], near_identical = [], problem = null }) {
+  const same = near_identical.length ? `looks the same: ${near_identical.join(", ")}` : "";
+  return [copies.length ? `also ${copies.join(", ")}` : "", same, problem ?? ""].filter(Boolean);
 }
