@@ -13,11 +13,13 @@ import torch
 from PIL import Image
 from tiny_encoders import make_textual, make_visual
 
+from prvr.encoders import open_encoder
 from prvr.errors import DataError, SettingError
 from prvr.features.sources import FeatureSources
 from prvr.index.contract import Entry, Header
 from prvr.index.disk import DiskIndex
 from prvr.index.moments import find_spans, relevance
+from prvr.index.rescoring import Rescoring, with_rescoring
 from prvr.index.sequence import best_in_order
 from prvr.methods import checkpoint as checkpoints
 from prvr.search import zero_shot
@@ -33,8 +35,6 @@ A, B, C = "a dog runs", "a man cooks in the kitchen", "the red beach"
 def search(tmp_path_factory: pytest.TempPathFactory) -> VideoSearch:
     folder = tmp_path_factory.mktemp("question")
     checkpoint = zero_shot(make_textual(make_visual(folder / "tiny", size=[8, 12])))
-    from prvr.encoders import open_encoder
-
     encoder: Any = open_encoder(folder / "tiny")
     index = DiskIndex.make(folder / "index", checkpoint.model, Header(checkpoint.fingerprint, "float32", str(folder)))
     draw = np.random.default_rng(0)
@@ -171,27 +171,19 @@ def test_what_cannot_be_asked_is_refused_in_one_line(search: VideoSearch, questi
     assert "\n" not in str(refused.value)
 
 
-def test_moments_are_of_one_query(search: VideoSearch) -> None:
+def test_moments_and_new_scores_are_of_one_query(search: VideoSearch) -> None:
     with pytest.raises(SettingError, match="leave out 'then'"):
         search.search_moments(Question(A, then=(B,)))
-    with pytest.raises(SettingError, match="leave out 'rescore'"):
-        search.search(Question(A, also=(B,)), rescore=True) if False else _rescored(search)
-
-
-def _rescored(search: VideoSearch) -> None:
-    from prvr.index.rescoring import Rescoring, with_rescoring
-
     kept = VideoSearch(with_rescoring(search.checkpoint, Rescoring(4, 0.7)), search.index, search.encoder, videos=Path())
-    kept.search(Question(A, also=(B,)), rescore=True)
+    with pytest.raises(SettingError, match="leave out 'rescore'"):
+        kept.search(Question(A, also=(B,)), rescore=True)
 
 
 def test_a_method_of_whole_videos_has_no_order_and_no_moments(search: VideoSearch) -> None:
-    columns = search.checkpoint.sources.text.columns
     checkpoint = checkpoints.build("zero_shot", search.checkpoint.settings, search.checkpoint.sources)
     model: Any = checkpoint.model
     model.relevance = lambda query, video: torch.zeros(1)
     whole = VideoSearch(checkpoint, _with_model(search, model), search.encoder, videos=Path())
-    assert columns
     for ask in (lambda: whole.search(Question(A, then=(B,))), lambda: whole.search_moments(A)):
         with pytest.raises(SettingError, match="compares a query with whole videos and has no scores of frames"):
             ask()
@@ -205,12 +197,8 @@ def _with_model(search: VideoSearch, model: Any) -> DiskIndex:
 def test_a_model_without_vectors_takes_sentences_alone(search: VideoSearch) -> None:
     checkpoint = checkpoints.build("zero_shot", search.checkpoint.settings, search.checkpoint.sources)
     model: Any = checkpoint.model
-    weights, model.score_weights = model.score_weights, None
-    model.score = lambda queries, videos, mask: type(model)(model.config, frame_columns=288, word_columns=288).score(
-        queries, videos, mask
-    )
+    model.score_weights = None
     other = VideoSearch(checkpoint, _with_model(search, model), search.encoder, videos=Path())
-    assert weights == (1.0,)
     for question in (
         Question(A, without=(B,)),
         Question(like=Moment("00.mp4", 1)),
