@@ -149,8 +149,8 @@ def parts_of(
             "another or say the same in other words, without pictures, moments, feedback and 'without'"
         )
     seen = [picture(question.image)] if question.image is not None else []
-    seen += [query_at(entries[question.like.video], question.like.seconds)] if question.like else []
-    more, less = ([query_at(entries[video], seconds) for video, seconds in of] for of in (question.more, question.less))
+    seen += [query_at(entries[question.like.video], float(question.like.seconds))] if question.like else []
+    more, less = ([query_at(entries[video], float(seconds)) for video, seconds in of] for of in (question.more, question.less))
     without = [read(text) for text in question.without]
     first = [(1.0, base), (PICTURE_WEIGHT if base else 1.0, seen), (MORE_WEIGHT, more), (-LESS_WEIGHT, less)]
     parts = [Part(question.text or ("picture" if question.image is not None else "moment"), (_mix(first, without),))]
