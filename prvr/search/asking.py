@@ -266,7 +266,7 @@ class VideoSearch:
             if read < words:
                 notes.append(f"{self.encoder.name} reads the first {read} of these {words} words; say it in fewer")
         if question.like:
-            notes.append(f"{question.like.video} itself is left out, with videos that are near-identical to it")
+            notes.append(f"{question.like.video} itself is left out (of moments, this one), with what is near-identical to it")
         return "; ".join(notes) or None
 
     def encode(self, text: str) -> Embeddings:

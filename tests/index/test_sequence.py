@@ -21,6 +21,7 @@ from prvr.index.moments import find_spans, relevance
 from prvr.index.near_identical import distinct, group_near_identical
 from prvr.index.ranking import has_curve_as_score, rank
 from prvr.index.sequence import best_in_order, spans_in_order
+from prvr.index.setting import Setting, Step
 from prvr.index.stores import make_store
 from prvr.methods.contract import Embeddings, Model
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
@@ -208,6 +209,31 @@ def test_all_moments_of_the_gallery(store: str, tmp_path: Path, monkeypatch: pyt
     for k in (1, 7, len(expected) + 5):
         found = rank(index, asked.queries, k, asked.moments)
         assert [(one.entry.video, one.value[0][:2]) for one in found] == [(video, span) for _, video, _, span in expected[:k]]
+    index.close()
+
+
+def test_an_approximate_first_stage_keeps_the_candidates_of_all_parts(tmp_path: Path) -> None:
+    columns, draw = 32, np.random.default_rng(3)
+    model = ZeroShot(ZeroShotConfig(), frame_columns=columns, word_columns=columns).eval()
+    index = DiskIndex.make(tmp_path, model, HEADER)
+    first, second = (draw.normal(size=columns).astype(np.float32) for _ in range(2))
+    rows = draw.normal(size=(400, 10, columns)).astype(np.float32)
+    # One video shows both in order, its twin in the other, and a third one the second part alone, and better.
+    rows[7, [2, 6]] = np.stack([first, second]) + 0.7 * draw.normal(size=(2, columns))
+    rows[8], rows[9, 5] = rows[7, ::-1], second
+    index.add([Entry(f"{n:03}.mp4", (of,), (10,), None) for n, of in enumerate(rows)])
+    parts = [Part(str(n), ((torch.from_numpy(query)[None],),)) for n, query in enumerate((first, second))]
+    asked = EncodedQuestion(Question("0", then=("1",)), parts, model, {})
+    exact = rank(index, asked.queries, 10, asked.in_order)
+    assert exact[0].entry.video == "007.mp4"
+    index.keep_setting(Setting((Step(0.1, 2, 1.0),)), (), recall=1.0, queries=20)
+    everything = rank(index, asked.queries, 10, asked.in_order, approximate=True)
+    assert [(one.entry.video, one.score) for one in everything] == [(one.entry.video, one.score) for one in exact]
+    index.keep_setting(Setting((Step(0.5, 16, 0.02),)), (), recall=0.9, queries=20)
+    few = rank(index, asked.queries, 10, asked.in_order, approximate=True)
+    assert (few[0].entry.video, few[0].score, few[0].value) == (exact[0].entry.video, exact[0].score, exact[0].value)
+    with pytest.raises(SettingError, match="copy the index to a folder"):
+        rank(ExactIndex(model), asked.queries, 10, asked.in_order, approximate=True)
     index.close()
 
 

@@ -77,6 +77,13 @@ def test_a_later_sentence(tab: Tab, served: Running) -> None:
     until(lambda: tab.videos() == [hit["video"] for hit in found(served, q=QUERY, without="a cat sits")])
 
 
+def test_all_of_it_fits_a_telephone(tab: Tab) -> None:
+    tab.page.set_viewport_size({"width": 390, "height": 800})
+    tab.open(f"?q={QUERY}&then=a+cat+sits&without={'snow+' * 30}")
+    tab.shows("#results-title", "then “a cat sits”")
+    assert tab.page.evaluate("document.documentElement.scrollWidth") == 390
+
+
 def test_every_moment(tab: Tab, served: Running) -> None:
     tab.open(f"?q={QUERY}")
     tab.find("#moments").check()

@@ -4,7 +4,7 @@ import { picture } from "./curve.js";
 import { make } from "./elements.js";
 import { address, watching } from "./place.js";
 import { pictureOf } from "./service.js";
-import { clock, folderOf, notesOf, percent, stretch } from "./words.js";
+import { clock, folderOf, marksOf, notesOf, percent, stretch } from "./words.js";
 
 // rate: what a thumb does, with the moment and "more" or "less"; null where there are no thumbs.
 export function hitCard(hit, rank, place, rate = null) {
@@ -14,7 +14,7 @@ export function hitCard(hit, rank, place, rate = null) {
   const label = `${rank}. ${hit.title}${span ? `, ${stretch(span)}` : ""}, ${said}`;
   const made = card(hit, label, watching(place, hit.video, start), [
     frame(hit, hit.peak ?? start, span ? stretch(span) : null),
-    hit.edges.length > 1 ? picture(hit) : null,
+    hit.edges.length > 1 ? picture({ ...hit, spans: marksOf(hit) }) : null,
     names(hit),
     make("span", { class: "score" }, hit.probability === null ? hit.score.toFixed(3) : percent(hit.probability)),
   ]);

@@ -5,7 +5,7 @@ import { at, make } from "./elements.js";
 import { address, here, isAsked, questionOf } from "./place.js";
 import { askQuestion } from "./question.js";
 import { mediaOf, pictureOf, Refusal, statusOf } from "./service.js";
-import { clock, fileOf, percent, stretch } from "./words.js";
+import { clock, fileOf, marksOf, percent, stretch } from "./words.js";
 
 const BRANCHES = {
   inheritance: "what the teacher would see",
@@ -108,9 +108,9 @@ export class Watch {
 
   tell(moments, seconds) {
     this.moments = moments;
-    this.spans = [...(moments.parts.length ? moments.parts : moments.spans)].sort((one, other) => one.start - other.start);
+    this.spans = [...marksOf(moments)].sort((one, other) => one.start - other.start);
     if (moments.edges.length > 1) {
-      this.line = slider(moments, { onSeek: (time) => this.seek(time) });
+      this.line = slider({ ...moments, spans: marksOf(moments) }, { onSeek: (time) => this.seek(time) });
       this.line.show(this.player.readyState ? this.player.currentTime : seconds);
       this.curve.replaceChildren(this.line.element);
     } else this.curve.replaceChildren(make("p", { class: "faint" }, "The index does not know when this video's frames were taken."));
@@ -118,8 +118,7 @@ export class Watch {
   }
 
   chips(moments) {
-    const spans = moments.parts.length ? moments.parts : moments.spans;
-    const chips = spans.map((span) => {
+    const chips = marksOf(moments).map((span) => {
       const said = span.said ? ` ${span.said}` : "";
       return make("button", { type: "button", class: "chip", onclick: () => this.seek(span.start), "aria-label": `Play from ${clock(span.start)} to ${clock(span.end)}${said && `:${said}`}` }, `▶ ${stretch(span)}${said}`);
     });
