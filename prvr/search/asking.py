@@ -170,8 +170,8 @@ class VideoSearch:
 
         def find(count: int) -> list[ScoredVideo]:
             if not asked.is_one_query:
-                found = rank(self.index, asked.queries, count, asked.in_order, where=conditions, approximate=approximate)
-                return [ScoredVideo(result.entry.video, result.score, (), result.entry) for result in found]
+                ranked = rank(self.index, asked.queries, count, asked.in_order, where=conditions, approximate=approximate)
+                return [ScoredVideo(result.entry.video, result.score, (), result.entry) for result in ranked]
             (query,) = asked.queries
             if rescoring is None:
                 return search(query, count, where=conditions)[0]

@@ -44,14 +44,14 @@ api = APIRouter(prefix="/api", tags=["search"], responses=REFUSALS)
 class Asked(BaseModel):
     """The parameters of a question; a picture is the body of a POST request."""
 
-    q: Sentence | None = Field(None, description="What the moment shows, in a sentence.")
-    then: Sentences = Field([], description="What happens later in the video, in this order.")
-    also: Sentences = Field([], description="The sentence in other words.")
-    without: Sentences = Field([], description="What the moment does not show.")
-    like: Name | None = Field(None, description="A video, for moments like that at `t`.")
-    t: Instant = Field(0.0, description="Where in the video, in seconds.")
-    more: Named = Field([], description="Moments that were right: VIDEO@SECONDS.")
-    less: Named = Field([], description="Moments that were wrong: VIDEO@SECONDS.")
+    q: Sentence | None = Field(default=None, description="What the moment shows, in a sentence.")
+    then: Sentences = Field(default=[], description="What happens later in the video, in this order.")
+    also: Sentences = Field(default=[], description="The sentence in other words.")
+    without: Sentences = Field(default=[], description="What the moment does not show.")
+    like: Name | None = Field(default=None, description="A video, for moments like that at `t`.")
+    t: Instant = Field(default=0.0, description="Where in the video, in seconds.")
+    more: Named = Field(default=[], description="Moments that were right: VIDEO@SECONDS.")
+    less: Named = Field(default=[], description="Moments that were wrong: VIDEO@SECONDS.")
 
     async def question(self, service: Service, image: np.ndarray | None = None) -> Question:
         """The question; videos have their ids. Raises HTTPException 404 for an unknown video, SettingError as `Question`."""
@@ -73,17 +73,17 @@ class Asked(BaseModel):
 class Search(Asked):
     """The parameters of a search."""
 
-    where: Wheres = Field([], description=ABOUT_WHERE)
-    k: int = Field(12, description="How many videos.", ge=1, le=100)
-    offset: int = Field(0, description="How many of the best are left out.", ge=0, le=10_000)
+    where: Wheres = Field(default=[], description=ABOUT_WHERE)
+    k: int = Field(default=12, description="How many videos.", ge=1, le=100)
+    offset: int = Field(default=0, description="How many of the best are left out.", ge=0, le=10_000)
     min_score: float | None = Field(
-        None,
+        default=None,
         description="Only videos with at least this probability; with this score if the model is not calibrated.",
         allow_inf_nan=False,
     )
-    moments: bool = Field(False, description="Moments of all videos, however many are of one, instead of videos.")
+    moments: bool = Field(default=False, description="Moments of all videos, however many are of one, instead of videos.")
     approximate: bool = Field(
-        False, description="Search sketches, with the setting that prvr index verify --approximate measured; not exact."
+        default=False, description="Search sketches, with the setting that prvr index verify --approximate measured; not exact."
     )
 
 
