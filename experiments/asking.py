@@ -94,11 +94,13 @@ def order(search: VideoSearch, described: list, pairs: int) -> None:
         (_, at_a, said_a), (_, at_b, said_b) = described[video * PHOTOS + a], described[video * PHOTOS + b]
         own, twin = f"{video:03}.mp4", f"{video:03} reversed.mp4"
         box = search.search(Question(said_a[0], also=(said_b[0],)), k=DEPTH)
-        # Twins tie: half of the time the twin is first.
-        ranks["one box"].append(rank_of(box, own) + int(draw.integers(2)))
-        hits = search.search(Question(said_a[0], then=(said_b[0],)), k=DEPTH)
+        # Twins tie, and the first by name would always come first: a coin decides.
+        ranks["one box"].append(min(rank_of(box, own), rank_of(box, twin)) + int(draw.integers(2)))
+        asked = Question(said_a[0], then=(said_b[0],))
+        hits = search.search(asked, k=DEPTH)
         ranks["in order"].append(rank_of(hits, own))
-        ahead.append(rank_of(hits, own) < rank_of(hits, twin))
+        scores = [one.score for one in (search.explain(asked, own), search.explain(asked, twin)) if one is not None]
+        ahead.append(scores[0] > scores[1])
         parts = next((hit.parts for hit in hits if hit.video == own), ())
         overlaps += [part.start <= at <= part.end for part, at in zip(parts, (at_a, at_b), strict=False)]
     for name, of in ranks.items():

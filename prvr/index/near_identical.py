@@ -1,7 +1,8 @@
 """Near-identical videos of a result take one place: copies that were encoded again, in another size or for another player.
 
 Two videos are near-identical if they are equally long, up to `LENGTHS`, and at `PLACES` evenly spaced places their rows of every
-field have a mean cosine of at least `MEAN`, and nowhere one below `LEAST`. Files with the same bytes are one video of an index anyway.
+field have a mean cosine of at least `MEAN`, and nowhere one below `LEAST`. Files with the same bytes are one video of an index
+anyway.
 """
 
 from __future__ import annotations
