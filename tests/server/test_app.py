@@ -27,12 +27,8 @@ from waiting import until
 
 import prvr
 from prvr.search import index_folder, open_index, zero_shot
-<<<<<<< HEAD
-from prvr.server import index_service, run
-=======
 from prvr.search.question import Moment, Question
-from prvr.server import index_service, reading
->>>>>>> fb9779f (Tests of the page and the commands; decision 0063)
+from prvr.server import index_service, reading, run
 from prvr.server.index_service import thin
 from prvr.server.names import without_paths
 from prvr.server.picture_process import PictureProcess
