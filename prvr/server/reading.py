@@ -25,7 +25,7 @@ from prvr.video.picture_file import MOST_BYTES
 # Seconds for the whole picture.
 PATIENCE = 30.0
 PICTURE: dict[str, Any] = {
-    "requestBody": {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}, "required": True}
+    "requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}, "required": True}
 }
 ABOUT_WHERE = "Only videos that meet all of these: folder=trips, duration>60, date>=2026-01-01, or a user-defined field."
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=MOST_IN_QUERY)]
