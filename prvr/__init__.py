@@ -60,6 +60,8 @@ if TYPE_CHECKING:
     from prvr.search import watch_folder as watch_folder
     from prvr.search import zero_shot as zero_shot
     from prvr.search.asking import Hit as Hit
+    from prvr.search.question import Moment as Moment
+    from prvr.search.question import Question as Question
     from prvr.train.loop import Data as Data
     from prvr.train.loop import Recipe as Recipe
     from prvr.train.loop import Training as Training
@@ -77,8 +79,10 @@ _PLACES = {
     "FeatureSet": "prvr.features",
     "FeatureSources": "prvr.features.sources",
     "Hit": "prvr.search.asking",
+    "Moment": "prvr.search.question",
     "PairwiseComparison": "prvr.evaluate.compare",
     "PrvrError": "prvr.errors",
+    "Question": "prvr.search.question",
     "QueryRanks": "prvr.evaluate.compare",
     "Recipe": "prvr.train.loop",
     "Run": "prvr.evaluate.saved_scores:SavedScores",

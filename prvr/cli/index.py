@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from prvr.index.measure import Trial
     from prvr.methods.checkpoint import Checkpoint
     from prvr.search import Indexing
+    from prvr.search.asking import Hit
 
 LEAST_RECALL = "0.99"
 
@@ -203,11 +204,22 @@ def _table(trial: Trial, least_recall: float | None) -> list[str]:
     return [*lines, f"kept for prvr search --approximate: {trial.kept.setting}"]
 
 
-@app.command(epilog='Example: prvr search gallery "a dog rides a skateboard" --where "duration>60"')
+@app.command(epilog='Example: prvr search gallery "a dog rides a skateboard" --then "the dog falls off"')
 def search(
     path: Index,
-    query: Annotated[str, typer.Argument(help="A sentence about the moment.")],
-    k: Annotated[int, typer.Option("-k", help="Number of videos.")] = 10,
+    query: Annotated[str, typer.Argument(help="A sentence about the moment; not needed with --image or --like.")] = "",
+    then: Annotated[list[str] | None, typer.Option(help="What happens later in the video; repeatable, in this order.")] = None,
+    also: Annotated[list[str] | None, typer.Option(help="QUERY in other words; repeatable.")] = None,
+    without: Annotated[list[str] | None, typer.Option(help="What the moment does not show; repeatable.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture of what the moment shows: JPEG, PNG, WebP, GIF or BMP.")] = None,
+    like: Annotated[
+        str, typer.Option(help="A moment of the index, such as holiday/beach.mp4@12.5.", metavar="VIDEO@SECONDS")
+    ] = "",
+    more: Annotated[list[str] | None, typer.Option(help="A moment that was right; repeatable.", metavar="VIDEO@SECONDS")] = None,
+    less: Annotated[list[str] | None, typer.Option(help="A moment that was wrong; repeatable.", metavar="VIDEO@SECONDS")] = None,
+    moments: Annotated[bool, typer.Option("--moments", help="List all moments of the gallery instead of videos.")] = False,
+    k: Annotated[int, typer.Option("-k", help="Number of videos, or of moments.")] = 10,
+    page: Annotated[int, typer.Option(help="Which K of them: 1 is the best K, 2 the next ones.", min=1)] = 1,
     where: Annotated[
         list[str] | None, typer.Option(help="Only videos with folder=NAME, 'duration>60', 'date>=2026-01-31' ...; repeatable.")
     ] = None,
@@ -223,19 +235,38 @@ def search(
 ) -> None:
     """Find the videos that contain a moment, and where in them."""
     from prvr.search import open_index
+    from prvr.search.question import Question, parse_moment
+    from prvr.video.picture_file import read_picture
 
-    gallery = open_index(path, model=model, method=method or None, device=device)
+    right, wrong = (tuple(parse_moment(one) for one in of or ()) for of in (more, less))
+    sentences = {"also": tuple(also or ()), "then": tuple(then or ()), "without": tuple(without or ())}
+    picture = None if image is None else read_picture(image)
+    asked = Question(query, **sentences, image=picture, like=parse_moment(like) if like else None, more=right, less=wrong)
     again = rescores(rescore)
-    hits = gallery.search(query, k=k, where=where or (), min_score=min_score, approximate=approximate, rescore=again)
-    note = gallery.note_on(query)
+    if moments and again:
+        raise SettingError("--rescore re-scores videos; leave it out, or --moments")
+    gallery = open_index(path, model=model, method=method or None, device=device)
+    settings: dict[str, Any] = {"k": k, "offset": (page - 1) * k, "where": where or (), "min_score": min_score}
+    settings |= {"approximate": approximate}
+    hits = gallery.search_moments(asked, **settings) if moments else gallery.search(asked, **settings, rescore=again)
+    note = gallery.note_on(asked)
     warn({"query": note} if note else {})
-    measure = "score" if gallery.calibration(rescore=again) is None else "probability"
-    lines = [] if hits else [f"nothing here matches{'' if min_score is None else f' with a {measure} of {min_score:g} or more'}"]
-    for hit in hits:
-        spans = [f"{clock(span.start)} - {clock(span.end)}" for span in hit.spans]
-        number = f"{hit.score:7.4f}" if hit.probability is None else f"{hit.probability:6.1%}"
-        more = f"  also {', '.join(spans[1:])}" if spans[1:] else ""
-        lines.append(f"{number}  {spans[0] if spans else '':>19}  {' = '.join((hit.video, *hit.copies))}{more}")
+    is_calibrated = asked.is_sentence and not moments and gallery.calibration(rescore=again) is not None
+    measure = "probability" if is_calibrated else "score"
+    least = "" if min_score is None else f" with a {measure} of {min_score:g} or more"
+    lines = [line for hit in hits for line in _hit_lines(hit)] or [f"nothing {'more ' if page > 1 else ''}here matches{least}"]
     warn({hit.video: hit.problem for hit in hits if hit.problem})
     noted = {"note": note} if note else {}
-    show(as_json, {"query": query, **noted, "measure": measure, "hits": [hit.as_dict() for hit in hits]}, lines)
+    given = {name: value for name, value in sentences.items() if value}
+    show(as_json, {"query": query, **given, **noted, "measure": measure, "hits": [hit.as_dict() for hit in hits]}, lines)
+
+
+def _hit_lines(hit: Hit) -> list[str]:
+    """A hit as a line, and a line for each of its parts."""
+    spans = [f"{clock(span.start)} - {clock(span.end)}" for span in hit.spans]
+    number = f"{hit.score:7.4f}" if hit.probability is None else f"{hit.probability:6.1%}"
+    more = f"  also {', '.join(spans[1:])}" if spans[1:] else ""
+    if hit.near_identical:
+        more += f"  near-identical: {', '.join(hit.near_identical)}"
+    lines = [f"{number}  {spans[0] if spans else '':>19}  {' = '.join((hit.video, *hit.copies))}{more}"]
+    return lines + [f"{part.score:9.4f}  {clock(part.start):>9} - {clock(part.end)}  {part.said}" for part in hit.parts]

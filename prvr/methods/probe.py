@@ -37,3 +37,10 @@ def field_with_rows(model: Any, *, frames_first: bool) -> int | None:
         if aligned and query.ndim == 2 and query.shape[1] == video.shape[2] and (framed or video.shape[1] > 1):
             found[framed].append(place)
     return next(iter(found[frames_first] + found[not frames_first]), None)
+
+
+def has_frame_scores(model: Any) -> bool:
+    """Whether the scores along a video are of its frames or clips, and not of the whole video alone."""
+    queries, videos = probe(model)
+    with torch.inference_mode():
+        return len(model.relevance(tuple(queries), tuple(videos))) > 1

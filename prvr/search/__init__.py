@@ -5,6 +5,7 @@ INDEX/model/         the checkpoint that made it: an index can be searched witho
 INDEX/features/      frames as the encoder returned them, where the embeddings are something else: nothing is decoded twice
 
 opening.py       opens an index with its checkpoint, and checks that they match
+question.py      what can be asked: sentences, pictures, moments; as queries of a model
 asking.py        searches an index
 update.py        brings an index up to date with its folder
 feature_cache.py the frames as the encoder returned them

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -77,7 +78,9 @@ def open_index(
     except BaseException:
         store.close()
         raise
-    return VideoSearch(checkpoints.to_device(checkpoint, device), store, text, videos=Path(store.header.videos))
+    pictures = partial(open_matching_encoder, checkpoint.sources.frames, "frames", device)
+    videos = Path(store.header.videos)
+    return VideoSearch(checkpoints.to_device(checkpoint, device), store, text, videos=videos, open_image_encoder=pictures)
 
 
 def is_remote(place: str | Path) -> bool:

@@ -28,6 +28,12 @@ class SpanAnswer(BaseModel):
     score: float
 
 
+class PartAnswer(SpanAnswer):
+    """Where one part of a question with several is answered; `said` is its sentence."""
+
+    said: str
+
+
 class Moments(BaseModel):
     """Where in a video a query is answered.
 
@@ -50,6 +56,8 @@ class Moments(BaseModel):
     contributions: dict[str, float]
     copies: list[str] = Field(description="The other paths in the folder with the same content.")
     problem: str | None = Field(description="Why only a part of the video could be searched.")
+    parts: list[PartAnswer] = Field(description="Where each part of a question with `then` is answered.")
+    near_identical: list[str] = Field(description="Other videos that look the same all along, and take no place of their own.")
 
 
 class Hits(BaseModel):
@@ -57,7 +65,10 @@ class Hits(BaseModel):
 
     hits: list[Moments]
     seconds: float = Field(description="How long the search took.")
-    note: str | None = Field(default=None, description="What was not read of a sentence that is too long for its encoder.")
+    note: str | None = Field(
+        default=None, description="What was not read of a sentence that is too long, and which videos the question leaves out."
+    )
+    more: bool = Field(default=False, description="Whether there are further hits after these; see `offset`.")
 
 
 class Video(BaseModel):

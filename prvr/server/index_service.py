@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import torch
 from fastapi import HTTPException
 from jaxtyping import Float
 
@@ -22,12 +21,11 @@ from prvr.errors import ModelError
 from prvr.index.conditions import parse, select
 from prvr.index.contract import Entry
 from prvr.index.disk import FILE, DiskIndex
-from prvr.index.exact import ExactIndex
-from prvr.methods.contract import Embeddings
 from prvr.nn.scores import first_best, tolerance
 from prvr.search import open_index
-from prvr.search.asking import Hit, VideoSearch, find
-from prvr.server.answers import Moments, SpanAnswer, Video
+from prvr.search.asking import Hit, VideoSearch
+from prvr.search.question import Question
+from prvr.server.answers import Moments, PartAnswer, SpanAnswer, Video
 from prvr.server.followed_file import FollowedFile
 from prvr.server.names import shown_name, title_of, without_paths
 
@@ -66,7 +64,7 @@ class IndexService:
 
     @property
     def similar(self) -> bool:
-        """Whether a moment can be a query: the embeddings of a frame have the fields of a sentence's."""
+        """Whether a moment or a picture can be a query: the model compares one vector with each frame."""
         model = self.checkpoint.model
         return model.score_weights is not None and set(model.embedding_fields) == set(model.frame_fields)
 
@@ -101,39 +99,41 @@ class IndexService:
             raise
 
     async def search(
-        self, text: str, *, k: int, where: Sequence[str], min_score: float | None, approximate: bool = False
-    ) -> tuple[list[Moments], str | None]:
-        """The k videos that answer a sentence best, with thinned curves, and what was not read of the sentence. Raises
-        HTTPException 409 if the index does not support approximate search."""
+        self,
+        question: Question,
+        *,
+        k: int,
+        offset: int = 0,
+        where: Sequence[str],
+        min_score: float | None = None,
+        approximate: bool = False,
+        moments: bool = False,
+    ) -> tuple[list[Moments], str | None, bool]:
+        """The k videos or moments that answer a question best, with thinned curves; the note on it; whether there are more.
 
-        def search(index: VideoSearch) -> tuple[list[Moments], str | None]:
+        Raises HTTPException 409 if the index does not support approximate search.
+        """
+
+        def search(index: VideoSearch) -> tuple[list[Moments], str | None, bool]:
+            ask = index.search_moments if moments else index.search
             try:
-                hits = index.search(text, k=k, where=where, min_score=min_score, approximate=approximate)
+                # One more, to see whether there are more.
+                hits = ask(question, k=k + 1, offset=offset, where=where, min_score=min_score, approximate=approximate)
             except ModelError as problem:
                 if approximate:
                     # The client can repeat the query without it.
                     raise HTTPException(409, self.without_paths(str(problem))) from problem
                 raise
-            return [_moments(hit, limit=THIN) for hit in hits], index.note_on(text)
+            return [_moments(hit, limit=THIN) for hit in hits[:k]], index.note_on(question), len(hits) > k
 
         return await self._call(search)
 
-    async def moments(self, id: str, text: str) -> Moments:
-        """Where in one video a sentence is answered."""
-        return await self._call(lambda index: _moments(_search_one(index, id, index.encode(text))))
-
-    async def similar_to(self, id: str, seconds: float, *, k: int, where: Sequence[str]) -> list[Moments]:
-        """The k other videos that are most similar to a video at a time."""
-
-        def search(index: VideoSearch) -> list[Moments]:
-            hits = find(index.index, _frame(index, id, seconds), k + 1, where=[parse(condition) for condition in where])[0]
-            return [_moments(hit, limit=THIN) for hit in hits if hit.video != id][:k]
-
-        return await self._call(search)
-
-    async def moments_similar_to(self, id: str, other: str, seconds: float) -> Moments:
-        """Where one video is similar to another one at a time."""
-        return await self._call(lambda index: _moments(_search_one(index, id, _frame(index, other, seconds))))
+    async def explain(self, id: str, question: Question) -> Moments:
+        """Where in one video a question is answered. Raises HTTPException 404 if it has fewer frames than the question parts."""
+        hit = await self._call(lambda index: index.explain(question, _entry(index, id).video))
+        if hit is None:
+            raise HTTPException(404, f"{shown_name(id)!r} has fewer frames than the question has parts; ask for fewer")
+        return _moments(hit)
 
     async def videos(self, names: list[str]) -> list[Video]:
         """The description of videos; those that were deleted since are left out."""
@@ -205,23 +205,12 @@ def _entry(index: VideoSearch, id: str) -> Entry:
     return entry
 
 
-def _search_one(index: VideoSearch, id: str, query: Embeddings) -> Hit:
-    # A gallery of this video alone: the score is the one of a search.
-    gallery = ExactIndex(index.checkpoint.model)
-    gallery.add([_entry(index, id)])
-    return find(gallery, query, 1)[0][0]
-
-
-def _frame(index: VideoSearch, id: str, seconds: float) -> Embeddings:
-    entry = _entry(index, id)
-    last = len(entry.fields[0]) - 1
-    place = min(int(np.searchsorted(entry.edges, seconds, side="right")) - 1, last) if entry.edges else 0
-    return tuple(torch.from_numpy(np.array(rows[place], np.float32))[None] for rows in entry.fields)
-
-
 def _moments(hit: Hit, *, limit: int | None = None) -> Moments:
     curve, edges = np.array(hit.curve), np.array(hit.edges or ())
-    peak = float(edges[first_best(curve, apart=tolerance(curve))]) if hit.edges else None
+    # Of one moment of several, its own best place.
+    inside = (edges[:-1] < hit.spans[0].end) & (edges[1:] > hit.spans[0].start) if hit.edges and hit.spans else curve == curve
+    along = np.where(inside, curve, -np.inf) if len(hit.spans) == 1 else curve
+    peak = float(edges[first_best(along, apart=tolerance(curve))]) if hit.edges else None
     if limit is not None and hit.edges:
         curve, edges = thin(curve, edges, limit=limit)
     return Moments(
@@ -237,6 +226,8 @@ def _moments(hit: Hit, *, limit: int | None = None) -> Moments:
         contributions=dict(hit.branches),
         copies=[shown_name(path) for path in hit.copies],
         problem=hit.problem,
+        parts=[PartAnswer(**part._asdict()) for part in hit.parts],
+        near_identical=[shown_name(id) for id in hit.near_identical],
     )
 
 

@@ -7,12 +7,19 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
+
+import numpy as np
+from jaxtyping import UInt8
 
 from prvr.child import child_environment
 from prvr.errors import VideoError
 from prvr.server import stills
+
+Answer = TypeVar("Answer")
+Pixels = UInt8[np.ndarray, "H W 3"]
 
 # Of a picture, by the clock.
 WAIT = 20.0
@@ -38,6 +45,24 @@ class PictureProcess:
             VideoError: no frame decodes there.
             DecoderFailure: the process was ended by the file, or did not answer within `WAIT` seconds.
         """
+        request = json.dumps([str(video), seconds]).encode() + b"\n"
+        return self._use(lambda child: _ask(child, request)[1], f"no picture of {video}")
+
+    def read(self, data: bytes) -> Pixels:
+        """The pixels of a picture file, as `prvr.video.picture_file.decode_picture` returns them.
+
+        Raises:
+            VideoError: it is no picture, or too large.
+            DecoderFailure: as above.
+        """
+
+        def use(child: subprocess.Popen[bytes]) -> Pixels:
+            head, pixels = _ask(child, str(len(data)).encode() + b"\n" + data)
+            return np.frombuffer(pixels, np.uint8).reshape(int(head["height"]), int(head["width"]), 3)
+
+        return self._use(use, "nothing of the picture")
+
+    def _use(self, use: Callable[[subprocess.Popen[bytes]], Answer], what: str) -> Answer:
         child = self.start()
         late = threading.Event()
 
@@ -48,11 +73,11 @@ class PictureProcess:
         clock = threading.Timer(WAIT, end)
         clock.start()
         try:
-            return _ask(child, video, seconds)
+            return use(child)
         except (OSError, ValueError, KeyError, TypeError):
             self.close()
             reason = f"within {WAIT:g} seconds" if late.is_set() else f"; its decoder ended with status {child.returncode}"
-            raise DecoderFailure(f"no picture of {video} can be made {reason}; convert the file".replace(" ;", ";")) from None
+            raise DecoderFailure(f"{what} cannot be made {reason}; convert the file".replace(" ;", ";")) from None
         finally:
             clock.cancel()
 
@@ -78,10 +103,10 @@ class PictureProcess:
             child.communicate()
 
 
-def _ask(child: subprocess.Popen[bytes], video: Path, seconds: float) -> bytes:
+def _ask(child: subprocess.Popen[bytes], request: bytes) -> tuple[dict[str, Any], bytes]:
     assert child.stdin is not None
     assert child.stdout is not None
-    child.stdin.write(json.dumps([str(video), seconds]).encode() + b"\n")
+    child.stdin.write(request)
     child.stdin.flush()
     head: dict[str, Any] = json.loads(child.stdout.readline(LINE_BYTES))
     if "error" in head:
@@ -89,4 +114,4 @@ def _ask(child: subprocess.Popen[bytes], video: Path, seconds: float) -> bytes:
     picture = child.stdout.read(int(head["bytes"])) if 0 < head["bytes"] <= PICTURE_BYTES else b""
     if not picture or len(picture) != head["bytes"]:
         raise ValueError("no whole picture")
-    return picture
+    return head, picture

@@ -2,86 +2,132 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
-from annotated_types import Len
-from fastapi import APIRouter, HTTPException, Query
-from pydantic import StringConstraints
+import numpy as np
+from annotated_types import Ge, Le, Len
+from fastapi import APIRouter, HTTPException, Query, Request
+from pydantic import AllowInfNan, BaseModel, Field, StringConstraints
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 
+from prvr.errors import VideoError
 from prvr.search.asking import MOST_CHARACTERS as MOST_IN_QUERY
+from prvr.search.question import MOST_MOMENTS, MOST_SENTENCES, Moment, Question, parse_moment
 from prvr.server.answers import About, Health, Hits, Moments, Videos, refusals
 from prvr.server.names import MOST_CHARACTERS
 from prvr.server.service import Served, Service
+from prvr.video.picture_file import MOST_BYTES
 
-Sentence = Annotated[str, Query(description="What the moment shows, in a sentence.", min_length=1, max_length=MOST_IN_QUERY)]
-Count = Annotated[int, Query(description="How many videos.", ge=1, le=100)]
-Seconds = Annotated[float, Query(description="Where in the video, in seconds.", ge=0, le=1e6, allow_inf_nan=False)]
-Conditions = Annotated[
-    list[Annotated[str, StringConstraints(max_length=300)]],
-    Query(
-        description="Only videos that meet all of these: folder=trips, duration>60, date>=2026-01-01, or a user-defined field."
-    ),
-    Len(max_length=20),
-]
-Least = Annotated[
-    float | None,
-    Query(
-        description="Only videos with at least this probability; with this score if the model is not calibrated.",
-        allow_inf_nan=False,
-    ),
-]
-Named = Annotated[str, Query(description="The file's path within the folder of the videos.", max_length=MOST_CHARACTERS * 4)]
+# Seconds for the whole picture.
+PATIENCE = 30.0
+PICTURE: dict[str, Any] = {
+    "requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}, "required": True}
+}
+ABOUT_WHERE = "Only videos that meet all of these: folder=trips, duration>60, date>=2026-01-01, or a user-defined field."
+Sentence = Annotated[str, StringConstraints(min_length=1, max_length=MOST_IN_QUERY)]
+Sentences = Annotated[list[Sentence], Len(max_length=MOST_SENTENCES)]
+Name = Annotated[str, StringConstraints(max_length=MOST_CHARACTERS * 4)]
+Named = Annotated[list[Name], Len(max_length=MOST_MOMENTS)]
+Instant = Annotated[float, Ge(0), Le(1e6), AllowInfNan(False)]
+Wheres = Annotated[list[Annotated[str, StringConstraints(max_length=300)]], Len(max_length=20)]
+Conditions = Annotated[Wheres, Query(description=ABOUT_WHERE)]
 REFUSALS = refusals(421, 422, 503)
 
 router = APIRouter()
 api = APIRouter(prefix="/api", tags=["search"], responses=REFUSALS)
 
 
-@api.get("/search", responses=refusals(409))
-async def search(
-    q: Sentence,
-    service: Served,
-    where: Conditions = [],  # noqa: B006
-    k: Count = 12,
-    min_score: Least = None,
-    approximate: Annotated[
-        bool, Query(description="Search sketches, with the setting that prvr index verify --approximate measured; not exact.")
-    ] = False,
-) -> Hits:
+class Asked(BaseModel):
+    """The parameters of a question; a picture is the body of a POST request."""
+
+    q: Sentence | None = Field(default=None, description="What the moment shows, in a sentence.")
+    then: Sentences = Field(default=[], description="What happens later in the video, in this order.")
+    also: Sentences = Field(default=[], description="The sentence in other words.")
+    without: Sentences = Field(default=[], description="What the moment does not show.")
+    like: Name | None = Field(default=None, description="A video, for moments like that at `t`.")
+    t: Instant = Field(default=0.0, description="Where in the video, in seconds.")
+    more: Named = Field(default=[], description="Moments that were right: VIDEO@SECONDS.")
+    less: Named = Field(default=[], description="Moments that were wrong: VIDEO@SECONDS.")
+
+    async def question(self, service: Service, image: np.ndarray | None = None) -> Question:
+        """The question; videos have their ids. Raises HTTPException 404 for an unknown video, SettingError as `Question`."""
+
+        async def known(moment: Moment) -> Moment:
+            return Moment(await service.index.video_at(moment.video), moment.seconds)
+
+        like = await known(Moment(self.like, self.t)) if self.like is not None else None
+        more, less = [tuple([await known(parse_moment(one)) for one in of]) for of in (self.more, self.less)]
+        sentences = {"also": tuple(self.also), "then": tuple(self.then), "without": tuple(self.without)}
+        asked = Question(self.q or "", **sentences, image=image, like=like, more=more, less=less)
+        if not asked.has_subject:
+            raise HTTPException(422, "q: Field required; give q, a sentence, or like and t, a video and a time, or a picture")
+        if (like or more or less or image is not None) and not service.index.similar:
+            raise HTTPException(409, "this index's model does not compare frames with frames; search by a sentence")
+        return asked
+
+
+class Search(Asked):
+    """The parameters of a search."""
+
+    where: Wheres = Field(default=[], description=ABOUT_WHERE)
+    k: int = Field(default=12, description="How many videos.", ge=1, le=100)
+    offset: int = Field(default=0, description="How many of the best are left out.", ge=0, le=10_000)
+    min_score: float | None = Field(
+        default=None,
+        description="Only videos with at least this probability; with this score if the model is not calibrated.",
+        allow_inf_nan=False,
+    )
+    moments: bool = Field(default=False, description="Moments of all videos, however many are of one, instead of videos.")
+    approximate: bool = Field(
+        default=False, description="Search sketches, with the setting that prvr index verify --approximate measured; not exact."
+    )
+
+
+class InOne(Asked):
+    """The parameters of a question to one video."""
+
+    video: Name = Field(description="The file's path within the folder of the videos.")
+
+
+@api.get("/search", responses=refusals(404, 409))
+async def search(asked: Annotated[Search, Query()], service: Served) -> Hits:
     """The videos that hold a moment, and where in them; none if no video reaches `min_score`."""
-    began = time.perf_counter()
-    hits, note = await service.index.search(q, k=k, where=where, min_score=min_score, approximate=approximate)
-    return Hits(hits=hits, seconds=time.perf_counter() - began, note=note)
+    return await _search(service, asked)
+
+
+@api.post("/search", responses=refusals(404, 408, 409, 413), openapi_extra=PICTURE)
+async def search_by_picture(asked: Annotated[Search, Query()], request: Request, service: Served) -> Hits:
+    """The videos that show what a picture shows, the bytes of its file as the body; everything else as with GET."""
+    return await _search(service, asked, await _picture(request, service))
 
 
 @api.get("/moments", responses=refusals(404, 409))
-async def moments(
-    video: Named,
-    service: Served,
-    q: Annotated[str | None, Query(description="A sentence.", min_length=1, max_length=MOST_IN_QUERY)] = None,
-    like: Annotated[str | None, Query(description="Or a video as the query.", max_length=MOST_CHARACTERS * 4)] = None,
-    t: Seconds = 0.0,
-) -> Moments:
-    """Where in one video a sentence is answered, or where it is similar to another video at a time; with the whole curve."""
-    id = await service.index.video_at(video)
-    if q is not None:
-        return await service.index.moments(id, q)
-    if like is None:
-        raise HTTPException(422, "there is no query; give q, a sentence, or like and t, a video and a time in it")
-    _check_similar(service)
-    return await service.index.moments_similar_to(id, await service.index.video_at(like), t)
+async def moments(asked: Annotated[InOne, Query()], service: Served) -> Moments:
+    """Where in one video a question is answered, with the whole curve."""
+    return await service.index.explain(await service.index.video_at(asked.video), await asked.question(service))
+
+
+@api.post("/moments", responses=refusals(404, 408, 409, 413), openapi_extra=PICTURE)
+async def moments_by_picture(asked: Annotated[InOne, Query()], request: Request, service: Served) -> Moments:
+    """Where one video shows what a picture shows, the bytes of its file as the body."""
+    question = await asked.question(service, await _picture(request, service))
+    return await service.index.explain(await service.index.video_at(asked.video), question)
 
 
 @api.get("/similar", responses=refusals(404, 409))
-async def similar(video: Named, service: Served, t: Seconds = 0.0, where: Conditions = [], k: Count = 12) -> Hits:  # noqa: B006
-    """Other videos that show what a video shows at a time."""
-    _check_similar(service)
-    began = time.perf_counter()
-    hits = await service.index.similar_to(await service.index.video_at(video), t, k=k, where=where)
-    return Hits(hits=hits, seconds=time.perf_counter() - began)
+async def similar(
+    video: Annotated[Name, Query(description="The file's path within the folder of the videos.")],
+    service: Served,
+    t: Annotated[Instant, Query(description="Where in the video, in seconds.")] = 0.0,
+    where: Conditions = [],  # noqa: B006
+    k: Annotated[int, Query(description="How many videos.", ge=1, le=100)] = 12,
+) -> Hits:
+    """Other videos that show what a video shows at a time: a search with `like` and `t`."""
+    return await _search(service, Search(like=video, t=t, where=where, k=k))
 
 
 @api.get("/videos")
@@ -131,9 +177,28 @@ async def metrics(service: Served) -> PlainTextResponse:
     return PlainTextResponse(service.counts.text(gauges), media_type="text/plain; version=0.0.4")
 
 
-def _check_similar(service: Service) -> None:
-    if not service.index.similar:
-        raise HTTPException(409, "this index's model does not compare frames with frames; search by a sentence")
+async def _search(service: Service, asked: Search, image: np.ndarray | None = None) -> Hits:
+    began = time.perf_counter()
+    choice = {name: getattr(asked, name) for name in Search.model_fields.keys() - Asked.model_fields.keys()}
+    hits, note, more = await service.index.search(await asked.question(service, image), **choice)
+    return Hits(hits=hits, seconds=time.perf_counter() - began, note=note, more=more)
+
+
+async def _picture(request: Request, service: Service) -> np.ndarray:
+    """The picture in the body of a request, decoded in another process. Raises HTTPException 408, 413 or 422."""
+    data = bytearray()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > MOST_BYTES:
+                    raise HTTPException(413, f"a picture has at most {MOST_BYTES} bytes; make it smaller")
+    except (TimeoutError, ClientDisconnect):
+        raise HTTPException(408, f"the picture stopped after {len(data)} bytes; send it again") from None
+    try:
+        return await service.thumbnails.read_picture(bytes(data))
+    except VideoError as problem:
+        raise HTTPException(422, str(problem)) from None
 
 
 router.include_router(api)

@@ -1,7 +1,8 @@
-"""Makes pictures of videos in a process with limits; `prvr.server.thumbnails` starts it.
+"""Makes pictures of videos, and reads pictures of strangers, in a process with limits; `prvr.server.thumbnails` starts it.
 
-Each line of stdin is a request as JSON: the path of a video, a time in seconds. The answer on stdout is a line of JSON, with the
-size of the JPEG that follows it or the reason why there is none.
+Each line of stdin is a request as JSON: the path of a video and a time in seconds, or the number of bytes of a picture file,
+which follow the line. The answer on stdout is a line of JSON, with the size of what follows it or the reason why there is
+nothing: the JPEG of a video, or the pixels of a picture, whose height and width the line has, too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from prvr.child import limit_resources
 from prvr.errors import PrvrError, require
 from prvr.video import VideoReader
+from prvr.video.picture_file import decode_picture
 
 WIDTH, HEIGHT = 480, 480
 QUALITY = 82
@@ -27,23 +29,31 @@ def main() -> None:
     """Answers requests until stdin ends."""
     # Imported now, so that the first picture does not wait for it.
     require("av", extra="video")
-    require("PIL.JpegImagePlugin", extra="serve")
+    require("PIL.Image", extra="serve").preinit()
     limit_resources(memory=MEMORY, file_bytes=0)
     requests, answers = os.fdopen(os.dup(STDIN), "rb"), os.fdopen(os.dup(STDOUT), "wb")
     # What a library prints must not be taken for an answer.
     os.dup2(STDERR, STDOUT)
     for line in requests:
-        path, seconds = json.loads(line)
+        request = json.loads(line)
+        data = requests.read(request) if isinstance(request, int) else None
+        kind = "a video" if data is None else "a picture"
+        head: dict[str, int | str]
+        path, seconds = ("the picture", 0.0) if data is not None else request
         picture = b""
         try:
-            picture = make_picture(Path(path), seconds)
-            head: dict[str, int | str] = {"bytes": len(picture)}
+            if data is not None:
+                pixels = decode_picture(data, path)
+                picture, head = pixels.tobytes(), {"height": pixels.shape[0], "width": pixels.shape[1], "bytes": pixels.nbytes}
+            else:
+                picture = make_picture(Path(path), seconds)
+                head = {"bytes": len(picture)}
         except PrvrError as problem:
             head = {"error": str(problem)}
         except MemoryError:
             head = {"error": f"{path} needs more than {MEMORY >> 20} MiB of memory to decode; convert it to a smaller picture"}
         except Exception as problem:  # a damaged file makes a decoder raise many types
-            head = {"error": f"cannot read {path} as a video: {type(problem).__name__}; convert it or take it out"}
+            head = {"error": f"cannot read {path} as {kind}: {type(problem).__name__}; convert it or take it out"}
         answers.write(json.dumps(head).encode() + b"\n" + picture)
         answers.flush()
 

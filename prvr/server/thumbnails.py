@@ -13,6 +13,8 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
 from prvr.files import write_whole
 from prvr.server.picture_process import DecoderFailure, PictureProcess
 from prvr.server.stills import WIDTH
@@ -69,6 +71,22 @@ class Thumbnails:
             self._making[key] = asyncio.create_task(self._read_or_make(key, video, seconds))
             self._making[key].add_done_callback(lambda _: self._making.pop(key))
         return await asyncio.shield(self._making[key])
+
+    async def read_picture(self, data: bytes) -> np.ndarray:
+        """The pixels of a picture file from anywhere.
+
+        Raises:
+            VideoError: it is no picture, or too large, or ends its decoder.
+        """
+        async with self._turn:
+            return await asyncio.to_thread(self._read_picture, data)
+
+    def _read_picture(self, data: bytes) -> np.ndarray:
+        process = self._idle.pop()
+        try:
+            return process.read(data)
+        finally:
+            self._idle.append(process)
 
     async def _read_or_make(self, key: str, video: Path, seconds: float) -> bytes:
         path = self.folder / (key + SUFFIX)

@@ -9,6 +9,7 @@ missing.py      what a file lacks: its end, or pictures in its middle
 joined.py       recordings that were put together in a stream
 places.py       finds a time in a large stream
 pictures.py     a decoded frame as a player shows it, in standard dynamic range
+picture_file.py reads a picture file
 skipping.py     finds the packets that need not be decoded
 tags.py         what a file says of its recording
 """

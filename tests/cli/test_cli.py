@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import typer
 from commands import Answer, Prvr, says
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_encoders import make_clip, make_roberta
 from tiny_videos import SECONDS, plain, write_video
@@ -27,6 +28,7 @@ from prvr.evaluate.saved_scores import SavedScores, save_scores
 from prvr.features.packed import Packed
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.calibration import fit
+from prvr.video import VideoReader
 
 COLOURS_SHOWN = [(first, second) for first in range(5) for second in range(5) if first != second][:12]
 SETTINGS = ["hidden=16", "heads=2", "epochs=3", "batch_videos=4", "lr=1e-3"]
@@ -264,6 +266,46 @@ def test_queries(prvr: Prvr, world: World, tmp_path: Path) -> None:
     assert (long.status, len(long.out.splitlines())) == (0, 1)
     assert "reads the first 10 of these 200 words; say it in fewer" in long.err
     says(prvr("search", tmp_path / "gallery", "red " * 500), "the query has 2000 characters, at most 1000")
+
+
+def test_questions_of_several_parts_pictures_and_moments(prvr: Prvr, world: World, tmp_path: Path) -> None:
+    gallery = tmp_path / "gallery"
+    assert prvr("index", world.videos, gallery, "--zero-shot", world.clip, "--rate", 2).status == 0
+    found = prvr("search", gallery, "a red picture", "--then", "a blue picture", "--without", "a dog", "--json", "-k", 3).json
+    assert (found["then"], found["without"], found["measure"]) == (["a blue picture"], ["a dog"], "score")
+    assert len(found["hits"]) == 3
+    for hit in found["hits"]:
+        first, second = hit["parts"]
+        assert (first["said"], second["said"]) == ("a red picture", "a blue picture")
+        assert hit["start"] == first["start"] < first["end"] <= second["start"] < second["end"] == hit["end"]
+    lines = prvr("search", gallery, "a red picture", "--then", "a blue picture", "-k", 2).out.splitlines()
+    assert len(lines) == 6
+    assert lines[1].endswith("a red picture")
+    # A frame of a video, from a file and from the index.
+    still = tmp_path / "still.png"
+    with VideoReader(world.videos / "video_04.mp4", rate=2.0) as reader:
+        Image.fromarray(reader.still(1.0)).save(still)
+    by_picture = prvr("search", gallery, "--image", still, "--json", "-k", 1).json["hits"][0]
+    assert by_picture["score"] == pytest.approx(1, abs=1e-3)
+    like = prvr("search", gallery, "--like", "video_04.mp4@1.0", "--json", "-k", 50)
+    assert "video_04.mp4" not in {hit["video"] for hit in like.json["hits"]}
+    assert "video_04.mp4 itself is left out" in like.json["note"]
+    moments = prvr("search", gallery, "a red picture", "--moments", "--json", "-k", 5).json["hits"]
+    pages = [prvr("search", gallery, "a red picture", "--moments", "--json", "-k", 2, "--page", n).json["hits"] for n in (1, 2)]
+    assert pages[0] + pages[1] == moments[:4]
+    assert prvr("search", gallery, "a red picture", "--page", 99).out == "nothing more here matches\n"
+    (tmp_path / "no.png").write_text("no picture")
+    for arguments, said in (
+        (("--without", "a dog"), "there is nothing to look for: 'without'"),
+        (("--image", tmp_path / "no.png"), "is not a picture that can be read"),
+        (("--image", tmp_path / "none.png"), "cannot read the picture"),
+        (("--like", "video_99.mp4@1"), "the index holds no video 'video_99.mp4'; did you mean"),
+        (("--like", "video_04.mp4@9"), "'video_04.mp4' ends at 4.0 seconds, before 9"),
+        (("--like", "video_04.mp4"), "is not a moment; write VIDEO@SECONDS"),
+        (("a", "--then", "b", "--moments"), "leave out 'then'"),
+        (("a", "--rescore", "anchors", "--moments"), "leave it out, or --moments"),
+    ):
+        says(prvr("search", gallery, *arguments), said)
 
 
 def test_an_index_is_searched_in_part_copied_and_verified(prvr: Prvr, world: World, tmp_path: Path) -> None:

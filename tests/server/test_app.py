@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -26,7 +27,8 @@ from waiting import until
 
 import prvr
 from prvr.search import index_folder, open_index, zero_shot
-from prvr.server import index_service, run
+from prvr.search.question import Moment, Question
+from prvr.server import index_service, reading, run
 from prvr.server.index_service import thin
 from prvr.server.names import without_paths
 from prvr.server.picture_process import PictureProcess
@@ -97,8 +99,86 @@ def test_more_like_a_moment_finds_the_same_pictures_elsewhere(served: Running) -
     assert set(videos) == ALL - {"kitchen.mp4"}
     asked = {"like": "kitchen.mp4", "t": 3.5, "video": "trips/again.mp4"}
     assert served.client.get("/api/moments", params=asked).json()["curve"] == pytest.approx(answer["hits"][0]["curve"], abs=1e-6)
-    # Far beyond the end is the last frame.
-    assert served.client.get("/api/similar", params={"video": "kitchen.mp4", "t": 9999}).json()["hits"][0]["peak"] == 5.0
+    # A player's clock may be a little beyond the end.
+    assert served.client.get("/api/similar", params={"video": "kitchen.mp4", "t": 6.2}).json()["hits"][0]["peak"] == 5.0
+    beyond = served.client.get("/api/similar", params={"video": "kitchen.mp4", "t": 9999})
+    assert (beyond.status_code, "ends at 6.0 seconds" in beyond.json()["error"]) == (422, True)
+
+
+def test_a_question_of_several_parts_says_what_the_index_says(served: Running, world: World) -> None:
+    index = open_index(world.index)
+    given = {"q": QUERY, "then": ["a cat", "a blue kitchen"], "also": "a dog", "without": "a man"}
+    question = Question(QUERY, then=("a cat", "a blue kitchen"), also=("a dog",), without=("a man",))
+    answer = served.client.get("/api/search", params=given).json()
+    expected = index.search(question, k=12)
+    assert [hit["video"] for hit in answer["hits"]] == [hit.video for hit in expected]
+    for hit, want in zip(answer["hits"], expected, strict=True):
+        assert hit["score"] == pytest.approx(want.score)
+        assert [part["said"] for part in hit["parts"]] == [QUERY, "a cat", "a blue kitchen"]
+        assert [(part["start"], part["end"]) for part in hit["parts"]] == [(part.start, part.end) for part in want.parts]
+        assert hit["parts"][0]["start"] <= hit["peak"] <= hit["parts"][-1]["end"]
+    one = served.client.get("/api/moments", params={**given, "video": "beach.mp4"}).json()
+    assert one["parts"] == next(hit["parts"] for hit in answer["hits"] if hit["video"] == "beach.mp4")
+    marked = served.client.get("/api/search", params={"q": QUERY, "more": "kitchen.mp4@2.5", "less": "beach.mp4@1"}).json()
+    moved = index.search(Question(QUERY, more=(Moment("kitchen.mp4", 2.5),), less=(Moment("beach.mp4", 1),)))
+    assert [(hit["video"], hit["score"]) for hit in marked["hits"]] == [(hit.video, pytest.approx(hit.score)) for hit in moved]
+
+
+def test_hits_and_moments_come_in_pages(served: Running) -> None:
+    def ask(**given: object) -> dict:
+        return served.client.get("/api/search", params={"q": QUERY, **given}).json()
+
+    everything = ask(k=10)
+    assert (len(everything["hits"]), everything["more"]) == (5, False)
+    first, second = ask(k=2), ask(k=3, offset=2)
+    assert (first["more"], second["more"]) == (True, False)
+    assert first["hits"] + second["hits"] == everything["hits"]
+    moments = ask(k=100, moments=True)["hits"]
+    assert len(moments) >= 5
+    assert all(len(hit["spans"]) == 1 and hit["score"] == hit["spans"][0]["score"] for hit in moments)
+    assert [hit["score"] for hit in moments] == sorted((hit["score"] for hit in moments), reverse=True)
+    assert all(hit["spans"][0]["start"] <= hit["peak"] < hit["spans"][0]["end"] for hit in moments)
+    assert ask(k=2, moments=True)["hits"] + ask(k=100, offset=2, moments=True)["hits"] == moments
+
+
+def picture_of(world: World, name: str, second: float, kind: str = "PNG") -> bytes:
+    from PIL import Image
+
+    data = io.BytesIO()
+    with VideoReader(world.videos / name, rate=1.0) as reader:
+        Image.fromarray(reader.still(second)).save(data, kind)
+    return data.getvalue()
+
+
+def test_a_picture_finds_its_moment(served: Running, world: World) -> None:
+    picture = picture_of(world, "kitchen.mp4", 3.0)
+    answer = served.client.post("/api/search", content=picture).json()
+    assert {hit["video"] for hit in answer["hits"][:2]} == {"kitchen.mp4", "trips/again.mp4"}
+    assert answer["hits"][0]["score"] == pytest.approx(1, abs=1e-3)
+    assert answer["hits"][0]["peak"] == 3.0
+    both = served.client.post("/api/search", params={"q": QUERY, "without": "a cat", "k": 2}, content=picture).json()
+    assert len(both["hits"]) == 2
+    one = served.client.post("/api/moments", params={"video": "kitchen.mp4"}, content=picture).json()
+    assert one["score"] == pytest.approx(1, abs=1e-3)
+
+
+def test_what_is_no_picture_is_refused_and_the_next_one_is_read(
+    served: Running, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = picture_of(world, "kitchen.mp4", 3.0)
+    line = io.BytesIO()
+    from PIL import Image
+
+    Image.new("RGB", (4000, 2)).save(line, "PNG")
+    for data, said in ((b"", "not a picture"), (b"GIF89a", "picture"), (whole[:200], "damaged"), (line.getvalue(), "is a line")):
+        answer = served.client.post("/api/search", content=data)
+        assert (answer.status_code, list(answer.json())) == (422, ["error"])
+        assert said in answer.json()["error"]
+        assert "\n" not in answer.json()["error"]
+    monkeypatch.setattr(reading, "MOST_BYTES", 100)
+    assert served.client.post("/api/search", content=whole).status_code == 413
+    monkeypatch.undo()
+    assert served.client.post("/api/search", content=whole).status_code == 200
 
 
 def test_a_model_whose_score_is_no_sum_of_cosines_is_not_asked_with_frames(world: World) -> None:
@@ -198,6 +278,15 @@ def test_new_videos_of_another_process_are_noticed(world: World, tmp_path: Path)
         ("/api/search?q=dog&where=nonsense", 422, "'nonsense' is not a condition"),
         ("/api/search?q=dog&where=camara=1", 422, "did you mean 'camera'?"),
         ("/api/search?q=dog&" + "&".join(["where=folder=a"] * 21), 422, "at most 20"),
+        ("/api/search?without=dog", 422, "there is nothing to look for: 'without'"),
+        ("/api/search?q=dog&more=beach.mp4", 422, "is not a moment; write VIDEO@SECONDS"),
+        ("/api/search?q=dog&more=bech.mp4@1", 404, "the index holds no video 'bech.mp4'"),
+        ("/api/search?like=bech.mp4&t=1", 404, "the index holds no video 'bech.mp4'"),
+        ("/api/search?like=beach.mp4&t=99", 422, "ends at 6.0 seconds"),
+        ("/api/search?q=dog&then=a&moments=true", 422, "moments are listed of one query"),
+        ("/api/search?q=dog&then=a&more=beach.mp4@1", 422, "leave them out, or 'then'"),
+        ("/api/search?q=dog&" + "&".join(["then=a"] * 11), 422, "at most 10"),
+        ("/api/search?q=dog&offset=-1", 422, "offset: Input should be greater than or equal to 0"),
         ("/api/moments?q=dog&video=bech.mp4", 404, "the index holds no video 'bech.mp4'"),
         ("/api/moments?video=beach.mp4", 422, "give q, a sentence"),
         ("/api/similar?video=beach.mp4&t=nan", 422, "t: Input should be a finite number"),

@@ -59,7 +59,8 @@ class Tab:
 
     def videos(self) -> list[str]:
         """The videos of the cards, in order."""
-        return [card.get_attribute("data-video") for card in self.find("li.card:not(.ghost)").all()]
+        cards = "document.querySelectorAll('li.card:not(.ghost)')"
+        return self.page.evaluate(f"[...{cards}].map((card) => card.dataset.video)")
 
     @property
     def time(self) -> float:

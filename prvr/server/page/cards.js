@@ -4,19 +4,32 @@ import { picture } from "./curve.js";
 import { make } from "./elements.js";
 import { address, watching } from "./place.js";
 import { pictureOf } from "./service.js";
-import { clock, folderOf, notesOf, percent, stretch } from "./words.js";
+import { clock, folderOf, marksOf, notesOf, percent, stretch } from "./words.js";
 
-export function hitCard(hit, rank, place) {
+// rate: what a thumb does, with the moment and "more" or "less"; null where there are no thumbs.
+export function hitCard(hit, rank, place, rate = null) {
   const span = hit.spans[0];
   const start = span?.start ?? 0;
   const said = hit.probability === null ? `score ${hit.score.toFixed(3)}` : `${percent(hit.probability)} likely, score ${hit.score.toFixed(3)}`;
   const label = `${rank}. ${hit.title}${span ? `, ${stretch(span)}` : ""}, ${said}`;
-  return card(hit, label, watching(place, hit.video, start), [
+  const made = card(hit, label, watching(place, hit.video, start), [
     frame(hit, hit.peak ?? start, span ? stretch(span) : null),
-    hit.edges.length > 1 ? picture(hit) : null,
+    hit.edges.length > 1 ? picture({ ...hit, spans: marksOf(hit) }) : null,
     names(hit),
     make("span", { class: "score" }, hit.probability === null ? hit.score.toFixed(3) : percent(hit.probability)),
   ]);
+  made.dataset.at = String(start);
+  if (rate && hit.peak !== null) made.append(thumbs(hit, place, rate));
+  return made;
+}
+
+function thumbs(hit, place, rate) {
+  const moment = `${hit.video}@${hit.peak.toFixed(2)}`;
+  const thumb = (name, sign, said) => {
+    const pressed = place[name].includes(moment);
+    return make("button", { type: "button", class: "thumb", "aria-pressed": String(pressed), "aria-label": `${said}: ${hit.title}`, title: said, onclick: () => rate(name, moment) }, sign);
+  };
+  return make("div", { class: "thumbs" }, thumb("more", "👍", "More like this"), thumb("less", "👎", "Not this"));
 }
 
 export function videoCard(video, place) {

@@ -2,7 +2,8 @@
 
 import { ghosts, hitCard, videoCard } from "./cards.js";
 import { at, make } from "./elements.js";
-import { address, conditionsOf, here, placeOf, questionOf } from "./place.js";
+import { address, conditionsOf, here, isAsked, placeOf, questionOf } from "./place.js";
+import { askQuestion, keepPicture, nameOfPicture, titleOfQuestion } from "./question.js";
 import { ask, Refusal } from "./service.js";
 import { countOf, percent, notesOf, titleOf } from "./words.js";
 import { Watch } from "./watch.js";
@@ -33,11 +34,12 @@ function go(place) {
 async function render() {
   const place = here();
   const question = questionOf(place);
-  const asked = Boolean(question.q || question.like);
+  const asked = isAsked(question);
   document.body.dataset.view = place.video ? "watch" : asked || question.where ? "results" : "home";
   name(place);
   at("sentence").value = question.q;
   at("where").value = question.where;
+  showAdditions(question);
   if (question.where) openConditions(true);
   if (place.video) watch.show(place, toldOf(place));
   else watch.close();
@@ -89,21 +91,30 @@ async function fill(question, asked, place) {
 
 async function showHits(question, place, signal) {
   const where = conditionsOf(question.where);
-  const { hits, seconds } = question.q
-    ? await ask("api/search", { q: question.q, k: HITS, where }, signal)
-    : await ask("api/similar", { video: question.like, t: question.t, k: HITS, where }, signal);
+  const given = { k: HITS, where, moments: Boolean(question.moments) };
+  const { hits, seconds, more: furtherHits } = await askQuestion("api/search", question, given, signal);
   signal.throwIfAborted();
-  for (const hit of hits) known.set(hit.video, hit);
-  const title = question.q ? `“${question.q}”` : `Like a moment of ${titleOf(question.like)}`;
-  const items = hits.map((hit, n) => hitCard(hit, n + 1, place));
+  const rate = about.similar && !question.then.length ? rateHit : null;
+  const cards = (some, first) => {
+    for (const hit of some) if (!known.has(hit.video)) known.set(hit.video, hit);
+    return some.map((hit, n) => hitCard(hit, first + n + 1, place, rate));
+  };
+  const items = cards(hits, 0);
+  const thing = question.moments ? "moment" : "video";
+  const title = titleOfQuestion(question);
   const none = make("p", {}, where.length ? "No video meets these conditions." : question.like ? "The index holds no other video." : "The index holds no videos.");
-  show({ title, took: `${countOf(hits.length, "video")} in ${Math.round(1000 * seconds)} ms`, items, notice: hits.length ? [] : [none] });
+  show({ title, took: `${countOf(hits.length, thing)} in ${Math.round(1000 * seconds)} ms`, items, notice: hits.length ? [] : [none] });
   const best = hits[0];
   const doubtful = best && best.probability !== null && best.probability < 0.5;
+  at("more").hidden = !furtherHits;
+  at("more").onclick = more(hits.length, async (count) => {
+    const next = await askQuestion("api/search", question, { ...given, offset: count }, signal);
+    return { items: cards(next.hits, count), isLast: !next.more };
+  });
   at("doubt").hidden = !doubtful;
   at("doubt").textContent = doubtful ? `Probably nothing here matches: the best video is ${percent(best.probability)} likely to. These are the nearest.` : "";
   if (here().video) return;
-  at("spoken").textContent = best ? `${countOf(hits.length, "video")} found. The best is ${best.title}.` : "Nothing was found.";
+  at("spoken").textContent = best ? `${countOf(hits.length, thing)} found. The best is ${best.title}.` : "Nothing was found.";
 }
 
 async function showVideos(question, place, signal) {
@@ -117,23 +128,25 @@ async function showVideos(question, place, signal) {
   show({ title, took: where.length ? countOf(total, "video") : "", items: cardsOf(videos, place), notice: total ? [] : empty });
   if (where.length && !here().video) at("spoken").textContent = `${countOf(total, "video")} found.`;
   at("more").hidden = videos.length >= total;
-  at("more").onclick = more({ limit: PAGE, where }, videos.length, place, signal);
+  at("more").onclick = more(videos.length, async (count) => {
+    const next = await ask("api/videos", { limit: PAGE, where, offset: count }, signal);
+    return { items: cardsOf(next.videos, place), isLast: count + next.videos.length >= next.total || next.videos.length === 0 };
+  });
 }
 
 // What a click on "Show more" does; another one while it is awaited would bring the same videos twice.
-function more(asked, count, place, signal) {
+function more(count, read) {
   let waiting = false;
   return async () => {
     if (waiting) return;
     waiting = true;
     try {
-      const next = await ask("api/videos", { ...asked, offset: count }, signal);
+      const { items, isLast } = await read(count);
       notice([]);
-      const items = cardsOf(next.videos, place);
       list.append(...items);
       items[0]?.querySelector("a").focus({ preventScroll: true });
-      count += next.videos.length;
-      at("more").hidden = count >= next.total || next.videos.length === 0;
+      count += items.length;
+      at("more").hidden = isLast;
     } catch (problem) {
       if (problem.name === "AbortError") return;
       notice([make("p", { role: "alert" }, problem.message)]);
@@ -163,8 +176,13 @@ function notice(said) {
 }
 
 function mark(video) {
+  // Several cards may be moments of one video: the one that begins nearest is meant.
+  const seconds = Number(here().at) || 0;
+  const away = (card) => Math.abs(Number(card.dataset.at ?? 0) - seconds);
+  const own = [...list.children].filter((card) => video !== "" && card.dataset.video === video);
+  const nearest = own.sort((one, other) => away(one) - away(other))[0];
   for (const card of list.children) {
-    const current = video !== "" && card.dataset.video === video;
+    const current = card === nearest;
     card.classList.toggle("current", current);
     if (current) card.firstChild.setAttribute("aria-current", "true");
     else card.firstChild?.removeAttribute?.("aria-current");
@@ -187,16 +205,94 @@ function openConditions(open) {
 
 function step(by) {
   const cards = [...list.children].filter((card) => card.dataset.video);
-  const place = cards.findIndex((card) => card.dataset.video === here().video);
+  const place = cards.findIndex((card) => card.classList.contains("current"));
   cards[place + by]?.querySelector("a").click();
 }
 
 at("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   const [q, where] = [at("sentence").value.trim(), at("where").value.trim()];
+  const { picture } = here();
+  const moments = at("moments").checked ? "true" : "";
   // Without a sentence the list of all videos is narrowed, or whole again.
-  if (q || where || here().where) go(questionOf({ q, like: "", t: "", where }));
+  if (q || picture || where || here().where) go(questionOf({ q, picture, moments, where, ...additions() }));
   else at("sentence").focus();
+});
+
+// What is said beside the sentence: later parts, other words, what is not shown; and the picture.
+function showAdditions(question) {
+  const rows = ["then", "also", "without"].flatMap((name) => question[name].map((text) => sentenceRow(name, text)));
+  at("further").replaceChildren(...rows, ...(question.picture ? [pictureRow(question)] : []));
+  at("moments").checked = Boolean(question.moments);
+}
+
+function sentenceRow(name, text = "") {
+  const kinds = { then: "then", also: "in other words", without: "without" };
+  const select = make("select", { "aria-label": "How it belongs to the sentence" });
+  for (const [value, said] of Object.entries(kinds)) select.append(make("option", { value, selected: value === name }, said));
+  const input = make("input", { type: "text", maxlength: 1000, autocomplete: "off", "aria-label": "Another sentence", value: text });
+  const row = make("li", { class: "addition" }, select, input, removeButton("Remove this sentence", () => row.remove()));
+  return row;
+}
+
+function pictureRow(question) {
+  const name = nameOfPicture(question.picture);
+  const remove = () => go(questionOf({ ...question, picture: "" }));
+  return make("li", { class: "addition" }, make("span", { class: "folder" }, `picture ${name}`), removeButton(`Remove the picture ${name}`, remove));
+}
+
+const removeButton = (said, onclick) => make("button", { type: "button", class: "quiet", "aria-label": said, title: said, onclick }, "✕");
+
+function additions() {
+  const found = { then: [], also: [], without: [] };
+  for (const row of at("further").children) {
+    const [select, input] = [row.querySelector("select"), row.querySelector("input")];
+    if (input?.value.trim()) found[select.value].push(input.value.trim());
+  }
+  return found;
+}
+
+// A thumb on a hit changes the question; the same one again takes it back.
+function rateHit(name, moment) {
+  const question = questionOf(here());
+  const other = name === "more" ? "less" : "more";
+  const pressed = question[name].includes(moment);
+  question[other] = question[other].filter((one) => one !== moment);
+  question[name] = pressed ? question[name].filter((one) => one !== moment) : [...question[name], moment];
+  go({ ...question, video: here().video, at: here().at });
+}
+
+function addPicture(file) {
+  if (!file?.type.startsWith("image/")) return false;
+  const moments = at("moments").checked ? "true" : "";
+  go(questionOf({ q: at("sentence").value, where: at("where").value, moments, ...additions(), picture: keepPicture(file) }));
+  return true;
+}
+
+at("add-sentence").addEventListener("click", () => {
+  const row = sentenceRow("then");
+  at("further").append(row);
+  row.querySelector("input").focus();
+});
+at("add-picture").addEventListener("click", () => at("picture-file").click());
+at("picture-file").addEventListener("change", () => {
+  addPicture(at("picture-file").files[0]);
+  at("picture-file").value = "";
+});
+at("moments").addEventListener("change", () => {
+  const question = questionOf(here());
+  if (isAsked(question)) go({ ...question, moments: at("moments").checked ? "true" : "" });
+});
+document.addEventListener("paste", (event) => {
+  if (addPicture(event.clipboardData?.files[0])) event.preventDefault();
+});
+document.addEventListener("dragover", (event) => {
+  if (event.dataTransfer?.types.includes("Files")) event.preventDefault();
+});
+document.addEventListener("drop", (event) => {
+  if (!event.dataTransfer?.files.length) return;
+  event.preventDefault();
+  addPicture(event.dataTransfer.files[0]);
 });
 at("narrow").addEventListener("click", () => {
   openConditions(at("conditions").hidden);
@@ -216,9 +312,9 @@ document.addEventListener("click", (event) => {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || at("help").open) return;
-  const inside = event.target.closest?.("input, textarea, button, a, video, [role=slider]");
+  const inside = event.target.closest?.("input, textarea, select, button, a, video, [role=slider]");
   if (event.key === "Escape" && here().video) go(questionOf(here()));
-  else if (event.target.closest?.("input, textarea")) return;
+  else if (event.target.closest?.("input, textarea, select")) return;
   else if (event.key === "/") at("sentence").select();
   else if (event.key === "?") at("help").showModal();
   else if (event.key === "n" && here().video) step(1);

@@ -1,19 +1,28 @@
 // Where one is, as the page's address: a link to it shows the same, and the back button goes back.
 
-const NAMES = ["q", "like", "t", "where", "video", "at"];
+const NAMES = ["q", "like", "t", "picture", "moments", "where", "video", "at"];
+export const LISTS = ["then", "also", "without", "more", "less"];
 
 export function placeOf(search) {
   const query = new URLSearchParams(search);
-  return Object.fromEntries(NAMES.map((name) => [name, query.get(name) ?? ""]));
+  const lists = LISTS.map((name) => [name, query.getAll(name)]);
+  return Object.fromEntries([...NAMES.map((name) => [name, query.get(name) ?? ""]), ...lists]);
 }
 
 export const here = () => placeOf(location.search);
 
 export function address(place) {
   const query = new URLSearchParams(NAMES.filter((name) => place[name]).map((name) => [name, place[name]]));
+  for (const name of LISTS) for (const one of place[name] ?? []) query.append(name, one);
   return query.size ? `?${query}` : location.pathname;
 }
 
-export const questionOf = ({ q, like, t, where }) => ({ q: q.trim(), like, t: like ? t || "0" : "", where: where.trim(), video: "", at: "" });
+export function questionOf(place) {
+  const { q = "", like = "", t = "", picture = "", moments = "", where = "" } = place;
+  const lists = LISTS.map((name) => [name, (place[name] ?? []).map((one) => one.trim()).filter(Boolean)]);
+  return { q: q.trim(), like, t: like ? t || "0" : "", picture, moments, where: where.trim(), ...Object.fromEntries(lists), video: "", at: "" };
+}
+
+export const isAsked = ({ q, like, picture }) => Boolean(q || like || picture);
 export const watching = (place, video, seconds) => ({ ...questionOf(place), video, at: seconds ? seconds.toFixed(2) : "" });
 export const conditionsOf = (where) => where.split(";").map((one) => one.trim()).filter(Boolean);

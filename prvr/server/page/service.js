@@ -2,12 +2,13 @@
 
 export class Refusal extends Error {}
 
-export async function ask(path, parameters, signal) {
+// A body makes it a POST request.
+export async function ask(path, parameters, signal, body) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters)) for (const one of [value].flat()) query.append(name, one);
   let response;
   try {
-    response = await fetch(`${path}?${query}`, { signal });
+    response = await fetch(`${path}?${query}`, { signal, ...(body ? { method: "POST", body } : {}) });
   } catch (problem) {
     if (problem.name === "AbortError") throw problem;
     throw new Refusal("The service does not answer. Is it still running?");

@@ -2,9 +2,10 @@
 
 import { slider } from "./curve.js";
 import { at, make } from "./elements.js";
-import { address, here, questionOf } from "./place.js";
-import { ask, mediaOf, pictureOf, Refusal, statusOf } from "./service.js";
-import { clock, fileOf, percent, stretch } from "./words.js";
+import { address, here, isAsked, questionOf } from "./place.js";
+import { askQuestion } from "./question.js";
+import { mediaOf, pictureOf, Refusal, statusOf } from "./service.js";
+import { clock, fileOf, marksOf, percent, stretch } from "./words.js";
 
 const BRANCHES = {
   inheritance: "what the teacher would see",
@@ -37,7 +38,7 @@ export class Watch {
     // On a link the keys of the player would be the link's.
     this.heading.focus({ preventScroll: true });
     at("spoken").textContent = `Player: ${title} at ${clock(seconds)}`;
-    if (place.q || place.like) this.explain(place, seconds);
+    if (isAsked(place)) this.explain(place, seconds);
   }
 
   // What is learned of the shown video only after it was opened.
@@ -95,10 +96,9 @@ export class Watch {
 
   async explain(place, seconds) {
     const { signal } = this.stop;
-    const question = place.q ? { q: place.q } : { like: place.like, t: place.t || "0" };
     this.curve.replaceChildren(make("div", { class: "track waiting" }));
     try {
-      const moments = await ask("api/moments", { video: place.video, ...question }, signal);
+      const moments = await askQuestion("api/moments", questionOf(place), { video: place.video }, signal);
       if (!signal.aborted) this.tell(moments, seconds);
     } catch (problem) {
       if (!(problem instanceof Refusal)) { if (problem.name !== "AbortError") throw problem; return; }
@@ -108,9 +108,9 @@ export class Watch {
 
   tell(moments, seconds) {
     this.moments = moments;
-    this.spans = [...moments.spans].sort((one, other) => one.start - other.start);
+    this.spans = [...marksOf(moments)].sort((one, other) => one.start - other.start);
     if (moments.edges.length > 1) {
-      this.line = slider(moments, { onSeek: (time) => this.seek(time) });
+      this.line = slider({ ...moments, spans: marksOf(moments) }, { onSeek: (time) => this.seek(time) });
       this.line.show(this.player.readyState ? this.player.currentTime : seconds);
       this.curve.replaceChildren(this.line.element);
     } else this.curve.replaceChildren(make("p", { class: "faint" }, "The index does not know when this video's frames were taken."));
@@ -118,9 +118,10 @@ export class Watch {
   }
 
   chips(moments) {
-    const chips = moments.spans.map((span) =>
-      make("button", { type: "button", class: "chip", onclick: () => this.seek(span.start), "aria-label": `Play from ${clock(span.start)} to ${clock(span.end)}` }, `▶ ${stretch(span)}`),
-    );
+    const chips = marksOf(moments).map((span) => {
+      const said = span.said ? ` ${span.said}` : "";
+      return make("button", { type: "button", class: "chip", onclick: () => this.seek(span.start), "aria-label": `Play from ${clock(span.start)} to ${clock(span.end)}${said && `:${said}`}` }, `▶ ${stretch(span)}${said}`);
+    });
     return make("div", { class: "chips", role: "group", "aria-label": "Moments" }, ...chips);
   }
 
@@ -142,7 +143,7 @@ export class Watch {
   }
 
   keepSimilar(video, seconds) {
-    this.similar.href = address(questionOf({ q: "", like: video, t: seconds.toFixed(2), where: here().where }));
+    this.similar.href = address(questionOf({ like: video, t: seconds.toFixed(2), where: here().where }));
   }
 
   async unplayable(video) {

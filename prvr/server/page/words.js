@@ -24,7 +24,11 @@ export const fileOf = (video) => video.slice(video.lastIndexOf("/") + 1);
 export const percent = (share) => `${Math.round(100 * share)} %`;
 export const countOf = (number, thing) => `${number.toLocaleString("en")} ${thing}${number === 1 ? "" : "s"}`;
 
+// The stretches to show: those of its parts, where a question has several.
+export const marksOf = ({ parts = [], spans }) => (parts.length ? parts : spans);
+
 // What else there is to know of a hit: its other places, and what was not read of it.
-export function notesOf({ copies = [], problem = null }) {
-  return [copies.length ? `also ${copies.join(", ")}` : "", problem ?? ""].filter(Boolean);
+export function notesOf({ copies = [], near_identical = [], problem = null }) {
+  const same = near_identical.length ? `looks the same: ${near_identical.join(", ")}` : "";
+  return [copies.length ? `also ${copies.join(", ")}` : "", same, problem ?? ""].filter(Boolean);
 }

@@ -1,0 +1,89 @@
+"""Near-identical videos of a result take one place: copies that were encoded again, in another size or for another player.
+
+Two videos are near-identical if they are equally long, up to `LENGTHS`, and at `PLACES` evenly spaced places their rows of every
+field have a mean cosine of at least `MEAN`, and nowhere one below `LEAST`. Files with the same bytes are one video of an index
+anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Float
+
+from prvr.index.contract import Entry
+from prvr.nn.scores import LEAST_NORM
+
+Found = TypeVar("Found")
+
+PLACES = 16
+# Results beyond those that are wanted: without near-identical ones among the best, one search is enough.
+SPARE = 8
+# Two halves of a still scene, which are distinct, have up to 0.963 on average (real clips, LOG.md, 2026-11-29).
+MEAN = 0.97
+LEAST = 0.9
+# Of the duration of the longer one.
+LENGTHS = 0.02
+
+
+def distinct(
+    find: Callable[[int], list[Found]],
+    count: int,
+    entry_of: Callable[[Found], Entry],
+    *,
+    known: Sequence[Entry] = (),
+    drop_known: bool = False,
+) -> list[tuple[Found, tuple[str, ...]]]:
+    """The best `count` results of videos no two of which are near-identical, each with the ids of those left out for it.
+
+    Args:
+        find: returns so many of the best results; several may be of one video.
+        known: videos that come before all results. drop_known: their results are left out, too.
+    """
+    wanted = count + SPARE + len(known)
+    while True:
+        found = find(wanted)
+        entries = list({entry.video: entry for entry in [*known, *map(entry_of, found)]}.values())
+        left_out = {
+            entries[group[0]].video: tuple(entries[place].video for place in group[1:]) for group in group_near_identical(entries)
+        }
+        dropped = {entry.video for entry in known} if drop_known else set()
+        kept = [(one, left_out[id]) for one in found if (id := entry_of(one).video) in left_out and id not in dropped]
+        if len(kept) >= count or len(found) < wanted:
+            return kept[:count]
+        wanted *= 2
+
+
+def group_near_identical(entries: Sequence[Entry]) -> list[list[int]]:
+    """The places of videos in groups: each begins with a video that is near-identical to the first of no earlier group."""
+    groups: list[list[int]] = []
+    signatures = [_signature(entry) for entry in entries]
+    for place, entry in enumerate(entries):
+        for group in groups:
+            first = group[0]
+            if _as_long(entries[first], entry) and _same(signatures[first], signatures[place]):
+                group.append(place)
+                break
+        else:
+            groups.append([place])
+    return groups
+
+
+def _as_long(one: Entry, other: Entry) -> bool:
+    if one.edges is None or other.edges is None:
+        return one.windows == other.windows
+    lengths = sorted(entry[-1] - entry[0] for entry in (one.edges, other.edges))
+    return lengths[1] - lengths[0] <= LENGTHS * lengths[1]
+
+
+def _signature(entry: Entry) -> list[Float[np.ndarray, "N D"]]:
+    """The rows of each field at evenly spaced places, of unit length."""
+    picked = [field[(2 * np.arange(PLACES) + 1) * len(field) // (2 * PLACES)] for field in entry.fields]
+    return [rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), LEAST_NORM) for rows in picked]
+
+
+def _same(one: Sequence[Float[np.ndarray, "N _"]], other: Sequence[Float[np.ndarray, "N _"]]) -> bool:
+    cosines = [(a * b).sum(1) for a, b in zip(one, other, strict=True)]
+    return all(along.mean() >= MEAN and along.min() >= LEAST for along in cosines)
