@@ -66,7 +66,7 @@ def update(
     dtype: Annotated[str, typer.Option(help="float16 or float32.", show_default="that of the index; float16 for a new one")] = "",
     calibrate: Annotated[Path | None, typer.Option(help="Fit probabilities on the model's saved scores of dev: DEV.npz.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Keep running: index again whenever the folder changes.")] = False,
-    device: Device = "cpu",
+    device: Device = "auto",
     workers: Workers = None,
     ray: Ray = None,
     as_json: Json = False,
@@ -152,7 +152,7 @@ def verify(
     drop: Annotated[bool, typer.Option("--drop", help="Remove damaged videos, so that prvr index adds them again.")] = False,
     model: UrlModel = None,
     method: Method = "",
-    device: Device = "cpu",
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Read all of an index and compare it with its checksums; with queries, compare the search with an exact scan.
@@ -218,7 +218,7 @@ def search(
     rescore: Annotated[str, typer.Option(help="anchors: as prvr evaluate --rescore anchors chose it for RUN.")] = "",
     model: UrlModel = None,
     method: Method = "",
-    device: Device = "cpu",
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Find the videos that contain a moment, and where in them."""

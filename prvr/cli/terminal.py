@@ -33,7 +33,7 @@ Videos = Annotated[Path, typer.Argument(help="Folder of videos, with captions.js
 Data = Annotated[Path, typer.Argument(help="Folder of videos with captions.jsonl, or a feature package ROOT/COLLECTION.")]
 Features = Annotated[Path, typer.Argument(help="Folder that prvr extract or prvr data convert wrote, or a package.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Device = Annotated[str, typer.Option(help="Device of the networks: cpu, cuda, cuda:1 ...")]
+Device = Annotated[str, typer.Option(help="Device of the networks: auto (cuda, else mps, else cpu), cpu, cuda, cuda:1, mps ...")]
 Parts = Annotated[
     str,
     typer.Option(

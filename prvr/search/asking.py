@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from prvr.encoders import Encoder, SentenceEncoder, WordEncoder, count_words_read
+from prvr.encoders.prompts import Prompted, check_template, is_short, with_prompt
 from prvr.errors import ModelError, SettingError
 from prvr.index.conditions import Condition, parse
 from prvr.index.contract import ScoredVideo, Store, require_approximate
@@ -106,6 +107,7 @@ class VideoSearch:
         min_score: float | None = None,
         approximate: bool = False,
         rescore: bool = False,
+        prompt: str | None = None,
     ) -> list[Hit]:
         """The k videos that answer a sentence best, best first; none if no video reaches `min_score`.
 
@@ -114,9 +116,10 @@ class VideoSearch:
             min_score: a probability if the checkpoint is calibrated, otherwise a score.
             approximate: searches sketches first, with the setting that `prvr index verify --approximate` measured.
             rescore: re-scores the best candidates by anchors, as `prvr evaluate --rescore anchors` chose it.
+            prompt: as in `encode`.
 
         Raises:
-            SettingError: a sentence without words or too long, k below 1, a `min_score` that is not finite, a condition with
+            SettingError: a sentence without words or too long, a prompt without a place for it, k below 1, a `min_score` that is not finite, a condition with
                 an error; an approximate search of an index elsewhere; or no re-scoring was chosen.
             ModelError: an approximate search without a setting that was measured on these videos, or a model without rows to
                 re-score by.
@@ -125,7 +128,7 @@ class VideoSearch:
             raise SettingError(f"k is {k}; ask for at least one hit")
         if min_score is not None and not math.isfinite(min_score):
             raise SettingError(f"the least score is {min_score}; give a finite number, such as 0.5")
-        query, conditions = self.encode(text), [parse(condition) for condition in where]
+        query, conditions = self.encode(text, prompt=prompt), [parse(condition) for condition in where]
         search = require_approximate(self.index).search_approximately if approximate else self.index.search
         rescoring = rescoring_of(self.checkpoint) if rescore else None
         # The probability of the best hit depends on how far it is ahead of the second one.
@@ -174,9 +177,25 @@ class VideoSearch:
         read, words = count_words_read(self.encoder, readable(text), most=reading.max_words if reading.text == "words" else None)
         return None if read == words else f"{self.encoder.name} reads the first {read} of these {words} words; say it in fewer"
 
-    def encode(self, text: str) -> Embeddings:
-        """The query embedding of a sentence."""
-        return encode_queries(self.checkpoint.model, [sentence_features(self.checkpoint, self.encoder, readable(text))])
+    def encode(self, text: str, *, prompt: str | None = None) -> Embeddings:
+        """The query embedding of a sentence.
+
+        Args:
+            prompt: a template such as "a photo of a {}." that the sentence is put into; "" for none. By default an encoder alone
+                has the template of its family for short wordings (`prvr.encoders.prompts`); a trained student has none, nor
+                has a checkpoint that was calibrated: these have seen captions as they were written.
+        """
+        text = readable(text)
+        if prompt is not None:
+            text = with_prompt(text, check_template(prompt))
+        elif self.uses_prompts and isinstance(self.encoder, Prompted) and is_short(text):
+            text = with_prompt(text, self.encoder.prompt)
+        return encode_queries(self.checkpoint.model, [sentence_features(self.checkpoint, self.encoder, text)])
+
+    @property
+    def uses_prompts(self) -> bool:
+        """Whether short wordings get the template of the encoder."""
+        return self.checkpoint.method == "zero_shot" and self.checkpoint.calibration is None
 
 
 def readable(text: str) -> str:
