@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from prvr.cli.groups import CommandGroups, first_page
 from prvr.errors import SettingError
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="prvr",
-    help="Partially relevant video retrieval: type a sentence, get the video that contains the moment, and where in it.",
-    no_args_is_help=True,
+    cls=CommandGroups,
+    callback=first_page,
+    invoke_without_command=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -65,7 +65,9 @@ def download(source: str, *, to: Path | None = None) -> Path:
             f"it stays in {place}"
         )
         settings: dict[str, Any] = {} if to is None else {"local_dir": to}
-        return Path(hub.snapshot_download(source, allow_patterns=FILES, ignore_patterns=["*/*"], etag_timeout=PATIENCE, **settings))
+        return Path(
+            hub.snapshot_download(source, allow_patterns=FILES, ignore_patterns=["*/*"], etag_timeout=PATIENCE, **settings)
+        )
     except PrvrError:
         raise
     # Of the hub, of its HTTP library, and ValueError for a name that the hub cannot have.

@@ -202,7 +202,7 @@ def _prompt(path: Path) -> str:
     try:
         return check_template(str(parse_json(read_bytes(path))["prompt"]))
     except (OSError, ValueError, KeyError, TypeError, SettingError) as problem:
-        raise ModelError(f"{path} is broken ({problem}); it holds {{\"prompt\": \"a photo of a {{}}.\"}}") from problem
+        raise ModelError(f'{path} is broken ({problem}); it holds {{"prompt": "a photo of a {{}}."}}') from problem
 
 
 def _pixel_input(session: Any, path: Path, planes: tuple[int, int, int]) -> str:

@@ -2,9 +2,9 @@
 
 Reads the files in which OpenCLIP publishes it (the hub's `timm/PE-Core-T-16-384`, `-S-16-384`, `-B-16`, `-L-14-336` and
 `-bigG-14-448`): `open_clip_config.json`, `open_clip_model.safetensors`, `tokenizer.json`. Meta's own files are pickled, and are
-not opened. `transformers` has no PE-Core; `open_clip` and `timm` need torchvision, whose wheel does not work with a CPU torch. The
-towers are therefore written here, after section 2 and appendix of the paper and the tensors of the files; `tests/encoders/
-test_pe_core.py` compares them with numbers that `open_clip` 3.3 and `timm` 1.0.31 computed.
+not opened. `transformers` has no PE-Core; `open_clip` and `timm` need torchvision, whose published wheel fails with the CPU build
+of torch. The towers are therefore written here, and tests/encoders/test_pe_core.py compares them with numbers of `open_clip` 3.3
+and `timm` 1.0.31 (decision 0061).
 
 The image tower is a vision transformer with learned and rotary positions (two axes) and attention pooling by one learned query;
 the text tower is CLIP's: causal, pooled at the end token.
@@ -13,7 +13,6 @@ the text tower is CLIP's: causal, pooled at the end token.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import numpy as np

@@ -1,7 +1,7 @@
 """Frames as the input of an image model: resized, cropped and normalised as a configuration says.
 
-    size (a number, or [height, width])   mean, std (three numbers each, of values in 0..1)
-    interpolation (bicubic, bilinear, nearest)   resize_mode (`squash`: both sides at once; `shortest`: then a centre crop)
+size (a number, or [height, width])   mean, std (three numbers each, of values in 0..1)
+interpolation (bicubic, bilinear, nearest)   resize_mode (`squash`: both sides at once; `shortest`: then a centre crop)
 """
 
 from __future__ import annotations

@@ -119,8 +119,9 @@ class VideoSearch:
             prompt: as in `encode`.
 
         Raises:
-            SettingError: a sentence without words or too long, a prompt without a place for it, k below 1, a `min_score` that is not finite, a condition with
-                an error; an approximate search of an index elsewhere; or no re-scoring was chosen.
+            SettingError: a sentence without words or too long, a prompt without a place for it, k below 1, a `min_score` that
+                is not finite, a condition with an error; an approximate search of an index elsewhere; or no re-scoring was
+                chosen.
             ModelError: an approximate search without a setting that was measured on these videos, or a model without rows to
                 re-score by.
         """

@@ -24,7 +24,8 @@ from prvr.encoders.hub import DEFAULT_ENCODER
 from prvr.errors import DataError, ModelError, SettingError
 from prvr.features.sources import FeatureSources, Source
 from prvr.index.contract import Header, PersistentStore
-from prvr.index.disk import FILE, DiskIndex
+from prvr.index.disk import DiskIndex
+from prvr.index.place import FILE, index_folder_of
 from prvr.index.stores import open_store
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
@@ -35,8 +36,6 @@ from prvr.video import find_videos
 MODEL, FEATURES = "model", "features"
 # The method of an encoder alone.
 ZERO_SHOT = "zero_shot"
-# The default folder of an index, below its folder of videos: hidden, so that it is not searched for videos.
-DEFAULT = ".prvr"
 # The header of an index of format 1.
 OLDER = "index.json"
 
@@ -127,11 +126,6 @@ def _next_step(place: Path) -> str:
     except DataError:
         return f"make one of a folder of videos: prvr index VIDEOS {shlex.quote(str(place))}"
     return f"make one: prvr index {shlex.quote(str(place))}"
-
-
-def index_folder_of(path: Path) -> Path:
-    """Returns the folder of the index, for that folder itself or for the folder of its videos."""
-    return path / DEFAULT if not (path / FILE).exists() and (path / DEFAULT / FILE).exists() else path
 
 
 def make_or_reopen(path: Path, checkpoint: Checkpoint, *, videos: Path, dtype: Literal["float16", "float32"] | None) -> DiskIndex:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,11 +21,13 @@ from jaxtyping import Float
 from prvr.errors import ModelError
 from prvr.index.conditions import parse, select
 from prvr.index.contract import Entry
-from prvr.index.disk import FILE, DiskIndex
+from prvr.index.disk import DiskIndex
 from prvr.index.exact import ExactIndex
+from prvr.index.place import FILE
 from prvr.methods.contract import Embeddings
 from prvr.nn.scores import first_best, tolerance
 from prvr.search import open_index
+from prvr.search.answering import answer
 from prvr.search.asking import Hit, VideoSearch, find
 from prvr.server.answers import Moments, SpanAnswer, Video
 from prvr.server.followed_file import FollowedFile
@@ -101,14 +103,21 @@ class IndexService:
             raise
 
     async def search(
-        self, text: str, *, k: int, where: Sequence[str], min_score: float | None, approximate: bool = False
+        self,
+        text: str,
+        *,
+        k: int,
+        where: Sequence[str],
+        min_score: float | None,
+        approximate: bool = False,
+        prompt: str | None = None,
     ) -> tuple[list[Moments], str | None]:
         """The k videos that answer a sentence best, with thinned curves, and what was not read of the sentence. Raises
         HTTPException 409 if the index does not support approximate search."""
 
         def search(index: VideoSearch) -> tuple[list[Moments], str | None]:
             try:
-                hits = index.search(text, k=k, where=where, min_score=min_score, approximate=approximate)
+                hits = index.search(text, k=k, where=where, min_score=min_score, approximate=approximate, prompt=prompt)
             except ModelError as problem:
                 if approximate:
                     # The client can repeat the query without it.
@@ -118,9 +127,13 @@ class IndexService:
 
         return await self._call(search)
 
-    async def moments(self, id: str, text: str) -> Moments:
+    async def answer(self, query: str, settings: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a query of the command line (`prvr.search.answering`)."""
+        return await self._call(lambda index: answer(index, query, settings))
+
+    async def moments(self, id: str, text: str, *, prompt: str | None = None) -> Moments:
         """Where in one video a sentence is answered."""
-        return await self._call(lambda index: _moments(_search_one(index, id, index.encode(text))))
+        return await self._call(lambda index: _moments(_search_one(index, id, index.encode(text, prompt=prompt))))
 
     async def similar_to(self, id: str, seconds: float, *, k: int, where: Sequence[str]) -> list[Moments]:
         """The k other videos that are most similar to a video at a time."""

@@ -33,6 +33,14 @@ Least = Annotated[
         allow_inf_nan=False,
     ),
 ]
+Prompt = Annotated[
+    str | None,
+    Query(
+        description='Template for the query, such as "a photo of a {}."; empty for none. By default short queries have that of '
+        "the encoder, if the index is of an encoder alone.",
+        max_length=200,
+    ),
+]
 Named = Annotated[str, Query(description="The file's path within the folder of the videos.", max_length=MOST_CHARACTERS * 4)]
 REFUSALS = refusals(421, 422, 503)
 
@@ -50,10 +58,11 @@ async def search(
     approximate: Annotated[
         bool, Query(description="Search sketches, with the setting that prvr index verify --approximate measured; not exact.")
     ] = False,
+    prompt: Prompt = None,
 ) -> Hits:
     """The videos that hold a moment, and where in them; none if no video reaches `min_score`."""
     began = time.perf_counter()
-    hits, note = await service.index.search(q, k=k, where=where, min_score=min_score, approximate=approximate)
+    hits, note = await service.index.search(q, k=k, where=where, min_score=min_score, approximate=approximate, prompt=prompt)
     return Hits(hits=hits, seconds=time.perf_counter() - began, note=note)
 
 
@@ -64,11 +73,12 @@ async def moments(
     q: Annotated[str | None, Query(description="A sentence.", min_length=1, max_length=MOST_IN_QUERY)] = None,
     like: Annotated[str | None, Query(description="Or a video as the query.", max_length=MOST_CHARACTERS * 4)] = None,
     t: Seconds = 0.0,
+    prompt: Prompt = None,
 ) -> Moments:
     """Where in one video a sentence is answered, or where it is similar to another video at a time; with the whole curve."""
     id = await service.index.video_at(video)
     if q is not None:
-        return await service.index.moments(id, q)
+        return await service.index.moments(id, q, prompt=prompt)
     if like is None:
         raise HTTPException(422, "there is no query; give q, a sentence, or like and t, a video and a time in it")
     _check_similar(service)

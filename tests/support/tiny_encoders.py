@@ -106,7 +106,11 @@ def pe_core_weights() -> dict[str, np.ndarray]:
     add(trunk, w, {"head": PE_COLUMNS}, w)
     shapes[f"{trunk}attn_pool.latent"] = (1, 1, w)
     add(f"{trunk}attn_pool.", w, {"q": w, "kv": 2 * w, "proj": w, "mlp.fc1": 4 * w, "mlp.fc2": w}, 4 * w)
-    shapes |= {"text.token_embedding.weight": (32, t), "text.positional_embedding": (12, t), "text.text_projection": (t, PE_COLUMNS)}
+    shapes |= {
+        "text.token_embedding.weight": (32, t),
+        "text.positional_embedding": (12, t),
+        "text.text_projection": (t, PE_COLUMNS),
+    }
     norms("text.", t, "ln_final")
     for block in range(2):
         norms(f"{trunk}blocks.{block}.", w, "norm1", "norm2")
