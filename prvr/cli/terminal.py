@@ -39,7 +39,7 @@ Device = Annotated[str, typer.Option(help="Device of the networks: auto (cuda, e
 Parts = Annotated[
     str,
     typer.Option(
-        help="With --zero-shot: the parts of a video that a sentence is compared with: frames, clips, clips_and_frames, "
+        help="With an encoder alone: the parts of a video that a sentence is compared with: frames, clips, clips_and_frames, "
         "segments, propagated or consensus."
     ),
 ]

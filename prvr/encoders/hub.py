@@ -80,8 +80,8 @@ def download(source: str, *, to: Path | None = None) -> Path:
 
 
 def in_bytes(size: float) -> str:
-    """Returns a size in words: 1.54 GB."""
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    """Returns a size in words: 1.54 GB, or 349.2 MB."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def _size(source: str, about: Any) -> int:
