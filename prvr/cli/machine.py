@@ -34,7 +34,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: prvr setup")
+@app.command(epilog="Example: prvr setup --encoder timm/PE-Core-S-16-384")
 def setup(
     folder: Annotated[
         Path | None, typer.Argument(help="Folder to put the encoder in, to carry it to a machine that is offline.")

@@ -54,7 +54,7 @@ def test_setup_says_what_it_downloads_and_downloads_it_once(tmp_path: Path, hub:
     assert "ready" in run(tmp_path, "http://127.0.0.1:9", "doctor").stdout
 
     carried = run(tmp_path, hub, "setup", "carried")
-    assert "--encoder carried" in carried.stdout
+    assert f"--encoder {tmp_path / 'carried'}" in carried.stdout
     assert (tmp_path / "carried" / "model.safetensors").read_bytes() == (
         tmp_path / "published" / "model.safetensors"
     ).read_bytes()
