@@ -17,8 +17,8 @@ from prvr.encoders.prompts import Prompted
 from prvr.errors import ModelError
 
 # The first four columns of `timm.create_model("vit_pe_core_tiny_patch16_384", img_size=48, embed_dim=24, depth=2,
-# num_classes=20)` and of `open_clip.transformer.TextTransformer(12, 32, width=16, heads=2, layers=2, output_dim=20)` with the weights of
-# `pe_core_weights`, for three frames and the four texts; the second text has more tokens than the model reads.
+# num_classes=20)` and of `open_clip.transformer.TextTransformer(12, 32, width=16, heads=2, layers=2, output_dim=20)` with the
+# weights of `pe_core_weights`, for three frames and the four texts; the second text has more tokens than the model reads.
 IMAGES = [
     [-0.9309892654418945, 2.3421692848205566, -0.49452656507492065, 2.6703920364379883],
     [-0.9562907218933105, 2.277578115463257, -0.6203135251998901, 2.7632455825805664],
