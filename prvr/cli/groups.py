@@ -33,7 +33,7 @@ class CommandGroups(TyperGroup):
             known = [(name, command) for name in names if (command := self.get_command(ctx, name)) is not None]
             if known:
                 with formatter.section(title):
-                    formatter.write_dl([(name, command.get_short_help_str(limit=formatter.width)) for name, command in known])
+                    formatter.write_dl([(name, command.get_short_help_str(limit=200)) for name, command in known])
 
 
 def show_version(wanted: bool) -> None:
