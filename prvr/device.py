@@ -12,12 +12,26 @@ import torch
 from prvr.errors import SettingError, require
 
 
+def device_name(name: str, *, processes: int = 1) -> str:
+    """Returns the name of a device; for `auto`, cuda, else mps, else cpu.
+
+    Args:
+        processes: the number of those that each need a device of their own here; `auto` is then cuda if there are enough.
+    """
+    if name != "auto":
+        return name
+    if torch.cuda.device_count() >= processes:
+        return "cuda"
+    return "mps" if processes == 1 and torch.backends.mps.is_available() else "cpu"
+
+
 def open_device(name: str) -> torch.device:
-    """Returns the device of that name: cpu, cuda, cuda:1 ...
+    """Returns the device of that name: auto (`device_name`), cpu, cuda, cuda:1, mps ...
 
     Raises:
         SettingError: this machine has no such device, or this torch cannot use it.
     """
+    name = device_name(name)
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

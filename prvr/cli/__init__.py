@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -15,6 +16,7 @@ from prvr.cli import (  # noqa: F401
     fuse,
     index,
     leaderboard,
+    machine,
     presets,
     report,
     reproduce,
@@ -32,6 +34,9 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # Threads that spin while they wait take the cores from other work: on two busy cores training took ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    notices, shown = logging.getLogger("prvr"), _Notices(logging.INFO)
+    notices.addHandler(shown)
+    notices.setLevel(logging.INFO)
     try:
         app(args=arguments)
     except SystemExit as ended:
@@ -45,6 +50,15 @@ def main() -> None:
         if isinstance(problem, OSError):
             text = f"{problem.strerror or problem}{f': {problem.filename}' if problem.filename else ''}; completed work is kept"
         _fail(text, status=1)
+    finally:
+        notices.removeHandler(shown)
+
+
+class _Notices(logging.Handler):
+    """Writes what the package logs, such as a download before it begins, to stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        echo(f"prvr: {record.getMessage()}", err=True)
 
 
 def _fail(text: str, *, status: int) -> None:

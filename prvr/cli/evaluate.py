@@ -65,7 +65,7 @@ def evaluate(
     save: Save = None,
     rescore: Annotated[str, typer.Option(help="anchors: re-score by means of a video's parts; chosen on dev, kept in RUN.")] = "",
     moved: Annotated[str, typer.Option(*MOVED, hidden=True, callback=_refuse_moved_options)] = "",
-    device: Device = "cpu",
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Retrieve a split's videos by its captions, and count: R@k, SumR, median rank, and moments if spans are annotated."""

@@ -19,7 +19,7 @@ def extract(
     words: Annotated[list[str] | None, typer.Option(help="Encoder of words, for the captions; repeatable.")] = None,
     rate: Rate = 1.0,
     batch_size: Annotated[int, typer.Option(help="Number of frames encoded together.", min=1)] = 32,
-    device: Device = "cpu",
+    device: Device = "auto",
     workers: Workers = None,
     ray: Ray = None,
     as_json: Json = False,

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from prvr.index.measure import Trial
     from prvr.methods.checkpoint import Checkpoint
     from prvr.search import Indexing
-    from prvr.search.asking import Hit
 
 LEAST_RECALL = "0.99"
 
@@ -61,28 +60,37 @@ def update(
     path: Annotated[Path | None, typer.Argument(help="Folder of the index.", show_default="VIDEOS/.prvr")] = None,
     model: Model = None,
     method: Method = "",
-    zero_shot: Annotated[str, typer.Option(help="Instead of --model: an encoder of images and text, by folder or name.")] = "",
+    encoder: Annotated[
+        str,
+        typer.Option(
+            "--encoder",
+            "--zero-shot",
+            help="Instead of --model: an encoder of images and text, by folder or name.",
+            show_default="that of the index; SigLIP 2 base for a new one",
+        ),
+    ] = "",
     parts: Parts = "frames",
-    rate: Annotated[float | None, typer.Option(help="With --zero-shot: frames per second.", min=0.01, show_default="1.0")] = None,
+    rate: Annotated[float | None, typer.Option(help="With --encoder: frames per second.", min=0.01, show_default="1.0")] = None,
     dtype: Annotated[str, typer.Option(help="float16 or float32.", show_default="that of the index; float16 for a new one")] = "",
     calibrate: Annotated[Path | None, typer.Option(help="Fit probabilities on the model's saved scores of dev: DEV.npz.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Keep running: index again whenever the folder changes.")] = False,
-    device: Device = "cpu",
+    device: Device = "auto",
     workers: Workers = None,
     ray: Ray = None,
     as_json: Json = False,
 ) -> None:
     """Bring an index up to date with a folder of videos; a second call processes only files with changed content.
 
-    An existing index needs no --model again. It can be searched meanwhile, and an interrupted call continues. A line of
-    VIDEOS/videos.jsonl ({"video": "a.mp4", "camera": "north"}) adds fields to a video for prvr search --where. For a folder of
-    videos named copy, verify or update write ./copy.
+    A new index takes SigLIP 2 base, unless a model is named; its size and licence are shown before it is downloaded. An existing
+    index needs no name again. It can be searched meanwhile, and an interrupted call continues. A line of VIDEOS/videos.jsonl
+    ({"video": "a.mp4", "camera": "north"}) adds fields to a video for prvr search --where. For a folder of videos named copy,
+    verify or update write ./copy.
     """
     from prvr.features import as_dtype
     from prvr.search import DEFAULT, index_folder, watch_folder
 
     target, stored = path or videos / DEFAULT, as_dtype(dtype) if dtype else None
-    checkpoint = _checkpoint(target, model, zero_shot, rate=rate, parts=parts, method=method)
+    checkpoint = _checkpoint(target, model, encoder, videos=videos, rate=rate, parts=parts, method=method)
     if calibrate is not None:
         from prvr.evaluate.reliability import calibration_from_scores
 
@@ -98,24 +106,33 @@ def update(
         _show(done, target, as_json)
 
 
-def _checkpoint(path: Path, model: Path | None, zero_shot: str, *, rate: float | None, parts: str, method: str) -> Checkpoint:
+def _checkpoint(
+    path: Path, model: Path | None, encoder: str, *, videos: Path, rate: float | None, parts: str, method: str
+) -> Checkpoint:
     from prvr import search
+    from prvr.encoders.hub import DEFAULT_ENCODER
     from prvr.methods.checkpoint import CONFIG, load
+    from prvr.search.opening import check_same_encoder
+    from prvr.video import find_videos
 
-    which = "--model RUN for a trained student, or --zero-shot ENCODER for the teacher alone"
-    if model is not None and zero_shot:
-        raise SettingError(f"name one model: {which}")
-    if method and zero_shot:
-        raise SettingError(f"--method {method} is for --model; a teacher alone has no external method")
-    if zero_shot:
-        return search.zero_shot(zero_shot, rate=rate or 1.0, parts=parts)
+    if model is not None and encoder:
+        raise SettingError("name one model: --model RUN for a trained student, or --encoder ENCODER for an encoder alone")
+    place = model if model is not None else path / search.MODEL
+    stored = load(place, method=method or None) if model is not None or (place / CONFIG).exists() else None
+    if model is None and (encoder or stored is None):
+        if method:
+            raise SettingError(f"--method {method} is for --model; an encoder alone has no external method")
+        # Before anything is downloaded.
+        find_videos(videos)
+        if stored is not None:
+            check_same_encoder(path, stored, encoder)
+        return search.zero_shot(encoder or DEFAULT_ENCODER, rate=rate or 1.0, parts=parts)
     if rate is not None:
-        raise SettingError("--rate is for --zero-shot; a trained student reads as many frames per second as in training")
+        raise SettingError("--rate is for --encoder; an index and a trained student keep the frames per second that they have")
     if parts != "frames":
-        raise SettingError(f"--parts {parts} is for --zero-shot; a trained student is compared as in training")
-    if model is None and not (path / search.MODEL / CONFIG).exists():
-        raise SettingError(f"there is no index in {path} yet; name its model: {which}")
-    return load(model or path / search.MODEL, method=method or None)
+        raise SettingError(f"--parts {parts} is for --encoder; an index and a trained student are compared as they were made")
+    assert stored is not None
+    return stored
 
 
 def _show(done: Indexing, path: Path, as_json: bool) -> None:
@@ -153,7 +170,7 @@ def verify(
     drop: Annotated[bool, typer.Option("--drop", help="Remove damaged videos, so that prvr index adds them again.")] = False,
     model: UrlModel = None,
     method: Method = "",
-    device: Device = "cpu",
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Read all of an index and compare it with its checksums; with queries, compare the search with an exact scan.
@@ -228,45 +245,65 @@ def search(
     ] = None,
     approximate: Annotated[bool, typer.Option("--approximate", help="Use the first stage that prvr index verify kept.")] = False,
     rescore: Annotated[str, typer.Option(help="anchors: as prvr evaluate --rescore anchors chose it for RUN.")] = "",
+    prompt: Annotated[
+        str | None,
+        typer.Option(help='Template for the query, such as "a photo of a {}."; "" for none.', show_default="that of the encoder"),
+    ] = None,
     model: UrlModel = None,
     method: Method = "",
-    device: Device = "cpu",
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Find the videos that contain a moment, and where in them."""
-    from prvr.search import open_index
-    from prvr.search.question import Question, parse_moment
-    from prvr.video.picture_file import read_picture
+    """Find the videos that contain a moment, and where in them.
 
-    right, wrong = (tuple(parse_moment(one) for one in of or ()) for of in (more, less))
-    sentences = {"also": tuple(also or ()), "then": tuple(then or ()), "without": tuple(without or ())}
-    picture = None if image is None else read_picture(image)
-    asked = Question(query, **sentences, image=picture, like=parse_moment(like) if like else None, more=right, less=wrong)
-    again = rescores(rescore)
-    if moments and again:
+    A query of up to three words is put into the template of the encoder's family, if the index is of an encoder alone.
+    """
+    from prvr.server.local import ask
+
+    if moments and rescore:
         raise SettingError("--rescore re-scores videos; leave it out, or --moments")
-    gallery = open_index(path, model=model, method=method or None, device=device)
-    settings: dict[str, Any] = {"k": k, "offset": (page - 1) * k, "where": where or (), "min_score": min_score}
-    settings |= {"approximate": approximate}
-    hits = gallery.search_moments(asked, **settings) if moments else gallery.search(asked, **settings, rescore=again)
-    note = gallery.note_on(asked)
-    warn({"query": note} if note else {})
-    is_calibrated = asked.is_sentence and not moments and gallery.calibration(rescore=again) is not None
-    measure = "probability" if is_calibrated else "score"
-    least = "" if min_score is None else f" with a {measure} of {min_score:g} or more"
+    question: dict[str, Any] = {"text": query, "also": also or [], "then": then or [], "without": without or []}
+    question |= {"like": like, "more": more or [], "less": less or [], "prompt": prompt}
+    settings: dict[str, Any] = {"k": k, "offset": (page - 1) * k, "where": where or [], "min_score": min_score}
+    settings |= {"approximate": approximate, "rescore": rescores(rescore), "moments": moments}
+    # A running service of the index has all that is needed in memory; pictures are not sent to it.
+    found = ask(path, question, settings, device=device) if model is None and not method and image is None else None
+    if found is None:
+        from prvr.search import open_index
+        from prvr.search.answering import answer
+        from prvr.video.picture_file import read_picture
+
+        picture = None if image is None else read_picture(image)
+        found = answer(open_index(path, model=model, method=method or None, device=device), question, settings, image=picture)
+    warn({"query": found["note"]} if "note" in found else {})
+    hits, least = found["hits"], "" if min_score is None else f" with a {found['measure']} of {min_score:g} or more"
     lines = [line for hit in hits for line in _hit_lines(hit)] or [f"nothing {'more ' if page > 1 else ''}here matches{least}"]
-    warn({hit.video: hit.problem for hit in hits if hit.problem})
-    noted = {"note": note} if note else {}
-    given = {name: value for name, value in sentences.items() if value}
-    show(as_json, {"query": query, **given, **noted, "measure": measure, "hits": [hit.as_dict() for hit in hits]}, lines)
+    warn({hit["video"]: hit["problem"] for hit in hits if hit["problem"]})
+    show(as_json, found, lines)
 
 
-def _hit_lines(hit: Hit) -> list[str]:
+def _hit_lines(hit: dict[str, Any]) -> list[str]:
     """A hit as a line, and a line for each of its parts."""
-    spans = [f"{clock(span.start)} - {clock(span.end)}" for span in hit.spans]
-    number = f"{hit.score:7.4f}" if hit.probability is None else f"{hit.probability:6.1%}"
+    spans = [f"{clock(span['start'])} - {clock(span['end'])}" for span in hit["spans"]]
+    number = f"{hit['score']:7.4f}" if hit["probability"] is None else f"{hit['probability']:6.1%}"
     more = f"  also {', '.join(spans[1:])}" if spans[1:] else ""
-    if hit.near_identical:
-        more += f"  near-identical: {', '.join(hit.near_identical)}"
-    lines = [f"{number}  {spans[0] if spans else '':>19}  {' = '.join((hit.video, *hit.copies))}{more}"]
-    return lines + [f"{part.score:9.4f}  {clock(part.start):>9} - {clock(part.end)}  {part.said}" for part in hit.parts]
+    if hit["near_identical"]:
+        more += f"  near-identical: {', '.join(hit['near_identical'])}"
+    lines = [f"{number}  {spans[0] if spans else '':>19}  {' = '.join((hit['video'], *hit['copies']))}{more}"]
+    parts = hit["parts"]
+    return lines + [f"{part['score']:9.4f}  {clock(part['start']):>9} - {clock(part['end'])}  {part['said']}" for part in parts]
+
+
+@app.command("list", epilog="Example: prvr list gallery")
+def list_videos(path: Index, model: UrlModel = None, as_json: Json = False) -> None:
+    """List the videos of an index: duration, date, and what is wrong with some of them."""
+    from prvr.search.listing import list_index
+
+    videos = list_index(path, model=model)
+    lines = []
+    for video in videos:
+        duration = "" if video.duration is None else clock(video.duration)
+        names = " = ".join((video.video, *video.copies))
+        lines.append(f"{duration:>9}  {(video.date or '')[:10]:10}  {names}{f'  ({video.problem})' if video.problem else ''}")
+    total = clock(sum(video.duration or 0.0 for video in videos))
+    show(as_json, {"index": path, "videos": [video.as_dict() for video in videos]}, [*lines, f"{len(videos)} videos, {total}"])

@@ -25,7 +25,7 @@ def report(
     rival: Annotated[str, typer.Option(help="System compared with it query by query.", show_default="the next")] = "",
     resamples: Resamples = 10_000,
     method: Methods = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Write a page about systems: curves, figures with tests, β, moment-to-video ratio, queries, two systems side by side."""

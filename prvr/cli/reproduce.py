@@ -26,13 +26,14 @@ def reproduce(
     seeds: Annotated[int, typer.Option(help="Number of seeds with which each row is trained.")] = 3,
     method: Methods = None,
     protocol: Protocol = "honest",
-    device: Device = "cpu",
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Run a table of the papers on a feature package, or on a toy world: train, test and compare its rows.
 
     --method adds a row: a class with its default settings and the training of DL-DKD++ there, without a teacher.
     """
+    from prvr.device import device_name
     from prvr.papers.plan import Plan
     from prvr.papers.reproduce import TableData, list_tables
     from prvr.papers.reproduce import reproduce as reproduce_table
@@ -41,7 +42,7 @@ def reproduce(
         tables = list_tables()
         show(as_json, tables, [f"{name:14} {its['title']} ({its['source']})" for name, its in tables.items()])
         return
-    plan = Plan(seeds, protocol, tuple(settings or ()), device, tuple(method or ()))
+    plan = Plan(seeds, protocol, tuple(settings or ()), device_name(device), tuple(method or ()))
     texts = {"words": words, "vectors": vectors, "roles": roles}
     given = TableData(data, features, frames, texts, tuple(teacher or ()), annotations)
     with progress() as tell:

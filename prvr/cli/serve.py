@@ -24,7 +24,7 @@ def serve(
     ] = "",
     upload_limit: Annotated[float, typer.Option(help="Largest upload, in GiB.", min=0.001)] = 8.0,
     method: Method = "",
-    device: Device = "cpu",
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Serve an index: a web page to search and watch, and a REST interface (/openapi.json)."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from prvr.cli.groups import CommandGroups, first_page
 from prvr.errors import SettingError
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="prvr",
-    help="Partially relevant video retrieval: type a sentence, get the video that contains the moment, and where in it.",
-    no_args_is_help=True,
+    cls=CommandGroups,
+    callback=first_page,
+    invoke_without_command=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -33,11 +35,11 @@ Videos = Annotated[Path, typer.Argument(help="Folder of videos, with captions.js
 Data = Annotated[Path, typer.Argument(help="Folder of videos with captions.jsonl, or a feature package ROOT/COLLECTION.")]
 Features = Annotated[Path, typer.Argument(help="Folder that prvr extract or prvr data convert wrote, or a package.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Device = Annotated[str, typer.Option(help="Device of the networks: cpu, cuda, cuda:1 ...")]
+Device = Annotated[str, typer.Option(help="Device of the networks: auto (cuda, else mps, else cpu), cpu, cuda, cuda:1, mps ...")]
 Parts = Annotated[
     str,
     typer.Option(
-        help="With --zero-shot: the parts of a video that a sentence is compared with: frames, clips, clips_and_frames, "
+        help="With an encoder alone: the parts of a video that a sentence is compared with: frames, clips, clips_and_frames, "
         "segments, propagated or consensus."
     ),
 ]

@@ -67,7 +67,7 @@ def train(
     teacher_method: TeacherMethods = None,
     split_seed: Annotated[int, typer.Option(help="Seed of the division into train, dev and test.")] = 0,
     protocol: Protocol = "honest",
-    device: Device = "cpu",
+    device: Device = "auto",
     devices: Annotated[int, typer.Option(help="Processes that share each batch; with --device cuda, each has a GPU.", min=1)] = 1,
     seeds: Annotated[int | None, typer.Option(help="Number of runs with different seeds: OUT/seed0 and so on.")] = None,
     tensorboard: Annotated[bool, typer.Option(help="Write OUT/tensorboard.")] = False,
@@ -108,9 +108,10 @@ def train(
     if devices == 1:
         work()
     else:
+        from prvr.device import device_name
         from prvr.train.launch import launch
 
-        launch(work, devices, device=device)
+        launch(work, devices, device=device_name(device, processes=devices))
 
 
 def _read_places(context: typer.Context, named: dict[str, str], changes: list[str]) -> tuple[dict[str, str], list[str]]:

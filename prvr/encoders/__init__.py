@@ -14,6 +14,9 @@ import numpy as np
 from prvr.errors import ModelError, PrvrError
 from prvr.files import parse_json, read_bytes
 
+# The description of an encoder that OpenCLIP publishes.
+OPEN_CLIP = "open_clip_config.json"
+
 
 @runtime_checkable
 class Encoder(Protocol):
@@ -233,6 +236,12 @@ def _open_dual(source: str, device: str) -> Encoder:
     return DualEncoder(source, device=device)
 
 
+def _open_pe_core(source: str, device: str) -> Encoder:
+    from prvr.encoders.pe_core import PeCore
+
+    return PeCore(source, device=device)
+
+
 def _open_text(source: str, device: str) -> Encoder:
     from prvr.encoders.dual import TextEncoder
 
@@ -262,6 +271,7 @@ ENCODERS: dict[str, Callable[[str, str], Encoder]] = {
     "clip": _open_dual,
     "siglip": _open_dual,
     "siglip2": _open_dual,
+    "pe_core": _open_pe_core,
     "text": _open_text,
     "vectors": _open_vectors,
     "roles": _open_roles,
@@ -279,9 +289,11 @@ def _family(source: str) -> str:
     if (folder / "visual" / "model.onnx").is_file() or (folder / "textual" / "model.onnx").is_file():
         return "onnx"
     if not folder.is_dir():
-        from prvr.encoders.pretrained import local_folder
+        from prvr.encoders.hub import local_folder
 
         folder = local_folder(source)
+    if (folder / OPEN_CLIP).is_file() and not (folder / "config.json").is_file():
+        return "pe_core"
     kind = _model_type(folder)
     return kind if kind in ENCODERS else "text"
 

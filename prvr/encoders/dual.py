@@ -11,8 +11,11 @@ import numpy as np
 import torch
 
 from prvr.cpu import fast_products
+from prvr.device import open_device
 from prvr.encoders import check_rows, name_of, one_line_errors
-from prvr.encoders.pretrained import local_folder, open_model, open_tokenizer, token_rows
+from prvr.encoders.hub import local_folder
+from prvr.encoders.pretrained import open_model, open_tokenizer, token_rows
+from prvr.encoders.prompts import PROMPTS
 from prvr.errors import ModelError, nearest, require
 
 FAILED = "cannot run the encoder"
@@ -49,14 +52,14 @@ class DualEncoder:
 
     def __init__(self, source: str, *, device: str = "cpu") -> None:
         self.name, self.source = name_of(source), source
-        self._device = device
+        self._device = open_device(device)
         with one_line_errors(source):
             folder = local_folder(source)
             self._model, self.fingerprint = open_model(folder, device=device)
             config = self._model.config
             if config.model_type not in FAMILIES:
                 raise ModelError(f"{source} is of the family {config.model_type!r}; {nearest(config.model_type, FAMILIES)}")
-            self._family = FAMILIES[config.model_type]
+            self._family, self.prompt = FAMILIES[config.model_type], PROMPTS[config.model_type]
             self._processor = _open_image_processor(self._family, folder)
             self._tokenizer = open_tokenizer(folder)
             self.longest: int | None = min(self._tokenizer.model_max_length, config.text_config.max_position_embeddings)
@@ -132,7 +135,7 @@ class TextEncoder:
 
     def __init__(self, source: str, *, device: str = "cpu") -> None:
         self.name, self.source = name_of(source), source
-        self._device = device
+        self._device = open_device(device)
         with one_line_errors(source):
             folder = local_folder(source)
             self._model, self.fingerprint = open_model(folder, device=device)

@@ -4,12 +4,14 @@ NAME/visual/model.onnx             pixel_values (N, 3, height, width) float32 ->
 NAME/visual/preprocess_cfg.json    size, mean, std (of values in 0..1), interpolation, resize_mode
 NAME/textual/model.onnx            input_ids, attention_mask (N, W) int64 -> embedding (N, E)
 NAME/textual/tokenizer.json        of Hugging Face `tokenizers`
+NAME/textual/prompt.json           optional: {"prompt": "a photo of a {}."}, the template of short wordings; "" for none
+
+The family that such a model was trained in is not known. Without `prompt.json` its template is that of `prvr.encoders.prompts`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -18,15 +20,14 @@ from typing import Any, final
 import numpy as np
 
 from prvr.encoders import Encoder, check_rows, name_of, one_line_errors
-from prvr.errors import ModelError, nearest, require
+from prvr.encoders.pixels import Pixels
+from prvr.encoders.prompts import PROMPTS, check_template
+from prvr.errors import ModelError, SettingError, nearest, require
 from prvr.files import parse_json, read_bytes
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-RESIZE_MODES = ("shortest", "squash")
-INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
-# The largest side in pixels that a model reads.
-MOST_PIXELS = 4096
 FAILED = "cannot run the encoder"
+PROMPT = "prompt.json"
 
 
 def open_onnx(folder: Path, *, device: str = "cpu") -> Encoder:
@@ -71,7 +72,7 @@ class OnnxSentences:
         self._sentences = _Sentences(folder / "textual", device)
         self.fingerprint = _fingerprint(folder, "textual")
         self.sentence_columns = self._sentences.columns
-        self.longest, self.ends = self._sentences.longest, self._sentences.ends
+        self.longest, self.ends, self.prompt = self._sentences.longest, self._sentences.ends, self._sentences.prompt
 
     def encode_sentences(self, texts: Sequence[str]) -> np.ndarray:
         """Encodes sentences as rows (N, sentence_columns)."""
@@ -101,7 +102,7 @@ class OnnxDual:
                 f"{folder}: images have {self.image_columns} columns, sentences {self.sentence_columns}; "
                 "the two halves come from different models"
             )
-        self.longest, self.ends = self._sentences.longest, self._sentences.ends
+        self.longest, self.ends, self.prompt = self._sentences.longest, self._sentences.ends, self._sentences.prompt
 
     def encode_images(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         """Encodes frames (height, width, 3), uint8 RGB, as rows (N, image_columns)."""
@@ -120,45 +121,25 @@ class _Images:
     """The model in `visual/`, with its preprocessing of frames."""
 
     def __init__(self, folder: Path, device: str) -> None:
-        self._pillow = require("PIL.Image", extra="onnx")
         self._session = _session(folder / "model.onnx", device)
         self.columns = _columns(self._session, folder)
         self._source = str(folder.parent)
         path = folder / "preprocess_cfg.json"
         try:
             config = parse_json(read_bytes(path))
-            size, mean, std, self._resize_mode, self._interpolation = (
-                config[key] for key in ("size", "mean", "std", "resize_mode", "interpolation")
-            )
-        except (OSError, ValueError, KeyError, TypeError) as problem:
+        except (OSError, ValueError) as problem:
             raise ModelError(f"{path} is missing or broken ({problem!r}); get the encoder again") from problem
-        self._height, self._width = _size(path, size)
-        self._mean, self._std = _numbers(path, "mean", mean, above=-math.inf), _numbers(path, "std", std, above=0)
-        for value, known in ((self._resize_mode, RESIZE_MODES), (self._interpolation, INTERPOLATIONS)):
-            if value not in known:
-                raise ModelError(f"{path}: unknown {value!r:.60}; {nearest(str(value), known)}")
-        self._input = _pixel_input(self._session, folder / "model.onnx", (3, self._height, self._width))
+        self._pixels = Pixels(config, path, extra="onnx")
+        planes = (3, self._pixels.height, self._pixels.width)
+        self._input = _pixel_input(self._session, folder / "model.onnx", planes)
 
     def encode(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         if not frames:
             return np.empty((0, self.columns), np.float32)
-        pixels = np.stack([self._fit(frame) for frame in frames]).astype(np.float32) / np.float32(255)
-        planes = ((pixels - self._mean) / self._std).transpose(0, 3, 1, 2)
+        planes = self._pixels.planes(frames)
         with one_line_errors(self._source, FAILED):
-            rows = np.asarray(self._session.run(["embedding"], {self._input: np.ascontiguousarray(planes)})[0])
+            rows = np.asarray(self._session.run(["embedding"], {self._input: planes})[0])
         return check_rows(self._source, rows, count=len(frames), columns=self.columns)
-
-    def _fit(self, frame: np.ndarray) -> np.ndarray:
-        height, width = self._height, self._width
-        image = self._pillow.fromarray(frame)
-        resampling = self._pillow.Resampling[self._interpolation.upper()]
-        if self._resize_mode == "squash":
-            return np.asarray(image.resize((width, height), resampling))
-        # The smallest size that covers the crop, each side rounded down as torchvision does.
-        scale = max(height / image.height, width / image.width)
-        covering = max(width, int(image.width * scale)), max(height, int(image.height * scale))
-        left, top = round((covering[0] - width) / 2), round((covering[1] - height) / 2)
-        return np.asarray(image.resize(covering, resampling).crop((left, top, left + width, top + height)))
 
 
 class _Sentences:
@@ -181,7 +162,7 @@ class _Sentences:
             raise ModelError(
                 f"{folder / 'model.onnx'} reads input_ids {shapes['input_ids']}, not (batch, tokens); export it again"
             )
-        self._source, self.ends = str(folder.parent), 0
+        self._source, self.ends, self.prompt = str(folder.parent), 0, _prompt(folder / PROMPT)
         self._set_length(shapes["input_ids"][-1])
         self.longest: int | None = (self._tokenizer.truncation or {}).get("max_length")
 
@@ -215,25 +196,13 @@ class _Sentences:
             self._tokenizer.no_padding()
 
 
-def _size(path: Path, value: Any) -> tuple[int, int]:
-    sides = [value, value] if isinstance(value, int) else value
-    whole = isinstance(sides, list) and len(sides) == 2 and all(type(side) is int and 1 <= side <= MOST_PIXELS for side in sides)
-    if not whole:
-        raise ModelError(
-            f"{path}: 'size' is {value!r:.60}; it takes a whole number from 1 to {MOST_PIXELS}, or [height, width]; "
-            "get the encoder again"
-        )
-    return sides[0], sides[1]
-
-
-def _numbers(path: Path, name: str, value: Any, *, above: float) -> np.ndarray:
-    numbers = value if isinstance(value, list) else []
-    # Within float32, beyond which a pixel becomes infinite.
-    fit = [n for n in numbers if type(n) in (int, float) and max(above, -1e6) < n < 1e6 and (above < 0 or n > 1e-6)]
-    if len(numbers) != 3 or len(fit) != 3:
-        what = "three numbers above 0" if above == 0 else "three numbers"
-        raise ModelError(f"{path}: {name!r} is {value!r:.60}; it takes {what}, of values in 0..1; get the encoder again")
-    return np.array(numbers, np.float32)
+def _prompt(path: Path) -> str:
+    if not path.exists():
+        return PROMPTS["onnx"]
+    try:
+        return check_template(str(parse_json(read_bytes(path))["prompt"]))
+    except (OSError, ValueError, KeyError, TypeError, SettingError) as problem:
+        raise ModelError(f'{path} is broken ({problem}); it holds {{"prompt": "a photo of a {{}}."}}') from problem
 
 
 def _pixel_input(session: Any, path: Path, planes: tuple[int, int, int]) -> str:
@@ -263,6 +232,8 @@ def _session(path: Path, device: str) -> Any:
 
 def _provider(runtime: ModuleType, device: str) -> str:
     kind = device.partition(":")[0]
+    if kind == "auto":
+        kind = next(name for name in ("cuda", "cpu") if PROVIDERS[name] in runtime.get_available_providers())
     if kind not in PROVIDERS:
         raise ModelError(f"ONNX encoders cannot run on {device!r}; {nearest(kind, PROVIDERS)}")
     if PROVIDERS[kind] not in runtime.get_available_providers():

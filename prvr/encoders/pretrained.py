@@ -1,4 +1,4 @@
-"""Opens models and tokenizers of `transformers`, from a local folder or from the hub, and computes their fingerprints."""
+"""Opens models and tokenizers of `transformers` in a folder, and computes their fingerprints."""
 
 from __future__ import annotations
 
@@ -18,35 +18,7 @@ from prvr.encoders import one_line
 from prvr.errors import ModelError, require
 from prvr.files import parse_json, read_bytes
 
-# The files that are needed to open a model; a repository may also hold its weights in other formats.
-FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
-
 VOCABULARIES = ["tokenizer.json", "vocab.*", "*.model"]
-
-
-def local_folder(source: str) -> Path:
-    """Returns the folder of an encoder's files: the given folder, or the hub's local cache, after downloading what it lacks.
-
-    Raises:
-        ModelError: there is no such folder, and the hub does not have it or cannot be reached.
-    """
-    if Path(source).is_dir():
-        return Path(source)
-    hub = require("huggingface_hub", extra="encoders")
-    try:
-        cached = Path(hub.snapshot_download(source, local_files_only=True))
-        if (cached / "config.json").is_file() and any(cached.glob("*.safetensors")):
-            return cached
-    # The hub raises ValueError for a name that it cannot have.
-    except (OSError, ValueError):
-        pass
-    try:
-        return Path(hub.snapshot_download(source, allow_patterns=FILES, ignore_patterns=["*/*"]))
-    except (OSError, ValueError) as problem:
-        raise ModelError(
-            f"no encoder {source!r}: it is no folder here, and the hub said: {one_line(problem)}; "
-            "check the name or path, go online once, or give a local folder"
-        ) from problem
 
 
 def open_model(folder: Path, *, device: str) -> tuple[Any, str]:

@@ -45,5 +45,7 @@ def engine_for(encoder: ImageEncoder, *, device: str, workers: int | None = None
         ray: the address of a Ray cluster: HOST:PORT, `auto` or `local`.
     """
     if ray is not None:
-        return Cluster(ray, EncoderOpener.for_encoder(encoder, device), number=workers)
+        from prvr.device import device_name
+
+        return Cluster(ray, EncoderOpener.for_encoder(encoder, device_name(device)), number=workers)
     return ThisProcess(encoder) if workers in (None, 1) else Processes(workers, EncoderOpener.for_encoder(encoder, device))

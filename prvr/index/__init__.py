@@ -1,6 +1,7 @@
 """Encoded videos in a form that can be searched.
 
 contract.py     what every index offers: `Store`, `Entry`, `ScoredVideo`; the ways in which a score is computed
+place.py        where an index lies
 conditions.py   conditions that narrow a search
 encode.py       features of videos to entries, long videos in windows; sentences to queries
 moments.py      where in a video a query is answered

@@ -17,14 +17,13 @@ from prvr.index.conditions import Condition, select
 from prvr.index.contract import Entry, Header, ScoredVideo, cast_entries, require_approximate, require_weights
 from prvr.index.database import Database
 from prvr.index.exact import ExactIndex
+from prvr.index.place import FILE
 from prvr.index.rerank import CandidateCodes, candidate_fields, rerank
 from prvr.index.resident import ResidentCodes
 from prvr.index.scan import quantise
 from prvr.index.setting import MeanDirection, MeasuredSetting, Setting, require_valid
 from prvr.methods.contract import Embeddings, Model
 from prvr.nn.scores import unit_queries
-
-FILE = "index.sqlite"
 
 
 @final

@@ -24,7 +24,8 @@ from prvr.errors import ModelError, SettingError
 from prvr.index.conditions import Condition, select
 from prvr.index.contract import Entry, Header, ScoredVideo, cast_entries
 from prvr.index.database import key_of
-from prvr.index.disk import FILE, DiskIndex
+from prvr.index.disk import DiskIndex
+from prvr.index.place import FILE
 from prvr.methods.contract import Embeddings, Model
 from prvr.nn.scores import best_places
 

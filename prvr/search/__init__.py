@@ -6,19 +6,22 @@ INDEX/features/      frames as the encoder returned them, where the embeddings a
 
 opening.py       opens an index with its checkpoint, and checks that they match
 question.py      what can be asked: sentences, pictures, moments; as queries of a model
-asking.py        searches an index
+asking.py        searches an index; answering.py: its answer as JSON values
 update.py        brings an index up to date with its folder
 feature_cache.py the frames as the encoder returned them
 watch.py         updates an index whenever its folder changes
 copying.py       copies an index
 verifying.py     compares an index with its checksums, its search with an exact scan; measures first stages
+listing.py       lists the videos of an index
+checkup.py       examines this machine and an index: what is missing
 video_fields.py  the user's own fields of videos, which searches can be limited by
 """
 
 from __future__ import annotations
 
+from prvr.index.place import DEFAULT
 from prvr.search.copying import Copied, copy_index
-from prvr.search.opening import DEFAULT, MODEL, open_index, zero_shot
+from prvr.search.opening import MODEL, open_index, zero_shot
 from prvr.search.update import Indexing, index_folder
 from prvr.search.verifying import Verified, verify_index
 from prvr.search.watch import watch_folder

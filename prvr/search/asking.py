@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prvr.encoders import Encoder, ImageEncoder, SentenceEncoder, WordEncoder, count_words_read
+from prvr.encoders.prompts import Prompted, check_template, is_short, with_prompt
 from prvr.errors import ModelError, SettingError, nearest
 from prvr.index.conditions import Condition, parse
 from prvr.index.contract import Entry, ScoredVideo, Store, require_approximate
@@ -269,9 +270,25 @@ class VideoSearch:
             notes.append(f"{question.like.video} itself is left out (of moments, this one), with what is near-identical to it")
         return "; ".join(notes) or None
 
-    def encode(self, text: str) -> Embeddings:
-        """The query embedding of a sentence."""
-        return encode_queries(self.checkpoint.model, [sentence_features(self.checkpoint, self.encoder, readable(text))])
+    def encode(self, text: str, *, prompt: str | None = None) -> Embeddings:
+        """The query embedding of a sentence.
+
+        Args:
+            prompt: a template such as "a photo of a {}." that the sentence is put into; "" for none. By default an encoder alone
+                has the template of its family for short wordings (`prvr.encoders.prompts`); a trained student has none, nor
+                has a checkpoint that was calibrated: these have seen captions as they were written.
+        """
+        text = readable(text)
+        if prompt is not None:
+            text = with_prompt(text, check_template(prompt))
+        elif self.uses_prompts and isinstance(self.encoder, Prompted) and is_short(text):
+            text = with_prompt(text, self.encoder.prompt)
+        return encode_queries(self.checkpoint.model, [sentence_features(self.checkpoint, self.encoder, text)])
+
+    @property
+    def uses_prompts(self) -> bool:
+        """Whether short wordings get the template of the encoder."""
+        return self.checkpoint.method == "zero_shot" and self.checkpoint.calibration is None
 
     def _read(
         self,
@@ -290,7 +307,8 @@ class VideoSearch:
         question = Question(question) if isinstance(question, str) else question
         conditions = [parse(condition) for condition in where]
         entries = {moment.video: self._entry(moment.video) for moment in question.moments}
-        parts = parts_of(question, self.index.model, self.encode, self._encode_picture, entries)
+        read = partial(self.encode, prompt=question.prompt)
+        parts = parts_of(question, self.index.model, read, self._encode_picture, entries)
         return EncodedQuestion(question, parts, self.index.model, entries), conditions
 
     def _entry(self, video: str) -> Entry:

@@ -11,9 +11,10 @@ import numpy as np
 from prvr.errors import DataError, SettingError
 from prvr.extract.extraction import Progress
 from prvr.index.contract import Entry, PersistentStore
+from prvr.index.place import index_folder_of
 from prvr.index.stores import make_store
 from prvr.methods import checkpoint as checkpoints
-from prvr.search.opening import MODEL, check_same_model, index_folder_of, is_remote, store_of
+from prvr.search.opening import MODEL, check_same_model, is_remote, store_of
 
 VIDEOS_AT_ONCE = 64
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,13 +17,16 @@ from prvr.encoders import (
     JoinedWordEncoder,
     SentenceEncoder,
     WordEncoder,
+    name_of,
     open_encoder,
     sentence_encoder,
 )
-from prvr.errors import ModelError, SettingError
+from prvr.encoders.hub import DEFAULT_ENCODER
+from prvr.errors import DataError, ModelError, SettingError
 from prvr.features.sources import FeatureSources, Source
 from prvr.index.contract import Header, PersistentStore
-from prvr.index.disk import FILE, DiskIndex
+from prvr.index.disk import DiskIndex
+from prvr.index.place import FILE, index_folder_of
 from prvr.index.stores import open_store
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
@@ -31,14 +35,14 @@ from prvr.search.asking import VideoSearch
 from prvr.video import find_videos
 
 MODEL, FEATURES = "model", "features"
-# The default folder of an index, below its folder of videos: hidden, so that it is not searched for videos.
-DEFAULT = ".prvr"
+# The method of an encoder alone.
+ZERO_SHOT = "zero_shot"
 # The header of an index of format 1.
 OLDER = "index.json"
 
 
-def zero_shot(source: str | Path, *, rate: float = 1.0, parts: str = "frames") -> Checkpoint:
-    """Returns a checkpoint of the teacher alone, for any encoder with images and sentences in one space.
+def zero_shot(source: str | Path = DEFAULT_ENCODER, *, rate: float = 1.0, parts: str = "frames") -> Checkpoint:
+    """Returns a checkpoint of the teacher alone, for any encoder with images and sentences in one space; SigLIP 2 by default.
 
     Args:
         rate: frames per second.
@@ -54,7 +58,7 @@ def zero_shot(source: str | Path, *, rate: float = 1.0, parts: str = "frames") -
         raise ModelError(f"{encoder.name!r} has no image side; a teacher needs images and sentences in one space")
     frames = Source(encoder.name, encoder.image_columns, encoder.source, encoder.fingerprint, rate)
     text = Source(encoder.name, encoder.sentence_columns, encoder.source, encoder.fingerprint)
-    return checkpoints.build("zero_shot", settings, FeatureSources(frames, text))
+    return checkpoints.build(ZERO_SHOT, settings, FeatureSources(frames, text))
 
 
 def open_index(
@@ -101,7 +105,7 @@ def store_of(
         place = index_folder_of(Path(place))
         refuse_older(place)
         if not (place / FILE).exists():
-            raise ModelError(f"no index in {place}; build one: prvr index VIDEOS {place} --model RUN")
+            raise ModelError(f"no index in {place}; {_next_step(place)}")
         checkpoint = checkpoints.load(place / MODEL, method=method)
         store = DiskIndex(place, checkpoint.model)
     try:
@@ -117,9 +121,14 @@ def store_of(
     return checkpoint, store
 
 
-def index_folder_of(path: Path) -> Path:
-    """Returns the folder of the index, for that folder itself or for the folder of its videos."""
-    return path / DEFAULT if not (path / FILE).exists() and (path / DEFAULT / FILE).exists() else path
+def _next_step(place: Path) -> str:
+    if not place.is_dir():
+        return f"make one: prvr index VIDEOS {shlex.quote(str(place))}"
+    try:
+        find_videos(place)
+    except DataError:
+        return f"make one of a folder of videos: prvr index VIDEOS {shlex.quote(str(place))}"
+    return f"make one: prvr index {shlex.quote(str(place))}"
 
 
 def make_or_reopen(path: Path, checkpoint: Checkpoint, *, videos: Path, dtype: Literal["float16", "float32"] | None) -> DiskIndex:
@@ -181,9 +190,25 @@ def check_same_model(path: Path | str, header: Header, checkpoint: Checkpoint) -
         ModelError: it was built with another one.
     """
     if checkpoint.fingerprint != header.model:
+        if checkpoint.method == ZERO_SHOT and not is_remote(path) and (Path(path) / MODEL / checkpoints.CONFIG).exists():
+            check_same_encoder(path, checkpoints.load(Path(path) / MODEL), checkpoint.sources.frames.source or "")
         raise ModelError(
             f"the index in {path} was built with checkpoint {header.model}, not {checkpoint.fingerprint}; "
             "use that one, or index into another folder"
+        )
+
+
+def check_same_encoder(path: Path | str, stored: Checkpoint, encoder: str) -> None:
+    """Checks that the checkpoint of an index, if it is an encoder alone, is of an encoder of that name.
+
+    Raises:
+        ModelError: it is of another one.
+    """
+    made = stored.sources.frames
+    if stored.method == ZERO_SHOT and made.name != name_of(encoder):
+        raise ModelError(
+            f"the index in {path} was made with the encoder {made.source or made.name}, not {encoder}; leave the encoder out, or "
+            "index into another folder"
         )
 
 

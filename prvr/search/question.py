@@ -56,6 +56,7 @@ class Question:
     without: what the moment does not show.
     image: a picture, (height, width, 3) uint8 RGB, as `prvr.video.picture_file.read_picture` returns it.
     like: a moment of the index. more, less: moments of earlier hits that were right, and that were wrong.
+    prompt: a template that each sentence is put into, as in `VideoSearch.encode`; "" for none, None for that of the encoder.
 
     Raises:
         SettingError: there is nothing to look for, there are too many sentences or moments, or feedback to several parts.
@@ -69,6 +70,7 @@ class Question:
     like: Moment | None = None
     more: Sequence[Moment] = ()
     less: Sequence[Moment] = ()
+    prompt: str | None = None
 
     def __post_init__(self) -> None:
         for name, given in self._additions.items():

@@ -18,8 +18,9 @@ from prvr.extract.file_stamps import recorded_file
 from prvr.extract.resuming import resuming
 from prvr.extract.update import update_rows
 from prvr.files import lock_for_writing
-from prvr.index.disk import FILE, DiskIndex
+from prvr.index.disk import DiskIndex
 from prvr.index.encode import Sampled, encode_long
+from prvr.index.place import FILE
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
 from prvr.search.feature_cache import with_cache

@@ -14,10 +14,11 @@ from starlette.responses import FileResponse, JSONResponse
 from starlette.staticfiles import StaticFiles
 
 from prvr.errors import PrvrError, SettingError
-from prvr.search.opening import index_folder_of
+from prvr.index.place import index_folder_of
 from prvr.server import media, reading, writing
 from prvr.server.guard import Guard
 from prvr.server.index_service import IndexService
+from prvr.server.local import LocalSocket
 from prvr.server.request_counts import RequestCounts
 from prvr.server.service import Service
 from prvr.server.thumbnails import Thumbnails
@@ -47,7 +48,8 @@ def make_service(
     index = index_folder_of(index).resolve()
     opened = IndexService(index, method=method, device=device)
     thumbnails, upkeep = Thumbnails(index / "thumbnails"), Upkeep(index, opened, device=device)
-    return Service(opened, thumbnails, upkeep, RequestCounts(), token, upload_limit, hosts)
+    local = LocalSocket(index, device=device, answer=opened.answer)
+    return Service(opened, thumbnails, upkeep, local, RequestCounts(), token, upload_limit, hosts)
 
 
 def make_app(service: Service) -> Guard:
@@ -78,7 +80,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
     writing.drop_leftovers(service.index.folder)
     service.thumbnails.warm_up()
+    await service.local.open()
     yield
+    await service.local.close()
     await service.upkeep.close()
     service.thumbnails.close()
     service.index.close()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from fastapi import HTTPException
@@ -20,9 +20,11 @@ from jaxtyping import Float
 from prvr.errors import ModelError
 from prvr.index.conditions import parse, select
 from prvr.index.contract import Entry
-from prvr.index.disk import FILE, DiskIndex
+from prvr.index.disk import DiskIndex
+from prvr.index.place import FILE
 from prvr.nn.scores import first_best, tolerance
 from prvr.search import open_index
+from prvr.search.answering import answer
 from prvr.search.asking import Hit, VideoSearch
 from prvr.search.question import Question
 from prvr.server.answers import Moments, PartAnswer, SpanAnswer, Video
@@ -134,6 +136,10 @@ class IndexService:
         if hit is None:
             raise HTTPException(404, f"{shown_name(id)!r} has fewer frames than the question has parts; ask for fewer")
         return _moments(hit)
+
+    async def answer(self, question: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a question of the command line (`prvr.search.answering`)."""
+        return await self._call(lambda index: answer(index, question, settings))
 
     async def videos(self, names: list[str]) -> list[Video]:
         """The description of videos; those that were deleted since are left out."""

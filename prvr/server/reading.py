@@ -52,6 +52,12 @@ class Asked(BaseModel):
     t: Instant = Field(default=0.0, description="Where in the video, in seconds.")
     more: Named = Field(default=[], description="Moments that were right: VIDEO@SECONDS.")
     less: Named = Field(default=[], description="Moments that were wrong: VIDEO@SECONDS.")
+    prompt: str | None = Field(
+        default=None,
+        description='Template for the sentences, such as "a photo of a {}."; empty for none. By default short ones have that of '
+        "the encoder, if the index is of an encoder alone.",
+        max_length=200,
+    )
 
     async def question(self, service: Service, image: np.ndarray | None = None) -> Question:
         """The question; videos have their ids. Raises HTTPException 404 for an unknown video, SettingError as `Question`."""
@@ -62,7 +68,7 @@ class Asked(BaseModel):
         like = await known(Moment(self.like, self.t)) if self.like is not None else None
         more, less = [tuple([await known(parse_moment(one)) for one in of]) for of in (self.more, self.less)]
         sentences = {"also": tuple(self.also), "then": tuple(self.then), "without": tuple(self.without)}
-        asked = Question(self.q or "", **sentences, image=image, like=like, more=more, less=less)
+        asked = Question(self.q or "", **sentences, image=image, like=like, more=more, less=less, prompt=self.prompt)
         if not asked.has_subject:
             raise HTTPException(422, "q: Field required; give q, a sentence, or like and t, a video and a time, or a picture")
         if (like or more or less or image is not None) and not service.index.similar:

@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import Depends, Path, Request
 
 from prvr.server.index_service import IndexService
+from prvr.server.local import LocalSocket
 from prvr.server.names import MOST_CHARACTERS
 from prvr.server.request_counts import RequestCounts
 from prvr.server.thumbnails import Thumbnails
@@ -29,6 +30,7 @@ class Service:
     index: IndexService
     thumbnails: Thumbnails
     upkeep: Upkeep
+    local: LocalSocket
     counts: RequestCounts
     token: str
     upload_limit: int

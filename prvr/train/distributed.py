@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from prvr.batch import Batch, TeacherBatch
-from prvr.device import open_device
+from prvr.device import device_name, open_device
 from prvr.errors import ProcessLost, SettingError
 from prvr.methods.contract import Embeddings, Gather, keep_batch
 
@@ -49,7 +49,7 @@ class SingleProcess:
     rank, leads = 0, True
 
     def __init__(self, device: str = "cpu") -> None:
-        self.device = device
+        self.device = device_name(device)
 
     def share(self, captions: Sequence[int]) -> Share:
         """All of the batch."""
@@ -197,7 +197,7 @@ def join_group(device: str) -> Iterator[Group]:
     """The group of processes that the environment describes, as `torchrun` sets it; a single process otherwise.
 
     Args:
-        device: cpu, or cuda for the GPU with the process's number on its machine.
+        device: cpu, cuda for the GPU with the process's number on its machine, or auto.
 
     Raises:
         SettingError: the environment is incomplete, or there is no such device.
@@ -263,6 +263,7 @@ def _process_lost() -> Iterator[None]:
 
 
 def _own_device(name: str, local_rank: int) -> str:
+    name = device_name(name, processes=_number("LOCAL_WORLD_SIZE", default=1))
     if name == "cpu":
         return name
     if name != "cuda":

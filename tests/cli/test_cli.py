@@ -220,7 +220,7 @@ def test_encoders_that_cannot(prvr: Prvr, world: World, tmp_path: Path) -> None:
     says(prvr("index", world.videos, tmp_path / "g", "--zero-shot", tmp_path / "nowhere"), "nowhere")
     (tmp_path / "bare").mkdir()
     says(prvr("index", tmp_path / "bare", tmp_path / "g", "--zero-shot", world.clip), "no video", "bare")
-    says(prvr("index", world.videos, tmp_path / "g"), "name its model")
+    says(prvr("index", world.videos, tmp_path / "g", "--model", world.run, "--encoder", world.clip), "name one model")
 
 
 def test_an_encoder_that_is_another_one_now(prvr: Prvr, world: World, tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_what_an_index_cannot_change(prvr: Prvr, world: World, tmp_path: Path) -
     assert "12 kept" in prvr("index", world.videos, gallery, "--zero-shot", world.clip).out
     answer = prvr("index", world.videos, gallery, "--zero-shot", world.clip, "--dtype", "float16")
     says(answer, "holds float32, not float16", "another folder")
-    says(prvr("index", world.videos, gallery, "--model", world.run, "--rate", 2), "--rate is for --zero-shot")
+    says(prvr("index", world.videos, gallery, "--model", world.run, "--rate", 2), "--rate is for --encoder")
 
 
 def test_queries(prvr: Prvr, world: World, tmp_path: Path) -> None:
@@ -548,3 +548,51 @@ def test_a_disk_that_is_full(prvr: Prvr, world: World, monkeypatch: pytest.Monke
         says(answer, "No space left on device")
     assert train(prvr, world).status == 0
     assert "12 added" in prvr("index", world.videos, world.run.with_name("gallery"), "--zero-shot", world.clip).out
+
+
+def test_an_index_of_another_encoder(prvr: Prvr, world: World, tmp_path: Path) -> None:
+    gallery = tmp_path / "gallery"
+    assert prvr("index", world.videos, gallery, "--encoder", world.clip).status == 0
+    # Neither opened nor downloaded: the name is enough.
+    answer = prvr("index", world.videos, gallery, "--encoder", "openai/clip-vit-base-patch32")
+    says(answer, f"was made with the encoder {world.clip}, not openai/clip-vit-base-patch32; leave the encoder out")
+    assert "12 kept" in prvr("index", world.videos, gallery).out
+
+
+def test_a_new_index_takes_the_default_encoder(prvr: Prvr, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tiny_encoders import make_siglip
+
+    from prvr.encoders.hub import DEFAULT_ENCODER
+
+    # A folder of that name where one stands comes before the hub.
+    monkeypatch.chdir(world.videos.parent)
+    make_siglip(Path(DEFAULT_ENCODER))
+    answer = prvr("index", "videos")
+    assert "12 added" in answer.out, answer.err
+    assert checkpoints.load(Path("videos/.prvr/model")).sources.frames.name == "siglip2_base_patch16_224"
+    assert prvr("search", "videos", "a red picture").status == 0
+
+
+def test_a_folder_without_an_index(prvr: Prvr, world: World, tmp_path: Path) -> None:
+    says(prvr("search", world.videos, "red"), f"no index in {world.videos}; make one: prvr index {world.videos}")
+    (tmp_path / "bare").mkdir()
+    says(prvr("search", tmp_path / "bare", "red"), "make one of a folder of videos: prvr index VIDEOS")
+
+
+def test_short_wordings_get_a_template_that_can_be_changed(prvr: Prvr, world: World, tmp_path: Path) -> None:
+    gallery = tmp_path / "gallery"
+    assert prvr("index", world.videos, gallery, "--encoder", world.clip).status == 0
+
+    def hits(*arguments: str, place: Path = gallery) -> list:
+        return prvr("search", place, *arguments, "--json").json["hits"]
+
+    # The template of CLIP.
+    assert hits("red") == hits("a photo of a red.", "--prompt", "") != hits("red", "--prompt", "")
+    assert hits("red", "--prompt", "the man in the {} kitchen") == hits("the man in the red kitchen")
+    says(prvr("search", gallery, "red", "--prompt", "a photo"), "the prompt 'a photo' needs {} once")
+    # A student has read captions as they were written.
+    train(prvr, world)
+    assert prvr("index", world.videos, tmp_path / "trained", "--model", world.run).status == 0
+    trained = tmp_path / "trained"
+    assert hits("red", place=trained) == hits("red", "--prompt", "", place=trained)
+    assert hits("red", place=trained) != hits("red", "--prompt", "a photo of a {}.", place=trained)

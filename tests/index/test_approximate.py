@@ -23,9 +23,10 @@ from prvr.errors import DataError, ModelError, SettingError
 from prvr.index import measure
 from prvr.index.conditions import parse
 from prvr.index.contract import Entry, Header, Store, require_approximate
-from prvr.index.disk import FILE, DiskIndex
+from prvr.index.disk import DiskIndex
 from prvr.index.exact import ExactIndex
 from prvr.index.measure import Measured, Trial, choose_setting, fastest, mean_direction, share_found
+from prvr.index.place import FILE
 from prvr.index.scan import Gallery
 from prvr.index.setting import MeasuredSetting, Setting, Step
 from prvr.index.sketches import FirstStage, Sketch

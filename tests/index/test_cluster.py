@@ -19,8 +19,9 @@ import pytest
 from prvr.errors import DataError, MissingExtra, ModelError, SettingError
 from prvr.index.conditions import parse
 from prvr.index.contract import Entry, PersistentStore
-from prvr.index.disk import FILE, DiskIndex
+from prvr.index.disk import DiskIndex
 from prvr.index.encode import Sampled, add_videos, encode
+from prvr.index.place import FILE
 from prvr.index.stores import make_store, open_store
 from prvr.methods.contract import Embeddings
 from tests.index.test_contract import MODELS, TOLERANCE, asked, assert_serves, gallery, video

@@ -20,8 +20,9 @@ from prvr.errors import DataError, ModelError
 from prvr.index import database
 from prvr.index.contract import Entry, Header
 from prvr.index.database import FORMAT, PAGE_BYTES
-from prvr.index.disk import FILE, DiskIndex
+from prvr.index.disk import DiskIndex
 from prvr.index.measure import exact_search, measure_recall
+from prvr.index.place import FILE
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
 from prvr.search.asking import find
 

@@ -23,6 +23,7 @@ from prvr.methods.calibration import Calibration
 from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.methods.zero_shot import ZeroShotConfig
 from prvr.search.asking import MOST_CHARACTERS, VideoSearch, readable
+from prvr.search.question import Question
 
 SENTENCES = {
     "Latin": "Ein Hund fährt Skateboard, ça va?",
@@ -133,7 +134,7 @@ def test_a_least_score_leaves_out_the_rest(search: VideoSearch) -> None:
 def test_probabilities_where_the_checkpoint_is_calibrated(search: VideoSearch) -> None:
     calibration = Calibration(intercept=0.5, per_score=3.0, per_margin=2.0, per_size=0.1)
     known = VideoSearch(replace(search.checkpoint, calibration=calibration), search.index, search.encoder, videos=Path())
-    hits, bare = known.search("a dog", k=5), search.search("a dog", k=5)
+    hits, bare = known.search("a dog", k=5), search.search(Question("a dog", prompt=""), k=5)
     scores = np.array([hit.score for hit in bare])
     # By hand: the best against the second, the others against the best.
     margins = scores - np.array([scores[1], *[scores[0]] * 4])

@@ -27,7 +27,8 @@ from prvr.extract.engine import Encoded, FrameSampling, Job, Outcome
 from prvr.extract.update import READS
 from prvr.features.packed import Packed, is_packed
 from prvr.index.contract import Entry
-from prvr.index.disk import FILE, DiskIndex
+from prvr.index.disk import DiskIndex
+from prvr.index.place import FILE
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
 from prvr.search import Indexing, copy_index, index_folder, open_index, verify_index, watch_folder, zero_shot

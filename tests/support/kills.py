@@ -26,7 +26,8 @@ from tiny_videos import SECONDS, plain, write_video
 
 from prvr.errors import ModelError
 from prvr.index.contract import Entry, Header
-from prvr.index.disk import FILE, DiskIndex
+from prvr.index.disk import DiskIndex
+from prvr.index.place import FILE
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
 from prvr.search import copy_index, index_folder, zero_shot
 from prvr.search.copying import is_same

@@ -85,6 +85,67 @@ def make_siglip2(folder: Path) -> None:
     letters.save_pretrained(folder)
 
 
+PE_TEXT, PE_WIDTH, PE_COLUMNS = 16, 24, 20
+
+
+def pe_core_weights() -> dict[str, np.ndarray]:
+    """Tensors under the names of OpenCLIP's PE-Core, two blocks a tower, drawn by NumPy: the same for ever."""
+    shapes: dict[str, tuple[int, ...]] = {"logit_scale": ()}
+
+    def add(prefix: str, width: int, names: dict[str, int], inner: int) -> None:
+        for name, columns in names.items():
+            own = inner if name.endswith(("fc2", "c_proj")) else width
+            shapes[f"{prefix}{name}.weight"], shapes[f"{prefix}{name}.bias"] = (columns, own), (columns,)
+
+    def norms(prefix: str, width: int, *names: str) -> None:
+        shapes.update({f"{prefix}{name}.{what}": (width,) for name in names for what in ("weight", "bias")})
+
+    w, t, trunk = PE_WIDTH, PE_TEXT, "visual.trunk."
+    shapes |= {f"{trunk}cls_token": (1, 1, w), f"{trunk}pos_embed": (1, 10, w), f"{trunk}patch_embed.proj.weight": (w, 3, 16, 16)}
+    norms(trunk, w, "norm_pre", "norm", "attn_pool.norm")
+    add(trunk, w, {"head": PE_COLUMNS}, w)
+    shapes[f"{trunk}attn_pool.latent"] = (1, 1, w)
+    add(f"{trunk}attn_pool.", w, {"q": w, "kv": 2 * w, "proj": w, "mlp.fc1": 4 * w, "mlp.fc2": w}, 4 * w)
+    shapes |= {
+        "text.token_embedding.weight": (32, t),
+        "text.positional_embedding": (12, t),
+        "text.text_projection": (t, PE_COLUMNS),
+    }
+    norms("text.", t, "ln_final")
+    for block in range(2):
+        norms(f"{trunk}blocks.{block}.", w, "norm1", "norm2")
+        add(f"{trunk}blocks.{block}.", w, {"attn.qkv": 3 * w, "attn.proj": w, "mlp.fc1": 4 * w, "mlp.fc2": w}, 4 * w)
+        before = f"text.transformer.resblocks.{block}."
+        norms(before, t, "ln_1", "ln_2")
+        add(before, t, {"attn.out_proj": t, "mlp.c_fc": 4 * t, "mlp.c_proj": t}, 4 * t)
+        shapes[f"{before}attn.in_proj_weight"], shapes[f"{before}attn.in_proj_bias"] = (3 * t, t), (3 * t,)
+    rng = np.random.default_rng(7)
+    return {name: np.asarray(rng.normal(scale=0.3, size=shapes[name]), np.float32) for name in sorted(shapes)}
+
+
+def make_pe_core(folder: Path, *, draw: int = 0) -> None:
+    """As OpenCLIP publishes it on the hub."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True)
+    noise = np.random.default_rng(draw)
+    weights = {name: np.asarray(w + draw * noise.normal(size=w.shape), np.float32) for name, w in pe_core_weights().items()}
+    save_file(weights, folder / "open_clip_model.safetensors")
+    vision = {"image_size": 48, "timm_model_name": "vit_pe_core_tiny_patch16_384", "timm_pool": "map", "timm_proj": None}
+    text = {"context_length": 12, "vocab_size": 32, "width": PE_TEXT, "heads": 2, "layers": 2}
+    model = {"embed_dim": PE_COLUMNS, "vision_cfg": vision, "text_cfg": text, "custom_text": True}
+    pixels = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear", "resize_mode": "squash"}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": pixels}))
+    # CLIP's end of text has the largest number.
+    words = {word: n + 1 for n, word in enumerate(WORDS)} | {"<unk>": 29, "<start>": 30, "<end>": 31}
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
+    made.normalizer, made.pre_tokenizer = tokenizers.normalizers.Lowercase(), tokenizers.pre_tokenizers.Whitespace()
+    made.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<start> $A <end>", special_tokens=[("<start>", 30), ("<end>", 31)]
+    )
+    made.save(str(folder / "tokenizer.json"))
+
+
 def make_roberta(folder: Path) -> None:
     config = transformers.RobertaConfig(**TEXT_SIZES, max_position_embeddings=14)
     transformers.RobertaModel(config).save_pretrained(folder)

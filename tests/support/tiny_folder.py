@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tiny_encoders import make_clip, make_roberta
+from tiny_encoders import make_clip, make_roberta, make_siglip
 from tiny_videos import SECONDS, plain, write_video
+
+from prvr.encoders.hub import DEFAULT_ENCODER
 
 
 def make_folder(root: Path) -> Path:
-    """Eight videos of two or three colours, each with a caption of one of them, and both encoders."""
+    """Eight videos of two or three colours, each with a caption of one of them, and the encoders."""
     (root / "videos").mkdir()
     make_clip(root / "openai" / "clip-vit-base-patch32")
+    make_siglip(root / DEFAULT_ENCODER)
     make_roberta(root / "sentence-transformers" / "all-MiniLM-L6-v2")
     lines = []
     for number in range(8):

@@ -1,0 +1,38 @@
+"""The answer to a question as JSON values: what `prvr search --json` shows, whoever computes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from prvr.search.asking import VideoSearch
+from prvr.search.question import Question, parse_moment
+
+
+def answer(
+    gallery: VideoSearch, question: dict[str, Any], settings: dict[str, Any], *, image: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Returns the question, what was not read of it, what the hits are measured in, and the hits.
+
+    Args:
+        question: the fields of `Question` as JSON values, moments as VIDEO@SECONDS, those that are not given left out; `image` is apart.
+        settings: of `VideoSearch.search`; with "moments", of `VideoSearch.search_moments`.
+
+    Raises:
+        SettingError, ModelError: as these.
+    """
+    text, prompt = question.get("text", ""), question.get("prompt")
+    sentences = {name: tuple(question.get(name, ())) for name in ("also", "then", "without")}
+    like = parse_moment(question["like"]) if question.get("like") else None
+    more, less = (tuple(parse_moment(one) for one in question.get(name, ())) for name in ("more", "less"))
+    asked = Question(text, **sentences, image=image, like=like, more=more, less=less, prompt=prompt)
+    settings = dict(settings)
+    moments, rescore = settings.pop("moments", False), settings.pop("rescore", False)
+    hits = gallery.search_moments(asked, **settings) if moments else gallery.search(asked, **settings, rescore=rescore)
+    note = gallery.note_on(asked)
+    is_calibrated = asked.is_sentence and not moments and gallery.calibration(rescore=rescore) is not None
+    given = {name: list(value) for name, value in sentences.items() if value}
+    noted = {"note": note} if note else {}
+    measure = "probability" if is_calibrated else "score"
+    return {"query": text, **given, **noted, "measure": measure, "hits": [hit.as_dict() for hit in hits]}
