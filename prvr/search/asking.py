@@ -16,7 +16,7 @@ from prvr.errors import ModelError, SettingError
 from prvr.index.conditions import Condition, parse
 from prvr.index.contract import ScoredVideo, Store, require_approximate
 from prvr.index.encode import encode_queries
-from prvr.index.moments import Span, best_span, find_spans, relevance
+from prvr.index.moments import Span, best_span, find_spans, frame_rows, peak_time, relevance
 from prvr.index.rescoring import CANDIDATES, Anchors, rescoring_of
 from prvr.methods.calibration import Calibration
 from prvr.methods.checkpoint import Checkpoint
@@ -59,10 +59,22 @@ class Hit:
         """The end of the best moment in seconds; None if the times of the frames are unknown."""
         return self.spans[0].end if self.spans else None
 
+    @property
+    def peak(self) -> float | None:
+        """The instant of the best frame in seconds, within the first moment; None if the times of the frames are unknown."""
+        return peak_time(np.array(self.curve, np.float32), self.edges) if self.edges else None
+
     def as_dict(self) -> dict[str, Any]:
-        """All fields as JSON values, and the best moment's start and end."""
+        """All fields as JSON values, the best moment's start and end, and the best frame's instant."""
         spans = [span._asdict() for span in self.spans]
-        return {**asdict(self), "start": self.start, "end": self.end, "spans": spans, "copies": list(self.copies)}
+        return {
+            **asdict(self),
+            "start": self.start,
+            "end": self.end,
+            "peak": self.peak,
+            "spans": spans,
+            "copies": list(self.copies),
+        }
 
 
 def find(index: Store, queries: Embeddings, k: int, *, where: Sequence[Condition] = ()) -> list[list[Hit]]:
@@ -77,7 +89,7 @@ def find_moments(model: Model, query: Embeddings, found: Sequence[ScoredVideo]) 
     hits = []
     for scored in found:
         curve, edges = relevance(model, query, scored.entry)
-        spans = () if edges is None else tuple(find_spans(curve, edges))
+        spans = () if edges is None else tuple(find_spans(curve, edges, frames=frame_rows(model, scored.entry)))
         branches = dict(zip(model.embedding_fields, scored.parts, strict=False))
         about = scored.entry.about
         known: dict[str, Any] = {"copies": tuple(about.get("copies", ())), "problem": about.get("problem")}
@@ -87,8 +99,9 @@ def find_moments(model: Model, query: Embeddings, found: Sequence[ScoredVideo]) 
 
 def moment(index: Store, query: Embeddings, video: str) -> tuple[float, float] | tuple[None, None]:
     """Where in a video a query is answered: start and end in seconds, if the index has the times of its frames."""
-    curve, edges = relevance(index.model, query, index.fetch([video])[video])
-    return (None, None) if edges is None else best_span(curve, edges)
+    entry = index.fetch([video])[video]
+    curve, edges = relevance(index.model, query, entry)
+    return (None, None) if edges is None else best_span(curve, edges, frames=frame_rows(index.model, entry))
 
 
 class VideoSearch:

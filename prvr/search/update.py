@@ -160,7 +160,8 @@ class IndexRows:
             self.rearrange({}, [id])
         files = {id: dict(info["file"])}
         about = self._about(files, info)
-        self._index.add(encode_long(self._index.model, [Sampled(id, rows, tuple(info["times"]), info["duration"], about)]))
+        times, shown = tuple(info["times"]), info.get("frame_seconds")
+        self._index.add(encode_long(self._index.model, [Sampled(id, rows, times, info["duration"], about, shown)]))
         self._known[id], self._files[id], self._video_of[id] = about, files, id
 
     def offer(self, id: str, rows: np.ndarray, info: Mapping[str, Any]) -> None:

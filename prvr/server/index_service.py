@@ -24,7 +24,6 @@ from prvr.index.contract import Entry
 from prvr.index.disk import FILE, DiskIndex
 from prvr.index.exact import ExactIndex
 from prvr.methods.contract import Embeddings
-from prvr.nn.scores import first_best, tolerance
 from prvr.search import open_index
 from prvr.search.asking import Hit, VideoSearch, find
 from prvr.server.answers import Moments, SpanAnswer, Video
@@ -221,7 +220,6 @@ def _frame(index: VideoSearch, id: str, seconds: float) -> Embeddings:
 
 def _moments(hit: Hit, *, limit: int | None = None) -> Moments:
     curve, edges = np.array(hit.curve), np.array(hit.edges or ())
-    peak = float(edges[first_best(curve, apart=tolerance(curve))]) if hit.edges else None
     if limit is not None and hit.edges:
         curve, edges = thin(curve, edges, limit=limit)
     return Moments(
@@ -230,7 +228,7 @@ def _moments(hit: Hit, *, limit: int | None = None) -> Moments:
         duration=float(edges[-1]) if hit.edges else None,
         score=hit.score,
         probability=hit.probability,
-        peak=peak,
+        peak=hit.peak,
         spans=[SpanAnswer(start=span.start, end=span.end, score=span.score) for span in hit.spans],
         curve=curve.tolist() if hit.edges else [],
         edges=edges.tolist(),

@@ -103,6 +103,11 @@ class VideoReader:
         self._container.close()
 
     @property
+    def frame_seconds(self) -> float:
+        """How long the file shows each of its frames, on average."""
+        return float(self._frame_duration)
+
+    @property
     def tags(self) -> dict[str, Any]:
         """The facts of its recording that the file has (`prvr.video.tags`)."""
         return read_tags([self._container.metadata, self._stream.metadata])

@@ -8,11 +8,12 @@ import { clock, folderOf, notesOf, percent, stretch } from "./words.js";
 
 export function hitCard(hit, rank, place) {
   const span = hit.spans[0];
-  const start = span?.start ?? 0;
+  // The player opens where the picture was taken: what the card shows is what plays.
+  const instant = hit.peak ?? 0;
   const said = hit.probability === null ? `score ${hit.score.toFixed(3)}` : `${percent(hit.probability)} likely, score ${hit.score.toFixed(3)}`;
   const label = `${rank}. ${hit.title}${span ? `, ${stretch(span)}` : ""}, ${said}`;
-  return card(hit, label, watching(place, hit.video, start), [
-    frame(hit, hit.peak ?? start, span ? stretch(span) : null),
+  return card(hit, label, watching(place, hit.video, instant), [
+    frame(hit, instant, span ? stretch(span) : null),
     hit.edges.length > 1 ? picture(hit) : null,
     names(hit),
     make("span", { class: "score" }, hit.probability === null ? hit.score.toFixed(3) : percent(hit.probability)),
