@@ -223,6 +223,7 @@ def search(
 ) -> None:
     """Find the videos that contain a moment, and where in them."""
     from prvr.search import open_index
+    from prvr.search.asking import first_of_weak
 
     gallery = open_index(path, model=model, method=method or None, device=device)
     again = rescores(rescore)
@@ -231,7 +232,10 @@ def search(
     warn({"query": note} if note else {})
     measure = "score" if gallery.calibration(rescore=again) is None else "probability"
     lines = [] if hits else [f"nothing here matches{'' if min_score is None else f' with a {measure} of {min_score:g} or more'}"]
-    for hit in hits:
+    weak_from = first_of_weak(hits)
+    for rank, hit in enumerate(hits):
+        if rank == weak_from:
+            lines.append("weak matches (sentences about anything else reach as much here):")
         spans = [f"{clock(span.start)} - {clock(span.end)}" for span in hit.spans]
         number = f"{hit.score:7.4f}" if hit.probability is None else f"{hit.probability:6.1%}"
         more = f"  also {', '.join(spans[1:])}" if spans[1:] else ""

@@ -17,6 +17,7 @@ from prvr.index.conditions import Condition, parse
 from prvr.index.contract import ScoredVideo, Store, require_approximate
 from prvr.index.encode import encode_queries
 from prvr.index.moments import Span, best_span, find_spans, frame_rows, peak_time, relevance
+from prvr.index.reference import reference_of
 from prvr.index.rescoring import CANDIDATES, Anchors, rescoring_of
 from prvr.methods.calibration import Calibration
 from prvr.methods.checkpoint import Checkpoint
@@ -25,6 +26,8 @@ from prvr.nn.scores import TIED
 
 # A sentence has about a hundred; a longer text is not a sentence. One limit for Python, the command line and the service.
 MOST_CHARACTERS = 1_000
+# Hits of less strength are shown as weak matches.
+WEAK = 0.5
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Hit:
     curve: the relevance of each part of the video. edges: the times between parts, one more than parts; None if unknown.
     branches: the terms of the score by branch, if it is a sum over branches.
     probability: that the video answers the sentence; None if the model is not calibrated.
+    strength: the share of unrelated sentences that reach less here (`prvr.index.reference`); None if it is not known.
     copies: the other paths in the folder with the same content.
     problem: why only a part of the video could be searched; None if all of it is in the index.
     """
@@ -46,6 +50,7 @@ class Hit:
     edges: tuple[float, ...] | None = None
     branches: Mapping[str, float] = field(default_factory=dict)
     probability: float | None = None
+    strength: float | None = None
     copies: tuple[str, ...] = ()
     problem: str | None = None
 
@@ -60,18 +65,24 @@ class Hit:
         return self.spans[0].end if self.spans else None
 
     @property
+    def weak(self) -> bool | None:
+        """Whether most unrelated sentences reach more than this hit; None if that is not known."""
+        return None if self.strength is None else self.strength < WEAK
+
+    @property
     def peak(self) -> float | None:
         """The instant of the best frame in seconds, within the first moment; None if the times of the frames are unknown."""
         return peak_time(np.array(self.curve, np.float32), self.edges) if self.edges else None
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields as JSON values, the best moment's start and end, and the best frame's instant."""
+        """All fields as JSON values, the best moment's start and end, the best frame's instant, and whether it is weak."""
         spans = [span._asdict() for span in self.spans]
         return {
             **asdict(self),
             "start": self.start,
             "end": self.end,
             "peak": self.peak,
+            "weak": self.weak,
             "spans": spans,
             "copies": list(self.copies),
         }
@@ -102,6 +113,11 @@ def moment(index: Store, query: Embeddings, video: str) -> tuple[float, float] |
     entry = index.fetch([video])[video]
     curve, edges = relevance(index.model, query, entry)
     return (None, None) if edges is None else best_span(curve, edges, frames=frame_rows(index.model, entry))
+
+
+def first_of_weak(hits: Sequence[Hit]) -> int:
+    """The place from which on all hits are weak; the number of hits if the last one is not."""
+    return next((len(hits) - place for place, hit in enumerate(reversed(hits)) if not hit.weak), 0)
 
 
 class VideoSearch:
@@ -147,6 +163,7 @@ class VideoSearch:
             found = Anchors(self.index.model).rescore(query, found, rescoring)[: max(k, 2)]
         hits = find_moments(self.index.model, query, found)
         hits = self._with_probabilities(hits, conditions, self.calibration(rescore=rescore))[:k]
+        hits = hits if rescore else self._with_strengths(hits, query, found)
         if min_score is None:
             return hits
         # A score that ties with the least one reaches it.
@@ -166,6 +183,14 @@ class VideoSearch:
             searched = len(hits)
         probabilities = calibration.probabilities(np.array([hit.score for hit in hits]), videos=searched)
         return [replace(hit, probability=float(one)) for hit, one in zip(hits, probabilities, strict=True)]
+
+    def _with_strengths(self, hits: list[Hit], query: Embeddings, found: Sequence[ScoredVideo]) -> list[Hit]:
+        """The hits of one query (a first axis of 1) beside those of unrelated sentences, if the index knows these."""
+        known = reference_of(self.checkpoint, self.index)
+        if known is None:
+            return hits
+        strengths = known.strengths(query, found[: len(hits)])
+        return [replace(hit, strength=one) for hit, one in zip(hits, strengths, strict=True)]
 
     def relevance(self, text: str, video: str) -> tuple[np.ndarray, list[float]]:
         """The relevance of each part of a video to a sentence (P,), and the P + 1 times between the parts.

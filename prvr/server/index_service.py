@@ -228,6 +228,8 @@ def _moments(hit: Hit, *, limit: int | None = None) -> Moments:
         duration=float(edges[-1]) if hit.edges else None,
         score=hit.score,
         probability=hit.probability,
+        strength=hit.strength,
+        weak=hit.weak,
         peak=hit.peak,
         spans=[SpanAnswer(start=span.start, end=span.end, score=span.score) for span in hit.spans],
         curve=curve.tolist() if hit.edges else [],

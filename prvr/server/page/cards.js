@@ -6,7 +6,7 @@ import { address, watching } from "./place.js";
 import { pictureOf } from "./service.js";
 import { clock, folderOf, notesOf, percent, stretch } from "./words.js";
 
-export function hitCard(hit, rank, place) {
+export function hitCard(hit, rank, place, scale) {
   const span = hit.spans[0];
   // The player opens where the picture was taken: what the card shows is what plays.
   const instant = hit.peak ?? 0;
@@ -14,10 +14,15 @@ export function hitCard(hit, rank, place) {
   const label = `${rank}. ${hit.title}${span ? `, ${stretch(span)}` : ""}, ${said}`;
   return card(hit, label, watching(place, hit.video, instant), [
     frame(hit, instant, span ? stretch(span) : null),
-    hit.edges.length > 1 ? picture(hit) : null,
+    hit.edges.length > 1 ? picture(hit, scale) : null,
     names(hit),
     make("span", { class: "score" }, hit.probability === null ? hit.score.toFixed(3) : percent(hit.probability)),
   ]);
+}
+
+// Between the hits and those that sentences about anything else reach as well.
+export function divider(text) {
+  return make("li", { class: "divider" }, text);
 }
 
 export function videoCard(video, place) {

@@ -1,6 +1,7 @@
 // The page: reads its address, asks the service, and shows what comes back.
 
-import { ghosts, hitCard, videoCard } from "./cards.js";
+import { divider, ghosts, hitCard, videoCard } from "./cards.js";
+import { scaleOf } from "./curve.js";
 import { at, make } from "./elements.js";
 import { address, conditionsOf, here, placeOf, questionOf } from "./place.js";
 import { ask, Refusal } from "./service.js";
@@ -95,13 +96,17 @@ async function showHits(question, place, signal) {
   signal.throwIfAborted();
   for (const hit of hits) known.set(hit.video, hit);
   const title = question.q ? `“${question.q}”` : `Like a moment of ${titleOf(question.like)}`;
-  const items = hits.map((hit, n) => hitCard(hit, n + 1, place));
+  const scale = scaleOf(hits);
+  const items = hits.map((hit, n) => hitCard(hit, n + 1, place, scale));
+  // Where the best hit is weak, the line above the list says so.
+  const weakFrom = hits.findLastIndex((hit) => !hit.weak) + 1;
+  if (weakFrom > 0 && weakFrom < hits.length) items.splice(weakFrom, 0, divider("Weak matches: sentences about anything else reach as much here."));
   const none = make("p", {}, where.length ? "No video meets these conditions." : question.like ? "The index holds no other video." : "The index holds no videos.");
   show({ title, took: `${countOf(hits.length, "video")} in ${Math.round(1000 * seconds)} ms`, items, notice: hits.length ? [] : [none] });
   const best = hits[0];
-  const doubtful = best && best.probability !== null && best.probability < 0.5;
-  at("doubt").hidden = !doubtful;
-  at("doubt").textContent = doubtful ? `Probably nothing here matches: the best video is ${percent(best.probability)} likely to. These are the nearest.` : "";
+  const doubt = !best ? "" : best.probability !== null && best.probability < 0.5 ? `the best video is ${percent(best.probability)} likely to` : weakFrom === 0 ? "sentences about anything else reach as much here" : "";
+  at("doubt").hidden = !doubt;
+  at("doubt").textContent = doubt ? `Probably nothing here matches: ${doubt}. These are the nearest.` : "";
   if (here().video) return;
   at("spoken").textContent = best ? `${countOf(hits.length, "video")} found. The best is ${best.title}.` : "Nothing was found.";
 }
