@@ -31,7 +31,7 @@ from prvr.encoders import open_encoder
 from prvr.evaluate.metrics import overlap
 from prvr.index.contract import Entry
 from prvr.index.encode import Sampled, encode_long, encode_queries
-from prvr.index.moments import best_span, frame_rows, peak_time, relevance
+from prvr.index.moments import best_span, frame_edges, frame_rows, peak_time, relevance
 from prvr.methods.contract import Embeddings, Model
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
 from prvr.video import VideoReader
@@ -50,9 +50,15 @@ class Case(NamedTuple):
     entry: Entry
     start: float
     end: float
+    edges_before: list[float] | None = None
 
 
 Rule = Callable[[Model, Case], tuple[float, float]]
+
+
+def name_of(clip: dict) -> str:
+    """Two clips share the name of their video."""
+    return str(Path(clip["file"]).name).replace(".", "_")
 
 
 def halves(clips: list[dict]) -> dict[str, list[dict]]:
@@ -140,6 +146,8 @@ class Encoded:
 
     def __init__(self, shared: Path, rate: float) -> None:
         self.rate = rate
+        self.before: dict[int, list[float]] = {}
+        self.entries: list[Entry] = []
         self.encoder: Any = open_encoder(str(shared / "data" / "models" / "mobilenet-minilm"))
         columns = self.encoder.image_columns
         self.model = ZeroShot(ZeroShotConfig(), frame_columns=columns, word_columns=columns)
@@ -170,7 +178,7 @@ class Encoded:
             for number in range(videos):
                 begin, times, rows, captions = 0.0, [], [], []
                 for clip in order[number::videos]:
-                    of_clip = self.rows(folder / clip["file"], out / f"{clip['video']}.npz")
+                    of_clip = self.rows(folder / clip["file"], out / f"{name_of(clip)}.npz")
                     times.append(begin + of_clip[0])
                     rows.append(of_clip[1])
                     captions += [{**one, "start": begin + one["start"], "end": begin + one["end"]} for one in clip["captions"]]
@@ -182,12 +190,15 @@ class Encoded:
     def entry(self, name: str, times: np.ndarray, rows: np.ndarray, duration: float) -> Entry:
         slots = np.floor(times * self.rate + 1e-3)
         coarse = np.flatnonzero(np.r_[True, slots[1:] > slots[:-1]])
-        return encode_long(
-            self.model, [Sampled(name, rows[coarse], tuple(times[coarse].tolist()), duration, frame_seconds=SHOWN)]
-        )[0]
+        instants = tuple(times[coarse].tolist())
+        (entry,) = encode_long(self.model, [Sampled(name, rows[coarse], instants, duration, frame_seconds=SHOWN)])
+        # Kept, so that no other entry has its id.
+        self.entries.append(entry)
+        self.before[id(entry)] = frame_edges(instants, duration)
+        return entry
 
     def case(self, caption: dict, entry: Entry) -> Case:
-        return Case(self.query(caption["text"]), entry, caption["start"], caption["end"])
+        return Case(self.query(caption["text"]), entry, caption["start"], caption["end"], self.before[id(entry)])
 
     def cases(self, captions: list[dict]) -> list[Case]:
         entries, cases = {}, []
@@ -262,7 +273,7 @@ def all_sets(shared: Path, out: Path, demo: Path | None, rate: float) -> Iterato
         captions = folder(out, f"fades_{split}", compositions(shared, some, range(1), 3, FADE))
         yield f"fades {split}", encoded.model, encoded.cases(captions)
         single = [
-            {**one, "video": clip["file"], "path": shared / "data" / "videos", "kept": out / "single" / clip["video"]}
+            {**one, "video": clip["file"], "path": shared / "data" / "videos", "kept": out / "single" / name_of(clip)}
             for clip in some
             for one in clip["captions"]
         ]
@@ -282,6 +293,13 @@ def first_span(model: Model, case: Case) -> tuple[float, float]:
     return best_span(curve, edges, frames=frame_rows(model, case.entry))
 
 
+def by_the_curve_alone(model: Model, case: Case) -> tuple[float, float]:
+    """The rule of decision 0017: without the rows of frames, each of which has the time until the next."""
+    curve, edges = relevance(model, case.query, case.entry)
+    assert edges is not None
+    return best_span(curve, case.edges_before or edges)
+
+
 def around_peak(model: Model, case: Case) -> tuple[float, float]:
     curve, edges = relevance(model, case.query, case.entry)
     assert edges is not None
@@ -294,7 +312,12 @@ def whole(model: Model, case: Case) -> tuple[float, float]:
     return case.entry.edges[0], case.entry.edges[-1]
 
 
-RULES: dict[str, Rule] = {"the product": first_span, "best frame ± 2 s": around_peak, "whole video": whole}
+RULES: dict[str, Rule] = {
+    "the product": first_span,
+    "by the curve alone": by_the_curve_alone,
+    "best frame ± 2 s": around_peak,
+    "whole video": whole,
+}
 
 
 def figures(model: Model, cases: list[Case], rule: Rule) -> str:
