@@ -15,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -139,10 +140,11 @@ def can_have_reference(checkpoint: Checkpoint) -> bool:
     return checkpoint.calibration is None and checkpoint.model.score_weights is not None and frames == text is not None
 
 
-def unrelated_sentences() -> list[str]:
+@cache
+def unrelated_sentences() -> tuple[str, ...]:
     """Sentences about anything at all, one for each line of the file."""
     text = (files("prvr.index") / UNRELATED).read_text(encoding="utf-8")
-    return [line for line in text.splitlines() if line]
+    return tuple(line for line in text.splitlines() if line)
 
 
 def _made_of(checkpoint: Checkpoint) -> str:
