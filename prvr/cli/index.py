@@ -232,10 +232,10 @@ def search(
     warn({"query": note} if note else {})
     measure = "score" if gallery.calibration(rescore=again) is None else "probability"
     lines = [] if hits else [f"nothing here matches{'' if min_score is None else f' with a {measure} of {min_score:g} or more'}"]
-    weak_from = first_of_weak(hits)
-    for rank, hit in enumerate(hits):
-        if rank == weak_from:
-            lines.append("weak matches (sentences about anything else reach as much here):")
+    if (weak := len(hits) - first_of_weak(hits)) > 0:
+        # Not among the hits: programs count the lines.
+        warn({"weak matches": f"the last {weak} of {len(hits)}; sentences about anything else reach as much here"})
+    for hit in hits:
         spans = [f"{clock(span.start)} - {clock(span.end)}" for span in hit.spans]
         number = f"{hit.score:7.4f}" if hit.probability is None else f"{hit.probability:6.1%}"
         more = f"  also {', '.join(spans[1:])}" if spans[1:] else ""
