@@ -22,7 +22,8 @@ from prvr.index.disk import DiskIndex
 from prvr.index.encode import Sampled, encode
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.zero_shot import ZeroShotConfig
-from prvr.search.asking import Hit, VideoSearch
+from prvr.search.asking import VideoSearch
+from prvr.search.hits import Hit
 from prvr.search.question import Moment, Question
 
 PHOTOS, DEPTH = 8, 10

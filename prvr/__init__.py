@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from prvr.search import verify_index as verify_index
     from prvr.search import watch_folder as watch_folder
     from prvr.search import zero_shot as zero_shot
-    from prvr.search.asking import Hit as Hit
+    from prvr.search.hits import Hit as Hit
     from prvr.search.question import Moment as Moment
     from prvr.search.question import Question as Question
     from prvr.train.loop import Data as Data
@@ -78,7 +78,7 @@ _PLACES = {
     "Dataset": "prvr.datasets",
     "FeatureSet": "prvr.features",
     "FeatureSources": "prvr.features.sources",
-    "Hit": "prvr.search.asking",
+    "Hit": "prvr.search.hits",
     "Moment": "prvr.search.question",
     "PairwiseComparison": "prvr.evaluate.compare",
     "PrvrError": "prvr.errors",

@@ -278,6 +278,9 @@ def search(
     warn({"query": found["note"]} if "note" in found else {})
     hits, least = found["hits"], "" if min_score is None else f" with a {found['measure']} of {min_score:g} or more"
     lines = [line for hit in hits for line in _hit_lines(hit)] or [f"nothing {'more ' if page > 1 else ''}here matches{least}"]
+    if weak := found["weak"]:
+        # Not among the hits: programs count the lines.
+        warn({"weak matches": f"the last {weak} of {len(hits)}; sentences about anything else reach as much here"})
     warn({hit["video"]: hit["problem"] for hit in hits if hit["problem"]})
     show(as_json, found, lines)
 

@@ -20,7 +20,7 @@ from prvr.evaluate.metrics import overlap
 from prvr.report.page import render
 from prvr.report.systems import read_history
 from prvr.report.training import draw_training
-from prvr.search.asking import Hit
+from prvr.search.hits import Hit
 from prvr.train.run_state import HISTORY
 from prvr.video import VideoReader
 

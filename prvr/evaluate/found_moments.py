@@ -13,7 +13,7 @@ from prvr.datasets.windows import CLIP_SECONDS
 from prvr.evaluate.metrics import overlap
 from prvr.evaluate.qvhighlights import MOST_WINDOWS, MomentPrediction, MomentValues, moment_values
 from prvr.index.exact import ExactIndex
-from prvr.index.moments import find_spans, relevance
+from prvr.index.moments import find_spans, frame_rows, relevance
 from prvr.methods.contract import Embeddings
 
 # Spans that `any_overlaps` counts; a search shows as many.
@@ -40,13 +40,15 @@ def find_moments(index: ExactIndex, queries: Embeddings, dataset: Dataset) -> Fo
         if not caption.moments:
             continue
         query = tuple(field[row : row + 1] for field in queries)
-        curve, edges = relevance(index.model, query, index.fetch([caption.video])[caption.video])
+        entry = index.fetch([caption.video])[caption.video]
+        curve, edges = relevance(index.model, query, entry)
         if edges is None:
             continue
-        spans = find_spans(curve, edges, limit=SHOWN_SPANS)
+        rows = frame_rows(index.model, entry)
+        spans = find_spans(curve, edges, limit=SHOWN_SPANS, frames=rows)
         fits = [max(overlap((span.start, span.end), true) for true in caption.moments) for span in spans]
         overlaps[row], any_overlaps[row] = fits[0], max(fits)
-        more = find_spans(curve, edges, limit=MOST_WINDOWS) if len(spans) == SHOWN_SPANS else spans
+        more = find_spans(curve, edges, limit=MOST_WINDOWS, frames=rows) if len(spans) == SHOWN_SPANS else spans
         saliency = clip_scores(curve, edges, len(caption.saliency)) if caption.saliency else None
         predictions[row] = MomentPrediction(more, saliency)
     return FoundMoments(overlaps, any_overlaps, moment_values(dataset.captions, predictions))

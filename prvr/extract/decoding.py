@@ -40,12 +40,13 @@ class Frame:
 
 @dataclass(frozen=True)
 class VideoEnd:
-    """The end of a video: where the part that could be read ends, in seconds; what could not be read; its file and
-    what that says of its recording (`prvr.video.tags`).
+    """The end of a video: where the part that could be read ends and how long a frame is shown, in seconds; what could not be
+    read; its file and what that says of its recording (`prvr.video.tags`).
     """
 
     id: str
     duration: float
+    frame_seconds: float
     problem: str | None
     file: dict[str, Any]
     recorded: dict[str, Any]
@@ -153,7 +154,7 @@ def decode(job: Job, *, rate: float) -> Iterator[Piece]:
                 yield Frame(job.id, time, picture)
         # The content is read after the frames: if the stamp is still the same, both are of one file.
         file = {**stamp, "sha256": sha256_of(job.path)}
-        last: Piece = VideoEnd(job.id, reader.end, reader.problem, file, recorded)
+        last: Piece = VideoEnd(job.id, reader.end, reader.frame_seconds, reader.problem, file, recorded)
     except VideoError as refused:
         last = Refused(job.id, str(refused))
     except PrvrError:

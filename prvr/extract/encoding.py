@@ -75,8 +75,8 @@ class _OpenVideo:
         if not isinstance(self.end, VideoEnd):
             return self.end
         end, times = self.end, [round(time, 3) for time in self.times]
-        about = {"duration": end.duration, "problem": end.problem, "file": end.file, "recorded": end.recorded}
-        return Encoded(end.id, self._stack(), {"times": times, **about})
+        known = {"times": times, "duration": end.duration, "frame_seconds": round(end.frame_seconds, 4), "problem": end.problem}
+        return Encoded(end.id, self._stack(), {**known, "file": end.file, "recorded": end.recorded})
 
     def _part(self) -> Part:
         assert self.start is not None

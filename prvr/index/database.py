@@ -4,6 +4,7 @@ header   one row: the fields of `Header`
 videos   a row per video: its id, the shapes of its fields, its windows, what is known of it, the times between its frames
 rows     of each video its embeddings, field after field, as float16 or float32
 codes    of each video the int8 codes of its embeddings, which a scan reads instead (`prvr.index.scan`)
+reference  one row or none: what unrelated sentences reach here, and their embeddings (`prvr.index.reference`)
 stage    one row or none: the setting of approximate search that was measured here (`prvr.index.setting`)
 
 Readers continue while one process writes (SQLite's write-ahead log). A video that is replaced gets a new number, and numbers
@@ -49,6 +50,7 @@ SCHEMA = (
 )
 # Created when it is first needed: older indexes do not have it, and older versions of prvr ignore it.
 STAGE = "CREATE TABLE IF NOT EXISTS stage (proven TEXT NOT NULL)"
+REFERENCE = "CREATE TABLE IF NOT EXISTS reference (known TEXT NOT NULL, queries BLOB NOT NULL)"
 
 
 class Record(NamedTuple):
@@ -236,6 +238,18 @@ class Database:
         self._connection.execute("DELETE FROM stage")
         if text is not None:
             self._connection.execute("INSERT INTO stage VALUES (?)", (text,))
+
+    def reference(self) -> tuple[str, bytes] | None:
+        """The text and the bytes that `keep_reference` wrote last; None if there are none, or if they are damaged."""
+        exists = self._connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'reference'").fetchone()
+        found = exists and self._connection.execute("SELECT known, queries FROM reference").fetchone()
+        return found if found and isinstance(found[0], str) and isinstance(found[1], bytes) else None
+
+    def keep_reference(self, known: str, queries: bytes) -> None:
+        """Writes a reference in place of the one before. Within `writing`."""
+        self._connection.execute(REFERENCE)
+        self._connection.execute("DELETE FROM reference")
+        self._connection.execute("INSERT INTO reference VALUES (?, ?)", (known, queries))
 
     def move(self, videos: str) -> None:
         """Changes the folder of the videos in the header. Within `writing`."""

@@ -192,6 +192,21 @@ class DiskIndex:
         with self._lock, self._database.writing():
             self._database.keep_setting(None)
 
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of the videos: a video that is added or replaced has a higher one than all before."""
+        return list(self._videos().values())
+
+    def reference(self) -> tuple[str, bytes] | None:
+        """The text and the bytes of `keep_reference`; None if there are none."""
+        with self._lock, self._database.reading():
+            return self._database.reference()
+
+    def keep_reference(self, known: str, queries: bytes) -> None:
+        """Writes what unrelated sentences reach here, and their embeddings, in place of what was kept before."""
+        with self._lock, self._database.writing():
+            self._database.keep_reference(known, queries)
+
     def verify(self) -> dict[str, str]:
         """Faults by video; the key "" is for the file as a whole. Reads all of it."""
         with self._lock, self._database.reading():

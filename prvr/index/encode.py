@@ -34,13 +34,17 @@ LONG = 2
 
 @dataclass(frozen=True)
 class Sampled:
-    """A video's features, the times of its frames and its duration in seconds, and everything else that is known of it."""
+    """A video's features, the times of its frames and its duration in seconds, and everything else that is known of it.
+
+    frame_seconds: how long its file shows a frame; None where rows are not frames of a file (`moments.frame_edges`).
+    """
 
     video: str
     rows: Float[np.ndarray, "L E"]
     times: tuple[float, ...] | None = None
     duration: float | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    frame_seconds: float | None = None
 
 
 def add_videos(index: Store, videos: Iterable[str], frames: Features, *, durations: Mapping[str, float] | None = None) -> None:
@@ -60,7 +64,7 @@ def read_sampled(video: str, frames: Features, *, durations: Mapping[str, float]
     rows = rows_of("video", video, frames)
     info = frames.info(video) if isinstance(frames, Packed) else {}
     if "times" in info:
-        return Sampled(video, rows, tuple(info["times"]), info["duration"])
+        return Sampled(video, rows, tuple(info["times"]), info["duration"], frame_seconds=info.get("frame_seconds"))
     duration = durations.get(video)
     if duration is None:
         return Sampled(video, rows)
@@ -98,7 +102,8 @@ def _entries(model: Model, in_windows: Sequence[tuple[Sampled, list[np.ndarray]]
         frames = [min(len(window), model.reading.max_frames or len(window)) for window in windows]
         edges = None
         if video.times is not None and video.duration is not None:
-            edges = tuple(frame_edges(video.times, video.duration, limit=sum(frames), sampling=model.reading.sampling))
+            shown, sampling = video.frame_seconds, model.reading.sampling
+            edges = tuple(frame_edges(video.times, video.duration, limit=sum(frames), sampling=sampling, frame_seconds=shown))
         entries.append(Entry(video.video, fields, tuple(frames), edges, video.about))
     return entries
 

@@ -20,7 +20,7 @@ from prvr.index.exact import ExactIndex
 from prvr.index.moments import relevance
 from prvr.methods.checkpoint import Checkpoint
 from prvr.report.systems import SeedResults
-from prvr.search.asking import moment
+from prvr.search.hits import moment
 
 
 @dataclass(frozen=True)

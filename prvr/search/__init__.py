@@ -6,6 +6,7 @@ INDEX/features/      frames as the encoder returned them, where the embeddings a
 
 opening.py       opens an index with its checkpoint, and checks that they match
 question.py      what can be asked: sentences, pictures, moments; as queries of a model
+hits.py          what a search returns
 asking.py        searches an index; answering.py: its answer as JSON values
 update.py        brings an index up to date with its folder
 feature_cache.py the frames as the encoder returned them

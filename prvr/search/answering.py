@@ -7,16 +7,18 @@ from typing import Any
 import numpy as np
 
 from prvr.search.asking import VideoSearch
+from prvr.search.hits import first_of_weak
 from prvr.search.question import Question, parse_moment
 
 
 def answer(
     gallery: VideoSearch, question: dict[str, Any], settings: dict[str, Any], *, image: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """Returns the question, what was not read of it, what the hits are measured in, and the hits.
+    """Returns the question, what was not read of it, what the hits are measured in, how many of the last
+    ones are weak, and the hits.
 
     Args:
-        question: the fields of `Question` as JSON values, moments as VIDEO@SECONDS, those that are not given left out; `image` is apart.
+        question: the fields of `Question` as JSON values, moments as VIDEO@SECONDS; all are optional, and `image` is apart.
         settings: of `VideoSearch.search`; with "moments", of `VideoSearch.search_moments`.
 
     Raises:
@@ -35,4 +37,5 @@ def answer(
     given = {name: list(value) for name, value in sentences.items() if value}
     noted = {"note": note} if note else {}
     measure = "probability" if is_calibrated else "score"
-    return {"query": text, **given, **noted, "measure": measure, "hits": [hit.as_dict() for hit in hits]}
+    counted = {"measure": measure, "weak": len(hits) - first_of_weak(hits)}
+    return {"query": text, **given, **noted, **counted, "hits": [hit.as_dict() for hit in hits]}

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,97 +18,21 @@ from prvr.index.conditions import Condition, parse
 from prvr.index.contract import Entry, ScoredVideo, Store, require_approximate
 from prvr.index.encode import encode_queries
 from prvr.index.exact import ExactIndex
-from prvr.index.moments import Span, best_span, find_spans, relevance
+from prvr.index.moments import Span, relevance
 from prvr.index.near_identical import distinct
 from prvr.index.ranking import Result, rank
+from prvr.index.reference import reference_of
 from prvr.index.rescoring import CANDIDATES, Anchors, rescoring_of
-from prvr.index.sequence import best_in_order, spans_in_order
 from prvr.methods.calibration import Calibration
 from prvr.methods.checkpoint import Checkpoint
-from prvr.methods.contract import Embeddings, Model
+from prvr.methods.contract import Embeddings
 from prvr.methods.probe import has_frame_scores
-from prvr.nn.scores import TIED
+from prvr.search.hits import Hit, hit_of, known_of, reaching
 from prvr.search.question import EncodedQuestion, Question, parts_of, query_of_picture
 from prvr.video import name_in
 
 # A sentence has about a hundred; a longer text is not a sentence. One limit for Python, the command line and the service.
 MOST_CHARACTERS = 1_000
-
-
-class PartSpan(NamedTuple):
-    """Where a part of a question is answered, in seconds. score: the relevance of its best place."""
-
-    said: str
-    start: float
-    end: float
-    score: float
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A video of the gallery with its score, and where in it the question is answered.
-
-    spans: the moments, best first; empty if the times of the frames are unknown.
-    curve: the relevance of each part of the video. edges: the times between parts, one more than parts; None if unknown.
-    branches: the terms of the score by branch, if it is a sum over branches.
-    probability: that the video answers the sentence; None if the model is not calibrated.
-    copies: the other paths in the folder with the same content.
-    parts: where each part of a question with several is answered, in their order.
-    near_identical: other videos of the index that look the same all along, and take no place of their own.
-    problem: why only a part of the video could be searched; None if all of it is in the index.
-    """
-
-    video: str
-    score: float
-    spans: tuple[Span, ...] = ()
-    curve: tuple[float, ...] = ()
-    edges: tuple[float, ...] | None = None
-    branches: Mapping[str, float] = field(default_factory=dict)
-    probability: float | None = None
-    copies: tuple[str, ...] = ()
-    problem: str | None = None
-    parts: tuple[PartSpan, ...] = ()
-    near_identical: tuple[str, ...] = ()
-
-    @property
-    def start(self) -> float | None:
-        """The start of the best moment in seconds; None if the times of the frames are unknown."""
-        return self.spans[0].start if self.spans else None
-
-    @property
-    def end(self) -> float | None:
-        """The end of the best moment in seconds; None if the times of the frames are unknown."""
-        return self.spans[0].end if self.spans else None
-
-    def as_dict(self) -> dict[str, Any]:
-        """All fields as JSON values, and the best moment's start and end."""
-        spans, parts = ([one._asdict() for one in of] for of in (self.spans, self.parts))
-        lists = {"spans": spans, "parts": parts, "copies": list(self.copies), "near_identical": list(self.near_identical)}
-        return {**asdict(self), "start": self.start, "end": self.end, **lists}
-
-
-def find(index: Store, queries: Embeddings, k: int, *, where: Sequence[Condition] = ()) -> list[list[Hit]]:
-    """The k best videos of each query among those that meet all conditions, best first, each with its moments."""
-    queries_alone = [tuple(vectors[place : place + 1] for vectors in queries) for place in range(len(queries[0]))]
-    found = index.search(queries, k, where=where)
-    return [find_moments(index.model, query, row) for query, row in zip(queries_alone, found, strict=True)]
-
-
-def find_moments(model: Model, query: Embeddings, found: Sequence[ScoredVideo]) -> list[Hit]:
-    """What was found for one query (a first axis of 1), with its moments."""
-    hits = []
-    for scored in found:
-        curve, edges = relevance(model, query, scored.entry)
-        spans = () if edges is None else tuple(find_spans(curve, edges))
-        branches = dict(zip(model.embedding_fields, scored.parts, strict=False))
-        hits.append(Hit(scored.video, scored.score, spans, tuple(curve.tolist()), edges, branches, **_known(scored.entry)))
-    return hits
-
-
-def moment(index: Store, query: Embeddings, video: str) -> tuple[float, float] | tuple[None, None]:
-    """Where in a video a query is answered: start and end in seconds, if the index has the times of its frames."""
-    curve, edges = relevance(index.model, query, index.fetch([video])[video])
-    return (None, None) if edges is None else best_span(curve, edges)
 
 
 class VideoSearch:
@@ -181,10 +104,12 @@ class VideoSearch:
 
         # The probability of the best hit depends on how far it is ahead of the second one.
         found = distinct(find, max(offset + k, 2), lambda scored: scored.entry, known=asked.marked, drop_known=True)
-        hits = [replace(_hit(asked, scored), near_identical=others) for scored, others in found]
+        hits = [replace(hit_of(asked, scored), near_identical=others) for scored, others in found]
         if asked.question.is_sentence:
             hits = self._with_probabilities(hits, conditions, self.calibration(rescore=rescore))
-        return _reaching(hits[offset : offset + k], min_score)
+            if not rescore:
+                hits = self._with_strengths(hits, asked.queries[0], [scored for scored, _ in found])
+        return reaching(hits[offset : offset + k], min_score)
 
     def search_moments(
         self,
@@ -212,9 +137,9 @@ class VideoSearch:
         hits = []
         for result, others in distinct(find, offset + k, lambda result: result.entry, known=asked.marked)[offset:]:
             span, curve, edges = result.value
-            hit = Hit(result.entry.video, result.score, (span,), tuple(curve.tolist()), edges, **_known(result.entry))
+            hit = Hit(result.entry.video, result.score, (span,), tuple(curve.tolist()), edges, **known_of(result.entry))
             hits.append(replace(hit, near_identical=others))
-        return _reaching(hits, min_score)
+        return reaching(hits, min_score)
 
     def explain(self, question: str | Question, video: str) -> Hit | None:
         """Where in one video a question is answered; None if the video has fewer frames than the question has parts.
@@ -228,9 +153,9 @@ class VideoSearch:
             # A gallery of this video alone: the score is the one of a search.
             gallery = ExactIndex(self.index.model)
             gallery.add([entry])
-            return _hit(asked, gallery.search(asked.queries[0], 1)[0][0])
+            return hit_of(asked, gallery.search(asked.queries[0], 1)[0][0])
         self._require_frame_scores("then")
-        return next((_hit(asked, ScoredVideo(entry.video, score, (), entry)) for score, _ in asked.in_order(entry)), None)
+        return next((hit_of(asked, ScoredVideo(entry.video, score, (), entry)) for score, _ in asked.in_order(entry)), None)
 
     def calibration(self, *, rescore: bool = False) -> Calibration | None:
         """What turns scores, or scores that were re-scored, into probabilities; None if nothing does."""
@@ -245,6 +170,14 @@ class VideoSearch:
             searched = len(hits)
         probabilities = calibration.probabilities(np.array([hit.score for hit in hits]), videos=searched)
         return [replace(hit, probability=float(one)) for hit, one in zip(hits, probabilities, strict=True)]
+
+    def _with_strengths(self, hits: list[Hit], query: Embeddings, found: Sequence[ScoredVideo]) -> list[Hit]:
+        """The hits of one query (a first axis of 1) beside those of unrelated sentences, if the index knows these."""
+        known = reference_of(self.checkpoint, self.index)
+        if known is None:
+            return hits
+        strengths = known.strengths(query, found[: len(hits)])
+        return [replace(hit, strength=one) for hit, one in zip(hits, strengths, strict=True)]
 
     def relevance(self, text: str, video: str) -> tuple[np.ndarray, list[float]]:
         """The relevance of each part of a video to a sentence (P,), and the P + 1 times between the parts.
@@ -377,31 +310,3 @@ def sentence_features(checkpoint: Checkpoint, encoder: Encoder, text: str) -> np
     elif isinstance(encoder, SentenceEncoder):
         return encoder.encode_sentences([text])
     raise ModelError(f"{encoder.name!r} gives no {checkpoint.model.reading.text}, which this model reads")
-
-
-def _hit(asked: EncodedQuestion, scored: ScoredVideo) -> Hit:
-    """What was found, with its moments; of several parts one span from the first to the last, and the span of each."""
-    if asked.is_one_query:
-        return find_moments(asked.model, asked.queries[0], [scored])[0]
-    curves, edges = asked.curves(scored.entry)
-    found = best_in_order(curves)
-    parts: list[PartSpan] = []
-    if edges is not None and found is not None:
-        spans = spans_in_order(curves, edges, found.places)
-        parts = [PartSpan(part.said, *span) for part, span in zip(asked.parts, spans, strict=True)]
-    whole = (Span(parts[0].start, parts[-1].end, scored.score),) if parts else ()
-    hit = Hit(scored.video, scored.score, whole, tuple(curves.max(0).tolist()), edges, **_known(scored.entry))
-    return replace(hit, parts=tuple(parts))
-
-
-def _known(entry: Entry) -> dict[str, Any]:
-    return {"copies": tuple(entry.about.get("copies", ())), "problem": entry.about.get("problem")}
-
-
-def _reaching(hits: list[Hit], min_score: float | None) -> list[Hit]:
-    """The hits whose probability or score reaches the least one."""
-    if min_score is None:
-        return hits
-    # A score that ties with the least one reaches it.
-    least = min_score - TIED * abs(min_score)
-    return [hit for hit in hits if (hit.score if hit.probability is None else hit.probability) >= least]

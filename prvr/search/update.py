@@ -19,10 +19,13 @@ from prvr.extract.resuming import resuming
 from prvr.extract.update import update_rows
 from prvr.files import lock_for_writing
 from prvr.index.disk import DiskIndex
-from prvr.index.encode import Sampled, encode_long
+from prvr.index.encode import Sampled, encode_long, encode_queries
 from prvr.index.place import FILE
+from prvr.index.reference import update_reference
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
+from prvr.methods.contract import Embeddings
+from prvr.search.asking import sentence_features
 from prvr.search.feature_cache import with_cache
 from prvr.search.opening import FEATURES, make_or_reopen, open_matching_encoder
 from prvr.search.video_fields import fields_of_file, read_video_fields
@@ -100,7 +103,8 @@ class Indexer:
         self.videos, self.path, self._encoder = videos.absolute(), path, encoder
         self._engine = engine_for(encoder, device=device, workers=workers, ray=ray)
         self._sampling = FrameSampling(check_rate(checkpoint.sources.frames.rate or 1.0), BATCH_SIZE)
-        self._index = make_or_reopen(path, checkpoints.to_device(checkpoint, device), videos=videos, dtype=dtype)
+        self._checkpoint = checkpoints.to_device(checkpoint, device)
+        self._index = make_or_reopen(path, self._checkpoint, videos=videos, dtype=dtype)
 
     def close(self) -> None:
         """Closes the index."""
@@ -126,10 +130,18 @@ class Indexer:
             ):
                 store = IndexRows(self._index, fields)
                 done = update_rows(files, store, engine, sampling=self._sampling, skip=skip, on_progress=on_progress)
+            self._measure_unrelated(on_progress)
             self._index.tidy()
         finally:
             lock.release()
         return Indexing(done.done, done.kept, done.dropped, {**find_passed_over(self.videos), **problems, **done.problems})
+
+    def _measure_unrelated(self, on_progress: Progress | None) -> None:
+        # The encoder of frames is that of sentences, too, where a reference is made.
+        def encode(sentence: str) -> Embeddings:
+            return encode_queries(self._index.model, [sentence_features(self._checkpoint, self._encoder, sentence)])
+
+        update_reference(self._checkpoint, self._index, encode, on_progress=on_progress)
 
 
 @final
@@ -161,7 +173,8 @@ class IndexRows:
             self.rearrange({}, [id])
         files = {id: dict(info["file"])}
         about = self._about(files, info)
-        self._index.add(encode_long(self._index.model, [Sampled(id, rows, tuple(info["times"]), info["duration"], about)]))
+        times, shown = tuple(info["times"]), info.get("frame_seconds")
+        self._index.add(encode_long(self._index.model, [Sampled(id, rows, times, info["duration"], about, shown)]))
         self._known[id], self._files[id], self._video_of[id] = about, files, id
 
     def offer(self, id: str, rows: np.ndarray, info: Mapping[str, Any]) -> None:

@@ -37,6 +37,8 @@ class PartAnswer(SpanAnswer):
 class Moments(BaseModel):
     """Where in a video a query is answered.
 
+    `strength` is the share of unrelated sentences that reach less in this index, from 0 to 1, and a hit is `weak` below one half;
+    only from a search by a sentence, and only where the index knows (an index of the teacher alone, without probabilities).
     `curve` is the relevance of the query along the video, between the times of `edges` (one more, in seconds); `peak` is
     where it is highest. All are empty if the index does not have the times of the frames. `contributions` are the terms
     of the score, by branch.
@@ -49,6 +51,8 @@ class Moments(BaseModel):
     probability: float | None = Field(
         description="The probability that the video answers the sentence; only from a search, and only with a calibrated model."
     )
+    strength: float | None
+    weak: bool | None
     peak: float | None
     spans: list[SpanAnswer]
     curve: list[float]

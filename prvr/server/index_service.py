@@ -22,10 +22,10 @@ from prvr.index.conditions import parse, select
 from prvr.index.contract import Entry
 from prvr.index.disk import DiskIndex
 from prvr.index.place import FILE
-from prvr.nn.scores import first_best, tolerance
 from prvr.search import open_index
 from prvr.search.answering import answer
-from prvr.search.asking import Hit, VideoSearch
+from prvr.search.asking import VideoSearch
+from prvr.search.hits import Hit
 from prvr.search.question import Question
 from prvr.server.answers import Moments, PartAnswer, SpanAnswer, Video
 from prvr.server.followed_file import FollowedFile
@@ -213,10 +213,6 @@ def _entry(index: VideoSearch, id: str) -> Entry:
 
 def _moments(hit: Hit, *, limit: int | None = None) -> Moments:
     curve, edges = np.array(hit.curve), np.array(hit.edges or ())
-    # Of one moment of several, its own best place.
-    inside = (edges[:-1] < hit.spans[0].end) & (edges[1:] > hit.spans[0].start) if hit.edges and hit.spans else curve == curve
-    along = np.where(inside, curve, -np.inf) if len(hit.spans) == 1 else curve
-    peak = float(edges[first_best(along, apart=tolerance(curve))]) if hit.edges else None
     if limit is not None and hit.edges:
         curve, edges = thin(curve, edges, limit=limit)
     return Moments(
@@ -225,7 +221,9 @@ def _moments(hit: Hit, *, limit: int | None = None) -> Moments:
         duration=float(edges[-1]) if hit.edges else None,
         score=hit.score,
         probability=hit.probability,
-        peak=peak,
+        strength=hit.strength,
+        weak=hit.weak,
+        peak=hit.peak,
         spans=[SpanAnswer(start=span.start, end=span.end, score=span.score) for span in hit.spans],
         curve=curve.tolist() if hit.edges else [],
         edges=edges.tolist(),

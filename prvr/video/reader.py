@@ -53,6 +53,7 @@ class VideoReader:
     (raw H.264) are counted. Frames are rotated, mirrored and stretched as a player shows them.
 
     `duration`, in seconds: the time at which the last frame ends; until iteration what the file states, 0.0 if nothing credible.
+    `frame_seconds`: how long the file shows a frame, on average.
     `end`, after iteration, is where the readable part ends: at `duration`, unless the file stops early.
     `problem`, after iteration, is what could not be read, or that stamps jump; None if everything is in order.
 
@@ -154,6 +155,7 @@ class VideoReader:
         # Of pictures without stamps, the next one is shown a frame's duration later.
         self._counted = 0 if self._names & set(ELEMENTARY) else None
         self._frame_duration = 1 / (stream.average_rate or stream.guessed_rate or 25)
+        self.frame_seconds = float(self._frame_duration)
         self._line = TimeLine(
             zero_of(self._container, stream, self._names),
             stream.time_base,

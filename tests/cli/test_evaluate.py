@@ -30,7 +30,7 @@ from prvr.index.exact import ExactIndex
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.papers.toy import write_toy
-from prvr.search.asking import moment
+from prvr.search.hits import moment
 
 TEACHER, WORDS = "clip_vit_base_patch32", "all_minilm_l6_v2"
 COLUMNS, VIDEOS, PER_VIDEO = 6, 12, 2

@@ -27,7 +27,7 @@ from prvr.papers.write import write_table
 from prvr.report.queries import read_profiles
 from prvr.report.scoring import DatasetScorer
 from prvr.report.write import write_report
-from prvr.search.asking import moment
+from prvr.search.hits import moment
 from tests.report.test_build import Page
 
 QUICK = ("hidden=8", "heads=2", "epochs=2", "batch_videos=8")

@@ -14,7 +14,7 @@ from prvr.demo.page import Answer, write_page
 from prvr.evaluate.evaluation import Evaluation
 from prvr.evaluate.metrics import retrieval
 from prvr.index.moments import Span
-from prvr.search.asking import Hit
+from prvr.search.hits import Hit
 from tests.report.test_build import EVIL, Page
 
 UNKNOWN = np.full(2, math.nan)

@@ -31,7 +31,8 @@ from prvr.methods.contract import Embeddings, Model
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
 from prvr.nn.scores import frame_cosines, video_scores
-from prvr.search.asking import VideoSearch, find
+from prvr.search.asking import VideoSearch
+from prvr.search.hits import find
 
 COLUMNS = 6
 SOURCES = FeatureSources(Source("frames", COLUMNS), Source("words", COLUMNS))

@@ -24,7 +24,7 @@ from prvr.index.disk import DiskIndex
 from prvr.index.measure import exact_search, measure_recall
 from prvr.index.place import FILE
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
-from prvr.search.asking import find
+from prvr.search.hits import find
 
 COLUMNS = 32
 HEADER = Header("0123456789abcdef", "float16", "videos")

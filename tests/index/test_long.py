@@ -18,7 +18,7 @@ from prvr.index.exact import ExactIndex
 from prvr.index.moments import relevance
 from prvr.methods.contract import Model
 from prvr.nn.scores import tolerance
-from prvr.search.asking import find
+from prvr.search.hits import find
 from tests.index.test_contract import COLUMNS, HEADER, ClipsAndFrames, Together, dl_dkd, video
 
 MOST = 9

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from prvr.batch import resample
-from prvr.index.moments import Span, best_span, find_spans, frame_edges
+from prvr.index.moments import Span, best_span, find_cuts, find_spans, frame_edges, peak_time
 
 
 def spans(relevance: list[float], limit: int = 3) -> list[Span]:
@@ -282,3 +282,77 @@ def test_spans_do_not_depend_on_scale_or_shift(scale: float, shift: float) -> No
     moved = find_spans(np.array([scale * (s + shift) for s in curve]), [float(t) for t in range(14)])
     assert [(span.start, span.end) for span in moved] == times(curve)
     assert len(moved) == 2
+
+
+# With the rows of the frames
+
+
+def turned(shots: list[tuple[int, float]]) -> np.ndarray:
+    """Rows of shots in a plane: how many frames, and the angle of their picture in degrees."""
+    angles = np.radians(np.repeat([angle for _, angle in shots], [count for count, _ in shots]))
+    return np.stack([np.cos(angles), np.sin(angles)], 1)
+
+
+def test_cuts_by_hand() -> None:
+    # Two pictures at right angles, four frames each: the mean row has length sqrt(1/2), so that two rows of the video are 1/2
+    # apart on average, and neighbours 1 at the cut: twice that, 1.4 above the bar of 0.6.
+    assert find_cuts(turned([(4, 0), (4, 90)])) == pytest.approx([0, 0, 0, 0, 1.4, 0, 0, 0])
+    # Lengths of rows say nothing of the picture.
+    assert find_cuts(turned([(4, 0), (4, 90)]) * np.arange(1, 9)[:, None]) == pytest.approx([0, 0, 0, 0, 1.4, 0, 0, 0])
+
+
+def test_what_changes_little_by_little_has_no_cuts() -> None:
+    assert not find_cuts(turned([(1, angle) for angle in range(0, 90, 5)])).any()
+    assert not find_cuts(turned([(7, 30)])).any()
+    assert not find_cuts(turned([(1, 30)])).any()
+    # Noise: every frame is as far from the one before as from any other.
+    assert not find_cuts(np.random.default_rng(0).normal(size=(60, 128))).any()
+
+
+def test_a_span_ends_at_a_cut() -> None:
+    edges = [float(t) for t in range(13)]
+    curve = np.array([0.0, 0, 0, 0, 5, 5, 5, 5, 4, 4, 0, 0])
+    assert best_span(curve, edges) == (4, 10)
+    assert best_span(curve, edges, frames=turned([(4, 0), (4, 90), (4, 180)])) == (4, 8)
+    # Where the rows do not change, nothing changes.
+    assert best_span(curve, edges, frames=turned([(12, 0)])) == (4, 10)
+    # A cut before the peak, and one after the first part.
+    assert best_span(curve[::-1].copy(), edges, frames=turned([(4, 0), (4, 90), (4, 180)])) == (4, 8)
+    assert best_span(np.array([5.0, 4, 4, 0, 0, 0, 0, 0]), edges[:9], frames=turned([(1, 0), (7, 90)])) == (0, 1)
+
+
+def test_a_long_answer_goes_on_beyond_a_cut() -> None:
+    # A second of 5 is 0.4 of the height above the bar of 0.6; the cut costs 8 s times its strength, 1.4 at most.
+    for seconds, end in ((20, 44.0), (40, 84.0)):
+        curve = np.array([0.0] * 40 + [5.0] * (4 + seconds) + [0.0] * 40)
+        curve[42] = 5.001
+        rows = turned([(44, 0), (40 + seconds, 90)])
+        assert (seconds * 0.4 > 8 * find_cuts(rows)[44]) == (end == 44 + seconds)
+        assert best_span(curve, [float(t) for t in range(len(curve) + 1)], frames=rows) == (40, end)
+
+
+def test_noise_alone_is_the_whole_shot() -> None:
+    curve = np.array([0.30, 0.34, 0.27, 0.35, 0.29, 0.30, 0.34, 0.27, 0.33, 0.30])
+    edges = [float(t) for t in range(11)]
+    assert best_span(curve, edges) != (0, 10) == best_span(curve, edges, frames=turned([(10, 0)]))
+
+
+def test_seconds_count_and_not_frames() -> None:
+    # As many frames of a curve, in half and in twice the time, with a short dip.
+    curve = np.array([0.0] * 8 + [4, 4.5, 4, 1, 4, 4, 4] + [0.0] * 8)
+    for step in (0.25, 1.0, 4.0):
+        edges = [step * n for n in range(len(curve) + 1)]
+        assert best_span(curve, edges, frames=turned([(len(curve), 0)])) == (8 * step, 15 * step)
+
+
+def test_frames_of_a_file_share_the_time_between_them() -> None:
+    # At 25 frames a second a frame is seen for 0.04 s; the 0.96 s until the next sampled one are of both.
+    assert frame_edges([0.0, 1.0, 2.0], 2.5, frame_seconds=0.04) == pytest.approx([0, 0.52, 1.52, 2.5])
+    # A file with as many frames as are sampled, or fewer: each is seen until the next one.
+    assert frame_edges([0.0, 1.0, 2.5], 4.0, frame_seconds=1.0) == pytest.approx([0, 1.0, 2.25, 4.0])
+    assert frame_edges([0.0, 1.0, 2.5], 4.0, frame_seconds=5.0) == [0.0, 1.0, 2.5, 4.0]
+    assert frame_edges([0.0, 1.0, 2.0, 3.0], 4.0, frame_seconds=0.0, limit=2) == [0.0, 1.5, 4.0]
+
+
+def test_the_peak_is_in_the_middle_of_the_best_part() -> None:
+    assert peak_time(np.array([0.1, 0.9, 0.9, 0.2]), [0.0, 0.52, 1.52, 2.52, 3.0]) == pytest.approx(1.02)

@@ -23,6 +23,7 @@ from prvr.methods.calibration import Calibration
 from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.methods.zero_shot import ZeroShotConfig
 from prvr.search.asking import MOST_CHARACTERS, VideoSearch, readable
+from prvr.search.hits import Hit, first_of_weak
 from prvr.search.question import Question
 
 SENTENCES = {
@@ -145,3 +146,16 @@ def test_probabilities_where_the_checkpoint_is_calibrated(search: VideoSearch) -
     assert known.search("a dog", k=1) == hits[:1]
     assert known.search("a dog", k=5, min_score=hits[1].probability) == hits[:2]
     assert known.search("a dog", k=5, min_score=0.999) == []
+
+
+def test_weak_hits_are_those_that_unrelated_sentences_exceed() -> None:
+    hits = [Hit(f"{n}.mp4", 0.5, strength=strength) for n, strength in enumerate((0.9, 0.2, 0.5, 0.49, 0.0))]
+    assert [hit.weak for hit in hits] == [False, True, False, True, True]
+    assert [hit.as_dict()["weak"] for hit in hits] == [hit.weak for hit in hits]
+    assert first_of_weak(hits) == 3
+    assert first_of_weak(hits[:3]) == 3
+    assert first_of_weak(hits[3:]) == first_of_weak([]) == 0
+    unknown = Hit("a.mp4", 0.5)
+    assert unknown.weak is unknown.peak is None
+    assert first_of_weak([unknown]) == 1
+    assert Hit("a.mp4", 0.5, curve=(0.1, 0.5, 0.2), edges=(0.0, 0.5, 1.5, 2.0)).as_dict()["peak"] == 1.0

@@ -66,8 +66,10 @@ def test_search_open_seek_and_back(tab: Tab, served: Running) -> None:
     assert tab.query == ASKED
     assert tab.videos() == [hit["video"] for hit in expected]
     second = expected[1]
+    picture = tab.find(f'li[data-video="{second["video"]}"] img').get_attribute("src")
+    assert f"{second['peak']:.2f}"[:-1] in picture
     tab.find(f'li[data-video="{second["video"]}"] a').click()
-    tab.plays_at(second["spans"][0]["start"])
+    tab.plays_at(second["peak"])
     assert 206 in tab.media
     # A click on the middle of the curve seeks to the middle of the video, and the address keeps it.
     tab.find(".track .curve").wait_for()
@@ -97,7 +99,8 @@ def test_spans_are_marked_and_lead_to_their_moments(tab: Tab, served: Running) -
     assert float(tab.find(".track .span").first.get_attribute("x")) == pytest.approx(
         1000 * hit["spans"][0]["start"] / hit["edges"][-1], abs=0.5
     )
-    tab.plays_at(hit["spans"][0]["start"])
+    # The player opens at the instant that the card shows.
+    tab.plays_at(hit["peak"])
     tab.find(".track").focus()
     tab.page.keyboard.press("End")
     tab.plays_at(hit["duration"], within=0.3)
@@ -128,7 +131,7 @@ def test_two_tabs_and_an_address_that_is_passed_on(tab: Tab, context: Any, serve
     third.plays_at(2.0)
     third.shows(".heading", second)
     assert third.videos() == other.videos() == tab.videos()
-    assert abs(tab.time - hits(served)[0]["spans"][0]["start"]) < 0.1
+    assert abs(tab.time - hits(served)[0]["peak"]) < 0.1
 
 
 @pytest.mark.slow
@@ -176,7 +179,7 @@ def keys_of_the_player(tab: Tab, hit: dict[str, Any]) -> None:
     for told in ([1, 0], [1, 1], [2, 1]):
         tab.page.keyboard.press(" ")
         assert tab.page.evaluate("[played, paused]") == told
-    at, end = hit["spans"][0]["start"], tab.page.evaluate("document.querySelector('video').duration")
+    at, end = hit["peak"], tab.page.evaluate("document.querySelector('video').duration")
     for key, by in (("ArrowRight", 1), ("ArrowLeft", -1), ("ArrowLeft", -1), ("ArrowRight", 1)):
         tab.page.keyboard.press(key)
         at = min(max(at + by, 0), end)
@@ -197,12 +200,12 @@ def test_keys(tab: Tab, served: Running) -> None:
     # From the box, tabbing reaches the first card; Enter opens it.
     tab.find("li.card a").first.focus()
     tab.page.keyboard.press("Enter")
-    tab.plays_at(first["spans"][0]["start"])
+    tab.plays_at(first["peak"])
     tab.find(".track .curve").wait_for()
     keys_of_the_player(tab, first)
     tab.page.keyboard.press("n")
     tab.shows(".heading", second["video"])
-    tab.plays_at(second["spans"][0]["start"])
+    tab.plays_at(second["peak"])
     tab.shows("#spoken", f"Player: {second['title']} at 0:0")
     tab.find(".track .curve").wait_for()
     keys_of_the_player(tab, second)
@@ -212,7 +215,7 @@ def test_keys(tab: Tab, served: Running) -> None:
     until(tab.find("#watch").is_hidden)
     # With a click as well.
     tab.find("li.card a").nth(1).click()
-    tab.plays_at(second["spans"][0]["start"])
+    tab.plays_at(second["peak"])
     tab.find(".track .curve").wait_for()
     keys_of_the_player(tab, second)
     tab.page.keyboard.press("m")
@@ -384,10 +387,10 @@ def test_everything_that_can_be_used_has_a_name(tab: Tab, served: Running) -> No
     tab.find("li.card a").first.click()
     tab.find(".track .curve").wait_for()
     assert tab.page.evaluate(NAMELESS) == []
-    tab.plays_at(best["spans"][0]["start"])
+    tab.plays_at(best["peak"])
     track = tab.find(".track")
     until(
-        lambda: track.get_attribute("aria-valuenow") == f"{best['spans'][0]['start']:.1f}",
+        lambda: track.get_attribute("aria-valuenow") == f"{best['peak']:.1f}",
         lambda: track.get_attribute("aria-valuenow"),
     )
     assert "relevance" in track.get_attribute("aria-valuetext")
@@ -423,10 +426,8 @@ def test_real_clips(browser: Any, shared: Path, tmp_path: Path) -> None:
             ask(tab, text)
             tab.shows("#results-title", text)
             until(lambda video=video: video in tab.videos()[0], lambda: str(tab.videos()))  # type: ignore[misc]
-            (start,) = [
-                hit["spans"][0]["start"] for hit in served.client.get("/api/search", params={"q": text, "k": 1}).json()["hits"]
-            ]
+            (peak,) = [hit["peak"] for hit in served.client.get("/api/search", params={"q": text, "k": 1}).json()["hits"]]
             tab.find("li.card a").first.click()
-            tab.plays_at(start)
+            tab.plays_at(peak)
         assert tab.faults == []
         context.close()

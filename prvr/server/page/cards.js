@@ -6,19 +6,20 @@ import { address, watching } from "./place.js";
 import { pictureOf } from "./service.js";
 import { clock, folderOf, marksOf, notesOf, percent, stretch } from "./words.js";
 
-// rate: what a thumb does, with the moment and "more" or "less"; null where there are no thumbs.
-export function hitCard(hit, rank, place, rate = null) {
+// scale: that of all curves of the answer. rate: what a thumb does, with the moment and "more" or "less"; null where there are none.
+export function hitCard(hit, rank, place, scale, rate = null) {
   const span = hit.spans[0];
-  const start = span?.start ?? 0;
+  // The player opens where the picture was taken: what the card shows is what plays.
+  const instant = hit.peak ?? 0;
   const said = hit.probability === null ? `score ${hit.score.toFixed(3)}` : `${percent(hit.probability)} likely, score ${hit.score.toFixed(3)}`;
   const label = `${rank}. ${hit.title}${span ? `, ${stretch(span)}` : ""}, ${said}`;
-  const made = card(hit, label, watching(place, hit.video, start), [
-    frame(hit, hit.peak ?? start, span ? stretch(span) : null),
-    hit.edges.length > 1 ? picture({ ...hit, spans: marksOf(hit) }) : null,
+  const made = card(hit, label, watching(place, hit.video, instant), [
+    frame(hit, instant, span ? stretch(span) : null),
+    hit.edges.length > 1 ? picture({ ...hit, spans: marksOf(hit) }, scale) : null,
     names(hit),
     make("span", { class: "score" }, hit.probability === null ? hit.score.toFixed(3) : percent(hit.probability)),
   ]);
-  made.dataset.at = String(start);
+  made.dataset.at = String(instant);
   if (rate && hit.peak !== null) made.append(thumbs(hit, place, rate));
   return made;
 }
@@ -30,6 +31,11 @@ function thumbs(hit, place, rate) {
     return make("button", { type: "button", class: "thumb", "aria-pressed": String(pressed), "aria-label": `${said}: ${hit.title}`, title: said, onclick: () => rate(name, moment) }, sign);
   };
   return make("div", { class: "thumbs" }, thumb("more", "👍", "More like this"), thumb("less", "👎", "Not this"));
+}
+
+// Between the hits and those that sentences about anything else reach as well.
+export function divider(text) {
+  return make("li", { class: "divider" }, text);
 }
 
 export function videoCard(video, place) {

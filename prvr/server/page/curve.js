@@ -8,22 +8,27 @@ const HIGH = 100;
 // Differences smaller than this are drawn small: noise should not look like a mountain.
 const LEAST_RANGE = 0.05;
 
-export function picture(hit) {
+// The lowest and the highest relevance of some hits: drawn with these, their curves can be compared.
+export function scaleOf(hits) {
+  const values = hits.flatMap((hit) => hit.curve);
+  const high = Math.max(...values);
+  return { high, low: Math.min(...values, high - LEAST_RANGE) };
+}
+
+export function picture(hit, scale = scaleOf([hit])) {
   const image = draw("svg", { class: "curve", viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: "none", "aria-hidden": "true" });
   const end = hit.edges.at(-1) || 1;
   for (const span of hit.spans) {
     const [x, width] = [(span.start / end) * WIDE, ((span.end - span.start) / end) * WIDE];
     image.append(draw("rect", { class: "span", x, y: 0, width: Math.max(width, 4), height: HIGH }));
   }
-  const line = path(hit, end);
+  const line = path(hit, end, scale);
   image.append(draw("path", { class: "area", d: `${line} L ${WIDE} ${HIGH} L 0 ${HIGH} Z` }));
   image.append(draw("path", { class: "line", d: line }));
   return image;
 }
 
-function path(hit, end) {
-  const high = Math.max(...hit.curve);
-  const low = Math.min(Math.min(...hit.curve), high - LEAST_RANGE);
+function path(hit, end, { low, high }) {
   const y = (value) => HIGH * (0.96 - (0.88 * (value - low)) / (high - low));
   const points = hit.curve.map((value, n) => [((hit.edges[n] + hit.edges[n + 1]) / 2 / end) * WIDE, y(value)]);
   // A stretch is a point in its middle; the first and the last reach to the ends.

@@ -1,6 +1,7 @@
 // The page: reads its address, asks the service, and shows what comes back.
 
-import { ghosts, hitCard, videoCard } from "./cards.js";
+import { divider, ghosts, hitCard, videoCard } from "./cards.js";
+import { scaleOf } from "./curve.js";
 import { at, make } from "./elements.js";
 import { address, conditionsOf, here, isAsked, placeOf, questionOf } from "./place.js";
 import { askQuestion, keepPicture, nameOfPicture, titleOfQuestion } from "./question.js";
@@ -95,24 +96,28 @@ async function showHits(question, place, signal) {
   const { hits, seconds, more: furtherHits } = await askQuestion("api/search", question, given, signal);
   signal.throwIfAborted();
   const rate = about.similar && !question.then.length ? rateHit : null;
+  const scale = scaleOf(hits);
   const cards = (some, first) => {
     for (const hit of some) if (!known.has(hit.video)) known.set(hit.video, hit);
-    return some.map((hit, n) => hitCard(hit, first + n + 1, place, rate));
+    return some.map((hit, n) => hitCard(hit, first + n + 1, place, scale, rate));
   };
   const items = cards(hits, 0);
   const thing = question.moments ? "moment" : "video";
   const title = titleOfQuestion(question);
+  // Where the best hit is weak, the line above the list says so.
+  const weakFrom = hits.findLastIndex((hit) => !hit.weak) + 1;
+  if (weakFrom > 0 && weakFrom < hits.length) items.splice(weakFrom, 0, divider("Weak matches: sentences about anything else reach as much here."));
   const none = make("p", {}, where.length ? "No video meets these conditions." : question.like ? "The index holds no other video." : "The index holds no videos.");
   show({ title, took: `${countOf(hits.length, thing)} in ${Math.round(1000 * seconds)} ms`, items, notice: hits.length ? [] : [none] });
   const best = hits[0];
-  const doubtful = best && best.probability !== null && best.probability < 0.5;
   at("more").hidden = !furtherHits;
   at("more").onclick = more(hits.length, async (count) => {
     const next = await askQuestion("api/search", question, { ...given, offset: count }, signal);
     return { items: cards(next.hits, count), isLast: !next.more };
   });
-  at("doubt").hidden = !doubtful;
-  at("doubt").textContent = doubtful ? `Probably nothing here matches: the best video is ${percent(best.probability)} likely to. These are the nearest.` : "";
+  const doubt = !best ? "" : best.probability !== null && best.probability < 0.5 ? `the best video is ${percent(best.probability)} likely to` : weakFrom === 0 ? "sentences about anything else reach as much here" : "";
+  at("doubt").hidden = !doubt;
+  at("doubt").textContent = doubt ? `Probably nothing here matches: ${doubt}. These are the nearest.` : "";
   if (here().video) return;
   at("spoken").textContent = best ? `${countOf(hits.length, thing)} found. The best is ${best.title}.` : "Nothing was found.";
 }
