@@ -130,7 +130,9 @@ def test_the_date_is_when_the_camera_took_it(videos: Path, teacher: Checkpoint, 
     (videos / "videos.jsonl").unlink()
     (videos / "a.mp4").rename(videos / "z.mp4")
     (videos / "clip").write_bytes((videos / "b.mp4").read_bytes())
-    assert list(index_folder(videos, gallery, teacher).problems) == ["clip"]
+    # A file without a suffix is read as what it is: here a copy.
+    assert index_folder(videos, gallery, teacher).problems == {}
+    assert entries(gallery)["b.mp4"].about["copies"] == ["clip"]
     about = entries(gallery)["z.mp4"].about
     assert (about["date"], about["title"]) == ("2024-05-01T23:30:00+00:00", "Alps")
 
