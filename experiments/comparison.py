@@ -1,0 +1,125 @@
+"""Every method on the montage, with the settings of each chosen on the dev split alone: the runs of `prvr reproduce`.
+
+    python SHARED/tools/make_montage.py ROOT [--variant night]
+    prvr data convert ROOT/montage PACKED --whole
+    python experiments/comparison.py ROOT/montage PACKED OUT [--table peers] [--rows NAME ...] [--seeds 3]
+
+For the first seed each row is trained with its preset for EPOCHS epochs, and then with one change after the other, of which those
+that raise SumR on dev are kept: contrastive weights of 1 (docs/decisions/0051), a distillation weight of 1, three times the rate.
+With what was kept it is trained for the other seeds, and only then scored on test. OUT/chosen.jsonl has a line for each trial,
+OUT/scored.jsonl one for each seed of a row; a run that is there already is not trained again, so that the command can be
+interrupted. The package of the night montage must be in a folder that is called montage, as must its files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prvr.config import to_dict
+from prvr.datasets.splits import open_splits
+from prvr.evaluate.metrics import retrieval
+from prvr.evaluate.saved_scores import SavedScores
+from prvr.papers.plan import Materials, Plan
+from prvr.papers.row_run import RowRun, recipe_of
+from prvr.papers.tables import Row, table
+from prvr.train.run_state import HISTORY
+
+RATE, EPOCHS = 3.0, 20
+
+
+def of_all(row: Row, collection: str) -> tuple[str, ...]:
+    """The changes that all rows have: the same number of epochs, to which what depends on it is adapted."""
+    recipe = recipe_of(row, collection, ())
+    known = {**to_dict(recipe.settings), **to_dict(recipe.distillation), "epochs": EPOCHS, "patience": EPOCHS}
+    names = ("epochs", "patience", "hard_from_epoch", "soft_target_epochs")
+    return tuple(f"{name}={EPOCHS}" for name in names if known.get(name) is not None)
+
+
+def candidates(row: Row, collection: str) -> list[tuple[str, ...]]:
+    """The changes to a row's settings that are tried one after the other."""
+    recipe = recipe_of(row, collection, ())
+    weights = {name: value for name, value in to_dict(recipe.settings).items() if f"_{name}".endswith("_nce_weight")}
+    tried = [tuple(f"{name}=1" for name, value in weights.items() if value and value < 1)]
+    if recipe.distillation.distillation_weight:
+        tried.append(("distillation_weight=1",))
+    return [*filter(None, tried), (f"lr={recipe.training.lr * RATE:g}",)]
+
+
+def dev_curve(folder: Path) -> list[float]:
+    """SumR on dev after each epoch of a run."""
+    return [json.loads(line)["dev"]["sumr"] for line in (folder / HISTORY).read_text().splitlines()]
+
+
+def note(path: Path, record: dict[str, Any]) -> None:
+    known = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    if any(one["row"] == record["row"] and one["curve"] == record["curve"] for one in known):
+        return
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+    print(json.dumps({key: value for key, value in record.items() if key != "curve"}), flush=True)
+
+
+def quiet(note: str, done: int, total: int) -> None:
+    pass
+
+
+def choose(run: RowRun, out: Path) -> tuple[str, ...]:
+    """Returns the changes that raise SumR on dev, after training with each."""
+    best, kept = -1.0, of_all(run.row, run.materials.collection)
+    for changes in [(), *candidates(run.row, run.materials.collection)]:
+        trial = replace(run, plan=replace(run.plan, changes=(*kept, *changes)))
+        begun = time.process_time()
+        trial._train(quiet)
+        curve = dev_curve(trial.folder)
+        record = {"row": run.row.name, "changes": trial.plan.changes, "sumr": max(curve), "curve": curve}
+        note(out / "chosen.jsonl", {**record, "seconds": round(time.process_time() - begun, 1)})
+        if max(curve) > best:
+            best, kept = max(curve), trial.plan.changes
+    return kept
+
+
+def sumr(scores: SavedScores) -> float:
+    return retrieval(scores.scores, scores.own).sumr
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("features", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--table", default="peers")
+    parser.add_argument("--rows", nargs="*", default=[])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--teachers", nargs="*", default=["clip_vit_b32"])
+    parser.add_argument("--roles", default="")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    given.out.mkdir(parents=True, exist_ok=True)
+    texts = {"words": "roberta", **({"roles": given.roles} if given.roles else {})}
+    materials = Materials(given.data, given.features, "i3d", texts, tuple(given.teachers))
+    splits = [open_splits(given.data, protocol="honest", seed=seed) for seed in range(given.seeds)]
+    rows = {row.name: row for row in table(given.table).rows}
+    wanted = [rows[name] for name in given.rows or rows]
+    for row in wanted:
+        if reason := materials.missing_for(row):
+            print(f"{row.name}: left out, {reason}", flush=True)
+            continue
+        first = RowRun(row, given.out, materials, Plan(given.seeds), splits[0], 0)
+        changes = choose(first, given.out) if row.base else ()
+        for seed in range(given.seeds if row.base else 1):
+            run = RowRun(row, given.out, materials, Plan(given.seeds, changes=changes), splits[seed], seed)
+            scores = run.score(quiet)
+            record = {"row": row.name, "changes": changes, "seed": seed, "sumr": sumr(scores)}
+            curve = dev_curve(run.folder) if row.base else []
+            note(given.out / "scored.jsonl", {**record, "folder": str(run.folder.relative_to(given.out)), "curve": curve})
+
+
+if __name__ == "__main__":
+    main()
