@@ -117,6 +117,8 @@ def _checkpoint(
 
     if model is not None and encoder:
         raise SettingError("name one model: --model RUN for a trained student, or --encoder ENCODER for an encoder alone")
+    if model is not None:
+        _refuse_other_reading(rate, parts)
     place = model if model is not None else path / search.MODEL
     stored = load(place, method=method or None) if model is not None or (place / CONFIG).exists() else None
     if model is None and (encoder or stored is None):
@@ -127,12 +129,16 @@ def _checkpoint(
         if stored is not None:
             check_same_encoder(path, stored, encoder)
         return search.zero_shot(encoder or DEFAULT_ENCODER, rate=rate or 1.0, parts=parts)
+    _refuse_other_reading(rate, parts)
+    assert stored is not None
+    return stored
+
+
+def _refuse_other_reading(rate: float | None, parts: str) -> None:
     if rate is not None:
         raise SettingError("--rate is for --encoder; an index and a trained student keep the frames per second that they have")
     if parts != "frames":
         raise SettingError(f"--parts {parts} is for --encoder; an index and a trained student are compared as they were made")
-    assert stored is not None
-    return stored
 
 
 def _show(done: Indexing, path: Path, as_json: bool) -> None:

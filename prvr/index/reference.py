@@ -121,6 +121,16 @@ def update_reference(
     index.keep_reference(text, b"".join(field.cpu().numpy().astype("<f4").tobytes() for field in queries))
 
 
+def copy_reference(checkpoint: Checkpoint, source: Store, target: Store) -> None:
+    """Gives a copy of an index the reference of that index, if it has one of this model."""
+    if not isinstance(source, DiskIndex) or not isinstance(target, DiskIndex) or not target.numbers:
+        return
+    known, kept = _kept(checkpoint, source)[0], source.reference()
+    if known and kept:
+        # A copy counts its videos anew.
+        target.keep_reference(json.dumps({**known, "last": max(target.numbers)}), kept[1])
+
+
 def reference_of(checkpoint: Checkpoint, index: Store) -> Reference | None:
     """The reference that an index keeps; None if it keeps none of this model, as after an earlier version or at a URL."""
     if not isinstance(index, DiskIndex) or not can_have_reference(checkpoint):

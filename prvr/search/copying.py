@@ -12,6 +12,7 @@ from prvr.errors import DataError, SettingError
 from prvr.extract.extraction import Progress
 from prvr.index.contract import Entry, PersistentStore
 from prvr.index.place import index_folder_of
+from prvr.index.reference import copy_reference
 from prvr.index.stores import make_store
 from prvr.methods import checkpoint as checkpoints
 from prvr.search.opening import MODEL, check_same_model, is_remote, store_of
@@ -58,7 +59,9 @@ def copy_index(
             check_same_model(target, theirs.header, checkpoint)
             if not is_remote(target):
                 checkpoints.save(checkpoint, Path(target) / MODEL)
-            return _copy(ours, theirs, on_progress)
+            copied = _copy(ours, theirs, on_progress)
+            copy_reference(checkpoint, ours, theirs)
+            return copied
         finally:
             theirs.close()
     finally:

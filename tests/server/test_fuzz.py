@@ -6,17 +6,21 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 
 pytest.importorskip("fastapi")
+requests = pytest.importorskip("requests")
 
 from serving import TOKEN, Running, make_world, running
 
 # `FUZZ=500 pytest tests/test_server_fuzz.py` looks longer.
 EXAMPLES = int(os.environ.get("FUZZ", "15"))
+# Bytes: h11 reads heads of 64 KiB.
+MOST_OF_A_HEAD = 60_000
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +60,12 @@ def ask(served: Running, operation: object, cases: object, seen: Counter[int], *
     )
     @given(case=cases)
     def check(case: object) -> None:
-        answer = case.call(base_url=served.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20)
+        try:
+            answer = case.call(base_url=served.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20)
+        except requests.exceptions.RequestException:
+            # The server answers 400 to a head that it does not read to its end; the answer can be lost with the connection.
+            assert len(urlencode(case.query, doseq=True)) > MOST_OF_A_HEAD  # type: ignore[attr-defined]
+            return
         seen[answer.status_code] += 1
         assert answer.status_code < 500, (operation, answer.request.url, answer.text)
         if answer.status_code == 400 and answer.text == "Invalid HTTP request received.":

@@ -69,7 +69,7 @@ def test_the_same_bytes_with_a_service_and_without(
     prvr: Prvr, world: World, own_place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = [prvr("search", world.index, *query) for query in QUERIES]
-    assert [answer.status for answer in alone] == [0] * 7 + [1] * 5
+    assert [answer.status for answer in alone] == [0] * 9 + [1] * 5
     with running(world.index, device="auto"):
         (there,) = sockets(own_place)
         assert there.lstat().st_mode & 0o777 == 0o600
@@ -97,7 +97,7 @@ def test_another_place_device_or_version_is_not_answered(world: World, own_place
         (there,) = sockets(own_place)
         with socket.socket(socket.AF_UNIX) as client, client.makefile("rwb") as stream:
             client.connect(str(there))
-            stream.write(json.dumps({"prvr": "0.0", "device": "auto", "query": "red", "settings": SETTINGS}).encode() + b"\n")
+            stream.write(json.dumps({"prvr": "0.0", "device": "auto", "question": RED, "settings": SETTINGS}).encode() + b"\n")
             stream.flush()
             assert json.loads(stream.readline()) == {"accepted": False}
     assert ask(world.index, RED, SETTINGS, device="auto") is None
