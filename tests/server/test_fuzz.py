@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 
 pytest.importorskip("fastapi")
-requests = pytest.importorskip("requests")
 
 from serving import TOKEN, Running, make_world, running
+
+requests = pytest.importorskip("requests")
 
 # `FUZZ=500 pytest tests/test_server_fuzz.py` looks longer.
 EXAMPLES = int(os.environ.get("FUZZ", "15"))
