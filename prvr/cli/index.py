@@ -128,6 +128,12 @@ def _checkpoint(
         find_videos(videos)
         if stored is not None:
             check_same_encoder(path, stored, encoder)
+            kept = stored.sources.frames.rate
+            if rate is not None and kept is not None and rate != kept:
+                raise SettingError(
+                    f"the index in {path} has {kept:g} frames per second, not {rate:g}; leave --rate out, or take another folder"
+                )
+            rate = kept
         return search.zero_shot(encoder or DEFAULT_ENCODER, rate=rate or 1.0, parts=parts)
     _refuse_other_reading(rate, parts)
     assert stored is not None
@@ -238,16 +244,27 @@ def search(
     like: Annotated[
         str, typer.Option(help="A moment of the index, such as holiday/beach.mp4@12.5.", metavar="VIDEO@SECONDS")
     ] = "",
-    more: Annotated[list[str] | None, typer.Option(help="A moment that was right; repeatable.", metavar="VIDEO@SECONDS")] = None,
-    less: Annotated[list[str] | None, typer.Option(help="A moment that was wrong; repeatable.", metavar="VIDEO@SECONDS")] = None,
-    moments: Annotated[bool, typer.Option("--moments", help="List all moments of the gallery instead of videos.")] = False,
+    more: Annotated[
+        list[str] | None,
+        typer.Option(help="A moment of an earlier hit: more like this one; repeatable.", metavar="VIDEO@SECONDS"),
+    ] = None,
+    less: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A moment of an earlier hit: less like this one, and without its video; repeatable.", metavar="VIDEO@SECONDS"
+        ),
+    ] = None,
+    moments: Annotated[
+        bool, typer.Option("--moments", help="List the best moments, also several of one video, instead of videos.")
+    ] = False,
     k: Annotated[int, typer.Option("-k", help="Number of videos, or of moments.")] = 10,
     page: Annotated[int, typer.Option(help="Which K of them: 1 is the best K, 2 the next ones.", min=1)] = 1,
     where: Annotated[
         list[str] | None, typer.Option(help="Only videos with folder=NAME, 'duration>60', 'date>=2026-01-31' ...; repeatable.")
     ] = None,
     min_score: Annotated[
-        float | None, typer.Option(help="Drop hits below this probability, or below this score if the model is not calibrated.")
+        float | None,
+        typer.Option(help="Drop hits below this probability (one sentence, a calibrated model), otherwise below this score."),
     ] = None,
     approximate: Annotated[bool, typer.Option("--approximate", help="Use the first stage that prvr index verify kept.")] = False,
     rescore: Annotated[str, typer.Option(help="anchors: as prvr evaluate --rescore anchors chose it for RUN.")] = "",
@@ -284,9 +301,10 @@ def search(
     warn({"query": found["note"]} if "note" in found else {})
     hits, least = found["hits"], "" if min_score is None else f" with a {found['measure']} of {min_score:g} or more"
     lines = [line for hit in hits for line in _hit_lines(hit)] or [f"nothing {'more ' if page > 1 else ''}here matches{least}"]
-    if weak := found["weak"]:
+    if weak := found["weak_at_end"]:
         # Not among the hits: programs count the lines.
-        warn({"weak matches": f"the last {weak} of {len(hits)}; sentences about anything else reach as much here"})
+        which = f"all {weak}" if weak == len(hits) else f"the last {weak} of {len(hits)}"
+        warn({"weak matches": f"{which}; most sentences about other things find a video here that fits as well"})
     warn({hit["video"]: hit["problem"] for hit in hits if hit["problem"]})
     show(as_json, found, lines)
 

@@ -102,7 +102,12 @@ def frame_rows(model: Model, entry: Entry) -> Float[np.ndarray, "F _"] | None:
 
 
 def find_spans(
-    relevance: Float[np.ndarray, "P"], edges: Sequence[float], *, limit: int = 3, frames: Float[np.ndarray, "P _"] | None = None
+    relevance: Float[np.ndarray, "P"],
+    edges: Sequence[float],
+    *,
+    limit: int = 3,
+    frames: Float[np.ndarray, "P _"] | None = None,
+    another: float = ANOTHER_PEAK,
 ) -> list[Span]:
     """The stretches of a video that answer a query, at most `limit`, best first. They do not overlap.
 
@@ -110,7 +115,7 @@ def find_spans(
     height of the best part's average above the background. A span holds a peak and no part whose average is below the
     background: of all such stretches the one with the highest sum of relevance minus bar, so that a short dip does not cut
     a moment in two, and a long one does. The first peak is the best part. Another one is the best of the parts left that
-    are above the bar and whose average is ANOTHER_PEAK as high as that of the first span. A flat curve gives the whole video.
+    are above the bar and whose average is `another` as high as that of the first span. A flat curve gives the whole video.
 
     With `frames`, the sum is in seconds, averages do not reach across cuts (`find_cuts`), and each cut in a stretch costs
     CUT_SECONDS times its strength. The height of the best part is at least the standard deviation of the curve from part to
@@ -124,6 +129,7 @@ def find_spans(
         relevance: of P parts that divide the frames evenly, as `Model.relevance` returns them: frames, or clips.
         edges: F + 1 times, as `frame_edges` returns them.
         frames: the rows of the parts as an encoder returned them (`frame_rows`).
+        another: how high a further peak is, as a share of the best one's height above the background.
     """
     curve = relevance.astype(np.float64)
     times = part_edges(edges, len(curve))
@@ -149,7 +155,7 @@ def find_spans(
         stretches.append((first, last + 1))
         free[first : last + 1] = False
         height = float(smooth[slice(*stretches[0])].max()) - background
-        peaks = free & (above > 0) & (smooth - background >= ANOTHER_PEAK * height - apart)
+        peaks = free & (above > 0) & (smooth - background >= another * height - apart)
         if not peaks.any():
             break
         peak = first_best(np.where(peaks, curve, -np.inf), apart=apart)

@@ -15,7 +15,7 @@ def answer(
     gallery: VideoSearch, question: dict[str, Any], settings: dict[str, Any], *, image: np.ndarray | None = None
 ) -> dict[str, Any]:
     """Returns the question, what was not read of it, what the hits are measured in, how many of the last
-    ones are weak, and the hits.
+    ones are weak (None where that is not known), and the hits.
 
     Args:
         question: the fields of `Question` as JSON values, moments as VIDEO@SECONDS; all are optional, and `image` is apart.
@@ -37,5 +37,6 @@ def answer(
     given = {name: list(value) for name, value in sentences.items() if value}
     noted = {"note": note} if note else {}
     measure = "probability" if is_calibrated else "score"
-    counted = {"measure": measure, "weak": len(hits) - first_of_weak(hits)}
+    known = any(hit.weak is not None for hit in hits)
+    counted = {"measure": measure, "weak_at_end": len(hits) - first_of_weak(hits) if known else None}
     return {"query": text, **given, **noted, **counted, "hits": [hit.as_dict() for hit in hits]}

@@ -20,7 +20,7 @@ from prvr.index.encode import encode_queries
 from prvr.index.exact import ExactIndex
 from prvr.index.moments import Span, relevance
 from prvr.index.near_identical import distinct
-from prvr.index.ranking import Result, rank
+from prvr.index.ranking import Result, has_curve_as_score, rank
 from prvr.index.reference import reference_of
 from prvr.index.rescoring import CANDIDATES, Anchors, rescoring_of
 from prvr.methods.calibration import Calibration
@@ -104,12 +104,16 @@ class VideoSearch:
 
         # The probability of the best hit depends on how far it is ahead of the second one.
         found = distinct(find, max(offset + k, 2), lambda scored: scored.entry, known=asked.marked, drop_known=True)
-        hits = [replace(hit_of(asked, scored), near_identical=others) for scored, others in found]
-        if asked.question.is_sentence:
-            hits = self._with_probabilities(hits, conditions, self.calibration(rescore=rescore))
-            if not rescore:
-                hits = self._with_strengths(hits, asked.queries[0], [scored for scored, _ in found])
-        return reaching(hits[offset : offset + k], min_score)
+        calibration = self.calibration(rescore=rescore) if asked.question.is_sentence else None
+        probabilities = self._probabilities([scored.score for scored, _ in found], conditions, calibration)
+        shown = slice(offset, offset + k)
+        hits = [
+            replace(hit_of(asked, scored), near_identical=others, probability=probability)
+            for (scored, others), probability in zip(found[shown], probabilities[shown], strict=True)
+        ]
+        if asked.question.is_sentence and not rescore:
+            hits = self._with_strengths(hits, asked.queries[0], [scored for scored, _ in found[shown]])
+        return reaching(hits, min_score)
 
     def search_moments(
         self,
@@ -134,11 +138,14 @@ class VideoSearch:
         def find(count: int) -> list[Result[tuple[Span, np.ndarray, tuple[float, ...]]]]:
             return rank(self.index, asked.queries, count, asked.moments, where=conditions, approximate=approximate)
 
-        hits = []
-        for result, others in distinct(find, offset + k, lambda result: result.entry, known=asked.marked)[offset:]:
+        hits, found = [], distinct(find, offset + k, lambda result: result.entry, known=asked.marked)[offset:]
+        for result, others in found:
             span, curve, edges = result.value
             hit = Hit(result.entry.video, result.score, (span,), tuple(curve.tolist()), edges, **known_of(result.entry))
             hits.append(replace(hit, near_identical=others))
+        if asked.question.is_sentence and has_curve_as_score(self.index.model):
+            scored = [ScoredVideo(result.entry.video, result.score, (), result.entry) for result, _ in found]
+            hits = self._with_strengths(hits, asked.queries[0], scored)
         return reaching(hits, min_score)
 
     def explain(self, question: str | Question, video: str) -> Hit | None:
@@ -154,29 +161,32 @@ class VideoSearch:
             gallery = ExactIndex(self.index.model)
             gallery.add([entry])
             return hit_of(asked, gallery.search(asked.queries[0], 1)[0][0])
-        self._require_frame_scores("then")
+        if len(asked.parts) > 1:
+            self._require_frame_scores("then")
         return next((hit_of(asked, ScoredVideo(entry.video, score, (), entry)) for score, _ in asked.in_order(entry)), None)
 
     def calibration(self, *, rescore: bool = False) -> Calibration | None:
         """What turns scores, or scores that were re-scored, into probabilities; None if nothing does."""
         return rescoring_of(self.checkpoint).calibration if rescore else self.checkpoint.calibration
 
-    def _with_probabilities(self, hits: list[Hit], where: Sequence[Condition], calibration: Calibration | None) -> list[Hit]:
-        if calibration is None or not hits:
-            return hits
-        searched = max(self.index.count(where=where), len(hits))
-        if len(hits) < min(2, searched):
+    def _probabilities(
+        self, found: list[float], where: Sequence[Condition], calibration: Calibration | None
+    ) -> Sequence[float | None]:
+        """The probability of each of the best scores, best first; None without a calibration."""
+        if calibration is None or not found:
+            return [None] * len(found)
+        searched = max(self.index.count(where=where), len(found))
+        if len(found) < min(2, searched):
             # Another process has changed the gallery since.
-            searched = len(hits)
-        probabilities = calibration.probabilities(np.array([hit.score for hit in hits]), videos=searched)
-        return [replace(hit, probability=float(one)) for hit, one in zip(hits, probabilities, strict=True)]
+            searched = len(found)
+        return [float(one) for one in calibration.probabilities(np.array(found), videos=searched)]
 
     def _with_strengths(self, hits: list[Hit], query: Embeddings, found: Sequence[ScoredVideo]) -> list[Hit]:
         """The hits of one query (a first axis of 1) beside those of unrelated sentences, if the index knows these."""
         known = reference_of(self.checkpoint, self.index)
         if known is None:
             return hits
-        strengths = known.strengths(query, found[: len(hits)])
+        strengths = known.strengths(query, found)
         return [replace(hit, strength=one) for hit, one in zip(hits, strengths, strict=True)]
 
     def relevance(self, text: str, video: str) -> tuple[np.ndarray, list[float]]:

@@ -27,7 +27,7 @@ from torch.nn.functional import normalize
 from prvr.errors import SettingError
 from prvr.index.contract import Entry
 from prvr.index.encode import Sampled, encode
-from prvr.index.moments import Span, find_spans, frame_rows, relevance
+from prvr.index.moments import BAR, Span, find_spans, frame_rows, relevance
 from prvr.index.sequence import Sequenced, best_in_order
 from prvr.methods.contract import Embeddings, Model
 from prvr.nn.scores import LEAST_NORM
@@ -204,7 +204,7 @@ class EncodedQuestion:
         if edges is None:
             return []
         seconds = [one.seconds for one in self.question.shown if self.entries[one.video].video == entry.video]
-        spans = find_spans(curves[0], edges, limit=len(curves[0]), frames=frame_rows(self.model, entry))
+        spans = find_spans(curves[0], edges, limit=len(curves[0]), frames=frame_rows(self.model, entry), another=BAR)
         return [(span.score, (span, curves[0], edges)) for span in spans if not any(span.start <= t <= span.end for t in seconds)]
 
 

@@ -40,8 +40,8 @@ class Moments(BaseModel):
     `strength` is the share of unrelated sentences that reach less in this index, from 0 to 1, and a hit is `weak` below one half;
     only from a search by a sentence, and only where the index knows (an index of the teacher alone, without probabilities).
     `curve` is the relevance of the query along the video, between the times of `edges` (one more, in seconds); `peak` is
-    where it is highest. All are empty if the index does not have the times of the frames. `contributions` are the terms
-    of the score, by branch.
+    the instant of the best frame within the first span. All are empty if the index does not have the times of the frames.
+    `contributions` are the terms of the score, by branch.
     """
 
     video: str = Name

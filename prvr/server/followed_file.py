@@ -18,10 +18,16 @@ class FollowedFile(Generic[Opened]):
 
     An open file outlives its name: without a look at the name, an index that was deleted would be served for ever, and a new
     one in its place never.
+
+    Args:
+        also: a small file whose content is opened with it: when it changes, both are opened again.
     """
 
-    def __init__(self, path: Path, open_it: Callable[[], Opened], close: Callable[[Opened], None]) -> None:
-        self.path, self._open, self._close = path, open_it, close
+    def __init__(
+        self, path: Path, open_it: Callable[[], Opened], close: Callable[[Opened], None], *, also: Path | None = None
+    ) -> None:
+        self.path, self.also, self._open, self._close = path, also, open_it, close
+        self._content = b""
         self._opened: Opened | None = None
         self._file: tuple[int, int] | None = None
         # The state of the file in which damage was found.
@@ -34,9 +40,10 @@ class FollowedFile(Generic[Opened]):
             ModelError: there is no such file, or it cannot be opened.
         """
         now = self._state()
-        if self._opened is None or self._file != now[:2] or self._damaged not in (None, now):
+        content = self._content_of_also()
+        if self._opened is None or self._file != now[:2] or self._damaged not in (None, now) or self._content != content:
             self.close()
-            self._opened, self._file, self._damaged = self._open(), now[:2], None
+            self._opened, self._file, self._damaged, self._content = self._open(), now[:2], None, content
         return self._opened
 
     def use(self, function: Callable[[Opened], Answer]) -> Answer:
@@ -57,6 +64,12 @@ class FollowedFile(Generic[Opened]):
         opened, self._opened = self._opened, None
         if opened is not None:
             self._close(opened)
+
+    def _content_of_also(self) -> bytes:
+        try:
+            return self.also.read_bytes() if self.also is not None else b""
+        except OSError:
+            return b""
 
     def _state(self) -> tuple[int, int, int, int]:
         try:

@@ -22,7 +22,8 @@ from prvr.index.conditions import parse, select
 from prvr.index.contract import Entry
 from prvr.index.disk import DiskIndex
 from prvr.index.place import FILE
-from prvr.search import open_index
+from prvr.methods.checkpoint import CONFIG
+from prvr.search import MODEL, open_index
 from prvr.search.answering import answer
 from prvr.search.asking import VideoSearch
 from prvr.search.hits import Hit
@@ -52,7 +53,8 @@ class IndexService:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="index")
         self._names_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="names")
         self._path, self._method, self._device = path, method, device
-        self._index = FollowedFile(path / FILE, self._open, lambda opened: opened.index.close())
+        # Its calibration can change while its videos stay.
+        self._index = FollowedFile(path / FILE, self._open, lambda opened: opened.index.close(), also=path / MODEL / CONFIG)
         self._thread.submit(self._index.get).result()
         self._list = FollowedFile(path / FILE, lambda: DiskIndex(path, self.checkpoint.model), DiskIndex.close)
         self._waiting = 0

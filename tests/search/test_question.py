@@ -16,7 +16,7 @@ from prvr.errors import SettingError
 from prvr.features.sources import FeatureSources
 from prvr.index.contract import Entry, Header
 from prvr.index.disk import DiskIndex
-from prvr.index.moments import find_spans, frame_rows, relevance
+from prvr.index.moments import BAR, find_spans, frame_rows, relevance
 from prvr.index.rescoring import Rescoring, with_rescoring
 from prvr.index.sequence import best_in_order
 from prvr.methods import checkpoint as checkpoints
@@ -140,7 +140,7 @@ def test_pages_follow_one_another(search: VideoSearch) -> None:
     for id, entry in fetched(search).items():
         curve, edges = relevance(search.index.model, search.encode(A), entry)
         assert edges is not None
-        spans = find_spans(curve, edges, limit=12, frames=frame_rows(search.index.model, entry))
+        spans = find_spans(curve, edges, limit=12, frames=frame_rows(search.index.model, entry), another=BAR)
         expected += [(-span.score, id, span) for span in spans]
     assert [(hit.video, hit.spans) for hit in moments] == [(id, (span,)) for _, id, span in sorted(expected)]
     assert [*search.search_moments(A, k=3), *search.search_moments(A, k=4, offset=3)] == moments[:7]
