@@ -23,7 +23,7 @@ STDOUT, STDERR = 1, 2
 
 
 def main() -> None:
-    """Updates an index: arguments are the folders of the videos and of the index, the device, and the method if it is external."""
+    """Updates an index; arguments: the folders of the videos and of the index, the device, and the method if it is external."""
     videos, index, device = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     method = sys.argv[4] if len(sys.argv) > 4 else None
     reports = os.fdopen(os.dup(STDOUT), "w")

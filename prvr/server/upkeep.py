@@ -96,8 +96,10 @@ class Upkeep:
         report: dict[str, Any] = {}
         try:
             async for line in process.stdout:
-                report = json.loads(line)
-                if "seconds" in report:
+                # The last line of a process that is killed may be half.
+                with contextlib.suppress(ValueError):
+                    report = json.loads(line)
+                if "seconds" in report and "video" in report:
                     self.now = self.now.model_copy(update={"progress": self._progress(report)})
             await process.wait()
         except asyncio.CancelledError:
