@@ -192,8 +192,12 @@ class IndexService:
 
         # Not counted as a query: it is executed however many are in the queue.
         done = await asyncio.wrap_future(self._thread.submit(self._index.use, drop))
-        self._read_at = -math.inf
+        self.expire_names()
         return done
+
+    def expire_names(self) -> None:
+        """Reads the names of the videos again at the next request for them."""
+        self._read_at = -math.inf
 
     def without_paths(self, message: str) -> str:
         """A message as clients may see it."""

@@ -60,6 +60,8 @@ class Upkeep:
         while True:
             self.now = self.now.model_copy(update={"state": "running", "waiting": False})
             done = await self._update()
+            # Who sees that it is done finds what is new.
+            self._index.expire_names()
             again = self.now.waiting
             self.now = done
             if not again:

@@ -158,6 +158,7 @@ export class Watch {
     this.isBlind = true;
     const kind = video.slice(video.lastIndexOf(".") + 1);
     note.replaceChildren(`This browser plays the sound of this file (${kind}), but cannot show its pictures. You see single pictures of it. `, make("a", { href: mediaOf(video), download: fileOf(video) }, "Download it"), " to watch it in another player.");
+    this.follow(video);
   }
 
   // The address keeps the position, so that a copied link leads to it.
