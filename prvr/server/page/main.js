@@ -244,10 +244,13 @@ at("ask").addEventListener("submit", (event) => {
   else at("sentence").focus();
 });
 
+// The question with what was written meanwhile and not sent.
+const written = () => questionOf({ ...here(), q: at("sentence").value, ...additions() });
+
 // The same question, of the videos that the filters leave.
 function narrow() {
   const where = at("where").value.trim();
-  if (where !== here().where) go({ ...questionOf(here()), where });
+  if (where !== here().where) go({ ...written(), where });
 }
 
 // The index has changed: what is shown may have, too.
@@ -344,7 +347,7 @@ document.addEventListener("drop", (event) => {
   // One picture is a question; everything else is to be added.
   if (files.length > 1 || !addPicture(files[0])) adding.take(files);
 });
-at("sort").addEventListener("change", () => go({ ...questionOf(here()), sort: at("sort").value, video: here().video, at: here().at }));
+at("sort").addEventListener("change", () => go({ ...written(), sort: at("sort").value, video: here().video, at: here().at }));
 at("narrow").addEventListener("click", () => {
   openConditions(at("conditions").hidden);
   if (!at("conditions").hidden) at("in-folder").focus();
