@@ -167,8 +167,10 @@ class IndexService:
         field, is_falling = ORDERS[order]
         abouts = await self._read(DiskIndex.about)
         values = {name: abouts.get(self._ids.get(name, ""), {}).get(field) for name in names}
-        known = [name for name in names if values[name] is not None]
-        return sorted(known, key=values.__getitem__, reverse=is_falling) + [name for name in names if values[name] is None]
+        known = sorted(
+            ((value, name) for name, value in values.items() if value is not None), key=lambda pair: pair[0], reverse=is_falling
+        )
+        return [name for _, name in known] + [name for name, value in values.items() if value is None]
 
     async def facets(self) -> Facets:
         """What conditions can choose from."""
