@@ -255,8 +255,8 @@ function narrow() {
 
 // The index has changed: what is shown may have, too.
 async function refresh(report) {
+  // Its numbers may be of the last of several updates, one after another: they do not say that nothing is new.
   adding.settle(report);
-  if (!report.added && !report.dropped) return;
   about = await ask("api/about", {}).catch(() => about);
   tellAbout();
   filters.read();
