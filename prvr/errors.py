@@ -5,6 +5,7 @@ PrvrError            an error that a user can fix; its text has the problem, the
 ├── DataError        captions, features or splits that do not fit together, or broken feature values
 │   └── RowsError    rows that hold NaN or infinite values, or do not fit where they are stored
 ├── VideoError       a file that cannot be decoded
+│   └── NoPictures   a file without pictures, such as sound alone
 ├── ModelError       a checkpoint, an encoder or an index that is broken or belongs to another model
 ├── MissingExtra     an optional dependency that is not installed
 └── ProcessLost      one of several processes that work together has ended, or cannot be reached
@@ -38,6 +39,10 @@ class RowsError(DataError):
 
 class VideoError(PrvrError):
     """A file that cannot be decoded."""
+
+
+class NoPictures(VideoError):
+    """A file without pictures, such as sound alone."""
 
 
 class ModelError(PrvrError):

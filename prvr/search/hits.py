@@ -42,6 +42,7 @@ class Hit:
     parts: where each part of a question with several is answered, in their order.
     near_identical: other videos of the index that look the same all along, and take no place of their own.
     problem: why only a part of the video could be searched; None if all of it is in the index.
+    date: when the video was taken, else written, as an ISO time in UTC; None if the index does not know it.
     """
 
     video: str
@@ -56,6 +57,7 @@ class Hit:
     problem: str | None = None
     parts: tuple[PartSpan, ...] = ()
     near_identical: tuple[str, ...] = ()
+    date: str | None = None
 
     @property
     def start(self) -> float | None:
@@ -133,7 +135,8 @@ def hit_of(asked: EncodedQuestion, scored: ScoredVideo) -> Hit:
 
 def known_of(entry: Entry) -> dict[str, Any]:
     """The fields of a hit that its video brings."""
-    return {"copies": tuple(entry.about.get("copies", ())), "problem": entry.about.get("problem")}
+    about = entry.about
+    return {"copies": tuple(about.get("copies", ())), "problem": about.get("problem"), "date": about.get("date")}
 
 
 def reaching(hits: list[Hit], min_score: float | None) -> list[Hit]:

@@ -61,6 +61,7 @@ class Moments(BaseModel):
     copies: list[str] = Field(description="The other paths in the folder with the same content.")
     problem: str | None = Field(description="Why only a part of the video could be searched.")
     parts: list[PartAnswer] = Field(description="Where each part of a question with `then` is answered.")
+    date: str | None = Field(description="When the video was taken, else written, in UTC.")
     near_identical: list[str] = Field(description="Other videos that look the same all along, and take no place of their own.")
 
 
@@ -91,6 +92,14 @@ class Videos(BaseModel):
     videos: list[Video]
 
 
+class Facets(BaseModel):
+    """What conditions can choose from, over all videos of the index."""
+
+    folders: dict[str, int] = Field(description="The number of videos in each folder or below it.")
+    durations: tuple[float, float] | None = Field(description="The shortest and the longest, in seconds.")
+    dates: tuple[str, str] | None = Field(description="The first and the last day, in UTC.")
+
+
 class About(BaseModel):
     """This service: the number of its videos, its model, and its functions."""
 
@@ -101,6 +110,8 @@ class About(BaseModel):
     text: str = Field(description="The encoder of queries.")
     similar: bool = Field(description="Whether a moment can be a query: /api/similar.")
     writable: bool = Field(description="Whether videos can be added and deleted with the token.")
+    suffixes: list[str] = Field(description="Of the files that can be added.")
+    upload_limit: int = Field(description="Of one file, in bytes.")
 
 
 class Health(BaseModel):
@@ -110,8 +121,19 @@ class Health(BaseModel):
     videos: int
 
 
+class UpkeepProgress(BaseModel):
+    """How far the current update is."""
+
+    files: int = Field(description="Video files of the folder that were in the index before, or that this update has begun.")
+    files_total: int = Field(description="Video files in the folder.")
+    seconds: float = Field(description="Seconds of video that this update has encoded.")
+    seconds_total: float = Field(description="Seconds of video that it encodes; estimated for files that it has not opened yet.")
+    video: str = Name
+    title: str
+
+
 class UpkeepReport(BaseModel):
-    """The update of the index from its folder: the current one, or the last one."""
+    """The update of the index from its folder: the current one, or the last one. The numbers are those of the last one."""
 
     state: Literal["idle", "running", "failed"]
     waiting: bool = Field(description="Whether another update follows, for changes during this one.")
@@ -120,3 +142,4 @@ class UpkeepReport(BaseModel):
     dropped: int
     problems: list[str]
     error: str | None = Field(description="Why the last update failed as a whole.")
+    progress: UpkeepProgress | None = Field(default=None, description="Of the current update, once it encodes videos.")

@@ -10,8 +10,8 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, TypeVar
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from fastapi import HTTPException
@@ -21,6 +21,7 @@ from prvr.errors import ModelError
 from prvr.index.conditions import parse, select
 from prvr.index.contract import Entry
 from prvr.index.disk import DiskIndex
+from prvr.index.facets import facets_of
 from prvr.index.place import FILE
 from prvr.methods.checkpoint import CONFIG
 from prvr.search import MODEL, open_index
@@ -28,9 +29,9 @@ from prvr.search.answering import answer
 from prvr.search.asking import VideoSearch
 from prvr.search.hits import Hit
 from prvr.search.question import Question
-from prvr.server.answers import Moments, PartAnswer, SpanAnswer, Video
+from prvr.server.answers import Facets, Moments, PartAnswer, SpanAnswer, Video
 from prvr.server.followed_file import FollowedFile
-from prvr.server.names import shown_name, title_of, without_paths
+from prvr.server.names import alike, shown_name, title_of, without_paths
 
 Answer = TypeVar("Answer")
 
@@ -40,6 +41,9 @@ MOST_WAITING = 200
 FRESH = 1.0
 # Points of the curve of a search result.
 THIN = 96
+Order = Literal["name", "newest", "oldest", "longest", "shortest"]
+# The field of each order but by name, and whether its largest value is first.
+ORDERS = {"newest": ("date", True), "oldest": ("date", False), "longest": ("duration", True), "shortest": ("duration", False)}
 
 
 class IndexService:
@@ -58,7 +62,9 @@ class IndexService:
         self._thread.submit(self._index.get).result()
         self._list = FollowedFile(path / FILE, lambda: DiskIndex(path, self.checkpoint.model), DiskIndex.close)
         self._waiting = 0
-        self._ids = self._names_thread.submit(self._list.use, _names).result()
+        self._ids: dict[str, str] = {}
+        self._alike: frozenset[str] = frozenset()
+        self._ids = self._names_thread.submit(self._list.use, self._names).result()
         self._read_at = time.monotonic()
 
     @property
@@ -78,7 +84,7 @@ class IndexService:
             # One request reads them; the others use the earlier ones meanwhile.
             self._read_at = time.monotonic()
             try:
-                self._ids = await self._read(_names)
+                self._ids = await self._read(self._names)
             except BaseException:
                 self._read_at = -math.inf
                 raise
@@ -128,7 +134,7 @@ class IndexService:
                     # The client can repeat the query without it.
                     raise HTTPException(409, self.without_paths(str(problem))) from problem
                 raise
-            return [_moments(hit, limit=THIN) for hit in hits[:k]], index.note_on(question), len(hits) > k
+            return [self._moments(hit, limit=THIN) for hit in hits[:k]], index.note_on(question), len(hits) > k
 
         return await self._call(search)
 
@@ -137,7 +143,7 @@ class IndexService:
         hit = await self._call(lambda index: index.explain(question, _entry(index, id).video))
         if hit is None:
             raise HTTPException(404, f"{shown_name(id)!r} has fewer frames than the question has parts; ask for fewer")
-        return _moments(hit)
+        return self._moments(hit)
 
     async def answer(self, question: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
         """The answer to a question of the command line (`prvr.search.answering`)."""
@@ -146,7 +152,7 @@ class IndexService:
     async def videos(self, names: list[str]) -> list[Video]:
         """The description of videos; those that were deleted since are left out."""
         ids = [self._ids[name] for name in names]
-        return await self._read(lambda index: [_video(entry) for entry in index.fetch(ids).values()])
+        return await self._read(lambda index: [self._video(entry) for entry in index.fetch(ids).values()])
 
     async def select(self, names: Collection[str], *, where: Sequence[str]) -> list[str]:
         """The names of the videos that meet all conditions."""
@@ -155,6 +161,24 @@ class IndexService:
             return list(names)
         selected = await self._read(lambda index: set(select(index.about(), conditions)))
         return [name for name in names if self._ids.get(name) in selected]
+
+    async def arrange(self, names: list[str], *, order: Order) -> list[str]:
+        """Names in an order, for names that are ordered by name; videos of unknown date or duration come last."""
+        if order == "name":
+            return names
+        field, is_falling = ORDERS[order]
+        abouts = await self._read(DiskIndex.about)
+        values = {name: abouts.get(self._ids.get(name, ""), {}).get(field) for name in names}
+        known = sorted(
+            ((value, name) for name, value in values.items() if value is not None), key=lambda pair: pair[0], reverse=is_falling
+        )
+        return [name for _, name in known] + [name for name, value in values.items() if value is None]
+
+    async def facets(self) -> Facets:
+        """What conditions can choose from."""
+        facets = await self._read(lambda index: facets_of(index.about()))
+        folders = {shown_name(folder): count for folder, count in facets.folders.items()}
+        return Facets(folders=folders, durations=facets.durations, dates=facets.dates)
 
     async def drop(self, ids: Collection[str]) -> tuple[int, int]:
         """Deletes videos from the index; returns how many it held, and how many are left.
@@ -172,8 +196,12 @@ class IndexService:
 
         # Not counted as a query: it is executed however many are in the queue.
         done = await asyncio.wrap_future(self._thread.submit(self._index.use, drop))
-        self._read_at = -math.inf
+        self.expire_names()
         return done
+
+    def expire_names(self) -> None:
+        """Reads the names of the videos again at the next request for them."""
+        self._read_at = -math.inf
 
     def without_paths(self, message: str) -> str:
         """A message as clients may see it."""
@@ -196,14 +224,28 @@ class IndexService:
     async def _read(self, function: Callable[[DiskIndex], Answer]) -> Answer:
         return await asyncio.wrap_future(self._names_thread.submit(self._list.use, function))
 
+    def _names(self, index: DiskIndex) -> dict[str, str]:
+        ids = {shown_name(id): id for id in sorted(index.ids)}
+        if ids.keys() != self._ids.keys():
+            self._alike = alike(ids)
+        return ids
+
+    def _title(self, id: str) -> str:
+        name = shown_name(id)
+        return PurePosixPath(name).name if name in self._alike else title_of(id)
+
+    def _moments(self, hit: Hit, *, limit: int | None = None) -> Moments:
+        return _moments(hit, title=self._title(hit.video), limit=limit)
+
+    def _video(self, entry: Entry) -> Video:
+        duration = entry.edges[-1] if entry.edges else None
+        fields = {name: value for name, value in entry.about.items() if name != "file"}
+        return Video(video=shown_name(entry.video), title=self._title(entry.video), duration=duration, fields=fields)
+
     def close(self) -> None:
         """Ends the threads; queries in the queue are cancelled."""
         self._thread.shutdown(cancel_futures=True)
         self._names_thread.shutdown(cancel_futures=True)
-
-
-def _names(index: DiskIndex) -> dict[str, str]:
-    return {shown_name(id): id for id in sorted(index.ids)}
 
 
 def _entry(index: VideoSearch, id: str) -> Entry:
@@ -213,13 +255,13 @@ def _entry(index: VideoSearch, id: str) -> Entry:
     return entry
 
 
-def _moments(hit: Hit, *, limit: int | None = None) -> Moments:
+def _moments(hit: Hit, *, title: str, limit: int | None) -> Moments:
     curve, edges = np.array(hit.curve), np.array(hit.edges or ())
     if limit is not None and hit.edges:
         curve, edges = thin(curve, edges, limit=limit)
     return Moments(
         video=shown_name(hit.video),
-        title=title_of(hit.video),
+        title=title,
         duration=float(edges[-1]) if hit.edges else None,
         score=hit.score,
         probability=hit.probability,
@@ -232,18 +274,9 @@ def _moments(hit: Hit, *, limit: int | None = None) -> Moments:
         contributions=dict(hit.branches),
         copies=[shown_name(path) for path in hit.copies],
         problem=hit.problem,
+        date=hit.date,
         parts=[PartAnswer(**part._asdict()) for part in hit.parts],
         near_identical=[shown_name(id) for id in hit.near_identical],
-    )
-
-
-def _video(entry: Entry) -> Video:
-    duration = entry.edges[-1] if entry.edges else None
-    return Video(
-        video=shown_name(entry.video),
-        title=title_of(entry.video),
-        duration=duration,
-        fields={name: value for name, value in entry.about.items() if name != "file"},
     )
 
 

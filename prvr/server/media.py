@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Query
 from starlette.responses import FileResponse, Response
 
-from prvr.errors import VideoError
+from prvr.errors import NoPictures, VideoError
 from prvr.server.answers import refusals
 from prvr.server.names import file_of
 from prvr.server.picture_process import DecoderFailure
@@ -30,18 +30,18 @@ async def media(video: VideoName, service: Served) -> FileResponse:
     return FileResponse(path, media_type=TYPES[path.suffix.lower()], headers={"Cache-Control": "private, no-cache"})
 
 
-@router.get("/thumbnails/{video:name}", response_class=Response, responses=refusals(404, 421, 422, 503))
+@router.get("/thumbnails/{video:name}", response_class=Response, responses=refusals(404, 415, 421, 422, 503))
 async def thumbnail(
     video: VideoName,
     service: Served,
     t: Annotated[float, Query(description="Where in the video, in seconds.", ge=0, le=1e6, allow_inf_nan=False)] = 0.0,
 ) -> Response:
-    """The picture of a moment, as JPEG."""
+    """The picture of a moment, as JPEG; 415 for a file without pictures, such as sound alone."""
     path = file_of(await service.index.video_at(video), service.index.folder)
     try:
         picture = await service.thumbnails.picture(path, t)
     except (VideoError, FileNotFoundError) as problem:
-        status = 422 if isinstance(problem, DecoderFailure) else 404
+        status = 422 if isinstance(problem, DecoderFailure) else 415 if isinstance(problem, NoPictures) else 404
         raise HTTPException(
             status, service.index.without_paths(str(problem).replace(str(path), PurePosixPath(video).name))
         ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from fastapi import HTTPException
@@ -34,6 +35,14 @@ def shown_name(id: str) -> str:
 def title_of(id: str) -> str:
     """The title of a video: the name of its file without suffix and underscores."""
     return " ".join(PurePosixPath(shown_name(id)).stem.replace("_", " ").split()) or shown_name(id)
+
+
+def alike(names: Collection[str]) -> frozenset[str]:
+    """The names of videos whose files are called differently and would have one title, such as a.mp4 and a.mov."""
+    files: dict[str, set[str]] = {}
+    for name in names:
+        files.setdefault(title_of(name).casefold(), set()).add(PurePosixPath(name).name)
+    return frozenset(name for name in names if len(files[title_of(name).casefold()]) > 1)
 
 
 def file_of(id: str, folder: Path) -> Path:

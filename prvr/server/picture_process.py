@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from prvr.child import child_environment
-from prvr.errors import VideoError
+from prvr.errors import NoPictures, VideoError
 from prvr.server import stills
 
 Answer = TypeVar("Answer")
@@ -110,7 +110,8 @@ def _ask(child: subprocess.Popen[bytes], request: bytes) -> tuple[dict[str, Any]
     child.stdin.flush()
     head: dict[str, Any] = json.loads(child.stdout.readline(LINE_BYTES))
     if "error" in head:
-        raise VideoError(" ".join(str(head["error"]).split()))
+        kind = VideoError if head.get("pictures", True) else NoPictures
+        raise kind(" ".join(str(head["error"]).split()))
     picture = child.stdout.read(int(head["bytes"])) if 0 < head["bytes"] <= PICTURE_BYTES else b""
     if not picture or len(picture) != head["bytes"]:
         raise ValueError("no whole picture")

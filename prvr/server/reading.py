@@ -17,9 +17,11 @@ from starlette.responses import PlainTextResponse
 from prvr.errors import VideoError
 from prvr.search.asking import MOST_CHARACTERS as MOST_IN_QUERY
 from prvr.search.question import MOST_MOMENTS, MOST_SENTENCES, Moment, Question, parse_moment
-from prvr.server.answers import About, Health, Hits, Moments, Videos, refusals
+from prvr.server.answers import About, Facets, Health, Hits, Moments, Videos, refusals
+from prvr.server.index_service import Order
 from prvr.server.names import MOST_CHARACTERS
 from prvr.server.service import Served, Service
+from prvr.video import SUFFIXES
 from prvr.video.picture_file import MOST_BYTES
 
 # Seconds for the whole picture.
@@ -141,14 +143,21 @@ async def videos(
     service: Served,
     contains: Annotated[str, Query(description="Only names that contain this.", max_length=MOST_CHARACTERS)] = "",
     where: Conditions = [],  # noqa: B006
+    sort: Annotated[Order, Query(description="The order; videos of unknown date or duration are last.")] = "name",
     offset: Annotated[int, Query(description="How many are skipped.", ge=0, le=10**9)] = 0,
     limit: Annotated[int, Query(description="How many at most.", ge=1, le=200)] = 60,
 ) -> Videos:
-    """The videos of the index, by name."""
+    """The videos of the index."""
     wanted = contains.casefold()
     names = [name for name in await service.index.names() if wanted in name.casefold()]
-    names = await service.index.select(names, where=where)
+    names = await service.index.arrange(await service.index.select(names, where=where), order=sort)
     return Videos(total=len(names), videos=await service.index.videos(names[offset : offset + limit]))
+
+
+@api.get("/facets")
+async def facets(service: Served) -> Facets:
+    """The folders, durations and dates that conditions can choose from."""
+    return await service.index.facets()
 
 
 @api.get("/about")
@@ -163,6 +172,8 @@ async def about(service: Served) -> About:
         text=checkpoint.sources.text.name,
         similar=service.index.similar,
         writable=bool(service.token),
+        suffixes=sorted(SUFFIXES),
+        upload_limit=service.upload_limit,
     )
 
 

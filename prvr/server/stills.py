@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from prvr.child import limit_resources
-from prvr.errors import PrvrError, require
+from prvr.errors import NoPictures, PrvrError, require
 from prvr.video import VideoReader
 from prvr.video.picture_file import decode_picture
 
@@ -49,7 +49,7 @@ def main() -> None:
                 picture = make_picture(Path(path), seconds)
                 head = {"bytes": len(picture)}
         except PrvrError as problem:
-            head = {"error": str(problem)}
+            head = {"error": str(problem), "pictures": not isinstance(problem, NoPictures)}
         except MemoryError:
             head = {"error": f"{path} needs more than {MEMORY >> 20} MiB of memory to decode; convert it to a smaller picture"}
         except Exception as problem:  # a damaged file makes a decoder raise many types

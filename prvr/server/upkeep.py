@@ -1,4 +1,4 @@
-"""Updates of the index from its folder while it is served: `prvr index` in another process.
+"""Updates of the index from its folder while it is served, in another process (`prvr.server.update_process`).
 
 Uploaded files are decoded there, so that one that crashes a codec does not end the service.
 """
@@ -10,21 +10,24 @@ import contextlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from prvr.child import environment_with_modules
 from prvr.errors import DataError, PrvrError
 from prvr.methods import BUILT_IN
 from prvr.methods.checkpoint import student_method
-from prvr.search import MODEL
-from prvr.server.answers import UpkeepReport
+from prvr.server import update_process
+from prvr.server.answers import UpkeepProgress, UpkeepReport
 from prvr.server.index_service import IndexService
+from prvr.server.names import shown_name, title_of
 from prvr.video import find_videos
 
-MOST_PROBLEMS = 100
+# Of a line of the process: that of the result has all problems.
+LINE_BYTES = 1 << 22
 
 
 class Upkeep:
-    """Runs `prvr index` on demand, one update at a time. Requests during an update are served by one more update."""
+    """Runs an update on demand, as `prvr index` does, one at a time. Requests during an update are served by one more update."""
 
     def __init__(self, path: Path, index: IndexService, *, device: str) -> None:
         self.path, self.device = path, device
@@ -57,6 +60,8 @@ class Upkeep:
         while True:
             self.now = self.now.model_copy(update={"state": "running", "waiting": False})
             done = await self._update()
+            # Who sees that it is done finds what is new.
+            self._index.expire_names()
             again = self.now.waiting
             self.now = done
             if not again:
@@ -75,39 +80,50 @@ class Upkeep:
         return done if done.error else done.model_copy(update={"dropped": done.dropped + dropped})
 
     async def _run_command(self) -> UpkeepReport:
-        command = [sys.executable, "-m", "prvr", "index", self._index.folder, self.path, "--model", self.path / MODEL]
-        command += ["--device", self.device, "--json"]
         # An external method is imported there because it is here.
-        if (method := student_method(self._index.checkpoint)) not in BUILT_IN:
-            command += ["--method", method]
+        method = student_method(self._index.checkpoint)
+        command = [sys.executable, "-m", update_process.__name__, self._index.folder, self.path, self.device]
+        command += [] if method in BUILT_IN else [method]
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_DISABLE_TELEMETRY": "1", **environment_with_modules()}
+        # A decoder needs no token.
+        environment.pop("PRVR_TOKEN", None)
         process = await asyncio.create_subprocess_exec(
             *map(str, command),
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
             stdin=asyncio.subprocess.DEVNULL,
-            env=environment_with_modules(),
+            env=environment,
+            limit=LINE_BYTES,
         )
+        assert process.stdout is not None
+        report: dict[str, Any] = {}
         try:
-            out, err = await process.communicate()
+            async for line in process.stdout:
+                # The last line of a process that is killed may be half.
+                with contextlib.suppress(ValueError):
+                    report = json.loads(line)
+                if "seconds" in report and "video" in report:
+                    self.now = self.now.model_copy(update={"progress": self._progress(report)})
+            await process.wait()
         except asyncio.CancelledError:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
             raise
-        lines = [line.removeprefix("prvr: ") for line in err.decode(errors="replace").splitlines() if line.startswith("prvr: ")]
-        problems = [self._index.without_paths(line) for line in lines]
-        if process.returncode:
-            error = (
-                problems[-1]
-                if problems
-                else f"prvr index ended with status {process.returncode}; run it on the command line to see why"
+        if "error" in report:
+            return self._failure(self._index.without_paths(report["error"]))
+        if "added" not in report:
+            return self._failure(
+                f"the update ended with status {process.returncode}; run prvr index on the command line to see why"
             )
-            return self._failure(error)
-        numbers = {name: json.loads(out)[name] for name in ("added", "kept", "dropped")}
-        return UpkeepReport(state="idle", waiting=False, problems=problems[:MOST_PROBLEMS], error=None, **numbers)
+        problems = [self._index.without_paths(line) for line in report.pop("problems")]
+        return UpkeepReport(state="idle", waiting=False, problems=problems, error=None, **report)
+
+    def _progress(self, report: dict[str, Any]) -> UpkeepProgress:
+        video = shown_name(report.pop("video"))
+        return UpkeepProgress(video=video, title=title_of(video), **report)
 
     def _failure(self, error: str) -> UpkeepReport:
-        return self.now.model_copy(update={"state": "failed", "waiting": False, "error": error})
+        return self.now.model_copy(update={"state": "failed", "waiting": False, "error": error, "progress": None})
 
 
 def _empty(folder: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from prvr.errors import VideoError
+from prvr.errors import NoPictures, VideoError
 from prvr.video.containers import MATROSKA, MOVIES, PICTURE_BRANDS, STREAMS, WHITELIST, contents, lacks_movie_box
 from prvr.video.encryption import is_encrypted
 
@@ -77,7 +77,7 @@ def video_stream(av: ModuleType, container: Any, path: Path) -> Any:
     covers = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails | av.stream.Disposition.still_image
     streams = [stream for stream in container.streams.video if not stream.disposition & covers]
     if not streams:
-        raise VideoError(f"{path} holds no video, only: {', '.join(kinds) or 'nothing'}; take it out")
+        raise NoPictures(f"{path} holds no video, only: {', '.join(kinds) or 'nothing'}; take it out")
     readable = [stream for stream in streams if stream.codec_context is not None]
     if not readable:
         if is_encrypted(path):

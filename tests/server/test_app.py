@@ -678,7 +678,16 @@ def test_a_file_that_is_gone_or_broken_has_no_picture(world: World, tmp_path: Pa
 def test_the_description_names_every_route(served: Running) -> None:
     described = served.client.get("/openapi.json").json()
     assert set(described["paths"]) == {
-        *("/api/about", "/api/moments", "/api/search", "/api/similar", "/api/videos", "/api/videos/{video}", "/api/upkeep"),
+        *(
+            "/api/about",
+            "/api/facets",
+            "/api/moments",
+            "/api/search",
+            "/api/similar",
+            "/api/videos",
+            "/api/videos/{video}",
+            "/api/upkeep",
+        ),
         *("/health", "/metrics", "/media/{video}", "/thumbnails/{video}"),
     }
     for path, operations in described["paths"].items():

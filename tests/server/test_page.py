@@ -106,8 +106,11 @@ def test_spans_are_marked_and_lead_to_their_moments(tab: Tab, served: Running) -
     tab.plays_at(hit["duration"], within=0.3)
     tab.find(".chip").first.click()
     tab.plays_at(hit["spans"][0]["start"])
+    # Numbers are there for those who open them.
+    assert "score" not in tab.texts(".parts")[0]
+    tab.find(".parts summary").click()
     tab.shows(".parts", f"{hit['score']:.3f}")
-    tab.shows(".legend", "teacher")
+    tab.shows(".legend", "picture and words compared")
 
 
 @pytest.mark.slow
@@ -144,6 +147,7 @@ def test_more_like_this_moment(tab: Tab) -> None:
     until(lambda: tab.videos()[:1] == ["trips/again.mp4"], lambda: str(tab.videos()))
     tab.find("li.card a").first.click()
     tab.find(".track .curve").wait_for()
+    tab.find(".parts summary").click()
     tab.shows(".parts", "1.000")
     assert "like=kitchen.mp4" in tab.query
 
@@ -334,7 +338,7 @@ def test_a_doubtful_answer_says_so(tab: Tab, served: Running) -> None:
     tab.page.route("**/api/search?**", lambda route: route.fulfill(json={"hits": likely, "seconds": 0.01}))
     tab.open(ASKED)
     tab.shows("#doubt", "Probably nothing here matches: the best video is 20 % likely to.")
-    assert tab.texts(".score")[:2] == ["20 %", "10 %"]
+    assert tab.texts(".score")[:2] == ["20 % likely", "10 % likely"]
     tab.find("li.card a").first.click()
     tab.shows(".parts", "20 %")
 
@@ -401,7 +405,7 @@ def test_everything_that_can_be_used_has_a_name(tab: Tab, served: Running) -> No
 def test_the_interface_is_described(tab: Tab) -> None:
     tab.page.goto(tab.url + "api.html")
     tab.shows(".route", "/api/videos/{video}")
-    assert len(tab.texts(".route")) == 13
+    assert len(tab.texts(".route")) == 16
     tab.shows(".route", "Authorization: Bearer TOKEN")
 
 

@@ -91,7 +91,7 @@ def test_every_moment(tab: Tab, served: Running) -> None:
     tab.shows("#took", f"{len(expected)} moments")
     assert tab.videos() == [hit["video"] for hit in expected]
     tab.find("li.card a").nth(1).click()
-    tab.plays_at(expected[1]["spans"][0]["start"])
+    tab.plays_at(expected[1]["peak"])
     until(lambda: tab.find("li.card.current").count() == 1)
     assert tab.find("li.card").nth(1).get_attribute("class") == "card current"
 
@@ -124,7 +124,8 @@ def test_a_picture_from_a_file_and_from_the_clipboard(tab: Tab, world: World, tm
     tab.shows("#results-title", "Like the picture still.png")
     until(lambda: set(tab.videos()[:2]) == {"kitchen.mp4", "trips/again.mp4"}, lambda: str(tab.videos()))
     tab.find('li[data-video="kitchen.mp4"] a').click()
-    tab.plays_at(3.0)
+    # Where the frame begins that its second was sampled from.
+    tab.plays_at(3.0, within=0.15)
     tab.find(".track .curve").wait_for()
     # Pasted, with a sentence beside it.
     tab.open()

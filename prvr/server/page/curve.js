@@ -1,7 +1,8 @@
 // The relevance of a query along a video, with the found spans marked.
 
 import { draw, make } from "./elements.js";
-import { clock } from "./words.js";
+import { forgetStill, wantStill } from "./stills.js";
+import { clock, percent } from "./words.js";
 
 const WIDE = 1000;
 const HIGH = 100;
@@ -61,7 +62,8 @@ const short = (number) => Number(number.toFixed(2));
 export function slider(hit, { onSeek }) {
   const end = hit.edges.at(-1) || 1;
   const head = make("div", { class: "head" });
-  const tip = make("div", { class: "tip", hidden: true });
+  const [still, when] = [make("div", { class: "still" }), make("span")];
+  const tip = make("div", { class: "tip", hidden: true, "aria-hidden": "true" }, still, when);
   const track = make(
     "div",
     { class: "track", role: "slider", tabindex: 0, "aria-label": "Relevance over time; the position in the video", "aria-valuemin": 0, "aria-valuemax": Math.round(end) },
@@ -73,13 +75,27 @@ export function slider(hit, { onSeek }) {
     const box = track.getBoundingClientRect();
     return Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1) * end;
   };
-  const relevanceAt = (seconds) => hit.curve[Math.max(0, hit.edges.findLastIndex((edge, n) => edge <= seconds && n < hit.curve.length))];
+  const [low, high] = [Math.min(...hit.curve), Math.max(...hit.curve)];
+  const valueAt = (seconds) => hit.curve[Math.max(0, hit.edges.findLastIndex((edge, n) => edge <= seconds && n < hit.curve.length))];
+  const relevanceAt = (seconds) => percent(high > low ? (valueAt(seconds) - low) / (high - low) : 1);
   let now = 0;
   const show = (seconds) => {
     now = Math.min(Math.max(seconds, 0), end);
     head.style.insetInlineStart = `${(100 * now) / end}%`;
     track.setAttribute("aria-valuenow", now.toFixed(1));
-    track.setAttribute("aria-valuetext", `${clock(now)} of ${clock(end)}, relevance ${relevanceAt(now).toFixed(2)}`);
+    track.setAttribute("aria-valuetext", `${clock(now)} of ${clock(end)}, relevance ${relevanceAt(now)} of its highest`);
+    if (!tip.hidden && document.activeElement === track && !track.matches(":hover")) showTip(now);
+  };
+  // The time, with the frame of its second as soon as that is there.
+  const showTip = (seconds) => {
+    tip.hidden = false;
+    when.textContent = clock(seconds);
+    tip.style.setProperty("--at", `${(100 * seconds) / end}%`);
+    wantStill(hit.video, seconds, (image) => still.replaceChildren(image));
+  };
+  const hideTip = () => {
+    tip.hidden = true;
+    forgetStill();
   };
   track.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
@@ -89,17 +105,19 @@ export function slider(hit, { onSeek }) {
   track.addEventListener("pointermove", (event) => {
     const seconds = secondsAt(event);
     if (track.hasPointerCapture(event.pointerId)) onSeek(seconds);
-    tip.hidden = false;
-    tip.textContent = `${clock(seconds)} · ${relevanceAt(seconds).toFixed(2)}`;
-    tip.style.insetInlineStart = `${Math.min(Math.max((100 * seconds) / end, 5), 95)}%`;
+    showTip(seconds);
   });
-  track.addEventListener("pointerleave", () => (tip.hidden = true));
+  track.addEventListener("pointerleave", hideTip);
+  track.addEventListener("focus", () => track.matches(":focus-visible") && showTip(now));
+  track.addEventListener("blur", hideTip);
   track.addEventListener("keydown", (event) => {
     const steps = { ArrowLeft: now - 1, ArrowDown: now - 1, ArrowRight: now + 1, ArrowUp: now + 1, PageDown: now - 10, PageUp: now + 10, Home: 0, End: end };
     if (!(event.key in steps) || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     event.stopPropagation();
+    tip.hidden = false;
     onSeek(Math.min(Math.max(steps[event.key], 0), end));
+    showTip(now);
   });
   show(0);
   return { element: make("div", { class: "timeline" }, track, scale(end)), show };

@@ -1,11 +1,15 @@
 // The page: reads its address, asks the service, and shows what comes back.
 
-import { divider, ghosts, hitCard, videoCard } from "./cards.js";
+import { Adding } from "./adding.js";
+import { ghosts, hitCard, videoCard } from "./cards.js";
 import { scaleOf } from "./curve.js";
 import { at, make } from "./elements.js";
+import { Filters } from "./filters.js";
+import { Indexing } from "./indexing.js";
 import { address, conditionsOf, here, isAsked, placeOf, questionOf } from "./place.js";
 import { askQuestion, keepPicture, nameOfPicture, titleOfQuestion } from "./question.js";
 import { ask, Refusal } from "./service.js";
+import { arrange, showSorting } from "./sorting.js";
 import { countOf, percent, notesOf, titleOf } from "./words.js";
 import { Watch } from "./watch.js";
 
@@ -15,10 +19,14 @@ const PAGE = 48;
 const PATIENCE = 150;
 
 const list = at("results");
-const about = await ask("api/about", {}).catch(() => ({ videos: 0, similar: false, method: "", frames: "" }));
+const UNKNOWN = { videos: 0, similar: false, method: "", frames: "", writable: false, suffixes: [], upload_limit: 0 };
+let about = await ask("api/about", {}).catch(() => UNKNOWN);
 const watch = new Watch({ about, onClose: () => go(questionOf(here())) });
 // What was found, by video: its title and how likely it is.
 const known = new Map();
+const filters = new Filters({ onChange: () => narrow() });
+const indexing = new Indexing({ onDone: refresh });
+const adding = new Adding({ about, onAdded: () => indexing.look() });
 let asking = new AbortController();
 // The question whose answer the list shows, and the video that the player was opened on: its card is come back to.
 let answered = null;
@@ -40,6 +48,8 @@ async function render() {
   name(place);
   at("sentence").value = question.q;
   at("where").value = question.where;
+  filters.follow();
+  showSorting(question, asked);
   showAdditions(question);
   if (question.where) openConditions(true);
   if (place.video) watch.show(place, toldOf(place));
@@ -101,21 +111,28 @@ async function showHits(question, place, signal) {
     for (const hit of some) if (!known.has(hit.video)) known.set(hit.video, hit);
     return some.map((hit, n) => hitCard(hit, first + n + 1, place, scale, rate));
   };
-  const items = cards(hits, 0);
+  // Each hit with its card, the best first.
+  const found = [];
+  const take = (some) => {
+    const made = cards(some, found.length);
+    found.push(...some.map((hit, n) => [hit, made[n]]));
+    return made;
+  };
+  take(hits);
   const thing = question.moments ? "moment" : "video";
   const title = titleOfQuestion(question);
-  // Where the best hit is weak, the line above the list says so.
-  const weakFrom = hits.findLastIndex((hit) => !hit.weak) + 1;
-  if (weakFrom > 0 && weakFrom < hits.length) items.splice(weakFrom, 0, divider("Weak matches: sentences about anything else reach as much here."));
+  const isWeak = hits.every((hit) => hit.weak);
+  const items = arrange(found, question.sort);
   const none = make("p", {}, where.length ? "No video meets these conditions." : question.like ? "The index holds no other video." : "The index holds no videos.");
   show({ title, took: `${countOf(hits.length, thing)} in ${Math.round(1000 * seconds)} ms`, items, notice: hits.length ? [] : [none] });
   const best = hits[0];
   at("more").hidden = !furtherHits;
   at("more").onclick = more(hits.length, async (count) => {
     const next = await askQuestion("api/search", question, { ...given, offset: count }, signal);
-    return { items: cards(next.hits, count), isLast: !next.more };
+    const items = take(next.hits);
+    return { items, all: arrange(found, question.sort), isLast: !next.more };
   });
-  const doubt = !best ? "" : best.probability !== null && best.probability < 0.5 ? `the best video is ${percent(best.probability)} likely to` : weakFrom === 0 ? "sentences about anything else reach as much here" : "";
+  const doubt = !best ? "" : best.probability !== null && best.probability < 0.5 ? `the best video is ${percent(best.probability)} likely to` : isWeak ? "sentences about anything else reach as much here" : "";
   at("doubt").hidden = !doubt;
   at("doubt").textContent = doubt ? `Probably nothing here matches: ${doubt}. These are the nearest.` : "";
   if (here().video) return;
@@ -124,17 +141,18 @@ async function showHits(question, place, signal) {
 
 async function showVideos(question, place, signal) {
   const where = conditionsOf(question.where);
-  const { total, videos } = await ask("api/videos", { limit: PAGE, where }, signal);
+  const sort = question.sort || "name";
+  const { total, videos } = await ask("api/videos", { limit: PAGE, where, sort }, signal);
   signal.throwIfAborted();
   const empty = where.length
     ? [make("p", {}, "No video meets these conditions.")]
-    : [make("p", {}, "The index holds no videos yet."), make("p", {}, "Index a folder on this machine: prvr index VIDEOS INDEX")];
+    : [make("p", {}, "There are no videos yet."), make("p", {}, about.writable ? "Drop some on this page, or add them above." : "Index a folder on this machine: prvr index VIDEOS INDEX")];
   const title = where.length ? `Videos with ${where.join(" and ")}` : "All videos";
   show({ title, took: where.length ? countOf(total, "video") : "", items: cardsOf(videos, place), notice: total ? [] : empty });
   if (where.length && !here().video) at("spoken").textContent = `${countOf(total, "video")} found.`;
   at("more").hidden = videos.length >= total;
   at("more").onclick = more(videos.length, async (count) => {
-    const next = await ask("api/videos", { limit: PAGE, where, offset: count }, signal);
+    const next = await ask("api/videos", { limit: PAGE, where, sort, offset: count }, signal);
     return { items: cardsOf(next.videos, place), isLast: count + next.videos.length >= next.total || next.videos.length === 0 };
   });
 }
@@ -146,9 +164,10 @@ function more(count, read) {
     if (waiting) return;
     waiting = true;
     try {
-      const { items, isLast } = await read(count);
+      const { items, all = null, isLast } = await read(count);
       notice([]);
-      list.append(...items);
+      if (all) list.replaceChildren(...all);
+      else list.append(...items);
       items[0]?.querySelector("a").focus({ preventScroll: true });
       count += items.length;
       at("more").hidden = isLast;
@@ -173,6 +192,7 @@ function show({ title, took = "", items, notice: said = [] }) {
   list.replaceChildren(...items);
   notice(said.filter(Boolean));
   at("doubt").hidden = at("more").hidden = true;
+  at("sorting").hidden = items.length < 2;
 }
 
 function notice(said) {
@@ -220,9 +240,35 @@ at("ask").addEventListener("submit", (event) => {
   const { picture } = here();
   const moments = at("moments").checked ? "true" : "";
   // Without a sentence the list of all videos is narrowed, or whole again.
-  if (q || picture || where || here().where) go(questionOf({ q, picture, moments, where, ...additions() }));
+  if (q || picture || where || here().where) go(questionOf({ q, picture, moments, where, sort: here().sort, ...additions() }));
   else at("sentence").focus();
 });
+
+// The question with what was written meanwhile and not sent.
+const written = () => questionOf({ ...here(), q: at("sentence").value, ...additions() });
+
+// The same question, of the videos that the filters leave.
+function narrow() {
+  const where = at("where").value.trim();
+  if (where !== here().where) go({ ...written(), where });
+}
+
+// The index has changed: what is shown may have, too.
+async function refresh(report) {
+  // Its numbers may be of the last of several updates, one after another: they do not say that nothing is new.
+  adding.settle(report);
+  about = await ask("api/about", {}).catch(() => about);
+  tellAbout();
+  filters.read();
+  answered = null;
+  if (!here().video) await render();
+}
+
+function tellAbout() {
+  at("about").textContent = about.version ? countOf(about.videos, "video") : "";
+  const words = (name) => name.replaceAll("_", "-");
+  at("service").textContent = about.version ? `prvr ${about.version}, ${countOf(about.videos, "video")}; ranked by ${words(about.method)} on ${words(about.frames)}.` : "";
+}
 
 // What is said beside the sentence: later parts, other words, what is not shown; and the picture.
 function showAdditions(question) {
@@ -295,13 +341,16 @@ document.addEventListener("dragover", (event) => {
   if (event.dataTransfer?.types.includes("Files")) event.preventDefault();
 });
 document.addEventListener("drop", (event) => {
-  if (!event.dataTransfer?.files.length) return;
+  const files = [...(event.dataTransfer?.files ?? [])];
+  if (!files.length) return;
   event.preventDefault();
-  addPicture(event.dataTransfer.files[0]);
+  // One picture is a question; everything else is to be added.
+  if (files.length > 1 || !addPicture(files[0])) adding.take(files);
 });
+at("sort").addEventListener("change", () => go({ ...written(), sort: at("sort").value, video: here().video, at: here().at }));
 at("narrow").addEventListener("click", () => {
   openConditions(at("conditions").hidden);
-  if (!at("conditions").hidden) at("where").focus();
+  if (!at("conditions").hidden) at("in-folder").focus();
 });
 at("keys").addEventListener("click", () => at("help").showModal());
 
@@ -330,6 +379,8 @@ document.addEventListener("keydown", (event) => {
 
 addEventListener("popstate", render);
 history.scrollRestoration = "manual";
-at("about").textContent = about.method ? `${countOf(about.videos, "video")} · ${about.method.replaceAll("_", "-")} on ${about.frames.replaceAll("_", "-")}` : "";
+tellAbout();
+filters.read();
+indexing.look();
 await render();
 document.body.classList.add("ready");

@@ -1,6 +1,6 @@
 // Where one is, as the page's address: a link to it shows the same, and the back button goes back.
 
-const NAMES = ["q", "like", "t", "picture", "moments", "where", "video", "at"];
+const NAMES = ["q", "like", "t", "picture", "moments", "where", "sort", "video", "at"];
 export const LISTS = ["then", "also", "without", "more", "less"];
 
 export function placeOf(search) {
@@ -18,9 +18,9 @@ export function address(place) {
 }
 
 export function questionOf(place) {
-  const { q = "", like = "", t = "", picture = "", moments = "", where = "" } = place;
+  const { q = "", like = "", t = "", picture = "", moments = "", where = "", sort = "" } = place;
   const lists = LISTS.map((name) => [name, (place[name] ?? []).map((one) => one.trim()).filter(Boolean)]);
-  return { q: q.trim(), like, t: like ? t || "0" : "", picture, moments, where: where.trim(), ...Object.fromEntries(lists), video: "", at: "" };
+  return { q: q.trim(), like, t: like ? t || "0" : "", picture, moments, where: where.trim(), sort, ...Object.fromEntries(lists), video: "", at: "" };
 }
 
 export const isAsked = ({ q, like, picture }) => Boolean(q || like || picture);

@@ -19,16 +19,14 @@ export async function ask(path, parameters, signal, body) {
 }
 
 // The status of an address without what is there; null where nobody answers.
-export async function statusOf(address, signal) {
-  try {
-    return (await fetch(address, { method: "HEAD", signal })).status;
-  } catch (problem) {
-    if (problem.name === "AbortError") throw problem;
-    return null;
-  }
+export async function statusOf(address) {
+  return fetch(address, { method: "HEAD" }).then((response) => response.status, () => null);
 }
 
 const path = (video) => video.split("/").map(encodeURIComponent).join("/");
 
+// The status of a picture of a file that has none, such as sound alone.
+export const NO_PICTURES = 415;
+export const uploadOf = (video) => `api/videos/${path(video)}`;
 export const mediaOf = (video) => `media/${path(video)}`;
 export const pictureOf = (video, seconds) => `thumbnails/${path(video)}?t=${Math.max(0, seconds ?? 0).toFixed(2)}`;

@@ -4,13 +4,15 @@ import { slider } from "./curve.js";
 import { at, make } from "./elements.js";
 import { address, here, isAsked, questionOf } from "./place.js";
 import { askQuestion } from "./question.js";
-import { mediaOf, pictureOf, Refusal, statusOf } from "./service.js";
+import { mediaOf, NO_PICTURES, pictureOf, Refusal, statusOf } from "./service.js";
+import { wantStill } from "./stills.js";
 import { clock, fileOf, marksOf, percent, stretch } from "./words.js";
 
+// What a part of the score says, in words.
 const BRANCHES = {
-  inheritance: "what the teacher would see",
-  exploration: "what the student found by itself",
-  teacher: "the teacher alone",
+  inheritance: "as the large model sees it",
+  exploration: "as it was learned from captions",
+  teacher: "picture and words compared",
 };
 
 export class Watch {
@@ -72,9 +74,12 @@ export class Watch {
 
   build(place, title, seconds) {
     this.player = make("video", { src: mediaOf(place.video), poster: pictureOf(place.video, seconds), controls: true, playsinline: true, preload: "auto", "aria-label": title });
-    this.player.addEventListener("loadedmetadata", () => this.seek(seconds), { once: true });
-    this.player.addEventListener("timeupdate", () => this.line?.show(this.player.currentTime));
-    this.player.addEventListener("seeking", () => this.line?.show(this.player.currentTime));
+    this.isBlind = false;
+    this.player.addEventListener("loadedmetadata", () => {
+      this.seek(seconds);
+      if (this.player.videoWidth === 0) this.blind(place.video);
+    }, { once: true });
+    for (const name of ["timeupdate", "seeking"]) this.player.addEventListener(name, () => this.follow(place.video));
     this.player.addEventListener("seeked", () => this.remember());
     this.player.addEventListener("error", () => this.unplayable(place.video));
     this.heading = make("h2", { tabindex: -1 }, title);
@@ -84,8 +89,10 @@ export class Watch {
     this.keepSimilar(place.video, seconds);
     const close = make("button", { type: "button", class: "quiet", onclick: () => this.onClose(), "aria-label": "Close the player", title: "Close (Esc)" }, "✕");
     this.curve = make("div", { class: "curve-box" });
+    this.note = make("p", { class: "blind", role: "status", hidden: true });
     this.box.append(
       make("div", { class: "screen" }, this.player),
+      this.note,
       this.curve,
       make("div", { class: "bar" }, make("div", { class: "heading" }, this.heading, this.lines), this.similar, close),
       this.facts,
@@ -131,6 +138,27 @@ export class Watch {
       this.player.addEventListener("loadedmetadata", () => this.seek(seconds), { once: true });
     } else if (Math.abs(this.player.currentTime - seconds) > 0.001) this.player.currentTime = seconds;
     this.line?.show(seconds);
+  }
+
+  // The curve follows the player; where the browser shows no pictures, those of the service do.
+  follow(video) {
+    if (!this.player) return;
+    const { player } = this;
+    this.line?.show(player.currentTime);
+    if (this.isBlind) wantStill(video, player.currentTime, (image) => (player.poster = image.src));
+  }
+
+  // The browser plays the sound of a file and shows nothing: its pictures are coded in a way that it does not know, or there are none.
+  async blind(video) {
+    const { player, note } = this;
+    const status = await statusOf(pictureOf(video, 0));
+    if (player !== this.player) return;
+    note.hidden = false;
+    if (status === NO_PICTURES) return note.replaceChildren("This file has sound alone; there is nothing to see.");
+    this.isBlind = true;
+    const kind = video.slice(video.lastIndexOf(".") + 1);
+    note.replaceChildren(`This browser plays the sound of this file (${kind}), but cannot show its pictures. You see single pictures of it. `, make("a", { href: mediaOf(video), download: fileOf(video) }, "Download it"), " to watch it in another player.");
+    this.follow(video);
   }
 
   // The address keeps the position, so that a copied link leads to it.
@@ -189,15 +217,15 @@ function parts(moments, probability) {
     bar.style.inlineSize = `${100 * share}%`;
     bars.append(bar);
     const swatch = make("i", { class: `part part-${n % 4}` });
-    list.append(make("li", { title: BRANCHES[name] ?? "" }, swatch, name.replaceAll("_", " "), make("b", {}, moments.contributions[name].toFixed(3))));
+    list.append(make("li", { title: name }, swatch, BRANCHES[name] ?? name.replaceAll("_", " "), make("b", {}, moments.contributions[name].toFixed(3))));
   });
-  const sure = probability === null ? null : make("li", {}, "likely", make("b", {}, percent(probability)));
-  return make(
+  const sure = probability === null ? null : make("p", {}, `${percent(probability)} likely to show it.`);
+  const numbers = make(
     "div",
-    { class: "parts" },
+    { class: "numbers" },
     make("div", { class: "total" }, "score ", make("b", {}, moments.score.toFixed(3))),
     names.length > 1 ? bars : null,
     make("div", {}, list),
-    sure ? make("ul", { class: "legend", role: "list" }, sure) : null,
   );
+  return make("div", { class: "parts" }, sure, make("details", {}, make("summary", {}, "How this was ranked"), numbers));
 }

@@ -22,7 +22,14 @@ export function folderOf(video) {
 export const titleOf = (video) => fileOf(video).replace(/(?<=.)\.[^.]*$/, "").split(/[_\s]+/).filter(Boolean).join(" ") || video;
 export const fileOf = (video) => video.slice(video.lastIndexOf("/") + 1);
 export const percent = (share) => `${Math.round(100 * share)} %`;
+export const sizeOf = (bytes) => (bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`);
 export const countOf = (number, thing) => `${number.toLocaleString("en")} ${thing}${number === 1 ? "" : "s"}`;
+
+// How well a hit fits, where that can be said in words: scores alone compare hits of one question, and their order says that.
+export function fitOf({ probability, weak }) {
+  if (probability !== null) return `${percent(probability)} likely`;
+  return weak ? "weak match" : "";
+}
 
 // The stretches to show: those of its parts, where a question has several.
 export const marksOf = ({ parts = [], spans }) => (parts.length ? parts : spans);
