@@ -42,7 +42,7 @@ EVERY_FRAME = 1000.0
 # Units of time of an exact cut, per second.
 TICKS = 90_000
 # The end of a moment may be later than the stated duration, in seconds.
-END = 0.5
+END = 1.0
 # By ITU-T H.273; the second one is FFmpeg's number of the limited range.
 BT709, LIMITED = 1, 1
 
@@ -57,13 +57,16 @@ class Cut:
     encoder: str | None = None
 
 
-def cut(source: Path, target: Path, start: float, end: float, *, exact: bool = False, replace: bool = False) -> Cut:
+def cut(
+    source: Path, target: Path, start: float, end: float, *, margin: float = 0.0, exact: bool = False, replace: bool = False
+) -> Cut:
     """Cuts the frames of a video from `start` to `end`, in seconds, into a new file.
 
     It is written beside the target and renamed when it is whole, so that an interrupt or a full disk leaves no half file.
 
     Args:
-        target: the file; its suffix is added (`suffix_for`), if it has none.
+        target: the file; the suffix of its container (`suffix_for`) is added, if it does not end in it.
+        margin: in seconds, before and after, within the video.
         exact: encodes again, from the very frame at `start`; otherwise packets are copied from the key frame before it.
         replace: the target may exist.
 
@@ -72,14 +75,15 @@ def cut(source: Path, target: Path, start: float, end: float, *, exact: bool = F
         DataError: the target exists, or the folder cannot be written to.
         VideoError: the file cannot be read, or its packets cannot be copied.
     """
-    if not target.suffix:
-        target = target.with_name(target.name + suffix_for(source, exact=exact))
+    suffix = suffix_for(source, exact=exact)
+    if target.suffix.lower() != suffix:
+        target = target.with_name(target.name + suffix)
     if target.exists() and not replace:
         raise DataError(f"{target} exists; delete it, name another place, or take --overwrite")
     part = target.with_name(target.name + ".part")
     try:
         with part.open("w+b") as file:
-            first, last, encoder = write_cut(source, file, start, end, exact=exact)
+            first, last, encoder = write_cut(source, file, start, end, margin=margin, exact=exact)
             file.flush()
             os.fsync(file.fileno())
         if target.exists() and not replace:
@@ -114,7 +118,14 @@ def suffix_for(source: Path, *, exact: bool = False) -> str:
 
 
 def write_cut(
-    source: Path, file: IO[bytes], start: float, end: float, *, exact: bool = False, most_pixels: int | None = None
+    source: Path,
+    file: IO[bytes],
+    start: float,
+    end: float,
+    *,
+    margin: float = 0.0,
+    exact: bool = False,
+    most_pixels: int | None = None,
 ) -> tuple[float, float, str | None]:
     """Writes a cut to an open file; returns the stretch that it shows, in seconds, and the encoder.
 
@@ -134,8 +145,11 @@ def write_cut(
         if most_pixels is not None:
             limit_pixels(stream.codec_context, source, most_pixels)
         duration = stated_duration(container, stream)
-    if duration and start >= duration + END:
+    if duration and (start >= duration or end > duration + END):
         raise SettingError(f"{start:g} to {end:g} s is outside {source}, which has {duration:.1f} s; give a stretch within it")
+    if not 0 <= margin < math.inf:
+        raise SettingError(f"the margin is {margin:g} s; give 0 or more")
+    start, end = max(0.0, start - margin), min(end + margin, max(end, duration)) if duration else end + margin
     if exact:
         return _encode(av, source, file, start, end)
     try:

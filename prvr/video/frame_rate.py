@@ -75,7 +75,9 @@ def read_frame_counting(path: Path) -> FrameCounting:
         begin = float((stream.start_time - zero) * stream.time_base) if stream.start_time is not None else 0.0
         begin = max(begin, 0.0)
         frames = max(1, round((stated_duration(container, stream) - begin) * float(rate)))
-        text = next((one.metadata["timecode"] for one in (stream, container, *container.streams) if "timecode" in one.metadata), "")
+        text = next(
+            (one.metadata["timecode"] for one in (stream, container, *container.streams) if "timecode" in one.metadata), ""
+        )
         code = parse_time_code(text, rate)
         drop_frame = rate in DROP_FRAME if code is None else code[1]
         codec = stream.codec_context
