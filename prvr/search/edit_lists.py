@@ -1,6 +1,6 @@
 """Moments one after another as an edit, for DaVinci Resolve, Premiere and others: CMX 3600 EDL, FCPXML and OpenTimelineIO.
 
-Every moment is a clip of its file, with the frames that are shown between its start and its end, and a marker with what was asked.
+Every moment is a clip of its file, with the frames that are shown between its start and its end, and a marker with the query.
 The edit has the frame rate of the first moment, or the nearest one that editing programs know. FCPXML and OpenTimelineIO keep
 the frames of each file; an EDL has one rate, so that frames of files with another rate are converted to it, to half a frame.
 

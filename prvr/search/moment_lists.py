@@ -87,8 +87,8 @@ def check_file(file: Path, video: str) -> Path:
 def list_of(found: Mapping[str, Any], format: str) -> tuple[str, dict[str, str]]:
     """Returns the moments of an answer as a list, and the problems of videos by name.
 
-    An edit (`prvr.search.edit_lists`) has them one after another, best first. `csv` has a line for each, `m3u` is a playlist whose
-    entries start and stop there, `srt` has subtitles in the time of each video.
+    An edit (`prvr.search.edit_lists`) has them one after another, best first. `csv` has a line for each, `m3u` is a playlist
+    whose entries start and stop there, `srt` has subtitles in the time of each video.
 
     Raises:
         SettingError: there is no such format, or there are no moments for an edit.
