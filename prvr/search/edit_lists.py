@@ -17,7 +17,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from prvr.errors import require
-from prvr.video.frame_rate import DROP_FRAME, FrameCounting, nearest_standard, read_frame_counting, time_code
+from prvr.video.frame_rate import DROP_FRAME, FrameCounting, nearest_standard, read_frame_counting, standard_for, time_code
 
 # Editing programs begin their time lines at one hour.
 FIRST_HOUR = 1
@@ -75,7 +75,7 @@ def make_edit(title: str, moments: Sequence[Moment]) -> tuple[Edit, dict[str, st
         VideoError: a file cannot be read.
     """
     countings = {moment.file: read_frame_counting(moment.file) for moment in moments}
-    rate = nearest_standard(countings[moments[0].file].rate)
+    rate = standard_for(countings[moments[0].file].rate)
     clips, at = [], 0
     for moment in moments:
         counting = countings[moment.file]

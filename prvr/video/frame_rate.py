@@ -103,7 +103,7 @@ def _rate_of(stream: Any) -> tuple[Fraction, bool]:
     if abs(near - rate) <= SAME * rate:
         return near, is_variable
     # A last frame that is shown for longer changes the mean of a short video.
-    if is_variable and least in STANDARD and abs(average - least) * stream.frames <= 1.5 * least:
+    if is_variable and abs(average - least) * stream.frames <= 1.5 * least:
         return least, False
     return (near if is_variable else Fraction(rate)), is_variable
 
@@ -111,6 +111,11 @@ def _rate_of(stream: Any) -> tuple[Fraction, bool]:
 def nearest_standard(rate: Fraction) -> Fraction:
     """The rate that editing programs know which is nearest to a rate."""
     return min(STANDARD, key=lambda known: abs(known - rate))
+
+
+def standard_for(rate: Fraction) -> Fraction:
+    """The lowest rate that editing programs know of which each frame at a rate is a number of frames; otherwise the nearest."""
+    return next((known for known in STANDARD if (known / rate).denominator == 1), nearest_standard(rate))
 
 
 def parse_time_code(text: str, rate: Fraction) -> tuple[int, bool] | None:
