@@ -125,7 +125,8 @@ def edl_of(edit: Edit) -> str:
             f"{number:03d}  AX       {sound:<5} C        {times}",
             f"* FROM CLIP NAME: {name}",
             f"* FROM FILE: {one_line(str(clip.moment.file))}",
-            f"* LOC: {code(record[0])} RED     {one_line(clip.moment.note)}",
+            # Readers know locators with colons alone; the header says whether these are drop-frame codes.
+            f"* LOC: {code(record[0]).replace(';', ':')} RED     {one_line(clip.moment.note)}",
             "",
         ]
     return "\n".join(lines)

@@ -79,7 +79,7 @@ def check_file(file: Path, video: str) -> Path:
     if not is_there:
         raise DataError(f"{video} is no longer in {folder}; put it back, or index the folder again")
     # An index may be anybody's: it names no file outside the folder of the videos, and none that is no video.
-    if file.suffix.lower() not in SUFFIXES or not file.resolve().is_relative_to(folder.resolve()):
+    if Path(video).is_absolute() or file.suffix.lower() not in SUFFIXES or not file.resolve().is_relative_to(folder.resolve()):
         raise DataError(f"{video} is no video within {folder}; index the folder again")
     return file
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Annotated
+from typing import IO, Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, HTTPException, Query
-from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, Response, StreamingResponse
 
 from prvr.errors import VideoError
@@ -81,8 +81,14 @@ async def cut(
         "Content-Disposition": f"attachment; filename*=UTF-8''{named}",
         "Cache-Control": "private, no-cache",
     }
-    blocks = iter(lambda: file.read(BLOCK), b"")
-    return StreamingResponse(blocks, media_type=TYPES[suffix], headers=headers, background=BackgroundTask(file.close))
+    return StreamingResponse(_blocks(file), media_type=TYPES[suffix], headers=headers)
+
+
+def _blocks(file: IO[bytes]) -> Iterator[bytes]:
+    # Also a download that is broken off closes it.
+    with file:
+        while block := file.read(BLOCK):
+            yield block
 
 
 router.add_api_route("/media/{video:name}", media, methods=["HEAD"], include_in_schema=False, response_model=None)

@@ -15,7 +15,7 @@ from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any
+from typing import IO, Any, final
 
 from prvr.errors import DataError, SettingError, VideoError, require
 from prvr.video.containers import MATROSKA, MOVIES, STREAMS
@@ -32,7 +32,8 @@ OPTIONS = {"libx264": {"crf": "18", "preset": "veryfast"}}
 COPIED = {
     "mpegts": ("mpegts", ".ts"),
     "mpeg": ("mpegts", ".ts"),
-    "avi": ("avi", ".avi"),
+    # AVI has no times of pictures that are decoded in another order.
+    "avi": ("matroska", ".mkv"),
     "flv": ("flv", ".flv"),
     "asf": ("asf", ".wmv"),
     "ogg": ("ogg", ".ogv"),
@@ -150,13 +151,35 @@ def write_cut(
     if not 0 <= margin < math.inf:
         raise SettingError(f"the margin is {margin:g} s; give 0 or more")
     start, end = max(0.0, start - margin), min(end + margin, max(end, duration)) if duration else end + margin
-    if exact:
-        return _encode(av, source, file, start, end)
+    sink = _Sink(file)
     try:
-        return *_copy(av, source, file, start, end), None
+        return _encode(av, source, sink, start, end) if exact else (*_copy(av, source, sink, start, end), None)
     except (av.error.FFmpegError, ValueError) as problem:
+        if sink.problem is not None:
+            raise sink.problem from None
+        if exact:
+            raise VideoError(
+                f"{source} cannot be encoded: {getattr(problem, 'strerror', None) or problem}; convert it"
+            ) from problem
         reason = getattr(problem, "strerror", None) or problem
         raise VideoError(f"{source} cannot be cut without encoding it again: {reason}; take --exact") from problem
+
+
+@final
+class _Sink:
+    """A file that FFmpeg writes to; `problem` is why it could not, of which FFmpeg says nothing."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.problem: OSError | None = None
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as problem:
+            self.problem = problem
+            raise
 
 
 def _format_of(container: Any, source: Path) -> tuple[str, str]:
@@ -174,7 +197,7 @@ def _format_of(container: Any, source: Path) -> tuple[str, str]:
     )
 
 
-def _copy(av: ModuleType, source: Path, file: IO[bytes], start: float, end: float) -> tuple[float, float]:
+def _copy(av: ModuleType, source: Path, file: _Sink, start: float, end: float) -> tuple[float, float]:
     for back in (*FURTHER_BACK[1:], math.inf):
         with open_container(av, source) as container:
             stream = video_stream(av, container, source)
@@ -200,7 +223,7 @@ def _mux(
     source: Path,
     container: Any,
     streams: Sequence[Any],
-    file: IO[bytes],
+    file: _Sink,
     group: tuple[float, Iterator[TimedPacket]],
     end: float,
 ) -> tuple[float, float]:
@@ -225,7 +248,7 @@ def _mux(
     return zero, last
 
 
-def _encode(av: ModuleType, source: Path, file: IO[bytes], start: float, end: float) -> tuple[float, float, str]:
+def _encode(av: ModuleType, source: Path, file: _Sink, start: float, end: float) -> tuple[float, float, str]:
     name = next((name for name in ENCODERS if name in av.codecs_available), None)
     if name is None:
         raise VideoError(f"this PyAV encodes none of {', '.join(ENCODERS)}; install it from PyPI, or cut without --exact")
