@@ -82,7 +82,7 @@ def open_moment(
         file, seconds = check_file(moment.file, moment.video), moment.start
     else:
         file, seconds = parse_file_moment(path)
-    program = play(file, seconds)
+    program, _ = play(file, seconds)
     lines = [f"{clock(seconds)}  {file}  ({program})"]
     show(as_json, {"file": str(file), "start": seconds, "player": program}, lines)
 

@@ -29,13 +29,12 @@ def page_of(file: Path, seconds: float) -> str:
     return f"{file.absolute().as_uri()}#t={seconds:.3f}"
 
 
-def play(file: Path, seconds: float) -> str:
-    """Starts a player at a moment, without a shell, and returns at once; returns the program, or the URL for the browser."""
+def play(file: Path, seconds: float) -> tuple[str, subprocess.Popen[bytes] | None]:
+    """Starts a player at a moment, without a shell; returns the program and its process at once, or the URL for the browser."""
     command = player_command(file, seconds)
     if command is None:
         url = page_of(file, seconds)
         webbrowser.open(url)
-        return url
+        return url, None
     nothing = subprocess.DEVNULL
-    subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
-    return command[0]
+    return command[0], subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)

@@ -52,23 +52,22 @@ class CuttingProcesses:
     def _cut(self, video: Path, request: bytes) -> tuple[IO[bytes], str]:
         file = tempfile.TemporaryFile()
         try:
-            child = subprocess.Popen(
+            with subprocess.Popen(
                 [sys.executable, "-P", "-W", "ignore", str(Path(__file__).resolve())],
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=subprocess.PIPE,
                 cwd=tempfile.gettempdir(),
                 env=child_environment(),
-            )
-            self._running.add(child)
-            try:
-                said = child.communicate(request, timeout=WAIT)[1]
-            except subprocess.TimeoutExpired:
-                raise VideoError(f"{video} cannot be cut within {WAIT:g} seconds; download it whole") from None
-            finally:
-                child.kill()
-                child.wait()
-                self._running.discard(child)
+            ) as child:
+                self._running.add(child)
+                try:
+                    said = child.communicate(request, timeout=WAIT)[1]
+                except subprocess.TimeoutExpired:
+                    raise VideoError(f"{video} cannot be cut within {WAIT:g} seconds; download it whole") from None
+                finally:
+                    child.kill()
+                    self._running.discard(child)
             suffix = _read_answer(said, video, child.returncode)
             file.seek(0)
         except BaseException:

@@ -105,7 +105,9 @@ def _rate_of(stream: Any) -> tuple[Fraction, bool]:
     # A last frame that is shown for longer changes the mean of a short video.
     if is_variable and abs(average - least) * stream.frames <= 1.5 * least:
         return least, False
-    return (near if is_variable else Fraction(rate)), is_variable
+    # A mean says nothing of thousandths.
+    whole = [known for known in STANDARD if known.denominator == 1]
+    return (min(whole, key=lambda known: abs(known - rate)) if is_variable else Fraction(rate)), is_variable
 
 
 def nearest_standard(rate: Fraction) -> Fraction:
