@@ -151,7 +151,7 @@ def fcpxml_of(edit: Edit) -> str:
         if key not in formats:
             formats[key] = f"r{len(formats) + len(assets) + 1}"
             about = {"frameDuration": _seconds(Fraction(1), rate), "width": str(width), "height": str(height)}
-            ElementTree.SubElement(resources, "format", id=formats[key], **about)
+            ElementTree.SubElement(resources, "format", {"id": formats[key], **about})
         return formats[key]
 
     def asset_of(clip: EditClip) -> str:
@@ -168,7 +168,7 @@ def fcpxml_of(edit: Edit) -> str:
                 "hasVideo": "1",
             }
             sound = {"hasAudio": "1", "audioSources": "1"} if counting.has_sound else {}
-            ElementTree.SubElement(resources, "asset", id=assets[file], **about, **sound)
+            ElementTree.SubElement(resources, "asset", {"id": assets[file], **about, **sound})
         return assets[file]
 
     form = format_of(edit.rate, first.width, first.height)
@@ -176,7 +176,7 @@ def fcpxml_of(edit: Edit) -> str:
     project = ElementTree.SubElement(event, "project", name=one_line(edit.title))
     about = {"tcStart": "0s", "tcFormat": "DF" if edit.drop_frame else "NDF"}
     length = _seconds(Fraction(edit.frames), edit.rate)
-    sequence = ElementTree.SubElement(project, "sequence", format=form, duration=length, **about)
+    sequence = ElementTree.SubElement(project, "sequence", {"format": form, "duration": length, **about})
     spine = ElementTree.SubElement(sequence, "spine")
     for clip in edit.clips:
         counting = clip.counting
@@ -196,7 +196,7 @@ def fcpxml_of(edit: Edit) -> str:
             name = RATE_NAMES.get(nearest_standard(counting.rate), str(round(nearest_standard(counting.rate))))
             ElementTree.SubElement(element, "conform-rate", scaleEnabled="0", srcFrameRate=name)
         marker = {"start": start, "duration": _seconds(Fraction(1), counting.rate), "value": one_line(clip.moment.note)}
-        ElementTree.SubElement(element, "marker", **marker)
+        ElementTree.SubElement(element, "marker", marker)
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE fcpxml>\n\n{text}\n'
