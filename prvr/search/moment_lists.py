@@ -145,7 +145,7 @@ def _m3u(moments: list[ListedMoment]) -> str:
 
 
 def _srt(moments: list[ListedMoment]) -> tuple[str, dict[str, str]]:
-    first = {}
+    first: dict[str, int] = {}
     for one in moments:
         first.setdefault(one.video, one.rank)
     cues = []

@@ -183,10 +183,8 @@ def test_a_frame_of_too_many_pixels_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
-def test_cuts_of_real_clips_have_the_frames_of_their_sources(tmp_path: Path) -> None:
-    folder = Path(os.environ.get("PRVR_SHARED", "")) / "data" / "videos" / "clips"
-    if not folder.is_dir():
-        pytest.skip("needs the real clips")
+def test_cuts_of_real_clips_have_the_frames_of_their_sources(tmp_path: Path, shared: Path) -> None:
+    folder = shared / "data" / "videos" / "clips"
     done = 0
     for number, source in enumerate(sorted(folder.iterdir())[::3][:10]):
         with VideoReader(source, rate=1.0) as reader:
