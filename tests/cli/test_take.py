@@ -77,7 +77,9 @@ def test_lists_and_sheets(prvr: Prvr, made: Path, tmp_path: Path) -> None:
     says(prvr("search", made / "index", "a red picture", "--format", "edk"), "'edk'", "csv, edl, fcpxml, json, m3u, otio, srt")
     says(prvr("search", made / "index", "a red picture", "--sheet", tmp_path / "out.txt"), ".jpg")
     says(prvr("search", made / "index", "a red picture", "--format", "csv", "--json"), "take one")
-    says(prvr("search", made / "index", "a red picture", "--sheet", made / "videos" / "a.mp4" / "out.jpg"), "out.jpg")
+    refused = prvr("search", made / "index", "a red picture", "--sheet", made / "videos" / "a.mp4" / "out.jpg")
+    assert refused.status == 1
+    assert "cannot write" in refused.err.splitlines()[-1]
 
 
 def test_a_moment_is_opened(prvr: Prvr, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
