@@ -21,6 +21,7 @@ from prvr.cli import (  # noqa: F401
     report,
     reproduce,
     serve,
+    take,
     train,
 )
 from prvr.cli.terminal import app, echo

@@ -275,9 +275,18 @@ def search(
     model: UrlModel = None,
     method: Method = "",
     device: Device = "auto",
+    format: Annotated[
+        str, typer.Option(help="A list of the moments for other programs: edl, fcpxml, otio, csv, m3u, srt or json.")
+    ] = "",
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write one picture of the moments with their times: .jpg, .png, .webp.", metavar="PICTURE")
+    ] = None,
+    curve: Annotated[bool, typer.Option("--curve", help="With --json: the relevance along each video, too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Find the videos that contain a moment, and where in them.
+
+    With --format, the best moment of each hit goes to stdout: prvr search gallery "a dog" --format edl > dogs.edl.
 
     A query of up to three words is put into the template of the encoder's family, if the index is of an encoder alone.
     """
@@ -285,10 +294,20 @@ def search(
 
     if moments and rescore:
         raise SettingError("--rescore re-scores videos; leave it out, or --moments")
+    if format:
+        from prvr.search.moment_lists import check_format
+
+        as_json = check_format(format) == "json" or as_json
+        if as_json and format != "json":
+            raise SettingError(f"--format {format} and --json are two lists; take one of them")
+    if sheet is not None:
+        from prvr.search.moment_files import check_picture
+
+        check_picture(sheet)
     question: dict[str, Any] = {"text": query, "also": also or [], "then": then or [], "without": without or []}
     question |= {"like": like, "more": more or [], "less": less or [], "prompt": prompt}
     settings: dict[str, Any] = {"k": k, "offset": (page - 1) * k, "where": where or [], "min_score": min_score}
-    settings |= {"approximate": approximate, "rescore": rescores(rescore), "moments": moments}
+    settings |= {"approximate": approximate, "rescore": rescores(rescore), "moments": moments, "curve": curve}
     # A running service of the index has all that is needed in memory; pictures are not sent to it.
     found = ask(path, question, settings, device=device) if model is None and not method and image is None else None
     if found is None:
@@ -306,6 +325,18 @@ def search(
         which = f"all {weak}" if weak == len(hits) else f"the last {weak} of {len(hits)}"
         warn({"weak matches": f"{which}; most sentences about other things find a video here that fits as well"})
     warn({hit["video"]: hit["problem"] for hit in hits if hit["problem"]})
+    if sheet is not None:
+        from prvr.search.moment_files import write_sheet
+        from prvr.search.moment_lists import moments_of
+
+        warn(write_sheet(sheet, moments_of(found), query))
+    if format and not as_json:
+        from prvr.search.moment_lists import list_of
+
+        text, problems = list_of(found, format)
+        warn(problems)
+        typer.echo(text, nl=False)
+        return
     show(as_json, found, lines)
 
 

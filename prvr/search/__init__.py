@@ -14,6 +14,8 @@ watch.py         updates an index whenever its folder changes
 copying.py       copies an index
 verifying.py     compares an index with its checksums, its search with an exact scan; measures first stages
 listing.py       lists the videos of an index
+moment_lists.py  the moments of an answer as lists; edit_lists.py: those for editing programs
+moment_files.py  cuts of moments, and one picture of them; playing.py: starts a player
 checkup.py       examines this machine and an index: what is missing
 video_fields.py  the user's own fields of videos, which searches can be limited by
 """

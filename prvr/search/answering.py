@@ -19,7 +19,8 @@ def answer(
 
     Args:
         question: the fields of `Question` as JSON values, moments as VIDEO@SECONDS; all are optional, and `image` is apart.
-        settings: of `VideoSearch.search`; with "moments", of `VideoSearch.search_moments`.
+        settings: of `VideoSearch.search`; with "moments", of `VideoSearch.search_moments`; with "curve", of
+            `Hit.as_dict`.
 
     Raises:
         SettingError, ModelError: as these.
@@ -30,7 +31,7 @@ def answer(
     more, less = (tuple(parse_moment(one) for one in question.get(name, ())) for name in ("more", "less"))
     asked = Question(text, **sentences, image=image, like=like, more=more, less=less, prompt=prompt)
     settings = dict(settings)
-    moments, rescore = settings.pop("moments", False), settings.pop("rescore", False)
+    moments, rescore, curve = (settings.pop(name, False) for name in ("moments", "rescore", "curve"))
     hits = gallery.search_moments(asked, **settings) if moments else gallery.search(asked, **settings, rescore=rescore)
     note = gallery.note_on(asked)
     is_calibrated = asked.is_sentence and not moments and gallery.calibration(rescore=rescore) is not None
@@ -39,4 +40,5 @@ def answer(
     measure = "probability" if is_calibrated else "score"
     known = any(hit.weak is not None for hit in hits)
     counted = {"measure": measure, "weak_at_end": len(hits) - first_of_weak(hits) if known else None}
-    return {"query": text, **given, **noted, **counted, "hits": [hit.as_dict() for hit in hits]}
+    shown = [{**hit.as_dict(curve=curve), "file": str(gallery.videos / hit.video)} for hit in hits]
+    return {"query": text, **given, **noted, **counted, "hits": shown}

@@ -81,11 +81,16 @@ class Hit:
             peak_time(np.array(self.curve, np.float32), self.edges, self.spans[0] if self.spans else None) if self.edges else None
         )
 
-    def as_dict(self) -> dict[str, Any]:
-        """All fields as JSON values, the best moment's start and end, the best frame's instant, and whether it is weak."""
+    def as_dict(self, *, curve: bool = False) -> dict[str, Any]:
+        """All fields as JSON values, the best moment's start and end, the best frame's instant, and whether it is weak.
+
+        Args:
+            curve: with `curve` and its `edges`, which are longer than all the rest.
+        """
         spans, parts = ([one._asdict() for one in of] for of in (self.spans, self.parts))
         lists = {"spans": spans, "parts": parts, "copies": list(self.copies), "near_identical": list(self.near_identical)}
-        return {**asdict(self), "start": self.start, "end": self.end, "peak": self.peak, "weak": self.weak, **lists}
+        fields = {**asdict(self), "start": self.start, "end": self.end, "peak": self.peak, "weak": self.weak, **lists}
+        return fields if curve else {name: value for name, value in fields.items() if name not in ("curve", "edges")}
 
 
 def find(index: Store, queries: Embeddings, k: int, *, where: Sequence[Condition] = ()) -> list[list[Hit]]:

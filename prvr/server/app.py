@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from prvr.errors import PrvrError, SettingError
 from prvr.index.place import index_folder_of
 from prvr.server import media, reading, writing
+from prvr.server.cutting_process import CuttingProcesses
 from prvr.server.guard import Guard
 from prvr.server.index_service import IndexService
 from prvr.server.local import LocalSocket
@@ -49,7 +50,7 @@ def make_service(
     opened = IndexService(index, method=method, device=device)
     thumbnails, upkeep = Thumbnails(index / "thumbnails"), Upkeep(index, opened, device=device)
     local = LocalSocket(index, device=device, answer=opened.answer)
-    return Service(opened, thumbnails, upkeep, local, RequestCounts(), token, upload_limit, hosts)
+    return Service(opened, thumbnails, CuttingProcesses(), upkeep, local, RequestCounts(), token, upload_limit, hosts)
 
 
 def make_app(service: Service) -> Guard:
@@ -85,6 +86,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await service.local.close()
     await service.upkeep.close()
     service.thumbnails.close()
+    service.cutting.close()
     service.index.close()
 
 

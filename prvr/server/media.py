@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Annotated
+from typing import IO, Annotated
+from urllib.parse import quote
 
 from fastapi import APIRouter, HTTPException, Query
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, Response, StreamingResponse
 
 from prvr.errors import NoPictures, VideoError
 from prvr.server.answers import refusals
@@ -14,6 +17,9 @@ from prvr.server.names import file_of
 from prvr.server.picture_process import DecoderFailure
 from prvr.server.service import Served, VideoName
 from prvr.video import TYPES
+
+# Bytes that are sent at once.
+BLOCK = 1 << 18
 
 router = APIRouter(tags=["media"])
 
@@ -46,6 +52,43 @@ async def thumbnail(
             status, service.index.without_paths(str(problem).replace(str(path), PurePosixPath(video).name))
         ) from None
     return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
+
+
+Second = Annotated[float, Query(description="In the video, in seconds.", ge=0, le=1e6, allow_inf_nan=False)]
+
+
+@router.get("/cuts/{video:name}", response_class=StreamingResponse, responses=refusals(404, 421, 422, 503))
+async def cut(
+    video: VideoName,
+    service: Served,
+    start: Second,
+    end: Second,
+    margin: Annotated[float, Query(description="Seconds before and after.", ge=0, le=60, allow_inf_nan=False)] = 1.0,
+) -> StreamingResponse:
+    """A moment as a file of its own: the packets of the video, from the key frame before it."""
+    path = file_of(await service.index.video_at(video), service.index.folder)
+    name = PurePosixPath(video).name
+    try:
+        file, suffix = await service.cutting.cut(path, start, end, margin=margin)
+    except VideoError as problem:
+        # The command line has an option for it, a client does not.
+        said = str(problem).replace(str(path), name).replace("take --exact", "download it whole")
+        raise HTTPException(422, service.index.without_paths(said)) from None
+    size = os.fstat(file.fileno()).st_size
+    named = quote(f"{PurePosixPath(name).stem} {start:.1f}-{end:.1f}{suffix}", safe="", errors="replace")
+    headers = {
+        "Content-Length": str(size),
+        "Content-Disposition": f"attachment; filename*=UTF-8''{named}",
+        "Cache-Control": "private, no-cache",
+    }
+    return StreamingResponse(_blocks(file), media_type=TYPES[suffix], headers=headers)
+
+
+def _blocks(file: IO[bytes]) -> Iterator[bytes]:
+    # Also a download that is broken off closes it.
+    with file:
+        while block := file.read(BLOCK):
+            yield block
 
 
 router.add_api_route("/media/{video:name}", media, methods=["HEAD"], include_in_schema=False, response_model=None)

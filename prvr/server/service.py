@@ -9,6 +9,7 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Request
 
+from prvr.server.cutting_process import CuttingProcesses
 from prvr.server.index_service import IndexService
 from prvr.server.local import LocalSocket
 from prvr.server.names import MOST_CHARACTERS
@@ -29,6 +30,7 @@ class Service:
 
     index: IndexService
     thumbnails: Thumbnails
+    cutting: CuttingProcesses
     upkeep: Upkeep
     local: LocalSocket
     counts: RequestCounts

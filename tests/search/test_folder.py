@@ -668,5 +668,5 @@ def test_a_checkpoint_of_its_own_is_all_that_an_index_needs(videos: Path, teache
     index_folder(videos, tmp_path / "gallery", teacher)
     own = checkpoints.load(tmp_path / "gallery" / "model")
     assert index_folder(videos, tmp_path / "gallery", own).kept == ("a.mp4", "b.mp4", "deep/c.mp4")
-    described: dict[str, Any] = open_index(tmp_path / "gallery").search("red", k=1)[0].as_dict()
+    described: dict[str, Any] = open_index(tmp_path / "gallery").search("red", k=1)[0].as_dict(curve=True)
     assert json.loads(json.dumps(described)) == {**described, "curve": [*described["curve"]], "edges": [*described["edges"]]}

@@ -1,0 +1,92 @@
+"""Downloads of moments: cuts of files of the index, made in a process with limits."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("httpx")
+
+from serving import ODD, Running, World, make_world, running
+from tiny_videos import copy_as_another
+
+from prvr.server import cutting_process
+from prvr.video import VideoReader
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture(scope="module")
+def served(world: World) -> Iterator[Running]:
+    with running(world.index) as service:
+        yield service
+
+
+def test_a_moment_is_downloaded_as_a_video_of_its_own(served: Running, world: World, tmp_path: Path) -> None:
+    answer = served.client.get("/cuts/beach.mp4", params={"start": 2, "end": 3, "margin": 0})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "video/mp4"
+    assert answer.headers["content-disposition"] == "attachment; filename*=UTF-8''beach%202.0-3.0.mp4"
+    assert int(answer.headers["content-length"]) == len(answer.content)
+    (tmp_path / "cut.mp4").write_bytes(answer.content)
+    frames = list(VideoReader(tmp_path / "cut.mp4", rate=5))
+    with VideoReader(world.videos / "beach.mp4", rate=5) as reader:
+        assert abs(frames[0][1].astype(int) - reader.still(0.0)).mean() < 1
+    odd = served.client.get(f"/cuts/{ODD}", params={"start": 2, "end": 3})
+    assert odd.status_code in (200, 404)
+
+
+@pytest.mark.parametrize(
+    ("video", "params", "status"),
+    [
+        ("beach.mp4", {"start": 70, "end": 80}, 422),
+        ("beach.mp4", {"start": 3, "end": 2}, 422),
+        ("beach.mp4", {"start": -1, "end": 2}, 422),
+        ("beach.mp4", {"start": "nan", "end": 2}, 422),
+        ("beach.mp4", {"start": 1}, 422),
+        ("beach.mp4", {"start": 1, "end": 2, "margin": 1e9}, 422),
+        ("none.mp4", {"start": 1, "end": 2}, 404),
+        ("notes.txt", {"start": 1, "end": 2}, 404),
+        ("../gallery/index.sqlite", {"start": 1, "end": 2}, 404),
+    ],
+)
+def test_what_cannot_be_cut_is_one_line_without_a_path(
+    served: Running, world: World, video: str, params: dict[str, object], status: int
+) -> None:
+    answer = served.client.get(f"/cuts/{video}", params=params)
+    assert answer.status_code == status
+    said = answer.json()["error"]
+    assert "\n" not in said
+    assert str(world.videos) not in said
+    assert "--exact" not in said
+
+
+def test_a_cut_has_limits_of_time_and_size(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutting_process, "WAIT", 0.01)
+    answer = served.client.get("/cuts/beach.mp4", params={"start": 2, "end": 3})
+    assert answer.status_code == 422
+    assert "within 0.01 seconds" in answer.json()["error"]
+    assert not served.service.cutting._running
+
+
+def test_a_process_that_dies_is_one_line(served: Running, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy_as_another(world.videos / "beach.mp4", world.videos / "spare.mp4")
+    started = subprocess.Popen
+
+    class Dying(started):  # type: ignore[misc,valid-type]
+        def __init__(self, command: list[str], **named: object) -> None:
+            super().__init__([command[0], "-c", "import os; os.abort()"], **named)
+
+    monkeypatch.setattr(cutting_process.subprocess, "Popen", Dying)
+    answer = served.client.get("/cuts/beach.mp4", params={"start": 2, "end": 3})
+    assert answer.status_code == 422
+    assert "ended with status" in answer.json()["error"]
+    os.unlink(world.videos / "spare.mp4")
