@@ -54,7 +54,7 @@ class Experiment:
     method: str = ""
     split_seed: int = 0
     protocol: str = "honest"
-    device: str = "cpu"
+    device: str = "auto"
     devices: int = 1
     seeds: int | None = None
     tensorboard: bool = False
@@ -93,7 +93,10 @@ class Experiment:
         """
         recipe = change(self.recipe(), changes)
         _check_names(self, recipe)
-        return self.with_recipe(recipe)
+        whole = self.with_recipe(recipe)
+        # A name that no recipe file can hold is refused before anything is read or trained.
+        recipe_text(whole)
+        return whole
 
     def with_recipe(self, recipe: Recipe) -> Experiment:
         """The experiment with every setting of a recipe in its tables."""
@@ -131,7 +134,11 @@ def read_recipe(path: Path) -> Experiment:
 
 
 def recipe_text(experiment: Experiment) -> str:
-    """An experiment as `read_recipe` reads it."""
+    """An experiment as `read_recipe` reads it.
+
+    Raises:
+        SettingError: a path or a name is not UTF-8.
+    """
     values = to_dict(experiment)
     # From any folder, they are the same.
     values |= {name: os.path.abspath(values[name]) for name in ("data", "features", "out") if values[name]}
@@ -195,7 +202,7 @@ def run_experiment(
     """
     runs, done = experiment.runs(), {}
     if experiment.seeds is not None and group.leads:
-        write_whole(Path(experiment.out) / RECIPE, recipe_text(experiment).encode(errors="backslashreplace"))
+        write_whole(Path(experiment.out) / RECIPE, recipe_text(experiment).encode())
     for place, run in enumerate(runs):
         label = f"seed {place + 1}/{len(runs)}: " if experiment.seeds else ""
         with event_files(Path(run.out)) if run.tensorboard and group.leads else nullcontext() as on_epoch:
@@ -276,6 +283,8 @@ def _toml(value: Any) -> str:
         case int() | float():
             return repr(value)
         case str():
+            if any("\ud800" <= letter <= "\udfff" for letter in value):
+                raise SettingError(f"a recipe file cannot name {value!r}, which is not UTF-8; rename it, or name it by a link")
             # JSON's escapes are TOML's, which also wants one for DEL.
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return f"[{', '.join(map(_toml, value))}]"

@@ -115,7 +115,7 @@ def train_student(
     loop = _Loop(out, fresh, recipe.training, data, place, group, distiller)
     tell, tell_history = on_warning or (lambda text: None), on_epoch if on_epoch and group.leads else lambda history: None
     if recipe_file and group.leads:
-        write_whole(out / RECIPE, recipe_file.encode(errors="backslashreplace"))
+        write_whole(out / RECIPE, recipe_file.encode())
     tell_history(loop.state.history)
     while not loop.state.finished:
         loop.epoch(on_progress or (lambda note, done, total: None), tell)
