@@ -24,9 +24,7 @@ class ListedVideo:
         return {**asdict(self), "copies": list(self.copies)}
 
 
-def list_index(
-    place: str | Path, *, model: str | Path | None = None, method: str | type | None = None
-) -> list[ListedVideo]:
+def list_index(place: str | Path, *, model: str | Path | None = None, method: str | type | None = None) -> list[ListedVideo]:
     """Returns the videos of an index by name; no encoder is opened.
 
     Args:

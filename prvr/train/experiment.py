@@ -82,7 +82,7 @@ class Experiment:
         for table, part in parts.items():
             for name in getattr(self, table):
                 _check_known(name, table, parts)
-            parts[table] = _changed(part, getattr(self, table))
+            parts[table] = _apply(part, getattr(self, table))
         return replace(start, **parts)
 
     def complete(self, changes: Sequence[str] = ()) -> Experiment:
@@ -217,7 +217,7 @@ def run_experiment(
                     "teachers": [*run.teacher, *(Path(teacher).name for teacher in run.teacher_run)],
                 },
                 recipe_file=recipe_text(run),
-                on_progress=_labelled(on_progress, label),
+                on_progress=_with_label(on_progress, label),
                 on_warning=_of_folder(on_warning, run.out),
                 on_epoch=on_epoch,
                 group=group,
@@ -267,7 +267,7 @@ def _check_known(name: str, table: str, parts: Mapping[str, Any]) -> None:
     raise SettingError(f"unknown setting {name!r} in [{table}]; {remedy}")
 
 
-def _changed(part: Any, values: Mapping[str, Any]) -> Any:
+def _apply(part: Any, values: Mapping[str, Any]) -> Any:
     hints = get_type_hints(type(part))
     # TOML has no null.
     plain = {name: None if value == "none" and type(None) in get_args(hints[name]) else value for name, value in values.items()}
@@ -290,7 +290,7 @@ def _toml(value: Any) -> str:
     return f"[{', '.join(map(_toml, value))}]"
 
 
-def _labelled(on_progress: Progress | None, label: str) -> Progress | None:
+def _with_label(on_progress: Progress | None, label: str) -> Progress | None:
     return None if on_progress is None else lambda note, done, total: on_progress(label + note, done, total)
 
 

@@ -15,7 +15,7 @@ ASF_HEADER = b"\x30\x26\xb2\x75"
 # Parts at one level that are looked at: no file has as many before its pictures.
 MOST_PARTS = 1_000_000
 
-Place = tuple[int, int]
+Stretch = tuple[int, int]
 
 
 def boxes_of(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
@@ -61,7 +61,7 @@ def elements_of(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int
         start = until
 
 
-def elements_within(file: BinaryIO, places: Iterable[Place], name: int) -> Iterator[Place]:
+def elements_within(file: BinaryIO, places: Iterable[Stretch], name: int) -> Iterator[Stretch]:
     """Yields the start and the end of the elements of a name within others, up to the first pictures."""
     for start, end in places:
         for element, inner, until in elements_of(file, start, end):
@@ -71,7 +71,7 @@ def elements_within(file: BinaryIO, places: Iterable[Place], name: int) -> Itera
                 yield inner, min(until, end)
 
 
-def number_at(file: BinaryIO, place: Place) -> int:
+def number_at(file: BinaryIO, place: Stretch) -> int:
     """Returns the number that an EBML element holds."""
     start, end = place
     file.seek(start)

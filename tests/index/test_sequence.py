@@ -18,7 +18,7 @@ from prvr.index.contract import Entry, Header, Store
 from prvr.index.disk import DiskIndex
 from prvr.index.exact import ExactIndex
 from prvr.index.moments import find_spans, relevance
-from prvr.index.near_identical import distinct, group_near_identical
+from prvr.index.near_identical import drop_near_identical, group_near_identical
 from prvr.index.ranking import has_curve_as_score, rank
 from prvr.index.sequence import best_in_order, spans_in_order
 from prvr.index.setting import Setting, Step
@@ -267,12 +267,12 @@ def test_near_identical_results_take_one_place_and_the_rest_moves_up() -> None:
         asked.append(count)
         return videos[:count]
 
-    found = distinct(find, 4, lambda entry: entry)
+    found = drop_near_identical(find, 4, lambda entry: entry)
     assert [entry.video for entry, _ in found] == ["copy 0", "1", "2", "3"]
     assert found[0][1] == tuple(f"copy {n}" for n in range(1, 25))
     assert [others for _, others in found[1:]] == [(), (), ()]
     assert len(asked) == 3
     # What is known already takes no place, if that is asked.
-    found = distinct(find, 3, lambda entry: entry, known=[looks("source", rows[0])], drop_known=True)
+    found = drop_near_identical(find, 3, lambda entry: entry, known=[looks("source", rows[0])], drop_known=True)
     assert [entry.video for entry, _ in found] == ["1", "2", "3"]
-    assert len(distinct(find, 100, lambda entry: entry)) == 30
+    assert len(drop_near_identical(find, 100, lambda entry: entry)) == 30

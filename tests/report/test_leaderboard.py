@@ -58,7 +58,7 @@ def test_every_figure_of_the_collected_tables_is_there(shared: Path) -> None:
     if not table.is_file():
         pytest.skip("the collected tables are not there")
     ours = {
-        "/".join(f"{value:.1f}" for name, value in row.figures.items() if name != "MdR")
+        "/".join(f"{value:.1f}" for name, value in row.figures.items() if name != "MedR")
         for collection in list_boards()
         for row in published_rows(collection)
     }
