@@ -1,7 +1,8 @@
 """The training loop.
 
 A run is a folder: the best checkpoint (`config.json`, `model.safetensors`), `history.jsonl` with a line per epoch,
-`curves.png`, `recipe.toml` if it came from `prvr train`, and `state.safetensors`, from which an interrupted run continues.
+`curves.png`, `recipe.toml` from `prvr train` and `prvr reproduce`, and `state.safetensors`, from which an interrupted run
+continues.
 Every random number of an epoch depends on the seed and the epoch's number, so a run that was interrupted gives the same numbers
 as one that was not.
 """
