@@ -16,7 +16,8 @@ def report(
     systems: Annotated[
         list[str],
         typer.Argument(
-            help="SCORES.npz, a run's folder, a folder of its seeds, or a folder of prvr reproduce; NAME=RUN,RUN for the seeds of one."
+            help="SCORES.npz, a run's folder, a folder of its seeds, or a folder of prvr reproduce; "
+            "NAME=RUN,RUN for the seeds of one."
         ),
     ],
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
