@@ -17,7 +17,7 @@ from prvr.index.conditions import parse
 from prvr.index.contract import Entry, Header, Store
 from prvr.index.disk import DiskIndex
 from prvr.index.exact import ExactIndex
-from prvr.index.moments import find_spans, frame_rows, relevance
+from prvr.index.moments import BAR, find_spans, frame_rows, relevance
 from prvr.index.near_identical import drop_near_identical, group_near_identical
 from prvr.index.ranking import has_curve_as_score, rank
 from prvr.index.sequence import best_in_order, spans_in_order
@@ -204,7 +204,7 @@ def test_all_moments_of_the_gallery(store: str, tmp_path: Path, monkeypatch: pyt
     for entry in videos:
         curve, edges = relevance(model, asked.queries[0], entry)
         assert edges is not None
-        spans = find_spans(curve, edges, limit=99, frames=frame_rows(model, entry))
+        spans = find_spans(curve, edges, limit=99, frames=frame_rows(model, entry), another=BAR)
         expected += [(-span.score, entry.video, n, span[:2]) for n, span in enumerate(spans)]
     expected.sort()
     for k in (1, 7, len(expected) + 5):
