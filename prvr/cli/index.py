@@ -353,11 +353,11 @@ def _hit_lines(hit: dict[str, Any]) -> list[str]:
 
 
 @app.command("list", epilog="Example: prvr list gallery")
-def list_videos(path: Index, model: UrlModel = None, as_json: Json = False) -> None:
+def list_videos(path: Index, model: UrlModel = None, method: Method = "", as_json: Json = False) -> None:
     """List the videos of an index: duration, date, and what is wrong with some of them."""
     from prvr.search.listing import list_index
 
-    videos = list_index(path, model=model)
+    videos = list_index(path, model=model, method=method or None)
     lines = []
     for video in videos:
         duration = "" if video.duration is None else clock(video.duration)

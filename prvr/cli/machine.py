@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prvr.cli.terminal import Json, app, show
+from prvr.cli.terminal import Json, Method, app, show
 
 
 @app.command(epilog="Example: prvr doctor videos")
@@ -16,6 +16,7 @@ def doctor(
         Path | None, typer.Argument(help="Folder of an index, or of the videos that contain it.", metavar="INDEX")
     ] = None,
     encoder: Annotated[str, typer.Option(help="Encoder to look for.", show_default="that of the index, else the default")] = "",
+    method: Method = "",
     as_json: Json = False,
 ) -> None:
     """Say what is installed, which device and decoders there are, and what is missing with the command that mends it.

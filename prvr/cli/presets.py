@@ -51,8 +51,8 @@ def _table(found: list[PresetDescription]) -> Iterator[str]:
         needs = "; ".join(need.partition(" (")[0] for need in each.needs[1:])
         name = f"{each.name} *" if each.differs else each.name
         yield f"  {name:{wide + 2}}  {each.collection:20}  {each.printed_figures or '-':30}  {needs}".rstrip()
-    yield "Figures: R@1/5/10/100 and SumR in per cent, or the median rank (MdR), as published. * differs from its paper's code in"
-    yield "what it computes (then without figures) or in how it is trained: prvr presets NAME says how, and shows one whole."
+    yield "Figures: R@1/5/10/100 and SumR in per cent, or the median rank (MedR), as published. * differs from its paper's code"
+    yield "in what it computes (then without figures) or in how it is trained: prvr presets NAME says how, and shows one whole."
 
 
 def _whole(each: PresetDescription, method: str) -> Iterator[str]:

@@ -15,7 +15,10 @@ from prvr.errors import SettingError
 def report(
     systems: Annotated[
         list[str],
-        typer.Argument(help="SCORES.npz, a run's folder, or a folder of prvr reproduce; NAME=RUN,RUN for the seeds of one."),
+        typer.Argument(
+            help="SCORES.npz, a run's folder, a folder of its seeds, or a folder of prvr reproduce; "
+            "NAME=RUN,RUN for the seeds of one."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
     data: Annotated[Path | None, typer.Option(help="The test data, for scores that are missing and for profiles.")] = None,

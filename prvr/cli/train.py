@@ -68,7 +68,9 @@ def train(
     split_seed: Annotated[int, typer.Option(help="Seed of the division into train, dev and test.")] = 0,
     protocol: Protocol = "honest",
     device: Device = "auto",
-    devices: Annotated[int, typer.Option(help="Processes that share each batch; with --device cuda, each has a GPU.", min=1)] = 1,
+    devices: Annotated[
+        int, typer.Option(help="Processes that share each batch; each has a GPU where there are as many.", min=1)
+    ] = 1,
     seeds: Annotated[int | None, typer.Option(help="Number of runs with different seeds: OUT/seed0 and so on.")] = None,
     tensorboard: Annotated[bool, typer.Option(help="Write OUT/tensorboard.")] = False,
     as_json: Json = False,

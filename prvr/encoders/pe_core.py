@@ -91,8 +91,8 @@ class PeCore:
             weights = {key: one.float() for key, one in safetensors.torch.load_file(folder / WEIGHTS).items()}
             self.fingerprint = weights_fingerprint(weights)
             self._device = open_device(device)
-            self._images = _filled(_ImageTower, weights, "visual.trunk.", self._device, size=SIZES[name], pixels=self._pixels)
-            self._texts = _filled(_TextTower, weights, "text.", self._device, heads=int(model["text_cfg"]["heads"]))
+            self._images = _fill(_ImageTower, weights, "visual.trunk.", self._device, size=SIZES[name], pixels=self._pixels)
+            self._texts = _fill(_TextTower, weights, "text.", self._device, heads=int(model["text_cfg"]["heads"]))
             tokenizers = require("tokenizers", extra="encoders")
             self._tokenizer = tokenizers.Tokenizer.from_str(read_bytes(folder / "tokenizer.json").decode())
             self._tokenizer.no_padding()
@@ -256,7 +256,7 @@ class _TextTower(nn.Module):
         return states[torch.arange(len(ids), device=ids.device), ends] @ self.text_projection, states
 
 
-def _filled(tower: Any, weights: Mapping[str, Tensor], prefix: str, device: torch.device, **settings: Any) -> Any:
+def _fill(tower: Any, weights: Mapping[str, Tensor], prefix: str, device: torch.device, **settings: Any) -> Any:
     """Returns a tower with the tensors below a prefix."""
     tensors = {key.removeprefix(prefix): tensor for key, tensor in weights.items() if key.startswith(prefix)}
     for name, shared in SHARED_NAMES.items():

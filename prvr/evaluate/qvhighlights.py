@@ -1,7 +1,7 @@
 """The figures of QVHighlights: mAP and R@1 over windows of time, mAP and Hit@1 of highlights (Lei et al., NeurIPS 2021).
 
 The video of a query is given; what is judged is where in it. Windows and clip scores of a query give values of this query, whose
-means over queries are the figures, so that saved values are counted again without the model. docs/evaluation.md has the rules.
+means over queries are the figures, so that saved values are counted again without the model. docs/highlights.md has the rules.
 """
 
 from __future__ import annotations

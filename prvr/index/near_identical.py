@@ -30,7 +30,7 @@ ROWS_AT_ONCE, ROUNDING = 512, 1e-4
 LENGTHS = 0.02
 
 
-def distinct(
+def drop_near_identical(
     find: Callable[[int], list[Found]],
     count: int,
     entry_of: Callable[[Found], Entry],

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from prvr.evaluate.charts import Bars, Interval, bar_chart, interval_chart
 from prvr.evaluate.compare import Effect, PairwiseComparison, mark_untrained
 from prvr.evaluate.groups import Group
+from prvr.evaluate.metrics import over_seeds
 from prvr.methods.checkpoint import CONFIG
 from prvr.report.page import ANNOTATE, GIVE_DATA, SAVE, Section, format_mean, quote_names, render
 from prvr.report.systems import ReportedSystem
@@ -87,10 +88,9 @@ def ratio_section(systems: Sequence[ReportedSystem]) -> Section:
 def _figures(scored: Sequence[ReportedSystem]) -> dict[str, Any]:
     rows = []
     for one in scored:
-        values = np.array([[getattr(seed.figures, name) for _, name, _ in SHOWN] for seed in one.results])
-        half = values.std(0, ddof=1).tolist() if len(values) > 1 else [None] * len(SHOWN)
-        cells = [format_mean(m, h, digits=digits) for m, h, (_, _, digits) in zip(values.mean(0), half, SHOWN, strict=True)]
-        rows.append([mark_untrained(one.name, one.untrained), str(len(values)), *cells, _moments(one)])
+        mean, deviation = over_seeds([{name: getattr(seed.figures, name) for _, name, _ in SHOWN} for seed in one.results])
+        cells = [format_mean(mean[name], deviation[name] if deviation else None, digits=digits) for _, name, digits in SHOWN]
+        rows.append([mark_untrained(one.name, one.untrained), str(len(one.results)), *cells, _moments(one)])
     if all(row[-1] == UNKNOWN for row in rows):
         rows = [row[:-1] for row in rows]
     seeds = [
@@ -117,7 +117,8 @@ def _moments(one: ReportedSystem) -> str:
     values = [seed.spans.recall[0.5][1] for seed in one.results if seed.spans is not None]
     if not values:
         return UNKNOWN
-    return format_mean(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
+    mean, deviation = over_seeds([{"r1": value} for value in values])
+    return format_mean(mean["r1"], deviation["r1"] if deviation else None)
 
 
 def _tests(comparison: PairwiseComparison) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,13 +19,13 @@ from prvr.datasets.sizes import SIZES, Size
 from prvr.errors import DataError, SettingError, nearest
 from prvr.evaluate.compare import mark_untrained
 from prvr.evaluate.figures import count_figures
-from prvr.evaluate.metrics import LABELS
+from prvr.evaluate.metrics import LABELS, format_mean, over_seeds
 from prvr.evaluate.saved_scores import UNSAID, load_scores, read_origin
 from prvr.report.systems import SeedFiles, SystemFiles, find_systems
 from prvr.train.presets.listing import COLLECTIONS
 from prvr.train.presets.published import GROUPS, OWN_DATA, published_rows
 
-COLUMNS = ("R@1", "R@5", "R@10", "R@100", "SumR", "MdR")
+COLUMNS = ("R@1", "R@5", "R@10", "R@100", "SumR", "MedR")
 # Names of features by the published rows' groups. Features of the packages carry their names; others' groups are their names.
 PACKAGED = re.compile(r"(i3d\w*|\w*resnet\w*) \((1024|3072)\)")
 ENCODERS = {
@@ -40,7 +39,7 @@ PROTOCOLS = ("honest", "validation", "community", UNSAID)
 class BoardRow:
     """A line of a board. own: it is a run of the user.
 
-    figures: means over seeds, in per cent (MdR: a rank). deviation: over seeds; empty for one seed or published figures.
+    figures: means over seeds, in per cent (MedR: a rank). deviation: over seeds; empty for one seed or published figures.
     source: where published figures stand; the features of a run. remark: what a reader must know to compare it.
     """
 
@@ -67,9 +66,8 @@ class BoardRow:
     def _cell(self, column: str) -> str:
         if column not in self.figures:
             return "-"
-        deviation = f" ± {self.deviation[column]:.1f}" if column in self.deviation else ""
         value = self.figures[column]
-        return f"{value:g}" if column == "MdR" else f"{value:.1f}{deviation}"
+        return f"{value:g}" if column == "MedR" else format_mean(value, self.deviation.get(column))
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ def make_leaderboard(collection: str, runs: Iterable[str] = ()) -> Leaderboard:
             apart[name] = placed
         else:
             groups.setdefault(placed[0], []).append(placed[1])
-    ordered = {title: _ranked(rows) for title, rows in groups.items()}
+    ordered = {title: _rank(rows) for title, rows in groups.items()}
     return Leaderboard(collection, COLLECTIONS[collection][0], ordered, apart)
 
 
@@ -153,7 +151,7 @@ class _Result:
     untrained: tuple[str, ...]
 
 
-def _ranked(rows: Sequence[BoardRow]) -> list[BoardRow]:
+def _rank(rows: Sequence[BoardRow]) -> list[BoardRow]:
     """Rows by SumR, or by R@1 where few of them have SumR."""
     column = "SumR" if 2 * sum("SumR" in row.figures for row in rows) > len(rows) else "R@1"
     return sorted(rows, key=lambda row: row.figures.get(column, 0.0), reverse=True)
@@ -181,12 +179,11 @@ def _place(system: SystemFiles, name: str, collection: str) -> tuple[str, BoardR
     size = _size(first, collection)
     assert size is not None
     title, remark = _group(first, collection)
-    mean = {key: statistics.fmean(one.figures[key] for one in results) for key in COLUMNS}
-    deviation = {key: statistics.stdev(one.figures[key] for one in results) for key in COLUMNS} if len(results) > 1 else {}
+    mean, deviation = over_seeds([{key: one.figures[key] for key in COLUMNS} for one in results])
     reads = ", ".join(f"{key} {first.origin[key]}" for key in ("method", "frames", "words", "teachers") if first.origin.get(key))
     # A folder's name says less than the name that its scores hold.
     shown = first.system if system.reproduced and first.system else name
-    line = BoardRow(shown, True, None, mean, deviation, len(results), first.protocol, reads, remark)
+    line = BoardRow(shown, True, None, mean, deviation or {}, len(results), first.protocol, reads, remark)
     return f"{title}; {size}", line
 
 
@@ -266,4 +263,4 @@ FIELDS = ("r1", "r5", "r10", "r100", "sumr", "medr")
 
 
 def _by_label(figures: Mapping[str, Any]) -> dict[str, float]:
-    return {("MdR" if name == "medr" else LABELS[name]): float(figures[name]) for name in FIELDS}
+    return {LABELS[name]: float(figures[name]) for name in FIELDS}

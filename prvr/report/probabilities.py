@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from prvr.evaluate.charts import Curve, draw_lines, house_style, line_chart
+from prvr.evaluate.metrics import over_seeds
 from prvr.evaluate.reliability import Judged, curve, reliability, risks
 from prvr.files import write_picture
 from prvr.report.page import Section, format_mean, quote_names, render
@@ -97,7 +98,6 @@ def _risk(name: str, judged: Judged, style: int) -> Curve:
 
 def _row(name: str, seeds: Sequence[CalibrationReport]) -> list[str]:
     found = [reliability(seed.judged) for seed in seeds]
-    values = np.array([[factor * getattr(of, field) for _, field, factor, _ in SHOWN] for of in found])
-    half = values.std(0, ddof=1).tolist() if len(values) > 1 else [None] * len(SHOWN)
-    cells = [format_mean(m, h, digits=digits) for m, h, (*_, digits) in zip(values.mean(0), half, SHOWN, strict=True)]
+    mean, deviation = over_seeds([{field: factor * getattr(of, field) for _, field, factor, _ in SHOWN} for of in found])
+    cells = [format_mean(mean[field], deviation[field] if deviation else None, digits=digits) for _, field, _, digits in SHOWN]
     return [name, str(len(seeds)), " and ".join(dict.fromkeys(seed.fitted_on for seed in seeds)), *cells]

@@ -124,7 +124,7 @@ def find_systems(argument: str) -> list[SystemFiles]:
 
     Raises:
         SettingError: the argument names nothing, or joins several RUNs of which one holds several systems.
-        DataError: a RUN is none of the three.
+        DataError: a RUN is none of these.
     """
     name, paths = _split_argument(argument)
     if not paths:
@@ -218,7 +218,7 @@ def _find_reproduced_systems(path: Path) -> dict[str, list[SeedFiles]]:
     if not found:
         raise DataError(
             f"{path} is neither a SCORES.npz of `prvr evaluate --save` nor a folder of `prvr train` ({HISTORY}, {CONFIG}) "
-            "or of `prvr reproduce` (runs/*/seed*); name one of these"
+            "or of its seeds (seed*), nor one of `prvr reproduce` (runs/*/seed*); name one of these"
         )
     return found
 

@@ -19,7 +19,7 @@ from prvr.index.contract import Entry, ScoredVideo, Store, require_approximate
 from prvr.index.encode import encode_queries
 from prvr.index.exact import ExactIndex
 from prvr.index.moments import Span, relevance
-from prvr.index.near_identical import distinct
+from prvr.index.near_identical import drop_near_identical
 from prvr.index.ranking import Result, has_curve_as_score, rank
 from prvr.index.reference import reference_of
 from prvr.index.rescoring import CANDIDATES, Anchors, rescoring_of
@@ -27,7 +27,7 @@ from prvr.methods.calibration import Calibration
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings
 from prvr.methods.probe import has_frame_scores
-from prvr.search.hits import Hit, hit_of, known_of, reaching
+from prvr.search.hits import Hit, drop_below, hit_of, known_of
 from prvr.search.question import EncodedQuestion, Question, parts_of, query_of_picture
 from prvr.video import name_in
 
@@ -103,7 +103,7 @@ class VideoSearch:
             return Anchors(self.index.model).rescore(query, found, rescoring)[:count]
 
         # The probability of the best hit depends on how far it is ahead of the second one.
-        found = distinct(find, max(offset + k, 2), lambda scored: scored.entry, known=asked.marked, drop_known=True)
+        found = drop_near_identical(find, max(offset + k, 2), lambda scored: scored.entry, known=asked.marked, drop_known=True)
         calibration = self.calibration(rescore=rescore) if asked.question.is_sentence else None
         probabilities = self._probabilities([scored.score for scored, _ in found], conditions, calibration)
         shown = slice(offset, offset + k)
@@ -113,7 +113,7 @@ class VideoSearch:
         ]
         if asked.question.is_sentence and not rescore:
             hits = self._with_strengths(hits, asked.queries[0], [scored for scored, _ in found[shown]])
-        return reaching(hits, min_score)
+        return drop_below(hits, min_score)
 
     def search_moments(
         self,
@@ -138,7 +138,7 @@ class VideoSearch:
         def find(count: int) -> list[Result[tuple[Span, np.ndarray, tuple[float, ...]]]]:
             return rank(self.index, asked.queries, count, asked.moments, where=conditions, approximate=approximate)
 
-        hits, found = [], distinct(find, offset + k, lambda result: result.entry, known=asked.marked)[offset:]
+        hits, found = [], drop_near_identical(find, offset + k, lambda result: result.entry, known=asked.marked)[offset:]
         for result, others in found:
             span, curve, edges = result.value
             hit = Hit(result.entry.video, result.score, (span,), tuple(curve.tolist()), edges, **known_of(result.entry))
@@ -146,7 +146,7 @@ class VideoSearch:
         if asked.question.is_sentence and has_curve_as_score(self.index.model):
             scored = [ScoredVideo(result.entry.video, result.score, (), result.entry) for result, _ in found]
             hits = self._with_strengths(hits, asked.queries[0], scored)
-        return reaching(hits, min_score)
+        return drop_below(hits, min_score)
 
     def explain(self, question: str | Question, video: str) -> Hit | None:
         """Where in one video a question is answered; None if the video has fewer frames than the question has parts.

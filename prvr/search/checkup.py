@@ -18,7 +18,7 @@ from prvr.index.place import index_folder_of
 from prvr.search.opening import store_of
 from prvr.video import find_videos
 
-# The packages whose versions are told, with the extra that installs each; None for a dependency.
+# The packages whose versions are shown, with the extra that installs each; None for a dependency.
 PACKAGES = {
     "torch": None,
     "numpy": None,

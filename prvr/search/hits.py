@@ -97,10 +97,10 @@ def find(index: Store, queries: Embeddings, k: int, *, where: Sequence[Condition
     """The k best videos of each query among those that meet all conditions, best first, each with its moments."""
     queries_alone = [tuple(vectors[place : place + 1] for vectors in queries) for place in range(len(queries[0]))]
     found = index.search(queries, k, where=where)
-    return [find_moments(index.model, query, row) for query, row in zip(queries_alone, found, strict=True)]
+    return [hits_of(index.model, query, row) for query, row in zip(queries_alone, found, strict=True)]
 
 
-def find_moments(model: Model, query: Embeddings, found: Sequence[ScoredVideo]) -> list[Hit]:
+def hits_of(model: Model, query: Embeddings, found: Sequence[ScoredVideo]) -> list[Hit]:
     """What was found for one query (a first axis of 1), with its moments."""
     hits = []
     for scored in found:
@@ -126,7 +126,7 @@ def first_of_weak(hits: Sequence[Hit]) -> int:
 def hit_of(asked: EncodedQuestion, scored: ScoredVideo) -> Hit:
     """What was found, with its moments; of several parts one span from the first to the last, and the span of each."""
     if asked.is_one_query:
-        return find_moments(asked.model, asked.queries[0], [scored])[0]
+        return hits_of(asked.model, asked.queries[0], [scored])[0]
     curves, edges = asked.curves(scored.entry)
     found = best_in_order(curves)
     parts: list[PartSpan] = []
@@ -144,7 +144,7 @@ def known_of(entry: Entry) -> dict[str, Any]:
     return {"copies": tuple(about.get("copies", ())), "problem": about.get("problem"), "date": about.get("date")}
 
 
-def reaching(hits: list[Hit], min_score: float | None) -> list[Hit]:
+def drop_below(hits: list[Hit], min_score: float | None) -> list[Hit]:
     """The hits whose probability or score reaches the least one."""
     if min_score is None:
         return hits

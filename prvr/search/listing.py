@@ -24,16 +24,16 @@ class ListedVideo:
         return {**asdict(self), "copies": list(self.copies)}
 
 
-def list_index(place: str | Path, *, model: str | Path | None = None) -> list[ListedVideo]:
+def list_index(place: str | Path, *, model: str | Path | None = None, method: str | type | None = None) -> list[ListedVideo]:
     """Returns the videos of an index by name; no encoder is opened.
 
     Args:
-        model: the checkpoint of the index; required for a URL.
+        model: the checkpoint of the index; required for a URL. method: its method, as in `open_index`.
 
     Raises:
         ModelError: there is no index, or it is broken.
     """
-    _, store = store_of(place, model=model)
+    _, store = store_of(place, model=model, method=method)
     try:
         abouts = store.about()
     finally:

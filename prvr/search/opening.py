@@ -111,7 +111,7 @@ def store_of(
     try:
         check_same_model(place, store.header, checkpoint)
         if model is not None and not is_remote(place):
-            given = checkpoints.load(model)
+            given = checkpoints.load(model, method=method)
             check_same_model(place, store.header, given)
             # The given checkpoint may have been calibrated, or its re-scoring chosen, later.
             checkpoint = replace(checkpoint, calibration=given.calibration, about=given.about)

@@ -136,8 +136,7 @@ def parts_of(
         read, picture: return the embedding of a sentence, and of a picture. entries: of the videos of its moments.
 
     Raises:
-        SettingError: a sentence without words, or a time beyond the end of a video.
-        SettingError: the same
+        SettingError: a sentence without words, a time beyond the end of a video, or a question that the model does not support.
     """
     # Without anything, the empty sentence is refused as such.
     sayings = (question.text, *question.also) if question.text or not question.has_subject else ()
@@ -180,7 +179,7 @@ class EncodedQuestion:
 
     @property
     def marked(self) -> list[Entry]:
-        """The videos of the moments that are asked for more of, or that were wrong."""
+        """The videos of `Question.like` and `Question.less`."""
         return [self.entries[moment.video] for moment in self.question.shown]
 
     def curves(self, entry: Entry) -> tuple[Float[np.ndarray, "N P"], tuple[float, ...] | None]:

@@ -74,9 +74,8 @@ class IndexService:
 
     @property
     def similar(self) -> bool:
-        """Whether a moment or a picture can be a query: the model compares one vector with each frame."""
-        model = self.checkpoint.model
-        return model.score_weights is not None and set(model.embedding_fields) == set(model.frame_fields)
+        """Whether a moment or a picture can be a query: the model's score is a weighted sum of best cosines."""
+        return self.checkpoint.model.score_weights is not None
 
     async def names(self) -> Mapping[str, str]:
         """The ids of all videos by their shown names."""

@@ -46,7 +46,7 @@ class PictureProcess:
             DecoderFailure: the process was ended by the file, or did not answer within `WAIT` seconds.
         """
         request = json.dumps([str(video), seconds]).encode() + b"\n"
-        return self._use(lambda child: _ask(child, request)[1], f"no picture of {video}")
+        return self._use(lambda child: _ask(child, request)[1], f"the picture of {video}")
 
     def read(self, data: bytes) -> Pixels:
         """The pixels of a picture file, as `prvr.video.picture_file.decode_picture` returns them.
@@ -60,7 +60,7 @@ class PictureProcess:
             head, pixels = _ask(child, str(len(data)).encode() + b"\n" + data)
             return np.frombuffer(pixels, np.uint8).reshape(int(head["height"]), int(head["width"]), 3)
 
-        return self._use(use, "nothing of the picture")
+        return self._use(use, "the pixels of the picture")
 
     def _use(self, use: Callable[[subprocess.Popen[bytes]], Answer], what: str) -> Answer:
         child = self.start()
@@ -76,8 +76,8 @@ class PictureProcess:
             return use(child)
         except (OSError, ValueError, KeyError, TypeError):
             self.close()
-            reason = f"within {WAIT:g} seconds" if late.is_set() else f"; its decoder ended with status {child.returncode}"
-            raise DecoderFailure(f"{what} cannot be made {reason}; convert the file".replace(" ;", ";")) from None
+            reason = f" within {WAIT:g} seconds" if late.is_set() else f"; its decoder ended with status {child.returncode}"
+            raise DecoderFailure(f"{what} cannot be made{reason}; convert the file") from None
         finally:
             clock.cancel()
 

@@ -54,7 +54,7 @@ class Experiment:
     method: str = ""
     split_seed: int = 0
     protocol: str = "honest"
-    device: str = "cpu"
+    device: str = "auto"
     devices: int = 1
     seeds: int | None = None
     tensorboard: bool = False
@@ -82,7 +82,7 @@ class Experiment:
         for table, part in parts.items():
             for name in getattr(self, table):
                 _check_known(name, table, parts)
-            parts[table] = _changed(part, getattr(self, table))
+            parts[table] = _apply(part, getattr(self, table))
         return replace(start, **parts)
 
     def complete(self, changes: Sequence[str] = ()) -> Experiment:
@@ -93,7 +93,10 @@ class Experiment:
         """
         recipe = change(self.recipe(), changes)
         _check_names(self, recipe)
-        return self.with_recipe(recipe)
+        whole = self.with_recipe(recipe)
+        # A name that no recipe file can hold is refused before anything is read or trained.
+        recipe_text(whole)
+        return whole
 
     def with_recipe(self, recipe: Recipe) -> Experiment:
         """The experiment with every setting of a recipe in its tables."""
@@ -131,7 +134,11 @@ def read_recipe(path: Path) -> Experiment:
 
 
 def recipe_text(experiment: Experiment) -> str:
-    """An experiment as `read_recipe` reads it."""
+    """An experiment as `read_recipe` reads it.
+
+    Raises:
+        SettingError: a path or a name is not UTF-8.
+    """
     values = to_dict(experiment)
     # From any folder, they are the same.
     values |= {name: os.path.abspath(values[name]) for name in ("data", "features", "out") if values[name]}
@@ -195,7 +202,7 @@ def run_experiment(
     """
     runs, done = experiment.runs(), {}
     if experiment.seeds is not None and group.leads:
-        write_whole(Path(experiment.out) / RECIPE, recipe_text(experiment).encode(errors="backslashreplace"))
+        write_whole(Path(experiment.out) / RECIPE, recipe_text(experiment).encode())
     for place, run in enumerate(runs):
         label = f"seed {place + 1}/{len(runs)}: " if experiment.seeds else ""
         with event_files(Path(run.out)) if run.tensorboard and group.leads else nullcontext() as on_epoch:
@@ -210,7 +217,7 @@ def run_experiment(
                     "teachers": [*run.teacher, *(Path(teacher).name for teacher in run.teacher_run)],
                 },
                 recipe_file=recipe_text(run),
-                on_progress=_labelled(on_progress, label),
+                on_progress=_with_label(on_progress, label),
                 on_warning=_of_folder(on_warning, run.out),
                 on_epoch=on_epoch,
                 group=group,
@@ -260,7 +267,7 @@ def _check_known(name: str, table: str, parts: Mapping[str, Any]) -> None:
     raise SettingError(f"unknown setting {name!r} in [{table}]; {remedy}")
 
 
-def _changed(part: Any, values: Mapping[str, Any]) -> Any:
+def _apply(part: Any, values: Mapping[str, Any]) -> Any:
     hints = get_type_hints(type(part))
     # TOML has no null.
     plain = {name: None if value == "none" and type(None) in get_args(hints[name]) else value for name, value in values.items()}
@@ -276,12 +283,14 @@ def _toml(value: Any) -> str:
         case int() | float():
             return repr(value)
         case str():
+            if any("\ud800" <= letter <= "\udfff" for letter in value):
+                raise SettingError(f"a recipe file cannot name {value!r}, which is not UTF-8; rename it, or name it by a link")
             # JSON's escapes are TOML's, which also wants one for DEL.
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return f"[{', '.join(map(_toml, value))}]"
 
 
-def _labelled(on_progress: Progress | None, label: str) -> Progress | None:
+def _with_label(on_progress: Progress | None, label: str) -> Progress | None:
     return None if on_progress is None else lambda note, done, total: on_progress(label + note, done, total)
 
 

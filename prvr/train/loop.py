@@ -1,7 +1,8 @@
 """The training loop.
 
 A run is a folder: the best checkpoint (`config.json`, `model.safetensors`), `history.jsonl` with a line per epoch,
-`curves.png`, `recipe.toml` if it came from `prvr train`, and `state.safetensors`, from which an interrupted run continues.
+`curves.png`, `recipe.toml` from `prvr train` and `prvr reproduce`, and `state.safetensors`, from which an interrupted run
+continues.
 Every random number of an epoch depends on the seed and the epoch's number, so a run that was interrupted gives the same numbers
 as one that was not.
 """
@@ -115,7 +116,7 @@ def train_student(
     loop = _Loop(out, fresh, recipe.training, data, place, group, distiller)
     tell, tell_history = on_warning or (lambda text: None), on_epoch if on_epoch and group.leads else lambda history: None
     if recipe_file and group.leads:
-        write_whole(out / RECIPE, recipe_file.encode(errors="backslashreplace"))
+        write_whole(out / RECIPE, recipe_file.encode())
     tell_history(loop.state.history)
     while not loop.state.finished:
         loop.epoch(on_progress or (lambda note, done, total: None), tell)

@@ -45,7 +45,7 @@ def is_encrypted(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(MOST_STREAM)
         if head[4:8] in (b"ftyp", b"moov", b"wide", b"mdat"):
-            return any(kind == b"moov" and _has_encrypted_entry(file, end) for kind, end in list(boxes_of(file)))
+            return any(kind == b"moov" and _has_encrypted_entry(file, end) for kind, end in boxes_of(file))
         if head.startswith(b"\x1aE\xdf\xa3"):
             return _has_encrypted_track(file)
         if head.startswith(ASF_HEADER):

@@ -16,7 +16,7 @@ MOST_OPENED = 100
 FEW_BYTES, TIMES = 1 << 12, 8
 # Streams that were there from the beginning are a recording of their own only where they fill this share of the file.
 SHARE = 1 / 20
-# Packets whose codec cannot be told, kept back until that of a later one can be.
+# Packets whose codec is not certain, kept back until that of a later one can be.
 MOST_WAITING = 64
 # By so many bytes a frame is found within another one.
 HEAD = 64

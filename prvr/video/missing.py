@@ -173,6 +173,8 @@ def _lacks_footer(file: BinaryIO, size: int) -> bool:
     footer = int.from_bytes(head[value + 24 : value + 32])
     if not footer:
         return False
+    if at + footer >= size:
+        return True
     file.seek(at + footer)
     key = file.read(16)
     return not key.startswith(MXF_PACK) or len(key) < 14 or key[13] not in MXF_PARTITIONS

@@ -15,13 +15,13 @@ ASF_HEADER = b"\x30\x26\xb2\x75"
 # Parts at one level that are looked at: no file has as many before its pictures.
 MOST_PARTS = 1_000_000
 
-Place = tuple[int, int]
+Stretch = tuple[int, int]
 
 
 def boxes_of(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """Yields the kind and the end of each box at the top of an MP4."""
-    at = 0
-    while True:
+    at, size = 0, file.seek(0, 2)
+    for _ in range(MOST_PARTS):
         file.seek(at)
         head = file.read(16)
         if len(head) < 8:
@@ -32,10 +32,12 @@ def boxes_of(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         # 0: to the end of the file.
         if length < 8:
             if not length:
-                yield kind, at
+                yield kind, size
             return
         at += length
         yield kind, at
+        if at > size:
+            return
 
 
 def elements_of(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int]]:
@@ -44,11 +46,13 @@ def elements_of(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int
     The end is as stated, and may lie after `end`; that of an element of unknown size is `end`.
     """
     for _ in range(MOST_PARTS):
+        if start >= end:
+            return
         file.seek(start)
         head = file.read(16)
         name_length = _number_length(head)
         size_length = _number_length(head[name_length:]) if name_length else 0
-        if start >= end or not size_length or name_length > 4:
+        if not size_length or name_length > 4:
             return
         start += name_length + size_length
         size = int.from_bytes(head[name_length : name_length + size_length]) & ((1 << 7 * size_length) - 1)
@@ -57,7 +61,7 @@ def elements_of(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int
         start = until
 
 
-def elements_within(file: BinaryIO, places: Iterable[Place], name: int) -> Iterator[Place]:
+def elements_within(file: BinaryIO, places: Iterable[Stretch], name: int) -> Iterator[Stretch]:
     """Yields the start and the end of the elements of a name within others, up to the first pictures."""
     for start, end in places:
         for element, inner, until in elements_of(file, start, end):
@@ -67,19 +71,22 @@ def elements_within(file: BinaryIO, places: Iterable[Place], name: int) -> Itera
                 yield inner, min(until, end)
 
 
-def number_at(file: BinaryIO, place: Place) -> int:
+def number_at(file: BinaryIO, place: Stretch) -> int:
     """Returns the number that an EBML element holds."""
     start, end = place
     file.seek(start)
-    return int.from_bytes(file.read(min(end - start, 8)))
+    return int.from_bytes(file.read(max(0, min(end - start, 8))))
 
 
 def asf_objects(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     """Yields the kind and the first bytes of the content of each object in the header of an ASF file."""
+    size = file.seek(0, 2)
     file.seek(0)
     head = file.read(30)
     at, end = 30, int.from_bytes(head[16:24], "little")
     for _ in range(MOST_PARTS):
+        if at > size:
+            return
         file.seek(at)
         start = file.read(24 + 80)
         if at + 24 > end or len(start) < 24:

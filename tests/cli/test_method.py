@@ -75,6 +75,7 @@ OPENS: dict[str, tuple[str, ...]] = {
     "index again": ("index", "videos", "gallery"),
     "search": ("search", "gallery", "a red picture", "-k", "1"),
     "search of a run": ("search", "gallery", "a red picture", "--model", "run"),
+    "list": ("list", "gallery"),
     "verify": ("index", "verify", "gallery"),
     "copy": ("index", "copy", "gallery", "backup"),
     "serve": ("serve", "gallery", "--port", "0"),
@@ -102,6 +103,13 @@ def test_a_model_of_ones_own_is_opened_only_with_its_class(
     assert NAME in sys.modules
     if case not in ("report", "teacher run"):
         says(prvr(*command, option, "xml"), f"it is of the method '{MINE}', and 'xml' is named; leave that out, or name its own")
+
+
+def test_the_doctor_opens_an_index_of_ones_own_method(here: Path, prvr: Prvr) -> None:
+    without = prvr("doctor", "gallery", "--json").json
+    assert any(MINE in step for problem in without["missing"].items() for step in problem)
+    assert "index" not in without["facts"]
+    assert prvr("doctor", "gallery", "--method", MINE, "--json").json["facts"]["index"].startswith("gallery: 8 videos")
 
 
 def test_the_run_beside_its_teacher(here: Path, prvr: Prvr) -> None:

@@ -17,8 +17,8 @@ from prvr.index.conditions import parse
 from prvr.index.contract import Entry, Header, Store
 from prvr.index.disk import DiskIndex
 from prvr.index.exact import ExactIndex
-from prvr.index.moments import find_spans, relevance
-from prvr.index.near_identical import distinct, group_near_identical
+from prvr.index.moments import BAR, find_spans, frame_rows, relevance
+from prvr.index.near_identical import drop_near_identical, group_near_identical
 from prvr.index.ranking import has_curve_as_score, rank
 from prvr.index.sequence import best_in_order, spans_in_order
 from prvr.index.setting import Setting, Step
@@ -204,7 +204,8 @@ def test_all_moments_of_the_gallery(store: str, tmp_path: Path, monkeypatch: pyt
     for entry in videos:
         curve, edges = relevance(model, asked.queries[0], entry)
         assert edges is not None
-        expected += [(-span.score, entry.video, n, span[:2]) for n, span in enumerate(find_spans(curve, edges, limit=99))]
+        spans = find_spans(curve, edges, limit=99, frames=frame_rows(model, entry), another=BAR)
+        expected += [(-span.score, entry.video, n, span[:2]) for n, span in enumerate(spans)]
     expected.sort()
     for k in (1, 7, len(expected) + 5):
         found = rank(index, asked.queries, k, asked.moments)
@@ -267,12 +268,12 @@ def test_near_identical_results_take_one_place_and_the_rest_moves_up() -> None:
         asked.append(count)
         return videos[:count]
 
-    found = distinct(find, 4, lambda entry: entry)
+    found = drop_near_identical(find, 4, lambda entry: entry)
     assert [entry.video for entry, _ in found] == ["copy 0", "1", "2", "3"]
     assert found[0][1] == tuple(f"copy {n}" for n in range(1, 25))
     assert [others for _, others in found[1:]] == [(), (), ()]
     assert len(asked) == 3
     # What is known already takes no place, if that is asked.
-    found = distinct(find, 3, lambda entry: entry, known=[looks("source", rows[0])], drop_known=True)
+    found = drop_near_identical(find, 3, lambda entry: entry, known=[looks("source", rows[0])], drop_known=True)
     assert [entry.video for entry, _ in found] == ["1", "2", "3"]
-    assert len(distinct(find, 100, lambda entry: entry)) == 30
+    assert len(drop_near_identical(find, 100, lambda entry: entry)) == 30

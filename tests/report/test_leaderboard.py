@@ -58,7 +58,7 @@ def test_every_figure_of_the_collected_tables_is_there(shared: Path) -> None:
     if not table.is_file():
         pytest.skip("the collected tables are not there")
     ours = {
-        "/".join(f"{value:.1f}" for name, value in row.figures.items() if name != "MdR")
+        "/".join(f"{value:.1f}" for name, value in row.figures.items() if name != "MedR")
         for collection in list_boards()
         for row in published_rows(collection)
     }
@@ -133,6 +133,8 @@ def test_seeds_are_one_row(prvr: Prvr) -> None:
     # Mean 183; squares 9, 1 and 16 over 2.
     assert (row.seeds, row.figures["SumR"], row.deviation["SumR"]) == (3, 183.0, pytest.approx(13**0.5))
     assert "| 183.0 ± 3.6 |" in str(row)
+    assert row.figures.keys() == row.deviation.keys()
+    assert "| SumR | MedR |" in str(board)
     assert "| honest, 3 seeds |" in str(row)
     board = make_leaderboard("tvr", [f"ours={names[0]},{result('other.json', protocol='community')}"])
     assert board.set_apart == {"ours": "its seeds differ in protocol; they are no seeds of one system"}

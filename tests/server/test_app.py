@@ -193,6 +193,15 @@ def test_a_model_whose_score_is_no_sum_of_cosines_is_not_asked_with_frames(world
     assert "search by a sentence" in answer.json()["error"]
 
 
+def test_a_model_whose_fields_have_no_row_for_each_frame_is_asked_with_a_moment(world: World) -> None:
+    with running(world.index) as service:
+        service.service.index.checkpoint.model.frame_fields = ()
+        assert service.client.get("/api/about").json()["similar"] is True
+        answer = service.client.get("/api/similar", params={"video": "kitchen.mp4", "t": 3.5})
+    assert answer.status_code == 200
+    assert answer.json()["hits"]
+
+
 def test_the_list_of_videos(served: Running) -> None:
     everything = served.client.get("/api/videos").json()
     assert everything["total"] == 5

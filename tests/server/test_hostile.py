@@ -234,6 +234,19 @@ def test_the_process_has_no_token(world: World, tmp_path: Path, monkeypatch: pyt
     assert TOKEN not in seen.read_text()
 
 
+def test_the_line_about_a_process_that_ended_or_was_late(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = world.videos / "beach.mp4"
+    script(monkeypatch, tmp_path / "script.py", "import sys; sys.stdin.buffer.readline(); sys.exit(3)")
+    with closing(PictureProcess()) as process:
+        with pytest.raises(DecoderFailure, match=r"^the pixels of the picture cannot be made; its decoder ended with status "):
+            process.read(b"GIF89a")
+        monkeypatch.setattr(picture_process, "WAIT", 0.5)
+        script(monkeypatch, tmp_path / "script.py", "import time; time.sleep(99)")
+        with pytest.raises(DecoderFailure) as late:
+            process.picture(video, 0.5)
+    assert str(late.value) == f"the picture of {video} cannot be made within 0.5 seconds; convert the file"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

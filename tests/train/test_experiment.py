@@ -81,6 +81,8 @@ def test_the_command_line_overrides_the_file(world: tuple[Path, Path], tmp_path:
     assert (done["teacher"], done["split_seed"], done["preset"]) == (["second"], 2, "dl-dkd/toy")
     assert (done["training"]["lr"], done["training"]["epochs"]) == (0.002, 1)
     assert done["distillation"]["distillation_weight"] == 0.3
+    # Neither names a device: the default is that of the option.
+    assert done["device"] == "auto"
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (config["settings"]["hidden"], config["about"]["training"]["lr"], config["about"]["split_seed"]) == (8, 0.002, 2)
 
@@ -144,6 +146,12 @@ def test_a_file_that_is_none(tmp_path: Path, prvr: Prvr) -> None:
 )
 def test_what_is_not_named(given: tuple[str, ...], parts: tuple[str, ...], prvr: Prvr) -> None:
     says(prvr("train", *given), *parts)
+
+
+def test_a_path_that_no_recipe_can_name(world: tuple[Path, Path], tmp_path: Path, prvr: Prvr) -> None:
+    out = tmp_path / "caf\udce9"
+    says(train(prvr, world, out), "caf\\udce9", "is not UTF-8", "rename it")
+    assert not out.exists()
 
 
 def test_two_paths_beside_a_recipe(tmp_path: Path, prvr: Prvr) -> None:

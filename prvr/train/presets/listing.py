@@ -34,7 +34,7 @@ class PresetDescription:
     """A preset in words and numbers.
 
     differs: from its paper's code in what it computes, or else in how it is trained; None where it does not.
-    figures: published, in per cent (MdR: a rank), by metric; none unless the preset computes what its paper's code computes, and
+    figures: published, in per cent (MedR: a rank), by metric; none unless the preset computes what its paper's code computes, and
         has the settings they belong to.
     needs: what it reads. distillation: empty where nothing is distilled.
     """

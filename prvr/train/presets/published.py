@@ -259,7 +259,7 @@ def _parse(line: str) -> tuple[str, dict[str, float]]:
     values = recalls.split("/")
     names = ("SumR",) if len(values) == 1 else RECALLS
     figures = {key: float(value) for key, value in zip(names, values, strict=False) if value != "-"}
-    return name, figures | ({"MdR": float(rank[0])} if rank else {})
+    return name, figures | ({"MedR": float(rank[0])} if rank else {})
 
 
 FIGURES: dict[str, dict[str, float]] = dict(map(_parse, _FIGURES.strip().splitlines()))
