@@ -69,7 +69,8 @@ class FollowedFile(Generic[Opened]):
         try:
             return self.also.read_bytes() if self.also is not None else b""
         except OSError:
-            return b""
+            # What is open serves on without it.
+            return self._content
 
     def _state(self) -> tuple[int, int, int, int]:
         try:

@@ -74,7 +74,7 @@ class Asked(BaseModel):
         if not asked.has_subject:
             raise HTTPException(422, "q: Field required; give q, a sentence, or like and t, a video and a time, or a picture")
         if (like or more or less or image is not None) and not service.index.similar:
-            raise HTTPException(409, "this index's model does not compare frames with frames; search by a sentence")
+            raise HTTPException(409, "this index's model does not compare pictures and moments with videos; search by a sentence")
         return asked
 
 

@@ -315,7 +315,7 @@ def test_an_index_is_searched_in_part_copied_and_verified(prvr: Prvr, world: Wor
     assert answer.out == f"{world.videos / '.prvr'}: 12 added, 0 kept, 0 dropped, 0 problems\n"
     # Neither the place nor the model has to be said again.
     assert "12 kept" in prvr("index", world.videos).out
-    found = prvr("search", world.videos, "a red picture", "--where", "camera=north", "--json").json["hits"]
+    found = prvr("search", world.videos, "a red picture", "--where", "camera=north", "--json", "--curve").json["hits"]
     assert {hit["video"] for hit in found} == {"video_00.mp4", "video_01.mp4", "video_02.mp4"}
     for hit in found:
         assert hit["start"] == hit["spans"][0]["start"]

@@ -696,6 +696,7 @@ def test_the_description_names_every_route(served: Running) -> None:
             "/api/videos",
             "/api/videos/{video}",
             "/api/upkeep",
+            "/cuts/{video}",
         ),
         *("/health", "/metrics", "/media/{video}", "/thumbnails/{video}"),
     }

@@ -405,7 +405,7 @@ def test_everything_that_can_be_used_has_a_name(tab: Tab, served: Running) -> No
 def test_the_interface_is_described(tab: Tab) -> None:
     tab.page.goto(tab.url + "api.html")
     tab.shows(".route", "/api/videos/{video}")
-    assert len(tab.texts(".route")) == 16
+    assert len(tab.texts(".route")) == 17
     tab.shows(".route", "Authorization: Bearer TOKEN")
 
 
