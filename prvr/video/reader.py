@@ -154,7 +154,11 @@ class VideoReader:
         self._names = set(self._container.format.name.split(","))
         # Of pictures without stamps, the next one is shown a frame's duration later.
         self._counted = 0 if self._names & set(ELEMENTARY) else None
-        self._frame_duration = 1 / (stream.average_rate or stream.guessed_rate or 25)
+        # Of a raw stream, the average rate is what FFmpeg takes where it knows none; the other is what the pictures state.
+        rates = (
+            (stream.average_rate, stream.guessed_rate) if self._counted is None else (stream.guessed_rate, stream.average_rate)
+        )
+        self._frame_duration = 1 / (rates[0] or rates[1] or 25)
         self.frame_seconds = float(self._frame_duration)
         self._line = TimeLine(
             zero_of(self._container, stream, self._names),

@@ -139,6 +139,33 @@ def test_pictures_without_stamps_are_counted(tmp_path: Path) -> None:
     assert reader.problem is None
 
 
+RAW = [(".mp4", "h264", "libx264"), (".mp4", "hevc", "libx265"), (".m2v", "mpeg2video", "mpeg2video")]
+
+
+@pytest.mark.parametrize("rate", [Fraction(10), Fraction(50), Fraction(24000, 1001)], ids=str)
+@pytest.mark.parametrize(("suffix", "kind", "codec"), RAW)
+def test_pictures_without_stamps_come_at_the_rate_that_they_state(
+    tmp_path: Path, suffix: str, kind: str, codec: str, rate: Fraction
+) -> None:
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV has no {codec}")
+    if codec == "mpeg2video" and rate == 10:
+        rate = Fraction(30)  # MPEG-2 does not know 10.
+    path, frames = tmp_path / f"a{suffix}", round(4 * rate)
+    with av.open(str(path), "w", format=kind) as out:
+        stream = out.add_stream(codec, rate=rate)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.options = {"threads": "1", **({"x265-params": "log-level=none"} if codec == "libx265" else {})}
+        for number in range(frames):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(plain(SECONDS[int(number / rate)]), format="rgb24")))
+        out.mux(stream.encode())
+    times, colours, reader = shown(path)
+    assert reader.duration == pytest.approx(4, abs=0.1)
+    assert reader.frame_seconds == pytest.approx(float(1 / rate))
+    assert times == pytest.approx([0, 1, 2, 3], abs=float(1 / rate))
+    assert colours == SECONDS[:4]
+
+
 @pytest.mark.parametrize("tag", [b"00:00:01.000000000", b"nan:00:04.000000000", b"99:00:04.000000000", b"-1:00:04.000000000"])
 def test_a_duration_that_is_not_so_is_not_believed(tmp_path: Path, tag: bytes) -> None:
     path = write_video(tmp_path / "a.mkv", colourful(seconds=4), **H264)
