@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import unicodedata
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -148,8 +149,8 @@ async def videos(
     limit: Annotated[int, Query(description="How many at most.", ge=1, le=200)] = 60,
 ) -> Videos:
     """The videos of the index."""
-    wanted = contains.casefold()
-    names = [name for name in await service.index.names() if wanted in name.casefold()]
+    wanted = unicodedata.normalize("NFC", contains).casefold()
+    names = [name for name in await service.index.names() if wanted in unicodedata.normalize("NFC", name).casefold()]
     names = await service.index.arrange(await service.index.select(names, where=where), order=sort)
     return Videos(total=len(names), videos=await service.index.videos(names[offset : offset + limit]))
 

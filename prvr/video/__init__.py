@@ -27,7 +27,7 @@ from prvr.video.containers import container_of
 from prvr.video.reader import VideoReader
 from prvr.video.skipping import check_rate
 
-__all__ = ["SUFFIXES", "TYPES", "VideoReader", "check_rate", "find_passed_over", "find_videos", "name_in"]
+__all__ = ["SUFFIXES", "TYPES", "VideoReader", "check_rate", "find_passed_over", "find_videos", "is_video", "name_in"]
 
 # Each with the media type of its files. Those without a suffix are videos where they begin like one.
 TYPES = {
@@ -76,7 +76,7 @@ def find_videos(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise DataError(f"no folder {folder}; give the folder that holds the videos")
-    found = {id: path for id, path in _files(folder) if _is_video(path) and not leads_out(path, folder)}
+    found = {id: path for id, path in _files(folder) if is_video(path) and not leads_out(path, folder)}
     if not found:
         known = f"known are {' '.join(sorted(SUFFIXES))}"
         (problem, *_) = (*(f"{id} {problem}" for id, problem in find_passed_over(folder).items()), known)
@@ -92,11 +92,11 @@ def find_passed_over(folder: Path) -> dict[str, str]:
     reasons = {}
     for id, path in _files(folder):
         if leads_out(path, folder):
-            if _is_video(path):
+            if is_video(path):
                 reasons[id] = (
                     "is a link that leads out of the folder; put the file itself there, or give the folder that it is in"
                 )
-        elif not _is_video(path) and (kind := container_of(path)) is not None:
+        elif not is_video(path) and (kind := container_of(path)) is not None:
             container, suffix = kind
             reasons[id] = f"is skipped: it begins like {container}, but is not named like a video; rename it to end in {suffix}"
     return reasons
@@ -107,16 +107,17 @@ def leads_out(path: Path, folder: Path) -> bool:
     return path.is_symlink() and not path.resolve().is_relative_to(folder.resolve())
 
 
+def is_video(path: Path) -> bool:
+    """Returns whether a file is a video by its suffix or, without one, by how it begins."""
+    return path.suffix.lower() in SUFFIXES or (not path.suffix and container_of(path) is not None)
+
+
 def name_in(names: Collection[str], name: str) -> str | None:
     """Returns the one of the names that is a name in some normal form of Unicode: é is one character or two."""
     if name in names or name.isascii():
         return name if name in names else None
     wanted = unicodedata.normalize("NFC", name)
     return next((known for known in names if unicodedata.normalize("NFC", known) == wanted), None)
-
-
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES or (not path.suffix and container_of(path) is not None)
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -9,6 +9,7 @@ import shutil
 import socket
 import threading
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -357,6 +358,8 @@ def test_only_its_own_names_are_answered(world: World) -> None:
             "the encoder 'clip' is no longer in /srv/models/clip; put it back",
             "the encoder 'clip' is no longer in clip; put it back",
         ),
+        ("cannot read /home/jane doe/models/clip/config.json", "cannot read config.json"),
+        ("cannot read '/mnt/My Disk/a b/x.bin' and C:\\Own Files\\y.bin; see docs/a.md", "cannot read 'x.bin' and y.bin; see docs/a.md"),
         ("cannot open '/data/x.onnx' or C:\\models\\y.onnx", "cannot open 'x.onnx' or y.onnx"),
         ("give a number and/or a URL: https://example.org/a/b", "give a number and/or a URL: https://example.org/a/b"),
     ],
@@ -570,6 +573,41 @@ def test_a_name_that_is_no_utf8_is_shown_and_served(world: World, tmp_path: Path
         path = quote(video["video"])
         assert service.client.get(f"/media/{path}").content == (world.videos / "beach.mp4").read_bytes()
         assert service.client.get(f"/thumbnails/{path}").status_code == 200
+
+
+def test_a_video_without_a_suffix_is_served_and_deleted(world: World, tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    shutil.copy(world.videos / "beach.mp4", videos / "clip")
+    shutil.copy(world.videos / "kitchen.mp4", videos / "kitchen.mp4")
+    index_folder(videos, tmp_path / "gallery", zero_shot(world.encoder))
+    with running(tmp_path / "gallery", token="t") as service:
+        answer = service.client.get("/media/clip")
+        assert answer.content == (videos / "clip").read_bytes()
+        assert answer.headers["content-type"] == "application/octet-stream"
+        assert service.client.get("/thumbnails/clip").status_code == 200
+        assert service.client.delete("/api/videos/clip", headers={"Authorization": "Bearer t"}).status_code == 202
+        assert not (videos / "clip").exists()
+        # Nor is a text that took its place.
+        (videos / "clip").write_text("not for others")
+        assert service.client.get("/media/clip").status_code == 404
+
+
+@pytest.mark.parametrize(("on_disk", "named"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_names_match_in_any_normal_form(world: World, tmp_path: Path, on_disk: str, named: str) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    known, wanted = ([unicodedata.normalize(form, name) for name in ("ä.mp4", "ö.mp4")] for form in (on_disk, named))
+    for name in known:
+        shutil.copy(world.videos / "beach.mp4", videos / name)
+    index_folder(videos, tmp_path / "gallery", zero_shot(world.encoder))
+    with running(tmp_path / "gallery") as service:
+        for name in wanted:
+            for place in ("/media/", "/thumbnails/"):
+                assert service.client.get(place + quote(name)).status_code == 200, name
+            found = service.client.get("/api/moments", params={"video": name, "q": "dog"}).json()
+            assert found["video"] in known
+        assert service.client.get("/api/videos", params={"contains": wanted[0][:-4]}).json()["total"] == 1
 
 
 # Pictures
