@@ -48,4 +48,4 @@ def engine_for(encoder: ImageEncoder, *, device: str, workers: int | None = None
         from prvr.device import device_name
 
         return Cluster(ray, EncoderOpener.for_encoder(encoder, device_name(device)), number=workers)
-    return ThisProcess(encoder) if workers in (None, 1) else Processes(workers, EncoderOpener.for_encoder(encoder, device))
+    return ThisProcess(encoder) if workers is None else Processes(workers, EncoderOpener.for_encoder(encoder, device))

@@ -1,6 +1,6 @@
 """Updates of the index from its folder while it is served, in another process (`prvr.server.update_process`).
 
-Uploaded files are decoded there, so that one that crashes a codec does not end the service.
+Uploaded files are decoded in a process of that one, so that one that crashes a codec costs itself alone.
 """
 
 from __future__ import annotations

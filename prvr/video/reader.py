@@ -371,7 +371,10 @@ class VideoReader:
         return ": it is encrypted" if is_encrypted(self.path) else self._because() + limit
 
     def _because(self) -> str:
-        return f": {self._damage[0]}" if self._damage else ": packets were lost" if self._lost else ""
+        # What was lost is why a frame is damaged.
+        if self._lost > len(self._stamps.jumps):
+            return ": packets were lost"
+        return f": {self._damage[0]}" if self._damage else ""
 
     def _conclude(self, end: float) -> None:
         stated, self.duration = self.duration, end

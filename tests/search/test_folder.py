@@ -342,7 +342,7 @@ def test_broken_files_stop_nothing_and_go_when_they_break(
     (videos / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
     for _ in range(2):
         done = index_folder(videos, gallery, teacher)
-        assert set(done.problems) == {"a.mp4", "b.mp4"}
+        assert set(done.problems) == {"a.mp4", "b.mp4", "gone.mp4"}
         assert set(entries(gallery)) == {"deep/c.mp4"}
 
 

@@ -312,9 +312,12 @@ def test_no_container_that_reads_other_files_is_allowed() -> None:
     assert len(set(WHITELIST) & {part for name in known for part in name.split(",")}) > 15
 
 
-def test_a_recording_without_its_moov_box_is_named(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.mp4", [(40 * n, noisy(n)) for n in range(50)])
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+@pytest.mark.parametrize("begins", ["ftyp", "wide"])
+def test_a_recording_without_its_moov_box_is_named(tmp_path: Path, begins: str) -> None:
+    path = write_video(tmp_path / "a.mov", [(40 * n, noisy(n)) for n in range(50)])
+    data = path.read_bytes()[: path.stat().st_size // 2]
+    # A camera that wrote QuickTime before there was `ftyp`.
+    path.write_bytes(data if begins == "ftyp" else b"\0\0\0\x08wide" + data[data.index(b"mdat") - 4 :])
     with pytest.raises(VideoError, match="has no moov box: the recording or the copy was not finished"):
         VideoReader(path, rate=1.0)
 
@@ -331,3 +334,17 @@ def test_tags_that_are_not_utf8_cost_nothing(tmp_path: Path) -> None:
     assert b"caffeine" in data
     path.write_bytes(data.replace(b"caffeine", b"caf\xe9\xffein"))
     assert shown(path)[1] == ["red"]
+
+
+def test_lost_packets_are_called_that(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.ts", [(40 * n, noisy(n)) for n in range(75)], options={"bf": "0", "g": "25"})
+    data = path.read_bytes()
+    packets = len(data) // 188
+    start = packets // 2 * 188
+    path.write_bytes(data[:start] + data[start + packets // 10 * 188 :])
+    problem = shown(path)[2].problem
+    assert problem is not None
+    assert "packets were lost" in problem or "are missing" in problem
+    # A hole within one picture.
+    path.write_bytes(data[:start] + data[start + 4 * 188 :])
+    assert "packets were lost" in str(shown(path)[2].problem)
