@@ -41,7 +41,7 @@ def engine_for(encoder: ImageEncoder, *, device: str, workers: int | None = None
     """Returns the engine that encodes videos.
 
     Args:
-        workers: the number of processes; with `ray`, of workers on the cluster.
+        workers: the number of processes, or None for this one, which a file may end; with `ray`, of workers on the cluster.
         ray: the address of a Ray cluster: HOST:PORT, `auto` or `local`.
     """
     if ray is not None:

@@ -383,6 +383,39 @@ def test_from_upload_to_hit_and_back(world: World, tmp_path: Path) -> None:
         assert client.get("/api/search?q=dog").status_code == 200
 
 
+DEADLY = """
+import os, signal, av
+real = av.open
+def deadly(file, *args, **options):
+    if "deadly" in str(getattr(file, "name", file)):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return real(file, *args, **options)
+av.open = deadly
+"""
+
+
+@pytest.mark.slow
+def test_a_file_that_ends_its_decoder_costs_itself_alone(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = World(tmp_path / "videos", tmp_path / "gallery", world.encoder)
+    own.videos.mkdir()
+    shutil.copy(world.videos / "beach.mp4", own.videos)
+    index_folder(own.videos, own.index, zero_shot(own.encoder))
+    for name, source in (("deadly.mp4", "kitchen.mp4"), ("new.mp4", "trips/again.mp4")):
+        shutil.copy(world.videos / source, own.videos / name)
+    # What Python runs in every process that it starts.
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "sitecustomize.py").write_text(DEADLY)
+    monkeypatch.syspath_prepend(tmp_path / "first")
+    with running(own.index, token=TOKEN) as service:
+        service.client.post("/api/upkeep", headers=BEARER)
+        until(lambda: service.client.get("/api/upkeep").json()["state"] != "running", seconds=120)
+        report = UpkeepReport(**service.client.get("/api/upkeep").json())
+        assert (report.state, report.added) == ("idle", 1), report
+        assert len(report.problems) == 1
+        assert "deadly.mp4" in report.problems[0]
+        assert "SIGSEGV" in report.problems[0]
+
+
 def test_the_service_ends_while_a_run_is_under_way(world: World) -> None:
     with running(world.index, token=TOKEN) as service:
         assert service.client.post("/api/upkeep", headers=BEARER).json()["state"] == "running"
