@@ -426,8 +426,8 @@ def test_fields_of_ones_own(videos: Path, teacher: Checkpoint, decoded: list[str
         ("[1]", "is not a JSON object with a"),
         ('{"camera": "north"}', "is not a JSON object with a"),
         ('{"video": 3}', "video is 3"),
-        ('{"video": "a.mp4", "deep": ' + "[" * 100_000 + "]" * 100_000 + "}", "deep|nested"),
-        ('{"video": "a.mp4", "camera": "\\ud800"}', "half a character|surrogate|not text"),
+        ('{"video": "a.mp4", "deep": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested"),
+        ('{"video": "a.mp4", "camera": "\\ud800"}', "half a character"),
         ('{"video": "a.mp4", "duration": 3}', "the index itself has a field 'duration'"),
     ],
 )

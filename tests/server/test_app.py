@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import threading
@@ -13,7 +14,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 import httpx
 import numpy as np
@@ -23,6 +24,9 @@ pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 
 from serving import MARKUP, ODD, Running, World, make_world, running
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
 from tiny_videos import COLOURS, colour_of, colourful, write_video
 from waiting import until
 
@@ -30,6 +34,7 @@ import prvr
 from prvr.search import index_folder, open_index, zero_shot
 from prvr.search.question import Moment, Question
 from prvr.server import index_service, reading, run
+from prvr.server.app import make_app
 from prvr.server.index_service import thin
 from prvr.server.names import without_paths
 from prvr.server.picture_process import PictureProcess
@@ -126,6 +131,35 @@ def test_a_question_of_several_parts_says_what_the_index_says(served: Running, w
     marked = served.client.get("/api/search", params={"q": QUERY, "more": "kitchen.mp4@2.5", "less": "beach.mp4@1"}).json()
     moved = index.search(Question(QUERY, more=(Moment("kitchen.mp4", 2.5),), less=(Moment("beach.mp4", 1),)))
     assert [(hit["video"], hit["score"]) for hit in marked["hits"]] == [(hit.video, pytest.approx(hit.score)) for hit in moved]
+
+
+def test_a_sentence_that_is_not_read_to_its_end_is_noted(served: Running) -> None:
+    assert served.client.get("/api/search", params={"q": QUERY}).json()["note"] is None
+    note = served.client.get("/api/search", params={"q": "dog " * 100}).json()["note"]
+    assert "reads the first" in note
+
+
+def test_the_page_works_below_any_prefix(served: Running) -> None:
+    """What a proxy does: the service is below /x, and every address of the page is relative to it."""
+    app = Starlette(routes=[Mount("/x", make_app(served.service))])
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        seen, left = set(), ["/x/"]
+        while left:
+            address = left.pop()
+            seen.add(address)
+            answer = client.get(address)
+            assert answer.status_code == 200, address
+            # What the page and its scripts load and ask.
+            found = re.findall(r"""(?:src|href|from |import |fetch\(|ask\(|askQuestion\()=?["']([\w./]+)["']""", answer.text)
+            assert not [other for other in found if other.startswith("/")]
+            asked = {urljoin(address if address.endswith(".js") and "./" in other else "/x/", other) for other in found}
+            left += sorted(
+                other for other in asked - seen - set(left) if other.endswith((".js", ".css", ".html", ".svg", ".json"))
+            )
+        assert {"/x/main.js", "/x/style.css", "/x/openapi.json"} <= seen
+        hits = client.get("/x/api/search", params={"q": QUERY}).json()["hits"]
+        assert hits == served.client.get("/api/search", params={"q": QUERY}).json()["hits"]
+        assert client.get(urljoin("/x/", "media/" + quote(hits[0]["video"]))).status_code == 200
 
 
 def test_hits_and_moments_come_in_pages(served: Running) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -348,3 +350,20 @@ def test_lost_packets_are_called_that(tmp_path: Path) -> None:
     # A hole within one picture.
     path.write_bytes(data[:start] + data[start + 4 * 188 :])
     assert "packets were lost" in str(shown(path)[2].problem)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+def test_of_two_programmes_the_first_is_shown(tmp_path: Path) -> None:
+    path, command = tmp_path / "a.ts", ["ffmpeg", "-v", "error"]
+    for colour in ("blue", "red"):
+        command += ["-f", "lavfi", "-i", f"color={colour}:size={WIDTH}x{HEIGHT}:rate=5:duration=2"]
+    command += ["-map", "1", "-map", "0", "-c:v", "libx264", "-threads", "1"]
+    # Their numbers do not count.
+    command += ["-program", "program_num=7:st=0", "-program", "program_num=3:st=1", str(path)]
+    subprocess.run(command, check=True)
+    with av.open(str(path)) as container:
+        assert len(container.streams.video) == 2
+    times, colours, reader = shown(path)
+    assert times == pytest.approx([0, 1], abs=0.001)
+    assert colours == ["red", "red"]
+    assert reader.problem is None
