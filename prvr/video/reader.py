@@ -16,7 +16,7 @@ from prvr.video.containers import ELEMENTARY, MATROSKA, MOVIES, STREAMS
 from prvr.video.encryption import is_encrypted
 from prvr.video.joined import JoinedPackets
 from prvr.video.missing import Gaps, is_cut_off
-from prvr.video.opening import ENCRYPTED, limit_pixels, open_container, stated_duration, video_stream, zero_of
+from prvr.video.opening import ENCRYPTED, frame_rate, limit_pixels, open_container, stated_duration, video_stream, zero_of
 from prvr.video.pictures import picture_of
 from prvr.video.places import Place, places_up_to, stamp_at
 from prvr.video.skipping import (
@@ -154,11 +154,7 @@ class VideoReader:
         self._names = set(self._container.format.name.split(","))
         # Of pictures without stamps, the next one is shown a frame's duration later.
         self._counted = 0 if self._names & set(ELEMENTARY) else None
-        # Of a raw stream, the average rate is what FFmpeg takes where it knows none; the other is what the pictures state.
-        rates = (
-            (stream.average_rate, stream.guessed_rate) if self._counted is None else (stream.guessed_rate, stream.average_rate)
-        )
-        self._frame_duration = 1 / (rates[0] or rates[1] or 25)
+        self._frame_duration = 1 / frame_rate(stream, is_raw=self._counted is not None)
         self.frame_seconds = float(self._frame_duration)
         self._line = TimeLine(
             zero_of(self._container, stream, self._names),
@@ -371,10 +367,8 @@ class VideoReader:
         return ": it is encrypted" if is_encrypted(self.path) else self._because() + limit
 
     def _because(self) -> str:
-        # What was lost is why a frame is damaged.
-        if self._lost > len(self._stamps.jumps):
-            return ": packets were lost"
-        return f": {self._damage[0]}" if self._damage else ""
+        is_lost = self._lost > len(self._stamps.jumps)
+        return ": packets were lost" if is_lost else f": {self._damage[0]}" if self._damage else ""
 
     def _conclude(self, end: float) -> None:
         stated, self.duration = self.duration, end
