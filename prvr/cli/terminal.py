@@ -52,7 +52,12 @@ Protocol = Annotated[
 ]
 Resamples = Annotated[int, typer.Option(help="Of the bootstrap and of the randomisation test.", min=1)]
 Rate = Annotated[float, typer.Option(help="Frames read per second of video.", min=0.01)]
-Workers = Annotated[int | None, typer.Option(help="Processes that share the videos; with --ray, on the cluster.", min=1)]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        help="Processes that share the videos: one that a file ends costs that file alone. With --ray, on the cluster.", min=1
+    ),
+]
 Ray = Annotated[str | None, typer.Option("--ray", help="Ray cluster that encodes: HOST:PORT, auto, or local.", metavar="ADDRESS")]
 
 

@@ -41,11 +41,11 @@ def engine_for(encoder: ImageEncoder, *, device: str, workers: int | None = None
     """Returns the engine that encodes videos.
 
     Args:
-        workers: the number of processes; with `ray`, of workers on the cluster.
+        workers: the number of processes, or None for this one, which a file may end; with `ray`, of workers on the cluster.
         ray: the address of a Ray cluster: HOST:PORT, `auto` or `local`.
     """
     if ray is not None:
         from prvr.device import device_name
 
         return Cluster(ray, EncoderOpener.for_encoder(encoder, device_name(device)), number=workers)
-    return ThisProcess(encoder) if workers in (None, 1) else Processes(workers, EncoderOpener.for_encoder(encoder, device))
+    return ThisProcess(encoder) if workers is None else Processes(workers, EncoderOpener.for_encoder(encoder, device))

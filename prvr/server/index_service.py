@@ -32,6 +32,7 @@ from prvr.search.question import Question
 from prvr.server.answers import Facets, Moments, PartAnswer, SpanAnswer, Video
 from prvr.server.followed_file import FollowedFile
 from prvr.server.names import alike, shown_name, title_of, without_paths
+from prvr.video import name_in
 
 Answer = TypeVar("Answer")
 
@@ -91,7 +92,8 @@ class IndexService:
 
     async def id_of(self, name: str) -> str:
         """The id of the video with a shown name. Raises HTTPException 404 if it does not exist."""
-        id = (await self.names()).get(name)
+        names = await self.names()
+        id = names.get(name_in(names, name) or name)
         if id is None:
             raise HTTPException(404, f"the index holds no video {name[:200]!r}; /api/videos lists those it holds")
         return id
@@ -103,7 +105,7 @@ class IndexService:
         except HTTPException:
             abouts = await self._read(DiskIndex.about)
             for id, about in abouts.items():
-                if name in map(shown_name, about.get("copies", ())):
+                if name_in([shown_name(copy) for copy in about.get("copies", ())], name) is not None:
                     return id
             raise
 
@@ -187,8 +189,9 @@ class IndexService:
         """
 
         def drop(index: VideoSearch) -> tuple[int, int]:
-            # A video with copies gets the path of one of them, by `prvr index`.
-            known = [id for id, entry in index.index.fetch(list(ids)).items() if not entry.about.get("copies")]
+            # A video of which a copy is left gets the path of that one, by `prvr index`.
+            entries = index.index.fetch(list(ids))
+            known = [id for id, entry in entries.items() if set(entry.about.get("copies", ())) <= set(ids)]
             if known:
                 index.index.delete(known)
             return len(known), index.index.count()

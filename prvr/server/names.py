@@ -9,13 +9,17 @@ from pathlib import Path, PurePosixPath
 from fastapi import HTTPException
 from starlette.convertors import PathConvertor, register_url_convertor
 
-from prvr.video import SUFFIXES
+from prvr.video import SUFFIXES, is_video
 
 MOST_CHARACTERS = 500
 # Of a part of a path, in bytes: the limit of common file systems.
 MOST_BYTES = 255
-# The folders that an absolute path begins with; not those of a URL.
-FOLDERS = re.compile(r"(?<![\w.:/\\-])(?:/|[A-Za-z]:[\\/])(?:[^\s'\"]*[\\/])?(?=[^\s'\"])")
+# The folders that an absolute path begins with; not those of a URL. Names of folders may hold blanks: in quotes all do, and
+# elsewhere up to a word with a dot or another sign that ends a name.
+FOLDERS = re.compile(
+    r"(?<=['\"])(?:/|[A-Za-z]:[\\/])[^'\"]*[\\/](?=[^'\"])"
+    r"|(?<![\w.:/\\-])(?:/|[A-Za-z]:[\\/])(?:(?:(?:[^\s'\"\\/.,:;]+ )*[^\s'\"\\/]+)?[\\/])*(?=[^\s'\"])"
+)
 
 
 class AnyPathConvertor(PathConvertor):
@@ -53,7 +57,7 @@ def file_of(id: str, folder: Path) -> Path:
     except (OSError, ValueError, RuntimeError):
         inside = False
     # A link within the folder may lead to a file that is no video.
-    if not inside or path.suffix.lower() not in SUFFIXES:
+    if not inside or not is_video(path):
         raise HTTPException(404, f"the file of {shown_name(id)!r} is no longer in the folder of the videos; index again")
     return path
 
@@ -68,11 +72,12 @@ def place_for(name: str, folder: Path) -> Path:
         raise HTTPException(422, f"{name[:200]!r} does not have the suffix of a video; known are {' '.join(sorted(SUFFIXES))}")
     path = folder.joinpath(*parts)
     try:
-        inside = path.parent.resolve().is_relative_to(folder.resolve())
+        # Not even to another folder within it: two names would be one video.
+        inside = path.parent.resolve() == folder.resolve().joinpath(*parts[:-1])
     except (OSError, RuntimeError):
         inside = False
     if not inside:
-        raise HTTPException(422, f"{name[:200]!r} leads out of the folder of the videos; give another name")
+        raise HTTPException(422, f"{name[:200]!r} leads through a link or out of the folder of the videos; give another name")
     return path
 
 

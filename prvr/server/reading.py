@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import unicodedata
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ from prvr.search.question import MOST_MOMENTS, MOST_SENTENCES, Moment, Question,
 from prvr.server.answers import About, Facets, Health, Hits, Moments, Videos, refusals
 from prvr.server.index_service import Order
 from prvr.server.names import MOST_CHARACTERS
-from prvr.server.service import Served, Service
+from prvr.server.service import PICTURES_AT_ONCE, Served, Service
 from prvr.video import SUFFIXES
 from prvr.video.picture_file import MOST_BYTES
 
@@ -148,8 +149,8 @@ async def videos(
     limit: Annotated[int, Query(description="How many at most.", ge=1, le=200)] = 60,
 ) -> Videos:
     """The videos of the index."""
-    wanted = contains.casefold()
-    names = [name for name in await service.index.names() if wanted in name.casefold()]
+    wanted = unicodedata.normalize("NFC", contains).casefold()
+    names = [name for name in await service.index.names() if wanted in unicodedata.normalize("NFC", name).casefold()]
     names = await service.index.arrange(await service.index.select(names, where=where), order=sort)
     return Videos(total=len(names), videos=await service.index.videos(names[offset : offset + limit]))
 
@@ -202,7 +203,17 @@ async def _search(service: Service, asked: Search, image: np.ndarray | None = No
 
 
 async def _picture(request: Request, service: Service) -> np.ndarray:
-    """The picture in the body of a request, decoded in another process. Raises HTTPException 408, 413 or 422."""
+    """The picture in the body of a request, decoded in another process. Raises HTTPException 408, 413, 422 or 503."""
+    if service.pictures.locked():
+        raise HTTPException(503, f"{PICTURES_AT_ONCE} pictures are being read; try again in a second", {"Retry-After": "1"})
+    async with service.pictures:
+        try:
+            return await service.thumbnails.read_picture(await _body(request))
+        except VideoError as problem:
+            raise HTTPException(422, str(problem)) from None
+
+
+async def _body(request: Request) -> bytes:
     data = bytearray()
     try:
         async with asyncio.timeout(PATIENCE):
@@ -212,10 +223,7 @@ async def _picture(request: Request, service: Service) -> np.ndarray:
                     raise HTTPException(413, f"a picture has at most {MOST_BYTES} bytes; make it smaller")
     except (TimeoutError, ClientDisconnect):
         raise HTTPException(408, f"the picture stopped after {len(data)} bytes; send it again") from None
-    try:
-        return await service.thumbnails.read_picture(bytes(data))
-    except VideoError as problem:
-        raise HTTPException(422, str(problem)) from None
+    return bytes(data)
 
 
 router.include_router(api)

@@ -18,6 +18,8 @@ from prvr.server.thumbnails import Thumbnails
 from prvr.server.upkeep import Upkeep
 
 UPLOADS_AT_ONCE = 4
+# Of pictures that are searched for: each is held in memory.
+PICTURES_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Service:
     upload_limit: int
     hosts: Collection[str] | None
     uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS_AT_ONCE))
+    pictures: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PICTURES_AT_ONCE))
 
 
 async def service_of(request: Request) -> Service:

@@ -34,7 +34,8 @@ def main() -> None:
         paths = {path for id, about in store.about().items() for path in (id, *about.get("copies", ()))}
         store.close()
         progress = _Progress(reports, find_videos(videos), paths)
-        done = index_folder(videos, index, checkpoint, device=device, on_progress=progress.report)
+        # One process that decodes: a file that ends it costs itself alone.
+        done = index_folder(videos, index, checkpoint, device=device, workers=1, on_progress=progress.report)
     except PrvrError as problem:
         _write(reports, {"error": str(problem)})
     except OSError as problem:

@@ -1,6 +1,6 @@
 """Updates of the index from its folder while it is served, in another process (`prvr.server.update_process`).
 
-Uploaded files are decoded there, so that one that crashes a codec does not end the service.
+Uploaded files are decoded in a process of that one, so that one that crashes a codec costs itself alone.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -68,16 +69,22 @@ class Upkeep:
                 return
 
     async def _update(self) -> UpkeepReport:
-        deleted = sorted(self._deleted)
+        # One that was uploaded again is no longer deleted.
+        self._deleted = {id for id in self._deleted if not os.path.lexists(self._index.folder / id)}
+        deleted = frozenset(self._deleted)
         try:
             dropped, left = await self._index.drop(deleted)
         except PrvrError as problem:
             return self._failure(self._index.without_paths(str(problem)))
-        self._deleted.difference_update(deleted)
         if not left and await asyncio.to_thread(_empty, self._index.folder):
+            self._deleted -= deleted
             return UpkeepReport(state="idle", waiting=False, added=0, kept=0, dropped=dropped, problems=[], error=None)
         done = await self._run_command()
-        return done if done.error else done.model_copy(update={"dropped": done.dropped + dropped})
+        if done.error:
+            # They are removed by the next update: this one may have failed because they were the last.
+            return done
+        self._deleted -= deleted
+        return done.model_copy(update={"dropped": done.dropped + dropped})
 
     async def _run_command(self) -> UpkeepReport:
         # An external method is imported there because it is here.

@@ -27,7 +27,7 @@ from prvr.video.containers import container_of
 from prvr.video.reader import VideoReader
 from prvr.video.skipping import check_rate
 
-__all__ = ["SUFFIXES", "TYPES", "VideoReader", "check_rate", "find_passed_over", "find_videos", "name_in"]
+__all__ = ["SUFFIXES", "TYPES", "VideoReader", "check_rate", "find_passed_over", "find_videos", "is_video", "name_in"]
 
 # Each with the media type of its files. Those without a suffix are videos where they begin like one.
 TYPES = {
@@ -76,7 +76,8 @@ def find_videos(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise DataError(f"no folder {folder}; give the folder that holds the videos")
-    found = {id: path for id, path in _files(folder) if _is_video(path) and not leads_out(path, folder)}
+    entries = ((id, path) for id, path in _entries(folder) if path.is_file())
+    found = {id: path for id, path in entries if is_video(path) and not leads_out(path, folder)}
     if not found:
         known = f"known are {' '.join(sorted(SUFFIXES))}"
         (problem, *_) = (*(f"{id} {problem}" for id, problem in find_passed_over(folder).items()), known)
@@ -85,26 +86,23 @@ def find_videos(folder: Path) -> dict[str, Path]:
 
 
 def find_passed_over(folder: Path) -> dict[str, str]:
-    """Returns the files that seem to be videos and are not read, by path within the folder, each with the reason.
+    """Returns what seems to be a video and is not read, by path within the folder, each with the reason.
 
-    These are links that lead out of the folder, and files that begin like videos and have another suffix.
+    These are links that lead out of the folder or nowhere, pipes and devices, and files that begin like videos and have another
+    suffix.
     """
-    reasons = {}
-    for id, path in _files(folder):
-        if leads_out(path, folder):
-            if _is_video(path):
-                reasons[id] = (
-                    "is a link that leads out of the folder; put the file itself there, or give the folder that it is in"
-                )
-        elif not _is_video(path) and (kind := container_of(path)) is not None:
-            container, suffix = kind
-            reasons[id] = f"is skipped: it begins like {container}, but is not named like a video; rename it to end in {suffix}"
-    return reasons
+    reasons = {id: _why_passed_over(path, folder) for id, path in _entries(folder)}
+    return {id: reason for id, reason in reasons.items() if reason is not None}
 
 
 def leads_out(path: Path, folder: Path) -> bool:
     """Returns whether a path is a link to a file outside a folder."""
     return path.is_symlink() and not path.resolve().is_relative_to(folder.resolve())
+
+
+def is_video(path: Path) -> bool:
+    """Returns whether a file is a video by its suffix or, without one, by how it begins."""
+    return path.suffix.lower() in SUFFIXES or (not path.suffix and container_of(path) is not None)
 
 
 def name_in(names: Collection[str], name: str) -> str | None:
@@ -115,12 +113,25 @@ def name_in(names: Collection[str], name: str) -> str | None:
     return next((known for known in names if unicodedata.normalize("NFC", known) == wanted), None)
 
 
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES or (not path.suffix and container_of(path) is not None)
+def _why_passed_over(path: Path, folder: Path) -> str | None:
+    if path.is_dir():
+        return "is a link to a folder outside of this one; give that folder by itself" if leads_out(path, folder) else None
+    if not path.is_file():
+        # A pipe is not opened, which would wait.
+        if path.suffix.lower() not in SUFFIXES:
+            return None
+        return "is a link to a file that does not exist; mend or delete it" if path.is_symlink() else "is not a file; take it out"
+    if leads_out(path, folder):
+        where = "put the file itself there, or give the folder that it is in"
+        return f"is a link that leads out of the folder; {where}" if is_video(path) else None
+    if is_video(path) or (kind := container_of(path)) is None:
+        return None
+    container, suffix = kind
+    return f"is skipped: it begins like {container}, but is not named like a video; rename it to end in {suffix}"
 
 
-def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+def _entries(folder: Path) -> Iterator[tuple[str, Path]]:
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
-        if not any(part.startswith(".") for part in inside.parts) and path.is_file():
+        if not any(part.startswith(".") for part in inside.parts):
             yield inside.as_posix(), path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prvr.video.structures import boxes_of
+from prvr.video.structures import EMPTY_BOXES, FIRST_BOXES, boxes_of
 
 # FFmpeg's names of the containers that may be opened. Each holds its own pictures: none lists other files, is a sequence of
 # images, or draws text.
@@ -38,13 +38,16 @@ PICTURES = {
 PICTURE_BRANDS = frozenset({"avif", "heic", "heix", "mif1", "crx "})
 LISTS = {b"ffconcat": "a list of other files", b"#EXTM3U": "a playlist", b"<?xml": "an XML file", b"v=0": "a session description"}
 
-
+START_CODES = (b"\x00\x00\x01", b"\x00\x00\x00\x01")
 # How other containers begin, and their usual suffixes.
 BEGINNINGS = {
     b"\x00\x00\x01\xba": ("an MPEG program stream", ".mpg"),
     b"\x00\x00\x01\xb3": ("MPEG video", ".mpg"),
-    b"\x00\x00\x00\x01\x67": ("H.264", ".mp4"),
-    b"\x00\x00\x00\x01\x40\x01": ("H.265", ".mp4"),
+    b"\x00\x00\x01\xb0": ("MPEG-4 video", ".m4v"),
+    # Delimiters and sets of parameters, after a start code of three or four bytes.
+    **{code + unit: ("H.264", ".mp4") for code in START_CODES for unit in (b"\x09", b"\x27", b"\x47", b"\x67")},
+    **{code + unit: ("H.265", ".mp4") for code in START_CODES for unit in (b"\x40\x01", b"\x42\x01", b"\x46\x01")},
+    b"DKIF": ("IVF", ".webm"),
     b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02": ("MXF", ".mxf"),
     b"FLV\x01": ("Flash video", ".flv"),
     b".RMF": ("RealMedia", ".rm"),
@@ -83,13 +86,16 @@ def container_of(path: Path) -> tuple[str, str] | None:
     """Returns the video container that a file begins like, and its usual suffix; None for other files, and for sound alone."""
     try:
         with path.open("rb") as file:
-            head = file.read(4096)
+            head, size = file.read(4096), file.seek(0, 2)
     except OSError:
         return None
+    while head[4:8] in EMPTY_BOXES and 8 <= (length := int.from_bytes(head[:4])) <= len(head) - 12:
+        head = head[length:]
     kind, brand = head[4:8], head[8:12]
     if kind == b"ftyp" and brand in SOUND_AND_PICTURES:
         return None
-    if kind in (b"ftyp", b"moov", b"mdat", b"wide"):
+    # A text may have the name of a box there, but no length before it.
+    if kind in FIRST_BOXES and (min(head[:4]) < 9 or int.from_bytes(head[:4]) <= size):
         return ("QuickTime", ".mov") if kind != b"ftyp" or brand == b"qt  " else ("MP4", ".mp4")
     if head[:4] == b"RIFF":
         return ("AVI", ".avi") if brand == b"AVI " else None
@@ -111,4 +117,4 @@ def lacks_movie_box(path: Path) -> bool:
     """Whether a file is an MP4 without its `moov` box, as a recorder leaves it that lost its power."""
     with path.open("rb") as file:
         boxes = {kind for kind, _ in boxes_of(file)}
-    return b"ftyp" in boxes and not boxes & {b"moov", b"moof"}
+    return bool(boxes & {b"ftyp", b"mdat"}) and not boxes & {b"moov", b"moof"}

@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 from prvr.video.structures import (
     ASF_HEADER,
+    FIRST_BOXES,
     SEGMENT,
     TRACK,
     TRACKS,
@@ -44,7 +45,7 @@ def is_encrypted(path: Path) -> bool:
     """
     with path.open("rb") as file:
         head = file.read(MOST_STREAM)
-        if head[4:8] in (b"ftyp", b"moov", b"wide", b"mdat"):
+        if head[4:8] in FIRST_BOXES:
             return any(kind == b"moov" and _has_encrypted_entry(file, end) for kind, end in boxes_of(file))
         if head.startswith(b"\x1aE\xdf\xa3"):
             return _has_encrypted_track(file)
@@ -72,7 +73,9 @@ def _has_encrypted_track(file: BinaryIO) -> bool:
 
 
 def _is_scrambled_ts(head: bytes) -> bool:
-    packets = [head[at : at + 4] for at in range(0, len(head) - 3, 188)]
+    # Cameras write the time before each packet.
+    start, length = (0, 188) if head[:1] == b"G" else (4, 192)
+    packets = [head[at : at + 4] for at in range(start, len(head) - 3, length)]
     if len(packets) < 5 or any(packet[0] != 0x47 for packet in packets):
         return False
     # Tables are never scrambled: PIDs from 0x20 to 0x1ffe are streams.

@@ -115,6 +115,13 @@ def limit_pixels(codec: Any, path: Path, most: int) -> None:
     codec.options = {"max_pixels": str(most)}
 
 
+def frame_rate(stream: Any, *, is_raw: bool) -> Fraction:
+    """Returns the frames per second that a stream states."""
+    first, second = stream.average_rate, stream.guessed_rate
+    # Of a raw stream, the average is what FFmpeg takes where it knows none; the other is what the pictures state.
+    return (second or first if is_raw else first or second) or Fraction(25)
+
+
 def stated_duration(container: Any, stream: Any) -> float:
     """Returns the end of a stream in seconds as its file states it; 0.0 where it states nothing credible."""
     stated = 0.0

@@ -16,7 +16,7 @@ from prvr.video.containers import ELEMENTARY, MATROSKA, MOVIES, STREAMS
 from prvr.video.encryption import is_encrypted
 from prvr.video.joined import JoinedPackets
 from prvr.video.missing import Gaps, is_cut_off
-from prvr.video.opening import ENCRYPTED, limit_pixels, open_container, stated_duration, video_stream, zero_of
+from prvr.video.opening import ENCRYPTED, frame_rate, limit_pixels, open_container, stated_duration, video_stream, zero_of
 from prvr.video.pictures import picture_of
 from prvr.video.places import Place, places_up_to, stamp_at
 from prvr.video.skipping import (
@@ -154,7 +154,7 @@ class VideoReader:
         self._names = set(self._container.format.name.split(","))
         # Of pictures without stamps, the next one is shown a frame's duration later.
         self._counted = 0 if self._names & set(ELEMENTARY) else None
-        self._frame_duration = 1 / (stream.average_rate or stream.guessed_rate or 25)
+        self._frame_duration = 1 / frame_rate(stream, is_raw=self._counted is not None)
         self.frame_seconds = float(self._frame_duration)
         self._line = TimeLine(
             zero_of(self._container, stream, self._names),
@@ -367,7 +367,8 @@ class VideoReader:
         return ": it is encrypted" if is_encrypted(self.path) else self._because() + limit
 
     def _because(self) -> str:
-        return f": {self._damage[0]}" if self._damage else ": packets were lost" if self._lost else ""
+        is_lost = self._lost > len(self._stamps.jumps)
+        return ": packets were lost" if is_lost else f": {self._damage[0]}" if self._damage else ""
 
     def _conclude(self, end: float) -> None:
         stated, self.duration = self.duration, end

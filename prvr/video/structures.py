@@ -10,6 +10,9 @@ from typing import BinaryIO
 
 # Elements of Matroska that hold others.
 SEGMENT, TRACKS, TRACK, CLUSTER, BLOCK_GROUP = 0x18538067, 0x1654AE6B, 0xAE, 0x1F43B675, 0xA0
+# Boxes at the beginning of an MP4 or QuickTime file; of those without content one may come first.
+EMPTY_BOXES = frozenset({b"wide", b"free", b"skip", b"pnot"})
+FIRST_BOXES = EMPTY_BOXES | {b"ftyp", b"moov", b"mdat"}
 # How an ASF file begins.
 ASF_HEADER = b"\x30\x26\xb2\x75"
 # Parts at one level that are looked at: no file has as many before its pictures.

@@ -207,6 +207,18 @@ def test_a_caption_changed_after_extraction(prvr: Prvr, world: World) -> None:
     says(train(prvr, world), "a scarlet picture", "a red picture", "run prvr extract again")
 
 
+def test_moments_after_the_end_are_named_by_line(prvr: Prvr, world: World, tmp_path: Path) -> None:
+    path = world.videos / "captions.jsonl"
+    first, *rest = map(json.loads, path.read_text().splitlines())
+    path.write_text("".join(json.dumps(line) + "\n" for line in ({**first, "start": 0.0, "end": 500.0}, *rest)))
+    answer = prvr("extract", world.videos, world.features, "--encoder", world.clip, "--rate", 2)
+    assert answer.status == 0
+    assert "captions.jsonl, line 1: the moment up to 500 s ends after the video" in answer.err
+    answer = prvr("evaluate", world.videos, world.features, "--zero-shot", "tiny_clip", "--split", "all")
+    assert answer.status == 0
+    assert "captions.jsonl, line 1: the moment up to 500 s ends after the video" in answer.err
+
+
 def test_captions_that_are_wrong(prvr: Prvr, world: World) -> None:
     path = world.videos / "captions.jsonl"
     path.write_text('{"video": "video_00.mp4", "text": "  "}\n')

@@ -135,7 +135,7 @@ def test_who_does_it(folder: Path) -> None:
         type(engine_for(encoder, device="cpu", workers=workers, ray=ray)).__name__
         for workers, ray in ((None, None), (1, None), (2, None), (None, "auto"), (2, "auto"))
     ]
-    assert names == ["ThisProcess", "ThisProcess", "Processes", "Cluster", "Cluster"]
+    assert names == ["ThisProcess", "Processes", "Processes", "Cluster", "Cluster"]
 
 
 # The command, killed and interrupted

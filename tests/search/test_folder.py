@@ -342,7 +342,7 @@ def test_broken_files_stop_nothing_and_go_when_they_break(
     (videos / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
     for _ in range(2):
         done = index_folder(videos, gallery, teacher)
-        assert set(done.problems) == {"a.mp4", "b.mp4"}
+        assert set(done.problems) == {"a.mp4", "b.mp4", "gone.mp4"}
         assert set(entries(gallery)) == {"deep/c.mp4"}
 
 
@@ -426,6 +426,8 @@ def test_fields_of_ones_own(videos: Path, teacher: Checkpoint, decoded: list[str
         ("[1]", "is not a JSON object with a"),
         ('{"camera": "north"}', "is not a JSON object with a"),
         ('{"video": 3}', "video is 3"),
+        ('{"video": "a.mp4", "deep": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested"),
+        ('{"video": "a.mp4", "camera": "\\ud800"}', "half a character"),
         ('{"video": "a.mp4", "duration": 3}', "the index itself has a field 'duration'"),
     ],
 )
@@ -440,9 +442,18 @@ def test_a_line_ends_where_a_line_feed_is(videos: Path) -> None:
     assert read_video_fields(videos, ["a.mp4"]) == ({"a.mp4": {"note": "one\u2028two\x85three"}}, {})
 
 
-def test_fields_that_cannot_be_read(videos: Path) -> None:
-    (videos / "videos.jsonl").mkdir()
-    with pytest.raises(DataError, match=r"videos\.jsonl is a folder, not a file"):
+@pytest.mark.parametrize(
+    ("kind", "said"), [("pipe", "not a file"), ("folder", "is a folder, not a file"), ("device", "not a file")]
+)
+def test_fields_that_cannot_be_read(videos: Path, kind: str, said: str) -> None:
+    path = videos / "videos.jsonl"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(DataError, match=rf"videos\.jsonl .*{said}"):
         read_video_fields(videos, ["a.mp4"])
 
 

@@ -181,10 +181,11 @@ def test_a_link_that_leads_out_is_no_video_and_is_named(videos: Path, encoder: P
     (videos / "folder").symlink_to(tmp_path)
     done = index_folder(videos, tmp_path / "gallery", zero_shot(encoder))
     assert done.added == ("a.mp4", "b.mp4", "deep/c.mp4", "in.mp4")
-    assert list(done.problems) == ["out.mp4"]
+    assert list(done.problems) == ["folder", "out.mp4"]
+    assert "link to a folder outside" in done.problems["folder"]
     assert "leads out of the folder" in done.problems["out.mp4"]
     (extracted,) = extract_folder(videos, tmp_path / "f", encoders=[encoder]).values()
-    assert list(extracted.problems) == ["out.mp4"]
+    assert list(extracted.problems) == ["folder", "out.mp4"]
     alone = tmp_path / "alone"
     alone.mkdir()
     (alone / "out.mp4").symlink_to(secret)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import threading
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 import httpx
 import numpy as np
@@ -22,6 +24,9 @@ pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 
 from serving import MARKUP, ODD, Running, World, make_world, running
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
 from tiny_videos import COLOURS, colour_of, colourful, write_video
 from waiting import until
 
@@ -29,6 +34,7 @@ import prvr
 from prvr.search import index_folder, open_index, zero_shot
 from prvr.search.question import Moment, Question
 from prvr.server import index_service, reading, run
+from prvr.server.app import make_app
 from prvr.server.index_service import thin
 from prvr.server.names import without_paths
 from prvr.server.picture_process import PictureProcess
@@ -125,6 +131,35 @@ def test_a_question_of_several_parts_says_what_the_index_says(served: Running, w
     marked = served.client.get("/api/search", params={"q": QUERY, "more": "kitchen.mp4@2.5", "less": "beach.mp4@1"}).json()
     moved = index.search(Question(QUERY, more=(Moment("kitchen.mp4", 2.5),), less=(Moment("beach.mp4", 1),)))
     assert [(hit["video"], hit["score"]) for hit in marked["hits"]] == [(hit.video, pytest.approx(hit.score)) for hit in moved]
+
+
+def test_a_sentence_that_is_not_read_to_its_end_is_noted(served: Running) -> None:
+    assert served.client.get("/api/search", params={"q": QUERY}).json()["note"] is None
+    note = served.client.get("/api/search", params={"q": "dog " * 100}).json()["note"]
+    assert "reads the first" in note
+
+
+def test_the_page_works_below_any_prefix(served: Running) -> None:
+    """What a proxy does: the service is below /x, and every address of the page is relative to it."""
+    app = Starlette(routes=[Mount("/x", make_app(served.service))])
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        seen, left = set(), ["/x/"]
+        while left:
+            address = left.pop()
+            seen.add(address)
+            answer = client.get(address)
+            assert answer.status_code == 200, address
+            # What the page and its scripts load and ask.
+            found = re.findall(r"""(?:src|href|from |import |fetch\(|ask\(|askQuestion\()=?["']([\w./]+)["']""", answer.text)
+            assert not [other for other in found if other.startswith("/")]
+            asked = {urljoin(address if address.endswith(".js") and "./" in other else "/x/", other) for other in found}
+            left += sorted(
+                other for other in asked - seen - set(left) if other.endswith((".js", ".css", ".html", ".svg", ".json"))
+            )
+        assert {"/x/main.js", "/x/style.css", "/x/openapi.json"} <= seen
+        hits = client.get("/x/api/search", params={"q": QUERY}).json()["hits"]
+        assert hits == served.client.get("/api/search", params={"q": QUERY}).json()["hits"]
+        assert client.get(urljoin("/x/", "media/" + quote(hits[0]["video"]))).status_code == 200
 
 
 def test_hits_and_moments_come_in_pages(served: Running) -> None:
@@ -357,6 +392,11 @@ def test_only_its_own_names_are_answered(world: World) -> None:
             "the encoder 'clip' is no longer in /srv/models/clip; put it back",
             "the encoder 'clip' is no longer in clip; put it back",
         ),
+        ("cannot read /home/jane doe/models/clip/config.json", "cannot read config.json"),
+        (
+            "cannot read '/mnt/My Disk/a b/x.bin' and C:\\Own Files\\y.bin; see docs/a.md",
+            "cannot read 'x.bin' and y.bin; see docs/a.md",
+        ),
         ("cannot open '/data/x.onnx' or C:\\models\\y.onnx", "cannot open 'x.onnx' or y.onnx"),
         ("give a number and/or a URL: https://example.org/a/b", "give a number and/or a URL: https://example.org/a/b"),
     ],
@@ -570,6 +610,41 @@ def test_a_name_that_is_no_utf8_is_shown_and_served(world: World, tmp_path: Path
         path = quote(video["video"])
         assert service.client.get(f"/media/{path}").content == (world.videos / "beach.mp4").read_bytes()
         assert service.client.get(f"/thumbnails/{path}").status_code == 200
+
+
+def test_a_video_without_a_suffix_is_served_and_deleted(world: World, tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    shutil.copy(world.videos / "beach.mp4", videos / "clip")
+    shutil.copy(world.videos / "kitchen.mp4", videos / "kitchen.mp4")
+    index_folder(videos, tmp_path / "gallery", zero_shot(world.encoder))
+    with running(tmp_path / "gallery", token="t") as service:
+        answer = service.client.get("/media/clip")
+        assert answer.content == (videos / "clip").read_bytes()
+        assert answer.headers["content-type"] == "application/octet-stream"
+        assert service.client.get("/thumbnails/clip").status_code == 200
+        assert service.client.delete("/api/videos/clip", headers={"Authorization": "Bearer t"}).status_code == 202
+        assert not (videos / "clip").exists()
+        # Nor is a text that took its place.
+        (videos / "clip").write_text("not for others")
+        assert service.client.get("/media/clip").status_code == 404
+
+
+@pytest.mark.parametrize(("on_disk", "named"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_names_match_in_any_normal_form(world: World, tmp_path: Path, on_disk: str, named: str) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    known, wanted = ([unicodedata.normalize(form, name) for name in ("ä.mp4", "ö.mp4")] for form in (on_disk, named))
+    for name in known:
+        shutil.copy(world.videos / "beach.mp4", videos / name)
+    index_folder(videos, tmp_path / "gallery", zero_shot(world.encoder))
+    with running(tmp_path / "gallery") as service:
+        for name in wanted:
+            for place in ("/media/", "/thumbnails/"):
+                assert service.client.get(place + quote(name)).status_code == 200, name
+            found = service.client.get("/api/moments", params={"video": name, "q": "dog"}).json()
+            assert found["video"] in known
+        assert service.client.get("/api/videos", params={"contains": wanted[0][:-4]}).json()["total"] == 1
 
 
 # Pictures

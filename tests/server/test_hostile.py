@@ -27,8 +27,9 @@ from waiting import until
 
 from prvr.errors import VideoError
 from prvr.search import index_folder, zero_shot
-from prvr.server import connection, picture_process, stills
+from prvr.server import connection, picture_process, reading, stills
 from prvr.server.picture_process import DecoderFailure, PictureProcess
+from prvr.server.service import PICTURES_AT_ONCE
 from prvr.server.stills import MOST_PIXELS, make_picture
 from prvr.server.thumbnails import Thumbnails
 
@@ -441,3 +442,28 @@ def test_the_service_ends_a_process_that_makes_a_picture(world: World, tmp_path:
         assert child.poll() == -signal.SIGKILL
         with pytest.raises(DecoderFailure):
             made.result(20)
+
+
+def begun_picture(served: Running, path: str = "/api/search") -> socket.socket:
+    """A picture of which only the first bytes were sent."""
+    client = socket.create_connection(("127.0.0.1", served.port))
+    client.settimeout(10)
+    client.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n".encode() + PNG[:20])
+    return client
+
+
+def test_half_sent_pictures_are_few_and_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(world.index) as served:
+        with ExitStack() as open_ones:
+            for number in range(PICTURES_AT_ONCE):
+                open_ones.enter_context(begun_picture(served, ("/api/search", "/api/moments?video=beach.mp4")[number % 2]))
+            until(served.service.pictures.locked)
+            answer = served.client.post("/api/search", content=PNG)
+            assert (answer.status_code, "pictures are being read" in answer.json()["error"]) == (503, True)
+            assert answer.headers["retry-after"] == "1"
+            assert served.client.get("/api/search?q=dog").status_code == 200
+        until(lambda: not served.service.pictures.locked())
+        assert served.client.post("/api/search", content=PNG).status_code in (200, 422)
+        monkeypatch.setattr(reading, "PATIENCE", 0.2)
+        with begun_picture(served) as client:
+            assert b" 408 " in client.recv(200)

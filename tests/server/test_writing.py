@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import socket
@@ -18,6 +19,7 @@ from serving import TOKEN, Running, World, make_world, running
 from tiny_videos import colourful, copy_as_another, write_video
 from waiting import until
 
+from prvr.errors import DataError
 from prvr.search import index_folder, zero_shot
 from prvr.server.answers import UpkeepReport
 from prvr.server.service import UPLOADS_AT_ONCE
@@ -233,6 +235,9 @@ def test_of_what_the_index_does_not_hold_no_link_is_followed(served: Running, ow
     before = everything(root)
     for name in ("out.mp4", "out/a.mp4", "in/raw.mp4", "folder.mp4", "../secret.mp4", "%2e%2e/secret.mp4", "in/../raw.mp4"):
         assert served.raw(f"/api/videos/{name}", "DELETE", **BEARER)[0] == 404, name
+    for name in ("in/new.mp4", "in/trips/new.mp4", "out/new.mp4"):
+        answer = served.client.put(f"/api/videos/{name}", headers=BEARER, content=b"data")
+        assert (answer.status_code, "through a link" in answer.json()["error"]) == (422, True), name
     assert everything(root) == before
     for name in ("out.mp4", "out", "in", "raw.mp4"):
         (own.videos / name).unlink()
@@ -278,6 +283,54 @@ def test_the_last_video_can_be_deleted_and_another_one_added(
         shutil.copy(world.videos / "kitchen.mp4", own.videos)
         assert index_folder(own.videos, own.index, zero_shot(own.encoder)).added == ("kitchen.mp4",)
         until(lambda: [hit["video"] for hit in client.get("/api/search?q=dog").json()["hits"]] == ["kitchen.mp4"])
+
+
+def test_the_last_video_and_its_copy_can_be_deleted(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = World(tmp_path / "videos", tmp_path / "gallery", world.encoder)
+    own.videos.mkdir()
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        shutil.copy(world.videos / "beach.mp4", own.videos / name)
+    index_folder(own.videos, own.index, zero_shot(own.encoder))
+    with running(own.index, token=TOKEN) as service:
+        client, keeper = service.client, service.service.upkeep
+
+        async def index() -> UpkeepReport:
+            """`prvr index`, but for its process."""
+            try:
+                done = await asyncio.to_thread(index_folder, own.videos, own.index, zero_shot(own.encoder))
+            except DataError as problem:
+                return keeper._failure(str(problem))
+            numbers = {name: len(getattr(done, name)) for name in ("added", "kept", "dropped")}
+            return UpkeepReport(state="idle", waiting=False, problems=[], error=None, **numbers)
+
+        monkeypatch.setattr(keeper, "_run_command", index)
+
+        def delete(*names: str) -> UpkeepReport:
+            for name in names:
+                assert client.delete(f"/api/videos/{name}", headers=BEARER).status_code == 202, name
+            until(lambda: client.get("/api/upkeep").json()["state"] != "running", seconds=60)
+            return UpkeepReport(**client.get("/api/upkeep").json())
+
+        def places() -> list[list[str]]:
+            until(lambda: time.sleep(1.1) is None)
+            videos = client.get("/api/videos").json()["videos"]
+            return [[video["video"], *video["fields"].get("copies", ())] for video in videos]
+
+        # A copy, and then, of two, the one that the index names.
+        assert delete("c.mp4").error is None
+        assert places() == [["a.mp4", "b.mp4"]]
+        assert sorted(path.name for path in own.videos.glob("*.mp4")) == ["a.mp4", "b.mp4"]
+        report = delete("a.mp4", "b.mp4")
+        assert (report.state, report.error) == ("idle", None)
+        assert client.get("/api/videos").json() == {"total": 0, "videos": []}
+        # A deleted video that came back, and is gone by other hands, is left to `prvr index`.
+        beach = Path(shutil.copy(world.videos / "beach.mp4", own.videos / "a.mp4"))
+        client.post("/api/upkeep", headers=BEARER)
+        delete()
+        beach.rename(tmp_path / "a.mp4")
+        client.post("/api/upkeep", headers=BEARER)
+        assert delete().state == "failed"
+        assert places() == [["a.mp4"]]
 
 
 @pytest.mark.slow
@@ -328,6 +381,39 @@ def test_from_upload_to_hit_and_back(world: World, tmp_path: Path) -> None:
         assert "INDEX/model" in (upkeep().error or "")
         assert str(tmp_path) not in (upkeep().error or "")
         assert client.get("/api/search?q=dog").status_code == 200
+
+
+DEADLY = """
+import os, signal, av
+real = av.open
+def deadly(file, *args, **options):
+    if "deadly" in str(getattr(file, "name", file)):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return real(file, *args, **options)
+av.open = deadly
+"""
+
+
+@pytest.mark.slow
+def test_a_file_that_ends_its_decoder_costs_itself_alone(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = World(tmp_path / "videos", tmp_path / "gallery", world.encoder)
+    own.videos.mkdir()
+    shutil.copy(world.videos / "beach.mp4", own.videos)
+    index_folder(own.videos, own.index, zero_shot(own.encoder))
+    for name, source in (("deadly.mp4", "kitchen.mp4"), ("new.mp4", "trips/again.mp4")):
+        shutil.copy(world.videos / source, own.videos / name)
+    # What Python runs in every process that it starts.
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "sitecustomize.py").write_text(DEADLY)
+    monkeypatch.syspath_prepend(tmp_path / "first")
+    with running(own.index, token=TOKEN) as service:
+        service.client.post("/api/upkeep", headers=BEARER)
+        until(lambda: service.client.get("/api/upkeep").json()["state"] != "running", seconds=120)
+        report = UpkeepReport(**service.client.get("/api/upkeep").json())
+        assert (report.state, report.added) == ("idle", 1), report
+        assert len(report.problems) == 1
+        assert "deadly.mp4" in report.problems[0]
+        assert "SIGSEGV" in report.problems[0]
 
 
 def test_the_service_ends_while_a_run_is_under_way(world: World) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -256,6 +258,13 @@ BEGINNINGS = {
     "old.dat": (b"\0\0\x01\xba\x44", "program stream.*end in .mpg"),
     "card/00001.bin": (b"G" + bytes(187), "transport stream.*end in .ts"),
     "web.bin": (b"\x1aE\xdf\xa3\x9fB\x82\x84webm", "WebM.*end in .webm"),
+    "free.dat": (b"\0\0\0\x0cfree\0\0\0\0\0\0\0\x20ftypisom", "MP4.*end in .mp4"),
+    "wide.dat": (b"\0\0\0\x08wide\0\0\0\0mdat", "QuickTime.*end in .mov"),
+    "raw.h264": (b"\0\0\0\x01\x09\xf0", "H.264.*end in .mp4"),
+    "short.264": (b"\0\0\x01\x27\x42", "H.264.*end in .mp4"),
+    "raw.hevc": (b"\0\0\0\x01\x46\x01\x50", "H.265.*end in .mp4"),
+    "raw.asp": (b"\0\0\x01\xb0\x01", "MPEG-4.*end in .m4v"),
+    "clip.ivf": (b"DKIF\0\0 \0VP80", "IVF.*end in .webm"),
     "riff.x": (b"RIFF\0\0\0\0AVI LIST", "AVI.*end in .avi"),
 }
 QUIET = {
@@ -265,6 +274,10 @@ QUIET = {
     "words.srt": b"1\n00:00:01,000 --> 00:00:02,000\nhello\n",
     "photo.jpg": b"\xff\xd8\xff\xe0",
     "README": b"Good evening",
+    "RIVER": b"The wide river flows on.",
+    "NOTES": b"xxxxmdat, xxxxmoov",
+    "free.txt": "ééfree, for all".encode(),
+    "song.dat": b"\0\0\0\x08free\0\0\0\x20ftypM4A ",
     "empty": b"",
     ".hidden": b"\0\0\0\x20ftypisom",
     "broken.mp4": b"x",
@@ -281,14 +294,15 @@ def test_videos_under_other_names_are_named_and_other_files_are_not(tmp_path: Pa
         assert re.search(wanted, reasons[name]), reasons[name]
 
 
-def test_a_scrambled_transport_stream_is_called_encrypted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", [b"", bytes(4)], ids=["188", "192"])
+def test_a_scrambled_transport_stream_is_called_encrypted(tmp_path: Path, before: bytes) -> None:
     path = write_video(tmp_path / "a.ts", colourful())
     data, noise = bytearray(path.read_bytes()), np.random.default_rng(0)
     for at in range(0, len(data), 188):
         if int.from_bytes(data[at + 1 : at + 3]) & 0x1FFF == 0x100:
             data[at + 3] |= 0x80
             data[at + 12 : at + 188] = noise.bytes(176)
-    path.write_bytes(data)
+    path.write_bytes(b"".join(before + data[at : at + 188] for at in range(0, len(data), 188)))
     with pytest.raises(VideoError, match="encrypted"):
         read(path)
     with VideoReader(path, rate=1) as reader, pytest.raises(VideoError, match="encrypted"):
@@ -309,10 +323,11 @@ def test_a_picture_in_the_boxes_of_a_film_is_told(tmp_path: Path) -> None:
         read(path)
 
 
-@pytest.mark.parametrize("made", ["a.mp4", "a.mkv", "a.ts", "a.avi", "a.flv"])
+@pytest.mark.parametrize("made", ["a.mp4", "a.mkv", "a.ts", "a.avi", "a.flv", "a.h264", "a.ivf"])
 def test_a_file_without_a_suffix_is_a_video_if_it_begins_like_one(tmp_path: Path, made: str) -> None:
     (tmp_path / "in").mkdir()
-    write_video(tmp_path / made, colourful(seconds=2), options={"bf": "0"}).rename(tmp_path / "in" / "clip")
+    settings = {"codec": "libvpx", "options": {}} if made == "a.ivf" else {"options": {"bf": "0", "x264-params": "aud=1"}}
+    write_video(tmp_path / made, colourful(seconds=2), **settings).rename(tmp_path / "in" / "clip")
     for name, content in QUIET.items():
         if "." not in name:
             (tmp_path / name).write_bytes(content)
@@ -333,6 +348,44 @@ def test_a_link_without_a_suffix_that_leads_out_is_named(tmp_path: Path) -> None
     outside = write_video(tmp_path / "a.mp4", colourful(seconds=1))
     (tmp_path / "videos" / "clip").symlink_to(outside)
     assert "leads out of the folder" in find_passed_over(tmp_path / "videos")["clip"]
+
+
+def test_what_is_no_file_of_the_folder_is_named_and_not_read(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    videos = tmp_path / "videos"
+    (videos / "in").mkdir(parents=True)
+    write_video(tmp_path / "outside" / "a.mp4", colourful(seconds=1))
+    shutil.copy(tmp_path / "outside" / "a.mp4", videos / "in")
+    for name, target in (
+        ("trips", "../outside"),
+        ("film.mp4", "gone.mp4"),
+        ("loop.mp4", "loop.mp4"),
+        ("notes.txt", "gone"),
+        ("same", "in"),
+    ):
+        (videos / name).symlink_to(target)
+    for name in ("pipe.mp4", "pipe"):
+        os.mkfifo(videos / name)
+    assert list(find_videos(videos)) == ["in/a.mp4"]
+    reasons = find_passed_over(videos)
+    assert reasons.keys() == {"trips", "film.mp4", "loop.mp4", "pipe.mp4"}
+    assert "link to a folder" in reasons["trips"]
+    assert "does not exist" in reasons["film.mp4"]
+    assert "does not exist" in reasons["loop.mp4"]
+    assert "is not a file" in reasons["pipe.mp4"]
+
+
+@pytest.mark.parametrize("box", [b"free", b"skip", b"wide"])
+def test_a_film_without_a_suffix_whose_first_box_is_empty(tmp_path: Path, box: bytes) -> None:
+    path = write_video(
+        tmp_path / "a.mp4",
+        colourful(seconds=2),
+        options={"bf": "0"},
+        container_options={"movflags": "frag_keyframe+empty_moov+default_base_moof"},
+    )
+    (tmp_path / "clip").write_bytes(b"\0\0\0\x08" + box + path.read_bytes())
+    assert list(find_videos(tmp_path)) == ["a.mp4", "clip"]
+    assert len(read(tmp_path / "clip")[0]) == 2
 
 
 @pytest.mark.parametrize("suffix", ["vob", "mxf", "mts", "m2ts", "asf", "3g2", "dv", "mod", "tod", "f4v", "mpe", "rm"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -137,6 +139,33 @@ def test_pictures_without_stamps_are_counted(tmp_path: Path) -> None:
     assert colours == SECONDS[:4]
     assert reader.duration == pytest.approx(4, abs=0.05)
     assert reader.problem is None
+
+
+RAW = [(".mp4", "h264", "libx264"), (".mp4", "hevc", "libx265"), (".m2v", "mpeg2video", "mpeg2video")]
+
+
+@pytest.mark.parametrize("rate", [Fraction(10), Fraction(50), Fraction(24000, 1001)], ids=str)
+@pytest.mark.parametrize(("suffix", "kind", "codec"), RAW)
+def test_pictures_without_stamps_come_at_the_rate_that_they_state(
+    tmp_path: Path, suffix: str, kind: str, codec: str, rate: Fraction
+) -> None:
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV has no {codec}")
+    if codec == "mpeg2video" and rate == 10:
+        rate = Fraction(30)  # MPEG-2 does not know 10.
+    path, frames = tmp_path / f"a{suffix}", round(4 * rate)
+    with av.open(str(path), "w", format=kind) as out:
+        stream = out.add_stream(codec, rate=rate)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.options = {"threads": "1", **({"x265-params": "log-level=none"} if codec == "libx265" else {})}
+        for number in range(frames):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(plain(SECONDS[int(number / rate)]), format="rgb24")))
+        out.mux(stream.encode())
+    times, colours, reader = shown(path)
+    assert reader.duration == pytest.approx(4, abs=0.1)
+    assert reader.frame_seconds == pytest.approx(float(1 / rate))
+    assert times == pytest.approx([0, 1, 2, 3], abs=float(1 / rate))
+    assert colours == SECONDS[:4]
 
 
 @pytest.mark.parametrize("tag", [b"00:00:01.000000000", b"nan:00:04.000000000", b"99:00:04.000000000", b"-1:00:04.000000000"])
@@ -285,9 +314,12 @@ def test_no_container_that_reads_other_files_is_allowed() -> None:
     assert len(set(WHITELIST) & {part for name in known for part in name.split(",")}) > 15
 
 
-def test_a_recording_without_its_moov_box_is_named(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.mp4", [(40 * n, noisy(n)) for n in range(50)])
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+@pytest.mark.parametrize("begins", ["ftyp", "wide"])
+def test_a_recording_without_its_moov_box_is_named(tmp_path: Path, begins: str) -> None:
+    path = write_video(tmp_path / "a.mov", [(40 * n, noisy(n)) for n in range(50)])
+    data = path.read_bytes()[: path.stat().st_size // 2]
+    # A camera that wrote QuickTime before there was `ftyp`.
+    path.write_bytes(data if begins == "ftyp" else b"\0\0\0\x08wide" + data[data.index(b"mdat") - 4 :])
     with pytest.raises(VideoError, match="has no moov box: the recording or the copy was not finished"):
         VideoReader(path, rate=1.0)
 
@@ -304,3 +336,34 @@ def test_tags_that_are_not_utf8_cost_nothing(tmp_path: Path) -> None:
     assert b"caffeine" in data
     path.write_bytes(data.replace(b"caffeine", b"caf\xe9\xffein"))
     assert shown(path)[1] == ["red"]
+
+
+def test_lost_packets_are_called_that(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.ts", [(40 * n, noisy(n)) for n in range(75)], options={"bf": "0", "g": "25"})
+    data = path.read_bytes()
+    packets = len(data) // 188
+    start = packets // 2 * 188
+    path.write_bytes(data[:start] + data[start + packets // 10 * 188 :])
+    problem = shown(path)[2].problem
+    assert problem is not None
+    assert "packets were lost" in problem or "are missing" in problem
+    # A hole within one picture.
+    path.write_bytes(data[:start] + data[start + 4 * 188 :])
+    assert "packets were lost" in str(shown(path)[2].problem)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+def test_of_two_programmes_the_first_is_shown(tmp_path: Path) -> None:
+    path, command = tmp_path / "a.ts", ["ffmpeg", "-v", "error"]
+    for colour in ("blue", "red"):
+        command += ["-f", "lavfi", "-i", f"color={colour}:size={WIDTH}x{HEIGHT}:rate=5:duration=2"]
+    command += ["-map", "1", "-map", "0", "-c:v", "libx264", "-threads", "1"]
+    # Their numbers do not count.
+    command += ["-program", "program_num=7:st=0", "-program", "program_num=3:st=1", str(path)]
+    subprocess.run(command, check=True)
+    with av.open(str(path)) as container:
+        assert len(container.streams.video) == 2
+    times, colours, reader = shown(path)
+    assert times == pytest.approx([0, 1], abs=0.001)
+    assert colours == ["red", "red"]
+    assert reader.problem is None
