@@ -210,7 +210,9 @@ class VideoSearch:
             if read < words:
                 notes.append(f"{self.encoder.name} reads the first {read} of these {words} words; say it in fewer")
         if question.like:
-            notes.append(f"{question.like.video} itself is left out (of moments, this one), with what is near-identical to it")
+            notes.append(
+                f"{question.like.video} is not listed, as the query is of it (of moments, this one), nor what looks like it"
+            )
         return "; ".join(notes) or None
 
     def encode(self, text: str, *, prompt: str | None = None) -> Embeddings:

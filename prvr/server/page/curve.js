@@ -12,8 +12,9 @@ const LEAST_RANGE = 0.05;
 // The lowest and the highest relevance of some hits: drawn with these, their curves can be compared.
 export function scaleOf(hits) {
   const values = hits.flatMap((hit) => hit.curve);
-  const high = Math.max(...values);
-  return { high, low: Math.min(...values, high - LEAST_RANGE) };
+  // A long video has more values than a call has arguments.
+  const high = values.reduce((one, other) => Math.max(one, other), -Infinity);
+  return { high, low: values.reduce((one, other) => Math.min(one, other), high - LEAST_RANGE) };
 }
 
 export function picture(hit, scale = scaleOf([hit])) {

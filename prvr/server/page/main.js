@@ -10,7 +10,7 @@ import { address, conditionsOf, here, isAsked, placeOf, questionOf } from "./pla
 import { askQuestion, keepPicture, nameOfPicture, titleOfQuestion } from "./question.js";
 import { ask, Refusal } from "./service.js";
 import { arrange, showSorting } from "./sorting.js";
-import { countOf, percent, notesOf, titleOf } from "./words.js";
+import { clock, countOf, percent, notesOf, titleOf } from "./words.js";
 import { Watch } from "./watch.js";
 
 const HITS = 24;
@@ -31,6 +31,7 @@ let asking = new AbortController();
 // The question whose answer the list shows, and the video that the player was opened on: its card is come back to.
 let answered = null;
 let opened = null;
+let openedAt = 0;
 
 function go(place) {
   if (address(place) === address(here())) return render();
@@ -60,6 +61,7 @@ async function render() {
   name(here());
   if (here().video) watch.learn(toldOf(here()));
   if (!place.video && opened) comeBack();
+  if (place.video && place.video !== opened) openedAt = Number(place.at) || 0;
   opened = place.video || null;
 }
 
@@ -103,7 +105,7 @@ async function fill(question, asked, place) {
 async function showHits(question, place, signal) {
   const where = conditionsOf(question.where);
   const given = { k: HITS, where, moments: Boolean(question.moments) };
-  const { hits, seconds, more: furtherHits } = await askQuestion("api/search", question, given, signal);
+  const { hits, seconds, note, more: furtherHits } = await askQuestion("api/search", question, given, signal);
   signal.throwIfAborted();
   const rate = about.similar && !question.then.length ? rateHit : null;
   const scale = scaleOf(hits);
@@ -124,7 +126,7 @@ async function showHits(question, place, signal) {
   const isWeak = hits.every((hit) => hit.weak);
   const items = arrange(found, question.sort);
   const none = make("p", {}, where.length ? "No video meets these conditions." : question.like ? "The index holds no other video." : "The index holds no videos.");
-  show({ title, took: `${countOf(hits.length, thing)} in ${Math.round(1000 * seconds)} ms`, items, notice: hits.length ? [] : [none] });
+  show({ title, took: `${countOf(hits.length, thing)} in ${Math.round(1000 * seconds)} ms`, items, notice: [hits.length ? null : none, note ? make("p", {}, `Note: ${note}.`) : null] });
   const best = hits[0];
   at("more").hidden = !furtherHits;
   at("more").onclick = more(hits.length, async (count) => {
@@ -201,11 +203,7 @@ function notice(said) {
 }
 
 function mark(video) {
-  // Several cards may be moments of one video: the one that begins nearest is meant.
-  const seconds = Number(here().at) || 0;
-  const away = (card) => Math.abs(Number(card.dataset.at ?? 0) - seconds);
-  const own = [...list.children].filter((card) => video !== "" && card.dataset.video === video);
-  const nearest = own.sort((one, other) => away(one) - away(other))[0];
+  const nearest = video ? nearestCard(video, Number(here().at) || 0) : undefined;
   for (const card of list.children) {
     const current = card === nearest;
     card.classList.toggle("current", current);
@@ -214,10 +212,16 @@ function mark(video) {
   }
 }
 
+// Several cards may be moments of one video: the one that is nearest to a time is meant.
+function nearestCard(video, seconds) {
+  const away = (card) => Math.abs(Number(card.dataset.at ?? 0) - seconds);
+  return [...list.children].filter((card) => card.dataset.video === video).sort((one, other) => away(one) - away(other))[0];
+}
+
 function comeBack() {
   // Who has asked something else meanwhile stays in the box.
   if (at("ask").contains(document.activeElement)) return;
-  const card = [...list.children].find((one) => one.dataset.video === opened);
+  const card = nearestCard(opened, openedAt);
   (card?.querySelector("a") ?? at("results-title")).focus({ preventScroll: true });
   if (history.state?.scroll) scrollTo(0, history.state.scroll);
   else card?.scrollIntoView({ block: "nearest" });
@@ -273,7 +277,8 @@ function tellAbout() {
 // What is said beside the sentence: later parts, other words, what is not shown; and the picture.
 function showAdditions(question) {
   const rows = ["then", "also", "without"].flatMap((name) => question[name].map((text) => sentenceRow(name, text)));
-  at("further").replaceChildren(...rows, ...(question.picture ? [pictureRow(question)] : []));
+  const rated = ["more", "less"].flatMap((name) => question[name].map((moment) => ratedRow(question, name, moment)));
+  at("further").replaceChildren(...rows, ...(question.picture ? [pictureRow(question)] : []), ...rated);
   at("moments").checked = Boolean(question.moments);
 }
 
@@ -290,6 +295,14 @@ function pictureRow(question) {
   const name = nameOfPicture(question.picture);
   const remove = () => go(questionOf({ ...question, picture: "" }));
   return make("li", { class: "addition" }, make("span", { class: "folder" }, `picture ${name}`), removeButton(`Remove the picture ${name}`, remove));
+}
+
+// A moment that a thumb chose; the card of one that was wrong is gone from the list.
+function ratedRow(question, name, moment) {
+  const place = moment.lastIndexOf("@");
+  const said = `${name === "more" ? "more" : "less"} like ${titleOf(moment.slice(0, place))} at ${clock(Number(moment.slice(place + 1)))}`;
+  const remove = () => go({ ...question, [name]: question[name].filter((one) => one !== moment) });
+  return make("li", { class: "addition" }, make("span", { class: "folder" }, said), removeButton(`Take back: ${said}`, remove));
 }
 
 const removeButton = (said, onclick) => make("button", { type: "button", class: "quiet", "aria-label": said, title: said, onclick }, "✕");
