@@ -211,7 +211,7 @@ class VideoSearch:
                 notes.append(f"{self.encoder.name} reads the first {read} of these {words} words; say it in fewer")
         if question.like:
             notes.append(
-                f"{question.like.video} is not listed, as the query is of it (of moments, this one), nor what looks like it"
+                f"{question.like.video} is not listed (of moments, this one), nor is what looks like it: the query is of it"
             )
         return "; ".join(notes) or None
 
