@@ -15,13 +15,16 @@ SETTINGS := ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ATEN_CPU_CAPABI
 	MKL_ENABLE_INSTRUCTIONS=SSE4_2 MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=AVX2 \
 	OPENBLAS_CORETYPE=Haswell PRVR_TEST_THREADS=2
 
-.PHONY: demo test check processors quick lint types bench $(SETTINGS)
+.PHONY: demo test thorough check processors quick lint types bench $(SETTINGS)
 
 demo: .venv/installed
 	$(BIN)/prvr demo demo
 
 # Two processes: most tests wait for one core.
 test: .venv/installed
+	$(BIN)/pytest -n 2 --dist worksteal -m "not thorough"
+
+thorough: .venv/installed
 	$(BIN)/pytest -n 2 --dist worksteal
 
 processors: $(SETTINGS)

@@ -182,7 +182,7 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)])
 def test_a_run_that_is_cut_off_goes_on(
     start: Callable[[], subprocess.Popen[str]], folder: Path, tmp_path: Path, how: signal.Signals
 ) -> None:

@@ -169,6 +169,7 @@ def test_settings_that_cannot_be() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_learns_the_toy_world(tmp_path: Path) -> None:
     student = DreamPrvrConfig(hidden=32, max_frames=32, clips=8, registers=3, dropout=0.0, input_dropout=0.0, hard_from_epoch=100)
     best = check_learns("dreamprvr", student, tmp_path, lr=3e-3, epochs=12)

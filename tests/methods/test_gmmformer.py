@@ -158,6 +158,7 @@ def test_settings_that_cannot_be(changes: dict[str, float], text: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("method", "settings"), [("gmmformer", GmmFormerConfig), ("gmmformer_v2", GmmFormerV2Config)], ids=["v1", "v2"]
 )

@@ -85,6 +85,7 @@ def test_a_teacher_can_be_added(model: Hgr) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_learns_the_toy_world(tmp_path: Path) -> None:
     check_learns("hgr", replace(SETTINGS, hidden=64), tmp_path, data=toy_roles(videos=150, things=15))
 

@@ -164,6 +164,7 @@ def test_points_that_no_number_of_heads_divides_are_refused() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_learns_the_toy_world(tmp_path: Path) -> None:
     sizes = {"hidden": 32, "max_frames": 32, "clips": 8, "lorentz_columns": 31}
     student = HlFormerConfig(**sizes, dropout=0.0, input_dropout=0.0, hard_from_epoch=100)

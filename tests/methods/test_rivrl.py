@@ -52,6 +52,7 @@ def test_a_teacher_can_be_added(model: Rivrl) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_learns_the_toy_world(tmp_path: Path) -> None:
     settings = replace(SETTINGS, latent=32, concepts=32, frame_gru=16, word_gru=16, filters=16, segment_filters=32)
     checks.check_learns("rivrl", settings, tmp_path)

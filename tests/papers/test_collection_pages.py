@@ -78,6 +78,7 @@ def test_other_pages_have_the_same_commands(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["charades", "msrvtt"])
 def test_every_command_of_a_page(name: str, prvr: Prvr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -110,7 +110,9 @@ SCREENS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize(
+    "screen", [screen if screen == "telephone" else pytest.param(screen, marks=pytest.mark.thorough) for screen in SCREENS]
+)
 def test_axe_finds_nothing_in_any_view(browser: Any, served: Running, screen: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.base").AXE_SCRIPT
     scheme, width, height = SCREENS[screen]

@@ -164,6 +164,7 @@ def test_an_update_that_failed_says_why(tab: Tab) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_from_a_drop_to_a_card(browser: Any, world: World, tmp_path: Path) -> None:
     from prvr.search import index_folder, zero_shot
 

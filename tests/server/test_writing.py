@@ -395,6 +395,7 @@ av.open = deadly
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_file_that_ends_its_decoder_costs_itself_alone(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = World(tmp_path / "videos", tmp_path / "gallery", world.encoder)
     own.videos.mkdir()

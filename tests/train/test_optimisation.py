@@ -207,6 +207,7 @@ LEARN_HERE = [name for name in PRESETS if name.endswith("/toy") and name not in 
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.usefixtures("any_precision")
 @pytest.mark.parametrize("name", LEARN_HERE)
 def test_every_method_learns_in_bfloat16(name: str, tmp_path: Path) -> None:
