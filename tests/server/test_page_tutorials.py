@@ -18,7 +18,8 @@ from tiny_folder import make_folder
 
 from prvr.train import presets
 
-TUTORIALS = sorted((Path(__file__).parents[2] / "docs" / "tutorials").glob("*.md"))
+# tests/test_docs.py runs the one of a method of one's own, which needs its file.
+TUTORIALS = [path for path in sorted((Path(__file__).parents[2] / "docs" / "tutorials").glob("*.md")) if path.stem != "method"]
 
 
 @pytest.fixture
