@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +281,8 @@ def test_a_folder_is_copied_and_asked(
     assert said("index", "verify", url, "--model", gallery / "model") == f"{url}: 3 videos, 0 damaged\n"
     back = tmp_path / "back"
     assert copy_index(url, back, model=gallery / "model").written == ("blue.mp4", "green.mp4", "red.mp4")
-    assert open_index(back).search("a red picture") == ours.search("a red picture")
+    # Nor has a copy from there, until `prvr index` measures it.
+    unmeasured = [replace(hit, strength=None) for hit in ours.search("a red picture")]
+    assert open_index(back).search("a red picture") == unmeasured
     with pytest.raises(ModelError, match="does not hold its model"):
         open_index(url)
