@@ -392,7 +392,7 @@ def test_only_its_own_names_are_answered(world: World) -> None:
             "the encoder 'clip' is no longer in /srv/models/clip; put it back",
             "the encoder 'clip' is no longer in clip; put it back",
         ),
-        ("cannot read /home/jane doe/models/clip/config.json", "cannot read config.json"),
+        ("cannot read /srv/jane doe/models/clip/config.json", "cannot read config.json"),
         (
             "cannot read '/mnt/My Disk/a b/x.bin' and C:\\Own Files\\y.bin; see docs/a.md",
             "cannot read 'x.bin' and y.bin; see docs/a.md",
