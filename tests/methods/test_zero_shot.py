@@ -259,4 +259,4 @@ def test_the_command_takes_parts(tmp_path: Path, prvr: Prvr) -> None:
     wrong = prvr("evaluate", package, tmp_path / "packed", "--zero-shot", "mediocre", "--parts", "halves")
     says(wrong, "parts is 'halves'; it takes frames or clips or")
     says(prvr("evaluate", package, tmp_path / "packed", "--model", "run", "--parts", "clips"), "--parts clips is for --zero-shot")
-    says(prvr("index", tmp_path, tmp_path / "gallery", "--model", "run", "--parts", "clips"), "--parts clips is for --zero-shot")
+    says(prvr("index", tmp_path, tmp_path / "gallery", "--model", "run", "--parts", "clips"), "--parts clips is for --encoder")

@@ -83,8 +83,10 @@ async function fill(question, asked, place) {
   asking = new AbortController();
   const { signal } = asking;
   known.clear();
+  // In another order alone, the cards stay until the answer is there.
+  const isOther = !answered || JSON.stringify({ ...JSON.parse(answered), sort: question.sort }) !== JSON.stringify(question);
   answered = JSON.stringify(question);
-  const waiting = setTimeout(() => show({ title: "", items: ghosts(8) }), PATIENCE);
+  const waiting = isOther && setTimeout(() => show({ title: "", items: ghosts(8) }), PATIENCE);
   try {
     if (asked) await showHits(question, place, signal);
     else await showVideos(question, place, signal);
@@ -191,7 +193,10 @@ function cardsOf(videos, place) {
 function show({ title, took = "", items, notice: said = [] }) {
   at("results-title").textContent = title;
   at("took").textContent = took;
+  // Who was at a card stays at that video.
+  const { video, at: seconds } = list.contains(document.activeElement) ? document.activeElement.closest("li").dataset : {};
   list.replaceChildren(...items);
+  if (video) nearestCard(video, Number(seconds) || 0)?.querySelector("a").focus({ preventScroll: true });
   notice(said.filter(Boolean));
   at("doubt").hidden = at("more").hidden = true;
   at("sorting").hidden = items.length < 2;
