@@ -233,7 +233,7 @@ def _student_frames(
 
 def frames_of(features: Features, reading: Reading) -> Features:
     """Returns the features of videos as a model reads them: joined ones aligned in time, or each in rows of its own."""
-    return features.stacked() if reading.stacked and isinstance(features, JoinedFeatures) else features
+    return features.stack() if reading.stacked and isinstance(features, JoinedFeatures) else features
 
 
 def _video_rows(video: str, features: Features) -> Shaped[np.ndarray, "L E"]:

@@ -255,12 +255,12 @@ def encode_captions(model: Model, captions: Sequence[str], text: Features) -> Em
         # Sentences of similar length are encoded together, to have little padding.
         order = torch.tensor([len(words) for words in rows]).argsort(stable=True)
         encoded = [encode_queries(model, [rows[place] for place in some]) for some in order.split(QUERIES_AT_ONCE)]
-        parts.append(tuple(_joined(field)[order.argsort()] for field in zip(*encoded, strict=True)))
+        parts.append(tuple(_join(field)[order.argsort()] for field in zip(*encoded, strict=True)))
     model.train(was_training)
-    return tuple(_joined(field) for field in zip(*parts, strict=True))
+    return tuple(_join(field) for field in zip(*parts, strict=True))
 
 
-def _joined(parts: Sequence[Tensor]) -> Tensor:
+def _join(parts: Sequence[Tensor]) -> Tensor:
     """Embeddings of several batches of queries, one after another; rows for each word are padded to the longest sentence."""
     if parts[0].ndim == 1:
         return torch.cat(list(parts))

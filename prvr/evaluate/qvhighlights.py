@@ -30,7 +30,7 @@ LEVELS = {"Fair": 2, "Good": 3, "VeryGood": 4}
 
 @dataclass(frozen=True)
 class MomentPrediction:
-    """What a system says of a query in its own video.
+    """The answer of a system to a query in its own video.
 
     windows: start and end in seconds, and score; the one that R@1 counts is the first.
     saliency: a score for each clip of two seconds from the start of the video; None if unknown.

@@ -153,7 +153,7 @@ class _Workers:
                 outcome = self._ray.get(next(worker.answer))
                 if isinstance(outcome, PrvrError):
                     raise outcome
-                self._queue.received(worker.assignment, outcome)
+                self._queue.receive(worker.assignment, outcome)
                 yield outcome
                 return
             self._ray.get(worker.answer)

@@ -52,7 +52,7 @@ class JobQueue:
         return jobs
 
     @staticmethod
-    def received(assignment: Assignment, outcome: Outcome) -> None:
+    def receive(assignment: Assignment, outcome: Outcome) -> None:
         """Takes note of an outcome: its job is finished, or another worker need not encode again what a part holds."""
         if not isinstance(outcome, Part):
             del assignment.jobs[outcome.id]

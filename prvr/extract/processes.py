@@ -111,7 +111,7 @@ class _Pool:
         elif isinstance(message, PrvrError):
             raise message
         else:
-            self._queue.received(worker.assignment, message)
+            self._queue.receive(worker.assignment, message)
             yield message
 
     def _bury(self, worker: _Worker) -> Iterator[Outcome]:

@@ -47,7 +47,7 @@ class BigFile(Mapping[str, np.ndarray]):
         self.path = path
         _see_files(path)
         count, self.columns = _shape(path / SHAPE)
-        self._rows = _mapped(path / ROWS, count, self.columns)
+        self._rows = _map_rows(path / ROWS, count, self.columns)
         self._frames, self.repeated = _places(path, count)
 
     def __getitem__(self, video: str) -> np.ndarray:
@@ -84,7 +84,7 @@ def _shape(path: Path) -> tuple[int, int]:
     return int(numbers[0]), int(numbers[1])
 
 
-def _mapped(path: Path, count: int, columns: int) -> np.ndarray:
+def _map_rows(path: Path, count: int, columns: int) -> np.ndarray:
     size, wanted = path.stat().st_size, count * columns * FLOAT32.itemsize
     if size != wanted:
         raise DataError(

@@ -37,7 +37,7 @@ class Hdf5Features(Mapping[str, np.ndarray]):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = _opened(path)
+        self._file = _open_file(path)
         self._ids: list[str] | None = None
         self._columns = 0
 
@@ -211,7 +211,7 @@ def _id_of(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
-def _opened(path: Path) -> Any:
+def _open_file(path: Path) -> Any:
     import h5py
 
     if not path.is_file():

@@ -43,7 +43,7 @@ class JoinedFeatures(Mapping[str, np.ndarray]):
             start += columns
         return joined
 
-    def stacked(self) -> JoinedFeatures:
+    def stack(self) -> JoinedFeatures:
         """The same parts, each with rows of its own and zeros below them."""
         return JoinedFeatures(self.parts, aligned=False)
 

@@ -191,7 +191,7 @@ def part_edges(edges: Sequence[float], parts: int) -> list[float]:
 
 
 def find_cuts(frames: Float[np.ndarray, "P _"]) -> Float[np.ndarray, "P"]:
-    """How strong the cut before each part is; 0 where there is none.
+    """The strength of the cut before each part; 0 without a cut.
 
     The change from one row to the next is 1 minus their cosine, in units of that of two rows of the video on average. Its
     strength is how far it is above CUT and above CUT_TIMES_USUAL times the median change: cross-fades, moving pictures and noise

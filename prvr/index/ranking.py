@@ -61,17 +61,17 @@ def rank(
     if approximate:
         find = require_approximate(index).search_approximately
         best.add(scored.entry for query in queries for scored in find(query, count, where=where)[0])
-        return best.ranked()
+        return best.best()
     while has_curve_as_score(index.model) and count <= min(MOST, total // 2):
         rows = [index.search(query, count, where=where)[0] for query in queries]
         best.add(scored.entry for row in rows for scored in row)
         if best.is_beyond(float(np.mean([row[-1].score for row in rows])) if all(rows) else -np.inf):
-            return best.ranked()
+            return best.best()
         count *= 4
     left = [id for id in (select(index.about(), where) if where else index.ids) if id not in best.seen]
     for start in range(0, len(left), VIDEOS_AT_ONCE):
         best.add(index.fetch(left[start : start + VIDEOS_AT_ONCE]).values())
-    return best.ranked()
+    return best.best()
 
 
 def has_curve_as_score(model: Model) -> bool:
@@ -108,7 +108,7 @@ class _Best(Generic[Value]):
         scores = self._scores()
         return len(scores) >= self._k and np.partition(scores, -self._k)[-self._k] - tolerance(scores) > bound
 
-    def ranked(self) -> list[Result[Value]]:
+    def best(self) -> list[Result[Value]]:
         self._results.sort(key=lambda result: (result.entry.video, result.number))
         return [self._results[place] for place in best_places(self._scores(), self._k)]
 

@@ -1,5 +1,5 @@
-"""Approximate search for a model whose score is no weighted sum of best cosines: such a sum chooses candidates, and the model
-scores them (`prvr.methods.contract.Reranked`)."""
+"""Approximate search for models with a score that is no weighted sum of best cosines: such a sum chooses candidates, and the
+model scores them (`prvr.methods.contract.Reranked`)."""
 
 from __future__ import annotations
 

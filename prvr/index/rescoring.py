@@ -82,7 +82,7 @@ def with_rescoring(checkpoint: Checkpoint, rescoring: Rescoring) -> Checkpoint:
 
 @final
 class Anchors:
-    """The field whose rows are compared with anchors: frames, or clips where a model has no frames.
+    """The field with the rows that are compared with anchors: frames, or clips where a model has no frames.
 
     Raises:
         ModelError: it keeps neither.

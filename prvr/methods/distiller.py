@@ -102,7 +102,7 @@ class Distiller(nn.Module):
         Args:
             kept: the scores of the batch by teachers that are trained models.
         """
-        teachers = TeacherScores.of(batch, kept) if self.uses_scores else TeacherScores([], [], [])
+        teachers = TeacherScores.of_batch(batch, kept) if self.uses_scores else TeacherScores([], [], [])
         comparisons = [] if self.fields is None else compare_fields(queries, videos, batch)
         own = self._own_objective(batch, epoch, teachers, comparisons)(model, queries, videos, batch, epoch)
         own = check_terms(own, self.name)

@@ -100,7 +100,7 @@ class Msc(ViewsModel):
 
     def encode_queries(self, words: Words, mask: WordMask, places: Places = None) -> Embeddings:
         """One vector per query, for both branches; in training also its teacher's vector."""
-        words = self._scaled(words)
+        words = self._scale(words)
         query = self.queries(words, Rows.of(mask, places))
         return (query, query, last_words(words, mask)) if self.training else (query, query)
 
@@ -117,7 +117,7 @@ class Msc(ViewsModel):
         place = clip_edges(mask.sum(1), clips=self.config.max_frames)[:, :-1]
         stretched = frames.gather(1, place[..., None].expand(-1, -1, frames.shape[2]))
         merged = merge_neighbours(stretched, self.config.merging)
-        return self._scaled(stretched), merged._replace(rows=self._scaled(merged.rows))
+        return self._scale(stretched), merged._replace(rows=self._scale(merged.rows))
 
     def score(self, queries: Embeddings, videos: Embeddings, mask: FrameMask) -> Float[Tensor, "Q V"]:
         """Weighted sum of the best clip's and the best frame's cosine."""
@@ -128,7 +128,7 @@ class Msc(ViewsModel):
         """The cosine of each row."""
         return scores.frame_cosines(query[1], video[1], scores.every_row(video[1]))[0, 0]
 
-    def _scaled(self, rows: Float[Tensor, "N L E"]) -> Float[Tensor, "N L E"]:
+    def _scale(self, rows: Float[Tensor, "N L E"]) -> Float[Tensor, "N L E"]:
         return rows if self.reading.unit else rows / (rows.norm(dim=-1, keepdim=True) + NORM_OFFSET)
 
 
@@ -140,7 +140,7 @@ def objective(
     fields = zip(model.embedding_fields, queries[:2], videos[:2], strict=True)
     compared = {name: scores.compare(query, video, scores.every_row(video), target)[:2] for name, query, video in fields}
     terms = branch_terms(config, compared, target, epoch, contrast=contrast)
-    teacher = queries[2] if len(queries) > 2 else last_words(model._scaled(batch.words), batch.word_mask)
+    teacher = queries[2] if len(queries) > 2 else last_words(model._scale(batch.words), batch.word_mask)
     terms["text_distance"] = config.distance_weight * distance_loss(queries[0], teacher)
     terms["text_angle"] = config.angle_weight * angle_loss(queries[0], teacher)
     clips, sizes = videos[2:] if len(videos) > 2 else model.read(batch.frames, batch.frame_mask)[1][:2]

@@ -105,7 +105,7 @@ def affinities(of_frame: Sequence[Int[np.ndarray, "F"]], means: Float[np.ndarray
     return normalised
 
 
-def propagated(weights: Float[np.ndarray, "S S"], means: Float[np.ndarray, "S E"]) -> Float[np.ndarray, "S E"]:
+def propagate(weights: Float[np.ndarray, "S S"], means: Float[np.ndarray, "S E"]) -> Float[np.ndarray, "S E"]:
     """The vectors (1 - b)(I - b W)^-1 M; their inner products with a query are its relevance after spreading."""
     spread: np.ndarray = np.linalg.solve(np.eye(len(weights)) - SPREAD * weights, (1 - SPREAD) * means)
     return spread

@@ -31,7 +31,7 @@ from torch.nn.functional import normalize
 from prvr.batch import Reading
 from prvr.errors import DataError
 from prvr.methods.contract import Embeddings, Method
-from prvr.methods.segments import LEVELS, affinities, levels_of, propagated
+from prvr.methods.segments import LEVELS, affinities, levels_of, propagate
 from prvr.nn import scores
 from prvr.nn.clips import clip_means, over_frames
 from prvr.nn.shapes import FrameMask, Frames, Places, WordMask, Words
@@ -115,15 +115,15 @@ def _segments(frames: Float[np.ndarray, "F E"]) -> Levels:
     return _every_level([means[segment] for segment in of_frame])
 
 
-def _propagated(frames: Float[np.ndarray, "F E"]) -> Levels:
+def _propagated_levels(frames: Float[np.ndarray, "F E"]) -> Levels:
     of_frame, means = levels_of(frames)
-    spread = propagated(affinities(of_frame, means), means)
+    spread = propagate(affinities(of_frame, means), means)
     return _every_level([spread[segment] for segment in of_frame])
 
 
 def _consensus(frames: Float[np.ndarray, "F E"]) -> Levels:
     of_frame, means = levels_of(frames)
-    spread = propagated(affinities(of_frame, means), means)
+    spread = propagate(affinities(of_frame, means), means)
     return [np.mean([spread[segment] for segment in of_frame], axis=0)]
 
 
@@ -134,7 +134,7 @@ def _every_level(rows: Levels) -> Levels:
 
 SEGMENTED: dict[str, Callable[[np.ndarray], Levels]] = {
     "segments": _segments,
-    "propagated": _propagated,
+    "propagated": _propagated_levels,
     "consensus": _consensus,
 }
 EVERY_LEVEL = tuple(f"level_{level + 1}" for level in range(LEVELS))

@@ -198,7 +198,7 @@ class TeacherScores:
 
     @staticmethod
     @torch.no_grad()
-    def of(batch: Batch, kept: Sequence[Float[Tensor, "Q V"]] = ()) -> TeacherScores:
+    def of_batch(batch: Batch, kept: Sequence[Float[Tensor, "Q V"]] = ()) -> TeacherScores:
         """The scores of the encoders of a batch, then `kept`, those of trained models, which serve as cosines and as dots."""
         each = [scores.compare(t.queries, t.frames, batch.frame_mask, batch.target) for t in batch.teachers]
         return TeacherScores([*(e.cosines for e in each), *kept], [*(e.dots for e in each), *kept], [e.profile for e in each])

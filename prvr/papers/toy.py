@@ -56,7 +56,7 @@ class Teacher:
 
 
 @dataclass(frozen=True)
-class Moment:
+class ToyEvent:
     """One event of a video: its words, its parts (agent, action, patient), and its first frame and end."""
 
     words: tuple[str, ...]
@@ -124,24 +124,24 @@ def _world(rng: np.random.Generator) -> World:
     return World(codes, words, projection, teachers)
 
 
-def _moments(rng: np.random.Generator) -> tuple[Moment, ...]:
+def _moments(rng: np.random.Generator) -> tuple[ToyEvent, ...]:
     moments, frame = [], int(rng.integers(2, 6))
     for _ in range(int(rng.integers(3, 6))):
         who, does, what = (str(rng.choice(names)) for names in (WHO, DOES, WHAT))
         noun_phrases = [[str(rng.choice(ARTICLES)), str(rng.choice(COLOURS)), noun] for noun in (who, what)]
         words = tuple(word for word in (*noun_phrases[0], does, *noun_phrases[1]) if word)
         last = frame + int(rng.integers(3, 9))
-        moments.append(Moment(words, (who, does, what), frame, last))
+        moments.append(ToyEvent(words, (who, does, what), frame, last))
         frame = last + int(rng.integers(1, 6))
     return tuple(moments)
 
 
-def _frames_of(moments: tuple[Moment, ...]) -> int:
+def _frames_of(moments: tuple[ToyEvent, ...]) -> int:
     return moments[-1].last + 3
 
 
 def _content(
-    moments: tuple[Moment, ...], codes: Mapping[str, np.ndarray], rng: np.random.Generator
+    moments: tuple[ToyEvent, ...], codes: Mapping[str, np.ndarray], rng: np.random.Generator
 ) -> Float32[np.ndarray, "F K"]:
     """The content of each frame: the event, or background."""
     content = 0.5 * np.repeat(_noise(rng, 1), _frames_of(moments), axis=0)
@@ -150,7 +150,7 @@ def _content(
     return content
 
 
-def _code(moment: Moment, codes: Mapping[str, np.ndarray]) -> Float32[np.ndarray, "K"]:
+def _code(moment: ToyEvent, codes: Mapping[str, np.ndarray]) -> Float32[np.ndarray, "K"]:
     return sum((codes[part] for part in moment.parts), np.zeros(CODE, np.float32))
 
 
@@ -158,7 +158,7 @@ def _noise(rng: np.random.Generator, count: int) -> Float32[np.ndarray, "N K"]:
     return (rng.normal(size=(count, CODE)) / np.sqrt(CODE)).astype(np.float32)
 
 
-def _write_frames(folder: Path, videos: Mapping[str, tuple[Moment, ...]], world: World, rng: np.random.Generator) -> None:
+def _write_frames(folder: Path, videos: Mapping[str, tuple[ToyEvent, ...]], world: World, rng: np.random.Generator) -> None:
     rows, frames_of = [], {}
     for name, moments in videos.items():
         count = _frames_of(moments)
@@ -177,7 +177,7 @@ def _write_teacher(
     package: Path,
     collection: str,
     name: str,
-    videos: Mapping[str, tuple[Moment, ...]],
+    videos: Mapping[str, tuple[ToyEvent, ...]],
     world: World,
     rng: np.random.Generator,
 ) -> None:
@@ -192,7 +192,7 @@ def _write_teacher(
     _write_hdf5(package / "TextData" / f"{name}_{collection}_query_feat.hdf5", sentences)
 
 
-def _write_words(package: Path, collection: str, videos: Mapping[str, tuple[Moment, ...]], world: World) -> None:
+def _write_words(package: Path, collection: str, videos: Mapping[str, tuple[ToyEvent, ...]], world: World) -> None:
     """Writes three kinds: words in context (as of a language model), word vectors, word vectors with roles."""
     kinds: dict[str, dict[str, Float32[np.ndarray, "W C"]]] = {"words": {}, "vectors": {}, "roles": {}}
     for id, moment in _captions(videos):
@@ -204,7 +204,7 @@ def _write_words(package: Path, collection: str, videos: Mapping[str, tuple[Mome
         _write_hdf5(package / "TextData" / f"{kind}_{collection}_query_feat.hdf5", features)
 
 
-def _labels(moment: Moment) -> Float32[np.ndarray, "W L"]:
+def _labels(moment: ToyEvent) -> Float32[np.ndarray, "W L"]:
     """The labels of `encoders.roles`: one action, an agent before it and a patient after it."""
     labels = np.zeros((len(moment.words), LABEL_COLUMNS), np.float32)
     verb = moment.words.index(moment.parts[1])
@@ -214,7 +214,7 @@ def _labels(moment: Moment) -> Float32[np.ndarray, "W L"]:
     return labels
 
 
-def _write_captions(package: Path, collection: str, split: str, videos: Mapping[str, tuple[Moment, ...]]) -> None:
+def _write_captions(package: Path, collection: str, split: str, videos: Mapping[str, tuple[ToyEvent, ...]]) -> None:
     lines, spans = [], []
     for id, moment in _captions(videos):
         video, text = id.partition("#")[0], " ".join(moment.words)
@@ -226,7 +226,7 @@ def _write_captions(package: Path, collection: str, split: str, videos: Mapping[
     write_whole(package / "annotations" / f"{split}.jsonl", "".join(spans).encode())
 
 
-def _captions(videos: Mapping[str, tuple[Moment, ...]]) -> Iterator[tuple[str, Moment]]:
+def _captions(videos: Mapping[str, tuple[ToyEvent, ...]]) -> Iterator[tuple[str, ToyEvent]]:
     for video, moments in videos.items():
         for number, moment in enumerate(moments):
             yield f"{video}#enc#{number}", moment

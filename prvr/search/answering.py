@@ -1,4 +1,4 @@
-"""The answer to a question as JSON values: what `prvr search --json` shows, whoever computes it."""
+"""The answer to a question as JSON values: what `prvr search --json` prints, from this process or from a running service."""
 
 from __future__ import annotations
 

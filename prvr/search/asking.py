@@ -103,7 +103,9 @@ class VideoSearch:
             return Anchors(self.index.model).rescore(query, found, rescoring)[:count]
 
         # The probability of the best hit depends on how far it is ahead of the second one.
-        found = drop_near_identical(find, max(offset + k, 2), lambda scored: scored.entry, known=asked.marked, drop_known=True)
+        found = drop_near_identical(
+            find, max(offset + k, 2), lambda scored: scored.entry, known=asked.videos_to_leave_out, drop_known=True
+        )
         calibration = self.calibration(rescore=rescore) if asked.question.is_sentence else None
         probabilities = self._probabilities([scored.score for scored, _ in found], conditions, calibration)
         shown = slice(offset, offset + k)
@@ -138,7 +140,10 @@ class VideoSearch:
         def find(count: int) -> list[Result[tuple[Span, np.ndarray, tuple[float, ...]]]]:
             return rank(self.index, asked.queries, count, asked.moments, where=conditions, approximate=approximate)
 
-        hits, found = [], drop_near_identical(find, offset + k, lambda result: result.entry, known=asked.marked)[offset:]
+        hits, found = (
+            [],
+            drop_near_identical(find, offset + k, lambda result: result.entry, known=asked.videos_to_leave_out)[offset:],
+        )
         for result, others in found:
             span, curve, edges = result.value
             hit = Hit(result.entry.video, result.score, (span,), tuple(curve.tolist()), edges, **known_of(result.entry))

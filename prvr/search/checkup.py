@@ -94,7 +94,7 @@ def _decoders(checkup: Checkup) -> None:
 
 
 def _index(checkup: Checkup, place: Path) -> str:
-    """Returns the encoder that the index reads; empty if there is none."""
+    """Returns the encoder that the index reads; empty if it reads none."""
     folder = index_folder_of(place)
     try:
         checkpoint, store = store_of(place)

@@ -27,7 +27,7 @@ RATE_NAMES = {Fraction(24000, 1001): "23.98", Fraction(30000, 1001): "29.97", Fr
 
 
 @dataclass(frozen=True)
-class Moment:
+class FileMoment:
     """A moment in a file, in seconds of a player. note: what is said of it."""
 
     file: Path
@@ -43,7 +43,7 @@ class EditClip:
     source: its first frame and the one after its last, from 0. place: the same in the edit, from 0.
     """
 
-    moment: Moment
+    moment: FileMoment
     counting: FrameCounting
     source: tuple[int, int]
     place: tuple[int, int]
@@ -68,8 +68,8 @@ class Edit:
         return self.clips[-1].place[1]
 
 
-def make_edit(title: str, moments: Sequence[Moment]) -> tuple[Edit, dict[str, str]]:
-    """Returns at least one moment as an edit, and what is to be said of files whose frames are not exactly its own.
+def make_edit(title: str, moments: Sequence[FileMoment]) -> tuple[Edit, dict[str, str]]:
+    """Returns one or more moments as an edit, and a note for each file with frames that the edit cannot have exactly.
 
     Raises:
         VideoError: a file cannot be read.
@@ -86,10 +86,12 @@ def make_edit(title: str, moments: Sequence[Moment]) -> tuple[Edit, dict[str, st
     notes = {}
     for file, counting in countings.items():
         if counting.is_variable:
-            notes[str(file)] = f"has a variable frame rate: its times are counted at {_said(counting.rate)} frames per second"
+            notes[str(file)] = (
+                f"has a variable frame rate: its times are counted at {_rate_text(counting.rate)} frames per second"
+            )
         elif counting.rate != rate:
             notes[str(file)] = (
-                f"has {_said(counting.rate)} frames per second, the list {_said(rate)}: an EDL is right to half a frame"
+                f"has {_rate_text(counting.rate)} frames per second, the list {_rate_text(rate)}: an EDL is right to half a frame"
             )
     return Edit(title, rate, tuple(clips)), notes
 
@@ -98,7 +100,7 @@ def _convert(frames: int, rate: Fraction, to: Fraction) -> int:
     return frames if rate == to else round(frames / rate * to)
 
 
-def _said(rate: Fraction) -> str:
+def _rate_text(rate: Fraction) -> str:
     return f"{float(rate):.5g}"
 
 

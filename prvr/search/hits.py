@@ -145,7 +145,7 @@ def known_of(entry: Entry) -> dict[str, Any]:
 
 
 def drop_below(hits: list[Hit], min_score: float | None) -> list[Hit]:
-    """The hits whose probability or score reaches the least one."""
+    """The hits with a probability or score that reaches the least one."""
     if min_score is None:
         return hits
     # A score that ties with the least one reaches it.

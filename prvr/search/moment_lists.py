@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prvr.errors import DataError, SettingError, nearest
-from prvr.search.edit_lists import EDITS, Moment, make_edit, one_line
+from prvr.search.edit_lists import EDITS, FileMoment, make_edit, one_line
 from prvr.search.opening import store_of
 from prvr.video import SUFFIXES, name_in
 
@@ -116,7 +116,7 @@ def _edit(title: str, moments: list[ListedMoment], format: str, problems: dict[s
         reason = next(iter(problems.values()), "")
         raise SettingError(f"there are no moments to list as {format}{': ' + reason if reason else ''}; ask for something else")
     title = title or "moments"
-    edit, notes = make_edit(title, [Moment(one.file, one.start, one.end, one.query or one.video) for one in moments])
+    edit, notes = make_edit(title, [FileMoment(one.file, one.start, one.end, one.query or one.video) for one in moments])
     return EDITS[format](edit), {**problems, **notes}
 
 

@@ -100,10 +100,10 @@ class Question:
     @property
     def moments(self) -> list[Moment]:
         """All moments of the index that it names."""
-        return [*self.shown, *self.more]
+        return [*self.to_leave_out, *self.more]
 
     @property
-    def shown(self) -> list[Moment]:
+    def to_leave_out(self) -> list[Moment]:
         """The moments that an answer is not to repeat."""
         return [*([self.like] if self.like else []), *self.less]
 
@@ -113,7 +113,7 @@ class Question:
         return {name: getattr(self, name) for name in names}
 
 
-class Part(NamedTuple):
+class QuestionPart(NamedTuple):
     """What is looked for at one time. said: its sentence, or what else it is; queries: its vectors.
 
     There are several vectors where the model's score allows no mean of them; the part's curve is the mean of theirs.
@@ -129,7 +129,7 @@ def parts_of(
     read: Callable[[str], Embeddings],
     picture: Callable[[np.ndarray], Embeddings],
     entries: Mapping[str, Entry],
-) -> list[Part]:
+) -> list[QuestionPart]:
     """The parts of a question, in their order in time.
 
     Args:
@@ -141,7 +141,7 @@ def parts_of(
     # Without anything, the empty sentence is refused as such.
     sayings = (question.text, *question.also) if question.text or not question.has_subject else ()
     base = [read(text) for text in sayings]
-    sentences = [Part(question.text, tuple(base))] + [Part(text, (read(text),)) for text in question.then]
+    sentences = [QuestionPart(question.text, tuple(base))] + [QuestionPart(text, (read(text),)) for text in question.then]
     if question.is_sentence or (model.score_weights is None and not _needs_vectors(question)):
         return sentences
     if model.score_weights is None:
@@ -154,8 +154,8 @@ def parts_of(
     more, less = ([query_at(entries[video], float(seconds)) for video, seconds in of] for of in (question.more, question.less))
     without = [read(text) for text in question.without]
     first = [(1.0, base), (PICTURE_WEIGHT if base else 1.0, seen), (MORE_WEIGHT, more), (-LESS_WEIGHT, less)]
-    parts = [Part(question.text or ("picture" if question.image is not None else "moment"), (_mix(first, without),))]
-    return parts + [Part(part.said, (_mix([(1.0, list(part.queries))], without),)) for part in sentences[1:]]
+    parts = [QuestionPart(question.text or ("picture" if question.image is not None else "moment"), (_mix(first, without),))]
+    return parts + [QuestionPart(part.said, (_mix([(1.0, list(part.queries))], without),)) for part in sentences[1:]]
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class EncodedQuestion:
     """A question as queries of a model. entries: the videos of its moments, by the names that the question has for them."""
 
     question: Question
-    parts: Sequence[Part]
+    parts: Sequence[QuestionPart]
     model: Model
     entries: Mapping[str, Entry]
 
@@ -178,9 +178,9 @@ class EncodedQuestion:
         return len(self.queries) == 1
 
     @property
-    def marked(self) -> list[Entry]:
+    def videos_to_leave_out(self) -> list[Entry]:
         """The videos of `Question.like` and `Question.less`."""
-        return [self.entries[moment.video] for moment in self.question.shown]
+        return [self.entries[moment.video] for moment in self.question.to_leave_out]
 
     def curves(self, entry: Entry) -> tuple[Float[np.ndarray, "N P"], tuple[float, ...] | None]:
         """The relevance of a video's P places for each part, and the P + 1 times between the places, or None."""
@@ -202,7 +202,7 @@ class EncodedQuestion:
         curves, edges = self.curves(entry)
         if edges is None:
             return []
-        seconds = [one.seconds for one in self.question.shown if self.entries[one.video].video == entry.video]
+        seconds = [one.seconds for one in self.question.to_leave_out if self.entries[one.video].video == entry.video]
         spans = find_spans(curves[0], edges, limit=len(curves[0]), frames=frame_rows(self.model, entry), another=BAR)
         return [(span.score, (span, curves[0], edges)) for span in spans if not any(span.start <= t <= span.end for t in seconds)]
 

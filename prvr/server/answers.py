@@ -92,7 +92,7 @@ class Videos(BaseModel):
     videos: list[Video]
 
 
-class Facets(BaseModel):
+class FacetsAnswer(BaseModel):
     """What conditions can choose from, over all videos of the index."""
 
     folders: dict[str, int] = Field(description="The number of videos in each folder or below it.")

@@ -29,7 +29,7 @@ from prvr.search.answering import answer
 from prvr.search.asking import VideoSearch
 from prvr.search.hits import Hit
 from prvr.search.question import Question
-from prvr.server.answers import Facets, Moments, PartAnswer, SpanAnswer, Video
+from prvr.server.answers import FacetsAnswer, Moments, PartAnswer, SpanAnswer, Video
 from prvr.server.followed_file import FollowedFile
 from prvr.server.names import alike, shown_name, title_of, without_paths
 from prvr.video import name_in
@@ -175,11 +175,11 @@ class IndexService:
         )
         return [name for _, name in known] + [name for name, value in values.items() if value is None]
 
-    async def facets(self) -> Facets:
+    async def facets(self) -> FacetsAnswer:
         """What conditions can choose from."""
         facets = await self._read(lambda index: facets_of(index.about()))
         folders = {shown_name(folder): count for folder, count in facets.folders.items()}
-        return Facets(folders=folders, durations=facets.durations, dates=facets.dates)
+        return FacetsAnswer(folders=folders, durations=facets.durations, dates=facets.dates)
 
     async def drop(self, ids: Collection[str]) -> tuple[int, int]:
         """Deletes videos from the index; returns how many it held, and how many are left.

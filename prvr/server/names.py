@@ -42,7 +42,7 @@ def title_of(id: str) -> str:
 
 
 def alike(names: Collection[str]) -> frozenset[str]:
-    """The names of videos whose files are called differently and would have one title, such as a.mp4 and a.mov."""
+    """The names of videos that share a title though their files have different names, such as a.mp4 and a.mov."""
     files: dict[str, set[str]] = {}
     for name in names:
         files.setdefault(title_of(name).casefold(), set()).add(PurePosixPath(name).name)

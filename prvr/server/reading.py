@@ -18,7 +18,7 @@ from starlette.responses import PlainTextResponse
 from prvr.errors import VideoError
 from prvr.search.asking import MOST_CHARACTERS as MOST_IN_QUERY
 from prvr.search.question import MOST_MOMENTS, MOST_SENTENCES, Moment, Question, parse_moment
-from prvr.server.answers import About, Facets, Health, Hits, Moments, Videos, refusals
+from prvr.server.answers import About, FacetsAnswer, Health, Hits, Moments, Videos, refusals
 from prvr.server.index_service import Order
 from prvr.server.names import MOST_CHARACTERS
 from prvr.server.service import PICTURES_AT_ONCE, Served, Service
@@ -65,11 +65,11 @@ class Asked(BaseModel):
     async def question(self, service: Service, image: np.ndarray | None = None) -> Question:
         """The question; videos have their ids. Raises HTTPException 404 for an unknown video, SettingError as `Question`."""
 
-        async def known(moment: Moment) -> Moment:
+        async def with_id(moment: Moment) -> Moment:
             return Moment(await service.index.video_at(moment.video), moment.seconds)
 
-        like = await known(Moment(self.like, self.t)) if self.like is not None else None
-        more, less = [tuple([await known(parse_moment(one)) for one in of]) for of in (self.more, self.less)]
+        like = await with_id(Moment(self.like, self.t)) if self.like is not None else None
+        more, less = [tuple([await with_id(parse_moment(one)) for one in of]) for of in (self.more, self.less)]
         sentences = {"also": tuple(self.also), "then": tuple(self.then), "without": tuple(self.without)}
         asked = Question(self.q or "", **sentences, image=image, like=like, more=more, less=less, prompt=self.prompt)
         if not asked.has_subject:
@@ -156,7 +156,7 @@ async def videos(
 
 
 @api.get("/facets")
-async def facets(service: Served) -> Facets:
+async def facets(service: Served) -> FacetsAnswer:
     """The folders, durations and dates that conditions can choose from."""
     return await service.index.facets()
 

@@ -84,9 +84,9 @@ def find_untrained(history: Sequence[Mapping[str, Any]], steps: int, *, at_the_e
         steps: of an epoch. at_the_end: training is over, and the last epoch alone decides.
     """
     found = []
-    for branch in _untrained(history[-1]):
+    for branch in _untrained_branches(history[-1]):
         first = len(history) - 1
-        while first and branch in _untrained(history[first - 1]):
+        while first and branch in _untrained_branches(history[first - 1]):
             first -= 1
         epochs = len(history) - first
         hinges = _hinges_alone(_by_branch(history[-1])[branch])
@@ -109,7 +109,7 @@ def remedy(branch: str, settings: Any) -> str:
     return f"take {' or '.join(changes)}" if changes else "take another lr or other batch_videos"
 
 
-def _untrained(record: Mapping[str, Any]) -> list[str]:
+def _untrained_branches(record: Mapping[str, Any]) -> list[str]:
     """The branches with the terms of equal scores in an epoch."""
     return [branch for branch, terms in _by_branch(record).items() if _is_equal(terms)]
 

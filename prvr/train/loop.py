@@ -264,7 +264,7 @@ class _Loop:
         """The scores of a batch of all processes by teachers that are trained models, in the order of `collate`."""
         order = sorted(videos, key=lambda video: -len(self.captions[video]))
         captions = [caption for video in order for caption in self.captions[video]]
-        return [teacher.of(captions, order).to(self.device) for teacher in self.data.similarities]
+        return [teacher.between(captions, order).to(self.device) for teacher in self.data.similarities]
 
     def _batches(self, epoch: int) -> Iterator[tuple[list[str], Batch, Gather]]:
         order = list(self.captions)

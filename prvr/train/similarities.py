@@ -42,7 +42,7 @@ class Similarities:
     columns: Mapping[str, int]
     about: Mapping[str, Any]
 
-    def of(self, captions: Sequence[str], videos: Sequence[str]) -> Float[Tensor, "Q V"]:
+    def between(self, captions: Sequence[str], videos: Sequence[str]) -> Float[Tensor, "Q V"]:
         """The scores of some captions with some videos.
 
         Raises:

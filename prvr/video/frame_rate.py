@@ -121,7 +121,7 @@ def standard_for(rate: Fraction) -> Fraction:
 
 
 def parse_time_code(text: str, rate: Fraction) -> tuple[int, bool] | None:
-    """The number of frames of a time code HH:MM:SS:FF, and whether it is drop-frame (HH:MM:SS;FF); None if it is none."""
+    """The number of frames of a time code HH:MM:SS:FF, and whether it is drop-frame (HH:MM:SS;FF); None for another text."""
     parts = re.fullmatch(r"([0-9]{2}):([0-9]{2}):([0-9]{2})([:;.])([0-9]{2,3})", text.strip())
     if parts is None:
         return None
@@ -132,7 +132,7 @@ def parse_time_code(text: str, rate: Fraction) -> tuple[int, bool] | None:
     count = (3600 * hours + 60 * minutes + seconds) * nominal + frames
     if drop_frame:
         all_minutes = 60 * hours + minutes
-        count -= _dropped(nominal) * (all_minutes - all_minutes // 10)
+        count -= _dropped_numbers(nominal) * (all_minutes - all_minutes // 10)
     return count, drop_frame
 
 
@@ -144,7 +144,7 @@ def time_code(frame: int, rate: Fraction, *, drop_frame: bool) -> str:
     """
     nominal = round(rate)
     if drop_frame:
-        dropped = _dropped(nominal)
+        dropped = _dropped_numbers(nominal)
         tens, rest = divmod(frame, 600 * nominal - 9 * dropped)
         frame += 9 * dropped * tens
         if rest >= 60 * nominal:
@@ -155,5 +155,5 @@ def time_code(frame: int, rate: Fraction, *, drop_frame: bool) -> str:
     return f"{hours % HOURS:02d}:{minutes:02d}:{seconds:02d}{';' if drop_frame else ':'}{frames:02d}"
 
 
-def _dropped(nominal: int) -> int:
+def _dropped_numbers(nominal: int) -> int:
     return nominal // 15

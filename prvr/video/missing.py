@@ -221,7 +221,7 @@ def _lacks_bytes(file: BinaryIO, size: int, last: int) -> bool:
 
 
 def _is_chain_of_elements(file: BinaryIO, start: int, end: int) -> bool:
-    """Whether elements of Matroska follow each other from the block whose content begins at one place to that at another."""
+    """Whether Matroska elements follow each other from the block with its content at `start` to the block with it at `end`."""
     at = _end_of_block(file, start)
     for _ in range(MOST_BETWEEN):
         found = next(islice(elements_of(file, at, end), 1), None)
@@ -235,7 +235,7 @@ def _is_chain_of_elements(file: BinaryIO, start: int, end: int) -> bool:
 
 
 def _end_of_block(file: BinaryIO, start: int) -> int:
-    """Where the block ends whose content begins there: its name, and its length in one to eight bytes, stand before it."""
+    """The end of the block with its content at `start`, which its name and its length, in one to eight bytes, precede."""
     file.seek(max(0, start - 9))
     head = file.read(min(9, start))
     for length in range(1, min(9, len(head))):

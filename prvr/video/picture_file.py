@@ -1,4 +1,4 @@
-"""Reads picture files: what somebody looks for, from anywhere."""
+"""Reads picture files that are searched for, from any source."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ def begins_with_idr(packet: Any, codec: str) -> bool:
 
 
 def from_last_start(packets: Iterator[Any], line: TimeLine, seconds: float, is_start: Callable[[Any], bool]) -> Iterator[Any]:
-    """Returns the packets from the last start before a time on; all of them if there is none."""
+    """Returns the packets from the last start before a time on; all of them if no start comes before it."""
     waiting: list[Any] = []
     most = MAX_WAITING
     for packet in packets:

@@ -25,7 +25,7 @@ from prvr.index.setting import Setting, Step
 from prvr.index.stores import make_store
 from prvr.methods.contract import Embeddings, Model
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
-from prvr.search.question import EncodedQuestion, Part, Question
+from prvr.search.question import EncodedQuestion, Question, QuestionPart
 
 COLUMNS = 6
 HEADER = Header("0123456789abcdef", "float32", "videos")
@@ -139,7 +139,7 @@ MODELS = {"frames": zero_shot, "clips": lambda: zero_shot("clips"), "both": lamb
 def question(model: Model, parts: int) -> EncodedQuestion:
     draw = np.random.default_rng(2)
     queries = [torch.from_numpy(draw.normal(size=(1, COLUMNS)).astype(np.float32)) for _ in range(parts)]
-    said = [Part(str(n), ((query,) * len(model.embedding_fields),)) for n, query in enumerate(queries)]
+    said = [QuestionPart(str(n), ((query,) * len(model.embedding_fields),)) for n, query in enumerate(queries)]
     return EncodedQuestion(Question("0"), said, model, {})
 
 
@@ -223,7 +223,7 @@ def test_an_approximate_first_stage_keeps_the_candidates_of_all_parts(tmp_path: 
     rows[7, [2, 6]] = np.stack([first, second]) + 0.7 * draw.normal(size=(2, columns))
     rows[8], rows[9, 5] = rows[7, ::-1], second
     index.add([Entry(f"{n:03}.mp4", (of,), (10,), None) for n, of in enumerate(rows)])
-    parts = [Part(str(n), ((torch.from_numpy(query)[None],),)) for n, query in enumerate((first, second))]
+    parts = [QuestionPart(str(n), ((torch.from_numpy(query)[None],),)) for n, query in enumerate((first, second))]
     asked = EncodedQuestion(Question("0", then=("1",)), parts, model, {})
     exact = rank(index, asked.queries, 10, asked.in_order)
     assert exact[0].entry.video == "007.mp4"

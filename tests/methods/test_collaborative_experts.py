@@ -233,7 +233,7 @@ def test_experts_side_by_side(tmp_path: Path) -> None:
     assert joined["b"].tolist() == [[1, 1, 0]] * 3
     assert joined["c"].tolist() == [[0, 0, 7]]
     assert (list(joined), len(joined), "c" in joined, "d" in joined) == (["a", "b", "c"], 3, True, False)
-    stacked = joined.stacked()
+    stacked = joined.stack()
     assert stacked["a"].tolist() == [[1, 1, 5], [1, 1, 6], [1, 1, 0], [1, 1, 0]]
     assert (stacked["b"].tolist(), stacked["c"].tolist()) == (joined["b"].tolist(), joined["c"].tolist())
     with PackedWriter(tmp_path, columns=2, about={"read": {"most": 2, "unit": True}}) as writer:

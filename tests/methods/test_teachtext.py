@@ -50,9 +50,9 @@ def test_similarities_are_the_scores_of_the_index_and_stay_on_disk(tmp_path: Pat
     teacher = trained(tmp_path / "teacher", data)
     kept = keep_similarities(tmp_path / "kept", teacher, data.train, data.features)
     found = evaluate_model(teacher.model, data.train, data.features)
-    ours = kept.of(found.captions, found.videos).numpy()
+    ours = kept.between(found.captions, found.videos).numpy()
     np.testing.assert_allclose(ours, found.scores, atol=1e-3)
-    some = kept.of(found.captions[3:5], [found.videos[2]]).numpy()
+    some = kept.between(found.captions[3:5], [found.videos[2]]).numpy()
     np.testing.assert_array_equal(some, ours[3:5, 2:3])
     before = (tmp_path / "kept" / "scores.npy").stat().st_mtime_ns
     again = keep_similarities(tmp_path / "kept", teacher, data.train, data.features)
@@ -61,7 +61,7 @@ def test_similarities_are_the_scores_of_the_index_and_stay_on_disk(tmp_path: Pat
     other = trained(tmp_path / "other", data, hidden=8)
     assert keep_similarities(tmp_path / "kept", other, data.train, data.features).about["model"] == other.fingerprint
     with pytest.raises(DataError, match="has no scores of caption 'nobody#0'"):
-        kept.of(["nobody#0"], [found.videos[0]])
+        kept.between(["nobody#0"], [found.videos[0]])
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_similarities_are_the_scores_of_the_index_and_stay_on_disk(tmp_path: Pat
 def test_broken_similarities(tmp_path: Path, file: str, content: bytes | None) -> None:
     (tmp_path / "about.json").write_text(json.dumps({"captions": ["one"], "videos": ["a", "b", "c"]}))
     np.save(tmp_path / "scores.npy", np.zeros((1, 3), np.float16))
-    assert open_similarities(tmp_path).of(["one"], ["c", "a"]).shape == (1, 2)
+    assert open_similarities(tmp_path).between(["one"], ["c", "a"]).shape == (1, 2)
     if content is None:
         (tmp_path / file).unlink()
     else:
@@ -162,7 +162,7 @@ def test_a_student_comes_nearer_to_its_teachers(tmp_path: Path) -> None:
 
     def distance(student: Checkpoint) -> float:
         found = evaluate_model(student.model, data.train, data.features)
-        return float(np.square(found.scores - teacher.of(found.captions, found.videos).numpy()).mean())
+        return float(np.square(found.scores - teacher.between(found.captions, found.videos).numpy()).mean())
 
     assert distance(taught) < 0.5 * distance(alone)
 

@@ -20,7 +20,7 @@ from prvr.errors import DataError, MissingExtra
 from prvr.evaluate.evaluation import evaluate_model
 from prvr.extract.convert import convert_package
 from prvr.features import FeatureSet
-from prvr.methods.segments import LEVELS, affinities, bands, changes, levels_of, propagated, segment_starts
+from prvr.methods.segments import LEVELS, affinities, bands, changes, levels_of, propagate, segment_starts
 from prvr.methods.zero_shot import CLIPS, FIELDS, ZeroShot, ZeroShotConfig
 from prvr.nn.clips import clip_means
 from prvr.papers.toy import write_toy
@@ -143,12 +143,12 @@ def test_relevance_spreads_as_a_slow_loop_says() -> None:
     relevance = own
     for _ in range(200):
         relevance = [0.7 * oracles.dot(row, relevance) + 0.3 * own[i] for i, row in enumerate(slow)]
-    assert propagated(weights, means) @ query == pytest.approx(relevance)
+    assert propagate(weights, means) @ query == pytest.approx(relevance)
 
 
 def test_a_segment_without_a_neighbour_keeps_its_relevance() -> None:
     means = unit(np.random.default_rng(0).normal(size=(1, 4)))
-    assert propagated(affinities([np.zeros(9, np.int64)], means), means) == pytest.approx(means)
+    assert propagate(affinities([np.zeros(9, np.int64)], means), means) == pytest.approx(means)
 
 
 # Scores
@@ -175,7 +175,7 @@ def test_scores_by_segment() -> None:
     query = torch.tensor([[0.3, -1, 0.5, 2, 0.1]])
     asked = (query / query.norm()).numpy()[0].astype(np.float64)
     of_frame, means = levels_of(rows)
-    spread = propagated(affinities(of_frame, means), means)
+    spread = propagate(affinities(of_frame, means), means)
     over_time = [np.mean([spread[level[t]] @ asked for level in of_frame]) for t in range(90)]
     wanted = {
         "frames": (unit(rows) @ asked).max(),

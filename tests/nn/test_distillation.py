@@ -192,7 +192,7 @@ def test_the_scores_of_trained_models_stand_beside_those_of_encoders() -> None:
     model = DlDkd(SMALL, frame_columns=5, word_columns=3).double().eval()
     queries, videos, _ = embed(model, given)
     ours = scores.compare(queries[0], videos[0], given.frame_mask, given.target)
-    encoder = TeacherScores.of(given)
+    encoder = TeacherScores.of_batch(given)
     for teachers, kept, matrices, dots in (
         (given.teachers, [told], [*encoder.cosines, told], [*encoder.dots, told]),
         ((), [told], [told], [told]),

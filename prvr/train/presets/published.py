@@ -336,7 +336,7 @@ def _gallery(collection: str, group: str) -> str:
 
 
 def paper_of(name: str) -> str | None:
-    """Returns the paper whose method a preset is; None for one that no paper has."""
+    """Returns the paper with the method of a preset; None for a method that no paper has."""
     return PAPERS.get(name.partition("/")[0])
 
 
