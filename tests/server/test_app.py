@@ -489,8 +489,10 @@ def test_more_connections_than_the_limit_are_refused(world: World, monkeypatch: 
 
 def test_a_least_score_and_an_approximate_search(served: Running, world: World) -> None:
     scores = [hit["score"] for hit in served.client.get("/api/search", params={"q": QUERY}).json()["hits"]]
-    least = {"q": QUERY, "min_score": (scores[1] + scores[2]) / 2}
-    assert [hit["score"] for hit in served.client.get("/api/search", params=least).json()["hits"]] == scores[:2]
+    # Two videos share frames, and can tie.
+    first = max(range(1, len(scores)), key=lambda place: scores[place - 1] - scores[place])
+    least = {"q": QUERY, "min_score": (scores[first - 1] + scores[first]) / 2}
+    assert [hit["score"] for hit in served.client.get("/api/search", params=least).json()["hits"]] == scores[:first]
     answer = served.client.get("/api/search", params={"q": QUERY, "approximate": True})
     assert (answer.status_code, "verify" in answer.json()["error"]) == (409, True)
     assert str(world.index.parent) not in answer.text

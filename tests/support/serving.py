@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import torch
 from tiny_encoders import make_clip
 from tiny_videos import SECONDS, noisy, plain, write_video
 
@@ -48,6 +49,7 @@ def make_world(root: Path) -> World:
     write_video(world.videos / "trips" / "again.mp4", pictures(1)[:-1])
     (world.videos / "notes.txt").write_text("not for others")
     (world.videos / "videos.jsonl").write_text('{"video": "beach.mp4", "camera": "<script>alert(2)</script>"}\n')
+    torch.manual_seed(0)
     make_clip(world.encoder)
     index_folder(world.videos, world.index, zero_shot(world.encoder))
     return world
