@@ -133,7 +133,7 @@ class VideoReader:
                 # This frame cannot be trusted, but it is better than none if the file has no other.
                 spare = spare or frame
                 continue
-            end, found = max(end, time + float((frame.duration or 0) * self._line.time_base)), True
+            end, found = max(end, time + self._line.length(frame.duration or 0)), True
             if self._line.slot(time) > slot:
                 slot = self._line.slot(time)
                 if self._after is None or time > self._after:
