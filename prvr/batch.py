@@ -36,6 +36,7 @@ class Reading:
     unit: rows are scaled to unit length.
     text: a sentence is a row per word, or one row in the teacher's space.
     label_columns: the number of last text columns that are labels of a word; they are not scaled.
+    subtitle_columns: the number of last frame columns that are subtitles; they are scaled by themselves.
     precision: the type of the rows that are read.
     sampling: the rows that are read of a video with more than `max_frames` frames.
     stacked: joined features keep the rows of each encoder, with zeros below, instead of aligning them in time.
@@ -56,6 +57,7 @@ class Reading:
     stacked: bool = False
     clips: int = 0
     padded_together: bool = False
+    subtitle_columns: int = 0
 
 
 class TeacherBatch(NamedTuple):
@@ -314,7 +316,12 @@ def read_frames(
         return sample(features, reading.max_frames, reading.sampling)
     # In float64, because the released code converts frames to Python floats.
     rows = sample(resample(features.astype(np.float64), teacher_rows), reading.max_frames, reading.sampling)
-    return (unit_rows(rows) if reading.unit else rows).astype(reading.precision)
+    if not reading.unit:
+        return rows.astype(reading.precision)
+    if not reading.subtitle_columns:
+        return unit_rows(rows).astype(reading.precision)
+    sides = np.split(rows, [rows.shape[1] - reading.subtitle_columns], axis=1)
+    return np.concatenate([unit_rows(side) for side in sides], axis=1).astype(reading.precision)
 
 
 def read_clips(features: Shaped[np.ndarray, "L E"], reading: Reading) -> Float[np.ndarray, "N E"] | None:

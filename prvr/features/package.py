@@ -4,6 +4,8 @@ ROOT/COLLECTION/FeatureData/<visual feature>            frames: a BigFile, an HD
 ROOT/COLLECTION/TextData/<text feature>_COLLECTION_query_feat.hdf5      words
 ROOT/COLLECTION/FeatureData/<teacher>_COLLECTION_vid_features.hdf5      a teacher's frames
 ROOT/COLLECTION/TextData/<teacher>_COLLECTION_query_feat.hdf5           its sentences
+ROOT/COLLECTION/TextData/<subtitles>_COLLECTION_sub_feat.hdf5           what is said, a row for each clip of a video; also by
+                                                                        the name that TVR releases, COLLECTION_sub_<subtitles>.h5
 
 The files of the packages' teacher have two names; here both are `clip_vit_b32`. `prvr.datasets.published` reads the captions
 of a package.
@@ -27,21 +29,22 @@ from prvr.features.sources import FeatureSources, Source
 
 # Teachers whose two files have different names: what precedes the collection in the name of each file.
 TEACHERS = {"clip_vit_b32": ("new_clip_vit_32", "clip_ViT_B_32")}
-FRAMES, TEXT = "vid_features.hdf5", "query_feat.hdf5"
+FRAMES, TEXT, SUBTITLES = "vid_features.hdf5", "query_feat.hdf5", "sub_feat.hdf5"
 LONG, SHORT = "#enc#", "#"
 
 
 @dataclass(frozen=True)
 class Package:
-    """A folder ROOT/COLLECTION; `visual`, `words` and `teachers` are its files by name of the features.
+    """A folder ROOT/COLLECTION; `visual`, `words`, `teachers` and `spoken` are its files by name of the features.
 
-    teachers: for each, the file of frames and the file of sentences.
+    teachers: for each, the file of frames and the file of sentences. spoken: the files of subtitles.
     """
 
     path: Path
     visual: Mapping[str, Path]
     words: Mapping[str, Path]
     teachers: Mapping[str, tuple[Path, Path]]
+    spoken: Mapping[str, Path]
 
     def frames(self, name: str) -> Features:
         """The frames of that name, a teacher's included.
@@ -73,6 +76,20 @@ class Package:
             raise DataError(f"no words at {path}; {hint}")
         return CaptionKeys(Hdf5Features(self.words[name]))
 
+    def subtitles(self, name: str) -> Features:
+        """The subtitles of that name.
+
+        Raises:
+            DataError: as `frames`.
+        """
+        if name not in self.spoken:
+            file = self.path / "TextData" / f"{name}_{self.path.name}_{SUBTITLES}"
+            hint = (
+                nearest(name, self.spoken) if self.spoken else "the package has none; copy them there, or leave out --subtitles"
+            )
+            raise DataError(f"no subtitles at {file}; {hint}")
+        return Hdf5Features(self.spoken[name])
+
     def teacher(self, name: str) -> TeacherFeatures:
         """A teacher's frames and sentences.
 
@@ -102,7 +119,14 @@ def open_package(path: str | Path) -> Package:
     teachers = {name: files for name, files in pairs.items() if all(file.is_file() for file in files)}
     sentences = {file for name in pairs for file in pairs[name]}
     words = {name: file for name, file in texts.items() if file not in sentences}
-    return Package(path, _visual(path / "FeatureData"), words, teachers)
+    released = f"{path.name}_sub_"
+    spoken = {
+        name.removeprefix(released): file
+        for name, file in _files_by_name(path / "TextData", ".h5").items()
+        if name.startswith(released)
+    }
+    spoken |= _files_by_name(path / "TextData", f"_{path.name}_{SUBTITLES}")
+    return Package(path, _visual(path / "FeatureData"), words, teachers, spoken)
 
 
 def published_features(

@@ -4,7 +4,8 @@ FEATURES/<encoder>/frames      of every video
 FEATURES/<encoder>/sentences   of every caption, for encoders with images and sentences in one space
 FEATURES/<encoder>/words       of every caption, for text encoders
 
-`prvr data convert` packs a published package in the same layout. ROOT/COLLECTION itself can be used in its place.
+`prvr data convert` packs a published package in the same layout, subtitles left out. ROOT/COLLECTION itself can be used in its
+place.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from prvr.features.joined import JoinedFeatures
 from prvr.features.package import Package, open_package
 from prvr.features.packed import Packed, is_packed
 from prvr.features.sources import FeatureSources, Source, join_sources
+from prvr.features.subtitles import SubtitledFrames
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,10 @@ class PackedShelf:
     def teacher(self, name: str) -> TeacherFeatures:
         """An encoder's frames and sentences."""
         return TeacherFeatures(self._open(name, "frames"), self._open(name, "sentences"))
+
+    def subtitles(self, name: str) -> Features:
+        """Raises DataError: subtitles are not packed."""
+        raise DataError(f"no subtitles {name!r} in {self.root}; they are read from a package: name its folder ROOT/COLLECTION")
 
     def _open(self, name: str, kind: str) -> Packed:
         path = self.root / name / kind
@@ -63,12 +69,14 @@ def student_features(
     frames: str | None = None,
     teachers: Sequence[str] = (),
     sentences_alone: bool = False,
+    subtitles: str | None = None,
 ) -> FeatureSet:
     """The features that a student reads and those of its teachers, by the names of the encoders.
 
     Args:
         words, frames: names of encoders; NAME+NAME for features side by side. By default frames are the first teacher's.
         sentences_alone: the teachers' frames are not read, and may be missing (`Distillation.uses_teacher_scores`).
+        subtitles: the name of subtitle features of a package, which follow the columns of the frames; None for none.
 
     Raises:
         SettingError: neither frames nor a teacher were named.
@@ -89,7 +97,7 @@ def student_features(
         sampled = isinstance(student_frames, Packed) and "read" in student_frames.about and is_packed(coarser)
         of_teachers.append(replace(shelf.teacher(name), student=Packed(coarser) if sampled else None))
     sources = FeatureSources(_source(frames, student_frames), _source(words, student_words))
-    return FeatureSet(student_frames, student_words, sources, tuple(of_teachers))
+    return _with_subtitles(shelf, subtitles, FeatureSet(student_frames, student_words, sources, tuple(of_teachers)))
 
 
 def lengths_beside_teachers(features: FeatureSet, videos: Sequence[str]) -> dict[str, str]:
@@ -129,7 +137,16 @@ def find_features(features: str | Path, sources: FeatureSources, *, text: str) -
                 f"{place(found)} is of {actual.name!r} with fingerprint {actual.fingerprint} at rate {actual.rate}; "
                 f"the model reads fingerprint {expected.fingerprint} at rate {expected.rate}: extract with that encoder"
             )
-    return FeatureSet(frames, texts, sources)
+    subtitles = sources.subtitles.name if sources.subtitles is not None else None
+    return _with_subtitles(shelf, subtitles, FeatureSet(frames, texts, sources))
+
+
+def _with_subtitles(shelf: Package | PackedShelf, name: str | None, features: FeatureSet) -> FeatureSet:
+    """The features with these subtitles beside the frames; themselves without a name."""
+    if name is None:
+        return features
+    joined = SubtitledFrames(features.frames, shelf.subtitles(name))
+    return replace(features, frames=joined, sources=replace(features.sources, subtitles=Source(name, joined.subtitle_columns)))
 
 
 def _frames(shelf: Package | PackedShelf, name: str) -> Features:

@@ -28,10 +28,14 @@ class Source:
 
 @dataclass(frozen=True)
 class FeatureSources:
-    """The origin of what a model reads: of its frames and of its text."""
+    """The origin of what a model reads: of its frames, of its text and, for a model of two modalities, of the subtitles.
+
+    The columns of `frames` are those of the pictures alone; the subtitles' follow them (`prvr.features.subtitles`).
+    """
 
     frames: Source
     text: Source
+    subtitles: Source | None = None
 
 
 def join_sources(parts: Sequence[Source]) -> Source:

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from prvr.config import from_dict as settings_from_dict
 from prvr.config import settings_to_compare, to_dict
 from prvr.device import open_device
-from prvr.errors import ModelError, PrvrError
+from prvr.errors import ModelError, PrvrError, SettingError
 from prvr.features import FeatureSet
 from prvr.features.shelf import find_features
 from prvr.features.sources import FeatureSources, Source
 from prvr.files import write_json, write_whole
-from prvr.methods import open_method, register_method
+from prvr.methods import BUILT_IN, open_method, register_method
 from prvr.methods.calibration import Calibration, from_dict
 from prvr.methods.contract import Method, Model
 from prvr.methods.migration import convert_settings, student_weights
@@ -118,7 +118,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "method": checkpoint.method,
         "revision": _revision(checkpoint.method, to_dict(checkpoint.settings)),
         "settings": to_dict(checkpoint.settings),
-        "reads": asdict(checkpoint.sources),
+        "reads": {side: source for side, source in asdict(checkpoint.sources).items() if source is not None},
         "about": checkpoint.about,
     }
     if checkpoint.calibration is not None:
@@ -142,7 +142,9 @@ def load(path: str | Path, *, method: str | type | None = None) -> Checkpoint:
     path, named = Path(path), None if method is None else register_method(method)
     try:
         text = json.loads((path / CONFIG).read_text())
-        sources = FeatureSources(*(_source(text["reads"][name]) for name in ("frames", "text")))
+        reads = text["reads"]
+        subtitles = _source(reads["subtitles"]) if "subtitles" in reads else None
+        sources = FeatureSources(_source(reads["frames"]), _source(reads["text"]), subtitles)
         former = convert_settings(text["method"], text["settings"]) if text.get("format", 1) < FORMAT else None
         stored = text["settings"] if former is None else former.settings
         learned = _student_of(text["method"], stored)
@@ -202,9 +204,20 @@ def _looks_like_torch(path: Path) -> bool:
 
 
 def _build(name: str, method: Method, settings: Any, sources: FeatureSources) -> Checkpoint:
-    model = method.model(settings, frame_columns=sources.frames.columns, word_columns=sources.text.columns)
+    columns = {"frame_columns": sources.frames.columns, "word_columns": sources.text.columns}
+    if sources.subtitles is not None:
+        check_takes_subtitles(name)
+        columns["subtitle_columns"] = sources.subtitles.columns
+    model = method.model(settings, **columns)
     check_model(model, name)
     return Checkpoint(name, settings, sources, cast(Model, model))
+
+
+def check_takes_subtitles(method: str) -> None:
+    """Raises SettingError if a method reads no subtitles."""
+    if not open_method(method).subtitles:
+        takers = ", ".join(name for name in BUILT_IN if open_method(name).subtitles)
+        raise SettingError(f"{method} takes no subtitles; leave out --subtitles, or take one of {takers}")
 
 
 def student_method(checkpoint: Checkpoint) -> str:
@@ -227,7 +240,8 @@ def copy_tensor(tensor: Tensor) -> Tensor:
 
 
 def _fingerprint(method: str, settings: dict[str, Any], sources: FeatureSources, weights: Mapping[str, Tensor]) -> str:
-    read = [[s.name, s.columns, s.fingerprint, s.rate] for s in (sources.frames, sources.text)]
+    sides = (sources.frames, sources.text, sources.subtitles)
+    read = [[s.name, s.columns, s.fingerprint, s.rate] for s in sides if s is not None]
     digest = hashlib.sha256(json.dumps([method, settings, read], sort_keys=True).encode())
     for name, tensor in sorted(weights.items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -88,6 +88,7 @@ class Method:
     """A method: its settings, its model and, if it learns, its objective.
 
     config: the dataclass of its settings. model: `model(config, frame_columns=, word_columns=)` returns a `Model`.
+    subtitles: whether `model` also takes `subtitle_columns=`, and then reads subtitles in so many more columns of each frame.
     objective: `objective(model, queries, videos, batch, epoch)` returns the `Terms` that the paper defines, from the
         embeddings that `embed` returns; None for a method without weights to learn.
 
@@ -110,6 +111,7 @@ class Method:
     profile: Profile | None = None
     taught_fields: Callable[[Any], tuple[str, ...]] | None = None
     revision: int = 1
+    subtitles: bool = False
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 

@@ -310,7 +310,7 @@ def _check(recipe: Recipe, data: Data) -> None:
 
 def _identity(first: Checkpoint, training: Training, data: Data, distiller: Distiller) -> dict[str, Any]:
     """What must be the same for a run to continue, as JSON would return it."""
-    reads = {name: [source.name, source.fingerprint, source.rate] for name, source in vars(first.sources).items()}
+    reads = {name: [source.name, source.fingerprint, source.rate] for name, source in vars(first.sources).items() if source}
     splits = {split.split: _content(split) for split in (data.train, data.dev)}
     teachers = [_origin(teacher.sentences if teacher.frames is None else teacher.frames) for teacher in data.features.teachers]
     settings = {**settings_to_compare(first.settings), **settings_to_compare(training)}
