@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from prvr.errors import DataError
-from prvr.files import new_file
 from prvr.features.packed import ITEMS_AT_ONCE, Packed, is_packed
+from prvr.files import new_file
 
 
 def export_hdf5(folder: str | Path, file: str | Path, on_progress: Callable[[str, int, int], None]) -> int:
