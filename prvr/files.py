@@ -7,6 +7,8 @@ import json
 import math
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +95,26 @@ def write_whole(path: Path, data: bytes) -> None:
         if isinstance(problem, OSError) and problem.filename is None:
             problem.filename = str(path)
         raise
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yields a path beside a file that does not exist yet; what was written there is renamed to the file if no error is raised.
+
+    Raises:
+        DataError: the file is there already.
+    """
+    if path.exists():
+        raise DataError(f"{path} is there already; delete it, or name another file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        yield part
+        with open(part, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

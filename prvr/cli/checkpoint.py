@@ -1,4 +1,4 @@
-"""`prvr checkpoint ...`: checkpoints of other programs."""
+"""`prvr checkpoint ...`: checkpoints of other programs, and on the hub."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from prvr.cli.terminal import Json, app, show
+from prvr.cli.terminal import Json, Method, app, show, warn
 
-HELP = "Checkpoints of other programs."
+HELP = "Convert checkpoints of other programs; push checkpoints to the hub, and pull them."
 checkpoint = typer.Typer(name="checkpoint", help=HELP, no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(checkpoint)
 
@@ -37,3 +37,55 @@ def import_(
         lines.append(f"left out, because no score depends on them: {', '.join(imported.left_out)}")
     value = {"checkpoint": str(out), "fingerprint": made.fingerprint, "parameters": parameters, **made.about}
     show(as_json, value, lines)
+
+
+@checkpoint.command(epilog="Example: prvr checkpoint push run me/dl-dkd-holidays --licence apache-2.0")
+def push(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    repository: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face hub, or ./FOLDER to look at it first.")],
+    licence: Annotated[
+        str, typer.Option("--licence", "--license", help="Of the weights, as the hub writes it: apache-2.0, mit ...")
+    ],
+    private: Annotated[bool, typer.Option("--private", help="A new repository is private.")] = False,
+    method: Method = "",
+    as_json: Json = False,
+) -> None:
+    """Push a checkpoint to the Hugging Face hub, with a model card of what its run folder holds.
+
+    The card has the encoders, data, protocol, figures, licence and command. No path of this machine leaves it.
+    """
+    from prvr.train.publishing import push_checkpoint
+
+    pushed = push_checkpoint(run, repository, licence=licence, private=private, method=method or None)
+    warn({name: "is not on the hub; who pulls names its folder: --encoder FOLDER" for name in pushed.encoders_elsewhere})
+    show(as_json, pushed._asdict(), [f"{pushed.address}: {pushed.fingerprint}"])
+
+
+@checkpoint.command(epilog="Example: prvr checkpoint pull me/dl-dkd-holidays run")
+def pull(
+    repository: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face hub, or ./FOLDER that was pushed to.")],
+    folder: Annotated[Path | None, typer.Argument(help="A new folder for the checkpoint.", show_default="./NAME")] = None,
+    encoder: Annotated[
+        list[str] | None, typer.Option(help="Folder of an encoder that it reads and the hub does not have; repeatable.")
+    ] = None,
+    method: Method = "",
+    as_json: Json = False,
+) -> None:
+    """Pull a checkpoint from the Hugging Face hub. Weights are read as safetensors alone, and no code in the repository is run.
+
+    Commands that take --model RUN also take OWNER/NAME, and keep the files in the hub's cache.
+    """
+    from prvr.methods.repository import encoders_elsewhere, pull_checkpoint
+
+    target = folder or Path(Path(repository).name)
+    pulled = pull_checkpoint(repository, target, encoders=encoder or (), method=method or None)
+    elsewhere = encoders_elsewhere(pulled.sources)
+    warn(
+        {
+            name: f"has fingerprint {key} and is not on the hub; name its folder: --encoder FOLDER"
+            for name, key in elsewhere.items()
+        }
+    )
+    reads = [source.source or source.name for source in (pulled.sources.frames, pulled.sources.text)]
+    value = {"checkpoint": str(target), "fingerprint": pulled.fingerprint, "method": pulled.method, "reads": reads}
+    show(as_json, value, [f"{target}: {pulled.method} {pulled.fingerprint}; it reads {' and '.join(reads)}"])

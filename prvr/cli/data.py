@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from prvr.cli.terminal import Json, app, progress, show, show_extractions
+from prvr.cli.terminal import Json, Method, app, progress, show, show_extractions
+from prvr.errors import SettingError
 
 HELP = "Feature packages: check them, and pack them for training."
 data = typer.Typer(name="data", help=HELP, no_args_is_help=True, rich_markup_mode=None)
@@ -75,15 +76,38 @@ def verify(
     show(as_json, {"features": str(features), "verified": each}, [f"{name}: {count} items" for name, count in each.items()])
 
 
-@data.command(epilog="Example: prvr data export features/tvr/i3d_resnet/frames i3d_resnet.hdf5")
+@data.command(epilog="Example: prvr data export features/clip/frames frames.parquet")
 def export(
-    features: Annotated[Path, typer.Argument(help="A packed folder, such as FEATURES/NAME/frames.")],
-    file: Annotated[Path, typer.Argument(help="The HDF5 file to write.")],
+    source: Annotated[
+        str,
+        typer.Argument(help="A packed folder, such as FEATURES/NAME/frames, or an index for Parquet.", metavar="FEATURES|INDEX"),
+    ],
+    file: Annotated[Path, typer.Argument(help="The file to write: FILE.parquet, or FILE.hdf5 for HDF5.")],
+    branch: Annotated[str, typer.Option(help="Of an index: the branch to write.", show_default="all")] = "",
+    model: Annotated[Path | None, typer.Option(help="Of an index at a URL: the run that made it.")] = None,
+    method: Method = "",
     as_json: Json = False,
 ) -> None:
-    """Write packed features as an HDF5 file, a key per video or caption."""
-    from prvr.features.export import export_hdf5
+    """Write features or embeddings for other programs: Parquet with a row for each frame, or HDF5 with a key for each item.
 
+    The columns are video (caption, of text), branch (of an index), frame, seconds and vector: docs/data.md.
+    """
+    from prvr.features.tables import SUFFIX
+    from prvr.index.place import FILE, index_folder_of
+
+    is_index = "://" in source or (index_folder_of(Path(source)) / FILE).exists()
+    if not is_index and (branch or model is not None):
+        raise SettingError(f"--branch and --model are of an index, and there is none in {source}; leave them out")
+    if is_index and file.suffix != SUFFIX:
+        raise SettingError(f"an index is written as Parquet; name the file {file.stem}{SUFFIX}, not {file.name}")
     with progress() as on_progress:
-        count = export_hdf5(features, file, on_progress)
+        if is_index:
+            from prvr.search.exporting import export_embeddings
+
+            count = export_embeddings(source, file, branch=branch, model=model, method=method or None, on_progress=on_progress)
+        else:
+            from prvr.features.export import export_hdf5
+            from prvr.features.tables import export_parquet
+
+            count = (export_parquet if file.suffix == SUFFIX else export_hdf5)(source, file, on_progress)
     show(as_json, {"file": str(file), "items": count}, [f"{file}: {count} items"])

@@ -51,7 +51,7 @@ Save = Annotated[Path | None, typer.Option(help="Save the scores, for prvr score
 def evaluate(
     data: Annotated[Path, typer.Argument(help="Folder of videos with captions.jsonl, or a package.", callback=_refuse_scores)],
     features: Features,
-    model: Annotated[Path | None, typer.Option(help="Folder of a run.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Folder of a run, or OWNER/NAME on the hub.")] = None,
     method: Method = "",
     zero_shot: Annotated[str, typer.Option(help="Instead of --model: the teacher alone, by its name in FEATURES.")] = "",
     parts: Parts = "frames",
@@ -93,7 +93,8 @@ def evaluate(
         splits = open_splits(data, protocol=protocol, seed=split_seed_of(checkpoint, split_seed))
         choice = choose_rescoring(checkpoint, splits.dev, given, device=device)
         rescoring, notes["rescoring"] = choice.rescoring, choice
-        if model is not None:
+        # The hub's cache is not ours to write to.
+        if model is not None and model.is_dir():
             save_checkpoint(with_rescoring(checkpoint, rescoring), model)
     saved = score_checkpoint(checkpoint, dataset, given, system=system, device=device, rescoring=rescoring)
     if saved.untrained:
@@ -197,7 +198,8 @@ def _model_and_features(
     features: Path, model: Path | None, zero_shot: str, parts: str, method: str
 ) -> tuple[Checkpoint, FeatureSet]:
     from prvr.features.shelf import teacher_features
-    from prvr.methods.checkpoint import features_for, load, zero_shot_checkpoint
+    from prvr.methods.checkpoint import features_for, zero_shot_checkpoint
+    from prvr.methods.repository import open_checkpoint
 
     if (model is None) == (not zero_shot):
         raise SettingError("name one model: --model RUN for a trained student, or --zero-shot NAME for the teacher alone")
@@ -208,5 +210,5 @@ def _model_and_features(
         return zero_shot_checkpoint(given, parts=parts), given
     if parts != "frames":
         raise SettingError(f"--parts {parts} is for --zero-shot; a trained model is compared as in training")
-    checkpoint = load(model, method=method or None)
+    checkpoint = open_checkpoint(model, method=method or None)
     return checkpoint, features_for(features, checkpoint)

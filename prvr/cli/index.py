@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 LEAST_RECALL = "0.99"
 
 Index = Annotated[str, typer.Argument(help="Folder of the index, or of the videos that contain it.", metavar="INDEX")]
-Model = Annotated[Path | None, typer.Option(help="Folder of a run.")]
-UrlModel = Annotated[Path | None, typer.Option(help="Folder of the run that made the index; required for a URL.")]
+Model = Annotated[Path | None, typer.Option(help="Folder of a run, or OWNER/NAME on the hub.")]
+UrlModel = Annotated[Path | None, typer.Option(help="Run that made the index, as folder or name on the hub; required for a URL.")]
 
 
 class IndexGroup(TyperGroup):
@@ -111,7 +111,8 @@ def _checkpoint(
 ) -> Checkpoint:
     from prvr import search
     from prvr.encoders.hub import DEFAULT_ENCODER
-    from prvr.methods.checkpoint import CONFIG, load
+    from prvr.methods.checkpoint import CONFIG
+    from prvr.methods.repository import open_checkpoint
     from prvr.search.opening import check_same_encoder
     from prvr.video import find_videos
 
@@ -120,7 +121,7 @@ def _checkpoint(
     if model is not None:
         _refuse_other_reading(rate, parts)
     place = model if model is not None else path / search.MODEL
-    stored = load(place, method=method or None) if model is not None or (place / CONFIG).exists() else None
+    stored = open_checkpoint(place, method=method or None) if model is not None or (place / CONFIG).exists() else None
     if model is None and (encoder or stored is None):
         if method:
             raise SettingError(f"--method {method} is for --model; an encoder alone has no external method")

@@ -1,4 +1,4 @@
-"""Encoders of the Hugging Face hub: the default one, what is already on this machine, and what is downloaded.
+"""The Hugging Face hub: the default encoder, what is already on this machine, and what is downloaded.
 
 Before a download, its size and licence are logged (`logging.getLogger("prvr")`; the command line shows it). Nothing is asked.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import fnmatch
 import logging
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +38,19 @@ def local_folder(source: str) -> Path:
 
 def cached_folder(source: str) -> Path | None:
     """Returns the folder of an encoder in the hub's local cache; None if it is not there, or not whole."""
+    cached = cached_snapshot(source)
+    described = cached is not None and any((cached / name).is_file() for name in ("config.json", OPEN_CLIP))
+    return cached if cached is not None and described and any(cached.glob("*.safetensors")) else None
+
+
+def cached_snapshot(source: str) -> Path | None:
+    """Returns the folder of a repository in the hub's local cache; None if it is not there."""
     hub = require("huggingface_hub", extra="encoders")
     try:
-        cached = Path(hub.snapshot_download(source, local_files_only=True))
+        return Path(hub.snapshot_download(source, local_files_only=True))
     # The hub raises ValueError for a name that it cannot have.
     except (OSError, ValueError):
         return None
-    described = any((cached / name).is_file() for name in ("config.json", OPEN_CLIP))
-    return cached if described and any(cached.glob("*.safetensors")) else None
 
 
 def download(source: str, *, to: Path | None = None) -> Path:
@@ -52,31 +59,60 @@ def download(source: str, *, to: Path | None = None) -> Path:
     Raises:
         ModelError: the hub does not have it or cannot be reached, it has no weights that are opened, or the disk is too small.
     """
-    hub = require("huggingface_hub", extra="encoders")
     if source.startswith(("/", ".", "~")) or source.count("/") > 1 or "\\" in source:
         raise ModelError(f"there is no encoder in {source}: no such folder; check the path")
-    try:
+    remedy = (
+        f"check the name, go online once, or bring its folder from a machine that is online (there: prvr setup FOLDER --encoder "
+        f"{source}) and name that: --encoder FOLDER"
+    )
+    return download_files(source, FILES, what="encoder", remedy=remedy, to=to)
+
+
+def download_files(source: str, files: Sequence[str], *, what: str, remedy: str, to: Path | None = None) -> Path:
+    """Downloads the files of a repository whose names match, and returns their folder, as `download`.
+
+    Args:
+        what: the kind of the repository, and `remedy` the next step, for error lines.
+
+    Raises:
+        ModelError: as `download`.
+    """
+    hub = require("huggingface_hub", extra="encoders")
+    with hub_errors(f"no {what} {source!r} here, and the Hugging Face hub does not give it", remedy):
         about = hub.HfApi().model_info(source, files_metadata=True, timeout=PATIENCE)
-        size = _size(source, about)
+        size = _size(source, about, files, what)
         place = to or Path(hub.constants.HF_HUB_CACHE)
-        _check_space(source, place, size)
+        _check_space(source, place, size, what)
         LOG.info(
-            f"downloading the encoder {source} from the Hugging Face hub: {in_bytes(size)}, licence {_licence(about)}; "
+            f"downloading the {what} {source} from the Hugging Face hub: {in_bytes(size)}, licence {_licence(about)}; "
             f"it stays in {place}"
         )
         settings: dict[str, Any] = {} if to is None else {"local_dir": to}
         return Path(
-            hub.snapshot_download(source, allow_patterns=FILES, ignore_patterns=["*/*"], etag_timeout=PATIENCE, **settings)
+            hub.snapshot_download(source, allow_patterns=list(files), ignore_patterns=["*/*"], etag_timeout=PATIENCE, **settings)
         )
+
+
+@contextmanager
+def hub_errors(failed: str, remedy: str) -> Iterator[None]:
+    """Raises every error of the hub's client as one line: what failed, why, and the next step.
+
+    Raises:
+        ModelError: an error was raised within this block.
+    """
+    try:
+        yield
     except PrvrError:
         raise
     # Of the hub, of its HTTP library, and ValueError for a name that the hub cannot have.
     except Exception as problem:
-        raise ModelError(
-            f"no encoder {source!r} here, and the Hugging Face hub does not give it ({one_line(problem)}); check the name, go "
-            f"online once, or bring its folder from a machine that is online (there: prvr setup FOLDER --encoder {source}) and "
-            "name that: --encoder FOLDER"
-        ) from problem
+        status = getattr(getattr(problem, "response", None), "status_code", None)
+        reason = {
+            401: "it does not exist, or wants a login (401): hf auth login",
+            403: "this login may not (403): ask for access on its page, or log in as another: hf auth login",
+            404: "it does not exist there, or not for this login (404)",
+        }.get(status or 0, one_line(problem))
+        raise ModelError(f"{failed} ({reason}); {remedy}") from problem
 
 
 def in_bytes(size: float) -> str:
@@ -84,13 +120,13 @@ def in_bytes(size: float) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
-def _size(source: str, about: Any) -> int:
+def _size(source: str, about: Any, patterns: Sequence[str], what: str) -> int:
     files = {one.rfilename: one.size or 0 for one in about.siblings or []}
-    wanted = [name for name in files if "/" not in name and any(fnmatch.fnmatch(name, pattern) for pattern in FILES)]
+    wanted = [name for name in files if "/" not in name and any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
     if not any(name.endswith(".safetensors") for name in wanted):
         raise ModelError(
             f"{source} has no weights as safetensors on the hub, and other formats may contain code and are not opened; "
-            "take another encoder"
+            f"take another {what}"
         )
     return sum(files[name] for name in wanted)
 
@@ -100,11 +136,11 @@ def _licence(about: Any) -> str:
     return named[0] if named else "not stated there"
 
 
-def _check_space(source: str, place: Path, size: int) -> None:
+def _check_space(source: str, place: Path, size: int, what: str) -> None:
     there = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free
     if free < size:
         raise ModelError(
-            f"the encoder {source} has {in_bytes(size)}, and {there} has {in_bytes(free)} free; make room, or set HF_HOME to "
+            f"the {what} {source} has {in_bytes(size)}, and {there} has {in_bytes(free)} free; make room, or set HF_HOME to "
             "a folder of another disk"
         )

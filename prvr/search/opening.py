@@ -30,6 +30,7 @@ from prvr.index.place import FILE, index_folder_of
 from prvr.index.stores import open_store
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
+from prvr.methods.repository import open_checkpoint
 from prvr.methods.zero_shot import ZeroShotConfig
 from prvr.search.asking import VideoSearch
 from prvr.video import find_videos
@@ -99,7 +100,7 @@ def store_of(
     if isinstance(place, str) and is_remote(place):
         if model is None:
             raise ModelError(f"{place} does not hold its model; name the checkpoint that it was built with: --model RUN")
-        checkpoint = checkpoints.load(model, method=method)
+        checkpoint = open_checkpoint(model, method=method)
         store = open_store(place, checkpoint.model)
     else:
         place = index_folder_of(Path(place))
@@ -111,7 +112,7 @@ def store_of(
     try:
         check_same_model(place, store.header, checkpoint)
         if model is not None and not is_remote(place):
-            given = checkpoints.load(model, method=method)
+            given = open_checkpoint(model, method=method)
             check_same_model(place, store.header, given)
             # The given checkpoint may have been calibrated, or its re-scoring chosen, later.
             checkpoint = replace(checkpoint, calibration=given.calibration, about=given.about)
@@ -223,6 +224,11 @@ def open_matching_encoder(source: Source, what: str, device: str) -> Encoder:
     """
     if source.parts:
         return _join([open_matching_encoder(part, what, device) for part in source.parts], what)
+    if source.source is None and source.fingerprint:
+        raise ModelError(
+            f"the encoder {source.name!r} with fingerprint {source.fingerprint}, which this model reads, is not on the hub; get "
+            "its folder and name it: prvr checkpoint pull REPOSITORY FOLDER --encoder ENCODER"
+        )
     if source.source is None:
         raise ModelError(
             f"this student reads {source.name!r} {what}, which no encoder here makes from raw input; "

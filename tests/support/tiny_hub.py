@@ -1,7 +1,8 @@
-"""A hub on a port of this machine that serves folders as models, for the real client of the Hugging Face hub."""
+"""A hub on a port of this machine that serves folders as models and takes pushed ones, for the real client of the hub."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -14,8 +15,13 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @contextmanager
-def tiny_hub(models: Mapping[str, Path], *, licence: str) -> Iterator[str]:
-    """Yields the address of a hub with these models."""
+def tiny_hub(models: Mapping[str, Path], *, licence: str, refuses: int = 404, pushed: Path | None = None) -> Iterator[str]:
+    """Yields the address of a hub with these models.
+
+    Args:
+        refuses: the status for every other model. pushed: the folder that pushed models are written to, by OWNER/NAME; without
+            it, and without a login, a push is refused.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -42,7 +48,33 @@ def tiny_hub(models: Mapping[str, Path], *, licence: str) -> Iterator[str]:
                 if path.startswith(f"{name}/resolve/"):
                     content = (folder / path.rpartition("/")[2]).read_bytes()
                     return self.send(200, content, with_body=with_body)
-            return self.send(404, b'{"error": "Repository not found"}', with_body=with_body, missing=True)
+            return self.send(refuses, b'{"error": "Repository not found"}', with_body=with_body, missing=True)
+
+        def do_POST(self) -> None:
+            body, path = self.rfile.read(int(self.headers["Content-Length"])), self.path.partition("?")[0].strip("/")
+            if path == "api/validate-yaml":
+                return self.answer_json({"errors": [], "warnings": []})
+            if pushed is None or self.headers.get("Authorization") != "Bearer tiny":
+                return self.send(401, b'{"error": "Invalid username or password."}', with_body=True)
+            if path == "api/repos/create":
+                about = json.loads(body)
+                name = f"{about['organization']}/{about['name']}"
+                (pushed / name).mkdir(parents=True, exist_ok=True)
+                return self.answer_json({"url": f"http://{self.headers['Host']}/{name}", "name": name})
+            name = "/".join(path.split("/")[2:4])
+            if "/preupload/" in path:
+                files = [
+                    {"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in json.loads(body)["files"]
+                ]
+                return self.answer_json({"files": files})
+            for line in body.splitlines():
+                if (change := json.loads(line))["key"] == "file":
+                    (pushed / name / change["value"]["path"]).write_bytes(base64.b64decode(change["value"]["content"]))
+            url = f"http://{self.headers['Host']}/{name}/commit/{COMMIT}"
+            return self.answer_json({"success": True, "commitOid": COMMIT, "commitUrl": url, "hookOutput": ""})
+
+        def answer_json(self, value: object) -> None:
+            self.send(200, json.dumps(value).encode(), with_body=True)
 
         def send(self, status: int, body: bytes, *, with_body: bool, missing: bool = False) -> None:
             self.send_response(status)
