@@ -24,13 +24,13 @@ from prvr.video.reader import VideoReader
 from prvr.video.sound import Sound
 
 # Of a window, in seconds.
-WINDOW = 20.0
+WINDOW = 10.0
 # MPEG-4 part 2, the last of the encoders of cuts, is played by no browser.
 ENCODERS = (*(name for name in H264 if name != "mpeg4"), "libvpx-vp9")
 # No B-frames: stamps are never below 0, which players treat in different ways. A thread each costs memory.
 OPTIONS = {
-    "libx264": {"crf": "23", "preset": "veryfast", "bf": "0", "threads": "4", "forced-idr": "1"},
-    "libvpx-vp9": {"crf": "34", "b": "0", "deadline": "realtime", "cpu-used": "8", "threads": "4"},
+    "libx264": {"crf": "23", "preset": "superfast", "bf": "0", "threads": "2", "forced-idr": "1"},
+    "libvpx-vp9": {"crf": "34", "b": "0", "deadline": "realtime", "cpu-used": "8", "threads": "2"},
 }
 MOVFLAGS = "frag_keyframe+delay_moov+default_base_moof"
 # Of the shorter side of a picture.

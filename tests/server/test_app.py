@@ -772,6 +772,7 @@ def test_the_description_names_every_route(served: Running) -> None:
             "/api/videos/{video}",
             "/api/upkeep",
             "/cuts/{video}",
+            "/proxies/{video}",
         ),
         *("/health", "/metrics", "/media/{video}", "/thumbnails/{video}"),
     }
