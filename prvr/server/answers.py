@@ -112,6 +112,7 @@ class About(BaseModel):
     writable: bool = Field(description="Whether videos can be added and deleted with the token.")
     suffixes: list[str] = Field(description="Of the files that can be added.")
     upload_limit: int = Field(description="Of one file, in bytes.")
+    window: float = Field(description="Seconds of a window of /proxies.")
 
 
 class Health(BaseModel):

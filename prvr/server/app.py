@@ -20,6 +20,7 @@ from prvr.server.cutting_process import CuttingProcesses
 from prvr.server.guard import Guard
 from prvr.server.index_service import IndexService
 from prvr.server.local import LocalSocket
+from prvr.server.proxies import Proxies
 from prvr.server.request_counts import RequestCounts
 from prvr.server.service import Service
 from prvr.server.thumbnails import Thumbnails
@@ -48,9 +49,10 @@ def make_service(
     """
     index = index_folder_of(index).resolve()
     opened = IndexService(index, method=method, device=device)
-    thumbnails, upkeep = Thumbnails(index / "thumbnails"), Upkeep(index, opened, device=device)
+    thumbnails, proxies = Thumbnails(index / "thumbnails"), Proxies(index / "proxies")
+    upkeep = Upkeep(index, opened, device=device)
     local = LocalSocket(index, device=device, answer=opened.answer)
-    return Service(opened, thumbnails, CuttingProcesses(), upkeep, local, RequestCounts(), token, upload_limit, hosts)
+    return Service(opened, thumbnails, CuttingProcesses(), proxies, upkeep, local, RequestCounts(), token, upload_limit, hosts)
 
 
 def make_app(service: Service) -> Guard:
@@ -87,6 +89,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await service.upkeep.close()
     service.thumbnails.close()
     service.cutting.close()
+    service.proxies.close()
     service.index.close()
 
 

@@ -1,7 +1,7 @@
-"""Cuts moments for download, each in a process of its own with limits; as a program it is that process.
+"""Writes moments and windows of videos, each in a process of its own with limits; as a program it is that process.
 
-The cut goes to a file without a name, which the service has opened and the process inherits as its standard output, so that
-neither holds it in memory, and nothing is left of it when the download has ended.
+The process inherits its output, which the service has opened, as its standard output: neither holds it in memory. A cut goes to a
+file without a name, of which nothing is left when the download has ended.
 """
 
 from __future__ import annotations
@@ -12,19 +12,75 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, final
+from typing import IO, Any, final
 
 from prvr.child import child_environment, limit_resources
 from prvr.errors import PrvrError, VideoError, require
 from prvr.server.stills import MEMORY, MOST_PIXELS, STDERR, STDIN, STDOUT
 from prvr.video.cutting import suffix_for, write_cut
+from prvr.video.proxy import write_window
 
 AT_ONCE = 2
-# Of a cut, by the clock, and in bytes.
+# Of a file, by the clock, and in bytes.
 WAIT = 60.0
-MOST_BYTES = 1 << 30
+MOST_BYTES = {"cut": 1 << 30, "window": 1 << 28}
+# What happens to a video, and what can be done if it cannot.
+DONE = {"cut": "cut", "window": "converted"}
+INSTEAD = "download it whole"
 LINE_BYTES = 1 << 16
+
+
+class ProcessFailure(VideoError):
+    """A file that ended the process that read it, or took too long."""
+
+
+@final
+class WritingProcesses:
+    """Processes that write files; they can be ended from another thread."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[bytes]] = set()
+
+    def write(
+        self, file: IO[bytes], video: Path, request: Mapping[str, Any], *, stop: threading.Event | None = None
+    ) -> Mapping[str, Any]:
+        """Writes a cut or a window of a video, and returns what the process says of it.
+
+        Args:
+            request: the kind of file, and the arguments of its function.
+            stop: if it is set, the process is ended, also before it has begun.
+
+        Raises:
+            VideoError: the request is outside the video, or the file cannot be read.
+            ProcessFailure: the process was ended by the file, or needed more than `WAIT` seconds.
+        """
+        with subprocess.Popen(
+            [sys.executable, "-P", "-W", "ignore", str(Path(__file__).resolve())],
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=subprocess.PIPE,
+            cwd=tempfile.gettempdir(),
+            env=child_environment(),
+        ) as child:
+            self._running.add(child)
+            try:
+                if stop is not None and stop.is_set():
+                    child.kill()
+                said = child.communicate(json.dumps({"video": str(video), **request}).encode(), timeout=WAIT)[1]
+            except subprocess.TimeoutExpired:
+                raise ProcessFailure(f"{video} cannot be {DONE[request['kind']]} within {WAIT:g} seconds; {INSTEAD}") from None
+            finally:
+                child.kill()
+                self._running.discard(child)
+        return _read_answer(said, f"{video} cannot be {DONE[request['kind']]}", child.returncode)
+
+    def close(self) -> None:
+        """Ends the processes."""
+        for child in list(self._running):
+            child.kill()
 
 
 @final
@@ -33,7 +89,8 @@ class CuttingProcesses:
 
     def __init__(self) -> None:
         self._turn = asyncio.Semaphore(AT_ONCE)
-        self._running: set[subprocess.Popen[bytes]] = set()
+        self._processes = WritingProcesses()
+        self.close = self._processes.close
 
     async def cut(self, video: Path, start: float, end: float, *, margin: float) -> tuple[IO[bytes], str]:
         """Returns an open file with a cut, which the caller closes, and its suffix.
@@ -42,33 +99,12 @@ class CuttingProcesses:
             VideoError: the stretch is outside the video, or the file cannot be cut, or not within the limits.
         """
         async with self._turn:
-            return await asyncio.to_thread(self._cut, video, json.dumps([str(video), start, end, margin]).encode())
+            return await asyncio.to_thread(self._cut, video, {"kind": "cut", "start": start, "end": end, "margin": margin})
 
-    def close(self) -> None:
-        """Ends the processes."""
-        for child in list(self._running):
-            child.kill()
-
-    def _cut(self, video: Path, request: bytes) -> tuple[IO[bytes], str]:
+    def _cut(self, video: Path, request: Mapping[str, Any]) -> tuple[IO[bytes], str]:
         file = tempfile.TemporaryFile()
         try:
-            with subprocess.Popen(
-                [sys.executable, "-P", "-W", "ignore", str(Path(__file__).resolve())],
-                stdin=subprocess.PIPE,
-                stdout=file,
-                stderr=subprocess.PIPE,
-                cwd=tempfile.gettempdir(),
-                env=child_environment(),
-            ) as child:
-                self._running.add(child)
-                try:
-                    said = child.communicate(request, timeout=WAIT)[1]
-                except subprocess.TimeoutExpired:
-                    raise VideoError(f"{video} cannot be cut within {WAIT:g} seconds; download it whole") from None
-                finally:
-                    child.kill()
-                    self._running.discard(child)
-            suffix = _read_answer(said, video, child.returncode)
+            suffix = str(self._processes.write(file, video, request)["suffix"])
             file.seek(0)
         except BaseException:
             file.close()
@@ -76,39 +112,48 @@ class CuttingProcesses:
         return file, suffix
 
 
-def _read_answer(said: bytes, video: Path, status: int) -> str:
+def _read_answer(said: bytes, failure: str, status: int) -> Mapping[str, Any]:
     try:
         head = json.loads(said[-LINE_BYTES:].splitlines()[-1])
-        problem, suffix = head.get("error"), head.get("suffix")
+        problem, is_whole = head.get("error"), "suffix" in head
     except (ValueError, LookupError, AttributeError):
-        problem, suffix = f"{video} cannot be cut; its process ended with status {status}; download it whole", None
-    if problem is not None or suffix is None:
+        problem, is_whole = None, False
+    if problem is not None:
         raise VideoError(" ".join(str(problem).split()))
-    return str(suffix)
+    if not is_whole:
+        raise ProcessFailure(f"{failure}; its process ended with status {status}; {INSTEAD}")
+    known: Mapping[str, Any] = head
+    return known
 
 
 def main() -> None:
-    """Cuts once: the request is on stdin, the cut goes to stdout, and the result to stderr as the last line of JSON."""
+    """Writes once: the request is on stdin, the file goes to stdout, and the result to stderr as the last line of JSON."""
     require("av", extra="video")
-    limit_resources(memory=MEMORY, file_bytes=MOST_BYTES)
-    video, start, end, margin = json.loads(os.fdopen(os.dup(STDIN), "rb").read())
+    request = json.loads(os.fdopen(os.dup(STDIN), "rb").read())
+    kind, video = request["kind"], Path(request["video"])
+    limit_resources(memory=MEMORY, file_bytes=MOST_BYTES[kind])
     file, said = os.fdopen(os.dup(STDOUT), "r+b"), os.fdopen(os.dup(STDERR), "wb")
-    # What a library prints must be taken neither for the cut nor for the result.
+    # What a library prints must be taken neither for the file nor for the result.
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, STDOUT)
     os.dup2(nothing, STDERR)
+    head: dict[str, Any]
     try:
-        write_cut(Path(video), file, start, end, margin=margin, most_pixels=MOST_PIXELS)
+        if kind == "cut":
+            write_cut(video, file, request["start"], request["end"], margin=request["margin"], most_pixels=MOST_PIXELS)
+            head = {"suffix": suffix_for(video)}
+        else:
+            write_window(video, file, request["number"], duration=request["duration"], most_pixels=MOST_PIXELS)
+            head = {"suffix": ".mp4"}
         file.flush()
-        head = {"suffix": suffix_for(Path(video))}
     except PrvrError as problem:
         head = {"error": str(problem)}
     except OSError as problem:
-        head = {"error": f"the cut cannot be written: {problem.strerror}; at most {MOST_BYTES >> 20} MiB are cut"}
+        head = {"error": f"the {kind} cannot be written: {problem.strerror}; at most {MOST_BYTES[kind] >> 20} MiB are written"}
     except MemoryError:
-        head = {"error": f"{video} needs more than {MEMORY >> 20} MiB of memory to be cut; download it whole"}
+        head = {"error": f"{video} needs more than {MEMORY >> 20} MiB of memory to be {DONE[kind]}; {INSTEAD}"}
     except Exception as problem:  # a damaged file makes a library raise many types
-        head = {"error": f"cannot cut {video}: {type(problem).__name__}; download it whole"}
+        head = {"error": f"{video} cannot be {DONE[kind]}: {type(problem).__name__}; {INSTEAD}"}
     said.write(json.dumps(head).encode() + b"\n")
     said.flush()
 

@@ -28,6 +28,7 @@ from prvr.search import MODEL, open_index
 from prvr.search.answering import answer
 from prvr.search.asking import VideoSearch
 from prvr.search.hits import Hit
+from prvr.search.moment_files import check_unchanged
 from prvr.search.question import Question
 from prvr.server.answers import FacetsAnswer, Moments, PartAnswer, SpanAnswer, Video
 from prvr.server.followed_file import FollowedFile
@@ -154,6 +155,16 @@ class IndexService:
         """The description of videos; those that were deleted since are left out."""
         ids = [self._ids[name] for name in names]
         return await self._read(lambda index: [self._video(entry) for entry in index.fetch(ids).values()])
+
+    async def duration_of(self, id: str) -> float | None:
+        """The duration of a video in seconds; None if the index does not know it."""
+        entry = (await self._read(lambda index: index.fetch([id]))).get(id)
+        return entry.edges[-1] if entry is not None and entry.edges else None
+
+    async def check_unchanged(self, id: str, file: Path) -> None:
+        """Raises DataError if the file of a video is no longer the one that was indexed: its moments may be elsewhere."""
+        about = (await self._read(DiskIndex.about)).get(id, {})
+        await asyncio.to_thread(check_unchanged, file, shown_name(id), about)
 
     async def select(self, names: Collection[str], *, where: Sequence[str]) -> list[str]:
         """The names of the videos that meet all conditions."""

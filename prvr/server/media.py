@@ -8,13 +8,14 @@ from pathlib import PurePosixPath
 from typing import IO, Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, HTTPException, Query, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
-from prvr.errors import NoPictures, VideoError
+from prvr.errors import DataError, NoPictures, VideoError
 from prvr.server.answers import refusals
 from prvr.server.names import file_of
 from prvr.server.picture_process import DecoderFailure
+from prvr.server.proxies import BusyError
 from prvr.server.service import Served, VideoName
 from prvr.video import TYPES
 
@@ -66,11 +67,13 @@ async def cut(
     margin: Annotated[float, Query(description="Seconds before and after.", ge=0, le=60, allow_inf_nan=False)] = 1.0,
 ) -> StreamingResponse:
     """A moment as a file of its own: the packets of the video, from the key frame before it."""
-    path = file_of(await service.index.video_at(video), service.index.folder)
+    id = await service.index.video_at(video)
+    path = file_of(id, service.index.folder)
     name = PurePosixPath(video).name
     try:
+        await service.index.check_unchanged(id, path)
         file, suffix = await service.cutting.cut(path, start, end, margin=margin)
-    except VideoError as problem:
+    except (DataError, VideoError) as problem:
         # The command line has an option for it, a client does not.
         said = str(problem).replace(str(path), name).replace("take --exact", "download it whole")
         raise HTTPException(422, service.index.without_paths(said)) from None
@@ -84,6 +87,27 @@ async def cut(
     return StreamingResponse(_blocks(file), media_type=TYPES[suffix], headers=headers)
 
 
+@router.get("/proxies/{video:name}", response_class=FileResponse, responses=refusals(404, 421, 422, 503))
+async def proxy(
+    video: VideoName,
+    request: Request,
+    service: Served,
+    window: Annotated[int, Query(description="Which stretch of `window` seconds (/api/about), from 0.", ge=0, le=1_000_000)] = 0,
+) -> FileResponse:
+    """A window of a video as every browser plays it, on the clock of the video: before and after it a still is shown."""
+    id = await service.index.video_at(video)
+    path = file_of(id, service.index.folder)
+    duration = await service.index.duration_of(id)
+    try:
+        made = await service.proxies.window(path, window, duration=duration, is_gone=request.is_disconnected)
+    except BusyError as problem:
+        raise HTTPException(503, str(problem), {"Retry-After": "5"}) from None
+    except (VideoError, FileNotFoundError) as problem:
+        said = str(problem).replace(str(path), PurePosixPath(video).name)
+        raise HTTPException(422, service.index.without_paths(said)) from None
+    return FileResponse(made, media_type="video/mp4", headers={"Cache-Control": "private, no-cache"})
+
+
 def _blocks(file: IO[bytes]) -> Iterator[bytes]:
     # Also a download that is broken off closes it.
     with file:
@@ -93,3 +117,4 @@ def _blocks(file: IO[bytes]) -> Iterator[bytes]:
 
 router.add_api_route("/media/{video:name}", media, methods=["HEAD"], include_in_schema=False, response_model=None)
 router.add_api_route("/thumbnails/{video:name}", thumbnail, methods=["HEAD"], include_in_schema=False, response_model=None)
+router.add_api_route("/proxies/{video:name}", proxy, methods=["HEAD"], include_in_schema=False, response_model=None)

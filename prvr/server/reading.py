@@ -24,6 +24,7 @@ from prvr.server.names import MOST_CHARACTERS
 from prvr.server.service import PICTURES_AT_ONCE, Served, Service
 from prvr.video import SUFFIXES
 from prvr.video.picture_file import MOST_BYTES
+from prvr.video.proxy import WINDOW
 
 # Seconds for the whole picture.
 PATIENCE = 30.0
@@ -175,6 +176,7 @@ async def about(service: Served) -> About:
         writable=bool(service.token),
         suffixes=sorted(SUFFIXES),
         upload_limit=service.upload_limit,
+        window=WINDOW,
     )
 
 
@@ -190,7 +192,8 @@ async def metrics(service: Served) -> PlainTextResponse:
     gauges = {
         "videos": len(await service.index.names()),
         "questions_waiting": service.index.waiting,
-        "thumbnail_bytes": service.thumbnails.size,
+        "thumbnail_bytes": service.thumbnails.kept.size,
+        "proxy_bytes": service.proxies.kept.size,
     }
     return PlainTextResponse(service.counts.text(gauges), media_type="text/plain; version=0.0.4")
 

@@ -13,6 +13,7 @@ from prvr.server.cutting_process import CuttingProcesses
 from prvr.server.index_service import IndexService
 from prvr.server.local import LocalSocket
 from prvr.server.names import MOST_CHARACTERS
+from prvr.server.proxies import Proxies
 from prvr.server.request_counts import RequestCounts
 from prvr.server.thumbnails import Thumbnails
 from prvr.server.upkeep import Upkeep
@@ -33,6 +34,7 @@ class Service:
     index: IndexService
     thumbnails: Thumbnails
     cutting: CuttingProcesses
+    proxies: Proxies
     upkeep: Upkeep
     local: LocalSocket
     counts: RequestCounts

@@ -1,4 +1,4 @@
-"""Pictures of moments: made at the first request, kept on disk; the least recently used are deleted when there is no room.
+"""Pictures of moments: made at the first request and kept on disk.
 
 Videos are decoded in other processes (`prvr.server.picture_process`).
 """
@@ -8,14 +8,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import tempfile
-import threading
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from prvr.files import write_whole
+from prvr.server.file_cache import FileCache
 from prvr.server.picture_process import DecoderFailure, PictureProcess
 from prvr.server.stills import WIDTH
 
@@ -35,19 +33,12 @@ class Thumbnails:
     """
 
     def __init__(self, folder: Path, *, most_bytes: int = MOST_BYTES) -> None:
-        self.folder, self.most_bytes = _writable(folder), most_bytes
+        self.kept = FileCache(folder, SUFFIX, most_bytes=most_bytes)
         self._making: dict[str, asyncio.Task[bytes]] = {}
         self._turn = asyncio.Semaphore(AT_ONCE)
         self._processes = [PictureProcess() for _ in range(AT_ONCE)]
         self._idle = list(self._processes)
         self._refused: dict[tuple[Path, int, int], str] = {}
-        self._keeping = threading.Lock()
-        self._bytes = sum(path.stat().st_size for path in self.folder.glob(f"*{SUFFIX}"))
-
-    @property
-    def size(self) -> int:
-        """The bytes of the pictures in the folder."""
-        return self._bytes
 
     def warm_up(self) -> None:
         """Starts a process, so that the first picture does not wait for it."""
@@ -89,14 +80,20 @@ class Thumbnails:
             self._idle.append(process)
 
     async def _read_or_make(self, key: str, video: Path, seconds: float) -> bytes:
-        path = self.folder / (key + SUFFIX)
-        there = await asyncio.to_thread(_read_and_touch, path)
+        there = await asyncio.to_thread(self._read, key)
         if there is not None:
             return there
         async with self._turn:
             made = await asyncio.to_thread(self._make, video, seconds)
-            await asyncio.to_thread(self._keep, path, made)
+            with suppress(OSError):  # the disk is full: the picture is shown without being kept
+                await asyncio.to_thread(self.kept.write, key, made)
         return made
+
+    def _read(self, key: str) -> bytes | None:
+        path = self.kept.find(key)
+        with suppress(FileNotFoundError):
+            return None if path is None else path.read_bytes()
+        return None
 
     def _make(self, video: Path, seconds: float) -> bytes:
         there = video.stat()
@@ -114,50 +111,8 @@ class Thumbnails:
         finally:
             self._idle.append(process)
 
-    def _keep(self, path: Path, picture: bytes) -> None:
-        # One thread at a time: otherwise the sum of bytes would be wrong.
-        with self._keeping:
-            try:
-                write_whole(path, picture)
-            except OSError:  # the disk is full: the picture is shown without being kept
-                return
-            self._bytes += len(picture)
-            if self._bytes > self.most_bytes:
-                self._make_room()
-
-    def _make_room(self) -> None:
-        # Down to three quarters, so that not every later picture lists the whole folder.
-        known = []
-        for path in self.folder.glob(f"*{SUFFIX}"):
-            with suppress(FileNotFoundError):  # another service deletes as well
-                known.append((path.stat().st_mtime_ns, path.stat().st_size, path))
-        self._bytes = sum(size for _, size, _ in known)
-        for _, size, path in sorted(known):
-            if self._bytes <= self.most_bytes * 3 // 4:
-                return
-            path.unlink(missing_ok=True)
-            self._bytes -= size
-
 
 def _key(video: Path, seconds: float) -> str:
     there = video.stat()
     about = f"{WIDTH} {seconds:.2f} {there.st_size} {there.st_mtime_ns} ".encode() + os.fsencode(video)
     return hashlib.sha256(about).hexdigest()[:40]
-
-
-def _read_and_touch(path: Path) -> bytes | None:
-    try:
-        picture = path.read_bytes()
-        os.utime(path)
-    except FileNotFoundError:
-        return None
-    return picture
-
-
-def _writable(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="prvr-thumbnails-"))

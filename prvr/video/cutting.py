@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any, final
+
+import numpy as np
 
 from prvr.errors import DataError, SettingError, VideoError, require
 from prvr.video.containers import MATROSKA, MOVIES, STREAMS
@@ -260,22 +262,33 @@ def _encode(av: ModuleType, source: Path, file: _Sink, start: float, end: float)
         VideoReader(source, rate=EVERY_FRAME, after=start + ROUNDING) as reader,
         Sound(av, source, start, end) as sound,
     ):
-        pictures = out.add_stream(name, options=OPTIONS.get(name, {}))
-        codec = pictures.codec_context
-        codec.width, codec.height, codec.pix_fmt, codec.time_base = width, height, "yuv420p", Fraction(1, TICKS)
-        codec.colorspace = codec.color_primaries = codec.color_trc = BT709
-        codec.color_range = LIMITED
+        pictures = add_pictures(out, name, width, height, OPTIONS.get(name, {}), ticks=TICKS)
         sound.add_to(out)
         for time, picture in chain([(start, first)], reader):
             if time >= end - ROUNDING:
                 break
-            frame = av.VideoFrame.from_ndarray(picture[:height, :width], format="rgb24")
-            frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
-            frame.pts, frame.time_base = round((time - start) * TICKS), Fraction(1, TICKS)
-            out.mux(pictures.encode(frame))
+            out.mux(pictures.encode(frame_of(av, picture[:height, :width], round((time - start) * TICKS), ticks=TICKS)))
             for packets in sound.up_to(time):
                 out.mux(packets)
         out.mux(pictures.encode(None))
         for packets in sound.up_to(math.inf):
             out.mux(packets)
     return start, end, name
+
+
+def add_pictures(out: Any, name: str, width: int, height: int, options: Mapping[str, str], *, ticks: int) -> Any:
+    """Adds a stream of pictures of standard range to an output; `ticks` is its units of time per second."""
+    pictures = out.add_stream(name, options=dict(options))
+    codec = pictures.codec_context
+    codec.width, codec.height, codec.pix_fmt, codec.time_base = width, height, "yuv420p", Fraction(1, ticks)
+    codec.colorspace = codec.color_primaries = codec.color_trc = BT709
+    codec.color_range = LIMITED
+    return pictures
+
+
+def frame_of(av: ModuleType, picture: np.ndarray, stamp: int, *, ticks: int) -> Any:
+    """Returns an RGB picture (height, width, 3) as a frame for such a stream."""
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+    frame.pts, frame.time_base = stamp, Fraction(1, ticks)
+    return frame

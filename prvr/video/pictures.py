@@ -31,15 +31,24 @@ ROWS = 64
 STEPS = 4096
 
 
-def picture_of(frame: Any, aspect: Fraction) -> np.ndarray:
+def aspect_of(source: Any) -> Fraction:
+    """Returns width through height of the pixels of a stream or a codec; 1 where it is not stated, or absurd."""
+    stated = source.sample_aspect_ratio or Fraction(1)
+    return stated if Fraction(1, 4) <= stated <= 4 else Fraction(1)
+
+
+def picture_of(frame: Any, aspect: Fraction, *, lines: int | None = None) -> np.ndarray:
     """Returns a decoded frame as (height, width, 3) uint8 RGB.
 
     Args:
         aspect: width through height of a pixel.
+        lines: of the shorter side at most; None for any.
     """
     # The longer side is stretched, so that no pixel is lost.
     width = round(frame.width * aspect) if aspect > 1 else frame.width
     height = round(frame.height / aspect) if aspect < 1 else frame.height
+    if lines is not None and (shorter := min(width, height)) > lines:
+        width, height = round(width * lines / shorter), round(height * lines / shorter)
     wide = frame.color_trc in (PQ, HLG)
     image: np.ndarray = frame.to_ndarray(format="rgb48le" if wide else "rgb24", width=width, height=height, threads=1)
     if wide:

@@ -16,6 +16,10 @@ from typing import BinaryIO
 
 from prvr.video.skipping import FORWARD
 
+# Bytes that are read in about a second: larger TS and PS are not read up to the time of a still.
+LARGE = 1 << 28
+# Cameras write the time before each packet of a TS, in four bytes.
+TIME_BEFORE_PACKET = 4
 # Seconds and bytes between two places.
 APART = 4.0
 LEAST, MOST = 1 << 18, 1 << 23

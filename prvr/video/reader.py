@@ -17,8 +17,8 @@ from prvr.video.encryption import is_encrypted
 from prvr.video.joined import JoinedPackets
 from prvr.video.missing import Gaps, is_cut_off
 from prvr.video.opening import ENCRYPTED, frame_rate, limit_pixels, open_container, stated_duration, video_stream, zero_of
-from prvr.video.pictures import picture_of
-from prvr.video.places import Place, places_up_to, stamp_at
+from prvr.video.pictures import aspect_of, picture_of
+from prvr.video.places import LARGE, TIME_BEFORE_PACKET, Place, places_up_to, stamp_at
 from prvr.video.skipping import (
     FORWARD,
     ROUNDING,
@@ -37,10 +37,8 @@ from prvr.video.tags import read_tags
 # A still is looked for from the keyframe before it, and from further back, in seconds, until a frame before it is found.
 FURTHER_BACK = (0.0, 2.0, 10.0, 60.0, 600.0)
 STATE_DURATION = frozenset({*MOVIES, *MATROSKA, "flv"})
-# Bytes that are read in about a second: larger TS and PS are not read up to the time of a still.
-LARGE = 1 << 28
-# Cameras write the time before each packet of a TS, in four bytes.
-TIME_BEFORE_PACKET = 4
+# The time of a frame in seconds, the frame, and width through height of its pixels.
+Shown = tuple[float, Any, Fraction]
 
 
 @final
@@ -76,8 +74,7 @@ class VideoReader:
         self._most_pixels = most_pixels
         self._after = after
         self._open()
-        self.duration = stated_duration(self._container, self._stream)
-        self.end = self.duration
+        self.duration = self.end = stated_duration(self._container, self._stream)
 
     def __enter__(self) -> VideoReader:
         return self
@@ -101,25 +98,17 @@ class VideoReader:
         Raises:
             VideoError: no frame from there on can be decoded.
         """
-        # Where recordings may have been put together or nothing has a stamp, a position is found by reading up to it.
-        if self._counted is None and not self._names & set(STREAMS):
-            for back in FURTHER_BACK:
-                with suppress(self._av.error.FFmpegError):
-                    self._container.seek(self._line.stamp(max(0.0, seconds - back)), stream=self._stream)
-                    shown, following = self._shown_at(seconds, self._all_frames())
-                    if shown is not None:
-                        return picture_of(*shown)
-                if back >= seconds:
-                    break
-            self.close()
-            self._open()
-        _, frames = self._near_in_large(seconds) or self._frames_up_to(seconds, self._packets)
-        shown, following = self._shown_at(seconds, frames)
+        return next(self.shown_from(seconds))[1]
+
+    def shown_from(self, seconds: float, *, lines: int | None = None) -> Iterator[tuple[float, np.ndarray]]:
+        """Yields all frames from that of `still` on; with `lines`, the shorter side of larger ones is made that long."""
+        shown, following, frames = self._find(seconds)
         if shown is None and following is None:
             raise VideoError(
                 f"no frame of {self.path} at {seconds:g} s can be decoded{self._why_nothing()}; convert it or take it out"
             )
-        return picture_of(*(shown or following))
+        for time, frame, aspect in chain(filter(None, (shown, following)), self._timed(frames)):
+            yield max(time, 0.0), picture_of(frame, aspect, lines=lines)
 
     def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
         slot, end, found, spare = -1, 0.0, False, None
@@ -197,11 +186,8 @@ class VideoReader:
         return stream, [other for other in stream.container.streams.video if other.codec_context is not None]
 
     def _aspect(self) -> Fraction:
-        """Width through height of the pixels of the last frame; 1 where it is not stated, or absurd."""
         # In streams, each recording states its own.
-        source = self._codec if self._names & set(STREAMS) else self._stream
-        stated = source.sample_aspect_ratio or Fraction(1)
-        return stated if Fraction(1, 4) <= stated <= 4 else Fraction(1)
+        return aspect_of(self._codec if self._names & set(STREAMS) else self._stream)
 
     def _time(self, frame: Any) -> float | None:
         if self._counted is None:
@@ -247,10 +233,6 @@ class VideoReader:
         if self._joined.is_torn(packet):
             return False
         return begins_with_idr(packet, codec) if self._names & set(STREAMS) else self._starts_afresh(packet)
-
-    def _all_frames(self) -> Iterator[Any]:
-        for packet in self._demux(self._stream):
-            yield from self._decode(packet)
 
     def _near_in_large(self, seconds: float) -> tuple[bool, Iterator[Any]] | None:
         """The frames around a time of a large TS or PS; None if they have to be found by reading up to them."""
@@ -304,23 +286,42 @@ class VideoReader:
         """The last frames up to a time, and then those after it; and whether all that they refer to is there."""
         is_enough = False
         if self._counted is None:
-            is_enough, packets = from_last_groups(packets, self._line, seconds, self._is_group_start)
-        return is_enough, (frame for packet in packets for frame in self._decode(packet))
+            begins = lambda packet: packet.is_keyframe and not self._joined.is_torn(packet)  # noqa: E731
+            is_enough, packets = from_last_groups(packets, self._line, seconds, begins)
+        return is_enough, chain.from_iterable(map(self._decode, packets))
 
-    def _is_group_start(self, packet: Any) -> bool:
-        return packet.is_keyframe and not self._joined.is_torn(packet)
+    def _find(self, seconds: float) -> tuple[Shown | None, Shown | None, Iterator[Any]]:
+        """The frame that is shown at a time, the first one after it, and those that follow."""
+        # Where recordings may have been put together or nothing has a stamp, a position is found by reading up to it.
+        if self._counted is None and not self._names & set(STREAMS):
+            for back in FURTHER_BACK:
+                with suppress(self._av.error.FFmpegError):
+                    self._container.seek(self._line.stamp(max(0.0, seconds - back)), stream=self._stream)
+                    frames: Iterator[Any] = chain.from_iterable(map(self._decode, self._demux(self._stream)))
+                    shown, following = self._shown_at(seconds, frames)
+                    if shown is not None:
+                        return shown, following, frames
+                if back >= seconds:
+                    break
+            self.close()
+            self._open()
+        _, frames = self._near_in_large(seconds) or self._frames_up_to(seconds, self._packets)
+        return (*self._shown_at(seconds, frames), frames)
 
-    def _shown_at(self, seconds: float, frames: Iterator[Any]) -> tuple[Any, Any]:
-        """The frame that is shown at a time, and the first one after it, each with its aspect; None where it does not exist."""
+    def _shown_at(self, seconds: float, frames: Iterator[Any]) -> tuple[Shown | None, Shown | None]:
+        """The frame that is shown at a time, and the first one after it; None where it does not exist."""
         shown = None
+        for one in self._timed(frames):
+            if one[0] > seconds + self._line.rounding:
+                return shown, one
+            shown = one
+        return shown, None
+
+    def _timed(self, frames: Iterator[Any]) -> Iterator[Shown]:
         for frame in frames:
             time = self._time(frame)
-            if time is None or frame.is_corrupt:
-                continue
-            if time > seconds + self._line.rounding:
-                return shown, (frame, self._aspect())
-            shown = frame, self._aspect()
-        return shown, None
+            if time is not None and not frame.is_corrupt:
+                yield time, frame, self._aspect()
 
     def _decode(self, packet: Any) -> list[Any]:
         # The codec of another recording: that of the last one may still have frames.

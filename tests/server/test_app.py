@@ -686,16 +686,16 @@ def test_pictures_are_kept_and_bounded(world: World, tmp_path: Path) -> None:
     with closing(Thumbnails(tmp_path / "kept")) as thumbnails:
         first, again, other = asyncio.run(ask(thumbnails, [1.0, 1.0, 3.0]))
         assert first == again != other
-        assert len(list(thumbnails.folder.iterdir())) == 2
+        assert len(list(thumbnails.kept.folder.iterdir())) == 2
         # From the disk, without a decoder: nothing else could give what a stranger wrote there.
-        for kept in thumbnails.folder.iterdir():
+        for kept in thumbnails.kept.folder.iterdir():
             kept.write_bytes(b"kept")
         assert asyncio.run(ask(thumbnails, [1.0])) == [b"kept"]
     with closing(Thumbnails(tmp_path / "small", most_bytes=4 * len(first))) as small:
         asyncio.run(ask(small, [n / 5 for n in range(25)]))
-        size = sum(path.stat().st_size for path in small.folder.iterdir())
-        assert 0 < size == small.size <= small.most_bytes
-    assert Thumbnails(tmp_path / "small").size == size
+        size = sum(path.stat().st_size for path in small.kept.folder.iterdir())
+        assert 0 < size == small.kept.size <= small.kept.most_bytes
+    assert Thumbnails(tmp_path / "small").kept.size == size
 
 
 def test_pictures_that_are_looked_at_are_kept(world: World, tmp_path: Path) -> None:
@@ -707,11 +707,11 @@ def test_pictures_that_are_looked_at_are_kept(world: World, tmp_path: Path) -> N
 
     with closing(Thumbnails(tmp_path / "kept")) as thumbnails:
         asyncio.run(ask(thumbnails, [1.0]))
-        (first,) = thumbnails.folder.iterdir()
-        thumbnails.most_bytes = 5 * first.stat().st_size
+        (first,) = thumbnails.kept.folder.iterdir()
+        thumbnails.kept.most_bytes = 5 * first.stat().st_size
         asyncio.run(ask(thumbnails, [t for n in range(12) for t in (1.0, 1.1 + n / 5)]))
         assert first.exists()
-        assert len(list(thumbnails.folder.iterdir())) < 6
+        assert len(list(thumbnails.kept.folder.iterdir())) < 6
 
 
 def test_two_pictures_are_made_at_a_time(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -742,7 +742,7 @@ def test_two_pictures_are_made_at_a_time(world: World, tmp_path: Path, monkeypat
 
 def test_pictures_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert Thumbnails(tmp_path / "file" / "thumbnails").folder.is_dir()
+    assert Thumbnails(tmp_path / "file" / "thumbnails").kept.folder.is_dir()
 
 
 def test_a_file_that_is_gone_or_broken_has_no_picture(world: World, tmp_path: Path) -> None:
@@ -774,6 +774,7 @@ def test_the_description_names_every_route(served: Running) -> None:
             "/api/videos/{video}",
             "/api/upkeep",
             "/cuts/{video}",
+            "/proxies/{video}",
         ),
         *("/health", "/metrics", "/media/{video}", "/thumbnails/{video}"),
     }

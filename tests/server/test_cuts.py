@@ -74,7 +74,7 @@ def test_a_cut_has_limits_of_time_and_size(served: Running, monkeypatch: pytest.
     answer = served.client.get("/cuts/beach.mp4", params={"start": 2, "end": 3})
     assert answer.status_code == 422
     assert "within 0.01 seconds" in answer.json()["error"]
-    assert not served.service.cutting._running
+    assert not served.service.cutting._processes._running
 
 
 def test_a_process_that_dies_is_one_line(served: Running, world: World, monkeypatch: pytest.MonkeyPatch) -> None:

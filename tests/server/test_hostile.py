@@ -265,8 +265,8 @@ def test_a_decoder_that_fails_costs_its_file_alone(
 ) -> None:
     monkeypatch.setattr(picture_process, "WAIT", 0.5 if "sleep" in text else 60)
     with running(world.index) as service:
-        shutil.rmtree(service.service.thumbnails.folder)
-        service.service.thumbnails.folder.mkdir()
+        shutil.rmtree(service.service.thumbnails.kept.folder)
+        service.service.thumbnails.kept.folder.mkdir()
         service.service.thumbnails.close()
         with pytest.MonkeyPatch.context() as patch:
             script(patch, tmp_path / "script.py", text)

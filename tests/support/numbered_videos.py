@@ -33,17 +33,20 @@ def write_numbered(
     rate: Fraction | int = 25,
     format: str | None = None,
     codec: str = "libx264",
+    sound_codec: str | None = None,
     gop: int = 30,
     b_frames: int = 2,
     times: Sequence[Fraction] | None = None,
     tone_at: float | None = None,
     metadata: dict[str, str] | None = None,
+    pix_fmt: str = "yuv420p",
+    **container: object,
 ) -> Path:
     """A video of numbered pictures at a rate, or at times in seconds; with a tone from a time on, if it is given."""
-    with av.open(str(path), "w", format=format) as out:
+    with av.open(str(path), "w", format=format, **container) as out:
         out.metadata.update(metadata or {})
         stream = out.add_stream(codec, rate=rate)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pix_fmt
         base = Fraction(1, 1000) if times is not None else 1 / Fraction(rate)
         stream.codec_context.time_base = base
         stream.codec_context.gop_size = gop
@@ -51,7 +54,7 @@ def write_numbered(
         stream.codec_context.options = {"threads": "1", "preset": "veryfast", "sc_threshold": "0"} if codec == "libx264" else {}
         sound = None
         if tone_at is not None:
-            sound = out.add_stream("aac" if codec == "libx264" else "mp2", rate=SOUND_RATE, layout="mono")
+            sound = out.add_stream(sound_codec or ("aac" if codec == "libx264" else "mp2"), rate=SOUND_RATE, layout="mono")
         end = (times[-1] if times is not None else Fraction(frames) / rate) if sound else 0
         for number in range(frames):
             frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")

@@ -23,6 +23,20 @@ export async function statusOf(address) {
   return fetch(address, { method: "HEAD" }).then((response) => response.status, () => null);
 }
 
+// Waits until what is at an address is there; a refusal has the reason why it is not.
+export async function waitFor(address, signal) {
+  let response;
+  try {
+    response = await fetch(address, { signal, headers: { Range: "bytes=0-0" } });
+  } catch (problem) {
+    if (problem.name === "AbortError") throw problem;
+    throw new Refusal("The service does not answer. Is it still running?");
+  }
+  if (response.ok) return void (await response.arrayBuffer());
+  const answer = await response.json().catch(() => ({}));
+  throw new Refusal(answer.error ?? `The service answered with status ${response.status}.`);
+}
+
 const path = (video) => video.split("/").map(encodeURIComponent).join("/");
 
 // The status of a picture of a file that has none, such as sound alone.
@@ -30,3 +44,5 @@ export const NO_PICTURES = 415;
 export const uploadOf = (video) => `api/videos/${path(video)}`;
 export const mediaOf = (video) => `media/${path(video)}`;
 export const pictureOf = (video, seconds) => `thumbnails/${path(video)}?t=${Math.max(0, seconds ?? 0).toFixed(2)}`;
+export const proxyOf = (video, window) => `proxies/${path(video)}?window=${window}`;
+export const cutOf = (video, { start, end }) => `cuts/${path(video)}?start=${start.toFixed(3)}&end=${end.toFixed(3)}`;

@@ -1,10 +1,11 @@
 // The player with what is known of the moment: the curve, the spans, the parts of the score.
 
+import { Converted } from "./converted.js";
 import { slider } from "./curve.js";
 import { at, make } from "./elements.js";
 import { address, here, isAsked, questionOf } from "./place.js";
 import { askQuestion } from "./question.js";
-import { mediaOf, NO_PICTURES, pictureOf, Refusal, statusOf } from "./service.js";
+import { cutOf, mediaOf, NO_PICTURES, pictureOf, Refusal, statusOf } from "./service.js";
 import { wantStill } from "./stills.js";
 import { clock, fileOf, marksOf, percent, stretch } from "./words.js";
 
@@ -62,6 +63,8 @@ export class Watch {
 
   close() {
     this.stop?.abort();
+    this.converted?.stop();
+    this.converted = undefined;
     // Without a source the browser stops loading what nobody watches.
     this.player?.removeAttribute("src");
     this.player?.load();
@@ -75,7 +78,9 @@ export class Watch {
   build(place, title, seconds) {
     this.player = make("video", { src: mediaOf(place.video), poster: pictureOf(place.video, seconds), controls: true, playsinline: true, preload: "auto", "aria-label": title });
     this.isBlind = false;
+    this.wanted = seconds;
     this.player.addEventListener("loadedmetadata", () => {
+      if (this.converted) return;
       this.seek(seconds);
       if (this.player.videoWidth === 0) this.blind(place.video);
     }, { once: true });
@@ -87,6 +92,7 @@ export class Watch {
     this.facts = make("div", { class: "facts" });
     this.similar = make("a", { class: "button", href: "#", hidden: !this.about.similar, id: "similar" }, "More like this moment");
     this.keepSimilar(place.video, seconds);
+    this.take = make("a", { class: "button", download: "", hidden: true, id: "take" }, "Download this moment");
     const close = make("button", { type: "button", class: "quiet", onclick: () => this.onClose(), "aria-label": "Close the player", title: "Close (Esc)" }, "✕");
     this.curve = make("div", { class: "curve-box" });
     this.note = make("p", { class: "blind", role: "status", hidden: true });
@@ -94,7 +100,7 @@ export class Watch {
       make("div", { class: "screen" }, this.player),
       this.note,
       this.curve,
-      make("div", { class: "bar" }, make("div", { class: "heading" }, this.heading, this.lines), this.similar, close),
+      make("div", { class: "bar" }, make("div", { class: "heading" }, this.heading, this.lines), this.take, this.similar, close),
       this.facts,
     );
     // Where a browser wants a click first, the controls are there.
@@ -122,6 +128,7 @@ export class Watch {
       this.curve.replaceChildren(this.line.element);
     } else this.curve.replaceChildren(make("p", { class: "faint" }, "The index does not know when this video's frames were taken."));
     this.facts.replaceChildren(this.chips(moments), parts(moments, this.probability));
+    this.keepMoment(seconds);
   }
 
   chips(moments) {
@@ -134,8 +141,10 @@ export class Watch {
 
   seek(seconds) {
     if (!this.player) return;
-    if (this.player.readyState === 0) {
-      this.player.addEventListener("loadedmetadata", () => this.seek(seconds), { once: true });
+    this.wanted = seconds;
+    if (this.converted) this.converted.show(seconds);
+    else if (this.player.readyState === 0) {
+      this.player.addEventListener("loadedmetadata", () => this.seek(this.wanted), { once: true });
     } else if (Math.abs(this.player.currentTime - seconds) > 0.001) this.player.currentTime = seconds;
     this.line?.show(seconds);
   }
@@ -144,21 +153,50 @@ export class Watch {
   follow(video) {
     if (!this.player) return;
     const { player } = this;
-    this.line?.show(player.currentTime);
+    const time = this.converted?.time ?? player.currentTime;
+    this.line?.show(time);
+    this.keepMoment(time);
     if (this.isBlind) wantStill(video, player.currentTime, (image) => (player.poster = image.src));
   }
 
   // The browser plays the sound of a file and shows nothing: its pictures are coded in a way that it does not know, or there are none.
   async blind(video) {
-    const { player, note } = this;
+    const { player } = this;
     const status = await statusOf(pictureOf(video, 0));
-    if (player !== this.player) return;
-    note.hidden = false;
-    if (status === NO_PICTURES) return note.replaceChildren("This file has sound alone; there is nothing to see.");
-    this.isBlind = true;
-    const kind = video.slice(video.lastIndexOf(".") + 1);
-    note.replaceChildren(`This browser plays the sound of this file (${kind}), but cannot show its pictures. You see single pictures of it. `, make("a", { href: mediaOf(video), download: fileOf(video) }, "Download it"), " to watch it in another player.");
-    this.follow(video);
+    if (player !== this.player || this.converted) return;
+    if (status === NO_PICTURES) return this.say("This file has sound alone; there is nothing to see.");
+    this.convert(video, (reason) => {
+      this.isBlind = true;
+      player.src = mediaOf(video);
+      this.seek(this.wanted);
+      this.say(`This browser plays the sound of this file (${kindOf(video)}), but cannot show its pictures, and it cannot be converted: ${reason}. You see single pictures of it. `, this.whole(video), " to watch it in another player.");
+    });
+  }
+
+  // The service converts what this browser cannot play.
+  convert(video, onFail) {
+    const hasPlayed = () => this.converted.number !== null;
+    this.converted = new Converted(this.player, video, this.about.window, {
+      onWait: () => this.say("Preparing this stretch of the video for your browser …"),
+      onReady: () => this.say(`This browser cannot play the file (${kindOf(video)}): you see a converted copy. `, this.whole(video)),
+      onFail: (reason) => {
+        if (hasPlayed()) return this.say(`This stretch cannot be converted: ${reason}. `, this.whole(video));
+        this.note.hidden = true;
+        this.converted.stop();
+        this.converted = undefined;
+        onFail(reason);
+      },
+    });
+    this.converted.show(this.wanted);
+  }
+
+  say(...words) {
+    this.note.hidden = false;
+    this.note.replaceChildren(...words);
+  }
+
+  whole(video) {
+    return make("a", { href: mediaOf(video), download: fileOf(video) }, "Download it");
   }
 
   // The address keeps the position, so that a copied link leads to it.
@@ -174,20 +212,28 @@ export class Watch {
     this.similar.href = address(questionOf({ like: video, t: seconds.toFixed(2), where: here().where }));
   }
 
+  // The moment that is watched as a file of its own: the one at a time, otherwise the nearest one.
+  keepMoment(seconds) {
+    this.take.hidden = this.spans.length === 0;
+    if (this.take.hidden) return;
+    const away = ({ start, end }) => Math.max(start - seconds, seconds - end, 0);
+    const address = cutOf(this.path, this.spans.reduce((best, span) => (away(span) < away(best) ? span : best)));
+    if (this.take.getAttribute("href") !== address) this.take.href = address;
+  }
+
   async unplayable(video) {
-    const { player } = this;
-    if (!player?.getAttribute("src")) return;
+    const { player, converted } = this;
+    // A file that fails while the first window is made says nothing new.
+    if (!player?.getAttribute("src") || converted?.number === null) return;
     const status = await statusOf(mediaOf(video));
-    if (player !== this.player) return;
-    const kind = video.slice(video.lastIndexOf(".") + 1);
-    const said = { 200: `This browser cannot play the file (${kind}).`, 404: "The file is no longer there." }[status];
-    const note = make(
-      "div",
-      { class: "unplayable", role: "alert" },
-      make("p", {}, said ?? (status === null ? "The service does not answer. Is it still running?" : `The service answered with status ${status}.`)),
-      status === 200 ? make("a", { class: "button", href: mediaOf(video), download: fileOf(video) }, "Download it") : null,
-    );
-    player.parentElement.append(note);
+    if (player !== this.player || converted !== this.converted) return;
+    const said = { 200: `This browser cannot play the file (${kindOf(video)}).`, 404: "The file is no longer there." }[status];
+    const told = said ?? (status === null ? "The service does not answer. Is it still running?" : `The service answered with status ${status}.`);
+    const tell = (...words) => player.parentElement.append(make("div", { class: "unplayable", role: "alert" }, ...words));
+    if (status !== 200) return tell(make("p", {}, told));
+    const whole = make("a", { class: "button", href: mediaOf(video), download: fileOf(video) }, "Download it");
+    if (converted) return tell(make("p", {}, told), whole);
+    this.convert(video, (reason) => tell(make("p", {}, told), make("p", {}, `It cannot be converted: ${reason}.`), whole));
   }
 
   // What a key does in the player; false where it does nothing.
@@ -205,6 +251,8 @@ export class Watch {
     return true;
   }
 }
+
+const kindOf = (video) => video.slice(video.lastIndexOf(".") + 1);
 
 function parts(moments, probability) {
   const names = Object.keys(moments.contributions);

@@ -1,0 +1,113 @@
+"""Files that are made at the first request and kept on disk, up to a number of bytes; those not used for longest are deleted."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import final
+
+from prvr.files import write_whole
+
+PART = ".part"
+# Seconds after which a file that was not finished is nobody's: its process was killed.
+ABANDONED = 3600.0
+
+
+@final
+class FileCache:
+    """The files of a folder with a suffix.
+
+    Args:
+        folder: if it is not writable, a temporary folder is used.
+        most_bytes: of all files; the newest one is kept whatever its size.
+    """
+
+    def __init__(self, folder: Path, suffix: str, *, most_bytes: int) -> None:
+        self.folder, self.most_bytes = _writable(folder), most_bytes
+        self._suffix = suffix
+        self._keeping = threading.Lock()
+        for path in self.folder.glob(f"*{PART}"):
+            with suppress(OSError):
+                if path.stat().st_mtime < time.time() - ABANDONED:
+                    path.unlink()
+        self._bytes = sum(path.stat().st_size for path in self.folder.glob(f"*{suffix}"))
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files."""
+        return self._bytes
+
+    def path_of(self, key: str) -> Path:
+        """The path of the file of a key, whether there is one or not."""
+        return self.folder / (key + self._suffix)
+
+    def find(self, key: str) -> Path | None:
+        """Returns the file of a key; None if there is none."""
+        path = self.path_of(key)
+        try:
+            # Its time of change stays: clients compare it.
+            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+        except FileNotFoundError:
+            return None
+        return path
+
+    def write(self, key: str, data: bytes) -> None:
+        """Keeps a file with some content.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        # One thread at a time: otherwise the sum of bytes would be wrong.
+        with self._keeping:
+            write_whole(self.path_of(key), data)
+            self._count(self.path_of(key))
+
+    @contextmanager
+    def making(self, key: str) -> Iterator[Path]:
+        """Gives the path of a new empty file, and keeps it for a key unless there is an exception.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        handle, name = tempfile.mkstemp(PART, dir=self.folder)
+        os.close(handle)
+        part = Path(name)
+        try:
+            yield part
+            with self._keeping:
+                os.replace(part, self.path_of(key))
+                self._count(self.path_of(key))
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _count(self, newest: Path) -> None:
+        self._bytes += newest.stat().st_size
+        if self._bytes <= self.most_bytes:
+            return
+        # Down to three quarters, so that not every later file lists the whole folder.
+        known = []
+        for path in self.folder.glob(f"*{self._suffix}"):
+            with suppress(FileNotFoundError):  # another service deletes as well
+                about = path.stat()
+                known.append((about.st_atime_ns, about.st_size, path))
+        self._bytes = sum(size for _, size, _ in known)
+        for _, size, path in sorted(known):
+            if self._bytes <= self.most_bytes * 3 // 4:
+                return
+            if path != newest:
+                path.unlink(missing_ok=True)
+                self._bytes -= size
+
+
+def _writable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix=f"prvr-{folder.name}-"))
