@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,41 +10,14 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from browsing import Tab, chromium
+from browsing import Tab
 from PIL import Image
-from serving import Running, World, make_world, running
+from serving import Running, World
 from waiting import until
 
 from prvr.video import VideoReader
 
 QUERY = "a red dog runs on the beach"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as launched:
-        yield launched
-
-
-@pytest.fixture(scope="module")
-def world(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make_world(tmp_path_factory.mktemp("page"))
-
-
-@pytest.fixture(scope="module")
-def served(world: World) -> Iterator[Running]:
-    with running(world.index) as service:
-        yield service
-
-
-@pytest.fixture
-def tab(browser: Any, served: Running) -> Iterator[Tab]:
-    context = browser.new_context(viewport={"width": 1200, "height": 800})
-    context.set_default_timeout(30_000)
-    opened = Tab(context, served.url)
-    yield opened
-    assert opened.faults == []
-    context.close()
 
 
 def found(served: Running, **asked: Any) -> list[dict[str, Any]]:
