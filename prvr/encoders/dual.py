@@ -9,16 +9,16 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from prvr.cpu import fast_products
 from prvr.device import open_device
-from prvr.encoders import check_rows, name_of, one_line_errors
+from prvr.encoders import name_of, one_line_errors
 from prvr.encoders.hub import local_folder
 from prvr.encoders.pretrained import open_model, open_tokenizer, token_rows
 from prvr.encoders.prompts import PROMPTS
+from prvr.encoders.two_sided import FAILED, TwoSidedEncoder
 from prvr.errors import ModelError, nearest, require
-
-FAILED = "cannot run the encoder"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ FAMILIES = {
 
 
 @final
-class DualEncoder:
+class DualEncoder(TwoSidedEncoder):
     """A CLIP, SigLIP or SigLIP 2 model. The rows of images and sentences are not normalised.
 
     Args:
@@ -72,41 +72,17 @@ class DualEncoder:
                 self.image_columns = config.vision_config.hidden_size
                 self.sentence_columns = config.text_config.projection_size
 
-    @fast_products()
-    @torch.inference_mode()
-    def encode_images(self, frames: Sequence[np.ndarray]) -> np.ndarray:
-        """Encodes frames (height, width, 3), uint8 RGB, as rows (N, image_columns)."""
-        if not frames:
-            return np.empty((0, self.image_columns), np.float32)
-        with one_line_errors(self.source, FAILED):
-            inputs = self._processor(list(frames), return_tensors="pt", input_data_format="channels_last").to(self._device)
-            rows = self._model.get_image_features(**inputs).pooler_output.float().cpu().numpy()
-        return check_rows(self.source, rows, count=len(frames), columns=self.image_columns)
-
-    def encode_sentences(self, texts: Sequence[str]) -> np.ndarray:
-        """Encodes sentences as rows (N, sentence_columns); sentences that are longer than the model reads are cut."""
-        if not texts:
-            return np.empty((0, self.sentence_columns), np.float32)
-        with one_line_errors(self.source, FAILED):
-            rows = self._encode_texts(texts)[0].pooler_output.float().cpu().numpy()
-        return check_rows(self.source, rows, count=len(texts), columns=self.sentence_columns, finite=True)
-
     def count_tokens(self, text: str) -> int:
         """Returns the number of tokens of a whole text, special ones included."""
         text = text.lower() if self._family.lower_case else text
         return len(self._tokenizer(text, truncation=False, verbose=False)["input_ids"])
 
-    def encode_words(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Returns the last states of the text side, a row per token, (W, word_columns) for each text."""
-        if not texts:
-            return []
-        with one_line_errors(self.source, FAILED):
-            output, mask = self._encode_texts(texts)
-            return token_rows(output.last_hidden_state, mask)
+    def _image_rows(self, frames: Sequence[np.ndarray]) -> Tensor:
+        inputs = self._processor(list(frames), return_tensors="pt", input_data_format="channels_last").to(self._device)
+        rows: Tensor = self._model.get_image_features(**inputs).pooler_output
+        return rows
 
-    @fast_products()
-    @torch.inference_mode()
-    def _encode_texts(self, texts: Sequence[str]) -> tuple[Any, torch.Tensor]:
+    def _text_rows(self, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
         family = self._family
         tokens = self._tokenizer(
             [text.lower() for text in texts] if family.lower_case else list(texts),
@@ -119,7 +95,8 @@ class DualEncoder:
         ).to(self._device)
         ids, mask = tokens["input_ids"], tokens["attention_mask"]
         masked = {"attention_mask": mask} if family.masks_padding else {}
-        return self._model.get_text_features(input_ids=ids, **masked), mask
+        output = self._model.get_text_features(input_ids=ids, **masked)
+        return output.pooler_output, output.last_hidden_state, mask
 
 
 @final

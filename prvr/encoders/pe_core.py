@@ -22,18 +22,17 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from prvr.cpu import fast_products
 from prvr.device import open_device
-from prvr.encoders import OPEN_CLIP, check_rows, name_of, one_line_errors
+from prvr.encoders import OPEN_CLIP, name_of, one_line_errors
 from prvr.encoders.hub import local_folder
 from prvr.encoders.pixels import Pixels
-from prvr.encoders.pretrained import token_rows, weights_fingerprint
+from prvr.encoders.pretrained import weights_fingerprint
 from prvr.encoders.prompts import PROMPTS
+from prvr.encoders.two_sided import TwoSidedEncoder
 from prvr.errors import ModelError, nearest, require
 from prvr.files import parse_json, read_bytes
 
 WEIGHTS = "open_clip_model.safetensors"
-FAILED = "cannot run the encoder"
 POOLING_HEADS = 8
 ROTARY_BASE = 10_000.0
 # The text tower's names for what the image tower has, too.
@@ -66,7 +65,7 @@ SIZES = {
 
 
 @final
-class PeCore:
+class PeCore(TwoSidedEncoder):
     """A PE-Core model. The rows of images and sentences are not normalised.
 
     Args:
@@ -102,39 +101,14 @@ class PeCore:
             self.longest: int | None = len(self._texts.positional_embedding)
             self.ends = 1
 
-    @fast_products()
-    @torch.inference_mode()
-    def encode_images(self, frames: Sequence[np.ndarray]) -> np.ndarray:
-        """Encodes frames (height, width, 3), uint8 RGB, as rows (N, image_columns)."""
-        if not frames:
-            return np.empty((0, self.image_columns), np.float32)
-        with one_line_errors(self.source, FAILED):
-            rows = self._images(torch.from_numpy(self._pixels.planes(frames)).to(self._device)).cpu().numpy()
-        return check_rows(self.source, rows, count=len(frames), columns=self.image_columns)
-
-    def encode_sentences(self, texts: Sequence[str]) -> np.ndarray:
-        """Encodes sentences as rows (N, sentence_columns); sentences that are longer than the model reads are cut."""
-        if not texts:
-            return np.empty((0, self.sentence_columns), np.float32)
-        with one_line_errors(self.source, FAILED):
-            rows = self._encode(texts)[0].cpu().numpy()
-        return check_rows(self.source, rows, count=len(texts), columns=self.sentence_columns, finite=True)
-
-    def encode_words(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Returns the last states of the text tower, a row per token, (W, word_columns) for each text."""
-        if not texts:
-            return []
-        with one_line_errors(self.source, FAILED):
-            _, states, mask = self._encode(texts)
-            return token_rows(states, mask)
-
     def count_tokens(self, text: str) -> int:
         """Returns the number of tokens of a whole text, special ones included."""
         return len(self._tokenizer.encode(text).ids)
 
-    @fast_products()
-    @torch.inference_mode()
-    def _encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+    def _image_rows(self, frames: Sequence[np.ndarray]) -> Tensor:
+        return self._images(torch.from_numpy(self._pixels.planes(frames)).to(self._device))
+
+    def _text_rows(self, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
         assert self.longest is not None
         ids = [self._tokenizer.encode(text).ids for text in texts]
         # A text that is cut still ends with the end token, at which it is pooled.

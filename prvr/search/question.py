@@ -79,8 +79,8 @@ class Question:
                 raise SettingError(f"{name!r} takes a list of at most {most}, not {given!r:.200}")
         if not self.has_subject and (names := [name for name, given in self._additions.items() if given]):
             raise SettingError(
-                f"there is nothing to look for: {' and '.join(map(repr, names))} only change a query; say what the moment shows, "
-                "or give a picture or a moment"
+                f"there is nothing to look for: {' and '.join(map(repr, names))} only {'changes' if len(names) == 1 else 'change'} a "
+                "query; say what the moment shows, or give a picture or a moment"
             )
         if self.also and not self.text:
             raise SettingError("'also' says a sentence in other words, and there is no sentence; give it as the query")
@@ -198,7 +198,7 @@ class EncodedQuestion:
         return [] if found is None else [(found.score, found)]
 
     def moments(self, entry: Entry) -> list[tuple[float, tuple[Span, Float[np.ndarray, "P"], tuple[float, ...]]]]:
-        """All spans of a video with their scores, but for those that hold one of `Question.shown`."""
+        """All spans of a video with their scores, but for those that hold one of `Question.to_leave_out`."""
         curves, edges = self.curves(entry)
         if edges is None:
             return []

@@ -28,6 +28,7 @@ from prvr.evaluate.saved_scores import SavedScores, save_scores
 from prvr.features.packed import Packed
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.calibration import fit
+from prvr.search import open_index
 from prvr.video import VideoReader
 
 COLOURS_SHOWN = [(first, second) for first in range(5) for second in range(5) if first != second][:12]
@@ -121,7 +122,6 @@ def test_search_serves_what_evaluate_counts(prvr: Prvr, world: World, tmp_path: 
     from prvr.datasets.folder import load
     from prvr.evaluate.evaluation import evaluate_model
     from prvr.methods.checkpoint import features_for
-    from prvr.search import open_index
 
     train(prvr, world)
     gallery = tmp_path / "gallery"
@@ -265,6 +265,16 @@ def test_what_an_index_cannot_change(prvr: Prvr, world: World, tmp_path: Path) -
     answer = prvr("index", world.videos, gallery, "--zero-shot", world.clip, "--dtype", "float16")
     says(answer, "holds float32, not float16", "another folder")
     says(prvr("index", world.videos, gallery, "--model", world.run, "--rate", 2), "--rate is for --encoder")
+    # The rate is kept: named again with the encoder, another one is refused, and without one nothing is encoded again.
+    says(
+        prvr("index", world.videos, gallery, "--encoder", world.clip, "--rate", 3), "has 1 frames per second, not 3", "--rate out"
+    )
+    (world.videos / "video_00.mp4").rename(world.videos / "aside")
+    assert prvr("index", world.videos, tmp_path / "two", "--encoder", world.clip, "--rate", 2).status == 0
+    (world.videos / "aside").rename(world.videos / "video_00.mp4")
+    assert "1 added, 11 kept" in prvr("index", world.videos, tmp_path / "two", "--encoder", world.clip).out
+    entries = open_index(tmp_path / "two").index.fetch(["video_00.mp4", "video_01.mp4"])
+    assert entries["video_00.mp4"].edges == entries["video_01.mp4"].edges
 
 
 def test_queries(prvr: Prvr, world: World, tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from prvr.index.contract import Entry, Header, Store
 from prvr.index.disk import DiskIndex
 from prvr.index.exact import ExactIndex
 from prvr.index.moments import BAR, find_spans, frame_rows, relevance
-from prvr.index.near_identical import drop_near_identical, group_near_identical
 from prvr.index.ranking import has_curve_as_score, rank
 from prvr.index.sequence import best_in_order, spans_in_order
 from prvr.index.setting import Setting, Step
@@ -213,6 +212,19 @@ def test_all_moments_of_the_gallery(store: str, tmp_path: Path, monkeypatch: pyt
     index.close()
 
 
+def test_moments_are_all_that_reach_the_bar_by_hand() -> None:
+    model = ZeroShot(ZeroShotConfig(), frame_columns=2, word_columns=2).eval()
+    # Shots of three seconds whose cosines with the query are 1, .8, .7 and .5; in between, nothing.
+    curve = np.repeat([0, 1, 0, 0.8, 0, 0.7, 0, 0.5, 0], 3)
+    rows = np.stack([curve, np.sqrt(1 - curve**2)], axis=1).astype(np.float32)
+    entry = Entry("a.mp4", (rows,), (len(rows),), tuple(map(float, range(len(rows) + 1))))
+    asked = EncodedQuestion(Question("0"), [QuestionPart("0", ((torch.tensor([[1.0, 0.0]]),),))], model, {})
+    # The bar is at .6 of the best: a video's own hit lists what is .9 as high, the list of moments all above the bar.
+    assert [span[:2] for span in find_spans(curve, entry.edges or (), frames=rows)] == [(3, 6)]
+    found = [(round(score, 4), span[:2]) for score, (span, _, _) in asked.moments(entry)]
+    assert found == [(1.0, (3, 6)), (0.8, (9, 12)), (0.7, (15, 18))]
+
+
 def test_an_approximate_first_stage_keeps_the_candidates_of_all_parts(tmp_path: Path) -> None:
     columns, draw = 32, np.random.default_rng(3)
     model = ZeroShot(ZeroShotConfig(), frame_columns=columns, word_columns=columns).eval()
@@ -236,44 +248,3 @@ def test_an_approximate_first_stage_keeps_the_candidates_of_all_parts(tmp_path: 
     with pytest.raises(SettingError, match="copy the index to a folder"):
         rank(ExactIndex(model), asked.queries, 10, asked.in_order, approximate=True)
     index.close()
-
-
-# Near-identical videos
-
-
-def looks(id: str, rows: np.ndarray, seconds: float = 10.0) -> Entry:
-    return Entry(id, (rows.astype(np.float32),), (len(rows),), tuple(np.linspace(0, seconds, len(rows) + 1).tolist()))
-
-
-def test_near_identical_videos_are_grouped() -> None:
-    draw = np.random.default_rng(0)
-    one, other = draw.normal(size=(20, 64)), draw.normal(size=(20, 64))
-    again = one + 0.001 * draw.normal(size=one.shape)
-    shows_something_else = one.copy()
-    shows_something_else[8:11] = draw.normal(size=(3, 64))
-    videos = [looks("a", one), looks("b", other), looks("c", again), looks("backwards", one[::-1]), looks("longer", one, 20.0)]
-    videos += [looks("other rate", again[::2]), looks("else", shows_something_else), looks("one frame", one[:1])]
-    # Of the video at half the rate the rows are those of other instants.
-    assert group_near_identical(videos) == [[0, 2], [1], [3], [4], [5], [6], [7]]
-
-
-def test_near_identical_results_take_one_place_and_the_rest_moves_up() -> None:
-    draw = np.random.default_rng(0)
-    rows = [draw.normal(size=(20, 64)) for _ in range(30)]
-    # Of the first one there are 25 copies before all others.
-    videos = [looks(f"copy {n}", rows[0]) for n in range(25)] + [looks(f"{n}", rows[n]) for n in range(1, 30)]
-    asked: list[int] = []
-
-    def find(count: int) -> list[Entry]:
-        asked.append(count)
-        return videos[:count]
-
-    found = drop_near_identical(find, 4, lambda entry: entry)
-    assert [entry.video for entry, _ in found] == ["copy 0", "1", "2", "3"]
-    assert found[0][1] == tuple(f"copy {n}" for n in range(1, 25))
-    assert [others for _, others in found[1:]] == [(), (), ()]
-    assert len(asked) == 3
-    # What is known already takes no place, if that is asked.
-    found = drop_near_identical(find, 3, lambda entry: entry, known=[looks("source", rows[0])], drop_known=True)
-    assert [entry.video for entry, _ in found] == ["1", "2", "3"]
-    assert len(drop_near_identical(find, 100, lambda entry: entry)) == 30

@@ -11,7 +11,6 @@ import socket
 import threading
 import time
 import unicodedata
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote, urljoin
@@ -23,7 +22,7 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 
-from serving import MARKUP, ODD, Running, World, make_world, running
+from serving import MARKUP, ODD, Running, World, running
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
@@ -45,17 +44,6 @@ from prvr.video import VideoReader
 
 QUERY = "a red dog runs on the beach"
 ALL = {"beach.mp4", "kitchen.mp4", MARKUP, ODD, "trips/again.mp4"}
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make_world(tmp_path_factory.mktemp("served"))
-
-
-@pytest.fixture(scope="module")
-def served(world: World) -> Iterator[Running]:
-    with running(world.index) as service:
-        yield service
 
 
 # What is asked

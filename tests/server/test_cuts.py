@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,22 +11,11 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 
-from serving import ODD, Running, World, make_world, running
+from serving import ODD, Running, World
 from tiny_videos import copy_as_another
 
 from prvr.server import cutting_process
 from prvr.video import VideoReader
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make_world(tmp_path_factory.mktemp("served"))
-
-
-@pytest.fixture(scope="module")
-def served(world: World) -> Iterator[Running]:
-    with running(world.index) as service:
-        yield service
 
 
 def test_a_moment_is_downloaded_as_a_video_of_its_own(served: Running, world: World, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 
-from serving import TOKEN, Running, World, make_world, running
+from serving import TOKEN, Running, World, running
 from tiny_videos import SECONDS, plain, write_video
 from waiting import until
 
@@ -41,11 +41,6 @@ PNG = bytes.fromhex(
     "3a7e9b550000000a49444154789c63600000000200014821a5e50000000049454e44ae426082"
 )
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make_world(tmp_path_factory.mktemp("hostile"))
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ if not hasattr(socket, "AF_UNIX"):
     pytest.skip("this machine has no Unix sockets", allow_module_level=True)
 
 from commands import Prvr
-from serving import World, make_world, running
+from serving import World, running
 
 from prvr.errors import SettingError
 from prvr.search import answering
@@ -26,11 +26,6 @@ from prvr.server.local import LocalSocket, ask
 
 RED = {"text": "red"}
 SETTINGS = {"k": 3, "where": [], "min_score": None, "approximate": False, "rescore": False}
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make_world(tmp_path_factory.mktemp("local"))
 
 
 @pytest.fixture(autouse=True)

@@ -9,17 +9,11 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from browsing import Tab, chromium
+from browsing import Tab
 from serving import TOKEN, Running, make_world, running
 from waiting import until
 
 ASKED = "?q=a+red+dog+runs+on+the+beach"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as launched:
-        yield launched
 
 
 @pytest.fixture(scope="module")

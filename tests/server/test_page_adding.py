@@ -11,21 +11,10 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from browsing import Tab, chromium
-from serving import TOKEN, Running, World, make_world, running
+from browsing import Tab
+from serving import TOKEN, Running, World, running
 from tiny_videos import colourful, write_video
 from waiting import until
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as launched:
-        yield launched
-
-
-@pytest.fixture(scope="module")
-def world(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make_world(tmp_path_factory.mktemp("adding"))
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +24,6 @@ def served(world: World) -> Iterator[Running]:
         report = service.service.upkeep.now
         patch.setattr(service.service.upkeep, "start", lambda: report)
         yield service
-
-
-@pytest.fixture
-def tab(browser: Any, served: Running) -> Iterator[Tab]:
-    context = browser.new_context(viewport={"width": 1200, "height": 800})
-    context.set_default_timeout(30_000)
-    opened = Tab(context, served.url)
-    yield opened
-    assert opened.faults == []
-    context.close()
 
 
 DROP = """(names) => {

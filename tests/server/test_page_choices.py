@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,40 +13,12 @@ pytest.importorskip("fastapi")
 
 import av
 import numpy as np
-from browsing import Tab, chromium
-from serving import MARKUP, ODD, Running, World, make_world, running
+from browsing import Tab
+from serving import MARKUP, ODD, Running, World
 from tiny_videos import HEIGHT, WIDTH, colourful
 from waiting import until
 
 ASKED = "?q=a+red+dog+runs+on+the+beach"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as launched:
-        yield launched
-
-
-@pytest.fixture(scope="module")
-def world(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make_world(tmp_path_factory.mktemp("page"))
-
-
-@pytest.fixture(scope="module")
-def served(world: World) -> Iterator[Running]:
-    with running(world.index) as service:
-        yield service
-
-
-@pytest.fixture
-def tab(browser: Any, served: Running) -> Iterator[Tab]:
-    context = browser.new_context(viewport={"width": 1200, "height": 800})
-    context.set_default_timeout(30_000)
-    opened = Tab(context, served.url)
-    yield opened
-    assert opened.faults == []
-    assert {address for address in opened.requests if not address.startswith(served.url)} == set()
-    context.close()
 
 
 def option(tab: Tab, select: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,41 +10,14 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from browsing import Tab, chromium
+from browsing import Tab
 from PIL import Image
-from serving import Running, World, make_world, running
+from serving import Running, World
 from waiting import until
 
 from prvr.video import VideoReader
 
 QUERY = "a red dog runs on the beach"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as launched:
-        yield launched
-
-
-@pytest.fixture(scope="module")
-def world(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make_world(tmp_path_factory.mktemp("page"))
-
-
-@pytest.fixture(scope="module")
-def served(world: World) -> Iterator[Running]:
-    with running(world.index) as service:
-        yield service
-
-
-@pytest.fixture
-def tab(browser: Any, served: Running) -> Iterator[Tab]:
-    context = browser.new_context(viewport={"width": 1200, "height": 800})
-    context.set_default_timeout(30_000)
-    opened = Tab(context, served.url)
-    yield opened
-    assert opened.faults == []
-    context.close()
 
 
 def found(served: Running, **asked: Any) -> list[dict[str, Any]]:
@@ -111,8 +83,46 @@ def test_a_thumb_changes_the_question_and_the_same_again_takes_it_back(tab: Tab,
     card.get_by_role("button", name="More like this").click()
     until(lambda: tab.videos() == [hit["video"] for hit in found(served, q=QUERY, more=moment)])
     until(lambda: card.get_by_role("button", name="More like this").get_attribute("aria-pressed") == "true")
+    title = served.client.get("/api/search", params={"q": QUERY}).json()["hits"][0]["title"]
+    assert tab.texts("#further .addition span") == [f"more like {title} at 0:0{int(peak + 0.05)}"]
     card.get_by_role("button", name="More like this").click()
     until(lambda: tab.videos() == before)
+    assert tab.texts("#further .addition") == []
+
+
+def test_what_was_not_read_is_noted(tab: Tab) -> None:
+    # The tiny encoder reads twelve tokens, a start and an end among them.
+    tab.open("?q=" + "red+" * 30)
+    tab.shows("#notice", "reads the first 10 of these 30 words; say it in fewer.")
+    assert len(tab.videos()) == 5
+    tab.open("?like=beach.mp4&t=2")
+    tab.shows("#notice", "Note: beach.mp4 is not listed")
+
+
+def test_a_hit_says_how_far_it_is_above_unrelated_sentences(tab: Tab, served: Running) -> None:
+    strengths = [1.0, 0.8349, 0.3, 0.2, 0.1]
+    hits = [{**hit, "strength": one, "weak": one < 0.5} for hit, one in zip(found(served, q=QUERY), strengths, strict=True)]
+    tab.page.route("**/api/search?**", lambda route: route.fulfill(json={"hits": hits, "seconds": 0.01}))
+    tab.open(f"?q={QUERY}")
+    said = [one for one in tab.texts(".card .names .folder") if "fits" in one]
+    assert said == ["fits better than all unrelated sentences", "fits better than 83 % of unrelated sentences"]
+    assert tab.texts(".score") == ["weak match"] * 3
+    tab.find("li.card a").nth(2).click()
+    tab.shows(".parts", "Fits better than 30 % of unrelated sentences.")
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_the_curve_of_the_player_is_that_of_the_card(tab: Tab, served: Running, is_link: bool) -> None:
+    last = found(served, q=QUERY)[-1]["video"]
+    link = tab.open(f"?q={QUERY}").find(f'li[data-video="{last}"] a')
+    if is_link:
+        # The video is there before the answer whose scale it has.
+        tab.open(link.get_attribute("href"))
+    else:
+        link.click()
+    tab.find(".track .curve").wait_for()
+    curves = [tab.find(f"{of} .curve .line") for of in (f'li[data-video="{last}"]', ".track")]
+    until(lambda: len({curve.get_attribute("d") for curve in curves}) == 1)
 
 
 def test_a_picture_from_a_file_and_from_the_clipboard(tab: Tab, world: World, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from serving import TOKEN, Running, World, make_world, running
+from serving import TOKEN, Running, World, running
 from tiny_videos import colourful, copy_as_another, write_video
 from waiting import until
 
@@ -26,11 +26,6 @@ from prvr.server.service import UPLOADS_AT_ONCE
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 LIMIT = 100_000
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make_world(tmp_path_factory.mktemp("written"))
 
 
 @pytest.fixture(scope="module")

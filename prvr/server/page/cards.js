@@ -5,7 +5,7 @@ import { draw, make } from "./elements.js";
 import { address, watching } from "./place.js";
 import { NO_PICTURES, pictureOf, statusOf } from "./service.js";
 import { forgetStill, wantStill } from "./stills.js";
-import { clock, fitOf, folderOf, marksOf, notesOf, stretch } from "./words.js";
+import { clock, fitOf, folderOf, longFitOf, marksOf, notesOf, stretch } from "./words.js";
 
 // Milliseconds until a picture that did not come is asked for again, and how often.
 const AGAIN = 3000;
@@ -21,8 +21,8 @@ export function hitCard(hit, rank, place, scale, rate = null) {
   const made = card(hit, label, watching(place, hit.video, instant), [
     frame(hit, instant, span ? stretch(span) : null),
     hit.edges.length > 1 ? picture({ ...hit, spans: marksOf(hit) }, scale) : null,
-    names(hit),
-    fit ? make("span", { class: "score" }, fit) : null,
+    names(hit, fit ? "" : longFitOf(hit)),
+    fit ? make("span", { class: "score", title: longFitOf(hit) }, fit) : null,
   ]);
   made.dataset.at = String(instant);
   if (hit.edges.length > 1) lookAlong(made, hit, span ? stretch(span) : "");
@@ -105,8 +105,8 @@ function frame(video, seconds, badge) {
   return box;
 }
 
-function names(video) {
-  const lines = [folderOf(video.video), ...notesOf(video)].filter(Boolean);
+function names(video, said = "") {
+  const lines = [folderOf(video.video), said, ...notesOf(video)].filter(Boolean);
   const small = lines.map((line) => make("span", { class: "folder", title: line }, line));
   return make("span", { class: "names" }, make("span", { class: "title" }, video.title), ...small);
 }

@@ -17,6 +17,8 @@ export function scaleOf(hits) {
   return { high, low: values.reduce((one, other) => Math.min(one, other), high - LEAST_RANGE) };
 }
 
+const widest = (own, other) => (other ? { high: Math.max(own.high, other.high), low: Math.min(own.low, other.low) } : own);
+
 export function picture(hit, scale = scaleOf([hit])) {
   const image = draw("svg", { class: "curve", viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: "none", "aria-hidden": "true" });
   const end = hit.edges.at(-1) || 1;
@@ -60,7 +62,8 @@ function smooth(points) {
 const short = (number) => Number(number.toFixed(2));
 
 // The curve as a slider over the video's time: a click or the arrow keys seek.
-export function slider(hit, { onSeek }) {
+// scale: that of all curves of the answer, null if it is not known; it is made larger where this curve leaves it.
+export function slider(hit, { onSeek, scale: given = null }) {
   const end = hit.edges.at(-1) || 1;
   const head = make("div", { class: "head" });
   const [still, when] = [make("div", { class: "still" }), make("span")];
@@ -68,7 +71,7 @@ export function slider(hit, { onSeek }) {
   const track = make(
     "div",
     { class: "track", role: "slider", tabindex: 0, "aria-label": "Relevance over time; the position in the video", "aria-valuemin": 0, "aria-valuemax": Math.round(end) },
-    picture(hit),
+    picture(hit, widest(scaleOf([hit]), given)),
     head,
     tip,
   );

@@ -1,16 +1,17 @@
 // The page: reads its address, asks the service, and shows what comes back.
 
 import { Adding } from "./adding.js";
+import { addSentence, additions, showAdditions } from "./additions.js";
 import { ghosts, hitCard, videoCard } from "./cards.js";
 import { scaleOf } from "./curve.js";
 import { at, make } from "./elements.js";
 import { Filters } from "./filters.js";
 import { Indexing } from "./indexing.js";
 import { address, conditionsOf, here, isAsked, placeOf, questionOf } from "./place.js";
-import { askQuestion, keepPicture, nameOfPicture, titleOfQuestion } from "./question.js";
+import { askQuestion, keepPicture, titleOfQuestion } from "./question.js";
 import { ask, Refusal } from "./service.js";
 import { arrange, showSorting } from "./sorting.js";
-import { clock, countOf, percent, notesOf, titleOf } from "./words.js";
+import { countOf, longFitOf, notesOf, percent, titleOf } from "./words.js";
 import { Watch } from "./watch.js";
 
 const HITS = 24;
@@ -28,8 +29,9 @@ const filters = new Filters({ onChange: () => narrow() });
 const indexing = new Indexing({ onDone: refresh });
 const adding = new Adding({ about, onAdded: () => indexing.look() });
 let asking = new AbortController();
-// The question whose answer the list shows, and the video that the player was opened on: its card is come back to.
+// The question whose answer the list shows, the scale of its curves, and the video that the player was opened on: its card is come back to.
 let answered = null;
+let scale = null;
 let opened = null;
 let openedAt = 0;
 
@@ -51,7 +53,7 @@ async function render() {
   at("where").value = question.where;
   filters.follow();
   showSorting(question, asked);
-  showAdditions(question);
+  showAdditions(question, go);
   if (question.where) openConditions(true);
   if (place.video) watch.show(place, toldOf(place));
   else watch.close();
@@ -70,11 +72,11 @@ function name(place) {
   document.title = [title, place.q || place.where, "prvr"].filter(Boolean).join(" · ");
 }
 
-// How likely a video is belongs to the question that was answered.
+// How well a video fits, and the scale of its curve, belong to the question that was answered.
 function toldOf(place) {
   const video = known.get(place.video) ?? {};
-  const { title = titleOf(place.video), probability = null } = video;
-  return { title, notes: notesOf(video), probability: answered === JSON.stringify(questionOf(place)) ? probability : null };
+  const fits = answered === JSON.stringify(questionOf(place)) ? { fit: longFitOf(video), scale } : {};
+  return { title: video.title ?? titleOf(place.video), notes: notesOf(video), ...fits };
 }
 
 async function fill(question, asked, place) {
@@ -83,6 +85,7 @@ async function fill(question, asked, place) {
   asking = new AbortController();
   const { signal } = asking;
   known.clear();
+  scale = null;
   // In another order alone, the cards stay until the answer is there.
   const isOther = !answered || JSON.stringify({ ...JSON.parse(answered), sort: question.sort }) !== JSON.stringify(question);
   answered = JSON.stringify(question);
@@ -110,7 +113,7 @@ async function showHits(question, place, signal) {
   const { hits, seconds, note, more: furtherHits } = await askQuestion("api/search", question, given, signal);
   signal.throwIfAborted();
   const rate = about.similar && !question.then.length ? rateHit : null;
-  const scale = scaleOf(hits);
+  scale = hits.length ? scaleOf(hits) : null;
   const cards = (some, first) => {
     for (const hit of some) if (!known.has(hit.video)) known.set(hit.video, hit);
     return some.map((hit, n) => hitCard(hit, first + n + 1, place, scale, rate));
@@ -279,48 +282,6 @@ function tellAbout() {
   at("service").textContent = about.version ? `prvr ${about.version}, ${countOf(about.videos, "video")}; ranked by ${words(about.method)} on ${words(about.frames)}.` : "";
 }
 
-// What is said beside the sentence: later parts, other words, what is not shown; and the picture.
-function showAdditions(question) {
-  const rows = ["then", "also", "without"].flatMap((name) => question[name].map((text) => sentenceRow(name, text)));
-  const rated = ["more", "less"].flatMap((name) => question[name].map((moment) => ratedRow(question, name, moment)));
-  at("further").replaceChildren(...rows, ...(question.picture ? [pictureRow(question)] : []), ...rated);
-  at("moments").checked = Boolean(question.moments);
-}
-
-function sentenceRow(name, text = "") {
-  const kinds = { then: "then", also: "in other words", without: "without" };
-  const select = make("select", { "aria-label": "How it belongs to the sentence" });
-  for (const [value, said] of Object.entries(kinds)) select.append(make("option", { value, selected: value === name }, said));
-  const input = make("input", { type: "text", maxlength: 1000, autocomplete: "off", "aria-label": "Another sentence", value: text });
-  const row = make("li", { class: "addition" }, select, input, removeButton("Remove this sentence", () => row.remove()));
-  return row;
-}
-
-function pictureRow(question) {
-  const name = nameOfPicture(question.picture);
-  const remove = () => go(questionOf({ ...question, picture: "" }));
-  return make("li", { class: "addition" }, make("span", { class: "folder" }, `picture ${name}`), removeButton(`Remove the picture ${name}`, remove));
-}
-
-// A moment that a thumb chose; the card of one that was wrong is gone from the list.
-function ratedRow(question, name, moment) {
-  const place = moment.lastIndexOf("@");
-  const said = `${name === "more" ? "more" : "less"} like ${titleOf(moment.slice(0, place))} at ${clock(Number(moment.slice(place + 1)))}`;
-  const remove = () => go({ ...question, [name]: question[name].filter((one) => one !== moment) });
-  return make("li", { class: "addition" }, make("span", { class: "folder" }, said), removeButton(`Take back: ${said}`, remove));
-}
-
-const removeButton = (said, onclick) => make("button", { type: "button", class: "quiet", "aria-label": said, title: said, onclick }, "✕");
-
-function additions() {
-  const found = { then: [], also: [], without: [] };
-  for (const row of at("further").children) {
-    const [select, input] = [row.querySelector("select"), row.querySelector("input")];
-    if (input?.value.trim()) found[select.value].push(input.value.trim());
-  }
-  return found;
-}
-
 // A thumb on a hit changes the question; the same one again takes it back.
 function rateHit(name, moment) {
   const question = questionOf(here());
@@ -338,11 +299,7 @@ function addPicture(file) {
   return true;
 }
 
-at("add-sentence").addEventListener("click", () => {
-  const row = sentenceRow("then");
-  at("further").append(row);
-  row.querySelector("input").focus();
-});
+at("add-sentence").addEventListener("click", () => addSentence());
 at("add-picture").addEventListener("click", () => at("picture-file").click());
 at("picture-file").addEventListener("change", () => {
   addPicture(at("picture-file").files[0]);

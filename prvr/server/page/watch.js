@@ -7,7 +7,7 @@ import { address, here, isAsked, questionOf } from "./place.js";
 import { askQuestion } from "./question.js";
 import { cutOf, mediaOf, NO_PICTURES, pictureOf, Refusal, statusOf } from "./service.js";
 import { wantStill } from "./stills.js";
-import { clock, fileOf, marksOf, percent, stretch } from "./words.js";
+import { clock, fileOf, marksOf, stretch } from "./words.js";
 
 // What a part of the score says, in words.
 const BRANCHES = {
@@ -26,7 +26,7 @@ export class Watch {
   }
 
   // Shows a place's video at its time; the same one is only sought in.
-  show(place, { title, notes = [], probability = null }) {
+  show(place, { title, notes = [], fit = "", scale = null }) {
     const seconds = Number(place.at) || 0;
     const shown = JSON.stringify([place.video, questionOf(place)]);
     if (shown === this.shown) return this.seek(seconds);
@@ -34,8 +34,7 @@ export class Watch {
     this.box.hidden = false;
     this.shown = shown;
     this.stop = new AbortController();
-    this.probability = probability;
-    this.moments = null;
+    Object.assign(this, { fit, scale, moments: null });
     this.build(place, title, seconds);
     this.caption(place.video, notes);
     // On a link the keys of the player would be the link's.
@@ -45,14 +44,16 @@ export class Watch {
   }
 
   // What is learned of the shown video only after it was opened.
-  learn({ title, notes, probability }) {
+  learn({ title, notes, fit = "", scale = null }) {
     if (!this.player) return;
     this.caption(this.path, notes);
     this.heading.textContent = title;
     this.player.setAttribute("aria-label", title);
-    if (probability === this.probability) return;
-    this.probability = probability;
-    if (this.moments) this.facts.lastChild.replaceWith(parts(this.moments, probability));
+    if (fit === this.fit && scale === this.scale) return;
+    Object.assign(this, { fit, scale });
+    if (!this.moments) return;
+    this.facts.lastChild.replaceWith(parts(this.moments, fit));
+    this.drawCurve(this.player.currentTime);
   }
 
   // Under the title: the path, other places of the same content, and what was not read.
@@ -122,13 +123,17 @@ export class Watch {
   tell(moments, seconds) {
     this.moments = moments;
     this.spans = [...marksOf(moments)].sort((one, other) => one.start - other.start);
-    if (moments.edges.length > 1) {
-      this.line = slider({ ...moments, spans: marksOf(moments) }, { onSeek: (time) => this.seek(time) });
-      this.line.show(this.player.readyState ? this.player.currentTime : seconds);
-      this.curve.replaceChildren(this.line.element);
-    } else this.curve.replaceChildren(make("p", { class: "faint" }, "The index does not know when this video's frames were taken."));
-    this.facts.replaceChildren(this.chips(moments), parts(moments, this.probability));
+    this.drawCurve(this.player.readyState ? this.player.currentTime : seconds);
+    this.facts.replaceChildren(this.chips(moments), parts(moments, this.fit));
     this.keepMoment(seconds);
+  }
+
+  drawCurve(seconds) {
+    const { moments } = this;
+    if (moments.edges.length < 2) return this.curve.replaceChildren(make("p", { class: "faint" }, "The index does not know when this video's frames were taken."));
+    this.line = slider({ ...moments, spans: marksOf(moments) }, { onSeek: (time) => this.seek(time), scale: this.scale });
+    this.line.show(seconds);
+    this.curve.replaceChildren(this.line.element);
   }
 
   chips(moments) {
@@ -254,7 +259,7 @@ export class Watch {
 
 const kindOf = (video) => video.slice(video.lastIndexOf(".") + 1);
 
-function parts(moments, probability) {
+function parts(moments, fit) {
   const names = Object.keys(moments.contributions);
   const whole = names.reduce((sum, name) => sum + Math.max(0, moments.contributions[name]), 0) || 1;
   const bars = make("div", { class: "bars", "aria-hidden": "true" });
@@ -267,7 +272,7 @@ function parts(moments, probability) {
     const swatch = make("i", { class: `part part-${n % 4}` });
     list.append(make("li", { title: name }, swatch, BRANCHES[name] ?? name.replaceAll("_", " "), make("b", {}, moments.contributions[name].toFixed(3))));
   });
-  const sure = probability === null ? null : make("p", {}, `${percent(probability)} likely to show it.`);
+  const sure = fit ? make("p", {}, `${fit[0].toUpperCase()}${fit.slice(1)}.`) : null;
   const numbers = make(
     "div",
     { class: "numbers" },

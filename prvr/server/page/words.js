@@ -31,6 +31,12 @@ export function fitOf({ probability, weak }) {
   return weak ? "weak match" : "";
 }
 
+// The same in a sentence; where sentences about anything else were measured, how many of them find less here.
+export function longFitOf({ probability = null, strength = null }) {
+  if (probability !== null) return `${percent(probability)} likely to show it`;
+  return strength === null ? "" : `fits better than ${strength < 1 ? `${Math.floor(100 * strength)} % of` : "all"} unrelated sentences`;
+}
+
 // The stretches to show: those of its parts, where a question has several.
 export const marksOf = ({ parts = [], spans }) => (parts.length ? parts : spans);
 
