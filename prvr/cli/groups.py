@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 GROUPS = {
-    "Search your videos": ("index", "search", "serve", "open", "cut", "list", "setup", "doctor"),
+    "Search your videos": ("index", "search", "serve", "open", "cut", "mcp", "list", "setup", "doctor"),
     "Train": ("extract", "train", "fuse", "presets", "checkpoint", "data"),
     "Evaluate and compare": ("evaluate", "score", "compare", "report", "leaderboard"),
     "Papers": ("reproduce", "demo"),

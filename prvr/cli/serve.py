@@ -1,4 +1,4 @@
-"""`prvr serve`."""
+"""`prvr serve` and `prvr mcp`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from prvr.cli.index import Index, UrlModel
 from prvr.cli.terminal import Device, Json, Method, app, show, warn
 from prvr.errors import SettingError, require
 
@@ -56,3 +57,22 @@ def serve(
         # Ctrl-C is the normal end.
         with suppress(KeyboardInterrupt):
             server_of(service).run(sockets=[opened])
+
+
+@app.command(epilog="Example: prvr mcp gallery")
+def mcp(
+    path: Index,
+    write: Annotated[
+        Path | None, typer.Option(help="Folder that moments are cut into; without it nothing is written.", metavar="FOLDER")
+    ] = None,
+    model: UrlModel = None,
+    method: Method = "",
+    device: Device = "auto",
+) -> None:
+    """Let an agent search an index: the Model Context Protocol over standard input and output, which a client starts."""
+    require("mcp", extra="mcp")
+    from prvr.server.agents import serve_agents
+
+    # Ctrl-C and the end of the input are the normal ends.
+    with suppress(KeyboardInterrupt):
+        serve_agents(path, cuts=write, model=model, method=method or None, device=device)

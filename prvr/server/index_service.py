@@ -16,13 +16,13 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 from fastapi import HTTPException
-from jaxtyping import Float
 
 from prvr.errors import ModelError
 from prvr.index.conditions import parse, select
 from prvr.index.contract import Entry
 from prvr.index.disk import DiskIndex
 from prvr.index.facets import facets_of
+from prvr.index.moments import thin
 from prvr.index.place import FILE
 from prvr.methods.checkpoint import CONFIG
 from prvr.search import MODEL, open_index
@@ -305,13 +305,3 @@ def _moments(hit: Hit, *, title: str, limit: int | None) -> Moments:
         found_by=list(hit.found_by),
         quotes=[TextAnswer(**quote.as_dict()) for quote in hit.quotes],
     )
-
-
-def thin(
-    curve: Float[np.ndarray, "F"], edges: Float[np.ndarray, "_"], *, limit: int
-) -> tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]:
-    """At most `limit` stretches, each with its highest relevance, so that no peak is lost; and the times between them."""
-    if len(curve) <= limit:
-        return curve, edges
-    starts = np.arange(limit) * len(curve) // limit
-    return np.maximum.reduceat(curve, starts), edges[[*starts, len(curve)]]

@@ -153,7 +153,7 @@ def write_cut(
     if not 0 <= margin < math.inf:
         raise SettingError(f"the margin is {margin:g} s; give 0 or more")
     start, end = max(0.0, start - margin), min(end + margin, max(end, duration)) if duration else end + margin
-    sink = _Sink(file)
+    sink = Sink(file)
     try:
         return _encode(av, source, sink, start, end) if exact else (*_copy(av, source, sink, start, end), None)
     except (av.error.FFmpegError, ValueError) as problem:
@@ -168,7 +168,7 @@ def write_cut(
 
 
 @final
-class _Sink:
+class Sink:
     """A file that FFmpeg writes to; `problem` is why it could not, of which FFmpeg says nothing."""
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -199,7 +199,7 @@ def _format_of(container: Any, source: Path) -> tuple[str, str]:
     )
 
 
-def _copy(av: ModuleType, source: Path, file: _Sink, start: float, end: float) -> tuple[float, float]:
+def _copy(av: ModuleType, source: Path, file: Sink, start: float, end: float) -> tuple[float, float]:
     for back in (*FURTHER_BACK[1:], math.inf):
         with open_container(av, source) as container:
             stream = video_stream(av, container, source)
@@ -225,7 +225,7 @@ def _mux(
     source: Path,
     container: Any,
     streams: Sequence[Any],
-    file: _Sink,
+    file: Sink,
     group: tuple[float, Iterator[TimedPacket]],
     end: float,
 ) -> tuple[float, float]:
@@ -250,7 +250,7 @@ def _mux(
     return zero, last
 
 
-def _encode(av: ModuleType, source: Path, file: _Sink, start: float, end: float) -> tuple[float, float, str]:
+def _encode(av: ModuleType, source: Path, file: Sink, start: float, end: float) -> tuple[float, float, str]:
     name = next((name for name in ENCODERS if name in av.codecs_available), None)
     if name is None:
         raise VideoError(f"this PyAV encodes none of {', '.join(ENCODERS)}; install it from PyPI, or cut without --exact")

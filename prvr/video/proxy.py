@@ -19,7 +19,7 @@ import numpy as np
 
 from prvr.errors import SettingError, VideoError, require
 from prvr.video.cutting import ENCODERS as H264
-from prvr.video.cutting import add_pictures, frame_of
+from prvr.video.cutting import Sink, add_pictures, frame_of
 from prvr.video.reader import VideoReader
 from prvr.video.sound import Sound
 
@@ -68,14 +68,20 @@ def write_window(
     name = find_encoder(av)
     if name is None:
         raise VideoError(f"this PyAV encodes none of {', '.join(ENCODERS)}; install it from PyPI, or download the file")
-    start, end = number * WINDOW, (number + 1) * WINDOW
-    with VideoReader(source, rate=1.0, most_pixels=most_pixels) as reader, Sound(av, source, start, end) as sound:
-        length = min(duration or reader.duration, LONGEST)
-        if not 0 <= start < (length or math.inf):
-            raise SettingError(f"{start:g} s is outside {source}, which has {length:.1f} s; give a time within it")
-        frames = reader.shown_from(start, lines=LINES)
-        with av.open(file, "w", format="mp4", options={"movflags": MOVFLAGS}) as out:
-            _write(av, out, name, sound, start, _held(frames, start, end, length))
+    start, end, sink = number * WINDOW, (number + 1) * WINDOW, Sink(file)
+    try:
+        with VideoReader(source, rate=1.0, most_pixels=most_pixels) as reader, Sound(av, source, start, end) as sound:
+            length = min(duration or reader.duration, LONGEST)
+            if not 0 <= start < (length or math.inf):
+                raise SettingError(f"{start:g} s is outside {source}, which has {length:.1f} s; give a time within it")
+            frames = reader.shown_from(start, lines=LINES)
+            with av.open(sink, "w", format="mp4", options={"movflags": MOVFLAGS}) as out:
+                _write(av, out, name, sound, start, _held(frames, start, end, length))
+    except (av.error.FFmpegError, ValueError) as problem:
+        if sink.problem is not None:
+            raise sink.problem from None
+        reason = getattr(problem, "strerror", None) or problem
+        raise VideoError(f"{source} cannot be converted: {reason}; download the file") from problem
 
 
 def _held(

@@ -34,7 +34,6 @@ from prvr.search import index_folder, open_index, zero_shot
 from prvr.search.question import Moment, Question
 from prvr.server import index_service, reading, run
 from prvr.server.app import make_app
-from prvr.server.index_service import thin
 from prvr.server.names import without_paths
 from prvr.server.picture_process import PictureProcess
 from prvr.server.request_counts import RequestCounts

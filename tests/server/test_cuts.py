@@ -14,7 +14,7 @@ pytest.importorskip("httpx")
 from serving import ODD, Running, World
 from tiny_videos import copy_as_another
 
-from prvr.server import cutting_process
+from prvr.server import cutting_process, proxies
 from prvr.video import VideoReader
 
 
@@ -55,6 +55,61 @@ def test_what_cannot_be_cut_is_one_line_without_a_path(
     assert "\n" not in said
     assert str(world.videos) not in said
     assert "--exact" not in said
+
+
+def test_a_file_that_changed_since_it_was_indexed_is_not_cut(served: Running, world: World, tmp_path: Path) -> None:
+    film = world.videos / "kitchen.mp4"
+    whole = film.read_bytes()
+    try:
+        film.write_bytes((world.videos / "beach.mp4").read_bytes())
+        answer = served.client.get("/cuts/kitchen.mp4", params={"start": 2, "end": 3})
+        assert answer.status_code == 422
+        assert answer.json()["error"].startswith("kitchen.mp4 has changed since it was indexed")
+        film.unlink()
+        assert served.client.get("/cuts/kitchen.mp4", params={"start": 2, "end": 3}).status_code == 404
+    finally:
+        film.write_bytes(whole)
+    # Other stamps and the same content: it is the one that was indexed.
+    assert served.client.get("/cuts/kitchen.mp4", params={"start": 2, "end": 3}).status_code == 200
+
+
+def test_a_window_is_sent_in_ranges(served: Running, world: World) -> None:
+    answer = served.client.get("/proxies/beach.mp4", params={"window": 0})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "video/mp4")
+    part = served.client.get("/proxies/beach.mp4", params={"window": 0}, headers={"Range": "bytes=4-7"})
+    assert (part.status_code, part.content) == (206, b"ftyp")
+    assert part.headers["etag"] == answer.headers["etag"]
+    assert served.client.head("/proxies/beach.mp4").headers["content-length"] == str(len(answer.content))
+    assert served.client.get("/api/about").json()["window"] == 10.0
+    assert f"prvr_proxy_bytes {len(answer.content)}" in served.client.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("video", "window", "status", "said"),
+    [
+        ("beach.mp4", 1, 422, "outside beach.mp4, which has 6.0 s"),
+        ("beach.mp4", -1, 422, "window"),
+        ("beach.mp4", 10**9, 422, "window"),
+        ("beach.mp4", "nan", 422, "window"),
+        ("none.mp4", 0, 404, "no video"),
+        ("notes.txt", 0, 404, "no video"),
+        ("../gallery/index.sqlite", 0, 404, ""),
+    ],
+)
+def test_a_window_that_is_none_is_one_line_without_a_path(
+    served: Running, world: World, video: str, window: object, status: int, said: str
+) -> None:
+    answer = served.client.get(f"/proxies/{video}", params={"window": window})
+    assert answer.status_code == status
+    assert said in answer.json()["error"]
+    assert "\n" not in answer.json()["error"]
+    assert str(world.videos) not in answer.json()["error"]
+
+
+def test_many_windows_that_wait_are_refused(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxies, "MOST_WAITING", 0)
+    answer = served.client.get("/proxies/trips/again.mp4")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
 
 
 def test_a_cut_has_limits_of_time_and_size(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:

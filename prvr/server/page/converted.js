@@ -54,6 +54,8 @@ export class Converted {
     }
     if (signal.aborted) return;
     this.number = number;
+    // A new source stops the player; what was pressed meanwhile counts.
+    this.plays ||= !player.paused;
     player.addEventListener("loadedmetadata", () => signal.aborted || this.place(), { once: true });
     player.src = proxyOf(this.video, number);
   }
