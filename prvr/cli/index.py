@@ -73,6 +73,26 @@ def update(
     rate: Annotated[float | None, typer.Option(help="With --encoder: frames per second.", min=0.01, show_default="1.0")] = None,
     dtype: Annotated[str, typer.Option(help="float16 or float32.", show_default="that of the index; float16 for a new one")] = "",
     calibrate: Annotated[Path | None, typer.Option(help="Fit probabilities on the model's saved scores of dev: DEV.npz.")] = None,
+    subtitles: Annotated[
+        bool | None,
+        typer.Option(
+            "--subtitles/--no-subtitles", help="Read subtitles beside and in the videos.", show_default="as before; yes"
+        ),
+    ] = None,
+    speech: Annotated[
+        str,
+        typer.Option(
+            help="Recognise speech: a Whisper model by name (tiny, base, small, ...) or folder; none to stop.",
+            metavar="MODEL",
+            show_default="as before; none",
+        ),
+    ] = "",
+    screen_text: Annotated[
+        bool | None,
+        typer.Option(
+            "--screen-text/--no-screen-text", help="Recognise what is written in the picture.", show_default="as before; no"
+        ),
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Keep running: index again whenever the folder changes.")] = False,
     device: Device = "auto",
     workers: Workers = None,
@@ -97,6 +117,7 @@ def update(
         checkpoint = replace(checkpoint, calibration=calibration_from_scores(calibrate))
     with progress() as on_progress:
         settings: dict[str, Any] = {"dtype": stored, "device": device, "workers": workers, "ray": ray, "on_progress": on_progress}
+        settings["texts"] = _texts(subtitles, speech, screen_text)
         if watch:
             for done in watch_folder(videos, target, checkpoint, **settings):
                 _show(done, target, as_json)
@@ -104,6 +125,14 @@ def update(
             done = index_folder(videos, target, checkpoint, **settings)
     if not watch:
         _show(done, target, as_json)
+
+
+def _texts(subtitles: bool | None, speech: str, screen_text: bool | None) -> dict[str, str | None]:
+    """By kind of texts what the options say of it."""
+    texts: dict[str, str | None] = {}
+    for kind, is_read in (("subtitle", subtitles), ("screen", screen_text)):
+        texts |= {} if is_read is None else {kind: "" if is_read else None}
+    return texts | ({"speech": None if speech == "none" else speech} if speech else {})
 
 
 def _checkpoint(
@@ -266,6 +295,9 @@ def search(
         float | None,
         typer.Option(help="Drop hits below this probability (one sentence, a calibrated model), otherwise below this score."),
     ] = None,
+    sense: Annotated[
+        str, typer.Option("--in", help="picture, speech (subtitles, too), screen, or any of these.", metavar="SENSE")
+    ] = "any",
     approximate: Annotated[bool, typer.Option("--approximate", help="Use the first stage that prvr index verify kept.")] = False,
     rescore: Annotated[str, typer.Option(help="anchors: as prvr evaluate --rescore anchors chose it for RUN.")] = "",
     prompt: Annotated[
@@ -307,7 +339,7 @@ def search(
     question: dict[str, Any] = {"text": query, "also": also or [], "then": then or [], "without": without or []}
     question |= {"like": like, "more": more or [], "less": less or [], "prompt": prompt}
     settings: dict[str, Any] = {"k": k, "offset": (page - 1) * k, "where": where or [], "min_score": min_score}
-    settings |= {"approximate": approximate, "rescore": rescores(rescore), "moments": moments, "curve": curve}
+    settings |= {"approximate": approximate, "rescore": rescores(rescore), "moments": moments, "curve": curve, "sense": sense}
     # A running service of the index has all that is needed in memory; pictures are not sent to it.
     found = ask(path, question, settings, device=device) if model is None and not method and image is None else None
     if found is None:
@@ -348,6 +380,7 @@ def _hit_lines(hit: dict[str, Any]) -> list[str]:
     if hit["near_identical"]:
         more += f"  near-identical: {', '.join(hit['near_identical'])}"
     lines = [f"{number}  {spans[0] if spans else '':>19}  {' = '.join((hit['video'], *hit['copies']))}{more}"]
+    lines += [f"{'':>9}{clock(one['start']):>9} - {clock(one['end'])}  {one['kind']}: “{one['text']}”" for one in hit["quotes"]]
     parts = hit["parts"]
     return lines + [f"{part['score']:9.4f}  {clock(part['start']):>9} - {clock(part['end'])}  {part['said']}" for part in parts]
 

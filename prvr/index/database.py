@@ -6,6 +6,7 @@ rows     of each video its embeddings, field after field, as float16 or float32
 codes    of each video the int8 codes of its embeddings, which a scan reads instead (`prvr.index.scan`)
 reference  one row or none: what unrelated sentences reach here, and their embeddings (`prvr.index.reference`)
 stage    one row or none: the setting of approximate search that was measured here (`prvr.index.setting`)
+texts    what is said and written in the videos, with tables of their words and sources (`prvr.index.texts`)
 
 Readers continue while one process writes (SQLite's write-ahead log). A video that is replaced gets a new number, and numbers
 are never used again, so a reader knows what it has read. SQLite finds damage to its own structure, checksums find the rest.
@@ -31,6 +32,7 @@ from jaxtyping import Float
 from prvr.errors import DataError, ModelError, PrvrError
 from prvr.index.contract import Entry, Header
 from prvr.index.scan import Codes
+from prvr.index.texts import TextTables
 
 FORMAT = 2
 APPLICATION = int.from_bytes(b"prvr")
@@ -108,6 +110,7 @@ class Database:
         except BaseException:
             self._connection.close()
             raise
+        self.text_tables = TextTables(self._connection)
 
     @staticmethod
     def make(path: Path, header: Header) -> Database:
@@ -202,8 +205,12 @@ class Database:
             fields.append(Codes(*parts))
         return fields
 
-    def put(self, entry: Entry, codes: Sequence[Codes]) -> None:
-        """Writes a video in place of the one with the same id. Within `writing`."""
+    def put(self, entry: Entry, codes: Sequence[Codes], *, texts_of: int | None = None) -> None:
+        """Writes a video in place of the one with the same id. Within `writing`.
+
+        Args:
+            texts_of: the number of a video that was taken out by `detach`, whose texts this one gets.
+        """
         self.drop(entry.video)
         key = key_of(entry.video)
         texts = [json.dumps(value) for value in ([rows.shape for rows in entry.fields], entry.windows, entry.about, entry.edges)]
@@ -213,13 +220,19 @@ class Database:
         data = b"".join(part.tobytes() for of_field in codes for part in of_field)
         self._connection.execute("INSERT INTO rows VALUES (?, ?, ?)", (number, _checksum(rows, key, *texts), rows))
         self._connection.execute("INSERT INTO codes VALUES (?, ?, ?)", (number, zlib.crc32(data), data))
+        if texts_of is not None and number is not None:
+            self.text_tables.move(texts_of, number)
 
     def drop(self, id: str) -> None:
-        """Removes a video if it exists. Within `writing`."""
-        found = self._connection.execute("SELECT number FROM videos WHERE id = ?", (key_of(id),)).fetchone()
-        if found:
-            for table in ("videos", "rows", "codes"):
-                self._connection.execute(f"DELETE FROM {table} WHERE number = ?", found)
+        """Removes a video and its texts if it exists. Within `writing`."""
+        if (number := self.number_of(id)) is not None:
+            self.detach(number)
+            self.text_tables.drop(number)
+
+    def detach(self, number: int) -> None:
+        """Removes a video without its texts, which another number gets by `put`. Within `writing`."""
+        for table in ("videos", "rows", "codes"):
+            self._connection.execute(f"DELETE FROM {table} WHERE number = ?", (number,))
 
     def number_of(self, id: str) -> int | None:
         """The number of a video. Within `writing`."""

@@ -22,6 +22,7 @@ from prvr.index.rerank import CandidateCodes, candidate_fields, rerank
 from prvr.index.resident import ResidentCodes
 from prvr.index.scan import quantise
 from prvr.index.setting import MeanDirection, MeasuredSetting, Setting, require_valid
+from prvr.index.texts import DiskTexts
 from prvr.methods.contract import Embeddings, Model
 from prvr.nn.scores import unit_queries
 
@@ -38,6 +39,7 @@ class DiskIndex:
         self.path, self.model = path, model
         self._database = Database(path / FILE)
         self._lock = threading.RLock()
+        self.texts = DiskTexts(self._database, self._lock)
         self._about: dict[int, dict[str, Any]] = {}
         self._held = ExactIndex(model) if model.score_weights is None else ResidentCodes(model.score_weights)
         # For a model that reranks: the codes that candidates are chosen by.
@@ -97,19 +99,15 @@ class DiskIndex:
         """
         taken = {new for old, (new, _) in moves.items() if new != old}
         with self._lock, self._database.writing():
-            number_of, record = self._database.number_of, self._database.record
-            # A video whose id another one takes is read before that.
-            held = {old: record(number).entry() for old in moves if old in taken and (number := number_of(old)) is not None}
+            # A video whose id another one takes is taken out before that.
+            held = {old: self._detach(old) for old in moves if old in taken}
             for id in delete:
                 self._database.drop(id)
             for old, (new, about) in moves.items():
-                entry = held.get(old)
-                if old not in taken and (number := number_of(old)) is not None:
-                    entry = record(number).entry()
-                    self._database.drop(old)
+                number, entry = held[old] if old in taken else self._detach(old)
                 if entry is not None:
                     (entry,) = cast_entries([replace(entry, video=new, about=about)], self.header.dtype)
-                    self._database.put(entry, [quantise(rows) for rows in entry.fields])
+                    self._database.put(entry, [quantise(rows) for rows in entry.fields], texts_of=number)
 
     def fetch(self, ids: Sequence[str]) -> dict[str, Entry]:
         """The videos with these ids, by id. Unknown ids are left out.
@@ -215,6 +213,7 @@ class DiskIndex:
                 try:
                     self._database.record(number).entry()
                     self._database.codes(number)
+                    self._database.text_tables.check(number)
                 except (ModelError, ValueError, TypeError) as problem:
                     faults[id] = str(problem)
         return faults
@@ -233,6 +232,14 @@ class DiskIndex:
         """Closes the file."""
         with self._lock:
             self._database.close()
+
+    def _detach(self, id: str) -> tuple[int | None, Entry | None]:
+        """Takes a video out of the file, all but its texts; None if it is not there."""
+        if (number := self._database.number_of(id)) is None:
+            return None, None
+        entry = self._database.record(number).entry()
+        self._database.detach(number)
+        return number, entry
 
     def _videos(self) -> dict[str, int]:
         with self._lock, self._database.reading():

@@ -23,12 +23,14 @@ from prvr.index.near_identical import drop_near_identical
 from prvr.index.ranking import Result, has_curve_as_score, rank
 from prvr.index.reference import reference_of
 from prvr.index.rescoring import CANDIDATES, Anchors, rescoring_of
+from prvr.index.texts import require_texts
 from prvr.methods.calibration import Calibration
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings
 from prvr.methods.probe import has_frame_scores
 from prvr.search.hits import Hit, drop_below, hit_of, known_of
 from prvr.search.question import EncodedQuestion, Question, parts_of, query_of_picture
+from prvr.search.senses import ANY, KINDS_OF, Senses, Worth, check_sense
 from prvr.video import name_in
 
 # A sentence has about a hundred; a longer text is not a sentence. One limit for Python, the command line and the service.
@@ -64,6 +66,7 @@ class VideoSearch:
         min_score: float | None = None,
         approximate: bool = False,
         rescore: bool = False,
+        sense: str = ANY,
     ) -> list[Hit]:
         """The k videos that answer a sentence or a `Question` best, best first; none if no video reaches `min_score`.
 
@@ -76,11 +79,15 @@ class VideoSearch:
             min_score: a probability if the question is a sentence and the checkpoint is calibrated, otherwise a score.
             approximate: searches sketches first, with the setting that `prvr index verify --approximate` measured.
             rescore: re-scores the best candidates by anchors, as `prvr evaluate --rescore anchors` chose it.
+            sense: where the answer is looked for: in the picture, in speech, on the screen, or in any of these
+                (`prvr.search.senses`). Of a question that is more than one sentence, the picture is searched. A hit of speech
+                or screen alone has the share of the sentence's words as its score.
 
         Raises:
-            SettingError: a sentence without words or too long, k below 1, a `min_score` that is not finite, a condition with
-                an error; a moment that the index does not hold; a question that the model does not support; an approximate
-                search of an index elsewhere; or no re-scoring was chosen.
+            SettingError: no such sense, or more than one sentence for speech or screen; a sentence without words or too long, k
+                below 1, a `min_score` that is not finite, a condition with an error; a moment that the index does not hold; a
+                question that the model does not support; an approximate search of an index elsewhere; or no re-scoring was
+                chosen.
             ModelError: an approximate search without a setting that was measured on these videos, or a model without rows to
                 re-score by.
         """
@@ -90,6 +97,11 @@ class VideoSearch:
         rescoring = rescoring_of(self.checkpoint) if rescore else None
         if rescore and not asked.question.is_sentence:
             raise SettingError("scores of one sentence alone can be re-scored; leave out 'rescore', or ask one sentence")
+        if check_sense(sense) in KINDS_OF:
+            return self._search_said(asked, sense, conditions, min_score, slice(offset, offset + k))
+        # What has words is worth something beside the picture; what is re-scored is the picture's score.
+        fused = sense == ANY and asked.question.is_sentence and not rescore
+        said = self._senses.best_said(asked.question.text, conditions) if fused else {}
         search = require_approximate(self.index).search_approximately if approximate else self.index.search
 
         def find(count: int) -> list[ScoredVideo]:
@@ -98,7 +110,7 @@ class VideoSearch:
                 return [ScoredVideo(result.entry.video, result.score, (), result.entry) for result in ranked]
             (query,) = asked.queries
             if rescoring is None:
-                return search(query, count, where=conditions)[0]
+                return self._senses.fuse(query, search(query, count, where=conditions)[0], said, count)
             found = search(query, max(count, CANDIDATES), where=conditions)[0]
             return Anchors(self.index.model).rescore(query, found, rescoring)[:count]
 
@@ -113,6 +125,8 @@ class VideoSearch:
         ]
         if asked.question.is_sentence and not rescore:
             hits = self._with_strengths(hits, asked.queries[0], [scored for scored, _ in found[shown]])
+        if said:
+            hits = [self._senses.explain(asked.queries[0], hit, said.get(hit.video)) for hit in hits]
         return drop_below(hits, min_score)
 
     def search_moments(
@@ -160,10 +174,33 @@ class VideoSearch:
             # A gallery of this video alone: the score is the one of a search.
             gallery = ExactIndex(self.index.model)
             gallery.add([entry])
-            return hit_of(asked, gallery.search(asked.queries[0], 1)[0][0])
+            hit = hit_of(asked, gallery.search(asked.queries[0], 1)[0][0])
+            said = self._senses.best_said(asked.question.text, (), only=entry.video) if asked.question.is_sentence else {}
+            return replace(hit, quotes=said[entry.video].quotes) if said else hit
         if len(asked.parts) > 1:
             self._require_frame_scores("then")
         return next((hit_of(asked, ScoredVideo(entry.video, score, (), entry)) for score, _ in asked.in_order(entry)), None)
+
+    def _search_said(
+        self, asked: EncodedQuestion, sense: str, conditions: Sequence[Condition], min_score: float | None, shown: slice
+    ) -> list[Hit]:
+        """The videos that say or show words of a sentence, those with most of them first."""
+        require_texts(self.index, f"a search in {sense}")
+        if not asked.question.is_sentence:
+            raise SettingError(f"one sentence is looked for in {sense}; leave out what else is asked, or search the picture")
+        found = self._senses.said(asked.question.text, sense, conditions)
+        said = [one for one in found if min_score is None or one.share >= min_score][shown]
+        entries = self.index.fetch([one.video for one in said])
+        hits = []
+        for one in said:
+            if one.video in entries:
+                hit = hit_of(asked, ScoredVideo(one.video, one.share, (), entries[one.video]))
+                hits.append(replace(hit, spans=(one.span,), found_by=(sense,), quotes=one.quotes))
+        return hits
+
+    @cached_property
+    def _senses(self) -> Senses:
+        return Senses(self.index, Worth())
 
     def calibration(self, *, rescore: bool = False) -> Calibration | None:
         """What turns scores, or scores that were re-scored, into probabilities; None if nothing does."""

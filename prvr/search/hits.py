@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prvr.encoders.timed_texts import TimedText
 from prvr.index.conditions import Condition
 from prvr.index.contract import Entry, ScoredVideo, Store
 from prvr.index.moments import Span, best_span, find_spans, frame_rows, peak_time, relevance
@@ -43,6 +44,8 @@ class Hit:
     near_identical: other videos of the index that look the same all along, and take no place of their own.
     problem: why only a part of the video could be searched; None if all of it is in the index.
     date: when the video was taken, else written, as an ISO time in UTC; None if the index does not know it.
+    found_by: the senses that found it, the strongest first: picture, speech or screen (`prvr.search.senses`).
+    quotes: what is said or written that has words of the sentence, in the order of the times.
     """
 
     video: str
@@ -58,6 +61,8 @@ class Hit:
     parts: tuple[PartSpan, ...] = ()
     near_identical: tuple[str, ...] = ()
     date: str | None = None
+    found_by: tuple[str, ...] = ()
+    quotes: tuple[TimedText, ...] = ()
 
     @property
     def start(self) -> float | None:
@@ -87,8 +92,10 @@ class Hit:
         Args:
             curve: with `curve` and its `edges`, which are longer than all the rest.
         """
+        lists: dict[str, Any]
         spans, parts = ([one._asdict() for one in of] for of in (self.spans, self.parts))
         lists = {"spans": spans, "parts": parts, "copies": list(self.copies), "near_identical": list(self.near_identical)}
+        lists |= {"found_by": list(self.found_by), "quotes": [one.as_dict() for one in self.quotes]}
         fields = {**asdict(self), "start": self.start, "end": self.end, "peak": self.peak, "weak": self.weak, **lists}
         return fields if curve else {name: value for name, value in fields.items() if name not in ("curve", "edges")}
 

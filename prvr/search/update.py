@@ -10,12 +10,14 @@ from typing import Any, Literal, final
 import numpy as np
 
 from prvr.encoders import ImageEncoder
+from prvr.encoders.text_readers import DEFAULT_READERS, open_reader
 from prvr.errors import ModelError
 from prvr.extract import engine_for
 from prvr.extract.engine import FrameSampling
 from prvr.extract.extraction import Progress
 from prvr.extract.file_stamps import recorded_file
 from prvr.extract.resuming import resuming
+from prvr.extract.timed_texts import TextJob, update_texts
 from prvr.extract.update import update_rows
 from prvr.files import lock_for_writing
 from prvr.index.disk import DiskIndex
@@ -55,6 +57,7 @@ def index_folder(
     device: str = "cpu",
     workers: int | None = None,
     ray: str | None = None,
+    texts: Mapping[str, str | None] | None = None,
     on_progress: Progress | None = None,
 ) -> Indexing:
     """Brings an index up to date with a folder: adds new videos, replaces changed ones, removes those without a file.
@@ -74,7 +77,7 @@ def index_folder(
     """
     # Checked before anything is made: a folder without videos gets no index.
     find_videos(Path(videos))
-    indexer = Indexer(Path(videos), Path(path), checkpoint, dtype=dtype, device=device, workers=workers, ray=ray)
+    indexer = Indexer(Path(videos), Path(path), checkpoint, dtype=dtype, device=device, workers=workers, ray=ray, texts=texts)
     try:
         return indexer.update(on_progress=on_progress)
     finally:
@@ -95,6 +98,7 @@ class Indexer:
         device: str = "cpu",
         workers: int | None = None,
         ray: str | None = None,
+        texts: Mapping[str, str | None] | None = None,
     ) -> None:
         encoder = open_matching_encoder(checkpoint.sources.frames, "frames", device)
         if not isinstance(encoder, ImageEncoder):
@@ -105,6 +109,16 @@ class Indexer:
         self._sampling = FrameSampling(check_rate(checkpoint.sources.frames.rate or 1.0), BATCH_SIZE)
         self._checkpoint = checkpoints.to_device(checkpoint, device)
         self._index = make_or_reopen(path, self._checkpoint, videos=videos, dtype=dtype)
+        try:
+            chosen = {**self._index.texts.readers(), **(texts or {})}
+            # Before anything long: what is not installed, or not there, is found now.
+            self._readers = [
+                open_reader(kind, setting) for kind, setting in (DEFAULT_READERS | chosen).items() if setting is not None
+            ]
+            self._index.texts.keep_readers(chosen)
+        except BaseException:
+            self._index.close()
+            raise
 
     def close(self) -> None:
         """Closes the index."""
@@ -130,11 +144,23 @@ class Indexer:
             ):
                 store = IndexRows(self._index, fields)
                 done = update_rows(files, store, engine, sampling=self._sampling, skip=skip, on_progress=on_progress)
+            problems = join_problems(find_passed_over(self.videos), problems, done.problems, self._read_texts(skip, on_progress))
             self._measure_unrelated(on_progress)
             self._index.tidy()
         finally:
             lock.release()
-        return Indexing(done.done, done.kept, done.dropped, {**find_passed_over(self.videos), **problems, **done.problems})
+        return Indexing(done.done, done.kept, done.dropped, problems)
+
+    def _read_texts(self, skip: Collection[str], on_progress: Progress | None) -> dict[str, str]:
+        """Reads the texts of all videos, and returns what could not be read."""
+        jobs = []
+        for id, about in self._index.about().items():
+            # Without its SHA-256, a video is not finished.
+            if "sha256" in about.get("file", {}) and id not in skip:
+                paths = tuple(self.videos / path for path in (id, *about.get("copies", ())))
+                jobs.append(TextJob(id, paths, about["file"], about["duration"]))
+        problems = [update_texts(jobs, reader, self._index.texts, on_progress=on_progress).problems for reader in self._readers]
+        return join_problems(*problems)
 
     def _measure_unrelated(self, on_progress: Progress | None) -> None:
         # The encoder of frames is that of sentences, too, where a reference is made.
@@ -142,6 +168,15 @@ class Indexer:
             return encode_queries(self._index.model, [sentence_features(self._checkpoint, self._encoder, sentence)])
 
         update_reference(self._checkpoint, self._index, encode, on_progress=on_progress)
+
+
+def join_problems(*problems: Mapping[str, str]) -> dict[str, str]:
+    """The problems of each video from several lists, in one line each."""
+    joined: dict[str, str] = {}
+    for some in problems:
+        for id, problem in some.items():
+            joined[id] = f"{joined[id]}; {problem}" if id in joined else problem
+    return joined
 
 
 @final

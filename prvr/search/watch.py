@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
+from prvr.encoders.subtitles import SUFFIXES
 from prvr.errors import DataError
 from prvr.extract.extraction import Progress
 from prvr.extract.file_stamps import Stamp, stamps_of
@@ -32,6 +33,7 @@ def watch_folder(
     device: str = "cpu",
     workers: int | None = None,
     ray: str | None = None,
+    texts: Mapping[str, str | None] | None = None,
     every: float = SECONDS,
     on_progress: Progress | None = None,
 ) -> Iterator[Indexing]:
@@ -43,12 +45,12 @@ def watch_folder(
 
     Args:
         every: seconds between two looks.
-        dtype, workers, ray: as in `index_folder`.
+        dtype, workers, ray, texts: as in `index_folder`.
 
     Raises:
         PrvrError: as `index_folder`.
     """
-    indexer = Indexer(Path(videos), Path(path), checkpoint, dtype=dtype, device=device, workers=workers, ray=ray)
+    indexer = Indexer(Path(videos), Path(path), checkpoint, dtype=dtype, device=device, workers=workers, ray=ray, texts=texts)
     try:
         before: dict[str, Stamp] = {}
         done: dict[str, Stamp] | None = None
@@ -106,5 +108,6 @@ def _look(videos: Path) -> dict[str, Stamp]:
     except DataError:
         return {}
     fields = videos / FIELDS
-    stamps, _ = stamps_of({**files, **({FIELDS: fields} if fields.exists() else {})})
+    texts = {str(path.relative_to(videos)): path for path in videos.rglob("*") if path.suffix.lower() in SUFFIXES}
+    stamps, _ = stamps_of({**files, **texts, **({FIELDS: fields} if fields.exists() else {})})
     return stamps

@@ -34,6 +34,24 @@ class PartAnswer(SpanAnswer):
     said: str
 
 
+class TextAnswer(BaseModel):
+    """What is said or written in a video from one time to another, in seconds."""
+
+    start: float
+    end: float
+    text: str
+    kind: str = Field(description="subtitle, speech (recognised) or screen (recognised in the picture).")
+    confidence: float = Field(description="Of its recognition, from 0 to 1; 1 where it was written.")
+    language: str = Field(description="A code such as en or pt-BR; empty if it is not known.")
+
+
+class Transcript(BaseModel):
+    """All texts of a video, in the order of their times."""
+
+    video: str = Name
+    texts: list[TextAnswer]
+
+
 class Moments(BaseModel):
     """Where in a video a query is answered.
 
@@ -63,6 +81,8 @@ class Moments(BaseModel):
     parts: list[PartAnswer] = Field(description="Where each part of a question with `then` is answered.")
     date: str | None = Field(description="When the video was taken, else written, in UTC.")
     near_identical: list[str] = Field(description="Other videos that look the same all along, and take no place of their own.")
+    found_by: list[str] = Field(description="The senses that found it, the strongest first: picture, speech, screen.")
+    quotes: list[TextAnswer] = Field(description="What is said or written with words of the sentence.")
 
 
 class Hits(BaseModel):
@@ -109,6 +129,7 @@ class About(BaseModel):
     frames: str = Field(description="The encoder of frames.")
     text: str = Field(description="The encoder of queries.")
     similar: bool = Field(description="Whether a moment can be a query: /api/similar.")
+    texts: dict[str, int] = Field(description="The number of videos with texts of each kind: subtitle, speech, screen.")
     writable: bool = Field(description="Whether videos can be added and deleted with the token.")
     suffixes: list[str] = Field(description="Of the files that can be added.")
     upload_limit: int = Field(description="Of one file, in bytes.")

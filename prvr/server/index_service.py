@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
@@ -29,7 +30,8 @@ from prvr.search.answering import answer
 from prvr.search.asking import VideoSearch
 from prvr.search.hits import Hit
 from prvr.search.question import Question
-from prvr.server.answers import Facets, Moments, PartAnswer, SpanAnswer, Video
+from prvr.search.senses import ANY
+from prvr.server.answers import Facets, Moments, PartAnswer, SpanAnswer, TextAnswer, Video
 from prvr.server.followed_file import FollowedFile
 from prvr.server.names import alike, shown_name, title_of, without_paths
 from prvr.video import name_in
@@ -119,6 +121,7 @@ class IndexService:
         min_score: float | None = None,
         approximate: bool = False,
         moments: bool = False,
+        sense: str = ANY,
     ) -> tuple[list[Moments], str | None, bool]:
         """The k videos or moments that answer a question best, with thinned curves; the note on it; whether there are more.
 
@@ -126,7 +129,7 @@ class IndexService:
         """
 
         def search(index: VideoSearch) -> tuple[list[Moments], str | None, bool]:
-            ask = index.search_moments if moments else index.search
+            ask = index.search_moments if moments else partial(index.search, sense=sense)
             try:
                 # One more, to see whether there are more.
                 hits = ask(question, k=k + 1, offset=offset, where=where, min_score=min_score, approximate=approximate)
@@ -149,6 +152,15 @@ class IndexService:
     async def answer(self, question: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
         """The answer to a question of the command line (`prvr.search.answering`)."""
         return await self._call(lambda index: answer(index, question, settings))
+
+    async def transcript(self, id: str) -> list[TextAnswer]:
+        """All texts of a video, in the order of their times."""
+        texts = await self._read(lambda index: index.texts.of(id))
+        return [TextAnswer(**text.as_dict()) for text in texts]
+
+    async def count_texts(self) -> dict[str, int]:
+        """The number of videos with texts of each kind."""
+        return await self._read(lambda index: index.texts.count())
 
     async def videos(self, names: list[str]) -> list[Video]:
         """The description of videos; those that were deleted since are left out."""
@@ -279,6 +291,8 @@ def _moments(hit: Hit, *, title: str, limit: int | None) -> Moments:
         date=hit.date,
         parts=[PartAnswer(**part._asdict()) for part in hit.parts],
         near_identical=[shown_name(id) for id in hit.near_identical],
+        found_by=list(hit.found_by),
+        quotes=[TextAnswer(**quote.as_dict()) for quote in hit.quotes],
     )
 
 

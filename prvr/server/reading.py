@@ -6,7 +6,7 @@ import asyncio
 import time
 import unicodedata
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Ge, Le, Len
@@ -18,9 +18,9 @@ from starlette.responses import PlainTextResponse
 from prvr.errors import VideoError
 from prvr.search.asking import MOST_CHARACTERS as MOST_IN_QUERY
 from prvr.search.question import MOST_MOMENTS, MOST_SENTENCES, Moment, Question, parse_moment
-from prvr.server.answers import About, Facets, Health, Hits, Moments, Videos, refusals
+from prvr.server.answers import About, Facets, Health, Hits, Moments, Transcript, Videos, refusals
 from prvr.server.index_service import Order
-from prvr.server.names import MOST_CHARACTERS
+from prvr.server.names import MOST_CHARACTERS, shown_name
 from prvr.server.service import PICTURES_AT_ONCE, Served, Service
 from prvr.video import SUFFIXES
 from prvr.video.picture_file import MOST_BYTES
@@ -90,6 +90,12 @@ class Search(Asked):
         description="Only videos with at least this probability; with this score if the model is not calibrated.",
         allow_inf_nan=False,
     )
+    sense: Literal["any", "picture", "speech", "screen"] = Field(
+        default="any",
+        alias="in",
+        description="Where a sentence is looked for: in the picture, in what is said (subtitles and recognised speech), in what "
+        "is written on the screen, or in any of these.",
+    )
     moments: bool = Field(default=False, description="Moments of all videos, however many are of one, instead of videos.")
     approximate: bool = Field(
         default=False, description="Search sketches, with the setting that prvr index verify --approximate measured; not exact."
@@ -139,6 +145,15 @@ async def similar(
     return await _search(service, Search(like=video, t=t, where=where, k=k))
 
 
+@api.get("/transcript", responses=refusals(404))
+async def transcript(
+    video: Annotated[Name, Query(description="The file's path within the folder of the videos.")], service: Served
+) -> Transcript:
+    """What is said and written in a video: subtitles, recognised speech, and recognised texts of the picture."""
+    id = await service.index.video_at(video)
+    return Transcript(video=shown_name(id), texts=await service.index.transcript(id))
+
+
 @api.get("/videos")
 async def videos(
     service: Served,
@@ -172,6 +187,7 @@ async def about(service: Served) -> About:
         frames=checkpoint.sources.frames.name,
         text=checkpoint.sources.text.name,
         similar=service.index.similar,
+        texts=await service.index.count_texts(),
         writable=bool(service.token),
         suffixes=sorted(SUFFIXES),
         upload_limit=service.upload_limit,

@@ -17,14 +17,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
+from texts import SpokenSeconds
 from tiny_encoders import make_textual, make_visual
 from tiny_videos import SECONDS, plain, write_video
 
 from prvr.errors import ModelError
+from prvr.extract.file_stamps import stamp_of
+from prvr.extract.timed_texts import TextJob, update_texts
 from prvr.index.contract import Entry, Header
 from prvr.index.disk import DiskIndex
 from prvr.index.place import FILE
@@ -32,7 +36,8 @@ from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
 from prvr.search import copy_index, index_folder, zero_shot
 from prvr.search.copying import is_same
 
-COLUMNS, VIDEOS = 64, 12
+COLUMNS, VIDEOS, PARTS = 64, 12, 100
+OTHER_NOTES = ("comparing ", "subtitle: ", "unrelated sentences")
 HEADER = Header("0123456789abcdef", "float16", "")
 MODEL = ZeroShot(ZeroShotConfig(), frame_columns=COLUMNS, word_columns=COLUMNS).eval()
 
@@ -169,9 +174,9 @@ def indexing(folder: Path, draw: random.Random) -> Iterator[int]:
             index_folder(videos, gallery, checkpoint, on_progress=lambda note, done, _: tell(f"{done} {note}"))
 
         told = killed(work, within=0.6, draw=draw)
-        # A video that is only compared is not acknowledged, and the first one after that is only begun.
-        told_of = [line.partition(" ")[2] for line in told]
-        acknowledged = [id for id in told_of if not id.startswith("comparing ") and id != "unrelated sentences"][1:]
+        # A video that is only compared is not acknowledged, nor is one that is only opened: no seconds are added by it.
+        notes = [(float(done), id) for done, _, id in (line.partition(" ") for line in told) if not id.startswith(OTHER_NOTES)]
+        acknowledged = [id for (before, _), (done, id) in pairwise(notes) if done > before]
         if (gallery / FILE).exists():
             index = DiskIndex(gallery, checkpoint.model)
             assert index.verify() == {}
@@ -184,11 +189,40 @@ def indexing(folder: Path, draw: random.Random) -> Iterator[int]:
         yield len(acknowledged)
 
 
+def reading_texts(folder: Path, draw: random.Random) -> Iterator[int]:
+    """Gives after each round how many parts were acknowledged in it; a film that was read to its end is begun again."""
+    index = DiskIndex.make(folder, MODEL, HEADER)
+    index.add([entry("a.mp4", 0)])
+    index.close()
+    (film := folder / "a.mp4").write_bytes(b"film")
+    job = TextJob("a.mp4", (film,), {**stamp_of(film), "sha256": "of the film"}, float(PARTS))
+    version = 0
+    while True:
+
+        def work(tell: Tell, version: str = str(version)) -> None:
+            index = DiskIndex(folder, MODEL)
+            reader = SpokenSeconds(PARTS, version=version)
+            update_texts([job], reader, index.texts, on_progress=lambda _, done, total: tell("done"))
+
+        told = killed(work, within=0.4, draw=draw)
+        index = DiskIndex(folder, MODEL)
+        sound(index)
+        source, texts = index.texts.sources().get("a.mp4", {}).get("speech"), index.texts.of("a.mp4")
+        index.close()
+        assert source is not None or not told
+        if source is not None:
+            assert [text.text for text in texts] == [f"second {n}" for n in range(int(source.seconds))]
+            assert source.is_complete == (source.seconds == PARTS)
+            assert source.made_of.endswith(f'"{version}"]') or not told
+            version += source.is_complete
+        yield len(told)
+
+
 def same_rows(ours: Entry, theirs: Entry) -> bool:
     return ours.edges == theirs.edges and all(np.array_equal(a, b) for a, b in zip(ours.fields, theirs.fields, strict=True))
 
 
-STORMS = {"adding and deleting": adding_and_deleting, "copying": copying, "indexing": indexing}
+STORMS = {"adding and deleting": adding_and_deleting, "copying": copying, "indexing": indexing, "reading texts": reading_texts}
 
 
 def storm(kind: str, folder: Path, *, rounds: int, seed: int = 0) -> Counter[str]:

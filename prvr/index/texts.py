@@ -1,0 +1,319 @@
+"""The timed texts of an index: in its SQLite file, with an index of their words (FTS5).
+
+texts         a row per text: its video, its times in seconds, its kind, confidence and language, a checksum
+texts_words   the words of each text, as `prvr.index.words` folds them
+text_sources  a row per video and kind: what the texts were made of, up to which second, and what could not be read
+text_readers  a row per kind that was chosen: the setting of its reader, or NULL for a kind that is not read
+
+A part of a video's texts is written with the second that it reaches in one transaction: whatever ends the reading, the next one
+goes on from there. The tables are made with the first text; older indexes do not have them, and older versions of prvr ignore
+them.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol, final, runtime_checkable
+
+from prvr.encoders.timed_texts import TextSink, TextSource, TextsPart, TimedText
+from prvr.errors import ModelError, SettingError
+from prvr.index.words import Term, words_of
+
+SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS texts (number INTEGER PRIMARY KEY, video INTEGER NOT NULL, start REAL NOT NULL,"
+    " end REAL NOT NULL, kind TEXT NOT NULL, confidence REAL NOT NULL, language TEXT NOT NULL, text TEXT NOT NULL,"
+    " crc32 INTEGER NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS texts_of_video ON texts (video, kind, start)",
+    "CREATE VIRTUAL TABLE IF NOT EXISTS texts_words USING fts5(words, prefix = '2 3',"
+    " tokenize = 'unicode61 remove_diacritics 2')",
+    "CREATE TABLE IF NOT EXISTS text_sources (video INTEGER NOT NULL, kind TEXT NOT NULL, made_of TEXT NOT NULL,"
+    " seconds REAL NOT NULL, is_complete INTEGER NOT NULL, problems TEXT NOT NULL, PRIMARY KEY (video, kind)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS text_readers (kind TEXT PRIMARY KEY, setting TEXT)",
+)
+COLUMNS = "start, end, text, kind, confidence, language"
+# The best texts by BM25 that are looked at for one query.
+CANDIDATES = 2_000
+
+
+class FoundText(NamedTuple):
+    """A text that has some of a query's terms, by their places in the query."""
+
+    video: str
+    text: TimedText
+    terms: frozenset[int]
+
+
+class FoundTexts(NamedTuple):
+    """What was found for a query: texts, and in how many videos each term is."""
+
+    texts: list[FoundText]
+    videos_with_term: list[int]
+
+
+class TextStore(TextSink, Protocol):
+    """The timed texts of an index. A video's texts are deleted with it, and stay when it is renamed."""
+
+    def of(self, video: str) -> list[TimedText]:
+        """The texts of a video in the order of their times; none of a video that is not there."""
+        ...
+
+    def count(self) -> dict[str, int]:
+        """The number of videos with texts of each kind that there are."""
+        ...
+
+    def find(self, terms: Sequence[Term], *, kinds: Collection[str], videos: Collection[str] | None = None) -> FoundTexts:
+        """The texts that have all required terms and any of all, CANDIDATES of them, best first (BM25).
+
+        Args:
+            kinds: of texts. videos: only texts of these; None for all.
+        """
+        ...
+
+
+@runtime_checkable
+class HasTexts(Protocol):
+    """An index that holds timed texts."""
+
+    @property
+    def texts(self) -> TextStore: ...
+
+
+def require_texts(index: object, what: str) -> TextStore:
+    """The texts of an index.
+
+    Raises:
+        SettingError: it is of a kind that holds none.
+    """
+    if not isinstance(index, HasTexts):
+        raise SettingError(
+            f"{type(index).__name__} holds no timed texts, which {what} needs; copy the index to a folder or to shards of this "
+            "machine: prvr index copy"
+        )
+    return index.texts
+
+
+class VideoDatabase(Protocol):
+    """The part of `prvr.index.database.Database` that texts need."""
+
+    videos: dict[str, int]
+
+    def reading(self) -> AbstractContextManager[None]: ...
+
+    def writing(self) -> AbstractContextManager[None]: ...
+
+    def number_of(self, id: str) -> int | None: ...
+
+    @property
+    def text_tables(self) -> TextTables: ...
+
+
+@final
+class DiskTexts:
+    """The texts in the file of an index. Threads may share it.
+
+    Args:
+        lock: of the index.
+    """
+
+    def __init__(self, database: VideoDatabase, lock: AbstractContextManager[Any]) -> None:
+        self._database, self._lock = database, lock
+
+    def of(self, video: str) -> list[TimedText]:
+        """The texts of a video in the order of their times; none of a video that is not there."""
+        with self._lock, self._database.reading():
+            number = self._database.videos.get(video)
+            return [] if number is None else self._database.text_tables.of(number)
+
+    def count(self) -> dict[str, int]:
+        """The number of videos with texts of each kind that there are."""
+        with self._lock, self._database.reading():
+            return self._database.text_tables.count()
+
+    def sources(self) -> dict[str, dict[str, TextSource]]:
+        """What has been read, by video and kind."""
+        with self._lock, self._database.reading():
+            known = self._database.text_tables.sources()
+            return {id: known[number] for id, number in self._database.videos.items() if number in known}
+
+    def extend(self, video: str, kind: str, part: TextsPart, *, made_of: str, is_complete: bool) -> None:
+        """Adds the next texts of a kind to a video, in one transaction; texts that were made of something else are removed."""
+        with self._lock, self._database.writing():
+            if (number := self._database.number_of(video)) is not None:
+                self._database.text_tables.extend(number, kind, part, made_of=made_of, is_complete=is_complete)
+
+    def readers(self) -> dict[str, str | None]:
+        """The setting of the reader of each kind that was chosen; None for a kind that is not read."""
+        with self._lock, self._database.reading():
+            return self._database.text_tables.readers()
+
+    def keep_readers(self, readers: Mapping[str, str | None]) -> None:
+        """Notes what is read from now on, and removes the texts of kinds that are not."""
+        if readers != self.readers():
+            with self._lock, self._database.writing():
+                self._database.text_tables.keep_readers(readers)
+
+    def find(self, terms: Sequence[Term], *, kinds: Collection[str], videos: Collection[str] | None = None) -> FoundTexts:
+        """The texts that have all required terms and any of all, CANDIDATES of them, best first (BM25)."""
+        with self._lock, self._database.reading():
+            numbers = self._database.videos
+            allowed = None if videos is None else [numbers[id] for id in videos if id in numbers]
+            return self._database.text_tables.find(terms, kinds, allowed, {number: id for id, number in numbers.items()})
+
+
+@final
+class TextTables:
+    """The tables of texts in a connection; videos are known by their numbers. Within a transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def of(self, video: int) -> list[TimedText]:
+        """The texts of a video, in the order of their times.
+
+        Raises:
+            ModelError: one of them is damaged.
+        """
+        return [text for _, text in self._rows("WHERE video = ? ORDER BY start, number", (video,))]
+
+    def count(self) -> dict[str, int]:
+        """The number of videos with texts of each kind."""
+        rows = self._connection.execute("SELECT kind, count(DISTINCT video) FROM texts GROUP BY kind") if self._exist() else ()
+        return {str(kind): int(number) for kind, number in rows}
+
+    def sources(self) -> dict[int, dict[str, TextSource]]:
+        """What has been read, by video and kind."""
+        found: dict[int, dict[str, TextSource]] = {}
+        if self._exist():
+            rows = self._connection.execute("SELECT video, kind, made_of, seconds, is_complete, problems FROM text_sources")
+            for video, kind, made_of, seconds, is_complete, problems in rows:
+                source = TextSource(str(made_of), float(seconds), bool(is_complete), tuple(_lines(problems)))
+                found.setdefault(video, {})[kind] = source
+        return found
+
+    def extend(self, video: int, kind: str, part: TextsPart, *, made_of: str, is_complete: bool) -> None:
+        """Adds texts, and notes up to where they go; texts that were made of something else are removed."""
+        self._make()
+        where = (video, kind)
+        known = self._connection.execute(
+            "SELECT made_of, problems FROM text_sources WHERE video = ? AND kind = ?", where
+        ).fetchone()
+        if known is None or known[0] != made_of:
+            self._drop("video = ? AND kind = ?", where)
+            known = made_of, "[]"
+        for text in part.texts:
+            values = (text.start, text.end, text.text, text.kind, text.confidence, text.language)
+            insert = f"INSERT INTO texts (video, {COLUMNS}, crc32) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            number = self._connection.execute(insert, (video, *values, _checksum(text))).lastrowid
+            self._connection.execute(
+                "INSERT INTO texts_words (rowid, words) VALUES (?, ?)", (number, " ".join(words_of(text.text)))
+            )
+        problems = json.dumps([*_lines(known[1]), *part.problems])
+        source = (*where, made_of, part.seconds, is_complete, problems)
+        self._connection.execute("INSERT OR REPLACE INTO text_sources VALUES (?, ?, ?, ?, ?, ?)", source)
+
+    def readers(self) -> dict[str, str | None]:
+        """The setting of the reader of each kind that was chosen."""
+        rows = self._connection.execute("SELECT kind, setting FROM text_readers") if self._exist() else ()
+        return {str(kind): None if setting is None else str(setting) for kind, setting in rows}
+
+    def keep_readers(self, readers: Mapping[str, str | None]) -> None:
+        """Notes what is read from now on, and removes the texts of kinds that are not."""
+        self._make()
+        self._connection.execute("DELETE FROM text_readers")
+        self._connection.executemany("INSERT INTO text_readers VALUES (?, ?)", [*readers.items()])
+        for kind, setting in readers.items():
+            if setting is None:
+                self._drop("kind = ?", (kind,))
+
+    def drop(self, video: int) -> None:
+        """Removes all texts of a video."""
+        if self._exist():
+            self._drop("video = ?", (video,))
+
+    def move(self, before: int, after: int) -> None:
+        """Gives a video the texts of another number."""
+        if self._exist():
+            for table in ("texts", "text_sources"):
+                self._connection.execute(f"UPDATE {table} SET video = ? WHERE video = ?", (after, before))
+
+    def find(
+        self, terms: Sequence[Term], kinds: Collection[str], videos: Sequence[int] | None, names: Mapping[int, str]
+    ) -> FoundTexts:
+        """As of `TextStore`; names: the id of each video."""
+        if not terms or not self._exist():
+            return FoundTexts([], [0] * len(terms))
+        required = [term.match for term in terms if term.is_required]
+        match = " AND ".join(required) or " OR ".join(term.match for term in terms)
+        chosen = "kind IN (SELECT value FROM json_each(?))"
+        values: list[Any] = [match, json.dumps([*kinds])]
+        if videos is not None:
+            chosen += " AND video IN (SELECT value FROM json_each(?))"
+            values.append(json.dumps(videos))
+        joined = f"JOIN texts_words ON texts_words.rowid = texts.number WHERE texts_words MATCH ? AND {chosen}"
+        rows = self._rows(f"{joined} ORDER BY bm25(texts_words), number LIMIT {CANDIDATES}", values)
+        texts = []
+        for video, text in rows:
+            words = words_of(text.text)
+            has = frozenset(place for place, term in enumerate(terms) if term.is_in(words))
+            if has and video in names:
+                texts.append(FoundText(names[video], text, has))
+        count = f"SELECT count(DISTINCT video) FROM texts {joined}"
+        counts = [self._connection.execute(count, [term.match, *values[1:]]).fetchone()[0] for term in terms]
+        return FoundTexts(texts, counts)
+
+    def check(self, video: int) -> None:
+        """Compares all texts of a video with their checksums and with the index of their words.
+
+        Raises:
+            ModelError: one of them is damaged.
+        """
+        self.of(video)
+        if self._exist():
+            rows = "SELECT text, words FROM texts LEFT JOIN texts_words ON texts_words.rowid = texts.number WHERE video = ?"
+            if any(" ".join(words_of(text)) != words for text, words in self._connection.execute(rows, (video,))):
+                raise ModelError(DAMAGED)
+
+    def _rows(self, rest: str, values: Sequence[Any]) -> Iterator[tuple[int, TimedText]]:
+        if not self._exist():
+            return
+        for video, crc32, *fields in self._connection.execute(f"SELECT video, texts.crc32, {COLUMNS} FROM texts {rest}", values):
+            try:
+                text = TimedText(*fields)
+                is_right = _checksum(text) == crc32
+            except (TypeError, ValueError, AttributeError):
+                is_right = False
+            if not is_right:
+                raise ModelError(DAMAGED)
+            yield video, text
+
+    def _drop(self, where: str, values: Sequence[Any]) -> None:
+        chosen = f"SELECT number FROM texts WHERE {where}"
+        self._connection.execute(f"DELETE FROM texts_words WHERE rowid IN ({chosen})", values)
+        for table in ("texts", "text_sources"):
+            self._connection.execute(f"DELETE FROM {table} WHERE {where}", values)
+
+    def _make(self) -> None:
+        for statement in SCHEMA:
+            self._connection.execute(statement)
+
+    def _exist(self) -> bool:
+        return bool(self._connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'text_readers'").fetchone())
+
+
+DAMAGED = "its texts are damaged; remove damaged videos with: prvr index verify INDEX --drop, and index again"
+
+
+def _checksum(text: TimedText) -> int:
+    numbers = [float(text.start), float(text.end), float(text.confidence)]
+    return zlib.crc32(json.dumps([*numbers, text.text, text.kind, text.language]).encode())
+
+
+def _lines(problems: Any) -> list[str]:
+    try:
+        return [str(line) for line in json.loads(problems)]
+    except (ValueError, TypeError, RecursionError):
+        return []

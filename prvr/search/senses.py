@@ -1,0 +1,207 @@
+"""Search in what is said and written in videos, alone and beside the picture.
+
+A video's words answer a query as far as its rarest words are said together. With n of V videos that have a term, its weight is
+that of BM25,
+
+    weight = log(1 + (V - n + 1/2) / (n + 1/2))        evidence = sum of the weights of the terms within WINDOW seconds
+                                                       share    = evidence / sum of the weights of all terms
+
+Beside the picture, words are worth `Worth.of(share, evidence)` standard deviations of the picture's score over the videos, and
+
+    score = picture's score + deviation * worth
+
+so that a video without such words keeps the score of its picture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+
+from prvr.encoders.timed_texts import TimedText
+from prvr.errors import SettingError, nearest
+from prvr.index.conditions import Condition, select
+from prvr.index.contract import Entry, ScoredVideo, Store
+from prvr.index.exact import ExactIndex
+from prvr.index.moments import Span
+from prvr.index.texts import FoundText, HasTexts, TextStore
+from prvr.index.words import terms_of
+from prvr.methods.contract import Embeddings
+from prvr.nn.scores import best_places
+from prvr.search.hits import Hit
+
+ANY, PICTURE = "any", "picture"
+KINDS_OF: Mapping[str, tuple[str, ...]] = {"speech": ("subtitle", "speech"), "screen": ("screen",)}
+SENSES = (ANY, PICTURE, *KINDS_OF)
+# Seconds within which words answer together.
+WINDOW = 12.0
+MOST_QUOTES = 3
+# Videos by which the spread of a picture's scores is known.
+SAMPLE = 64
+# A sense has found a hit if it brings at least this share of what the strongest one brings.
+BRINGS = 0.5
+
+
+@dataclass(frozen=True)
+class Said:
+    """Where a video says or shows most of a query's words.
+
+    share: of the weight of the query's words. evidence: that weight. quotes: the texts, in the order of their times.
+    """
+
+    video: str
+    sense: str
+    share: float
+    evidence: float
+    quotes: tuple[TimedText, ...]
+
+    @property
+    def span(self) -> Span:
+        """From the first to the last quote."""
+        return Span(self.quotes[0].start, max(quote.end for quote in self.quotes), self.share)
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What words are worth beside a picture, in standard deviations of its scores."""
+
+    per_evidence: float = 0.5
+    per_share: float = 2.0
+
+    def of(self, said: Said) -> float:
+        """The worth of what a video says."""
+        return self.per_evidence * said.evidence + self.per_share * said.share
+
+
+def check_sense(sense: str) -> str:
+    """The name of a sense.
+
+    Raises:
+        SettingError: there is none of that name.
+    """
+    if sense not in SENSES:
+        raise SettingError(f"nothing is searched in {sense!r}; {nearest(sense, SENSES)}")
+    return sense
+
+
+def find_said(texts: TextStore, query: str, sense: str, *, of: int, videos: Collection[str] | None = None) -> list[Said]:
+    """Where videos say or show a query's words, the largest share first; those with the same share by id.
+
+    Args:
+        sense: one of `KINDS_OF`. of: the number of videos searched. videos: only these; None for all.
+    """
+    found = texts.find(terms_of(query), kinds=KINDS_OF[sense], videos=videos)
+    if not found.texts:
+        return []
+    weights = [math.log1p((max(of, count) - count + 0.5) / (count + 0.5)) for count in found.videos_with_term]
+    by_video: dict[str, list[FoundText]] = defaultdict(list)
+    for one in found.texts:
+        by_video[one.video].append(one)
+    said = []
+    for video, ones in by_video.items():
+        evidence, quotes = _best_window(sorted(ones, key=lambda one: one.text.start), weights)
+        said.append(Said(video, sense, evidence / sum(weights), evidence, quotes))
+    return sorted(said, key=lambda one: (-one.share, one.video))
+
+
+def _best_window(ones: Sequence[FoundText], weights: Sequence[float]) -> tuple[float, tuple[TimedText, ...]]:
+    """The weight of the terms that are said together, and the texts that say them."""
+    best, window = -1.0, ones[:1]
+    for first, one in enumerate(ones):
+        within = [other for other in ones[first:] if other.text.start - one.text.start <= WINDOW]
+        evidence = sum(weights[term] for term in frozenset().union(*(other.terms for other in within)))
+        if evidence > best:
+            best, window = evidence, within
+    quotes: list[FoundText] = []
+    left = frozenset().union(*(one.terms for one in window))
+    while left and len(quotes) < MOST_QUOTES:
+        quotes.append(max(window, key=lambda one: (sum(weights[term] for term in one.terms & left), one.text.confidence)))
+        left -= quotes[-1].terms
+    return best, tuple(sorted((one.text for one in quotes), key=lambda text: text.start))
+
+
+@final
+class Senses:
+    """The senses of an index: what is said and written in its videos, beside their pictures."""
+
+    def __init__(self, index: Store, worth: Worth) -> None:
+        self._index, self._worth = index, worth
+        self._sample: tuple[tuple[str, ...], ExactIndex] | None = None
+
+    def said(self, query: str, sense: str, where: Sequence[Condition], *, only: str | None = None) -> list[Said]:
+        """Where videos that meet all conditions say or show a query's words; none in an index without texts.
+
+        Args:
+            only: a video; None for all.
+        """
+        if not isinstance(self._index, HasTexts):
+            return []
+        videos = [only] if only is not None else select(self._index.about(), where) if where else None
+        return find_said(self._index.texts, query, sense, of=self._index.count(), videos=videos)
+
+    def best_said(self, query: str, where: Sequence[Condition], *, only: str | None = None) -> dict[str, Said]:
+        """By video the sense in which its words are worth most."""
+        best: dict[str, Said] = {}
+        for sense in KINDS_OF:
+            for said in self.said(query, sense, where, only=only):
+                if said.video not in best or self._worth.of(said) > self._worth.of(best[said.video]):
+                    best[said.video] = said
+        return best
+
+    def fuse(self, query: Embeddings, found: Sequence[ScoredVideo], said: Mapping[str, Said], count: int) -> list[ScoredVideo]:
+        """The videos with the best fused scores among those that were found by their pictures and by their words.
+
+        Args:
+            found: the best by their pictures, at least `count`.
+        """
+        if not said:
+            return list(found[:count])
+        _, deviation = self._spread(query)
+        by_worth = sorted(said.values(), key=lambda one: -self._worth.of(one))[:count]
+        there = {scored.video for scored in found}
+        others = self._index.fetch([one.video for one in by_worth if one.video not in there])
+        candidates = [*found, *self._score(query, [*others.values()])]
+        candidates = [
+            replace(one, score=one.score + deviation * self._worth.of(said[one.video])) if one.video in said else one
+            for one in candidates
+        ]
+        candidates.sort(key=lambda one: one.video)
+        return [candidates[place] for place in best_places(np.array([one.score for one in candidates]), count)]
+
+    def explain(self, query: Embeddings, hit: Hit, said: Said | None) -> Hit:
+        """A hit of a fused search with what its words are, and which senses found it."""
+        if said is None:
+            return replace(hit, found_by=(PICTURE,))
+        mean, deviation = self._spread(query)
+        worth = self._worth.of(said)
+        seen = (hit.score - mean) / deviation - worth if deviation > 0 else 0.0
+        brought = {said.sense: worth, PICTURE: seen}
+        least = BRINGS * max(brought.values())
+        found_by = tuple(sorted((sense for sense, value in brought.items() if value >= least), key=lambda one: -brought[one]))
+        spans = (said.span, *hit.spans) if found_by[0] == said.sense else hit.spans
+        return replace(hit, found_by=found_by, quotes=said.quotes, spans=spans)
+
+    def _spread(self, query: Embeddings) -> tuple[float, float]:
+        """The mean and the standard deviation of a query's scores over a sample of the videos."""
+        scores = [one.score for one in self._sampled().search(query, SAMPLE)[0]]
+        return float(np.mean(scores)), float(np.std(scores))
+
+    def _sampled(self) -> ExactIndex:
+        ids = tuple(self._index.ids[:: -(-max(1, self._index.count()) // SAMPLE)])
+        if self._sample is None or self._sample[0] != ids:
+            self._sample = ids, _gallery(self._index, [*self._index.fetch(ids).values()])
+        return self._sample[1]
+
+    def _score(self, query: Embeddings, entries: Sequence[Entry]) -> list[ScoredVideo]:
+        return _gallery(self._index, entries).search(query, len(entries))[0] if entries else []
+
+
+def _gallery(index: Store, entries: Sequence[Entry]) -> ExactIndex:
+    gallery = ExactIndex(index.model)
+    gallery.add(entries)
+    return gallery
