@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from prvr.errors import SettingError
 from prvr.search.asking import VideoSearch
 from prvr.search.hits import first_of_weak
 from prvr.search.question import Question, parse_moment
-from prvr.search.senses import ANY, KINDS_OF, PICTURE, check_sense
+from prvr.search.senses import ANY, KINDS_OF
 
 
 def answer(
@@ -34,14 +33,8 @@ def answer(
     asked = Question(text, **sentences, image=image, like=like, more=more, less=less, prompt=prompt)
     settings = dict(settings)
     moments, rescore, curve = (settings.pop(name, False) for name in ("moments", "rescore", "curve"))
-    sense = settings.pop("sense", ANY)
-    if moments and check_sense(sense) in KINDS_OF:
-        raise SettingError(
-            f"moments are listed by their pictures; leave out 'moments', or search in {PICTURE} instead of {sense}"
-        )
-    hits = (
-        gallery.search_moments(asked, **settings) if moments else gallery.search(asked, **settings, rescore=rescore, sense=sense)
-    )
+    sense = settings.setdefault("sense", ANY)
+    hits = gallery.search_moments(asked, **settings) if moments else gallery.search(asked, **settings, rescore=rescore)
     note = gallery.note_on(asked)
     is_calibrated = (
         asked.is_sentence and not moments and sense not in KINDS_OF and gallery.calibration(rescore=rescore) is not None

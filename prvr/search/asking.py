@@ -30,7 +30,7 @@ from prvr.methods.contract import Embeddings
 from prvr.methods.probe import has_frame_scores
 from prvr.search.hits import Hit, drop_below, hit_of, known_of
 from prvr.search.question import EncodedQuestion, Question, parts_of, query_of_picture
-from prvr.search.senses import ANY, KINDS_OF, Senses, Worth, check_sense
+from prvr.search.senses import ANY, KINDS_OF, PICTURE, Senses, Worth, check_sense
 from prvr.video import name_in
 
 # A sentence has about a hundred; a longer text is not a sentence. One limit for Python, the command line and the service.
@@ -140,12 +140,17 @@ class VideoSearch:
         where: Sequence[str] = (),
         min_score: float | None = None,
         approximate: bool = False,
+        sense: str = ANY,
     ) -> list[Hit]:
         """The k best moments of all videos, best first, however many are of one video: hits with one span and its score.
 
         Arguments and errors as in `search`. Moments of near-identical videos are listed once. Of the videos of `Question.like`
-        and `Question.less` only the moments that hold these times are left out.
+        and `Question.less` only the moments that hold these times are left out. Moments are those of the picture.
         """
+        if check_sense(sense) in KINDS_OF:
+            raise SettingError(
+                f"moments are listed by their pictures; leave out 'moments', or search in {PICTURE}, not in {sense}"
+            )
         asked, conditions = self._read(question, k=k, offset=offset, min_score=min_score, where=where)
         if len(asked.parts) > 1:
             raise SettingError("moments are listed of one query; leave out 'then', or search for videos")

@@ -130,10 +130,10 @@ class IndexService:
         """
 
         def search(index: VideoSearch) -> tuple[list[Moments], str | None, bool]:
-            ask = index.search_moments if moments else partial(index.search, sense=sense)
+            ask = partial(index.search_moments if moments else index.search, sense=sense, approximate=approximate)
             try:
                 # One more, to see whether there are more.
-                hits = ask(question, k=k + 1, offset=offset, where=where, min_score=min_score, approximate=approximate)
+                hits = ask(question, k=k + 1, offset=offset, where=where, min_score=min_score)
             except ModelError as problem:
                 if approximate:
                     # The client can repeat the query without it.

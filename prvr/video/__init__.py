@@ -12,7 +12,8 @@ pictures.py     a decoded frame as a player shows it, in standard dynamic range
 picture_file.py reads a picture file
 skipping.py     finds the packets that need not be decoded
 tags.py         what a file says of its recording
-cutting.py      a stretch of a video as a file; packets.py: its packets with their times; sound.py: its sound, encoded again
+cutting.py      a stretch of a video as a file; packets.py: its packets with their times
+sound.py        the sound of a video, decoded or encoded again; subtitle_streams.py: its subtitles
 frame_rate.py   how editing programs count the frames
 """
 

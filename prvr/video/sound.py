@@ -1,4 +1,4 @@
-"""The sound of an exact cut: decoded, cut to the sample, and encoded as AAC."""
+"""The sound of a video: decoded for recognition; and of an exact cut, cut to the sample and encoded as AAC."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from types import ModuleType
 from typing import Any, final
 
 import numpy as np
+from jaxtyping import Float
 
+from prvr.errors import require
 from prvr.video.containers import STREAMS
 from prvr.video.opening import open_container, zero_of
 from prvr.video.packets import names_of, timed_packets
@@ -41,7 +43,9 @@ class Sound:
             rate = self._stream.codec_context.sample_rate
             self._rate = rate if rate in RATES else OTHERWISE
             self._layout = self._stream.codec_context.layout.name
-            self._blocks = self._read()
+            self._blocks = decoded_blocks(
+                av, self._container, self._stream, start=start, end=end, rate=self._rate, layout=self._layout
+            )
             self._next = next(self._blocks, None)
 
     def __enter__(self) -> Sound:
@@ -95,25 +99,61 @@ class Sound:
         packets: list[Any] = self._encoder.encode(frame)
         return packets
 
-    def _read(self) -> Iterator[tuple[float, np.ndarray]]:
-        """The decoded blocks with their times in seconds."""
-        stream, names = self._stream, names_of(self._container)
-        zero, unit = zero_of(self._container, stream, names), stream.time_base
-        if self._start > BEFORE and not names & set(STREAMS):
-            with suppress(self._av.error.FFmpegError):
-                self._container.seek(zero + int((self._start - BEFORE) / unit), stream=stream)
-        resampler = self._av.AudioResampler(format="fltp", layout=self._layout, rate=self._rate)
-        following = 0.0
-        for timed in timed_packets(self._container, [stream]):
-            if timed.shown >= self._end:
-                return
-            frames: list[Any] = []
-            with suppress(self._av.error.FFmpegError):
-                frames = stream.codec_context.decode(timed.packet)
-            for frame in frames:
-                place = following if frame.pts is None else float((frame.pts - zero) * unit)
-                following = place + frame.samples / frame.sample_rate
-                if following > self._start:
-                    for block in resampler.resample(frame):
-                        yield place, block.to_ndarray()
-                        place += block.samples / self._rate
+
+def read_sound(path: Path, *, rate: int, after: float = 0.0) -> Iterator[Float[np.ndarray, "N"]]:
+    """Yields the sound that a player plays of a video from a time on, in one channel, block by block; nothing if it has none.
+
+    Block follows block to the sample: gaps are silence, and what overlaps is left out.
+
+    Args:
+        rate: samples per second. after: in seconds.
+
+    Raises:
+        VideoError: the file cannot be opened.
+    """
+    av = require("av", extra="video")
+    container = open_container(av, path)
+    try:
+        stream = container.streams.best("audio")
+        if stream is None or stream.codec_context is None:
+            return
+        written = 0
+        for time, samples in decoded_blocks(av, container, stream, start=after, end=math.inf, rate=rate, layout="mono"):
+            place = round((time - after) * rate)
+            # A stamp is rounded to a thousandth in some containers.
+            place = written if abs(place - written) <= rate // 250 else place
+            while place > written:
+                silence = np.zeros(min(place - written, rate), np.float32)
+                written += len(silence)
+                yield silence
+            rest = samples[0, max(0, written - place) :]
+            written += len(rest)
+            yield rest
+    finally:
+        container.close()
+
+
+def decoded_blocks(
+    av: ModuleType, container: Any, stream: Any, *, start: float, end: float, rate: int, layout: str
+) -> Iterator[tuple[float, Float[np.ndarray, "C N"]]]:
+    """The decoded blocks of a stream that are heard from a time to another one, with a player's times in seconds."""
+    names = names_of(container)
+    zero, unit = zero_of(container, stream, names), stream.time_base
+    if start > BEFORE and not names & set(STREAMS):
+        with suppress(av.error.FFmpegError):
+            container.seek(zero + int((start - BEFORE) / unit), stream=stream)
+    resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
+    following = 0.0
+    for timed in timed_packets(container, [stream]):
+        if timed.shown >= end:
+            return
+        frames: list[Any] = []
+        with suppress(av.error.FFmpegError):
+            frames = stream.codec_context.decode(timed.packet)
+        for frame in frames:
+            place = following if frame.pts is None else float((frame.pts - zero) * unit)
+            following = place + frame.samples / frame.sample_rate
+            if following > start:
+                for block in resampler.resample(frame):
+                    yield place, block.to_ndarray()
+                    place += block.samples / rate

@@ -36,13 +36,29 @@ def test_the_language_is_that_of_the_name(tmp_path: Path) -> None:
         assert (text, problems) == (TimedText(0.0, 1.0, "hello", "subtitle", 1.0, language), [])
 
 
-FORMATS = {
-    "srt": "1\n00:00:01,500 --> 00:00:02,000\n<i>Two</i>\nlines\n\n2\n00:01:00,000 --> 00:01:01,000\nlast\n",
-    "vtt": "WEBVTT\n\nNOTE not shown\n\n00:01.500 --> 00:02.000 align:start\n<v Ann>Two\nlines\n\n00:01:00.000 --> 00:01:01.000\nlast\n",
-    "ass": "[Script Info]\nScriptType: v4.00+\n\n[Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, "
-    "Text\nDialogue: 0,0:00:01.50,0:00:02.00,Default,,0,0,0,,{\\i1}Two\\Nlines\nComment: 0,0:00:01.50,0:00:02.00,Default,,0,0,0,,no\n"
-    "Dialogue: 0,0:00:01.50,0:00:02.00,Default,,0,0,0,,{\\p1}m 0 0 l 10 10\nDialogue: 0,0:01:00.00,0:01:01.00,Default,,0,0,0,,last\n",
-}
+ASS = """[Script Info]
+ScriptType: v4.00+
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+Dialogue: 0,0:00:01.50,0:00:02.00,Default,,0,0,0,,{\\i1}Two\\Nlines
+Comment: 0,0:00:01.50,0:00:02.00,Default,,0,0,0,,no
+Dialogue: 0,0:00:01.50,0:00:02.00,Default,,0,0,0,,{\\p1}m 0 0 l 10 10
+Dialogue: 0,0:01:00.00,0:01:01.00,Default,,0,0,0,,last
+"""
+VTT = """WEBVTT
+
+NOTE not shown
+
+00:01.500 --> 00:02.000 align:start
+<v Ann>Two
+lines
+
+00:01:00.000 --> 00:01:01.000
+last
+"""
+SRT = "1\n00:00:01,500 --> 00:00:02,000\n<i>Two</i>\nlines\n\n2\n00:01:00,000 --> 00:01:01,000\nlast\n"
+FORMATS = {"srt": SRT, "vtt": VTT, "ass": ASS}
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -89,7 +105,9 @@ def test_encodings(tmp_path: Path, data: bytes, text: str, problem: str) -> None
     assert [line[: len(problem)] for line in problems] == ([problem] if problem else [])
 
 
-@pytest.mark.parametrize("data", [b"", b"\x00\xff" * 500, b"just a text\n" * 9, b"WEBVTT\n", b"[Script Info]\n[Events]\nDialogue: x"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x00\xff" * 500, b"just a text\n" * 9, b"WEBVTT\n", b"[Script Info]\n[Events]\nDialogue: x"]
+)
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_what_is_no_subtitles_is_said_in_a_line(tmp_path: Path, data: bytes, suffix: str) -> None:
     path = tmp_path / f"film.{suffix}"
@@ -104,7 +122,10 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "film.srt"
     with path.open("wb") as file:
         file.truncate(MOST_BYTES + 1)
-    assert read_subtitle_file(path) == ([], [f"film.srt has {MOST_BYTES + 1} bytes, more than any subtitles ({MOST_BYTES}); take it out"])
+    assert read_subtitle_file(path) == (
+        [],
+        [f"film.srt has {MOST_BYTES + 1} bytes, more than any subtitles ({MOST_BYTES}); take it out"],
+    )
 
 
 def test_a_text_that_ends_before_it_begins_is_kept_at_its_start(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def indexing(folder: Path, draw: random.Random) -> Iterator[int]:
             content[f"{number}.mp4"] = origin.name
 
         def work(tell: Tell) -> None:
-            index_folder(videos, gallery, checkpoint, on_progress=lambda note, done, _: tell(f"{done} {note}"))
+            index_folder(videos, gallery, checkpoint, on_progress=lambda note, seconds, _: tell(f"{seconds} {note}"))
 
         told = killed(work, within=0.6, draw=draw)
         # A video that is only compared is not acknowledged, nor is one that is only opened: no seconds are added by it.

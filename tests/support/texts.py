@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 from tiny_videos import HEIGHT, WIDTH, plain
 
 from prvr.encoders.timed_texts import TextsPart, TimedText
@@ -43,6 +44,26 @@ def write_with_subtitles(path: Path, streams: Sequence[tuple[str, str, Sequence[
                 packet.duration = round(1000 * (end - start))
                 out.mux(packet)
         out.mux(video.encode())
+    return path
+
+
+def write_sound(path: Path, samples: np.ndarray, *, rate: int, picture: bool = False, codec: str = "aac") -> Path:
+    """A file with the sound of samples (N,), from -1 to 1; with a picture, a second of red a second long before it."""
+    with av.open(str(path), "w") as out:
+        if picture:
+            video = out.add_stream("mpeg4", rate=10)
+            video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream = out.add_stream(codec, rate=rate, layout="mono")
+        if picture:
+            for number in range(max(1, 10 * len(samples) // rate)):
+                frame = av.VideoFrame.from_ndarray(plain("red"), format="rgb24")
+                frame.pts = number
+                out.mux(video.encode(frame))
+            out.mux(video.encode())
+        frame = av.AudioFrame.from_ndarray(samples.astype(np.float32)[np.newaxis], format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode())
     return path
 
 

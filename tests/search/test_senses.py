@@ -1,0 +1,265 @@
+"""Search in what is said and written, alone and beside the picture; and what `prvr index` reads of a folder."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import Prvr
+from texts import srt, write_sound, write_with_subtitles
+from tiny_encoders import make_textual, make_visual
+from tiny_videos import SECONDS, plain, write_video
+
+from prvr.encoders.timed_texts import TextsPart, TimedText
+from prvr.errors import SettingError
+from prvr.index.texts import FoundText, FoundTexts
+from prvr.search import index_folder, open_index, zero_shot
+from prvr.search.asking import VideoSearch
+from prvr.search.question import Question
+from prvr.search.senses import WINDOW, Worth, find_said
+
+
+class Fixed:
+    """A store that finds what it is given."""
+
+    def __init__(self, texts: list[tuple[str, float, str, set[int]]], counts: list[int]) -> None:
+        found = [
+            FoundText(video, TimedText(start, start + 1, text, "speech"), frozenset(terms)) for video, start, text, terms in texts
+        ]
+        self._found = FoundTexts(found, counts)
+
+    def find(self, terms: object, *, kinds: object, videos: object = None) -> FoundTexts:
+        return self._found
+
+
+def weight(count: int, of: int) -> float:
+    return math.log(1 + (of - count + 0.5) / (count + 0.5))
+
+
+def test_the_share_is_of_the_weight_of_what_is_said_together() -> None:
+    near, far = WINDOW, WINDOW + 0.1
+    texts = [("a", 0.0, "dog", {0}), ("a", near, "skateboard", {1}), ("b", 0.0, "dog", {0}), ("b", far, "skateboard", {1})]
+    said = find_said(Fixed(texts, [2, 2, 0]), "dog skateboard moon", "speech", of=10)
+    all_weights = 2 * weight(2, 10) + weight(0, 10)
+    assert [(one.video, round(one.share, 9)) for one in said] == [
+        ("a", round(2 * weight(2, 10) / all_weights, 9)),
+        ("b", round(weight(2, 10) / all_weights, 9)),
+    ]
+    assert [quote.text for quote in said[0].quotes] == ["dog", "skateboard"]
+    assert said[0].span[:2] == (0.0, near + 1)
+
+
+def test_quotes_are_the_fewest_that_say_the_words() -> None:
+    texts = [("a", 0.0, "a dog", {0, 1}), ("a", 1.0, "a", {0}), ("a", 2.0, "a dog too", {0, 1}), ("a", 3.0, "skate", {2})]
+    (said,) = find_said(Fixed(texts, [5, 2, 1]), "a dog skate", "speech", of=10)
+    assert [quote.text for quote in said.quotes] == ["a dog", "skate"]
+
+
+WORDS = {
+    "red.mp4": [(0.2, 0.9, "welcome to the café"), (1.1, 1.8, "the helicopter lands on the roof")],
+    "green.mp4": [(0.2, 0.9, "welcome back to the show")],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("senses")
+    (root / "videos").mkdir()
+    for colour in SECONDS:
+        write_video(root / "videos" / f"{colour}.mp4", [(100 * n, plain(colour)) for n in range(20)])
+    for video, cues in WORDS.items():
+        (root / "videos" / video).with_suffix(".en.srt").write_text(srt(*cues))
+    lines = [json.dumps({"video": f"{colour}.mp4", "colour": colour}) for colour in SECONDS]
+    (root / "videos" / "videos.jsonl").write_text("\n".join(lines))
+    encoder = make_textual(make_visual(root / "tiny", size=[8, 12]))
+    index_folder(root / "videos", root / "gallery", zero_shot(encoder, rate=2.0))
+    return root
+
+
+@pytest.fixture(scope="module")
+def search(folder: Path) -> Iterator[VideoSearch]:
+    opened = open_index(folder / "gallery")
+    yield opened
+    opened.index.close()
+
+
+def test_subtitles_are_read_with_the_folder(search: VideoSearch) -> None:
+    for video, cues in WORDS.items():
+        assert [(one.start, one.end, one.text) for one in search.index.texts.of(video)] == cues
+    assert search.index.texts.count() == {"subtitle": 2}
+
+
+def test_speech_alone_finds_the_video_that_says_it_and_quotes_it(search: VideoSearch) -> None:
+    (hit,) = search.search("a helicopter lands", sense="speech")
+    assert (hit.video, hit.found_by, hit.start, hit.end) == ("red.mp4", ("speech",), 1.1, 1.8)
+    assert [quote.text for quote in hit.quotes] == ["the helicopter lands on the roof"]
+    # "a" is said nowhere.
+    assert 0 < hit.score < 1
+    assert len(hit.curve) > 0
+    assert search.search("helicopter", sense="speech")[0].score == 1.0
+    assert search.search("helicopter", sense="speech", min_score=0.9)
+    assert search.search("a helicopter lands", sense="speech", min_score=0.9) == []
+    assert search.search("helicopter", sense="screen") == []
+    assert search.search("submarine", sense="speech") == []
+
+
+def test_pages_and_conditions_of_speech(search: VideoSearch) -> None:
+    both = search.search("welcome", sense="speech")
+    assert [hit.video for hit in both] == ["green.mp4", "red.mp4"]
+    assert search.search("welcome", sense="speech", k=1, offset=1) == both[1:]
+    assert [hit.video for hit in search.search("welcome", sense="speech", where=["colour=red"])] == ["red.mp4"]
+
+
+def test_what_is_said_comes_first_among_pictures_that_say_nothing(search: VideoSearch) -> None:
+    pictures = search.search("the helicopter lands on the roof", sense="picture")
+    hits = search.search("the helicopter lands on the roof")
+    assert hits[0].video == "red.mp4"
+    assert hits[0].found_by[0] == "speech"
+    assert hits[0].start == 1.1
+    assert hits[0].quotes
+    assert {hit.video for hit in hits} == {hit.video for hit in pictures}
+    # Others keep the scores of their pictures.
+    seen = {hit.video: hit.score for hit in pictures}
+    silent = [hit for hit in hits if not hit.quotes]
+    assert silent
+    assert all(hit.score == seen[hit.video] for hit in silent)
+    assert all(hit.found_by == ("picture",) for hit in silent)
+    assert all(hit.score > seen[hit.video] for hit in hits if hit.quotes)
+
+
+def test_a_question_about_which_nothing_is_said_is_answered_by_the_picture(search: VideoSearch) -> None:
+    assert search.search("purple submarine") == search.search("purple submarine", sense="picture")
+
+
+def test_a_video_beyond_the_best_pictures_is_found_by_its_words(search: VideoSearch) -> None:
+    query = "the helicopter lands on the roof"
+    assert search.search(query, k=1)[0].video == "red.mp4"
+    assert search.search(query, k=1, offset=1) == search.search(query, k=2)[1:]
+    assert search.search(query, where=["colour=blue"])[0].video == "blue.mp4"
+
+
+def test_where_in_one_video_it_is_said(search: VideoSearch) -> None:
+    found = search.explain("the helicopter lands", "red.mp4")
+    assert found is not None
+    assert [quote.text for quote in found.quotes] == ["the helicopter lands on the roof"]
+    silent = search.explain("the helicopter lands", "blue.mp4")
+    assert silent is not None
+    assert silent.quotes == ()
+
+
+@pytest.mark.parametrize(
+    ("question", "sense", "problem"),
+    [
+        ("a dog", "smell", "nothing is searched in 'smell'; known: any, picture, screen, speech"),
+        (Question("a dog", then=("a cat",)), "speech", "one sentence is looked for in speech"),
+        (Question("a dog", without=("a cat",)), "screen", "one sentence is looked for in screen"),
+    ],
+)
+def test_refusals(search: VideoSearch, question: str | Question, sense: str, problem: str) -> None:
+    with pytest.raises(SettingError, match=problem):
+        search.search(question, sense=sense)
+
+
+def test_a_question_of_more_than_a_sentence_is_one_about_the_picture(search: VideoSearch) -> None:
+    asked = Question("the helicopter lands on the roof", without=("a cat",))
+    assert search.search(asked) == search.search(asked, sense="picture")
+
+
+def test_worth_grows_with_share_and_evidence() -> None:
+    (half,) = find_said(Fixed([("a", 0.0, "dog", {0})], [1, 1]), "dog cat", "speech", of=10)
+    (whole,) = find_said(Fixed([("a", 0.0, "dog cat", {0, 1})], [1, 1]), "dog cat", "speech", of=10)
+    assert 0 < Worth().of(half) < Worth().of(whole)
+
+
+# The folder as it changes
+
+
+@pytest.fixture
+def videos(folder: Path, tmp_path: Path) -> Path:
+    shutil.copytree(folder / "videos", tmp_path / "videos")
+    index_folder(tmp_path / "videos", tmp_path / "gallery", zero_shot(folder / "tiny", rate=2.0))
+    return tmp_path / "videos"
+
+
+def texts_after(folder: Path, videos: Path, **texts: str | None) -> dict[str, list[str]]:
+    index_folder(videos, videos.parent / "gallery", zero_shot(folder / "tiny", rate=2.0), texts=texts or None)
+    opened = open_index(videos.parent / "gallery")
+    found = {id: [text.text for text in opened.index.texts.of(id)] for id in sorted(opened.index.ids)}
+    assert opened.index.verify() == {}
+    opened.index.close()
+    return {id: texts for id, texts in found.items() if texts}
+
+
+def test_files_beside_videos_that_come_change_and_go(folder: Path, videos: Path) -> None:
+    (videos / "blue.srt").write_text(srt((0, 1, "new")))
+    (videos / "green.en.srt").write_text(srt((0, 1, "changed")))
+    (videos / "red.en.srt").unlink()
+    assert texts_after(folder, videos) == {"blue.mp4": ["new"], "green.mp4": ["changed"]}
+
+
+def test_a_video_that_is_renamed_with_its_subtitles_or_deleted(folder: Path, videos: Path) -> None:
+    (videos / "red.mp4").rename(videos / "rot.mp4")
+    (videos / "red.en.srt").rename(videos / "rot.en.srt")
+    (videos / "green.mp4").unlink()
+    assert texts_after(folder, videos) == {"rot.mp4": [text for _, _, text in WORDS["red.mp4"]]}
+
+
+def test_subtitles_beside_any_copy_of_a_video(folder: Path, videos: Path) -> None:
+    shutil.copy(videos / "blue.mp4", videos / "copy.mp4")
+    (videos / "copy.srt").write_text(srt((0, 1, "of the copy")))
+    assert texts_after(folder, videos)["blue.mp4"] == ["of the copy"]
+
+
+def test_a_video_that_was_replaced_has_its_own_texts(folder: Path, videos: Path) -> None:
+    (videos / "red.en.srt").unlink()
+    write_with_subtitles(videos / "red.mp4", [("mov_text", "eng", [(0.5, 1.0, "inside")])])
+    assert texts_after(folder, videos)["red.mp4"] == ["inside"]
+
+
+def test_subtitles_can_be_left_out_for_good_and_read_again(folder: Path, videos: Path) -> None:
+    assert texts_after(folder, videos, subtitle=None) == {}
+    assert texts_after(folder, videos) == {}
+    assert texts_after(folder, videos, subtitle="").keys() == WORDS.keys()
+
+
+def test_an_unknown_kind_is_refused_before_anything_is_read(folder: Path, videos: Path) -> None:
+    with pytest.raises(SettingError, match="no texts are known by 'smell'"):
+        texts_after(folder, videos, smell="")
+
+
+def test_sound_without_pictures_is_named(folder: Path, videos: Path) -> None:
+    write_sound(videos / "sound.mp4", np.zeros(8000, np.float32), rate=8000)
+    done = index_folder(videos, videos.parent / "gallery", zero_shot(folder / "tiny", rate=2.0))
+    assert done.problems == {"sound.mp4": f"{videos / 'sound.mp4'} holds no video, only: audio; take it out"}
+
+
+# The command line
+
+
+def test_the_command_line_says_which_words_and_takes_a_sense(folder: Path, prvr: Prvr) -> None:
+    answer = prvr("search", folder / "gallery", "the helicopter lands", "--in", "speech")
+    assert answer.out.splitlines()[1].strip() == "0:01.1 - 0:01.8  subtitle: “the helicopter lands on the roof”"
+    shown = json.loads(prvr("search", folder / "gallery", "the helicopter lands", "--json").out)["hits"][0]
+    assert (shown["video"], shown["found_by"][0]) == ("red.mp4", "speech")
+    quote = {"start": 1.1, "end": 1.8, "text": "the helicopter lands on the roof", "kind": "subtitle", "confidence": 1.0}
+    assert shown["quotes"] == [{**quote, "language": "en"}]
+    refused = prvr("search", folder / "gallery", "x", "--in", "speech", "--moments")
+    assert refused.status == 1
+    assert "moments are listed by their pictures" in refused.err
+
+
+def test_prvr_index_can_leave_out_subtitles(folder: Path, videos: Path, prvr: Prvr) -> None:
+    gallery = videos.parent / "gallery"
+    assert prvr("index", videos, gallery, "--no-subtitles").status == 0
+    assert json.loads(prvr("search", gallery, "helicopter", "--in", "speech", "--json").out)["hits"] == []
+
+
+def test_a_part_of_a_video_can_be_searched_before_the_rest_is_read(search: VideoSearch) -> None:
+    text = TimedText(0.0, 1.0, "a submarine", "speech")
+    search.index.texts.extend("white.mp4", "speech", TextsPart(1.0, (text,)), made_of="x", is_complete=False)
+    assert [hit.video for hit in search.search("submarine", sense="speech")] == ["white.mp4"]
