@@ -4,9 +4,9 @@
     python experiments/subtitles.py ROOT OUT [--videos 240] [key=value ...]
 
 Of three videos in a row the first has no subtitles. Of the second, every second photograph is cut out of the pictures, and the
-first of its two captions is said during the five seconds after: the other caption, by another annotator, is a query of kind t. In
-the third they stay, and are described while they are shown: kind vt. A caption that is said is no query; all others are of kind v.
-A row of subtitles is the greatest value of each column over the words of the sentence, and zeros where nothing is said.
+first of its two captions is said during the five seconds after: the other caption, by another annotator, is a query of kind t.
+In the third they stay, and are described while they are shown: kind vt. A caption that is said is no query; all others are of
+kind v. A row of subtitles is the greatest value of each column over the words of the sentence, and zeros where nothing is said.
 
 Trained on the train videos but a tenth, of which the best epoch and the share of subtitles are chosen; measured on the test
 videos, once. Prints SumR of all queries and of each kind, mean ± standard deviation over three seeds.

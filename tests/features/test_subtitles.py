@@ -18,6 +18,7 @@ from prvr.batch import Reading, read_frames
 from prvr.cli.terminal import app
 from prvr.errors import DataError, ModelError, SettingError
 from prvr.features.package import open_package
+from prvr.features.package_check import check_package
 from prvr.features.shelf import student_features
 from prvr.features.sources import FeatureSources, Source
 from prvr.features.subtitles import SubtitledFrames, videos_without_subtitles
@@ -130,6 +131,13 @@ def test_both_names_of_subtitles_are_read(package: Path) -> None:
     assert features.sources == FeatureSources(Source("i3d", 20), Source("roberta", 16), Source(RELEASED, 14))
     assert features.frames["video001"].shape == (15, 34)
     assert opened.subtitles("heard")["video001"].shape == (15, 14)
+
+
+def test_a_check_of_the_package_counts_videos(package: Path) -> None:
+    files = {file.file: file for file in check_package(package).files}
+    report = files[f"TextData/tvr_sub_{RELEASED}.h5"]
+    assert (report.of, report.items, report.columns, report.unused) == ("videos", 21, 14, 0)
+    assert (report.lacking or {})["train"] == ("video010", "video020")
 
 
 def test_names_that_are_none(package: Path, tmp_path: Path) -> None:

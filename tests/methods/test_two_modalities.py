@@ -35,7 +35,7 @@ def test_what_is_true_of_both_sides(method: str) -> None:
     check_subtitles(method, SETTINGS[method])
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_learns_what_is_said(tmp_path: Path) -> None:
     check_learns_subtitles("reloclnet", SETTINGS["reloclnet"], tmp_path)
 

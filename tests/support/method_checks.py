@@ -77,8 +77,8 @@ def check_subtitles(method: str, settings: Any) -> None:
 
 def check_learns_subtitles(method: str, settings: Any, out: Path) -> None:
     """It learns the toy world whose subtitles say what is not shown, keeps that it reads them, and needs them."""
-    spoken = toy_world(videos=120, things=8, spoken=True)
-    best = check_learns(method, settings, out / "run", data=spoken, lr=5e-3, epochs=12)
+    spoken = toy_world(videos=90, things=6, spoken=True)
+    best = check_learns(method, settings, out / "run", data=spoken, lr=3e-3, batch_videos=16)
     check_kept(best, out / "again")
     again = checkpoints.load(out / "again")
     assert again.sources == READS_SUBTITLES
@@ -274,7 +274,14 @@ def check_taught(method: str, model: Any, batch: Batch, *, by: tuple[Distillatio
 
 
 def check_learns(
-    method: str, settings: Any, out: Path, *, data: Data | None = None, lr: float = 2e-3, epochs: int = 20
+    method: str,
+    settings: Any,
+    out: Path,
+    *,
+    data: Data | None = None,
+    lr: float = 2e-3,
+    epochs: int = 20,
+    batch_videos: int = 32,
 ) -> Checkpoint:
     """A student that was trained on the toy world finds more on its dev split than one that was not."""
     data = data or toy_world(videos=150, things=15)
@@ -282,7 +289,7 @@ def check_learns(
     before = evaluate_model(
         checkpoints.build(method, settings, data.features.sources).model, data.dev, data.features
     ).retrieval.sumr
-    training = Training(lr=lr, epochs=epochs, batch_videos=32, patience=epochs, seed=1)
+    training = Training(lr=lr, epochs=epochs, batch_videos=batch_videos, patience=epochs, seed=1)
     best = train_student(out, Recipe(method, settings, training), data=data)
     assert evaluate_model(best.model, data.dev, data.features).retrieval.sumr > before + 30
     return best
