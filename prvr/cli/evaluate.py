@@ -74,11 +74,12 @@ def evaluate(
     from prvr.evaluate.evaluation import fit_spans, score_checkpoint, split_seed_of
     from prvr.evaluate.figures import count_figures
     from prvr.evaluate.saved_scores import save_scores
+    from prvr.features.subtitles import videos_without_subtitles
 
     checkpoint, given = _model_and_features(features, model, zero_shot, parts, method)
     dataset = open_split(data, split, seed=split_seed_of(checkpoint, split_seed), annotations=annotations)
     dataset = fit_spans(dataset, given.frames)
-    warn(dataset.notes)
+    warn({**dataset.notes, **videos_without_subtitles(given.frames, dataset.video_ids)})
     notes: dict[str, Any] = {}
     if also is not None:
         dataset, notes["labelled"] = add_labels(dataset, also)

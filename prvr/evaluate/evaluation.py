@@ -191,9 +191,10 @@ def scores_of(
 
 def origin_of(checkpoint: Checkpoint, collection: str) -> dict[str, str]:
     """What a model's scores on a collection are of; without teachers where the checkpoint does not name any."""
-    frames, words = checkpoint.sources.frames, checkpoint.sources.text
+    reads = checkpoint.sources
     origin = {"collection": collection, "method": checkpoint.method}
-    origin |= {name: f"{its.name} ({its.columns})" for name, its in (("frames", frames), ("words", words))}
+    sides = (("frames", reads.frames), ("words", reads.text), ("subtitles", reads.subtitles))
+    origin |= {name: f"{its.name} ({its.columns})" for name, its in sides if its is not None}
     teachers = checkpoint.about.get("teachers")
     return origin if teachers is None else {**origin, "teachers": ", ".join(map(str, teachers))}
 

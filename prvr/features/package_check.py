@@ -158,7 +158,8 @@ def check_package(path: str | Path, *, most: int | None = SAMPLE, on_progress: O
     for number, file in enumerate(files):
         if on_progress:
             on_progress(f"{package.path.name}: {file.name}", number, len(files))
-        files[file] = _file(file, datasets, most)
+        of_videos = file.parent.name == "FeatureData" or file in package.spoken.values()
+        files[file] = _file(file, "videos" if of_videos else "captions", datasets, most)
     if most is None:
         _remark_on_lengths(package, files)
     return PackageReport(package.path, splits, tuple(files.values()), _uses(package, splits, files))
@@ -194,8 +195,8 @@ def _splits(path: Path) -> tuple[dict[str, Dataset], dict[str, SplitReport]]:
     return datasets, reports
 
 
-def _file(file: Path, datasets: Mapping[str, Dataset], most: int | None) -> FileReport:
-    name, of = f"{file.parent.name}/{file.name}", "videos" if file.parent.name == "FeatureData" else "captions"
+def _file(file: Path, of: str, datasets: Mapping[str, Dataset], most: int | None) -> FileReport:
+    name = f"{file.parent.name}/{file.name}"
     if file.is_dir() and not (is_bigfile(file) or is_npz_folder(file) or is_packed(file)):
         return FileReport(
             name, of, problem=f"this is not a folder of features, which has {', '.join(HOLDS)}, or an npz file for each item"

@@ -19,6 +19,7 @@ several teachers             `distillation_aggregate`; the papers do not say how
 dynamic soft targets (++)    `soft_targets`: from the teacher for inheritance, from its own scores for exploration
 alpha(e) (++)                `hard_fraction`, `hard_fraction_decay`: the share that keeps one-hot targets
 beta(e) (++)                 `mixing`, `mixing_decay`: the one-hot share of a soft target
+in no paper                  branch "subtitles": as exploration, over what is said (docs/decisions/0080); `subtitle_weight`
 released code: exp_*, A_*    the exploration branch; unprefixed, B_*: the inheritance branch
 
 Numbers follow the released code, quirks included; docs/decisions/0002 lists them.
@@ -39,13 +40,14 @@ from prvr.config import ADDED_LATER, check_above_zero, check_heads, check_shares
 from prvr.errors import SettingError
 from prvr.methods.contract import Contrast, Embeddings, Method, Terms, compare_fields
 from prvr.nn import losses, scores
-from prvr.nn.layers import AttentivePooling, InputProjection, Rows, initialise, sequence_encoder
+from prvr.nn.layers import AttentivePooling, InputProjection, Rows, initialise, sequence_encoder, split_subtitles
 from prvr.nn.losses import ranking
 from prvr.nn.scores import Comparison
 from prvr.nn.shapes import FrameMask, Frames, Places, WordMask, Words
 from prvr.nn.text_backbones import NODES, TEXT_BACKBONES
 
 Branch = Literal["inheritance", "exploration"]
+SUBTITLES = "subtitles"
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class DlDkdConfig:
     text_backbone: the module between a caption's features and the branches; "graph" needs features with labels of roles.
     shared_query_projection: exploration reads words through inheritance's projection (DL-DKD; not DL-DKD++).
     negative_pool: the number of hardest videos that the triplet loss draws its negative from.
+    subtitle_weight: the share of the subtitles' branch in the score, where the model reads subtitles.
     """
 
     hidden: int = 384
@@ -73,10 +76,11 @@ class DlDkdConfig:
     negative_pool: int = 20
     nce_weight: float = 0.04
     exploration_hidden: int = field(default=0, metadata=ADDED_LATER)
+    subtitle_weight: float = field(default=0.5, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         check_above_zero(self, "hidden", "heads", "max_frames", "max_words", "negative_pool")
-        check_shares(self, "dropout", "input_dropout", "exploration_weight")
+        check_shares(self, "dropout", "input_dropout", "exploration_weight", "subtitle_weight")
         check_heads(self)
         if len(self.branches) not in (1, 2):
             raise SettingError(f"there are {len(self.branches)} branches, {self.branches}; take one or two")
@@ -118,25 +122,37 @@ class DlDkdBranch(nn.Module):
 
 
 class DlDkd(nn.Module):
-    """The student: S(q, v) = (1 - beta) max_f cos (inheritance) + beta max_f cos (exploration) (DL-DKD, Eq. 9)."""
+    """The student: S(q, v) = (1 - beta) max_f cos (inheritance) + beta max_f cos (exploration) (DL-DKD, Eq. 9).
 
-    def __init__(self, config: DlDkdConfig, *, frame_columns: int, word_columns: int) -> None:
+    With subtitles: (1 - w) S(q, v) + w max_f cos (subtitles).
+
+    Args:
+        subtitle_columns: the columns of a frame after those of the pictures; 0 for a model without subtitles.
+    """
+
+    def __init__(self, config: DlDkdConfig, *, frame_columns: int, word_columns: int, subtitle_columns: int = 0) -> None:
         super().__init__()
         self.config = config
         self.text_backbone = None if config.text_backbone == "words" else TEXT_BACKBONES[config.text_backbone](word_columns)
         self.reading = Reading(
-            frame_columns,
+            frame_columns + subtitle_columns,
             word_columns,
             config.max_frames,
             config.max_words,
             unit=True,
             text="words",
             label_columns=self.text_backbone.label_columns if self.text_backbone is not None else 0,
+            subtitle_columns=subtitle_columns,
         )
         read_columns = self.text_backbone.columns if self.text_backbone is not None else word_columns
         self.embedding_fields: tuple[str, ...] = field_names(config.branches)
+        self.weights = _weights(config)
+        if subtitle_columns:
+            share = config.subtitle_weight
+            self.embedding_fields = (*self.embedding_fields, SUBTITLES)
+            self.weights = (*((1 - share) * weight for weight in self.weights), share)
         self.frame_fields = self.embedding_fields
-        self.score_weights: tuple[float, ...] | None = _weights(config)
+        self.score_weights: tuple[float, ...] | None = self.weights
         self.branches = nn.ModuleList(
             DlDkdBranch(
                 config.branch(branch),
@@ -146,6 +162,9 @@ class DlDkd(nn.Module):
             )
             for place, branch in enumerate(config.branches)
         )
+        if subtitle_columns:
+            sizes = {"frame_columns": subtitle_columns, "word_columns": read_columns}
+            self.branches.append(DlDkdBranch(config, **sizes, own_projection=True))
         self.apply(initialise)
 
     def encode_queries(self, words: Words, mask: WordMask, places: Places = None) -> Embeddings:
@@ -164,17 +183,18 @@ class DlDkd(nn.Module):
     def encode_videos(self, frames: Frames, mask: FrameMask, places: Places = None) -> Embeddings:
         """One vector per frame and branch, zeros where padded; `places` as in a `Batch`, where they are known."""
         rows = Rows.of(mask, places)
-        packed = rows.packed(frames)
-        return tuple(branch.encode_videos(packed, rows) for branch in self._branches())
+        pictures, subtitles = split_subtitles(rows.packed(frames), self.reading.subtitle_columns)
+        parts = zip(self._branches(), self.embedding_fields, strict=True)
+        return tuple(branch.encode_videos(subtitles if name == SUBTITLES else pictures, rows) for branch, name in parts)
 
     def score(self, queries: Embeddings, videos: Embeddings, mask: FrameMask) -> Float[Tensor, "Q V"]:
         """Weighted sum over branches of the best frame's cosine. Fused per video, never per frame."""
-        return scores.fused(queries, videos, [mask] * len(videos), weights=_weights(self.config))
+        return scores.fused(queries, videos, [mask] * len(videos), weights=self.weights)
 
     def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "F"]:
         """Weighted sum over branches of each frame's cosine: the curve that moments are read from."""
         mask = scores.every_row(video[0])
-        parts = zip(_weights(self.config), query, video, strict=True)
+        parts = zip(self.weights, query, video, strict=True)
         return torch.stack([w * scores.frame_cosines(q, v, mask)[0, 0] for w, q, v in parts]).sum(0)
 
     def _branches(self) -> list[DlDkdBranch]:
@@ -197,15 +217,13 @@ def objective(
     L = sum_b [trip(c_b) + 0.04 nce(d_b)], c_b the best cosine and d_b the best inner product.
 
     Args:
-        contrast: the contrastive loss of inheritance branches. self_contrast: of exploration branches.
+        contrast: the contrastive loss of inheritance branches. self_contrast: of exploration branches, and of subtitles.
         comparisons: `compare_fields` of these embeddings, if it is known.
     """
-    config, terms = model.config, Terms()
-    for branch, name, ours in zip(
-        config.branches, model.embedding_fields, comparisons or compare_fields(queries, videos, batch), strict=True
-    ):
+    config, terms, taught = model.config, Terms(), taught_fields(model.config)
+    for name, ours in zip(model.embedding_fields, comparisons or compare_fields(queries, videos, batch), strict=True):
         terms[f"{name}_triplet"] = ranking(ours.cosines, batch.target, margin=config.margin, pool=config.negative_pool)
-        contrastive = contrast if branch == "inheritance" else self_contrast
+        contrastive = contrast if name in taught else self_contrast
         terms[f"{name}_nce"] = config.nce_weight * contrastive(ours.dots, batch.target)
     return terms
 
@@ -229,4 +247,4 @@ def _weights(config: DlDkdConfig) -> tuple[float, ...]:
     return (second, 1 - second) if config.branches == ("exploration", "inheritance") else (1 - second, second)
 
 
-METHOD = Method(DlDkdConfig, DlDkd, objective, contrasts=True, taught_fields=taught_fields)
+METHOD = Method(DlDkdConfig, DlDkd, objective, contrasts=True, taught_fields=taught_fields, subtitles=True)

@@ -27,7 +27,16 @@ from torch import Tensor, nn
 from prvr.batch import Batch
 from prvr.methods.contract import Contrast, Embeddings, Method, Terms, compare_fields
 from prvr.nn import losses, scores
-from prvr.nn.layers import AttentivePooling, InputProjection, Rows, SelfAttention, initialise, pool_at, sequence_encoder
+from prvr.nn.layers import (
+    AttentivePooling,
+    InputProjection,
+    Rows,
+    SelfAttention,
+    initialise,
+    pool_at,
+    sequence_encoder,
+    split_subtitles,
+)
 from prvr.nn.localisation import (
     CrossAttention,
     LocaliserSettings,
@@ -36,7 +45,6 @@ from prvr.nn.localisation import (
     field_names,
     mean_comparison,
     mean_relevance,
-    split_subtitles,
 )
 from prvr.nn.losses import ranking
 from prvr.nn.shapes import FrameMask, Frames, Places, WordMask, Words
@@ -90,7 +98,7 @@ class Reloclnet(nn.Module):
     def encode_videos(self, frames: Frames, mask: FrameMask, places: Places = None) -> Embeddings:
         """One vector per frame and modality, zeros where padded; in training those after the second blocks, too."""
         rows = Rows.of(mask, places)
-        pictures, subtitles = split_subtitles(rows.packed(frames), self.reading)
+        pictures, subtitles = split_subtitles(rows.packed(frames), self.reading.subtitle_columns)
         first = self.frames(self.frame_projection(pictures), rows)
         if self.spoken is None:
             middles = [self.second_frames(first, rows)]

@@ -29,7 +29,7 @@ from prvr.batch import Batch
 from prvr.config import ADDED_LATER
 from prvr.methods.contract import Embeddings, Method, Terms, compare_fields
 from prvr.nn import scores
-from prvr.nn.layers import AttentivePooling, InputProjection, Rows, initialise, pool_at, sequence_encoder
+from prvr.nn.layers import AttentivePooling, InputProjection, Rows, initialise, pool_at, sequence_encoder, split_subtitles
 from prvr.nn.localisation import (
     LocaliserSettings,
     SubtitleEncoder,
@@ -37,7 +37,6 @@ from prvr.nn.localisation import (
     field_names,
     mean_comparison,
     mean_relevance,
-    split_subtitles,
 )
 from prvr.nn.losses import ranking
 from prvr.nn.shapes import FrameMask, Frames, Places, WordMask, Words
@@ -83,7 +82,7 @@ class Xml(nn.Module):
     def encode_videos(self, frames: Frames, mask: FrameMask, places: Places = None) -> Embeddings:
         """One vector per frame and modality, zeros where padded."""
         rows = Rows.of(mask, places)
-        pictures, subtitles = split_subtitles(rows.packed(frames), self.reading)
+        pictures, subtitles = split_subtitles(rows.packed(frames), self.reading.subtitle_columns)
         shown = rows.padded(self.frames(self.frame_projection(pictures), rows))
         if self.subtitles is None:
             return (shown,)

@@ -208,6 +208,12 @@ def _drop_in_place(values: Tensor, kept: Bool[Tensor, "*N"], scale: float) -> Te
     return values.mul_(scale)
 
 
+def split_subtitles(rows: Float[Tensor, "R E"], columns: int) -> tuple[Float[Tensor, "R _"], Float[Tensor, "R _"]]:
+    """The columns of the pictures, and the last `columns`, which are the subtitles'."""
+    pictures, subtitles = rows.split([rows.shape[1] - columns, columns], dim=1)
+    return pictures, subtitles
+
+
 def pool_at(config: Any, epoch: int) -> int | None:
     """The number of hardest videos from which a negative is drawn at an epoch; None for all wrong videos."""
     pool: int = config.negative_pool

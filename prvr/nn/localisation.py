@@ -90,12 +90,6 @@ class CrossAttention(Heads):
         return self.norm(rows.packed(mixed.transpose(1, 2).flatten(2)) + hidden)
 
 
-def split_subtitles(rows: Float[Tensor, "R E"], reading: Reading) -> tuple[Float[Tensor, "R _"], Float[Tensor, "R _"]]:
-    """The columns of the pictures and those of the subtitles."""
-    pictures, subtitles = rows.split([rows.shape[1] - reading.subtitle_columns, reading.subtitle_columns], dim=1)
-    return pictures, subtitles
-
-
 def field_names(subtitle_columns: int) -> tuple[str, ...]:
     """The embedding fields, one for each modality."""
     return ("frames", "subtitles") if subtitle_columns else ("frames",)

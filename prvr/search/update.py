@@ -100,6 +100,11 @@ class Indexer:
         ray: str | None = None,
         texts: Mapping[str, str | None] | None = None,
     ) -> None:
+        if checkpoint.sources.subtitles is not None:
+            raise ModelError(
+                f"this model reads the subtitles {checkpoint.sources.subtitles.name!r} beside the frames, and an index of a "
+                "folder has frames alone; index with a model that was trained without --subtitles"
+            )
         encoder = open_matching_encoder(checkpoint.sources.frames, "frames", device)
         if not isinstance(encoder, ImageEncoder):
             raise ModelError(f"{encoder.name!r} has no image side; the model reads frames of it")

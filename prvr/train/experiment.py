@@ -20,9 +20,10 @@ from prvr.datasets.splits import open_splits
 from prvr.errors import SettingError, nearest
 from prvr.evaluate.metrics import COLUMNS, LABELS, format_mean, over_seeds
 from prvr.features.shelf import lengths_beside_teachers, student_features
+from prvr.features.subtitles import videos_without_subtitles
 from prvr.files import read_bytes, write_json, write_whole
 from prvr.methods import open_method
-from prvr.methods.checkpoint import Checkpoint, load
+from prvr.methods.checkpoint import Checkpoint, check_takes_subtitles, load
 from prvr.train.distributed import Group
 from prvr.train.event_files import event_files
 from prvr.train.loop import Data, Progress, Warn, train_student
@@ -48,6 +49,7 @@ class Experiment:
     out: str = ""
     frames: str = ""
     words: str = ""
+    subtitles: str = ""
     teacher: tuple[str, ...] = ()
     teacher_run: tuple[str, ...] = ()
     preset: str = "dl-dkd++"
@@ -173,9 +175,15 @@ def open_data(experiment: Experiment) -> OpenData:
         words=experiment.words,
         teachers=teachers,
         sentences_alone=alone,
+        subtitles=experiment.subtitles or None,
     )
     splits = open_splits(experiment.data, protocol=experiment.protocol, seed=experiment.split_seed)
-    notes = {**splits.train.notes, **lengths_beside_teachers(features, splits.train.video_ids)}
+    videos = splits.train.video_ids
+    notes = {
+        **splits.train.notes,
+        **lengths_beside_teachers(features, videos),
+        **videos_without_subtitles(features.frames, videos),
+    }
     kept: tuple[Similarities, ...] = ()
     if experiment.teacher_run:
         trained = [load(run) for run in experiment.teacher_run]
@@ -253,6 +261,8 @@ def _check_names(experiment: Experiment, recipe: Recipe) -> None:
         raise SettingError("name the student's word features: --words NAME")
     if not experiment.frames and not experiment.teacher:
         raise SettingError("name the student's frame features: --teacher NAME, or --frames NAME to train without a teacher")
+    if experiment.subtitles:
+        check_takes_subtitles(recipe.method)
     if recipe.beside_teacher and experiment.teacher:
         _check_beside(experiment)
     if experiment.seeds is not None and (Path(experiment.out) / STATE).exists():

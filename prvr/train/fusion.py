@@ -53,6 +53,10 @@ def fuse(
             f"{student.method} and {teacher.method} cannot be combined; take a student that reads words alone, "
             "and a teacher's name"
         )
+    if student.sources.subtitles is not None:
+        raise SettingError(
+            f"{student.method} reads subtitles, and cannot be combined with a teacher; take one without --subtitles"
+        )
     both = [(student, student_reads), (teacher, teacher_reads)]
     own, teachers = (scores_of(evaluate_model(one.model, dev, features), dev, system=one.method) for one, features in both)
     weight, sums = best_weight(own, teachers)

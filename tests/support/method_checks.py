@@ -5,17 +5,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from toy_world import READS, toy_world
+from toy_world import READS, READS_SUBTITLES, SAID, toy_world
 
 from prvr.batch import Batch, collate, pad, pad_clips, read_clips, read_frames, video_item
 from prvr.evaluate.evaluation import evaluate_model
 from prvr.features.sources import FeatureSources
+from prvr.features.subtitles import SubtitledFrames
 from prvr.index.encode import add_videos
 from prvr.index.exact import ExactIndex
 from prvr.methods import checkpoint as checkpoints
@@ -60,6 +63,42 @@ def check_method(method: str | type, out: Path, *, lr: float = 2e-3, epochs: int
     check_taught(name, model, batch, by=(MATRIX, *([PROFILE] if along else []), *([SOFT] if made.contrasts else [])))
     best = check_learns(name, settings, out / "run", lr=lr, epochs=epochs)
     check_kept(best, out / "again")
+
+
+def check_subtitles(method: str, settings: Any) -> None:
+    """What is true of a method that reads subtitles beside the pictures, in a second."""
+    model = build(method, settings, READS_SUBTITLES)
+    check_invariants(model)
+    check_hears(model)
+    batch = toy_batch(model)
+    check_learning(method, model, batch, toy_batch(model, most=1))
+    check_taught(method, model, batch, by=(PROFILE, MATRIX, *([SOFT] if open_method(method).contrasts else [])))
+
+
+def check_learns_subtitles(method: str, settings: Any, out: Path) -> None:
+    """It learns the toy world whose subtitles say what is not shown, keeps that it reads them, and needs them."""
+    spoken = toy_world(videos=90, things=6, spoken=True)
+    best = check_learns(method, settings, out / "run", data=spoken, lr=3e-3, batch_videos=16)
+    check_kept(best, out / "again")
+    again = checkpoints.load(out / "again")
+    assert again.sources == READS_SUBTITLES
+    frames: Any = spoken.features.frames
+    silent = replace(spoken.features, frames=SubtitledFrames(frames.frames, {"nobody": np.zeros((1, SAID))}))
+    found, lost = (evaluate_model(again.model, spoken.dev, features).retrieval for features in (spoken.features, silent))
+    assert found.sumr > lost.sumr + 20
+
+
+@torch.no_grad()
+def check_hears(model: Any) -> None:
+    """A score changes with the pictures alone, and with the subtitles alone."""
+    seen, mask = padded(sequences(FRAMES_OF, model.reading.frame_columns))
+    queries = model.encode_queries(*padded(sequences(WORDS_OF, model.reading.text_columns)))
+    before = model.score(queries, model.encode_videos(seen, mask), mask)
+    at = seen.shape[-1] - model.reading.subtitle_columns
+    for side in (slice(at), slice(at, None)):
+        changed = seen.clone()
+        changed[..., side] = changed[..., side].flip(0)
+        assert (model.score(queries, model.encode_videos(changed, mask), mask) - before).abs().max() > 1e-3
 
 
 @torch.inference_mode()
@@ -185,7 +224,7 @@ def _check_index(model: Any, words: list[Tensor], frames: list[Tensor]) -> None:
 
 def toy_batch(model: Any, *, data: Data | None = None, most: int | None = None) -> Batch:
     """The training videos of a small toy world, or the first of them."""
-    data = data or toy_world(videos=12)
+    data = data or toy_world(videos=12, spoken=model.reading.subtitle_columns > 0)
     captions: dict[str, list[str]] = {}
     for caption in data.train.captions:
         captions.setdefault(caption.video, []).append(caption.id)
@@ -235,7 +274,14 @@ def check_taught(method: str, model: Any, batch: Batch, *, by: tuple[Distillatio
 
 
 def check_learns(
-    method: str, settings: Any, out: Path, *, data: Data | None = None, lr: float = 2e-3, epochs: int = 20
+    method: str,
+    settings: Any,
+    out: Path,
+    *,
+    data: Data | None = None,
+    lr: float = 2e-3,
+    epochs: int = 20,
+    batch_videos: int = 32,
 ) -> Checkpoint:
     """A student that was trained on the toy world finds more on its dev split than one that was not."""
     data = data or toy_world(videos=150, things=15)
@@ -243,7 +289,7 @@ def check_learns(
     before = evaluate_model(
         checkpoints.build(method, settings, data.features.sources).model, data.dev, data.features
     ).retrieval.sumr
-    training = Training(lr=lr, epochs=epochs, batch_videos=32, patience=epochs, seed=1)
+    training = Training(lr=lr, epochs=epochs, batch_videos=batch_videos, patience=epochs, seed=1)
     best = train_student(out, Recipe(method, settings, training), data=data)
     assert evaluate_model(best.model, data.dev, data.features).retrieval.sumr > before + 30
     return best
