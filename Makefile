@@ -1,5 +1,6 @@
 # make demo    the main job on a small rendered world, about four minutes; then open demo/report.html
-# make test    the tests
+# make test    the tests, but for those that take very long
+# make thorough   all of them
 # make check   format, lint, types and tests
 # make quick   the same without the slow tests, in under a minute
 # make processors   the tests as on other processors: each of SETTINGS in turn; takes that many times the time of make test
@@ -20,17 +21,17 @@ SETTINGS := ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ATEN_CPU_CAPABI
 demo: .venv/installed
 	$(BIN)/prvr demo demo
 
-# Two processes: most tests wait for one core.
+# Three processes on two cores: many tests wait for a browser, a process or a clock.
 test: .venv/installed
-	$(BIN)/pytest -n 2 --dist worksteal -m "not thorough"
+	$(BIN)/pytest -n 3 --dist worksteal -m "not thorough"
 
 thorough: .venv/installed
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 3 --dist worksteal
 
 processors: $(SETTINGS)
 
 $(SETTINGS): .venv/installed
-	env $@ $(BIN)/pytest -n 2 --dist worksteal
+	env $@ $(BIN)/pytest -n 3 --dist worksteal
 
 check: lint types test
 

@@ -286,7 +286,9 @@ def test_memory_that_was_held_and_given_back_is_seen() -> None:
         assert 50 << 20 < peak[0] < 200 << 20
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.thorough] if name == "memory" else []) for name in BENCHMARKS]
+)
 def test_every_benchmark_runs_at_a_small_size(name: str) -> None:
     lines = BENCHMARKS[name].lines(SMALL)
     assert lines

@@ -185,6 +185,7 @@ def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_several_processes_train_what_one_trains(world: Path) -> None:
     names = ("videos", "features", "--frames", CLIP, "--words", WORDS, "--method", MINE, "epochs=2", "batch_videos=4")
     for out, more in (("one", ()), ("two", ("--devices", "2"))):

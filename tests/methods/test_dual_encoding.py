@@ -57,6 +57,7 @@ def test_a_teacher_can_tell_whole_videos_apart_and_no_frames(method: str) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @each
 def test_learns_the_toy_world(method: str, tmp_path: Path) -> None:
     space = {"hidden": 32} if method == "dual_encoding" else {"latent": 32, "concepts": 32}

@@ -120,6 +120,7 @@ def test_settings_that_cannot_be() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @both
 def test_learns_the_toy_world(method: str, tmp_path: Path) -> None:
     settings = open_method(method).config(

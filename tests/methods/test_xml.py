@@ -55,6 +55,7 @@ def test_a_teacher_can_be_added(method: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @each
 def test_learns_the_toy_world(method: str, tmp_path: Path) -> None:
     check_learns(method, replace(SETTINGS[method], hidden=32), tmp_path)

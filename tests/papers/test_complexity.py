@@ -136,6 +136,7 @@ def test_a_step_holds_what_it_must() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_larger_step_holds_more() -> None:
     # Many queries: with few, attention over the frames holds more than all that is made of queries.
     larger, largest = (dataclasses.replace(SIZES, queries=times * SIZES.queries) for times in (8, 16))

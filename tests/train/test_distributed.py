@@ -484,6 +484,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_devices_and_torchrun_train_alike(world: list[str], tmp_path: Path, prvr: Prvr) -> None:
     assert prvr(*command(world, tmp_path / "one", "epochs=2", "--json")[2:]).status == 0
     by_torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "prvr"]

@@ -50,9 +50,9 @@ def history(out: Path) -> list[dict]:
         ({}, 14),
         ({"soft_targets": "none", "shared_query_projection": True}, 14),
         # Without a teacher it takes longer.
-        ({"soft_targets": "none", "distillation_weight": 0.0}, 40),
+        pytest.param({"soft_targets": "none", "distillation_weight": 0.0}, 40, marks=pytest.mark.thorough),
         ({"branches": ("inheritance",)}, 14),
-        ({"branches": ("exploration",)}, 40),
+        pytest.param({"branches": ("exploration",)}, 40, marks=pytest.mark.thorough),
         ({"hard_part": "random", "detach_self_targets": True}, 14),
     ],
     ids=["dl-dkd++", "dl-dkd", "no distillation", "inheritance", "exploration", "mended"],
