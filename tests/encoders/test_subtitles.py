@@ -105,7 +105,9 @@ def test_encodings(tmp_path: Path, data: bytes, text: str, problem: str) -> None
     assert [line[: len(problem)] for line in problems] == ([problem] if problem else [])
 
 
-@pytest.mark.parametrize("data", [b"", b"\x00\xff" * 500, b"just a text\n" * 9, b"WEBVTT\n", b"[Script Info]\n[Events]\nDialogue: x"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x00\xff" * 500, b"just a text\n" * 9, b"WEBVTT\n", b"[Script Info]\n[Events]\nDialogue: x"]
+)
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_what_is_no_subtitles_is_said_in_a_line(tmp_path: Path, data: bytes, suffix: str) -> None:
     path = tmp_path / f"film.{suffix}"
@@ -120,7 +122,10 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "film.srt"
     with path.open("wb") as file:
         file.truncate(MOST_BYTES + 1)
-    assert read_subtitle_file(path) == ([], [f"film.srt has {MOST_BYTES + 1} bytes, more than any subtitles ({MOST_BYTES}); take it out"])
+    assert read_subtitle_file(path) == (
+        [],
+        [f"film.srt has {MOST_BYTES + 1} bytes, more than any subtitles ({MOST_BYTES}); take it out"],
+    )
 
 
 def test_a_text_that_ends_before_it_begins_is_kept_at_its_start(tmp_path: Path) -> None:

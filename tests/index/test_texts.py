@@ -64,7 +64,9 @@ def test_terms_of_a_query() -> None:
     ]
 
 
-@pytest.mark.parametrize("query", ['"', "*", "( OR )", "NEAR(a b)", "a AND NOT b", "video:x", "^a", "x'; DROP TABLE texts; --", "\x00"])
+@pytest.mark.parametrize(
+    "query", ['"', "*", "( OR )", "NEAR(a b)", "a AND NOT b", "video:x", "^a", "x'; DROP TABLE texts; --", "\x00"]
+)
 def test_signs_of_the_language_of_fts_are_no_signs(index: DiskIndex, query: str) -> None:
     say(index, "a", "nothing of this")
     assert found(index, query) == []
@@ -105,7 +107,9 @@ def test_only_texts_of_the_kinds_and_videos_are_found(index: DiskIndex) -> None:
 
 
 def test_parts_are_added_and_texts_of_something_else_are_replaced(index: DiskIndex) -> None:
-    first, second = (TextsPart(n + 1.0, (TimedText(float(n), n + 1.0, f"second {n}", "speech"),), (f"problem {n}",)) for n in (0, 1))
+    first, second = (
+        TextsPart(n + 1.0, (TimedText(float(n), n + 1.0, f"second {n}", "speech"),), (f"problem {n}",)) for n in (0, 1)
+    )
     index.texts.extend("a", "speech", first, made_of="one", is_complete=False)
     assert not index.texts.sources()["a"]["speech"].is_complete
     index.texts.extend("a", "speech", second, made_of="one", is_complete=True)

@@ -317,7 +317,9 @@ def test_a_doubtful_answer_says_so(tab: Tab, served: Running) -> None:
 @pytest.mark.slow
 def test_a_file_that_a_browser_cannot_play_is_offered(tab: Tab) -> None:
     tab.page.route("**/media/**", lambda route: route.fulfill(body=b"RIFF" * 99, content_type="video/x-msvideo"))
-    tab.page.route("**/proxies/**", lambda route: route.fulfill(status=422, json={"error": "it takes too long; download it whole"}))
+    tab.page.route(
+        "**/proxies/**", lambda route: route.fulfill(status=422, json={"error": "it takes too long; download it whole"})
+    )
     tab.open("?video=beach.mp4")
     tab.shows(".unplayable", "It cannot be converted: it takes too long; download it whole")
     tab.shows(".unplayable", "This browser cannot play the file (mp4).")

@@ -48,7 +48,9 @@ def player(tab: Tab) -> None:
 
 def unplayable(tab: Tab) -> None:
     tab.page.route("**/media/**", lambda route: route.fulfill(body=b"RIFF" * 99, content_type="video/x-msvideo"))
-    tab.page.route("**/proxies/**", lambda route: route.fulfill(status=422, json={"error": "it takes too long; download it whole"}))
+    tab.page.route(
+        "**/proxies/**", lambda route: route.fulfill(status=422, json={"error": "it takes too long; download it whole"})
+    )
     tab.open("?video=beach.mp4")
     tab.find(".unplayable").wait_for()
 

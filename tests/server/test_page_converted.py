@@ -45,7 +45,9 @@ def videos(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_numbered(folder / "hevc.mp4", 75, codec="libx265", sound_codec="aac", tone_at=1.0)
     write_numbered(folder / "mpeg2.mpg", 75, format="vob", codec="mpeg2video", gop=12, tone_at=1.0)
     write_numbered(folder / "old.avi", 150, rate=5, codec="mpeg4", b_frames=0, tone_at=1.0)
-    write_numbered(folder / "prores.mov", 75, codec="prores_ks", sound_codec="aac", pix_fmt="yuv422p10le", b_frames=0, tone_at=1.0)
+    write_numbered(
+        folder / "prores.mov", 75, codec="prores_ks", sound_codec="aac", pix_fmt="yuv422p10le", b_frames=0, tone_at=1.0
+    )
     write_numbered(folder / "camera.mts", 75, format="mpegts", container_options={"mpegts_m2ts_mode": "1"}, tone_at=1.0)
     write_numbered(folder / "plays.mp4", 75, tone_at=1.0)
     return folder
@@ -78,7 +80,9 @@ def shown(path: Path, seconds: float) -> int:
 def shows(tab: Tab, path: Path, seconds: float) -> None:
     tab.plays_at(seconds)
     until(
-        lambda: not tab.page.evaluate("document.querySelector('video').seeking") and tab.page.evaluate(NUMBER) == shown(path, seconds),
+        lambda: (
+            not tab.page.evaluate("document.querySelector('video').seeking") and tab.page.evaluate(NUMBER) == shown(path, seconds)
+        ),
         lambda: f"{path.name} at {seconds}: {tab.page.evaluate(NUMBER)}, not {shown(path, seconds)}; {tab.texts('.blind')}",
     )
 
