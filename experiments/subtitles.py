@@ -19,7 +19,7 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 import prvr
+from prvr.batch import unit_rows
 from prvr.datasets import Caption, Dataset
 from prvr.datasets.published import load
 from prvr.evaluate.evaluation import correct_videos, evaluate_model
@@ -78,11 +79,28 @@ def _every_second(spans: list[list[int]]) -> list[int]:
 
 
 def figures(model: prvr.methods.contract.Model, dataset: Dataset, features: FeatureSet) -> dict[str, float]:
-    """SumR of all queries, and of each kind."""
+    """SumR of all queries, and of each kind, by a model."""
     found = evaluate_model(model, dataset, features)
-    place = places(found.scores, correct_videos(dataset, found.videos))
-    groups = by_kind(place, [caption.kind for caption in dataset.captions], videos=len(found.videos))
-    return {"all": found.retrieval.sumr} | {each.name: each.retrieval.sumr for each in groups if each.retrieval is not None}
+    return {"all": found.retrieval.sumr, **of_kinds(found.scores, dataset, found.videos)}
+
+
+def of_kinds(scores: np.ndarray, dataset: Dataset, videos: Sequence[str]) -> dict[str, float]:
+    """SumR of each kind of query."""
+    place = places(scores, correct_videos(dataset, videos))
+    groups = by_kind(place, [caption.kind for caption in dataset.captions], videos=len(videos))
+    return {each.name: each.retrieval.sumr for each in groups if each.retrieval is not None}
+
+
+def untrained(dataset: Dataset, features: FeatureSet) -> dict[str, float]:
+    """SumR of each kind by the subtitles alone, nothing learned: the best cosine of a row with the query's greatest values."""
+    frames = features.frames
+    assert isinstance(frames, SubtitledFrames)
+    queries = unit_rows(np.stack([features.text[caption.id].max(0) for caption in dataset.captions]))
+    scores = np.full((len(queries), len(dataset.video_ids)), -1.0)
+    for place, video in enumerate(dataset.video_ids):
+        if video in frames.subtitles:
+            scores[:, place] = (queries @ unit_rows(frames.subtitles[video]).T).max(1)
+    return of_kinds(scores, dataset, dataset.video_ids)
 
 
 def first_videos(dataset: Dataset, count: int) -> Dataset:
@@ -144,6 +162,7 @@ def main() -> None:
     (whole, test), spoken = speak(arguments.root, datasets, given)
     kinds = [caption.kind for caption in test.captions]
     print({kind: kinds.count(kind) for kind in ("v", "t", "vt")}, len(test.video_ids), "test videos", flush=True)
+    print(f"the words alone, nothing learned: {untrained(test, spoken)}", flush=True)
     rows = [trained(arguments.out, seed, arguments.changes, whole, test, spoken) for seed in SEEDS]
     for name in rows[0]:
         cells = []
