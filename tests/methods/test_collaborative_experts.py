@@ -242,6 +242,7 @@ def test_experts_side_by_side(tmp_path: Path) -> None:
         JoinedFeatures([(Packed(tmp_path), 2)])
 
 
+@pytest.mark.thorough
 def test_learns_the_toy_world(tmp_path: Path) -> None:
     data = toy_world(videos=100, things=12)
     check_learns("collaborative_experts", replace(ONE, hidden=32), tmp_path, data=data, lr=3e-3, epochs=15)

@@ -224,6 +224,7 @@ def test_settings_that_cannot_be() -> None:
         MsSlConfig(frame_weight=1.5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("reduced", [0, 16], ids=["ms-sl", "ms-sl++"])
 def test_learns_the_toy_world(tmp_path: Path, reduced: int) -> None:
     settings = MsSlConfig(

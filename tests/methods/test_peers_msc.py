@@ -232,7 +232,7 @@ def test_invariants() -> None:
     check_invariants(build("msc", MscConfig(**TINY, clip_inputs="unit_rows")), sequences((3, 1, 4), 16))
 
 
-def test_learning(tmp_path: Path) -> None:
+def test_learning() -> None:
     tiny = MscConfig(**TINY, dropout=0.0, input_dropout=0.0)
     model = build("msc", tiny)
     check_learning("msc", model, toy_batch(model), toy_batch(model, most=1))
@@ -240,6 +240,10 @@ def test_learning(tmp_path: Path) -> None:
         Distillation(distillation_target=target, distillation_weight=0.1) for target in ("frame_profile", "batch_matrix")
     )
     check_taught("msc", model, toy_batch(model), by=(profile, matrix))
+
+
+@pytest.mark.thorough
+def test_learns_the_toy_world(tmp_path: Path) -> None:
     check_learns("msc", MscConfig(**{**TINY, "hidden": 32}, alignment_weight=0.1), tmp_path)
 
 

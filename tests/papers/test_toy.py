@@ -74,7 +74,9 @@ def test_too_small_a_world_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("backbone", "words"), [("words", "words"), ("bi_gru", "vectors"), ("graph", "roles")])
+@pytest.mark.parametrize(
+    ("backbone", "words"), [("words", "words"), pytest.param("bi_gru", "vectors", marks=pytest.mark.thorough), ("graph", "roles")]
+)
 def test_a_student_learns_with_each_text_backbone(learnt: Path, tmp_path: Path, backbone: str, words: str) -> None:
     package, splits = learnt, open_splits(learnt)
     features = student_features(package, frames="toy_frames", words=words, teachers=["strong"])
