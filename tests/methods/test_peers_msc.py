@@ -77,8 +77,8 @@ def test_rows_and_clips() -> None:
     most = model.config.max_frames
     by_rule = [unit_rows(slot_means(rows.astype(np.float64), segment_edges(len(rows), most))) for rows in given().frames.values()]
     check_close(stretched, given().ordered(np.stack(by_rule), "v--"), tolerance=1e-12)
-    check_close(model._scaled(batch.words), given().ordered(given().batch["text_feat"], "q--"), tolerance=1e-12)
-    check_close(msc.last_words(model._scaled(batch.words), batch.word_mask), given().expected("teacher", "q-"))
+    check_close(model._scale(batch.words), given().ordered(given().batch["text_feat"], "q--"), tolerance=1e-12)
+    check_close(msc.last_words(model._scale(batch.words), batch.word_mask), given().expected("teacher", "q-"))
 
 
 @every_mode
