@@ -27,6 +27,7 @@ from prvr.cli.terminal import (
     show,
     warn,
 )
+from prvr.cli.texts import ScreenGate, ScreenText, Speech, SpeechGate, Subtitles, text_settings
 from prvr.errors import SettingError
 
 if TYPE_CHECKING:
@@ -73,26 +74,11 @@ def update(
     rate: Annotated[float | None, typer.Option(help="With --encoder: frames per second.", min=0.01, show_default="1.0")] = None,
     dtype: Annotated[str, typer.Option(help="float16 or float32.", show_default="that of the index; float16 for a new one")] = "",
     calibrate: Annotated[Path | None, typer.Option(help="Fit probabilities on the model's saved scores of dev: DEV.npz.")] = None,
-    subtitles: Annotated[
-        bool | None,
-        typer.Option(
-            "--subtitles/--no-subtitles", help="Read subtitles beside and in the videos.", show_default="as before; yes"
-        ),
-    ] = None,
-    speech: Annotated[
-        str,
-        typer.Option(
-            help="Recognise speech: a Whisper model by name (tiny, base, small, ...) or folder; none to stop.",
-            metavar="MODEL",
-            show_default="as before; none",
-        ),
-    ] = "",
-    screen_text: Annotated[
-        bool | None,
-        typer.Option(
-            "--screen-text/--no-screen-text", help="Recognise what is written in the picture.", show_default="as before; no"
-        ),
-    ] = None,
+    subtitles: Subtitles = None,
+    speech: Speech = "",
+    speech_gate: SpeechGate = None,
+    screen_text: ScreenText = None,
+    screen_gate: ScreenGate = None,
     watch: Annotated[bool, typer.Option("--watch", help="Keep running: index again whenever the folder changes.")] = False,
     device: Device = "auto",
     workers: Workers = None,
@@ -115,9 +101,10 @@ def update(
         from prvr.evaluate.reliability import calibration_from_scores
 
         checkpoint = replace(checkpoint, calibration=calibration_from_scores(calibrate))
+    texts = text_settings(subtitles, speech, screen_text, speech_gate=speech_gate, screen_gate=screen_gate)
     with progress() as on_progress:
         settings: dict[str, Any] = {"dtype": stored, "device": device, "workers": workers, "ray": ray, "on_progress": on_progress}
-        settings["texts"] = _texts(subtitles, speech, screen_text)
+        settings["texts"] = texts
         if watch:
             for done in watch_folder(videos, target, checkpoint, **settings):
                 _show(done, target, as_json)
@@ -125,14 +112,6 @@ def update(
             done = index_folder(videos, target, checkpoint, **settings)
     if not watch:
         _show(done, target, as_json)
-
-
-def _texts(subtitles: bool | None, speech: str, screen_text: bool | None) -> dict[str, str | None]:
-    """By kind of texts what the options say of it."""
-    texts: dict[str, str | None] = {}
-    for kind, is_read in (("subtitle", subtitles), ("screen", screen_text)):
-        texts |= {} if is_read is None else {kind: "" if is_read else None}
-    return texts | ({"speech": None if speech == "none" else speech} if speech else {})
 
 
 def _checkpoint(
@@ -196,6 +175,7 @@ def copy(
 
     with progress() as on_progress:
         done = copy_index(source, target, model=model, method=method or None, on_progress=on_progress)
+    warn({target: done.without_texts} if done.without_texts else {})
     numbers = counts(done, ("written", "kept", "dropped"))
     line = f"{target}: {in_words(numbers)}; all {len(done.written + done.kept)} are the same"
     show(as_json, {"source": source, "target": target, **numbers}, [line])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,8 @@ LEAST = 0.8
 CELLS, DIFFERS = 32, 6.0
 # Longer sides of frames are reduced to this for recognition.
 LONGEST = 1280
+# Letters and digits of a line; of patterns, single ones are recognised with 0.88.
+LEAST_SIGNS = 2
 # Frames after which texts are given on.
 PART = 60
 
@@ -60,49 +62,84 @@ class ScreenTextReader:
         return json.dumps(["screen 1", version("rapidocr"), self._least])
 
     def read(self, paths: Sequence[Path], *, after: float) -> Iterator[TextsPart]:
-        """Yields the texts in the order of the time at which they are no longer shown.
+        """Yields the texts of PART frames after another; what is shown longer goes on as a text of the next part.
 
         Raises:
             VideoError: the video cannot be read.
         """
-        shown: dict[str, TimedText] = {}
-        ended: list[TimedText] = []
-        last: np.ndarray | None = None
+        shown = _Shown()
         with VideoReader(paths[0], rate=RATE, after=after - 1 / RATE if after > 0 else None) as reader:
             for number, (time, frame) in enumerate(reader, start=1):
-                cells = _cells(frame)
-                if last is None or float(np.abs(cells - last).max()) > DIFFERS:
-                    last = cells
-                    lines = self._recognise(frame)
-                    ended += [text for line, text in shown.items() if line not in lines]
-                    began = {line: TimedText(time, time, line, self.kind, confidence) for line, confidence in lines.items()}
-                    shown = {line: shown.get(line, text) for line, text in began.items()}
-                shown = {line: replace(text, end=time + 1 / RATE) for line, text in shown.items()}
-                # A part ends where nothing is shown, so that a later run, which begins there, misses no beginning.
-                if number % PART == 0 and not shown:
-                    yield TextsPart(time, tuple(ended))
-                    ended = []
-            end = max(reader.end, after)
-        ended += [replace(text, end=min(text.end, end) if end > text.start else text.end) for text in shown.values()]
-        yield TextsPart(end, tuple(ended))
+                if shown.differs(frame):
+                    shown.change(time, self._recognise(frame))
+                if number % PART == 0:
+                    yield TextsPart(time + 1 / RATE, shown.close(time + 1 / RATE))
+            yield TextsPart(max(reader.end, after), shown.close(reader.end))
 
     def _recognise(self, frame: UInt8[np.ndarray, "H W 3"]) -> dict[str, float]:
         """The lines of a frame, with their confidence."""
         step = -(-max(frame.shape[:2]) // LONGEST)
         # The network was trained on pictures with blue first.
         found = self._opened(np.ascontiguousarray(frame[::step, ::step, ::-1]))
-        lines = zip(found.txts or (), found.scores or (), strict=True)
-        return {text: round(float(score), 4) for line, score in lines if score > self._least and (text := " ".join(line.split()))}
+        boxes = () if found.boxes is None else found.boxes
+        parts = [
+            (np.asarray(box, np.float32), " ".join(text.split()), float(score))
+            for box, text, score in zip(boxes, found.txts or (), found.scores or (), strict=True)
+            if score > self._least
+        ]
+        return {line: round(score, 4) for line, score in _join_lines(parts) if sum(map(str.isalnum, line)) >= LEAST_SIGNS}
 
     @cached_property
     def _opened(self) -> Any:
         return self._rapidocr.RapidOCR(params={"Global.log_level": "error", "Global.text_score": self._least})
 
 
-def _cells(frame: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "_ _"]:
-    """The mean brightness of the cells of a frame."""
-    grey = frame.mean(2)
-    rows, columns = (np.linspace(0, size, min(CELLS, size) + 1, dtype=int)[:-1] for size in grey.shape)
-    sums = np.add.reduceat(np.add.reduceat(grey, rows, 0), columns, 1)
-    counts = np.add.reduceat(np.add.reduceat(np.ones_like(grey), rows, 0), columns, 1)
-    return np.asarray(sums / counts, np.float32)
+class _Shown:
+    """The lines that are shown now, and those that were."""
+
+    def __init__(self) -> None:
+        self._cells: np.ndarray | None = None
+        self._began: dict[str, TimedText] = {}
+        self._ended: list[TimedText] = []
+
+    def differs(self, frame: UInt8[np.ndarray, "H W 3"]) -> bool:
+        """Whether a frame is not like the last one of which this was said."""
+        cells = _cells(frame)
+        if self._cells is not None and float(np.abs(cells - self._cells).max()) <= DIFFERS:
+            return False
+        self._cells = cells
+        return True
+
+    def change(self, time: float, lines: Mapping[str, float]) -> None:
+        """From a time on, these lines are shown, each with its confidence."""
+        self._ended += [replace(text, end=time) for line, text in self._began.items() if line not in lines]
+        began = {line: TimedText(time, time, line, "screen", confidence) for line, confidence in lines.items()}
+        self._began = {line: self._began.get(line, text) for line, text in began.items()}
+
+    def close(self, time: float) -> tuple[TimedText, ...]:
+        """All texts up to a time, at which those that are shown end; the next frame is looked at anew."""
+        self.change(max(time, *(text.start for text in self._began.values()), 0.0), {})
+        ended, self._ended, self._cells = self._ended, [], None
+        return tuple(sorted(ended, key=lambda text: text.start))
+
+
+def _join_lines(parts: Sequence[tuple[Float[np.ndarray, "4 2"], str, float]]) -> Iterator[tuple[str, float]]:
+    """The texts of boxes beside each other as lines, each with the least confidence of its parts."""
+    lines: list[list[tuple[np.ndarray, str, float]]] = []
+    for part in sorted(parts, key=lambda part: part[0][:, 1].mean()):
+        middle = part[0][:, 1].mean()
+        last = lines[-1][-1][0][:, 1] if lines else None
+        if last is not None and last.min() < middle < last.max():
+            lines[-1].append(part)
+        else:
+            lines.append([part])
+    for line in lines:
+        line.sort(key=lambda part: part[0][:, 0].min())
+        yield " ".join(text for _, text, _ in line), min(score for *_, score in line)
+
+
+def _cells(frame: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "_ _ 3"]:
+    """The mean colours of the cells of a frame."""
+    rows, columns = (np.linspace(0, size, min(CELLS, size) + 1, dtype=int) for size in frame.shape[:2])
+    sums = np.add.reduceat(np.add.reduceat(frame, rows[:-1], 0, dtype=np.float32), columns[:-1], 1)
+    return np.asarray(sums / np.diff(rows)[:, None, None] / np.diff(columns)[:, None], np.float32)

@@ -26,6 +26,7 @@ from prvr.index.contract import Entry, Header, ScoredVideo, cast_entries
 from prvr.index.database import key_of
 from prvr.index.disk import DiskIndex
 from prvr.index.place import FILE
+from prvr.index.sharded_texts import ShardedTexts
 from prvr.methods.contract import Embeddings, Model
 from prvr.nn.scores import best_places
 
@@ -75,6 +76,7 @@ class ShardedIndex:
     def __init__(self, pool: ShardPool, count: int, model: Model) -> None:
         self.model = model
         self._pool, self._shards = pool, count
+        self.texts = ShardedTexts(self._all, self._one)
         try:
             self.header = self._common_header()
         except BaseException:
@@ -89,8 +91,7 @@ class ShardedIndex:
     def __contains__(self, id: object) -> bool:
         if not isinstance(id, str):
             return False
-        shard = self._shard_of(id)
-        return self._pool.call({shard: lambda index: id in index})[shard]
+        return self._one(id, lambda index: id in index)
 
     def count(self, *, where: Sequence[Condition] = ()) -> int:
         """The number of videos that meet all conditions."""
@@ -167,6 +168,10 @@ class ShardedIndex:
     def _all(self, function: Callable[[DiskIndex], Answer]) -> list[Answer]:
         answers = self._pool.call(dict.fromkeys(range(self._shards), function))
         return [answers[shard] for shard in range(self._shards)]
+
+    def _one(self, video: str, function: Callable[[DiskIndex], Answer]) -> Answer:
+        shard = self._shard_of(video)
+        return self._pool.call({shard: function})[shard]
 
     def _by_shard(self, ids: Sequence[str]) -> dict[int, list[str]]:
         parts: dict[int, list[str]] = {}

@@ -36,7 +36,7 @@ SCHEMA = (
 )
 COLUMNS = "start, end, text, kind, confidence, language"
 # The best texts by BM25 that are looked at for one query.
-CANDIDATES = 2_000
+CANDIDATES = 500
 
 
 class FoundText(NamedTuple):
@@ -177,7 +177,7 @@ class TextTables:
         Raises:
             ModelError: one of them is damaged.
         """
-        return [text for _, text in self._rows("WHERE video = ? ORDER BY start, number", (video,))]
+        return [text for *_, text in self._rows("WHERE video = ? ORDER BY start, number", (video,))]
 
     def count(self) -> dict[str, int]:
         """The number of videos with texts of each kind."""
@@ -254,11 +254,10 @@ class TextTables:
             chosen += " AND video IN (SELECT value FROM json_each(?))"
             values.append(json.dumps(videos))
         joined = f"JOIN texts_words ON texts_words.rowid = texts.number WHERE texts_words MATCH ? AND {chosen}"
-        rows = self._rows(f"{joined} ORDER BY bm25(texts_words), number LIMIT {CANDIDATES}", values)
         texts = []
-        for video, text in rows:
-            words = words_of(text.text)
-            has = frozenset(place for place, term in enumerate(terms) if term.is_in(words))
+        for video, words, text in self._rows(f"{joined} ORDER BY bm25(texts_words), number LIMIT {CANDIDATES}", values, "words"):
+            split = str(words).split()
+            has = frozenset(place for place, term in enumerate(terms) if term.is_in(split))
             if has and video in names:
                 texts.append(FoundText(names[video], text, has))
         count = f"SELECT count(DISTINCT video) FROM texts {joined}"
@@ -277,10 +276,12 @@ class TextTables:
             if any(" ".join(words_of(text)) != words for text, words in self._connection.execute(rows, (video,))):
                 raise ModelError(DAMAGED)
 
-    def _rows(self, rest: str, values: Sequence[Any]) -> Iterator[tuple[int, TimedText]]:
+    def _rows(self, rest: str, values: Sequence[Any], also: str = "NULL") -> Iterator[tuple[int, Any, TimedText]]:
+        """The video, another column, and the text of rows."""
         if not self._exist():
             return
-        for video, crc32, *fields in self._connection.execute(f"SELECT video, texts.crc32, {COLUMNS} FROM texts {rest}", values):
+        select = f"SELECT video, {also}, texts.crc32, {COLUMNS} FROM texts {rest}"
+        for video, other, crc32, *fields in self._connection.execute(select, values):
             try:
                 text = TimedText(*fields)
                 is_right = _checksum(text) == crc32
@@ -288,7 +289,7 @@ class TextTables:
                 is_right = False
             if not is_right:
                 raise ModelError(DAMAGED)
-            yield video, text
+            yield video, other, text
 
     def _drop(self, where: str, values: Sequence[Any]) -> None:
         chosen = f"SELECT number FROM texts WHERE {where}"
@@ -308,8 +309,8 @@ DAMAGED = "its texts are damaged; remove damaged videos with: prvr index verify 
 
 
 def _checksum(text: TimedText) -> int:
-    numbers = [float(text.start), float(text.end), float(text.confidence)]
-    return zlib.crc32(json.dumps([*numbers, text.text, text.kind, text.language]).encode())
+    numbers = f"{float(text.start)} {float(text.end)} {float(text.confidence)}"
+    return zlib.crc32("\n".join([numbers, text.kind, text.language, text.text]).encode(errors="surrogatepass"))
 
 
 def _lines(problems: Any) -> list[str]:

@@ -29,6 +29,8 @@ class Term:
     def is_in(self, words: Sequence[str]) -> bool:
         """Whether words contain it."""
         *whole, last = self.words
+        if not whole and not self.is_prefix:
+            return last in words
         for place in range(len(words) - len(whole)):
             found = words[place + len(whole)]
             if (found.startswith(last) if self.is_prefix else found == last) and [*words[place : place + len(whole)]] == whole:

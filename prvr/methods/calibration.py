@@ -134,7 +134,7 @@ def fit(scores: Float[np.ndarray, "Q V"], correct: Bool[np.ndarray, "Q V"], *, s
     right = np.concatenate([one.right[mask] for one, mask in zip(hits, real, strict=True)])
     if right.all() or not right.any():
         return None
-    intercept, score, margin, size = _logistic(features, right)
+    intercept, score, margin, size = logistic(features, right)
     return Calibration(intercept, score, margin, size, split, queries, videos)
 
 
@@ -213,7 +213,7 @@ def _top_hits_in(
     return _concatenate([top_hits_with_and_without(scores[at], correct[at]) for at in blocks if len(at[0])])
 
 
-def _logistic(features: Float[np.ndarray, "N C"], right: Bool[np.ndarray, "N"]) -> list[float]:
+def logistic(features: Float[np.ndarray, "N C"], right: Bool[np.ndarray, "N"]) -> list[float]:
     """The intercept and the slopes of a logistic regression, no slope below 0.
 
     On features of unit deviation, the slopes have a Gaussian prior of deviation 1. It is negligible beside a thousand hits,

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from prvr.encoders.timed_texts import TextSource, TextsPart
 from prvr.errors import DataError, SettingError
 from prvr.extract.extraction import Progress
 from prvr.index.contract import Entry, PersistentStore
 from prvr.index.place import index_folder_of
 from prvr.index.reference import copy_reference
 from prvr.index.stores import make_store
+from prvr.index.texts import HasTexts
 from prvr.methods import checkpoint as checkpoints
 from prvr.search.opening import MODEL, check_same_model, is_remote, store_of
 
@@ -22,11 +24,15 @@ VIDEOS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Copied:
-    """The ids of videos that were written, that were in the copy already, and that were removed from the copy."""
+    """The ids of videos that were written, that were in the copy already, and that were removed from the copy.
+
+    without_texts: why the copy has no timed texts although the index has; None otherwise.
+    """
 
     written: tuple[str, ...]
     kept: tuple[str, ...]
     dropped: tuple[str, ...]
+    without_texts: str | None = None
 
 
 def copy_index(
@@ -61,7 +67,7 @@ def copy_index(
                 checkpoints.save(checkpoint, Path(target) / MODEL)
             copied = _copy(ours, theirs, on_progress)
             copy_reference(checkpoint, ours, theirs)
-            return copied
+            return replace(copied, without_texts=_copy_texts(ours, theirs))
         finally:
             theirs.close()
     finally:
@@ -88,6 +94,33 @@ def _copy(ours: PersistentStore, theirs: PersistentStore, on_progress: Progress 
         if on_progress:
             on_progress("comparing", len(ids) + done, 2 * len(ids))
     return Copied(tuple(written), tuple(id for id in ids if id not in set(written)), tuple(dropped))
+
+
+def _copy_texts(ours: PersistentStore, theirs: PersistentStore) -> str | None:
+    """Copies the timed texts of all videos and compares them; returns why that cannot be."""
+    if not isinstance(ours, HasTexts) or not (sources := ours.texts.sources()):
+        return None
+    if not isinstance(theirs, HasTexts):
+        return (
+            f"{type(theirs).__name__} holds no timed texts: in the copy, pictures alone are searched"
+            if ours.texts.count()
+            else None
+        )
+    theirs.texts.keep_readers(ours.texts.readers())
+    there = theirs.texts.sources()
+    for id, by_kind in sources.items():
+        texts, copied = ours.texts.of(id), theirs.texts.of(id)
+        if (by_kind, texts) == (there.get(id), copied):
+            continue
+        for kind in {*by_kind, *there.get(id, {})}:
+            source = by_kind.get(kind, TextSource("", 0.0, False, ()))
+            part = TextsPart(source.seconds, tuple(text for text in texts if text.kind == kind), source.problems)
+            # What is made of nothing else takes the place of what is there.
+            theirs.texts.extend(id, kind, TextsPart(0.0, ()), made_of="", is_complete=False)
+            theirs.texts.extend(id, kind, part, made_of=source.made_of, is_complete=source.is_complete)
+        if theirs.texts.of(id) != texts:
+            raise DataError(f"the copy of the texts of {id!r} is not what was written; copy again")
+    return None
 
 
 def _parts(ids: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:

@@ -1,0 +1,100 @@
+"""What words are worth beside a picture: the weights of `prvr.search.senses.Worth`, and R@1 of picture, speech and both.
+
+    python experiments/senses.py ../shared/data/montage
+
+2,000 real photographs are strung into 250 videos of eight, five seconds each. In one video of four, each photograph is spoken of
+by the very caption that is asked, in one by its other caption, in two by captions of photographs that are not there. The weights
+are fitted on the queries of half of the videos; the table is of the others, over all videos.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from prvr.encoders.timed_texts import TextsPart, TimedText
+from prvr.index.contract import Entry, Header
+from prvr.index.disk import DiskIndex
+from prvr.methods.calibration import logistic
+from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
+from prvr.search.senses import find_said
+
+PHOTOS, SECONDS = 8, 5.0
+GROUPS = ("very words", "other words", "noise", "noise")
+
+
+def main(root: Path) -> None:
+    draw = np.random.default_rng(0)
+    photos = [{**json.loads(line), "number": number} for number, line in enumerate((root / "photos.jsonl").open())]
+    teacher = np.load(root / "teacher.npy", mmap_mode="r")
+    captions = np.load(root / "teacher_captions.npy")
+    test = [photo for photo in photos if photo["split"] == "test"]
+    others = [text for photo in photos if photo["split"] != "test" for text in photo["captions"]]
+    order = draw.permutation(len(test))
+    videos = [[test[place] for place in order[start : start + PHOTOS]] for start in range(0, len(test) - PHOTOS + 1, PHOTOS)]
+    columns = teacher.shape[-1]
+    model = ZeroShot(ZeroShotConfig(), frame_columns=columns, word_columns=columns).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        index = DiskIndex.make(Path(folder), model, Header("model", "float16", "videos"))
+        queries = []
+        for number, video in enumerate(videos):
+            group = GROUPS[number % 4]
+            rows = np.stack([teacher[photo["number"], 0] for photo in video]).astype(np.float32)
+            index.add([Entry(f"{number:04}", (rows,), (PHOTOS,), tuple(SECONDS * n for n in range(PHOTOS + 1)))])
+            texts = []
+            for place, photo in enumerate(video):
+                said = {"very words": photo["captions"][0], "other words": photo["captions"][1]}.get(group) or draw.choice(others)
+                texts.append(TimedText(SECONDS * place, SECONDS * (place + 1), said, "speech"))
+                queries.append((number, group, photo["captions"][0], captions[photo["rows"][0]]))
+            index.texts.extend(f"{number:04}", "speech", TextsPart(40.0, tuple(texts)), made_of="", is_complete=True)
+        measure(index, queries, len(videos))
+        index.close()
+
+
+def measure(index: DiskIndex, queries: list, count: int) -> None:
+    embeddings = torch.from_numpy(np.stack([query[3] for query in queries]).astype(np.float32))
+    scores = np.zeros((len(queries), count))
+    for start in range(0, len(queries), 100):
+        for row, found in enumerate(index.search((embeddings[start : start + 100],), count), start=start):
+            for one in found:
+                scores[row, int(one.video)] = one.score
+    print('pictures are scored', flush=True)
+    share, evidence = np.zeros_like(scores), np.zeros_like(scores)
+    began = time.process_time()
+    for row, (_, _, text, _) in enumerate(queries):
+        for one in find_said(index.texts, text, "speech", of=count):
+            share[row, int(one.video)], evidence[row, int(one.video)] = one.share, one.evidence
+    print(f"words: {1000 * (time.process_time() - began) / len(queries):.1f} ms of processor a query, {8 * count} texts", flush=True)
+    z = (scores - scores.mean(1, keepdims=True)) / scores.std(1, keepdims=True)
+    right = np.arange(count)[None] == np.array([query[0] for query in queries])[:, None]
+    fitted = np.array([query[0] // 4 % 2 == 0 for query in queries])
+    for names, columns in (
+        ("z share evidence", (z, share, evidence)),
+        ("z share", (z, share)),
+        ("z evidence", (z, evidence)),
+        ("z share^2 evidence", (z, share**2, evidence)),
+        ("z share*evidence", (z, share * evidence)),
+        ("z share*evidence evidence", (z, share * evidence, evidence)),
+    ):
+        features = np.stack([column[fitted].ravel() for column in columns], 1)
+        intercept, *slopes = logistic(features, right[fitted].ravel())
+        print(names, "intercept", round(intercept, 3), "in deviations:", [round(slope / slopes[0], 3) for slope in slopes])
+        fused = z + sum(slope / slopes[0] * column for slope, column in zip(slopes[1:], columns[1:], strict=True))
+        for group in (*dict.fromkeys(GROUPS), "all"):
+            chosen = ~fitted & np.array([group in ("all", query[1]) for query in queries])
+            shown = {"picture": z, "speech": evidence + 1e-9 * z, "both": fused}
+            print(f"  {group:12} {chosen.sum():5}", {name: recall(of[chosen], right[chosen]) for name, of in shown.items()})
+
+
+def recall(scores: np.ndarray, right: np.ndarray) -> float:
+    return round(100 * float(np.take_along_axis(right, scores.argmax(1)[:, None], 1).mean()), 1)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
