@@ -17,8 +17,9 @@ from tiny_videos import SECONDS, plain, write_video
 
 from prvr.encoders.timed_texts import TextsPart, TimedText
 from prvr.errors import SettingError
+from prvr.index.exact import ExactIndex
 from prvr.index.texts import FoundText, FoundTexts
-from prvr.search import index_folder, open_index, zero_shot
+from prvr.search import copy_index, index_folder, open_index, zero_shot
 from prvr.search.asking import VideoSearch
 from prvr.search.question import Question
 from prvr.search.senses import WINDOW, Worth, find_said
@@ -263,3 +264,51 @@ def test_a_part_of_a_video_can_be_searched_before_the_rest_is_read(search: Video
     text = TimedText(0.0, 1.0, "a submarine", "speech")
     search.index.texts.extend("white.mp4", "speech", TextsPart(1.0, (text,)), made_of="x", is_complete=False)
     assert [hit.video for hit in search.search("submarine", sense="speech")] == ["white.mp4"]
+
+
+# Copies
+
+
+def test_a_copy_has_the_texts_and_is_brought_up_to_date(folder: Path, videos: Path) -> None:
+    gallery, copy = videos.parent / "gallery", videos.parent / "copy"
+    copy_index(gallery, copy)
+    assert texts_in(copy) == {video: [text for _, _, text in cues] for video, cues in WORDS.items()}
+    (videos / "red.en.srt").unlink()
+    (videos / "blue.srt").write_text(srt((0, 1, "new")))
+    texts_after(folder, videos)
+    done = copy_index(gallery, copy)
+    assert done.written == ()
+    assert done.without_texts is None
+    assert texts_in(copy) == texts_in(gallery) != {}
+
+
+def texts_in(place: str | Path, **model: Path) -> dict[str, list[str]]:
+    opened = open_index(place, **model)
+    found = {id: [text.text for text in opened.index.texts.of(id)] for id in sorted(opened.index.ids)}
+    assert opened.index.verify() == {}
+    opened.index.close()
+    return {id: texts for id, texts in found.items() if texts}
+
+
+def test_shards_carry_texts_and_answer_alike(folder: Path, tmp_path: Path) -> None:
+    copy_index(folder / "gallery", tmp_path / "one")
+    url = f"shards://{tmp_path / 'shards'}?shards=3"
+    copy_index(folder / "gallery", url)
+    model = folder / "gallery" / "model"
+    assert texts_in(url, model=model) == texts_in(tmp_path / "one")
+    one, several = open_index(tmp_path / "one"), open_index(url, model=model)
+    for query in ("the helicopter lands", '"welcome back"', "welcome", "purple submarine"):
+        for sense in ("speech", "any"):
+            assert one.search(query, sense=sense) == several.search(query, sense=sense)
+    assert one.index.texts.count() == several.index.texts.count() == {"subtitle": 2}
+    one.index.close()
+    several.index.close()
+
+
+def test_an_index_of_pictures_alone_refuses_speech_by_name(search: VideoSearch) -> None:
+    gallery = ExactIndex(search.index.model)
+    gallery.add([*search.index.fetch(search.index.ids).values()])
+    pictures = VideoSearch(search.checkpoint, gallery, search.encoder, videos=search.videos)
+    assert pictures.search("the helicopter lands") == search.search("the helicopter lands", sense="picture")
+    with pytest.raises(SettingError, match="ExactIndex holds no timed texts, which a search in speech needs"):
+        pictures.search("the helicopter lands", sense="speech")
