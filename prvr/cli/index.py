@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
@@ -228,6 +228,17 @@ def verify(
     show(as_json, {"index": path, **done.as_dict()}, lines)
     if done.faults:
         raise typer.Exit(1)
+
+
+@index.command(epilog="Example: prvr index weigh gallery")
+def weigh(path: Index, device: Device = "auto", as_json: Json = False) -> None:
+    """Fit what words are worth beside the picture, on captions.jsonl in the folder of the videos, for all later searches."""
+    from prvr.search.weighing import weigh_senses
+
+    with progress() as on_progress:
+        done = weigh_senses(path, device=device, on_progress=on_progress)
+    line = f"{path}: by {done.captions} captions, a nat of words is worth {done.worth.per_evidence:g} deviations of the picture's"
+    show(as_json, {"index": path, **asdict(done)}, [f"{line} score, all words of a query {done.worth.per_share:g}"])
 
 
 def _table(trial: Trial, least_recall: float | None) -> list[str]:

@@ -50,6 +50,15 @@ class ShardedTexts:
         """Notes what is read from now on, and removes the texts of kinds that are not."""
         self._in_all(partial(_keep_readers, readers=dict(readers)))
 
+    def worth(self) -> str | None:
+        """The text that `keep_worth` wrote last."""
+        found: str | None = self._in_all(lambda index: index.texts.worth())[0]
+        return found
+
+    def keep_worth(self, text: str) -> None:
+        """Writes what words are worth beside a picture, in place of what was there."""
+        self._in_all(partial(_keep_worth, text=text))
+
     def extend(self, video: str, kind: str, part: TextsPart, *, made_of: str, is_complete: bool) -> None:
         """Adds the next texts of a kind to a video, in one transaction; texts that were made of something else are removed."""
         self._in_one(video, partial(_extend, video=video, kind=kind, part=part, made_of=made_of, is_complete=is_complete))
@@ -68,6 +77,10 @@ def _of(index: DiskIndex, *, video: str) -> list[TimedText]:
 
 def _keep_readers(index: DiskIndex, *, readers: dict[str, str | None]) -> None:
     index.texts.keep_readers(readers)
+
+
+def _keep_worth(index: DiskIndex, *, text: str) -> None:
+    index.texts.keep_worth(text)
 
 
 def _extend(index: DiskIndex, *, video: str, kind: str, part: TextsPart, made_of: str, is_complete: bool) -> None:

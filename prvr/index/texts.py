@@ -3,6 +3,7 @@
 texts         a row per text: its video, its times in seconds, its kind, confidence and language, a checksum
 texts_words   the words of each text, as `prvr.index.words` folds them
 text_sources  a row per video and kind: what the texts were made of, up to which second, and what could not be read
+text_worth    one row or none: what words are worth beside a picture (`prvr.search.senses`)
 text_readers  a row per kind that was chosen: the setting of its reader, or NULL for a kind that is not read
 
 A part of a video's texts is written with the second that it reaches in one transaction: whatever ends the reading, the next one
@@ -32,6 +33,7 @@ SCHEMA = (
     " tokenize = 'unicode61 remove_diacritics 2')",
     "CREATE TABLE IF NOT EXISTS text_sources (video INTEGER NOT NULL, kind TEXT NOT NULL, made_of TEXT NOT NULL,"
     " seconds REAL NOT NULL, is_complete INTEGER NOT NULL, problems TEXT NOT NULL, PRIMARY KEY (video, kind)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS text_worth (worth TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS text_readers (kind TEXT PRIMARY KEY, setting TEXT)",
 )
 COLUMNS = "start, end, text, kind, confidence, language"
@@ -63,6 +65,14 @@ class TextStore(TextSink, Protocol):
 
     def count(self) -> dict[str, int]:
         """The number of videos with texts of each kind that there are."""
+        ...
+
+    def worth(self) -> str | None:
+        """The text that `keep_worth` wrote last."""
+        ...
+
+    def keep_worth(self, text: str) -> None:
+        """Writes what words are worth beside a picture, in place of what was there."""
         ...
 
     def find(self, terms: Sequence[Term], *, kinds: Collection[str], videos: Collection[str] | None = None) -> FoundTexts:
@@ -156,6 +166,16 @@ class DiskTexts:
             with self._lock, self._database.writing():
                 self._database.text_tables.keep_readers(readers)
 
+    def worth(self) -> str | None:
+        """The text that `keep_worth` wrote last."""
+        with self._lock, self._database.reading():
+            return self._database.text_tables.worth()
+
+    def keep_worth(self, text: str) -> None:
+        """Writes what words are worth beside a picture, in place of what was there."""
+        with self._lock, self._database.writing():
+            self._database.text_tables.keep_worth(text)
+
     def find(self, terms: Sequence[Term], *, kinds: Collection[str], videos: Collection[str] | None = None) -> FoundTexts:
         """The texts that have all required terms and any of all, CANDIDATES of them, best first (BM25)."""
         with self._lock, self._database.reading():
@@ -228,6 +248,17 @@ class TextTables:
         for kind, setting in readers.items():
             if setting is None:
                 self._drop("kind = ?", (kind,))
+
+    def worth(self) -> str | None:
+        """The text that `keep_worth` wrote last."""
+        found = self._exist() and self._connection.execute("SELECT worth FROM text_worth").fetchone()
+        return str(found[0]) if found else None
+
+    def keep_worth(self, text: str) -> None:
+        """Writes what words are worth beside a picture, in place of what was there."""
+        self._make()
+        self._connection.execute("DELETE FROM text_worth")
+        self._connection.execute("INSERT INTO text_worth VALUES (?)", (text,))
 
     def drop(self, video: int) -> None:
         """Removes all texts of a video."""

@@ -30,7 +30,7 @@ from prvr.methods.contract import Embeddings
 from prvr.methods.probe import has_frame_scores
 from prvr.search.hits import Hit, drop_below, hit_of, known_of
 from prvr.search.question import EncodedQuestion, Question, parts_of, query_of_picture
-from prvr.search.senses import ANY, KINDS_OF, PICTURE, Senses, Worth, check_sense
+from prvr.search.senses import ANY, KINDS_OF, PICTURE, Senses, check_sense
 from prvr.video import name_in
 
 # A sentence has about a hundred; a longer text is not a sentence. One limit for Python, the command line and the service.
@@ -101,7 +101,7 @@ class VideoSearch:
             return self._search_said(asked, sense, conditions, min_score, slice(offset, offset + k))
         # What has words is worth something beside the picture; what is re-scored is the picture's score.
         fused = sense == ANY and asked.question.is_sentence and not rescore
-        said = self._senses.best_said(asked.question.text, conditions) if fused else {}
+        said = self.senses.best_said(asked.question.text, conditions) if fused else {}
         search = require_approximate(self.index).search_approximately if approximate else self.index.search
 
         def find(count: int) -> list[ScoredVideo]:
@@ -110,7 +110,7 @@ class VideoSearch:
                 return [ScoredVideo(result.entry.video, result.score, (), result.entry) for result in ranked]
             (query,) = asked.queries
             if rescoring is None:
-                return self._senses.fuse(query, search(query, count, where=conditions)[0], said, count)
+                return self.senses.fuse(query, search(query, count, where=conditions)[0], said, count)
             found = search(query, max(count, CANDIDATES), where=conditions)[0]
             return Anchors(self.index.model).rescore(query, found, rescoring)[:count]
 
@@ -128,7 +128,7 @@ class VideoSearch:
         if asked.question.is_sentence and not rescore:
             hits = self._with_strengths(hits, asked.queries[0], [scored for scored, _ in found[shown]])
         if said:
-            hits = [self._senses.explain(asked.queries[0], hit, said.get(hit.video)) for hit in hits]
+            hits = [self.senses.explain(asked.queries[0], hit, said.get(hit.video)) for hit in hits]
         return drop_below(hits, min_score)
 
     def search_moments(
@@ -185,7 +185,7 @@ class VideoSearch:
             gallery = ExactIndex(self.index.model)
             gallery.add([entry])
             hit = hit_of(asked, gallery.search(asked.queries[0], 1)[0][0])
-            said = self._senses.best_said(asked.question.text, (), only=entry.video) if asked.question.is_sentence else {}
+            said = self.senses.best_said(asked.question.text, (), only=entry.video) if asked.question.is_sentence else {}
             return replace(hit, quotes=said[entry.video].quotes) if said else hit
         if len(asked.parts) > 1:
             self._require_frame_scores("then")
@@ -198,7 +198,7 @@ class VideoSearch:
         require_texts(self.index, f"a search in {sense}")
         if not asked.question.is_sentence:
             raise SettingError(f"one sentence is looked for in {sense}; leave out what else is asked, or search the picture")
-        found = self._senses.said(asked.question.text, sense, conditions)
+        found = self.senses.said(asked.question.text, sense, conditions)
         said = [one for one in found if min_score is None or one.share >= min_score][shown]
         entries = self.index.fetch([one.video for one in said])
         hits = []
@@ -209,8 +209,9 @@ class VideoSearch:
         return hits
 
     @cached_property
-    def _senses(self) -> Senses:
-        return Senses(self.index, Worth())
+    def senses(self) -> Senses:
+        """What is said and written in the videos, beside their pictures."""
+        return Senses(self.index)
 
     def calibration(self, *, rescore: bool = False) -> Calibration | None:
         """What turns scores, or scores that were re-scored, into probabilities; None if nothing does."""

@@ -107,6 +107,8 @@ def _copy_texts(ours: PersistentStore, theirs: PersistentStore) -> str | None:
             else None
         )
     theirs.texts.keep_readers(ours.texts.readers())
+    if (worth := ours.texts.worth()) is not None and worth != theirs.texts.worth():
+        theirs.texts.keep_worth(worth)
     there = theirs.texts.sources()
     for id, by_kind in sources.items():
         texts, copied = ours.texts.of(id), theirs.texts.of(id)

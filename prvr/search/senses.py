@@ -15,16 +15,17 @@ so that a video without such words keeps the score of its picture.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import final
 
 import numpy as np
 
 from prvr.encoders.timed_texts import TimedText
-from prvr.errors import SettingError, nearest
+from prvr.errors import DataError, SettingError, nearest
 from prvr.index.conditions import Condition, select
 from prvr.index.contract import Entry, ScoredVideo, Store
 from prvr.index.exact import ExactIndex
@@ -68,10 +69,38 @@ class Said:
 
 @dataclass(frozen=True)
 class Worth:
-    """What words are worth beside a picture, in standard deviations of its scores."""
+    """What words are worth beside a picture, in standard deviations of its scores.
+
+    The defaults were fitted on real captions beside real photographs (experiments/senses.py, docs/speech.md).
+
+    Raises:
+        DataError: a weight is not a finite number of 0 or more.
+    """
 
     per_evidence: float = 0.5
     per_share: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(weight) and weight >= 0 for weight in (self.per_evidence, self.per_share)):
+            raise DataError(f"words are worth {self}, expected finite numbers of 0 or more; weigh again: prvr index weigh")
+
+    @staticmethod
+    def from_json(text: str | None) -> Worth:
+        """What `to_json` wrote; the defaults for None.
+
+        Raises:
+            DataError: it is something else.
+        """
+        if text is None:
+            return Worth()
+        try:
+            return Worth(**{name: float(value) for name, value in json.loads(text).items()})
+        except (ValueError, TypeError, AttributeError):
+            raise DataError(f"the weights of words are damaged: {text!r:.100}; weigh again: prvr index weigh") from None
+
+    def to_json(self) -> str:
+        """Its weights."""
+        return json.dumps(asdict(self))
 
     def of(self, said: Said) -> float:
         """The worth of what a video says."""
@@ -129,8 +158,9 @@ def _best_window(ones: Sequence[FoundText], weights: Sequence[float]) -> tuple[f
 class Senses:
     """The senses of an index: what is said and written in its videos, beside their pictures."""
 
-    def __init__(self, index: Store, worth: Worth) -> None:
-        self._index, self._worth = index, worth
+    def __init__(self, index: Store) -> None:
+        self._index = index
+        self._worth = Worth.from_json(index.texts.worth() if isinstance(index, HasTexts) else None)
         self._sample: tuple[tuple[str, ...], ExactIndex] | None = None
 
     def said(self, query: str, sense: str, where: Sequence[Condition], *, only: str | None = None) -> list[Said]:
@@ -185,6 +215,22 @@ class Senses:
         found_by = tuple(sorted((sense for sense, value in brought.items() if value >= least), key=lambda one: -brought[one]))
         spans = (said.span, *hit.spans) if found_by[0] == said.sense else hit.spans
         return replace(hit, found_by=found_by, quotes=said.quotes, spans=spans)
+
+    def examples(self, query: Embeddings, text: str, right: str, others: int) -> list[tuple[str, float, float, float]]:
+        """A video and the best others by picture and by words: each with its picture's score in standard deviations, the evidence
+        and the share of its words."""
+        said = self.best_said(text, ())
+        mean, deviation = self._spread(query)
+        seen = self._index.search(query, others)[0]
+        by_words = sorted(said.values(), key=lambda one: -one.evidence)[:others]
+        left = {right, *(one.video for one in by_words)} - {one.video for one in seen}
+        scored = [*seen, *self._score(query, [*self._index.fetch([*left]).values()])]
+        nothing = Said("", "", 0.0, 0.0, ())
+        words = [said.get(one.video, nothing) for one in scored]
+        return [
+            (one.video, (one.score - mean) / (deviation or 1.0), of.evidence, of.share)
+            for one, of in zip(scored, words, strict=True)
+        ]
 
     def _spread(self, query: Embeddings) -> tuple[float, float]:
         """The mean and the standard deviation of a query's scores over a sample of the videos."""
