@@ -1,10 +1,10 @@
-"""What words are worth beside a picture: the weights of `prvr.search.senses.Worth`, and R@1 of picture, speech and both.
+"""What words are worth beside a picture: the weight of `prvr.search.senses.Worth`, and R@1 of picture, speech and both.
 
     python experiments/senses.py ../shared/data/montage
 
 2,000 real photographs are strung into 250 videos of eight, five seconds each. In one video of four, each photograph is spoken of
 by the very caption that is asked, in one by its other caption, in two by captions of photographs that are not there. The weights
-are fitted on the queries of half of the videos; the table is of the others, over all videos.
+are fitted on the queries of half of the videos; the table is of the others, over all videos; and the other way round.
 """
 
 from __future__ import annotations
@@ -76,22 +76,24 @@ def measure(index: DiskIndex, queries: list, frames: np.ndarray) -> None:
     z = (scores - scores.mean(1, keepdims=True)) / scores.std(1, keepdims=True)
     right = np.arange(count)[None] == np.array([query[0] for query in queries])[:, None]
     fitted = np.array([query[0] // 4 % 2 == 0 for query in queries])
-    for names, columns in (
-        ("z share evidence", (z, share, evidence)),
-        ("z share", (z, share)),
-        ("z evidence", (z, evidence)),
-        ("z share^2 evidence", (z, share**2, evidence)),
-        ("z share*evidence", (z, share * evidence)),
-        ("z share*evidence evidence", (z, share * evidence, evidence)),
+    for name, columns in (
+        ("share, evidence", (z, share, evidence)),
+        ("share^2, evidence", (z, share**2, evidence)),
+        ("share^2", (z, share**2)),
+        ("share^3", (z, share**3)),
+        ("share^4", (z, share**4)),
+        ("share^4 * log(1 + evidence)", (z, share**4 * np.log1p(evidence))),
     ):
-        features = np.stack([column[fitted].ravel() for column in columns], 1)
-        intercept, *slopes = logistic(features, right[fitted].ravel())
-        print(names, "intercept", round(intercept, 3), "in deviations:", [round(slope / slopes[0], 3) for slope in slopes])
-        fused = z + sum(slope / slopes[0] * column for slope, column in zip(slopes[1:], columns[1:], strict=True))
-        for group in (*dict.fromkeys(GROUPS), "all"):
-            chosen = ~fitted & np.array([group in ("all", query[1]) for query in queries])
-            shown = {"picture": z, "speech": evidence + 1e-9 * z, "both": fused}
-            print(f"  {group:12} {chosen.sum():5}", {name: recall(of[chosen], right[chosen]) for name, of in shown.items()})
+        for fit_on in (fitted, ~fitted):
+            features = np.stack([column[fit_on].ravel() for column in columns], 1)
+            _, *slopes = logistic(features, right[fit_on].ravel())
+            weights = [round(slope / slopes[0], 3) for slope in slopes]
+            fused = sum(weight * column for weight, column in zip(weights, columns, strict=True))
+            print(f"z, {name}: {weights}", flush=True)
+            for group in dict.fromkeys(GROUPS):
+                chosen = ~fit_on & np.array([group == query[1] for query in queries])
+                shown = {"picture": z, "speech": evidence + 1e-9 * z, "both": fused}
+                print(f"  {group:12} {chosen.sum():4}", {key: recall(of[chosen], right[chosen]) for key, of in shown.items()})
 
 
 def recall(scores: np.ndarray, right: np.ndarray) -> float:

@@ -50,7 +50,7 @@ def speak(clip: Path, text: str, out: Path) -> None:
     wav = out.with_suffix(".wav")
     subprocess.run(["espeak-ng", "-v", "en-us", "-s", "150", "-w", wav, text], check=True)
     streams = ["-map", "0:v:0", "-map", "1:a:0", "-c:v", "copy", "-c:a", "aac"]
-    subprocess.run(["ffmpeg", "-v", "error", "-i", clip, "-i", wav, *streams, out], check=True)
+    subprocess.run(["ffmpeg", "-v", "error", "-fflags", "+genpts", "-i", clip, "-i", wav, *streams, out], check=True)
     wav.unlink()
 
 

@@ -237,8 +237,11 @@ def weigh(path: Index, device: Device = "auto", as_json: Json = False) -> None:
 
     with progress() as on_progress:
         done = weigh_senses(path, device=device, on_progress=on_progress)
-    line = f"{path}: by {done.captions} captions, a nat of words is worth {done.worth.per_evidence:g} deviations of the picture's"
-    show(as_json, {"index": path, **asdict(done)}, [f"{line} score, all words of a query {done.worth.per_share:g}"])
+    show(
+        as_json,
+        {"index": path, **asdict(done)},
+        [f"{path}: words have the weight {done.worth.weight:g}, by {done.captions} captions"],
+    )
 
 
 def _table(trial: Trial, least_recall: float | None) -> list[str]:

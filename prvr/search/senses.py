@@ -6,9 +6,9 @@ that of BM25,
     weight = log(1 + (V - n + 1/2) / (n + 1/2))        evidence = sum of the weights of the terms within WINDOW seconds
                                                        share    = evidence / sum of the weights of all terms
 
-Beside the picture, words are worth `Worth.of(share, evidence)` standard deviations of the picture's score over the videos, and
+Beside the picture, words are worth standard deviations of the picture's score over the videos:
 
-    score = picture's score + deviation * worth
+    worth = weight * share**4 * log(1 + evidence)          score = picture's score + deviation * worth
 
 so that a video without such words keeps the score of its picture.
 """
@@ -62,6 +62,11 @@ class Said:
     quotes: tuple[TimedText, ...]
 
     @property
+    def strength(self) -> float:
+        """What the worth of words is proportional to: next to nothing where half of them were not said."""
+        return float(self.share**4 * math.log1p(self.evidence))
+
+    @property
     def span(self) -> Span:
         """From the first to the last quote."""
         return Span(self.quotes[0].start, max(quote.end for quote in self.quotes), self.share)
@@ -71,22 +76,23 @@ class Said:
 class Worth:
     """What words are worth beside a picture, in standard deviations of its scores.
 
-    The defaults were fitted on real captions beside real photographs (experiments/senses.py, docs/speech.md).
+    The default was fitted on real captions beside real photographs (experiments/senses.py, docs/speech.md).
 
     Raises:
-        DataError: a weight is not a finite number of 0 or more.
+        DataError: the weight is not a finite number of 0 or more.
     """
 
-    per_evidence: float = 0.5
-    per_share: float = 2.0
+    weight: float = 1.7
 
     def __post_init__(self) -> None:
-        if not all(math.isfinite(weight) and weight >= 0 for weight in (self.per_evidence, self.per_share)):
-            raise DataError(f"words are worth {self}, expected finite numbers of 0 or more; weigh again: prvr index weigh")
+        if not 0 <= self.weight < math.inf:
+            raise DataError(
+                f"words have the weight {self.weight}, expected a finite number of 0 or more; weigh again: prvr index weigh"
+            )
 
     @staticmethod
     def from_json(text: str | None) -> Worth:
-        """What `to_json` wrote; the defaults for None.
+        """What `to_json` wrote; the default for None.
 
         Raises:
             DataError: it is something else.
@@ -96,7 +102,7 @@ class Worth:
         try:
             return Worth(**{name: float(value) for name, value in json.loads(text).items()})
         except (ValueError, TypeError, AttributeError):
-            raise DataError(f"the weights of words are damaged: {text!r:.100}; weigh again: prvr index weigh") from None
+            raise DataError(f"the weight of words is damaged: {text!r:.100}; weigh again: prvr index weigh") from None
 
     def to_json(self) -> str:
         """Its weights."""
@@ -104,7 +110,7 @@ class Worth:
 
     def of(self, said: Said) -> float:
         """The worth of what a video says."""
-        return self.per_evidence * said.evidence + self.per_share * said.share
+        return self.weight * said.strength
 
 
 def check_sense(sense: str) -> str:
@@ -216,21 +222,16 @@ class Senses:
         spans = (said.span, *hit.spans) if found_by[0] == said.sense else hit.spans
         return replace(hit, found_by=found_by, quotes=said.quotes, spans=spans)
 
-    def examples(self, query: Embeddings, text: str, right: str, others: int) -> list[tuple[str, float, float, float]]:
-        """A video and the best others by picture and by words: each with its picture's score in standard deviations, the evidence
-        and the share of its words."""
+    def examples(self, query: Embeddings, text: str, right: str, others: int) -> list[tuple[str, float, float]]:
+        """A video and the best others: each with its picture's score in standard deviations, and the strength of its words."""
         said = self.best_said(text, ())
         mean, deviation = self._spread(query)
         seen = self._index.search(query, others)[0]
-        by_words = sorted(said.values(), key=lambda one: -one.evidence)[:others]
+        by_words = sorted(said.values(), key=lambda one: -one.strength)[:others]
         left = {right, *(one.video for one in by_words)} - {one.video for one in seen}
         scored = [*seen, *self._score(query, [*self._index.fetch([*left]).values()])]
-        nothing = Said("", "", 0.0, 0.0, ())
-        words = [said.get(one.video, nothing) for one in scored]
-        return [
-            (one.video, (one.score - mean) / (deviation or 1.0), of.evidence, of.share)
-            for one, of in zip(scored, words, strict=True)
-        ]
+        strengths = {one.video: one.strength for one in said.values()}
+        return [(one.video, (one.score - mean) / (deviation or 1.0), strengths.get(one.video, 0.0)) for one in scored]
 
     def _spread(self, query: Embeddings) -> tuple[float, float]:
         """The mean and the standard deviation of a query's scores over a sample of the videos."""

@@ -1,8 +1,9 @@
 """Fits what words are worth beside a picture on captions: a logistic model of whether a video is the right one.
 
-    logit P = intercept + a z + b evidence + c share        Worth(b / a, c / a)
+    logit P = intercept + a z + b strength        Worth(b / a)
 
-z is the score of the picture in standard deviations over the videos. No weight is below 0. The examples are, for each caption,
+z is the score of the picture in standard deviations over the videos, the strength that of the words (`Said.strength`). No slope is
+below 0. The examples are, for each caption,
 its own video and the best others by their pictures and by their words.
 """
 
@@ -32,7 +33,7 @@ OTHERS = 50
 
 @dataclass(frozen=True)
 class Weighed:
-    """What words are worth now, in standard deviations of a picture's score, and the number of captions that say so."""
+    """What words are worth now, and the number of captions that say so."""
 
     worth: Worth
     captions: int
@@ -66,23 +67,23 @@ def fit_worth(search: VideoSearch, captions: Sequence[Caption], *, on_progress: 
     Raises:
         DataError: too few captions have words in common with a text, or the pictures tell nothing about them.
     """
-    rows: list[tuple[float, float, float]] = []
+    rows: list[tuple[float, float]] = []
     right: list[bool] = []
     used = 0
     for number, caption in enumerate(captions, start=1):
         examples = search.senses.examples(search.encode(caption.text), caption.text, caption.video, OTHERS)
-        if any(evidence for _, _, evidence, _ in examples):
+        if any(strength for *_, strength in examples):
             used += 1
-            rows += [row for _, *row in examples]  # type: ignore[misc]
+            rows += [(seen, strength) for _, seen, strength in examples]
             right += [video == caption.video for video, *_ in examples]
         if on_progress is not None:
             on_progress("captions", number, len(captions))
     if used < LEAST_CAPTIONS:
         raise DataError(
             f"{used} of {len(captions)} captions have words that are said or written in a video; {LEAST_CAPTIONS} are needed: "
-            "write more captions, or leave the weights as they are"
+            "write more captions, or leave the weight as it is"
         )
-    _, per_deviation, per_evidence, per_share = logistic(np.array(rows), np.array(right))
+    _, per_deviation, per_strength = logistic(np.array(rows), np.array(right))
     if per_deviation <= 0:
         raise DataError("the pictures tell nothing about these captions; check that they are of these videos, or train a model")
-    return Weighed(Worth(round(per_evidence / per_deviation, 4), round(per_share / per_deviation, 4)), used)
+    return Weighed(Worth(round(per_strength / per_deviation, 4)), used)

@@ -15,14 +15,16 @@ from texts import srt, write_sound, write_with_subtitles
 from tiny_encoders import make_textual, make_visual
 from tiny_videos import SECONDS, plain, write_video
 
+from prvr.datasets import Caption
 from prvr.encoders.timed_texts import TextsPart, TimedText
-from prvr.errors import SettingError
+from prvr.errors import DataError, SettingError
 from prvr.index.exact import ExactIndex
 from prvr.index.texts import FoundText, FoundTexts
 from prvr.search import copy_index, index_folder, open_index, zero_shot
 from prvr.search.asking import VideoSearch
 from prvr.search.question import Question
-from prvr.search.senses import WINDOW, Worth, find_said
+from prvr.search.senses import WINDOW, Said, Worth, find_said
+from prvr.search.weighing import fit_worth
 
 
 class Fixed:
@@ -312,3 +314,66 @@ def test_an_index_of_pictures_alone_refuses_speech_by_name(search: VideoSearch) 
     assert pictures.search("the helicopter lands") == search.search("the helicopter lands", sense="picture")
     with pytest.raises(SettingError, match="ExactIndex holds no timed texts, which a search in speech needs"):
         pictures.search("the helicopter lands", sense="speech")
+
+
+# What words are worth
+
+
+def test_worth_is_next_to_nothing_where_half_of_the_words_are_missing() -> None:
+    half, whole = (Said("a", "speech", share, 3.0, ()) for share in (0.5, 1.0))
+    assert Worth(2.0).of(whole) == pytest.approx(2 * math.log(4))
+    assert Worth(2.0).of(half) == pytest.approx(Worth(2.0).of(whole) / 16)
+
+
+@pytest.mark.parametrize("text", ['{"weight": -1}', '{"weight": NaN}', '{"weight": "x"}', "[]", '{"other": 1}', "x"])
+def test_a_damaged_weight_is_said_in_one_line(text: str) -> None:
+    with pytest.raises(DataError, match="weigh again: prvr index weigh"):
+        Worth.from_json(text)
+
+
+class Examples:
+    """A search whose words are right, and whose pictures are right by chance."""
+
+    def __init__(self, says: bool = True) -> None:
+        self.senses, self._says = self, says
+
+    def encode(self, text: str) -> None:
+        return None
+
+    def examples(self, query: None, text: str, right: str, others: int) -> list[tuple[str, float, float]]:
+        place = int(text)
+        words = 2.0 if self._says and place % 3 else 0.0
+        return [(right, 1.0 + place % 5, words), *((f"x{n}", (place + n) % 7 - 3.0, 0.3 * self._says) for n in range(5))]
+
+
+def test_the_weight_is_fitted_on_captions_and_not_on_too_few() -> None:
+    captions = [Caption(str(n), f"v{n}", str(n)) for n in range(60)]
+    done = fit_worth(Examples(), captions)  # type: ignore[arg-type]
+    assert done.captions == 60
+    assert done.worth.weight > 0
+    with pytest.raises(DataError, match="49 of 49 captions have words that are said or written in a video; 50 are needed"):
+        fit_worth(Examples(), captions[:49])  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="0 of 60 captions"):
+        fit_worth(Examples(says=False), captions)  # type: ignore[arg-type]
+
+
+def test_a_kept_weight_is_used(folder: Path, tmp_path: Path) -> None:
+    copy_index(folder / "gallery", tmp_path / "copy")
+    plain = open_index(tmp_path / "copy")
+    query = "the helicopter lands on the roof"
+    before = plain.search(query)[0].score
+    plain.index.texts.keep_worth(Worth(17.0).to_json())
+    heavier = open_index(tmp_path / "copy")
+    seen = {hit.video: hit.score for hit in heavier.search(query, sense="picture")}
+    assert heavier.search(query)[0].score - seen["red.mp4"] == pytest.approx(10 * (before - seen["red.mp4"]), rel=1e-4)
+    copy_index(tmp_path / "copy", tmp_path / "again")
+    assert open_index(tmp_path / "again").index.texts.worth() == Worth(17.0).to_json()
+
+
+def test_weighing_without_texts_or_captions_says_what_is_missing(folder: Path, videos: Path, prvr: Prvr) -> None:
+    answer = prvr("index", "weigh", videos.parent / "gallery")
+    assert answer.status == 1
+    assert "captions.jsonl" in answer.err
+    texts_after(folder, videos, subtitle=None)
+    answer = prvr("index", "weigh", videos.parent / "gallery")
+    assert "holds no texts to weigh" in answer.err
