@@ -2,7 +2,7 @@
 
     logit P = intercept + a z + b strength        Worth(b / a)
 
-z is the score of the picture in standard deviations over the videos, the strength that of the words (`Said.strength`). No slope is
+z is the score of the picture in standard deviations over the videos, the strength that of words (`Said.strength`). No slope is
 below 0. The examples are, for each caption,
 its own video and the best others by their pictures and by their words.
 """

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import Prvr
+from qdrant_server import url_for
 from texts import srt, write_sound, write_with_subtitles
 from tiny_encoders import make_textual, make_visual
 from tiny_videos import SECONDS, plain, write_video
@@ -292,6 +293,10 @@ def texts_in(place: str | Path, **model: Path) -> dict[str, list[str]]:
     return {id: texts for id, texts in found.items() if texts}
 
 
+def answers(search: VideoSearch, query: str, sense: str) -> list[tuple[str, float, tuple[TimedText, ...]]]:
+    return [(hit.video, round(hit.score, 5), hit.quotes) for hit in search.search(query, sense=sense)]
+
+
 def test_shards_carry_texts_and_answer_alike(folder: Path, tmp_path: Path) -> None:
     copy_index(folder / "gallery", tmp_path / "one")
     url = f"shards://{tmp_path / 'shards'}?shards=3"
@@ -301,17 +306,29 @@ def test_shards_carry_texts_and_answer_alike(folder: Path, tmp_path: Path) -> No
     one, several = open_index(tmp_path / "one"), open_index(url, model=model)
     for query in ("the helicopter lands", '"welcome back"', "welcome", "purple submarine"):
         for sense in ("speech", "any"):
-            assert one.search(query, sense=sense) == several.search(query, sense=sense)
+            assert answers(one, query, sense) == answers(several, query, sense)
     assert one.index.texts.count() == several.index.texts.count() == {"subtitle": 2}
     one.index.close()
     several.index.close()
+
+
+def test_a_copy_on_a_qdrant_server_says_that_it_has_no_texts(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("qdrant_client")
+    url = url_for(tmp_path)
+    done = copy_index(folder / "gallery", url)
+    assert done.without_texts == "QdrantIndex holds no timed texts: in the copy, pictures alone are searched"
+    there = open_index(url, model=folder / "gallery" / "model")
+    assert answers(there, "the helicopter lands", "any")
+    with pytest.raises(SettingError, match="QdrantIndex holds no timed texts, which a search in speech needs; copy the index"):
+        there.search("the helicopter lands", sense="speech")
 
 
 def test_an_index_of_pictures_alone_refuses_speech_by_name(search: VideoSearch) -> None:
     gallery = ExactIndex(search.index.model)
     gallery.add([*search.index.fetch(search.index.ids).values()])
     pictures = VideoSearch(search.checkpoint, gallery, search.encoder, videos=search.videos)
-    assert pictures.search("the helicopter lands") == search.search("the helicopter lands", sense="picture")
+    query = "the helicopter lands"
+    assert answers(pictures, query, "any") == [(*hit[:2], ()) for hit in answers(search, query, "picture")]
     with pytest.raises(SettingError, match="ExactIndex holds no timed texts, which a search in speech needs"):
         pictures.search("the helicopter lands", sense="speech")
 
