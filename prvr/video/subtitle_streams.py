@@ -63,7 +63,7 @@ def _read(av: Any, container: Any, streams: list[Any], path: Path, problems: lis
                 problems.append(f"its subtitles in stream {stream.index} are damaged at {start:.1f} s: {problem.strerror}")
                 continue
             if text := " ".join(" ".join(lines).split()):
-                found.append(StreamText(start, end, text, stream.language or ""))
+                found.append(StreamText(round(start, 3), round(end, 3), text, stream.language or ""))
     except av.error.FFmpegError as problem:
         problems.append(f"its subtitles could not be read to the end: {problem.strerror}")
     except IndexError:

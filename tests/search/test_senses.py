@@ -263,7 +263,8 @@ def test_prvr_index_can_leave_out_subtitles(folder: Path, videos: Path, prvr: Pr
     assert json.loads(prvr("search", gallery, "helicopter", "--in", "speech", "--json").out)["hits"] == []
 
 
-def test_a_part_of_a_video_can_be_searched_before_the_rest_is_read(search: VideoSearch) -> None:
+def test_a_part_of_a_video_can_be_searched_before_the_rest_is_read(videos: Path) -> None:
+    search = open_index(videos.parent / "gallery")
     text = TimedText(0.0, 1.0, "a submarine", "speech")
     search.index.texts.extend("white.mp4", "speech", TextsPart(1.0, (text,)), made_of="x", is_complete=False)
     assert [hit.video for hit in search.search("submarine", sense="speech")] == ["white.mp4"]
