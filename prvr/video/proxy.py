@@ -1,8 +1,7 @@
 """Writes a window of a video as every browser plays it: H.264 (or VP9) and AAC in fragmented MP4, on the clock of the player.
 
 The file is as long as the video. Before and after the window it shows a still, the first and the last picture of the window, so
-that `currentTime` is the time in the video whatever window is played: only a file that begins at 0 has its stamps as its times in
-all browsers.
+that the time of the player is the time in the video, whatever window is played.
 """
 
 from __future__ import annotations
