@@ -172,8 +172,11 @@ class VideoSearch:
             hits = self._with_strengths(hits, asked.queries[0], scored)
         return drop_below(hits, min_score)
 
-    def explain(self, question: str | Question, video: str) -> Hit | None:
+    def explain(self, question: str | Question, video: str, *, sense: str = ANY) -> Hit | None:
         """Where in one video a question is answered; None if the video has fewer frames than the question has parts.
+
+        Args:
+            sense: that of the quotes; those of the picture alone are none.
 
         Raises:
             SettingError: as `search`, or a video that the index does not hold.
@@ -185,7 +188,8 @@ class VideoSearch:
             gallery = ExactIndex(self.index.model)
             gallery.add([entry])
             hit = hit_of(asked, gallery.search(asked.queries[0], 1)[0][0])
-            said = self._senses.best_said(asked.question.text, (), only=entry.video) if asked.question.is_sentence else {}
+            senses = {ANY: tuple(KINDS_OF), PICTURE: ()}.get(check_sense(sense), (sense,)) if asked.question.is_sentence else ()
+            said = self._senses.best_said(asked.question.text, (), only=entry.video, senses=senses)
             return replace(hit, quotes=said[entry.video].quotes) if said else hit
         if len(asked.parts) > 1:
             self._require_frame_scores("then")

@@ -144,10 +144,12 @@ class Senses:
         videos = [only] if only is not None else select(self._index.about(), where) if where else None
         return find_said(self._index.texts, query, sense, of=self._index.count(), videos=videos)
 
-    def best_said(self, query: str, where: Sequence[Condition], *, only: str | None = None) -> dict[str, Said]:
-        """By video the sense in which its words are worth most."""
+    def best_said(
+        self, query: str, where: Sequence[Condition], *, only: str | None = None, senses: Collection[str] = KINDS_OF
+    ) -> dict[str, Said]:
+        """By video the one of some senses in which its words are worth most."""
         best: dict[str, Said] = {}
-        for sense in KINDS_OF:
+        for sense in senses:
             for said in self.said(query, sense, where, only=only):
                 if said.video not in best or self._worth.of(said) > self._worth.of(best[said.video]):
                     best[said.video] = said

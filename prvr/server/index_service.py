@@ -143,9 +143,9 @@ class IndexService:
 
         return await self._call(search)
 
-    async def explain(self, id: str, question: Question) -> Moments:
+    async def explain(self, id: str, question: Question, *, sense: str = ANY) -> Moments:
         """Where in one video a question is answered. Raises HTTPException 404 if it has fewer frames than the question parts."""
-        hit = await self._call(lambda index: index.explain(question, _entry(index, id).video))
+        hit = await self._call(lambda index: index.explain(question, _entry(index, id).video, sense=sense))
         if hit is None:
             raise HTTPException(404, f"{shown_name(id)!r} has fewer frames than the question has parts; ask for fewer")
         return self._moments(hit)
