@@ -165,7 +165,7 @@ def _command_lines(recipe: Experiment | None) -> Iterator[str]:
 
 
 def _recipe(run: Path) -> Experiment | None:
-    """The recipe that a run folder holds, or the folder of its seeds; None if there is none that is read."""
+    """The recipe that a run folder holds, or the folder of its seeds; None if none can be read."""
     try:
         return read_recipe(run / RECIPE)
     except (SettingError, DataError, OSError):
