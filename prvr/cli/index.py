@@ -21,6 +21,7 @@ from prvr.cli.terminal import (
     app,
     clock,
     counts,
+    hit_lines,
     in_words,
     progress,
     rescores,
@@ -352,7 +353,7 @@ def search(
         found = answer(open_index(path, model=model, method=method or None, device=device), question, settings, image=picture)
     warn({"query": found["note"]} if "note" in found else {})
     hits, least = found["hits"], "" if min_score is None else f" with a {found['measure']} of {min_score:g} or more"
-    lines = [line for hit in hits for line in _hit_lines(hit)] or [f"nothing {'more ' if page > 1 else ''}here matches{least}"]
+    lines = [line for hit in hits for line in hit_lines(hit)] or [f"nothing {'more ' if page > 1 else ''}here matches{least}"]
     if weak := found["weak_at_end"]:
         # Not among the hits: programs count the lines.
         which = f"all {weak}" if weak == len(hits) else f"the last {weak} of {len(hits)}"
@@ -371,19 +372,6 @@ def search(
         typer.echo(text, nl=False)
         return
     show(as_json, found, lines)
-
-
-def _hit_lines(hit: dict[str, Any]) -> list[str]:
-    """A hit as a line, and a line for each of its parts."""
-    spans = [f"{clock(span['start'])} - {clock(span['end'])}" for span in hit["spans"]]
-    number = f"{hit['score']:7.4f}" if hit["probability"] is None else f"{hit['probability']:6.1%}"
-    more = f"  also {', '.join(spans[1:])}" if spans[1:] else ""
-    if hit["near_identical"]:
-        more += f"  near-identical: {', '.join(hit['near_identical'])}"
-    lines = [f"{number}  {spans[0] if spans else '':>19}  {' = '.join((hit['video'], *hit['copies']))}{more}"]
-    lines += [f"{'':>9}{clock(one['start']):>9} - {clock(one['end'])}  {one['kind']}: “{one['text']}”" for one in hit["quotes"]]
-    parts = hit["parts"]
-    return lines + [f"{part['score']:9.4f}  {clock(part['start']):>9} - {clock(part['end'])}  {part['said']}" for part in parts]
 
 
 @app.command("list", epilog="Example: prvr list gallery")

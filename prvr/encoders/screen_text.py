@@ -90,12 +90,12 @@ class ScreenTextReader:
         """The lines of a frame, with their confidence."""
         step = -(-max(frame.shape[:2]) // LONGEST)
         # The network was trained on pictures with blue first.
-        found = self._opened(np.ascontiguousarray(frame[::step, ::step, ::-1]))
+        found = self._reader_of_text(np.ascontiguousarray(frame[::step, ::step, ::-1]))
         lines = zip(found.txts or (), found.scores or (), strict=True)
         return {text: round(float(score), 4) for line, score in lines if score > self._least and (text := " ".join(line.split()))}
 
     @cached_property
-    def _opened(self) -> Any:
+    def _reader_of_text(self) -> Any:
         return self._rapidocr.RapidOCR(params={"Global.log_level": "error", "Global.text_score": self._least})
 
 

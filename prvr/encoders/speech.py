@@ -88,7 +88,7 @@ class SpeechReader:
 
     def _recognise(self, samples: Float[np.ndarray, "N"], begin: float) -> Iterator[TimedText]:
         # Without the text before: one invented sentence would be repeated for ever.
-        found, about = self._opened.transcribe(samples, vad_filter=True, condition_on_previous_text=False)
+        found, about = self._recogniser.transcribe(samples, vad_filter=True, condition_on_previous_text=False)
         for one in found:
             text = " ".join(one.text.split())
             if text and one.avg_logprob > self._least:
@@ -103,13 +103,15 @@ class SpeechReader:
                 )
 
     @cached_property
-    def _opened(self) -> Any:
+    def _recogniser(self) -> Any:
         try:
             return self._whisper.WhisperModel(self._model, device="cpu", compute_type="int8")
         # From a file that is none, or a network that is none: libraries below raise what they like.
         except Exception as problem:
             reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
-            raise ModelError(f"cannot open the Whisper model {self._model}: {reason:.200}; check its files or the network") from None
+            raise ModelError(
+                f"cannot open the Whisper model {self._model}: {reason:.200}; check its files or the network"
+            ) from None
 
 
 def cut_into_windows(blocks: Iterable[Float[np.ndarray, "_"]]) -> Iterator[Float[np.ndarray, "N"]]:

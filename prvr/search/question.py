@@ -79,8 +79,8 @@ class Question:
                 raise SettingError(f"{name!r} takes a list of at most {most}, not {given!r:.200}")
         if not self.has_subject and (names := [name for name, given in self._additions.items() if given]):
             raise SettingError(
-                f"there is nothing to look for: {' and '.join(map(repr, names))} only {'changes' if len(names) == 1 else 'change'} a "
-                "query; say what the moment shows, or give a picture or a moment"
+                f"there is nothing to look for: {' and '.join(map(repr, names))} can only change a query; say what the moment "
+                "shows, or give a picture or a moment"
             )
         if self.also and not self.text:
             raise SettingError("'also' says a sentence in other words, and there is no sentence; give it as the query")

@@ -74,7 +74,7 @@ class Worth:
     per_share: float = 2.0
 
     def of(self, said: Said) -> float:
-        """The worth of what a video says."""
+        """The worth of a video's words for a query."""
         return self.per_evidence * said.evidence + self.per_share * said.share
 
 
@@ -190,10 +190,10 @@ class Senses:
 
     def _spread(self, query: Embeddings) -> tuple[float, float]:
         """The mean and the standard deviation of a query's scores over a sample of the videos."""
-        scores = [one.score for one in self._sampled().search(query, SAMPLE)[0]]
+        scores = [one.score for one in self._sample_index().search(query, SAMPLE)[0]]
         return float(np.mean(scores)), float(np.std(scores))
 
-    def _sampled(self) -> ExactIndex:
+    def _sample_index(self) -> ExactIndex:
         ids = tuple(self._index.ids[:: -(-max(1, self._index.count()) // SAMPLE)])
         if self._sample is None or self._sample[0] != ids:
             self._sample = ids, _gallery(self._index, [*self._index.fetch(ids).values()])

@@ -147,7 +147,7 @@ def _figure_lines(about: Mapping[str, Any]) -> Iterator[str]:
         "the test split, which chose the epoch, too" if about.get("protocol") == "community" else "the split that chose the epoch"
     )
     yield f"On {split}{epoch} ({dev.get('queries')} queries, {dev.get('videos')} videos):"
-    rows = [known, dict.fromkeys(known, "---"), {label: f"{value:.1f}" for label, value in known.items()}]
+    rows: list[dict[str, Any]] = [known, dict.fromkeys(known, "---"), {label: f"{value:.1f}" for label, value in known.items()}]
     yield "\n".join(f"| {' | '.join(map(str, row if row is known else row.values()))} |" for row in rows)
     if isinstance(fusion := about.get("fusion"), Mapping):
         sums = ", ".join(f"{value:.1f} at {weight}" for weight, value in fusion["dev SumR"].items())
@@ -165,7 +165,7 @@ def _command_lines(recipe: Experiment | None) -> Iterator[str]:
 
 
 def _recipe(run: Path) -> Experiment | None:
-    """The recipe that a run folder holds, or the folder of its seeds; None if there is none that is read."""
+    """The recipe that a run folder holds, or the folder of its seeds; None if none can be read."""
     try:
         return read_recipe(run / RECIPE)
     except (SettingError, DataError, OSError):

@@ -75,7 +75,7 @@ def write_window(
                 raise SettingError(f"{start:g} s is outside {source}, which has {length:.1f} s; give a time within it")
             frames = reader.shown_from(start, lines=LINES)
             with av.open(sink, "w", format="mp4", options={"movflags": MOVFLAGS}) as out:
-                _write(av, out, name, sound, start, _held(frames, start, end, length))
+                _write(av, out, name, sound, start, _still_window_still(frames, start, end, length))
     except (av.error.FFmpegError, ValueError) as problem:
         if sink.problem is not None:
             raise sink.problem from None
@@ -83,7 +83,7 @@ def write_window(
         raise VideoError(f"{source} cannot be converted: {reason}; download the file") from problem
 
 
-def _held(
+def _still_window_still(
     frames: Iterator[tuple[float, np.ndarray]], start: float, end: float, length: float
 ) -> Iterator[tuple[float, np.ndarray, bool]]:
     """The pictures of a file with their times, and whether each begins a group: still, window, still."""

@@ -117,7 +117,7 @@ class VideoReader:
             raise VideoError(
                 f"no frame of {self.path} at {seconds:g} s can be decoded{self._why_nothing()}; convert it or take it out"
             )
-        for time, frame, aspect in chain(filter(None, (shown, following)), self._timed(frames)):
+        for time, frame, aspect in chain(filter(None, (shown, following)), self._with_times(frames)):
             yield max(time, 0.0), picture_of(frame, aspect, lines=lines)
 
     def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
@@ -322,13 +322,13 @@ class VideoReader:
     def _shown_at(self, seconds: float, frames: Iterator[Any]) -> tuple[Shown | None, Shown | None]:
         """The frame that is shown at a time, and the first one after it; None where it does not exist."""
         shown = None
-        for one in self._timed(frames):
+        for one in self._with_times(frames):
             if one[0] > seconds + self._line.rounding:
                 return shown, one
             shown = one
         return shown, None
 
-    def _timed(self, frames: Iterator[Any]) -> Iterator[Shown]:
+    def _with_times(self, frames: Iterator[Any]) -> Iterator[Shown]:
         for frame in frames:
             time = self._time(frame)
             if time is not None and not frame.is_corrupt:

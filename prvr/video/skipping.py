@@ -73,7 +73,7 @@ class TimeLine:
         return (self.seconds(packet.pts) or 0.0) + self.length(packet.duration or 0)
 
     def length(self, units: int) -> float:
-        """Returns so many units of the time base in seconds."""
+        """Returns a number of units of the time base in seconds."""
         # The same number as that of the product of fractions, which takes ten times as long, for every packet of a film.
         return units * self.time_base.numerator / self.time_base.denominator
 
