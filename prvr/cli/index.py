@@ -120,10 +120,12 @@ def update(
         settings["texts"] = _texts(subtitles, speech, screen_text)
         if watch:
             for done in watch_folder(videos, target, checkpoint, **settings):
+                _take_export(model, target)
                 _show(done, target, as_json)
         else:
             done = index_folder(videos, target, checkpoint, **settings)
     if not watch:
+        _take_export(model, target)
         _show(done, target, as_json)
 
 
@@ -133,6 +135,15 @@ def _texts(subtitles: bool | None, speech: str, screen_text: bool | None) -> dic
     for kind, is_read in (("subtitle", subtitles), ("screen", screen_text)):
         texts |= {} if is_read is None else {kind: "" if is_read else None}
     return texts | ({"speech": None if speech == "none" else speech} if speech else {})
+
+
+def _take_export(model: Path | None, target: Path) -> None:
+    """Gives an index the export of its model, with which a search starts without torch."""
+    if model is not None and model.is_dir():
+        from prvr.methods.exported import copy_export
+        from prvr.search import MODEL
+
+        copy_export(model, target / MODEL)
 
 
 def _checkpoint(
@@ -344,12 +355,22 @@ def search(
     # A running service of the index has all that is needed in memory; pictures are not sent to it.
     found = ask(path, question, settings, device=device) if model is None and not method and image is None else None
     if found is None:
-        from prvr.search import open_index
         from prvr.search.answering import answer
-        from prvr.video.picture_file import read_picture
 
-        picture = None if image is None else read_picture(image)
-        found = answer(open_index(path, model=model, method=method or None, device=device), question, settings, image=picture)
+        gallery, picture = None, None
+        if model is None and not method and image is None and not rescore and device in ("auto", "cpu"):
+            from prvr.search.starting import open_without_torch
+
+            gallery = open_without_torch(path)
+        if gallery is None:
+            from prvr.search import open_index
+
+            gallery = open_index(path, model=model, method=method or None, device=device)
+        if image is not None:
+            from prvr.video.picture_file import read_picture
+
+            picture = read_picture(image)
+        found = answer(gallery, question, settings, image=picture)
     warn({"query": found["note"]} if "note" in found else {})
     hits, least = found["hits"], "" if min_score is None else f" with a {found['measure']} of {min_score:g} or more"
     lines = [line for hit in hits for line in _hit_lines(hit)] or [f"nothing {'more ' if page > 1 else ''}here matches{least}"]

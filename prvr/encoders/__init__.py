@@ -177,6 +177,12 @@ def word_encoder(source: str | Path, *, device: str = "cpu") -> WordEncoder:
     raise ModelError(f"{encoder.name!r} gives no rows per word; take a text model such as RoBERTa, or CLIP (not {source})")
 
 
+def needs_torch(source: str) -> bool:
+    """Whether the encoder of that source is run by torch: all but ONNX folders, word vectors and vocabularies."""
+    is_text_file = source.startswith(("vectors:", "ids:")) or Path(source).is_file()
+    return not is_text_file and not (Path(source) / "textual" / "model.onnx").is_file()
+
+
 def name_of(source: str) -> str:
     """Returns an encoder's name: the last part of its source, as letters, digits and underscores.
 
