@@ -61,7 +61,7 @@ class OnnxImages:
 
 @final
 class OnnxSentences:
-    """An encoder of sentences only.
+    """An encoder of sentences only, or the sentences of one that has images, too, whose image side is then not opened.
 
     Raises:
         ModelError: a file is missing or broken.
@@ -70,7 +70,9 @@ class OnnxSentences:
     def __init__(self, folder: Path, *, device: str = "cpu") -> None:
         self.name, self.source = name_of(str(folder)), str(folder)
         self._sentences = _Sentences(folder / "textual", device)
-        self.fingerprint = _fingerprint(folder, "textual")
+        self.fingerprint = _fingerprint(
+            folder, *(half for half in ("visual", "textual") if (folder / half / "model.onnx").is_file())
+        )
         self.sentence_columns = self._sentences.columns
         self.longest, self.ends, self.prompt = self._sentences.longest, self._sentences.ends, self._sentences.prompt
 

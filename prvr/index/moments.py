@@ -105,7 +105,8 @@ def frame_edges(
 def frame_rows(model: StoredModel, entry: Entry) -> Float[np.ndarray, "F _"] | None:
     """The rows of a video's frames as its encoder returned them; None where the model has changed them, or has none."""
     # A student's rows depend on each other: how they change says less of what is seen.
-    if isinstance(model, KeepsRows) and model.embedding_fields[0] in model.frame_fields and model.score_weights:
+    keeps = isinstance(model, KeepsRows) and model.keeps_rows
+    if keeps and model.embedding_fields[0] in model.frame_fields and model.score_weights:
         return entry.fields[0]
     return None
 

@@ -28,7 +28,7 @@ from prvr.errors import ModelError, SettingError, require
 from prvr.files import write_json
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings, Model, encode_videos
-from prvr.methods.exported import EXPORT, FORMAT, QUERIES, VIDEOS, run
+from prvr.methods.exported import EXPORT, FORMAT, QUERIES, VIDEOS, output_name, run
 from prvr.methods.probe import has_frame_scores
 from prvr.nn.ranks import unit
 
@@ -99,7 +99,7 @@ class _Queries(nn.Module):
 
     def names(self, count: int) -> list[str]:
         own = self.model.embedding_fields
-        return [*own[:count], *(f"query_{number}" for number in range(len(own), count))]
+        return [*map(output_name, own[:count]), *(f"query_{number}" for number in range(len(own), count))]
 
 
 class _Videos(nn.Module):
@@ -119,7 +119,7 @@ class _Videos(nn.Module):
         return (_frames(self.model, length) for length in LENGTHS if length <= most)
 
     def names(self, count: int) -> list[str]:
-        return list(self.model.embedding_fields)
+        return list(map(output_name, self.model.embedding_fields))
 
 
 def _whole(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -167,7 +167,7 @@ def _export(encoder: _Queries | _Videos, example: tuple[Tensor, ...], path: Path
     session, worst = open_session(path, "cpu"), 0.0
     for inputs in encoder.examples():
         given = {name: tensor.numpy() for name, tensor in zip(encoder.inputs, inputs, strict=False)}
-        for ours, theirs in zip(encoder(*inputs), run(session, names, given, str(path)), strict=True):
+        for ours, theirs in zip(encoder(*inputs), run(session, names, given), strict=True):
             largest = max(float(ours.abs().max()), 1.0)
             worst = max(worst, float(np.abs(ours.float().numpy() - theirs).max()) / largest)
     if not worst <= TOLERANCE:

@@ -1,8 +1,8 @@
 """A checkpoint that is used without torch: an encoder alone, or a student that was exported as ONNX (`prvr.methods.export`).
 
 FOLDER/export.json    what is needed of the model, and the fingerprint of its checkpoint
-FOLDER/queries.onnx   words (1, W, C) -> a row (1, D) for each embedding field
-FOLDER/videos.onnx    frames (1, F, E), clips (1, N, E) if the model reads clips -> rows (1, P, D) for each embedding field
+FOLDER/queries.onnx   words (1, W, C) -> FIELD_embedding (1, D) for each embedding field
+FOLDER/videos.onnx    frames (1, F, E), clips (1, N, E) if the model reads clips -> FIELD_embedding (1, P, D)
 
 Scores and curves are sums of cosines with stored rows, by NumPy; `prvr.nn.scores` has the definition, and tests compare the two.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, final
@@ -154,16 +154,17 @@ def _sentence_encoder(folder: Path, fields: Sequence[str]) -> Callable[[np.ndarr
     session = open_session(folder / QUERIES, "cpu")
 
     def encode(words: np.ndarray) -> Sequence[np.ndarray]:
-        return run(session, fields, {"words": words}, str(folder / QUERIES))
+        with one_line_errors(str(folder / QUERIES), "cannot run the export"):
+            return run(session, map(output_name, fields), {"words": words})
 
     return encode
 
 
-def run(session: Any, fields: Sequence[str], inputs: Mapping[str, np.ndarray], source: str) -> list[np.ndarray]:
-    """Runs an encoder that was exported.
+def output_name(field: str) -> str:
+    """The name of an embedding field in a graph, where an input may be called frames, too."""
+    return f"{field}_embedding"
 
-    Raises:
-        ModelError: it fails.
-    """
-    with one_line_errors(source, "cannot run the export"):
-        return [np.asarray(rows, np.float32) for rows in session.run(list(fields), dict(inputs))]
+
+def run(session: Any, outputs: Iterable[str], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """The outputs of an encoder that was exported."""
+    return [np.asarray(rows, np.float32) for rows in session.run(list(outputs), dict(inputs))]

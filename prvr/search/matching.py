@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from prvr.encoders import (
@@ -18,11 +18,12 @@ from prvr.errors import ModelError
 from prvr.features.sources import Source
 
 
-def open_matching_encoder(source: Source, what: str, device: str) -> Encoder:
+def open_matching_encoder(source: Source, what: str, device: str, *, open_with: Callable[..., Encoder] = open_encoder) -> Encoder:
     """Opens the encoder that a model reads, and checks that it is the one that the model was trained on.
 
     Args:
         what: "frames" or "text".
+        open_with: opens an encoder, or the side of it that is needed.
 
     Raises:
         ModelError: the encoder is not there, it has other weights, or no encoder makes what the model reads.
@@ -44,7 +45,7 @@ def open_matching_encoder(source: Source, what: str, device: str) -> Encoder:
             f"the encoder {source.name!r} that this model reads is no longer in {source.source}; put it back, or write "
             f"its new place as 'source' into the model's config.json"
         )
-    encoder = open_encoder(source.source, device=device)
+    encoder = open_with(source.source, device=device)
     if encoder.fingerprint != source.fingerprint:
         raise ModelError(
             f"the encoder in {source.source} has fingerprint {encoder.fingerprint}, this model reads {source.fingerprint}; "

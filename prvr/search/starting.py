@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from prvr.encoders import needs_torch
+from prvr.encoders import needs_torch, open_text_side
 from prvr.errors import PrvrError
 from prvr.index.contract import Header
 from prvr.index.database import Database
@@ -44,7 +44,7 @@ def open_without_torch(place: str | Path) -> VideoSearch | None:
     text = checkpoint.sources.text
     if text.parts or text.source is None or needs_torch(text.source):
         return None
-    encoder = open_matching_encoder(text, "text", "cpu")
+    encoder = open_matching_encoder(text, "text", "cpu", open_with=open_text_side)
     # A search calls no more of the contract than a stored model has.
     store = DiskIndex(folder, cast(Model, checkpoint.model))
     return VideoSearch(checkpoint, store, encoder, videos=Path(header.videos))

@@ -21,7 +21,7 @@ from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.methods.export import TOLERANCE, export_checkpoint
-from prvr.methods.exported import EXPORT, FOLDER, QUERIES, VIDEOS, copy_export, open_exported, run
+from prvr.methods.exported import EXPORT, FOLDER, QUERIES, VIDEOS, copy_export, open_exported, output_name, run
 from prvr.methods.zero_shot import ZeroShotConfig
 
 pytest.importorskip("onnxscript")
@@ -67,7 +67,7 @@ def test_an_export_computes_what_the_model_computes_at_any_length(exported: Path
             session = export.open_session(exported / FOLDER / file, "cpu")
             for length in (1, 2, 5, longest):
                 rows = generator.normal(size=(1, length, width)).astype(np.float32)
-                theirs = run(session, made.model.embedding_fields, {name: rows}, file)
+                theirs = run(session, map(output_name, made.model.embedding_fields), {name: rows})
                 expected = ours(torch.from_numpy(rows), torch.ones(1, length, dtype=torch.bool))
                 for a, b in zip(expected, theirs, strict=True):
                     np.testing.assert_allclose(b, a.numpy(), atol=1e-5)
