@@ -103,13 +103,13 @@ def export(
     prvr search takes the export of an index by itself, and starts without torch, if its text encoder is an ONNX folder, word
     vectors or a vocabulary. prvr index --model RUN takes the export in RUN/onnx along.
     """
-    from prvr.index.place import FILE, index_folder_of
+    from prvr.index.place import FILE, MODEL, index_folder_of
     from prvr.methods.checkpoint import load
     from prvr.methods.export import export_checkpoint
     from prvr.methods.exported import FOLDER
 
     index = index_folder_of(run)
-    place = index / "model" if (index / FILE).is_file() else run
+    place = index / MODEL if (index / FILE).is_file() else run
     target = folder or place / FOLDER
     done = export_checkpoint(load(place, method=method or None), target)
     lines = [f"{target}: queries differ by {done.queries:.1e}, videos by {done.videos:.1e}"]

@@ -13,7 +13,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -161,15 +161,15 @@ def _export(encoder: _Queries | _Videos, example: tuple[Tensor, ...], path: Path
             program.save(path)
         # The exporter raises many types, with pages of text.
         except Exception as problem:
-            raise ModelError(
-                f"{method} cannot be exported as ONNX ({one_line(problem)}); search its indexes with torch"
-            ) from problem
+            reason = one_line(problem.__cause__ if isinstance(problem.__cause__, Exception) else problem)
+            raise ModelError(f"{method} cannot be exported as ONNX ({reason}); search its indexes with torch") from problem
     session, worst = open_session(path, "cpu"), 0.0
     for inputs in encoder.examples():
         given = {name: tensor.numpy() for name, tensor in zip(encoder.inputs, inputs, strict=False)}
         for ours, theirs in zip(encoder(*inputs), run(session, names, given), strict=True):
+            ours = ours.float()
             largest = max(float(ours.abs().max()), 1.0)
-            worst = max(worst, float(np.abs(ours.float().numpy() - theirs).max()) / largest)
+            worst = max(worst, float(np.abs(ours.numpy() - theirs).max()) / largest)
     if not worst <= TOLERANCE:
         raise ModelError(f"{method} computes something else as ONNX (a difference of {worst:.1e}); search its indexes with torch")
     return worst
@@ -191,7 +191,7 @@ def _quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -50,7 +50,7 @@ class RowsModel:
     reading: Reading
     embedding_fields: tuple[str, ...]
     frame_fields: tuple[str, ...]
-    score_weights: tuple[float, ...]
+    score_weights: tuple[float, ...] | None
     curve_weights: tuple[float, ...]
     has_frame_scores: bool
     keeps_rows: bool

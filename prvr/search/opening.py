@@ -16,6 +16,7 @@ from prvr.features.sources import FeatureSources, Source
 from prvr.index.contract import Header, PersistentStore
 from prvr.index.disk import DiskIndex
 from prvr.index.place import FILE, index_folder_of
+from prvr.index.place import MODEL as MODEL
 from prvr.index.stores import open_store
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
@@ -25,7 +26,7 @@ from prvr.search.asking import VideoSearch
 from prvr.search.matching import open_matching_encoder
 from prvr.video import find_videos
 
-MODEL, FEATURES = "model", "features"
+FEATURES = "features"
 # The method of an encoder alone.
 ZERO_SHOT = "zero_shot"
 # The header of an index of format 1.

@@ -14,13 +14,11 @@ from prvr.errors import PrvrError
 from prvr.index.contract import Header
 from prvr.index.database import Database
 from prvr.index.disk import DiskIndex
-from prvr.index.place import FILE, index_folder_of
+from prvr.index.place import FILE, MODEL, index_folder_of
 from prvr.methods.exported import open_exported
 from prvr.methods.model import Model
 from prvr.search.asking import VideoSearch
 from prvr.search.matching import open_matching_encoder
-
-MODEL = "model"
 
 
 def open_without_torch(place: str | Path) -> VideoSearch | None:
