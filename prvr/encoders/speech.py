@@ -109,7 +109,9 @@ class SpeechReader:
         # From a file that is none, or a network that is none: libraries below raise what they like.
         except Exception as problem:
             reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
-            raise ModelError(f"cannot open the Whisper model {self._model}: {reason:.200}; check its files or the network") from None
+            raise ModelError(
+                f"cannot open the Whisper model {self._model}: {reason:.200}; check its files or the network"
+            ) from None
 
 
 def cut_into_windows(blocks: Iterable[Float[np.ndarray, "_"]]) -> Iterator[Float[np.ndarray, "N"]]:

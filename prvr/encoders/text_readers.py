@@ -36,4 +36,6 @@ def open_reader(kind: str, setting: str) -> TextReader:
         arguments = {name: float(value) if name == "least" else str(value) for name, value in values.items()}
         return SpeechReader(**arguments) if kind == "speech" else ScreenTextReader(**arguments)  # type: ignore[arg-type]
     except (ValueError, TypeError):
-        raise SettingError(f"{setting!r:.200} is no setting of {kind}; index again with --speech MODEL or --screen-text") from None
+        raise SettingError(
+            f"{setting!r:.200} is no setting of {kind}; index again with --speech MODEL or --screen-text"
+        ) from None

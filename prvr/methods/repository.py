@@ -94,7 +94,8 @@ def pull_checkpoint(
 
 def sources_without_places(sources: FeatureSources) -> FeatureSources:
     """The sources as a repository may name them: encoders of the hub by name, others by fingerprint alone."""
-    return FeatureSources(*(source and _without_place(source) for source in (sources.frames, sources.text, sources.subtitles)))
+    subtitles = None if sources.subtitles is None else _without_place(sources.subtitles)
+    return FeatureSources(_without_place(sources.frames), _without_place(sources.text), subtitles)
 
 
 def encoders_elsewhere(sources: FeatureSources) -> dict[str, str]:
@@ -149,7 +150,8 @@ def _place_encoders(sources: FeatureSources, encoders: Sequence[str | Path]) -> 
                 f"the encoder in {encoder.source} has fingerprint {encoder.fingerprint}, and the model reads {read or 'others'}; "
                 "leave it out, or name the right one"
             )
-    return FeatureSources(*(source and _with_place(source, places) for source in (sources.frames, sources.text, sources.subtitles)))
+    subtitles = None if sources.subtitles is None else _with_place(sources.subtitles, places)
+    return FeatureSources(_with_place(sources.frames, places), _with_place(sources.text, places), subtitles)
 
 
 def _with_place(source: Source, places: Mapping[str, str]) -> Source:
