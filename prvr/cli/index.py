@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,7 +29,6 @@ from prvr.cli.terminal import (
 from prvr.errors import SettingError
 
 if TYPE_CHECKING:
-    from prvr.index.measure import Trial
     from prvr.methods.checkpoint import Checkpoint
     from prvr.search import Indexing
 
@@ -107,7 +105,8 @@ def update(
     verify or update write ./copy.
     """
     from prvr.features import as_dtype
-    from prvr.search import DEFAULT, index_folder, watch_folder
+    from prvr.methods.exported import copy_export
+    from prvr.search import DEFAULT, MODEL, index_folder, watch_folder
 
     target, stored = path or videos / DEFAULT, as_dtype(dtype) if dtype else None
     checkpoint = _checkpoint(target, model, encoder, videos=videos, rate=rate, parts=parts, method=method)
@@ -120,12 +119,12 @@ def update(
         settings["texts"] = _texts(subtitles, speech, screen_text)
         if watch:
             for done in watch_folder(videos, target, checkpoint, **settings):
-                _take_export(model, target)
+                copy_export(model, target / MODEL)
                 _show(done, target, as_json)
         else:
             done = index_folder(videos, target, checkpoint, **settings)
     if not watch:
-        _take_export(model, target)
+        copy_export(model, target / MODEL)
         _show(done, target, as_json)
 
 
@@ -135,15 +134,6 @@ def _texts(subtitles: bool | None, speech: str, screen_text: bool | None) -> dic
     for kind, is_read in (("subtitle", subtitles), ("screen", screen_text)):
         texts |= {} if is_read is None else {kind: "" if is_read else None}
     return texts | ({"speech": None if speech == "none" else speech} if speech else {})
-
-
-def _take_export(model: Path | None, target: Path) -> None:
-    """Gives an index the export of its model, with which a search starts without torch."""
-    if model is not None and model.is_dir():
-        from prvr.methods.exported import copy_export
-        from prvr.search import MODEL
-
-        copy_export(model, target / MODEL)
 
 
 def _checkpoint(
@@ -255,23 +245,10 @@ def verify(
     elif queries is not None:
         lines.append("nothing was measured with the queries: remove damaged videos first (--drop)")
     if done.first_stages is not None:
-        lines += _table(done.first_stages, least)
+        lines += done.first_stages.lines(least)
     show(as_json, {"index": path, **done.as_dict()}, lines)
     if done.faults:
         raise typer.Exit(1)
-
-
-def _table(trial: Trial, least_recall: float | None) -> list[str]:
-    """The first stages that were measured, and the one that is kept."""
-    rows = [("none: the exact search", 1.0, median(one.exact_seconds for one in trial.measured))]
-    rows += [(str(one.setting), one.recall, one.seconds) for one in trial.measured]
-    title = "sketches: rows x columns, and the videos they keep"
-    width = max(len(name) for name in (title, *(name for name, _, _ in rows)))
-    lines = [f"{title:<{width}}  recall@10  ms a query"]
-    lines += [f"{name:<{width}}  {recall:9.4f}  {1000 * seconds:10.2f}" for name, recall, seconds in rows]
-    if trial.kept is None:
-        return [*lines, f"none finds {least_recall:g} of the ten best in less time than the exact search; nothing is kept"]
-    return [*lines, f"kept for prvr search --approximate: {trial.kept.setting}"]
 
 
 @app.command(epilog='Example: prvr search gallery "a dog rides a skateboard" --then "the dog falls off"')
@@ -356,20 +333,12 @@ def search(
     found = ask(path, question, settings, device=device) if model is None and not method and image is None else None
     if found is None:
         from prvr.search.answering import answer
+        from prvr.search.starting import open_for_search
+        from prvr.video.picture_file import read_picture
 
-        gallery, picture = None, None
-        if model is None and not method and image is None and not rescore and device in ("auto", "cpu"):
-            from prvr.search.starting import open_without_torch
-
-            gallery = open_without_torch(path)
-        if gallery is None:
-            from prvr.search import open_index
-
-            gallery = open_index(path, model=model, method=method or None, device=device)
-        if image is not None:
-            from prvr.video.picture_file import read_picture
-
-            picture = read_picture(image)
+        picture = None if image is None else read_picture(image)
+        stored_rows = picture is None and not rescore
+        gallery = open_for_search(path, model=model, method=method or None, device=device, stored_rows=stored_rows)
         found = answer(gallery, question, settings, image=picture)
     warn({"query": found["note"]} if "note" in found else {})
     hits, least = found["hits"], "" if min_score is None else f" with a {found['measure']} of {min_score:g} or more"

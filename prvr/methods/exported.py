@@ -109,10 +109,10 @@ def open_exported(folder: str | Path, *, fingerprint: str) -> ExportedCheckpoint
     return model and ExportedCheckpoint(method, settings, sources, model, about, calibration, fingerprint)
 
 
-def copy_export(source: Path, target: Path) -> None:
+def copy_export(source: Path | None, target: Path) -> None:
     """Gives the checkpoint in a folder the export that another copy of it has, if there is one; completely or not at all."""
     there = target / FOLDER
-    if not (source / FOLDER / EXPORT).is_file() or there.exists():
+    if source is None or not (source / FOLDER / EXPORT).is_file() or there.exists():
         return
     part = there.with_name(there.name + ".part")
     shutil.rmtree(part, ignore_errors=True)

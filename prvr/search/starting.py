@@ -21,6 +21,32 @@ from prvr.search.asking import VideoSearch
 from prvr.search.matching import open_matching_encoder
 
 
+def open_for_search(
+    place: str | Path,
+    *,
+    model: str | Path | None = None,
+    method: str | type | None = None,
+    device: str = "cpu",
+    stored_rows: bool = True,
+) -> VideoSearch:
+    """Opens an index without torch where that will do, and as `opening.open_index` where it will not.
+
+    Args:
+        model, method: as in `open_index`. device: of the networks; without torch they run on the processor.
+        stored_rows: a sentence and stored rows are all that is compared: no picture, and no re-scoring.
+
+    Raises:
+        ModelError, MissingExtra: as `open_without_torch` and `open_index`.
+    """
+    if stored_rows and model is None and method is None and device in ("auto", "cpu"):
+        light = open_without_torch(place)
+        if light is not None:
+            return light
+    from prvr.search.opening import open_index
+
+    return open_index(place, model=model, method=method, device=device)
+
+
 def open_without_torch(place: str | Path) -> VideoSearch | None:
     """Opens the index in a folder; None if that takes torch, or if `open_index` has to say what is wrong.
 

@@ -23,7 +23,7 @@ from prvr.index.encode import Sampled, encode_long
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.dl_dkd import DlDkdConfig
-from prvr.methods.exported import EXPORT, FOLDER
+from prvr.methods.exported import EXPORT, FOLDER, copy_export
 from prvr.search import open_index, zero_shot
 from prvr.search.answering import answer
 from prvr.search.asking import VideoSearch
@@ -186,11 +186,9 @@ def test_an_export_that_is_not_the_index_s(alone: Path, student: Path, tmp_path:
 
 @pytest.mark.slow
 def test_an_index_takes_the_export_beside_its_checkpoint(student: Path, tmp_path: Path) -> None:
-    from prvr.cli.index import _take_export
-
     (tmp_path / "index" / "model").mkdir(parents=True)
-    _take_export(student / "model", tmp_path / "index")
+    copy_export(student / "model", tmp_path / "index" / "model")
     assert sorted(os.listdir(tmp_path / "index" / "model" / FOLDER)) == sorted(os.listdir(student / "model" / FOLDER))
-    _take_export(student / "model", tmp_path / "index")
-    _take_export(None, tmp_path / "index")
+    copy_export(student / "model", tmp_path / "index" / "model")
+    copy_export(None, tmp_path / "index" / "model")
     assert os.listdir(tmp_path / "index" / "model") == [FOLDER]
