@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, final
@@ -21,7 +22,7 @@ from jaxtyping import Float
 
 from prvr.encoders import one_line_errors
 from prvr.encoders.onnx import open_session
-from prvr.errors import ModelError, PrvrError
+from prvr.errors import MissingExtra, ModelError, PrvrError
 from prvr.features.reading import Reading
 from prvr.features.sources import FeatureSources, sources_from_dict
 from prvr.files import parse_json, read_bytes
@@ -82,14 +83,13 @@ class ExportedCheckpoint:
 
 
 def open_exported(folder: str | Path, *, fingerprint: str) -> ExportedCheckpoint | None:
-    """Opens the checkpoint in a folder without torch; None if it was not exported, or if its score is of another kind.
+    """Opens the checkpoint in a folder without torch; None if it was not exported or is of another kind, or without onnxruntime.
 
     Args:
         fingerprint: of the checkpoint that the caller has rows of.
 
     Raises:
         ModelError: its export is of another checkpoint, or broken.
-        MissingExtra: onnxruntime is not installed.
     """
     folder = Path(folder)
     try:
@@ -105,7 +105,9 @@ def open_exported(folder: str | Path, *, fingerprint: str) -> ExportedCheckpoint
     if method == ZERO_SHOT and parts in ALONE and digest_of(method, {"parts": parts}, sources).hexdigest()[:16] == fingerprint:
         model = _encoder_alone(ALONE[parts], sources)
     elif (folder / FOLDER / EXPORT).is_file():
-        model = _student(folder / FOLDER, fingerprint)
+        # Without onnxruntime the student itself is there.
+        with suppress(MissingExtra):
+            model = _student(folder / FOLDER, fingerprint)
     return model and ExportedCheckpoint(method, settings, sources, model, about, calibration, fingerprint)
 
 
