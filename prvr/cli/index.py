@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,7 +30,6 @@ from prvr.cli.terminal import (
 from prvr.errors import SettingError
 
 if TYPE_CHECKING:
-    from prvr.index.measure import Trial
     from prvr.methods.checkpoint import Checkpoint
     from prvr.search import Indexing
 
@@ -108,7 +106,8 @@ def update(
     verify or update write ./copy.
     """
     from prvr.features import as_dtype
-    from prvr.search import DEFAULT, index_folder, watch_folder
+    from prvr.methods.exported import copy_export
+    from prvr.search import DEFAULT, MODEL, index_folder, watch_folder
 
     target, stored = path or videos / DEFAULT, as_dtype(dtype) if dtype else None
     checkpoint = _checkpoint(target, model, encoder, videos=videos, rate=rate, parts=parts, method=method)
@@ -121,10 +120,12 @@ def update(
         settings["texts"] = _texts(subtitles, speech, screen_text)
         if watch:
             for done in watch_folder(videos, target, checkpoint, **settings):
+                copy_export(model, target / MODEL)
                 _show(done, target, as_json)
         else:
             done = index_folder(videos, target, checkpoint, **settings)
     if not watch:
+        copy_export(model, target / MODEL)
         _show(done, target, as_json)
 
 
@@ -245,23 +246,10 @@ def verify(
     elif queries is not None:
         lines.append("nothing was measured with the queries: remove damaged videos first (--drop)")
     if done.first_stages is not None:
-        lines += _table(done.first_stages, least)
+        lines += done.first_stages.lines(least)
     show(as_json, {"index": path, **done.as_dict()}, lines)
     if done.faults:
         raise typer.Exit(1)
-
-
-def _table(trial: Trial, least_recall: float | None) -> list[str]:
-    """The first stages that were measured, and the one that is kept."""
-    rows = [("none: the exact search", 1.0, median(one.exact_seconds for one in trial.measured))]
-    rows += [(str(one.setting), one.recall, one.seconds) for one in trial.measured]
-    title = "sketches: rows x columns, and the videos they keep"
-    width = max(len(name) for name in (title, *(name for name, _, _ in rows)))
-    lines = [f"{title:<{width}}  recall@10  ms a query"]
-    lines += [f"{name:<{width}}  {recall:9.4f}  {1000 * seconds:10.2f}" for name, recall, seconds in rows]
-    if trial.kept is None:
-        return [*lines, f"none finds {least_recall:g} of the ten best in less time than the exact search; nothing is kept"]
-    return [*lines, f"kept for prvr search --approximate: {trial.kept.setting}"]
 
 
 @app.command(epilog='Example: prvr search gallery "a dog rides a skateboard" --then "the dog falls off"')
@@ -345,12 +333,14 @@ def search(
     # A running service of the index has all that is needed in memory; pictures are not sent to it.
     found = ask(path, question, settings, device=device) if model is None and not method and image is None else None
     if found is None:
-        from prvr.search import open_index
         from prvr.search.answering import answer
+        from prvr.search.starting import open_for_search
         from prvr.video.picture_file import read_picture
 
         picture = None if image is None else read_picture(image)
-        found = answer(open_index(path, model=model, method=method or None, device=device), question, settings, image=picture)
+        stored_rows = picture is None and not rescore
+        gallery = open_for_search(path, model=model, method=method or None, device=device, stored_rows=stored_rows)
+        found = answer(gallery, question, settings, image=picture)
     warn({"query": found["note"]} if "note" in found else {})
     hits, least = found["hits"], "" if min_score is None else f" with a {found['measure']} of {min_score:g} or more"
     lines = [line for hit in hits for line in hit_lines(hit)] or [f"nothing {'more ' if page > 1 else ''}here matches{least}"]

@@ -64,7 +64,7 @@ class IndexService:
         # Its calibration can change while its videos stay.
         self._index = FollowedFile(path / FILE, self._open, lambda opened: opened.index.close(), also=path / MODEL / CONFIG)
         self._thread.submit(self._index.get).result()
-        self._list = FollowedFile(path / FILE, lambda: DiskIndex(path, self.checkpoint.model), DiskIndex.close)
+        self._list = FollowedFile(path / FILE, lambda: DiskIndex(path, self._index.get().index.model), DiskIndex.close)
         self._waiting = 0
         self._ids: dict[str, str] = {}
         self._alike: frozenset[str] = frozenset()
