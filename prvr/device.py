@@ -6,10 +6,12 @@ import logging
 import os
 import socket
 from types import ModuleType
-
-import torch
+from typing import TYPE_CHECKING
 
 from prvr.errors import SettingError, require
+
+if TYPE_CHECKING:
+    import torch
 
 
 def device_name(name: str, *, processes: int = 1) -> str:
@@ -20,6 +22,8 @@ def device_name(name: str, *, processes: int = 1) -> str:
     """
     if name != "auto":
         return name
+    import torch
+
     if torch.cuda.device_count() >= processes:
         return "cuda"
     return "mps" if processes == 1 and torch.backends.mps.is_available() else "cpu"
@@ -31,6 +35,8 @@ def open_device(name: str) -> torch.device:
     Raises:
         SettingError: this machine has no such device, or this torch cannot use it.
     """
+    import torch
+
     name = device_name(name)
     try:
         device = torch.device(name)
@@ -62,6 +68,8 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 
 def _reduced_precisions(device: torch.device) -> list[str]:
+    import torch
+
     if device.type == "cuda":
         with torch.cuda.device(device):
             return ["bfloat16", "float16"] if torch.cuda.is_bf16_supported(including_emulation=False) else ["float16"]

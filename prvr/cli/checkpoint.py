@@ -9,7 +9,7 @@ import typer
 
 from prvr.cli.terminal import Json, Method, app, show, warn
 
-HELP = "Convert checkpoints of other programs; push checkpoints to the hub, and pull them."
+HELP = "Convert checkpoints of other programs; push checkpoints to the hub, pull them; export them as ONNX."
 checkpoint = typer.Typer(name="checkpoint", help=HELP, no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(checkpoint)
 
@@ -89,3 +89,30 @@ def pull(
     reads = [source.source or source.name for source in (pulled.sources.frames, pulled.sources.text)]
     value = {"checkpoint": str(target), "fingerprint": pulled.fingerprint, "method": pulled.method, "reads": reads}
     show(as_json, value, [f"{target}: {pulled.method} {pulled.fingerprint}; it reads {' and '.join(reads)}"])
+
+
+@checkpoint.command(epilog="Example: prvr checkpoint export gallery")
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, or of an index: the checkpoint in it.", metavar="RUN|INDEX")],
+    folder: Annotated[Path | None, typer.Argument(help="A new folder for the export.", show_default="RUN/onnx")] = None,
+    method: Method = "",
+    as_json: Json = False,
+) -> None:
+    """Write the query and the video encoder of a checkpoint as ONNX, and compare them with the checkpoint.
+
+    prvr search takes the export of an index by itself, and starts without torch, if its text encoder is an ONNX folder, word
+    vectors or a vocabulary. prvr index --model RUN takes the export in RUN/onnx along.
+    """
+    from prvr.index.place import FILE, MODEL, index_folder_of
+    from prvr.methods.checkpoint import load
+    from prvr.methods.export import export_checkpoint
+    from prvr.methods.exported import FOLDER
+
+    index = index_folder_of(run)
+    place = index / MODEL if (index / FILE).is_file() else run
+    target = folder or place / FOLDER
+    done = export_checkpoint(load(place, method=method or None), target)
+    lines = [f"{target}: queries differ by {done.queries:.1e}, videos by {done.videos:.1e}"]
+    if not done.without_torch:
+        lines.append("its score is no weighted sum of best cosines, or its curve no sum of cosines: a search still takes torch")
+    show(as_json, {"export": str(target), **done._asdict()}, lines)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,6 +20,7 @@ from prvr.cli.terminal import (
     app,
     clock,
     counts,
+    hit_lines,
     in_words,
     progress,
     rescores,
@@ -31,7 +31,6 @@ from prvr.cli.texts import ScreenGate, ScreenText, Speech, SpeechGate, Subtitles
 from prvr.errors import SettingError
 
 if TYPE_CHECKING:
-    from prvr.index.measure import Trial
     from prvr.methods.checkpoint import Checkpoint
     from prvr.search import Indexing
 
@@ -93,7 +92,8 @@ def update(
     verify or update write ./copy.
     """
     from prvr.features import as_dtype
-    from prvr.search import DEFAULT, index_folder, watch_folder
+    from prvr.methods.exported import copy_export
+    from prvr.search import DEFAULT, MODEL, index_folder, watch_folder
 
     target, stored = path or videos / DEFAULT, as_dtype(dtype) if dtype else None
     checkpoint = _checkpoint(target, model, encoder, videos=videos, rate=rate, parts=parts, method=method)
@@ -107,10 +107,12 @@ def update(
         settings["texts"] = texts
         if watch:
             for done in watch_folder(videos, target, checkpoint, **settings):
+                copy_export(model, target / MODEL)
                 _show(done, target, as_json)
         else:
             done = index_folder(videos, target, checkpoint, **settings)
     if not watch:
+        copy_export(model, target / MODEL)
         _show(done, target, as_json)
 
 
@@ -224,7 +226,7 @@ def verify(
     elif queries is not None:
         lines.append("nothing was measured with the queries: remove damaged videos first (--drop)")
     if done.first_stages is not None:
-        lines += _table(done.first_stages, least)
+        lines += done.first_stages.lines(least)
     show(as_json, {"index": path, **done.as_dict()}, lines)
     if done.faults:
         raise typer.Exit(1)
@@ -242,19 +244,6 @@ def weigh(path: Index, device: Device = "auto", as_json: Json = False) -> None:
         {"index": path, **asdict(done)},
         [f"{path}: words have the weight {done.worth.weight:g}, by {done.captions} captions"],
     )
-
-
-def _table(trial: Trial, least_recall: float | None) -> list[str]:
-    """The first stages that were measured, and the one that is kept."""
-    rows = [("none: the exact search", 1.0, median(one.exact_seconds for one in trial.measured))]
-    rows += [(str(one.setting), one.recall, one.seconds) for one in trial.measured]
-    title = "sketches: rows x columns, and the videos they keep"
-    width = max(len(name) for name in (title, *(name for name, _, _ in rows)))
-    lines = [f"{title:<{width}}  recall@10  ms a query"]
-    lines += [f"{name:<{width}}  {recall:9.4f}  {1000 * seconds:10.2f}" for name, recall, seconds in rows]
-    if trial.kept is None:
-        return [*lines, f"none finds {least_recall:g} of the ten best in less time than the exact search; nothing is kept"]
-    return [*lines, f"kept for prvr search --approximate: {trial.kept.setting}"]
 
 
 @app.command(epilog='Example: prvr search gallery "a dog rides a skateboard" --then "the dog falls off"')
@@ -338,15 +327,17 @@ def search(
     # A running service of the index has all that is needed in memory; pictures are not sent to it.
     found = ask(path, question, settings, device=device) if model is None and not method and image is None else None
     if found is None:
-        from prvr.search import open_index
         from prvr.search.answering import answer
+        from prvr.search.starting import open_for_search
         from prvr.video.picture_file import read_picture
 
         picture = None if image is None else read_picture(image)
-        found = answer(open_index(path, model=model, method=method or None, device=device), question, settings, image=picture)
+        stored_rows = picture is None and not rescore
+        gallery = open_for_search(path, model=model, method=method or None, device=device, stored_rows=stored_rows)
+        found = answer(gallery, question, settings, image=picture)
     warn({"query": found["note"]} if "note" in found else {})
     hits, least = found["hits"], "" if min_score is None else f" with a {found['measure']} of {min_score:g} or more"
-    lines = [line for hit in hits for line in _hit_lines(hit)] or [f"nothing {'more ' if page > 1 else ''}here matches{least}"]
+    lines = [line for hit in hits for line in hit_lines(hit)] or [f"nothing {'more ' if page > 1 else ''}here matches{least}"]
     if weak := found["weak_at_end"]:
         # Not among the hits: programs count the lines.
         which = f"all {weak}" if weak == len(hits) else f"the last {weak} of {len(hits)}"
@@ -365,19 +356,6 @@ def search(
         typer.echo(text, nl=False)
         return
     show(as_json, found, lines)
-
-
-def _hit_lines(hit: dict[str, Any]) -> list[str]:
-    """A hit as a line, and a line for each of its parts."""
-    spans = [f"{clock(span['start'])} - {clock(span['end'])}" for span in hit["spans"]]
-    number = f"{hit['score']:7.4f}" if hit["probability"] is None else f"{hit['probability']:6.1%}"
-    more = f"  also {', '.join(spans[1:])}" if spans[1:] else ""
-    if hit["near_identical"]:
-        more += f"  near-identical: {', '.join(hit['near_identical'])}"
-    lines = [f"{number}  {spans[0] if spans else '':>19}  {' = '.join((hit['video'], *hit['copies']))}{more}"]
-    lines += [f"{'':>9}{clock(one['start']):>9} - {clock(one['end'])}  {one['kind']}: “{one['text']}”" for one in hit["quotes"]]
-    parts = hit["parts"]
-    return lines + [f"{part['score']:9.4f}  {clock(part['start']):>9} - {clock(part['end'])}  {part['said']}" for part in parts]
 
 
 @app.command("list", epilog="Example: prvr list gallery")

@@ -233,3 +233,17 @@ def show(as_json: bool, value: Any, lines: Iterable[object]) -> None:
     else:
         for line in lines:
             echo(line)
+
+
+def hit_lines(hit: dict[str, Any]) -> list[str]:
+    """A hit as a line, and a line for each of its parts."""
+    spans = [f"{clock(span['start'])} - {clock(span['end'])}" for span in hit["spans"]]
+    number = f"{hit['score']:7.4f}" if hit["probability"] is None else f"{hit['probability']:6.1%}"
+    more = f"  also {', '.join(spans[1:])}" if spans[1:] else ""
+    if hit["near_identical"]:
+        more += f"  near-identical: {', '.join(hit['near_identical'])}"
+    lines = [f"{number}  {spans[0] if spans else '':>19}  {' = '.join((hit['video'], *hit['copies']))}{more}"]
+    lines += [f"{'':>9}{clock(one['start']):>9} - {clock(one['end'])}  {one['kind']}: “{one['text']}”" for one in hit["quotes"]]
+    return lines + [
+        f"{part['score']:9.4f}  {clock(part['start']):>9} - {clock(part['end'])}  {part['said']}" for part in hit["parts"]
+    ]

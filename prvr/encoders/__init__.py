@@ -177,6 +177,22 @@ def word_encoder(source: str | Path, *, device: str = "cpu") -> WordEncoder:
     raise ModelError(f"{encoder.name!r} gives no rows per word; take a text model such as RoBERTa, or CLIP (not {source})")
 
 
+def needs_torch(source: str) -> bool:
+    """Whether the encoder of that source is run by torch: all but ONNX folders, word vectors and vocabularies."""
+    is_text_file = source.startswith(("vectors:", "ids:")) or Path(source).is_file()
+    return not is_text_file and not (Path(source) / "textual" / "model.onnx").is_file()
+
+
+def open_text_side(source: str | Path, *, device: str = "cpu") -> Encoder:
+    """Like `open_encoder`, without the image side where that takes time of its own: that of an ONNX folder."""
+    if not (Path(source) / "textual" / "model.onnx").is_file():
+        return open_encoder(source, device=device)
+    from prvr.encoders.onnx import OnnxSentences
+
+    with one_line_errors(str(source)):
+        return OnnxSentences(Path(source).absolute(), device=device)
+
+
 def name_of(source: str) -> str:
     """Returns an encoder's name: the last part of its source, as letters, digits and underscores.
 

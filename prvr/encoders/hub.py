@@ -69,7 +69,7 @@ def download(source: str, *, to: Path | None = None) -> Path:
 
 
 def download_files(source: str, files: Sequence[str], *, what: str, remedy: str, to: Path | None = None) -> Path:
-    """Downloads the files of a repository whose names match, and returns their folder, as `download`.
+    """Downloads the files of a repository with names that match, and returns their folder, as `download`.
 
     Args:
         what: the kind of the repository, and `remedy` the next step, for error lines.

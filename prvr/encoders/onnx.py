@@ -61,7 +61,7 @@ class OnnxImages:
 
 @final
 class OnnxSentences:
-    """An encoder of sentences only.
+    """An encoder of sentences only, or the sentences of one that has images, too, whose image side is then not opened.
 
     Raises:
         ModelError: a file is missing or broken.
@@ -70,7 +70,9 @@ class OnnxSentences:
     def __init__(self, folder: Path, *, device: str = "cpu") -> None:
         self.name, self.source = name_of(str(folder)), str(folder)
         self._sentences = _Sentences(folder / "textual", device)
-        self.fingerprint = _fingerprint(folder, "textual")
+        self.fingerprint = _fingerprint(
+            folder, *(half for half in ("visual", "textual") if (folder / half / "model.onnx").is_file())
+        )
         self.sentence_columns = self._sentences.columns
         self.longest, self.ends, self.prompt = self._sentences.longest, self._sentences.ends, self._sentences.prompt
 
@@ -121,7 +123,7 @@ class _Images:
     """The model in `visual/`, with its preprocessing of frames."""
 
     def __init__(self, folder: Path, device: str) -> None:
-        self._session = _session(folder / "model.onnx", device)
+        self._session = open_session(folder / "model.onnx", device)
         self.columns = _columns(self._session, folder)
         self._source = str(folder.parent)
         path = folder / "preprocess_cfg.json"
@@ -147,7 +149,7 @@ class _Sentences:
 
     def __init__(self, folder: Path, device: str) -> None:
         tokenizers = require("tokenizers", extra="onnx")
-        self._session = _session(folder / "model.onnx", device)
+        self._session = open_session(folder / "model.onnx", device)
         self.columns = _columns(self._session, folder)
         shapes = {str(entry.name): entry.shape for entry in self._session.get_inputs()}
         if not {"input_ids"} <= shapes.keys() <= {"input_ids", "attention_mask"}:
@@ -215,7 +217,13 @@ def _pixel_input(session: Any, path: Path, planes: tuple[int, int, int]) -> str:
     return next(iter(inputs))
 
 
-def _session(path: Path, device: str) -> Any:
+def open_session(path: Path, device: str) -> Any:
+    """Opens a model in onnxruntime.
+
+    Raises:
+        ModelError: the file is no model that it runs, or this onnxruntime cannot run on the device.
+        MissingExtra: onnxruntime is not installed.
+    """
     runtime = require("onnxruntime", extra="onnx")
     provider = _provider(runtime, device)
     options = runtime.SessionOptions()

@@ -80,7 +80,7 @@ class ScreenTextReader:
         """The lines of a frame, with their confidence."""
         step = -(-max(frame.shape[:2]) // LONGEST)
         # The network was trained on pictures with blue first.
-        found = self._opened(np.ascontiguousarray(frame[::step, ::step, ::-1]))
+        found = self._reader_of_text(np.ascontiguousarray(frame[::step, ::step, ::-1]))
         boxes = () if found.boxes is None else found.boxes
         parts = [
             (np.asarray(box, np.float32), " ".join(text.split()), float(score))
@@ -90,7 +90,7 @@ class ScreenTextReader:
         return {line: round(score, 4) for line, score in _join_lines(parts) if sum(map(str.isalnum, line)) >= LEAST_SIGNS}
 
     @cached_property
-    def _opened(self) -> Any:
+    def _reader_of_text(self) -> Any:
         return self._rapidocr.RapidOCR(params={"Global.log_level": "error", "Global.text_score": self._least})
 
 

@@ -88,7 +88,7 @@ class SpeechReader:
 
     def _recognise(self, samples: Float[np.ndarray, "N"], begin: float) -> Iterator[TimedText]:
         # Without the text before: one invented sentence would be repeated for ever.
-        found, about = self._opened.transcribe(samples, vad_filter=True, condition_on_previous_text=False)
+        found, about = self._recogniser.transcribe(samples, vad_filter=True, condition_on_previous_text=False)
         for one in found:
             text = " ".join(one.text.split())
             if text and one.avg_logprob > self._least:
@@ -103,7 +103,7 @@ class SpeechReader:
                 )
 
     @cached_property
-    def _opened(self) -> Any:
+    def _recogniser(self) -> Any:
         try:
             return self._whisper.WhisperModel(self._model, device="cpu", compute_type="int8")
         # From a file that is none, or a network that is none: libraries below raise what they like.

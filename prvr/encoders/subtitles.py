@@ -126,7 +126,7 @@ def _decode(data: bytes, name: str) -> tuple[str, list[str]]:
 
 
 def _without_broken_cues(text: str, name: str, times: re.Pattern[str]) -> tuple[str, list[str]]:
-    """The text without the cues whose times cannot be read: from their number to the next empty line."""
+    """The text without the cues with times that cannot be read: from their number to the next empty line."""
     kept: list[str] = []
     problems, is_broken = [], False
     for number, line in enumerate(text.splitlines(), start=1):

@@ -31,11 +31,12 @@ class VideoStart:
 
 @dataclass(frozen=True)
 class Frame:
-    """A decoded frame of a video, at a time in seconds."""
+    """A decoded frame of a video, at a time in seconds; what could not be read before it, in words."""
 
     id: str
     time: float
     picture: np.ndarray
+    damage: str | None
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def decode(job: Job, *, rate: float) -> Iterator[Piece]:
             yield VideoStart(job.id, job.after or 0.0, reader.duration, stamp)
             recorded = reader.tags
             for time, picture in reader:
-                yield Frame(job.id, time, picture)
+                yield Frame(job.id, time, picture, reader.damage)
         # The content is read after the frames: if the stamp is still the same, both are of one file.
         file = {**stamp, "sha256": sha256_of(job.path)}
         last: Piece = VideoEnd(job.id, reader.end, reader.frame_seconds, reader.problem, file, recorded)

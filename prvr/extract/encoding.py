@@ -24,7 +24,7 @@ from prvr.extract.engine import Changed, Encoded, FrameSampling, Job, Outcome, P
 BATCH_BYTES = 1 << 28
 # The number of batches whose frames may wait for the encoder.
 BATCHES_AHEAD = 2
-# Seconds of video. A kill costs what is in a batch, what waits for the encoder, and less than a part.
+# Seconds of video. A kill costs what is not in a part yet, what is in a batch, and what waits for the encoder.
 LOST, PART = 60, 25
 # The key of a batch that videos share. No video has this id, because ids are paths.
 SHARED = ""
@@ -45,33 +45,38 @@ class ThisProcess:
 
 def encode_jobs(jobs: Iterator[Job], encoder: ImageEncoder, *, sampling: FrameSampling, threads: int) -> Iterator[Outcome]:
     """Yields the outcomes of jobs; takes the next job when a decoder thread is free."""
-    # Of a single film, no more frames wait than a kill may cost beside a batch; half a batch keeps the encoder busy.
-    size = sampling.batch_size
-    limit = max(1, size // 2, min(BATCHES_AHEAD * size, int(LOST * sampling.rate) - size - 2))
+    # Of a single film, no more frames wait than a kill may cost beside a batch; half a batch keeps the encoder busy. Without two:
+    # one is in the hands of a thread, and the time of the last one is the end of what is known.
+    size, lost = sampling.batch_size, int(LOST * sampling.rate) - 2
+    limit = max(1, size // 2, min(BATCHES_AHEAD * size, lost - size))
+    most = min(int(PART * sampling.rate), max(0, lost - size - limit))
     with closing(DecoderThreads(jobs, rate=sampling.rate, limit=limit, threads=threads)) as pieces:
-        yield from collect(pieces, Batches(encoder, batch_size=sampling.batch_size))
+        yield from collect(pieces, Batches(encoder, batch_size=size), most=most)
 
 
 @dataclass
 class _OpenVideo:
     """The times and the rows of a video since its last part, and how it ended, None while frames may follow.
 
-    number: of the first of these frames.
+    number: of the first of these frames. damage: what could not be read before the last of them.
     """
 
     times: list[float] = field(default_factory=list)
     rows: dict[int, np.ndarray] = field(default_factory=dict)
     number: int = 0
+    damage: str | None = None
     start: VideoStart | None = None
     end: VideoEnd | Refused | Changed | None = None
 
-    def outcome(self) -> Outcome | None:
-        """Returns the outcome of the video, or a part of it; None while frames or rows are missing."""
+    def outcome(self, most: int) -> Outcome | None:
+        """Returns the outcome of the video, or a part of more than so many frames; None while frames or rows are missing."""
         # While no frame waits for its batch, a reading from here on gives the same batches: the same bits with any encoder.
         if len(self.rows) < len(self.times):
             return None
         if self.end is None:
-            return self._part() if self.times and self.times[-1] - self.times[0] >= PART else None
+            # A video that ends within a minute has no parts: a kill costs no more.
+            is_short = self.start is not None and 0 < self.start.stated <= LOST
+            return self._part() if len(self.times) > most and not is_short else None
         if not isinstance(self.end, VideoEnd):
             return self.end
         end, times = self.end, [round(time, 3) for time in self.times]
@@ -81,7 +86,7 @@ class _OpenVideo:
     def _part(self) -> Part:
         assert self.start is not None
         start = self.start
-        part = Part(start.id, self._stack(), tuple(self.times), self.times[-1], start.stated, start.stamp)
+        part = Part(start.id, self._stack(), tuple(self.times), self.times[-1], start.stated, start.stamp, self.damage)
         self.number += len(self.times)
         self.times, self.rows = [], {}
         return part
@@ -99,8 +104,12 @@ class _Row(NamedTuple):
     row: np.ndarray
 
 
-def collect(pieces: Iterable[Piece], batches: Batches) -> Iterator[Outcome]:
-    """Encodes the pieces of videos in batches, and yields each video when its last row is there."""
+def collect(pieces: Iterable[Piece], batches: Batches, *, most: int) -> Iterator[Outcome]:
+    """Encodes the pieces of videos in batches, and yields each video when its last row is there.
+
+    Args:
+        most: frames of a long video that are not yielded as a part.
+    """
     videos: dict[str, _OpenVideo] = {}
 
     def complete(rows: Iterable[_Row], *touched: str) -> Iterator[Outcome]:
@@ -109,7 +118,7 @@ def collect(pieces: Iterable[Piece], batches: Batches) -> Iterator[Outcome]:
             videos[id].rows[number] = row
             ids[id] = None
         for id in ids:
-            if (outcome := videos[id].outcome()) is not None:
+            if (outcome := videos[id].outcome(most)) is not None:
                 if not isinstance(outcome, Part):
                     del videos[id]
                 yield outcome
@@ -122,6 +131,7 @@ def collect(pieces: Iterable[Piece], batches: Batches) -> Iterator[Outcome]:
             continue
         if isinstance(piece, Frame):
             video.times.append(piece.time)
+            video.damage = piece.damage
             rows = batches.add(piece.id, video.number + len(video.times) - 1, piece.picture)
         else:
             video.end = piece

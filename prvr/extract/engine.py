@@ -30,7 +30,8 @@ class Part:
     """Rows of a video that is still read: those since its last part, none if it was only opened.
 
     times: of the rows, in seconds, not rounded. seconds: where the reading is. stated: the duration in seconds that the file
-    states, 0 if it states none. stamp: of the file when it was opened (`prvr.extract.file_stamps`).
+    states, 0 if it states none. stamp: of the file when it was opened (`prvr.extract.file_stamps`). damage: what could not be
+    read, in words, since this reading began.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Part:
     seconds: float
     stated: float
     stamp: dict[str, int]
+    damage: str | None = None
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,21 @@ def stamp_of(path: Path) -> Stamp:
     return {"size": file.st_size, "mtime_ns": file.st_mtime_ns, "ctime_ns": file.st_ctime_ns}
 
 
+def ends_of(path: Path) -> str:
+    """Returns the SHA-256 of the first and the last MiB of a file, which says quickly that it is another one.
+
+    Raises:
+        VideoError: the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(1 << 20)
+            file.seek(max(0, file.seek(0, 2) - (1 << 20)))
+            return hashlib.sha256(head + file.read()).hexdigest()
+    except OSError as problem:
+        raise VideoError(f"cannot read {path}: {problem.strerror}; check its permissions and the disk") from None
+
+
 def sha256_of(path: Path) -> str:
     """Returns the SHA-256 of a file's bytes.
 

@@ -3,13 +3,14 @@
 PATH/   a packed folder: an item for each part of a video, deleted when the video is stored as a whole. It exists only while
         there is such a video.
 
-A part is used only if the file has the stamp that it had then; at the end, stamp and SHA-256 are of all that was read.
+A part is used only if the file has the stamp that it had then, or is that file under another name: with the same size, time of
+modification, first and last bytes. At the end, stamp and SHA-256 are of all that was read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
@@ -20,7 +21,7 @@ from prvr.encoders import ImageEncoder
 from prvr.errors import RowsError, VideoError
 from prvr.extract.engine import Changed, Encoded, Engine, FrameSampling, Job, Outcome, Part, Refused, Unfinished
 from prvr.extract.extraction import delete_items, explain_full_disk, open_frames
-from prvr.extract.file_stamps import has_same_stamp, stamp_of
+from prvr.extract.file_stamps import Stamp, ends_of, has_same_stamp, stamp_of
 from prvr.features.compaction import remove
 from prvr.features.packed import PackedWriter, is_packed
 
@@ -35,14 +36,12 @@ def resuming(
     """Yields the engine, which keeps parts of videos in `path`.
 
     Args:
-        videos: the videos of the folder; parts of all others are removed.
+        videos: the videos of the folder; parts of others are of use only to one that was renamed.
 
     Raises:
         DataError: the parts are of another encoder or rate, or cannot be written.
     """
-    with closing(_Parts(path, encoder, rate)) as parts:
-        for id in parts.ids() - set(videos):
-            parts.forget(id)
+    with closing(_Parts(path, encoder, rate, videos)) as parts:
         yield ResumingEngine(engine, parts)
         # Left by a kill between the storing of a video and the removal of its parts, or of a file that changes at the moment.
         for id in parts.ids():
@@ -57,11 +56,16 @@ class ResumingEngine:
         self._engine, self._parts = engine, parts
         self._offered: dict[str, int] = {}
         self._refused: dict[str, str] = {}
+        self._paths: dict[str, Path] = {}
+        # What earlier runs could not read, in words.
+        self._damage: dict[str, str | None] = {}
 
     def encode(self, jobs: Sequence[Job], *, sampling: FrameSampling) -> Iterator[Outcome]:
         """Yields the outcome of each job with all its rows, the part that was read, and what there is of long videos."""
         resumed = [replace(job, after=self._parts.end_of(job, sampling.batch_size)) for job in jobs]
         begun = {job.id for job in resumed if job.after is not None}
+        self._paths = {job.id: job.path for job in jobs}
+        self._damage = {id: self._parts.damage_of(id) for id in begun}
         for outcome in self._engine.encode(resumed, sampling=sampling):
             if isinstance(outcome, Part):
                 yield outcome
@@ -79,7 +83,8 @@ class ResumingEngine:
         if not part.times or part.id in self._refused:
             return
         try:
-            count = self._parts.add(part, sampling.batch_size)
+            part = replace(part, damage=self._add_damage(part.id, part.damage))
+            count = self._parts.add(part, self._paths[part.id], sampling.batch_size)
         except RowsError as refused:
             self._refused[part.id] = str(refused)
             return
@@ -101,23 +106,30 @@ class ResumingEngine:
         if not has_same_stamp(self._parts.stamp_of(last.id), last.info["file"]):
             return Changed(last.id)
         rows, times = self._parts.rows_of(last.id)
-        info = {**last.info, "times": [*(round(time, 3) for time in times), *last.info["times"]]}
+        all_times = [*(round(time, 3) for time in times), *last.info["times"]]
+        info = {**last.info, "times": all_times, "problem": self._add_damage(last.id, last.info["problem"])}
         return Encoded(last.id, np.concatenate([rows, last.rows]) if len(last.rows) else rows, info)
+
+    def _add_damage(self, id: str, problem: str | None) -> str | None:
+        # Where a run decodes from the beginning, it finds the same again.
+        return "; ".join(dict.fromkeys(filter(None, (self._damage.get(id), problem)))) or None
 
 
 @final
 class _Parts:
     """The parts in a folder, which is created with the first one and removed with the last one."""
 
-    def __init__(self, path: Path, encoder: ImageEncoder, rate: float) -> None:
+    def __init__(self, path: Path, encoder: ImageEncoder, rate: float, videos: Collection[str]) -> None:
         self._path, self._encoder, self._rate = path, encoder, rate
         self._writer: PackedWriter | None = None
         self._keys: dict[str, list[str]] = {}
+        self._ends: dict[str, str] = {}
         if is_packed(path):
             features = self._open().features
             # By the number of their first row.
             for key in sorted(features, key=lambda key: int(features.info(key)["first"])):
                 self._keys.setdefault(features.info(key)["video"], []).append(key)
+        self._gone = self.ids() - set(videos)
 
     def close(self) -> None:
         if self._writer is not None:
@@ -130,27 +142,51 @@ class _Parts:
 
     def end_of(self, job: Job, batch_size: int) -> float | None:
         """Returns the time of the last frame of a video that is stored; None if none of its file is."""
-        if job.id not in self._keys:
-            return None
-        info = self._open().features.info(self._keys[job.id][-1])
-        try:
-            if has_same_stamp(info["file"], stamp_of(job.path)) and info["batch_size"] == batch_size:
+        with suppress(VideoError):
+            stamp = stamp_of(job.path)
+            if job.id not in self._keys:
+                self._rename(job, stamp)
+            info = self._last(job.id)
+            if info and has_same_stamp(info["file"], stamp) and info["batch_size"] == batch_size:
                 return float(info["times"][-1])
-        except VideoError:
-            pass
         self.forget(job.id)
         return None
 
-    def add(self, part: Part, batch_size: int) -> int:
+    def _rename(self, job: Job, stamp: Stamp) -> None:
+        """Gives a video the parts of one that is gone, if its file is that one."""
+        same = {key: stamp[key] for key in ("size", "mtime_ns")}
+        for old in sorted(self._gone & self.ids()):
+            info = self._last(old)
+            if has_same_stamp(same, info["file"]) and info.get("ends") == ends_of(job.path):
+                features = self._open().features
+                for key in self._keys[old]:
+                    self._append(job.id, features[key], {**features.info(key), "file": stamp})
+                self.forget(old)
+                return
+
+    def damage_of(self, id: str) -> str | None:
+        damage: str | None = self._last(id).get("damage")
+        return damage
+
+    def _last(self, id: str) -> dict[str, Any]:
+        """Returns the info of the last part of a video; an empty one if it has no parts."""
+        return self._open().features.info(self._keys[id][-1]) if id in self._keys else {}
+
+    def add(self, part: Part, path: Path, batch_size: int) -> int:
         """Stores a part, and returns the number of rows of its video so far."""
-        writer, keys = self._open(), self._keys.setdefault(part.id, [])
+        with suppress(VideoError):
+            self._ends.setdefault(part.id, ends_of(path))
+        info = {"times": part.times, "file": part.stamp, "ends": self._ends.get(part.id), "batch_size": batch_size}
+        return self._append(part.id, part.rows, {**info, "damage": part.damage})
+
+    def _append(self, id: str, rows: np.ndarray, info: Mapping[str, Any]) -> int:
+        writer, keys = self._open(), self._keys.setdefault(id, [])
         first = sum(len(writer.features[key]) for key in keys)
-        info = {"video": part.id, "first": first, "times": part.times, "file": part.stamp, "batch_size": batch_size}
-        key = f"{part.id}, from frame {first}"
+        key = f"{id}, from frame {first}"
         with explain_full_disk(writer):
-            writer.append(key, part.rows, info)
+            writer.append(key, rows, {**info, "video": id, "first": first})
         keys.append(key)
-        return first + len(part.rows)
+        return first + len(rows)
 
     def rows_of(self, id: str) -> tuple[np.ndarray, list[float]]:
         features = self._open().features

@@ -17,7 +17,7 @@ from prvr.extract.file_stamps import has_same_stamp, stamp_of
 
 @dataclass(frozen=True)
 class TextJob:
-    """A video whose texts are wanted.
+    """A video to extract texts of.
 
     paths: its files, all with one content. file: what is recorded of that (`file_stamps`). duration: in seconds.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from prvr.errors import DataError
 
@@ -36,6 +37,25 @@ class FeatureSources:
     frames: Source
     text: Source
     subtitles: Source | None = None
+
+    @property
+    def each(self) -> tuple[Source, ...]:
+        """Those that there are."""
+        return tuple(source for source in (self.frames, self.text, self.subtitles) if source is not None)
+
+
+def sources_from_dict(text: dict[str, Any]) -> FeatureSources:
+    """Sources as `dataclasses.asdict` wrote them.
+
+    Raises:
+        KeyError, TypeError, AttributeError: the value is something else.
+    """
+    subtitles = _source(text["subtitles"]) if text.get("subtitles") else None
+    return FeatureSources(_source(text["frames"]), _source(text["text"]), subtitles)
+
+
+def _source(text: dict[str, Any]) -> Source:
+    return Source(**{**text, "parts": tuple(_source(part) for part in text.get("parts", ()))})
 
 
 def join_sources(parts: Sequence[Source]) -> Source:

@@ -8,6 +8,7 @@ moments.py      where in a video a query is answered
 sequence.py     several queries one after another in a video
 ranking.py      the best results over all videos, where a result is computed from a video's rows
 near_identical.py  videos that look the same take one place of a result
+few.py          a few videos as a gallery of their own
 exact.py        the index in memory, scored by the model itself; tests compare every other index with it
 scan.py         int8 codes, their scores and error bounds
 sketches.py     rough sketches for approximate search in large galleries; columns.py: their columns

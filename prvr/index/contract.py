@@ -25,7 +25,7 @@ from jaxtyping import Float
 from prvr.errors import ModelError, RowsError, SettingError
 from prvr.index.conditions import Condition
 from prvr.index.setting import MeanDirection, Setting
-from prvr.methods.contract import Embeddings, Model, weights_of_candidates
+from prvr.methods.model import Embeddings, Model, weights_of_candidates
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,6 @@ from typing import Any, NamedTuple, final
 from urllib.parse import quote
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from prvr.errors import DataError, ModelError, PrvrError
@@ -178,8 +178,7 @@ class Database:
             self._checked.add(number)
         shapes, windows, about, edges = texts
         sizes = self._shapes(key, shapes, len(data))
-        # By torch: NumPy widens one number at a time.
-        wide = torch.frombuffer(bytearray(data), dtype=getattr(torch, self.header.dtype)).float().numpy()
+        wide = _widen(data, self.header.dtype)
         fields, start = [], 0
         for rows, columns in sizes:
             fields.append(wide[start : start + rows * columns].reshape(rows, columns))
@@ -322,6 +321,15 @@ class Database:
 
     def _damage_message(self, video: str, what: str) -> str:
         return f"the {what} of {video!r} in {self.path} are damaged; {REMEDY.format(self.path.parent)}"
+
+
+def _widen(data: bytes, dtype: str) -> Float[np.ndarray, "N"]:
+    """Stored numbers as float32."""
+    # NumPy widens one number at a time, torch several; but to import torch takes longer than that for most searches.
+    if (torch := sys.modules.get("torch")) is None:
+        return np.frombuffer(data, dtype).astype(np.float32)
+    wide: np.ndarray = torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype)).float().numpy()
+    return wide
 
 
 @contextmanager

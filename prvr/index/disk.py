@@ -10,21 +10,23 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from prvr.errors import ModelError
 from prvr.index.conditions import Condition, select
 from prvr.index.contract import Entry, Header, ScoredVideo, cast_entries, require_approximate, require_weights
 from prvr.index.database import Database
-from prvr.index.exact import ExactIndex
 from prvr.index.place import FILE
-from prvr.index.rerank import CandidateCodes, candidate_fields, rerank
 from prvr.index.resident import ResidentCodes
 from prvr.index.scan import quantise
 from prvr.index.setting import MeanDirection, MeasuredSetting, Setting, require_valid
 from prvr.index.texts import DiskTexts
-from prvr.methods.contract import Embeddings, Model
-from prvr.nn.scores import unit_queries
+from prvr.methods.model import Embeddings, Model
+from prvr.nn.ranks import unit_queries
+
+if TYPE_CHECKING:
+    from prvr.index.exact import ExactIndex
+    from prvr.index.rerank import CandidateCodes
 
 
 @final
@@ -41,7 +43,7 @@ class DiskIndex:
         self._lock = threading.RLock()
         self.texts = DiskTexts(self._database, self._lock)
         self._about: dict[int, dict[str, Any]] = {}
-        self._held = ExactIndex(model) if model.score_weights is None else ResidentCodes(model.score_weights)
+        self._held = _exact(model) if model.score_weights is None else ResidentCodes(model.score_weights)
         # For a model that reranks: the codes that candidates are chosen by.
         self._candidates: CandidateCodes | None = None
         # The state of the file that the other attributes are of.
@@ -134,7 +136,7 @@ class DiskIndex:
         with self._lock, self._database.reading():
             held, allowed, read = self._held, self._numbers(where), self._database.record
             self._follow()
-            if isinstance(held, ExactIndex):
+            if not isinstance(held, ResidentCodes):
                 return held.search(queries, k, where=where)
             return [held.search(query, k, read=read, allowed=allowed) for query in unit_queries(queries)]
 
@@ -278,7 +280,10 @@ class DiskIndex:
         since: int,
     ) -> list[list[ScoredVideo]]:
         held, allowed, read = self._held, self._numbers(where), self._database.record
-        if isinstance(held, ExactIndex):
+        if not isinstance(held, ResidentCodes):
+            # With torch, which only models that score all rows themselves need.
+            from prvr.index.rerank import CandidateCodes, candidate_fields, rerank
+
             self._candidates = self._candidates or CandidateCodes(self.model)
             codes = self._candidates.follow(self._database.videos.values(), self._database.codes)
             codes.sketch(setting, mean_direction, since=since)
@@ -300,3 +305,10 @@ class DiskIndex:
             text, model = self._database.setting(), self.header.model
             self._measured = videos, require_valid(text, self.path, model=model, numbers=videos.values())
         return self._measured[1]
+
+
+def _exact(model: Model) -> ExactIndex:
+    # With torch, which a scan of codes does without.
+    from prvr.index.exact import ExactIndex
+
+    return ExactIndex(model)

@@ -95,6 +95,7 @@ class ExactIndex:
     @torch.inference_mode()
     def scores(self, queries: Embeddings) -> Float[Tensor, "Q V"]:
         """The score of every video for every query; columns are in the order of `ids`."""
+        queries = tuple(torch.as_tensor(field) for field in queries)
         windows = [self._pieces_of(entry) for entry in self._entries.values()]
         scores = torch.empty(len(queries[0]), sum(windows))
         # Many queries come once, as in an evaluation. Few queries are followed by others: the parts stay in memory for these.

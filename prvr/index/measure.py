@@ -69,6 +69,18 @@ class Trial:
     measured: tuple[Measured, ...]
     kept: Measured | None
 
+    def lines(self, least_recall: float | None) -> list[str]:
+        """The settings that were measured as lines of a table, and the one that is kept."""
+        rows = [("none: the exact search", 1.0, median(one.exact_seconds for one in self.measured))]
+        rows += [(str(one.setting), one.recall, one.seconds) for one in self.measured]
+        title = "sketches: rows x columns, and the videos they keep"
+        width = max(len(name) for name in (title, *(name for name, _, _ in rows)))
+        lines = [f"{title:<{width}}  recall@10  ms a query"]
+        lines += [f"{name:<{width}}  {recall:9.4f}  {1000 * seconds:10.2f}" for name, recall, seconds in rows]
+        if self.kept is None:
+            return [*lines, f"none finds {least_recall:g} of the ten best in less time than the exact search; nothing is kept"]
+        return [*lines, f"kept for prvr search --approximate: {self.kept.setting}"]
+
 
 def measure_recall(index: Store, queries: Embeddings, *, k: int = TOP) -> Recall:
     """Compares a search with the exact best by all stored rows."""

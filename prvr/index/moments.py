@@ -7,15 +7,13 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 from numpy.lib.stride_tricks import sliding_window_view
 
-from prvr.batch import FrameSampling, frame_places
+from prvr.features.reading import FrameSampling, frame_places
 from prvr.index.contract import Entry
-from prvr.methods.contract import Embeddings, Model
-from prvr.methods.zero_shot import ZeroShot
-from prvr.nn.scores import LEAST_NORM, first_best, tolerance
+from prvr.methods.model import ArrayModel, Embeddings, KeepsRows, StoredModel
+from prvr.nn.ranks import as_arrays, first_best, tolerance, unit
 
 # Heights above the background, as shares of the best peak's. Chosen on dev splits (LOG.md, 2026-11-21).
 BAR = 0.6
@@ -37,8 +35,7 @@ class Span(NamedTuple):
     score: float
 
 
-@torch.inference_mode()
-def relevance(model: Model, query: Embeddings, entry: Entry) -> tuple[Float[np.ndarray, "P"], tuple[float, ...] | None]:
+def relevance(model: StoredModel, query: Embeddings, entry: Entry) -> tuple[Float[np.ndarray, "P"], tuple[float, ...] | None]:
     """How relevant each of the P parts of a video is to one query, and the P + 1 times between which the parts lie.
 
     Args:
@@ -50,16 +47,28 @@ def relevance(model: Model, query: Embeddings, entry: Entry) -> tuple[Float[np.n
     curve, edges = [], []
     first = 0
     for fields, frames in zip(split_windows(model, entry), entry.windows, strict=True):
-        # Rows that came from another process are read-only, which torch does not take.
-        video = tuple(torch.from_numpy(np.require(rows, np.float32, "W"))[None].to(query[0].device) for rows in fields)
-        curve.append(model.relevance(query, video).cpu().numpy())
+        curve.append(_curve(model, query, fields))
         if entry.edges is not None:
             edges += part_edges(entry.edges[first : first + frames + 1], len(curve[-1]))[1:]
         first += frames
     return np.concatenate(curve), None if entry.edges is None else (entry.edges[0], *edges)
 
 
-def split_windows(model: Model, entry: Entry) -> list[tuple[Float[np.ndarray, "_ _"], ...]]:
+def _curve(model: StoredModel, query: Embeddings, fields: Sequence[Float[np.ndarray, "_ _"]]) -> Float[np.ndarray, "P"]:
+    if isinstance(model, ArrayModel):
+        curve: np.ndarray = model.relevance(as_arrays(query), fields)
+        return curve
+    import torch
+
+    with torch.inference_mode():
+        tensors = tuple(torch.as_tensor(field) for field in query)
+        # Rows that came from another process are read-only, which torch does not take.
+        video = tuple(torch.from_numpy(np.require(rows, np.float32, "W"))[None].to(tensors[0].device) for rows in fields)
+        curve = model.relevance(tensors, video).cpu().numpy()
+    return curve
+
+
+def split_windows(model: StoredModel, entry: Entry) -> list[tuple[Float[np.ndarray, "_ _"], ...]]:
     """The rows of every field, window by window."""
     ends = np.cumsum(entry.windows)[:-1]
     parts = [
@@ -93,10 +102,11 @@ def frame_edges(
     return edges
 
 
-def frame_rows(model: Model, entry: Entry) -> Float[np.ndarray, "F _"] | None:
+def frame_rows(model: StoredModel, entry: Entry) -> Float[np.ndarray, "F _"] | None:
     """The rows of a video's frames as its encoder returned them; None where the model has changed them, or has none."""
     # A student's rows depend on each other: how they change says less of what is seen.
-    if isinstance(model, ZeroShot) and model.embedding_fields[0] in model.frame_fields and model.score_weights:
+    keeps = isinstance(model, KeepsRows) and model.keeps_rows
+    if keeps and model.embedding_fields[0] in model.frame_fields and model.score_weights:
         return entry.fields[0]
     return None
 
@@ -198,7 +208,7 @@ def find_cuts(frames: Float[np.ndarray, "P _"]) -> Float[np.ndarray, "P"]:
     change little by little, or always.
     """
     rows = frames.astype(np.float64)
-    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), LEAST_NORM)
+    rows = unit(rows)
     usual_distance = 1 - float(np.square(rows.mean(0)).sum())
     if len(rows) < 2 or usual_distance < LEAST_DISTANCE:
         return np.zeros(len(rows))

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from prvr.index.contract import Entry
-from prvr.nn.scores import LEAST_NORM
+from prvr.nn.ranks import unit
 
 Found = TypeVar("Found")
 
@@ -95,7 +95,7 @@ def _as_long(one: Entry, other: Entry) -> bool:
 def _signature(entry: Entry) -> list[Float[np.ndarray, "N D"]]:
     """The rows of each field at evenly spaced places, of unit length."""
     picked = [field[(2 * np.arange(PLACES) + 1) * len(field) // (2 * PLACES)] for field in entry.fields]
-    return [rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), LEAST_NORM) for rows in picked]
+    return [unit(rows) for rows in picked]
 
 
 def _same(one: Sequence[Float[np.ndarray, "N _"]], other: Sequence[Float[np.ndarray, "N _"]]) -> bool:

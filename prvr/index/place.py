@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 FILE = "index.sqlite"
+# The folder of the checkpoint that made an index.
+MODEL = "model"
 # The default folder of an index, below its folder of videos: hidden, so that it is not searched for videos.
 DEFAULT = ".prvr"
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from prvr.index.conditions import Condition, select
 from prvr.index.contract import Entry, Store, require_approximate
-from prvr.methods.contract import Embeddings, Model
-from prvr.nn.scores import best_places, tolerance
+from prvr.methods.model import Embeddings, StoredModel
+from prvr.nn.ranks import best_places, tolerance
 
 Value = TypeVar("Value")
 
@@ -74,7 +74,7 @@ def rank(
     return best.best()
 
 
-def has_curve_as_score(model: Model) -> bool:
+def has_curve_as_score(model: StoredModel) -> bool:
     """Whether no place of a video has a higher relevance than the score of the video.
 
     That holds where both are the same weighted sum of cosines, and every field has a row for each place.

@@ -17,18 +17,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from prvr.index.contract import Entry, ScoredVideo, Store, require_weights
 from prvr.index.disk import DiskIndex
-from prvr.methods.checkpoint import Checkpoint, device_of
-from prvr.methods.contract import Embeddings
-from prvr.nn.scores import LEAST_NORM, TIED, unit_queries
+from prvr.methods.model import Described, Embeddings
+from prvr.nn.ranks import TIED, as_arrays, unit
 
 UNRELATED = "unrelated.txt"
 # What a video reaches with any sentence is the mean over every so many of them.
@@ -65,7 +62,7 @@ class Reference:
     def bias(self, entry: Entry) -> float:
         """By how much sentences about anything are nearer to the best frames of a video than to the mean frame."""
         terms = [
-            weight * (_unit(rows) @ some.T).max(0)
+            weight * (unit(rows) @ some.T).max(0)
             for weight, rows, some in zip(self.weights, entry.fields, self.some, strict=True)
         ]
         return float(np.mean(sum(terms) - _with_mean_frame(self.weights, self.means, self.some)))
@@ -92,7 +89,7 @@ def measure(index: Store, queries: Embeddings, *, on_progress: Callable[[str, fl
 
 
 def update_reference(
-    checkpoint: Checkpoint,
+    checkpoint: Described,
     index: DiskIndex,
     encode: Callable[[str], Embeddings],
     *,
@@ -114,14 +111,14 @@ def update_reference(
         return
     if queries is None:
         encoded = [encode(sentence) for sentence in unrelated_sentences()]
-        queries = tuple(torch.cat(fields) for fields in zip(*encoded, strict=True))
+        queries = cast(Embeddings, tuple(np.concatenate(as_arrays(fields)) for fields in zip(*encoded, strict=True)))
     found = measure(index, queries, on_progress=on_progress)
     known = {"made_of": _made_of(checkpoint), "videos": len(numbers), "last": max(numbers), "reached": found.reached.tolist()}
     text = json.dumps({**known, "means": [mean.tolist() for mean in found.means]})
-    index.keep_reference(text, b"".join(field.cpu().numpy().astype("<f4").tobytes() for field in queries))
+    index.keep_reference(text, b"".join(field.astype("<f4").tobytes() for field in as_arrays(queries)))
 
 
-def copy_reference(checkpoint: Checkpoint, source: Store, target: Store) -> None:
+def copy_reference(checkpoint: Described, source: Store, target: Store) -> None:
     """Gives a copy of an index the reference of that index, if it has one of this model."""
     if not isinstance(source, DiskIndex) or not isinstance(target, DiskIndex) or not target.numbers:
         return
@@ -131,7 +128,7 @@ def copy_reference(checkpoint: Checkpoint, source: Store, target: Store) -> None
         target.keep_reference(json.dumps({**known, "last": max(target.numbers)}), kept[1])
 
 
-def reference_of(checkpoint: Checkpoint, index: Store) -> Reference | None:
+def reference_of(checkpoint: Described, index: Store) -> Reference | None:
     """The reference that an index keeps; None if it keeps none of this model, as after an earlier version or at a URL."""
     if not isinstance(index, DiskIndex) or not can_have_reference(checkpoint):
         return None
@@ -143,7 +140,7 @@ def reference_of(checkpoint: Checkpoint, index: Store) -> Reference | None:
     return Reference(checkpoint.model.score_weights or (), means, some, np.array(kept["reached"]))
 
 
-def can_have_reference(checkpoint: Checkpoint) -> bool:
+def can_have_reference(checkpoint: Described) -> bool:
     """Whether hits of a model have a strength: it has no probabilities, its score is a weighted sum of best cosines, and one
     encoder made its frames and its sentences."""
     frames, text = checkpoint.sources.frames.fingerprint, checkpoint.sources.text.fingerprint
@@ -157,11 +154,11 @@ def unrelated_sentences() -> tuple[str, ...]:
     return tuple(line for line in text.splitlines() if line)
 
 
-def _made_of(checkpoint: Checkpoint) -> str:
+def _made_of(checkpoint: Described) -> str:
     return hashlib.sha256("\n".join([checkpoint.fingerprint, *unrelated_sentences()]).encode()).hexdigest()
 
 
-def _kept(checkpoint: Checkpoint, index: DiskIndex) -> tuple[dict[str, Any], Embeddings | None]:
+def _kept(checkpoint: Described, index: DiskIndex) -> tuple[dict[str, Any], Embeddings | None]:
     """What an index keeps, and the embeddings of the sentences; nothing if it is of another model, or damaged."""
     kept = index.reference()
     count = len(unrelated_sentences())
@@ -176,9 +173,8 @@ def _kept(checkpoint: Checkpoint, index: DiskIndex) -> tuple[dict[str, Any], Emb
             return {}, None
         known["videos"], known["last"] = int(known["videos"]), int(known["last"])
         fields = np.split(np.frombuffer(kept[1], "<f4"), count * np.cumsum(widths)[:-1])
-        device = device_of(checkpoint.model)
         parts = zip(fields, widths, strict=True)
-        return known, tuple(torch.from_numpy(part.reshape(count, width).copy()).to(device) for part, width in parts)
+        return known, cast(Embeddings, tuple(part.reshape(count, width) for part, width in parts))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return {}, None
 
@@ -190,7 +186,7 @@ def _mean_rows(index: Store) -> tuple[Float[np.ndarray, "_"], ...]:
     counts = [0] * len(sums)
     for start in range(0, len(ids), VIDEOS_AT_ONCE):
         for entry in index.fetch(ids[start : start + VIDEOS_AT_ONCE]).values():
-            sums = [known + _unit(rows).sum(0) for known, rows in zip(sums, entry.fields, strict=True)]
+            sums = [known + unit(rows).sum(0) for known, rows in zip(sums, entry.fields, strict=True)]
             counts = [known + len(rows) for known, rows in zip(counts, entry.fields, strict=True)]
     return tuple(np.asarray(total / count, np.float32) for total, count in zip(sums, counts, strict=True))
 
@@ -200,9 +196,5 @@ def _with_mean_frame(weights: Sequence[float], means: Sequence[np.ndarray], quer
     return np.asarray(sum(terms), np.float64)
 
 
-def _unit(rows: Float[np.ndarray, "R D"]) -> Float[np.ndarray, "R D"]:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), LEAST_NORM)
-
-
-def _units(queries: Sequence[Tensor]) -> Rows:
-    return tuple(np.stack(field) for field in zip(*unit_queries(queries), strict=True))
+def _units(queries: Embeddings) -> Rows:
+    return tuple(unit(field) for field in as_arrays(queries))

@@ -21,6 +21,7 @@ from prvr.index.contract import Entry, ScoredVideo
 from prvr.methods.calibration import Calibration, from_dict
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings, Model
+from prvr.methods.model import Described
 from prvr.methods.probe import field_with_rows
 from prvr.nn.anchors import evidence, temporal_anchors
 from prvr.nn.scores import best_places, every_row
@@ -56,7 +57,7 @@ class Rescoring:
         return asdict(self)
 
 
-def rescoring_of(checkpoint: Checkpoint) -> Rescoring:
+def rescoring_of(checkpoint: Described) -> Rescoring:
     """The re-scoring that was chosen for a checkpoint.
 
     Raises:

@@ -14,7 +14,7 @@ from prvr.index.database import Record
 from prvr.index.scan import Codes, Gallery, candidate_places, join
 from prvr.index.setting import MeanDirection, Setting
 from prvr.index.sketches import FirstStage, Sketch, sketch_gallery
-from prvr.nn.scores import best_places, score_parts, tolerance
+from prvr.nn.ranks import best_places, score_parts, tolerance
 
 VIDEOS_AT_ONCE = 256
 

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int8
 
 from prvr.device import processor_count
 from prvr.errors import DataError
-from prvr.nn.scores import tolerance
+from prvr.nn.ranks import tolerance
 
 LEVELS = 127
 # Rows that are coded or scanned together: their cosines stay in the processor's cache.

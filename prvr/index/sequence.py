@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from prvr.index.moments import Span, find_spans, part_edges
-from prvr.nn.scores import first_best, tolerance
+from prvr.nn.ranks import first_best, tolerance
 
 
 class Sequenced(NamedTuple):

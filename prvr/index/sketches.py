@@ -17,7 +17,6 @@ from functools import cache
 from typing import final
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float32, Int, Int8, Int32
 
 from prvr.errors import SettingError
@@ -152,6 +151,8 @@ def kernel() -> Kernel:
 
 def products_by_torch(rows: Int8[np.ndarray, "R K"], vector: Int8[np.ndarray, "K"]) -> Int32[np.ndarray, "R"]:
     """The products of int8 rows with a vector, exact if the processor has instructions for int8."""
+    import torch
+
     return torch._int_mm(torch.from_numpy(rows), torch.from_numpy(vector)[:, None])[:, 0].numpy()
 
 
@@ -224,6 +225,8 @@ def _best(
     values: Int8[np.ndarray, "B N K"], vector: Int8[np.ndarray, "K"], some: Int[np.ndarray, "C"] | None = None
 ) -> Int32[np.ndarray, "C"]:
     """The largest product of each video's rows with a vector, for some videos or for all."""
+    import torch
+
     count, (_, rows, columns) = len(values) if some is None else len(some), values.shape
     at_once = max(1, SKETCH_ROWS_AT_ONCE // rows)
     # Gathered as words of four bytes, which is faster; the number of rows is a multiple of four.

@@ -1,13 +1,14 @@
-"""Methods: one file, one paper. A method's module is imported when the method is used."""
+"""Methods: one file, one paper. A method's module is imported when the method is used, and torch with it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from prvr.errors import ModelError, SettingError, nearest
-from prvr.methods import plugins
-from prvr.methods.contract import Method
+
+if TYPE_CHECKING:
+    from prvr.methods.contract import Method
 
 # The methods of this package, as MODULE:NAME of a `Method`; checkpoints and recipes hold the name on the left.
 BUILT_IN: dict[str, str] = {
@@ -52,6 +53,8 @@ class Registry(Mapping[str, str]):
         self._registered: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> str:
+        from prvr.methods import plugins
+
         own = BUILT_IN | self._registered
         if name in own:
             return own[name]
@@ -59,6 +62,8 @@ class Registry(Mapping[str, str]):
         return name if name in installed.values() else installed[name]
 
     def __iter__(self) -> Iterator[str]:
+        from prvr.methods import plugins
+
         return iter({**plugins.entry_point_methods(), **self._registered, **BUILT_IN})
 
     def __len__(self) -> int:
@@ -85,6 +90,8 @@ def register_method(method: str | type) -> str:
         SettingError: there is no such method.
         ModelError: it cannot be imported, or lacks a part of the contract; the text names each.
     """
+    from prvr.methods import plugins
+
     reference = method if isinstance(method, str) else plugins.reference_to(method)
     reference = METHODS.get(reference, reference)
     if not plugins.REFERENCE.fullmatch(reference):
@@ -109,6 +116,8 @@ def open_method(name: str) -> Method:
     Raises:
         ModelError: there is no such method, it is no longer here, or may not be imported; the text has the next step.
     """
+    from prvr.methods import plugins
+
     if name in WITHDRAWN:
         raise ModelError(f"{name} {WITHDRAWN[name]}")
     if name in METHODS:

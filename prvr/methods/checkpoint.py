@@ -8,7 +8,6 @@ A model works with the features that it was trained on only, so `FeatureSources`
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -26,12 +25,13 @@ from prvr.device import open_device
 from prvr.errors import ModelError, PrvrError, SettingError
 from prvr.features import FeatureSet
 from prvr.features.shelf import find_features
-from prvr.features.sources import FeatureSources, Source
+from prvr.features.sources import FeatureSources, sources_from_dict
 from prvr.files import write_json, write_whole
 from prvr.methods import BUILT_IN, open_method, register_method
 from prvr.methods.calibration import Calibration, from_dict
 from prvr.methods.contract import Method, Model
 from prvr.methods.migration import convert_settings, student_weights
+from prvr.methods.model import Described, digest_of
 from prvr.methods.plugins import check_model
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -142,9 +142,7 @@ def load(path: str | Path, *, method: str | type | None = None) -> Checkpoint:
     path, named = Path(path), None if method is None else register_method(method)
     try:
         text = json.loads((path / CONFIG).read_text())
-        reads = text["reads"]
-        subtitles = _source(reads["subtitles"]) if "subtitles" in reads else None
-        sources = FeatureSources(_source(reads["frames"]), _source(reads["text"]), subtitles)
+        sources = sources_from_dict(text["reads"])
         former = convert_settings(text["method"], text["settings"]) if text.get("format", 1) < FORMAT else None
         stored = text["settings"] if former is None else former.settings
         learned = _student_of(text["method"], stored)
@@ -184,10 +182,6 @@ def load(path: str | Path, *, method: str | type | None = None) -> Checkpoint:
     return Checkpoint(checkpoint.method, settings, sources, checkpoint.model, about, calibration, fingerprint)
 
 
-def _source(text: dict[str, Any]) -> Source:
-    return Source(**{**text, "parts": tuple(_source(part) for part in text.get("parts", ()))})
-
-
 def _next_step(path: Path) -> str:
     for file in (path, path / "model.ckpt"):
         if _looks_like_torch(file):
@@ -220,7 +214,7 @@ def check_takes_subtitles(method: str) -> None:
         raise SettingError(f"{method} takes no subtitles; leave out --subtitles, or take one of {takers}")
 
 
-def student_method(checkpoint: Checkpoint) -> str:
+def student_method(checkpoint: Described) -> str:
     """The method that learned: that of the student, for a student beside its teacher."""
     return _student_of(checkpoint.method, to_dict(checkpoint.settings))
 
@@ -240,9 +234,7 @@ def copy_tensor(tensor: Tensor) -> Tensor:
 
 
 def _fingerprint(method: str, settings: dict[str, Any], sources: FeatureSources, weights: Mapping[str, Tensor]) -> str:
-    sides = (sources.frames, sources.text, sources.subtitles)
-    read = [[s.name, s.columns, s.fingerprint, s.rate] for s in sides if s is not None]
-    digest = hashlib.sha256(json.dumps([method, settings, read], sort_keys=True).encode())
+    digest = digest_of(method, settings, sources)
     for name, tensor in sorted(weights.items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -4,73 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from prvr.batch import Batch, Reading
+from prvr.batch import Batch
+from prvr.methods.model import Embeddings as Embeddings
+from prvr.methods.model import Model as Model
+from prvr.methods.model import Reranked as Reranked
+from prvr.methods.model import weights_of_candidates as weights_of_candidates
 from prvr.nn import scores
 from prvr.nn.scores import Comparison
-from prvr.nn.shapes import Clips, FrameMask, Frames, Places, WordMask, Words
-
-Embeddings = tuple[Tensor, ...]
-"""The embeddings of queries or of videos: one tensor for each of a model's `embedding_fields`, first axis Q or V."""
+from prvr.nn.shapes import Clips, FrameMask, Frames, Places
 
 Terms = dict[str, Tensor]
 """Loss terms by name, weights included; the training loop sums them and logs each."""
-
-
-@runtime_checkable
-class Model(Protocol):
-    """A method with its weights; every implementation is also an `nn.Module`.
-
-    `config` are its settings, `reading` says how features must be read for it, `embedding_fields` names what `encode_videos`
-    returns. The `frame_fields` among them have a row for each frame; every other field has the same number of rows for every
-    video, all real. `score_weights`: the weights of the fields, where the score is the weighted sum over fields of the best
-    row's cosine with the query's one vector of that field; None where it is anything else. Then an index holds all rows in
-    memory and the model scores them; an approximate search needs a `Reranked` model.
-
-    `places` says where the mask, flattened, is True, as in a `Batch`; None where that is not known.
-    """
-
-    config: Any
-    reading: Reading
-    embedding_fields: tuple[str, ...]
-    frame_fields: tuple[str, ...]
-    score_weights: tuple[float, ...] | None
-
-    def encode_queries(self, words: Words, mask: WordMask, places: Places = None) -> Embeddings: ...
-
-    def encode_videos(self, frames: Frames, mask: FrameMask, places: Places = None) -> Embeddings: ...
-
-    def score(self, queries: Embeddings, videos: Embeddings, mask: FrameMask) -> Float[Tensor, "Q V"]:
-        """The scores that videos are ranked by."""
-        ...
-
-    def relevance(self, query: Embeddings, video: Embeddings) -> Float[Tensor, "P"]:
-        """The scores along one video for one query; both have a first axis of 1, and the video has no padding.
-
-        P parts divide the video's frames evenly: its frames themselves, or clips.
-        """
-        ...
 
 
 class ReadsClips(Protocol):
     """A model that reads clips beside the frames; without clips it makes them from the frames."""
 
     def encode_videos(self, frames: Frames, mask: FrameMask, places: Places = None, clips: Clips = None) -> Embeddings: ...
-
-
-@runtime_checkable
-class Reranked(Protocol):
-    """A model without `score_weights`; a weighted sum of best cosines selects candidates that hold its best videos.
-
-    candidate_weights: of the embedding fields, in that sum; 0 leaves a field out. The first fields of a query's embeddings are
-        vectors for those of the videos.
-    """
-
-    candidate_weights: tuple[float, ...]
 
 
 Profile = Callable[[Any, Embeddings, Embeddings, Batch], Float[Tensor, "Q F"]]
@@ -132,13 +87,6 @@ def encode_videos(model: Model, frames: Frames, mask: FrameMask, places: Places 
     if clips is None:
         return model.encode_videos(frames, mask, places)
     return cast(ReadsClips, model).encode_videos(frames, mask, places, clips)
-
-
-def weights_of_candidates(model: Model) -> tuple[float, ...] | None:
-    """The weights by which an approximate search chooses videos; None if the model has none."""
-    if model.score_weights is None and isinstance(model, Reranked):
-        return model.candidate_weights
-    return model.score_weights
 
 
 def compare_fields(queries: Embeddings, videos: Embeddings, batch: Batch) -> list[Comparison]:

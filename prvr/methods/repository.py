@@ -94,14 +94,15 @@ def pull_checkpoint(
 
 def sources_without_places(sources: FeatureSources) -> FeatureSources:
     """The sources as a repository may name them: encoders of the hub by name, others by fingerprint alone."""
-    return FeatureSources(_without_place(sources.frames), _without_place(sources.text))
+    subtitles = None if sources.subtitles is None else _without_place(sources.subtitles)
+    return FeatureSources(_without_place(sources.frames), _without_place(sources.text), subtitles)
 
 
 def encoders_elsewhere(sources: FeatureSources) -> dict[str, str]:
     """The fingerprint, by name, of each encoder that is needed and has no name on the hub."""
     return {
         part.name: part.fingerprint
-        for source in (sources.frames, sources.text)
+        for source in sources.each
         for part in (source.parts or (source,))
         if part.fingerprint and part.source is None
     }
@@ -114,7 +115,7 @@ def _download(name: str) -> Path:
 
 def _load(place: Path, name: str, method: str | type | None) -> Checkpoint:
     checkpoint = checkpoints.load(place, method=method)
-    for source in (checkpoint.sources.frames, checkpoint.sources.text):
+    for source in checkpoint.sources.each:
         for part in (source, *source.parts):
             if part.source is not None and not _is_on_hub(part.source):
                 raise ModelError(
@@ -141,7 +142,7 @@ def _place_encoders(sources: FeatureSources, encoders: Sequence[str | Path]) -> 
     """
     opened = [open_encoder(place) for place in encoders]
     places = {encoder.fingerprint: encoder.source for encoder in opened}
-    needed = {part.fingerprint for source in (sources.frames, sources.text) for part in (source, *source.parts)}
+    needed = {part.fingerprint for source in sources.each for part in (source, *source.parts)}
     for encoder in opened:
         if encoder.fingerprint not in needed:
             read = " and ".join(f"{name} ({fingerprint})" for name, fingerprint in encoders_elsewhere(sources).items())
@@ -149,7 +150,8 @@ def _place_encoders(sources: FeatureSources, encoders: Sequence[str | Path]) -> 
                 f"the encoder in {encoder.source} has fingerprint {encoder.fingerprint}, and the model reads {read or 'others'}; "
                 "leave it out, or name the right one"
             )
-    return FeatureSources(_with_place(sources.frames, places), _with_place(sources.text, places))
+    subtitles = None if sources.subtitles is None else _with_place(sources.subtitles, places)
+    return FeatureSources(_with_place(sources.frames, places), _with_place(sources.text, places), subtitles)
 
 
 def _with_place(source: Source, places: Mapping[str, str]) -> Source:

@@ -50,6 +50,8 @@ class ZeroShotConfig:
 class ZeroShot(nn.Module):
     """Any encoder with images and sentences in one space, as a retrieval model without weights."""
 
+    keeps_rows = True
+
     def __init__(self, config: ZeroShotConfig, *, frame_columns: int, word_columns: int) -> None:
         super().__init__()
         if frame_columns != word_columns:

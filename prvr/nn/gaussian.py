@@ -82,9 +82,7 @@ class GaussianAttention(MultiHead):
     def forward(self, hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
         share = self.dropout.share if self.training else 0.0
         query, key, value = self.split(hidden, rows).unbind()
-        return self.joined(
-            attend(query, key, value, rows.mask, width=self.width, places=self.places, dropout=share), hidden, rows
-        )
+        return self.join(attend(query, key, value, rows.mask, width=self.width, places=self.places, dropout=share), hidden, rows)
 
 
 class GaussianBlock(nn.Module):

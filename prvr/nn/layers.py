@@ -127,7 +127,7 @@ class MultiHead(Heads):
         self.output = nn.Linear(hidden, hidden)
         self.norm = nn.LayerNorm(hidden)
 
-    def joined(self, mixed: Float[Tensor, "N H L _"], hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
+    def join(self, mixed: Float[Tensor, "N H L _"], hidden: Float[Tensor, "R D"], rows: Rows) -> Float[Tensor, "R D"]:
         """The heads' output, added to their input."""
         return self.norm(self.dropout(self.output(rows.packed(mixed.transpose(1, 2).flatten(2)))) + hidden)
 
@@ -140,7 +140,7 @@ class SelfAttention(MultiHead):
         query, key, value = self.split(hidden, rows).contiguous().unbind()
         share = self.dropout.share if self.training else 0.0
         mixed = scaled_dot_product_attention(query, key, value, attn_mask=rows.mask[:, None, None], dropout_p=share)
-        return self.joined(mixed, hidden, rows)
+        return self.join(mixed, hidden, rows)
 
 
 class SequenceEncoder(nn.Module):

@@ -1,12 +1,8 @@
 """Frame scores (Q, V, F) and video scores (Q, V): how similar a query is to each frame and to each video.
 
 Larger is better, always. Padded frames score -inf, so that no maximum and no softmax sees them. The score of most methods
-is `fused`: the weighted sum over fields of the best row's cosine with the query. `score_parts` are its terms for one video.
-
-Ties. Two orders of summation give the same number with other last digits: one query or many at once, one thread or two,
-one processor or another. No choice may depend on these digits. So two scores tie where they differ by at most `tolerance`,
-64 steps of float32, and something else decides between them: the earlier part of a video, the shorter stretch, the
-smaller id (`best_places`); a threshold is reached by a score that ties with it.
+is `fused`: the weighted sum over fields of the best row's cosine with the query. `prvr.nn.ranks` has its terms for one stored
+video, and the order of scores that tie.
 """
 
 from __future__ import annotations
@@ -14,17 +10,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.functional import normalize
 
-LEAST_NORM = 1e-12
+from prvr.nn.ranks import LEAST_NORM as LEAST_NORM
+from prvr.nn.ranks import TIED as TIED
+from prvr.nn.ranks import best_places as best_places
+from prvr.nn.ranks import first_best as first_best
+from prvr.nn.ranks import score_parts as score_parts
+from prvr.nn.ranks import tolerance as tolerance
+from prvr.nn.ranks import unit_queries as unit_queries
+
 QUERIES_AT_ONCE = 256
-# 64 steps of float32, relative to the largest score; attention over ill-conditioned inputs was seen to lose 45.
-TIED = 64 * 2.0**-23
 
 
 class Comparison(NamedTuple):
@@ -78,51 +78,6 @@ def fused(
     """Weighted sum over fields of the best row's cosine. Fused per video, never per frame."""
     parts = zip(weights, queries, videos, masks, strict=True)
     return torch.stack([w * best_cosines(q, v, m) for w, q, v, m in parts]).sum(0)
-
-
-def score_parts(
-    rows: Sequence[Float[np.ndarray, "_ _"]], query: Sequence[Float[np.ndarray, "_"]], weights: Sequence[float]
-) -> list[float]:
-    """The terms of `fused` for one video and one query: of each field its weight times the best row's cosine.
-
-    NumPy, because a stored video is scored alone: torch takes several times as long for so few rows.
-
-    Args:
-        query: a vector of unit length for each field (`unit_queries`).
-    """
-    return [
-        weight * float(((field @ vector) / np.maximum(np.linalg.norm(field, axis=1), LEAST_NORM)).max())
-        for field, vector, weight in zip(rows, query, weights, strict=True)
-    ]
-
-
-def unit_queries(queries: Sequence[Float[Tensor, "Q _"]]) -> list[list[Float[np.ndarray, "_"]]]:
-    """Each query as a list of vectors of unit length, one for each field."""
-    fields = [normalize(field.float(), dim=1, eps=LEAST_NORM).cpu().numpy() for field in queries]
-    return [list(vectors) for vectors in zip(*fields, strict=True)]
-
-
-def tolerance(scores: Float[np.ndarray, "..."]) -> float:
-    """How far two of these scores may be apart and still tie: `TIED` times the largest magnitude."""
-    return TIED * float(np.abs(scores).max(initial=0.0))
-
-
-def first_best(scores: Float[np.ndarray, "N"], *, apart: float) -> int:
-    """The first place with a score that ties with the best one: it is at most `apart` below it."""
-    return int((scores >= scores.max() - apart).argmax())
-
-
-def best_places(scores: Float[np.ndarray, "N"], k: int) -> list[int]:
-    """Places of the k best scores, best first. Of scores that tie with the best one left, the first place comes first."""
-    apart = tolerance(scores)
-    least = np.partition(scores, -k)[-k] - apart if 0 < k < len(scores) else -np.inf
-    candidates = np.flatnonzero(scores >= least)
-    order = candidates[np.argsort(-scores[candidates], kind="stable")]
-    ranked: list[int] = []
-    while len(ranked) < min(k, len(order)):
-        left = order[len(ranked) :]
-        ranked += sorted(left[scores[left] >= scores[left[0]] - apart].tolist())
-    return ranked[:k]
 
 
 def best_cosines(

@@ -4,7 +4,8 @@ INDEX/index.sqlite   the videos' embeddings, codes and times, and the model that
 INDEX/model/         the checkpoint that made it: an index can be searched without any other file
 INDEX/features/      frames as the encoder returned them, where the embeddings are something else: nothing is decoded twice
 
-opening.py       opens an index with its checkpoint, and checks that they match
+opening.py       opens an index with its checkpoint, and checks that they match; matching.py: the encoder that it reads
+starting.py      opens an index without torch, which takes most of the start of a search
 question.py      what can be asked: sentences, pictures, moments; as queries of a model
 hits.py          what a search returns
 asking.py        searches an index; answering.py: its answer as JSON values
@@ -22,12 +23,30 @@ video_fields.py  the user's own fields of videos, which searches can be limited 
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from prvr.index.place import DEFAULT
-from prvr.search.copying import Copied, copy_index
-from prvr.search.opening import MODEL, open_index, zero_shot
-from prvr.search.update import Indexing, index_folder
-from prvr.search.verifying import Verified, verify_index
-from prvr.search.watch import watch_folder
+
+if TYPE_CHECKING:
+    from prvr.search.copying import Copied, copy_index
+    from prvr.search.opening import MODEL, open_index, zero_shot
+    from prvr.search.update import Indexing, index_folder
+    from prvr.search.verifying import Verified, verify_index
+    from prvr.search.watch import watch_folder
+
+_PLACES = {
+    "Copied": "copying",
+    "Indexing": "update",
+    "MODEL": "opening",
+    "Verified": "verifying",
+    "copy_index": "copying",
+    "index_folder": "update",
+    "open_index": "opening",
+    "verify_index": "verifying",
+    "watch_folder": "watch",
+    "zero_shot": "opening",
+}
 
 __all__ = [
     "DEFAULT",
@@ -42,3 +61,10 @@ __all__ = [
     "watch_folder",
     "zero_shot",
 ]
+
+
+# Imported when they are first used: a search without torch needs none of them.
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'prvr.search' has no attribute {name!r}")
+    return vars(import_module(f"prvr.search.{_PLACES[name]}"))[name]

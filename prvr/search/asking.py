@@ -8,30 +8,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from prvr.encoders import Encoder, ImageEncoder, SentenceEncoder, WordEncoder, count_words_read
 from prvr.encoders.prompts import Prompted, check_template, is_short, with_prompt
 from prvr.errors import ModelError, SettingError, nearest
+from prvr.features.reading import read_words
 from prvr.index.conditions import Condition, parse
 from prvr.index.contract import Entry, ScoredVideo, Store, require_approximate
-from prvr.index.encode import encode_queries
-from prvr.index.exact import ExactIndex
+from prvr.index.few import few_videos
 from prvr.index.moments import Span, relevance
 from prvr.index.near_identical import drop_near_identical
 from prvr.index.ranking import Result, has_curve_as_score, rank
 from prvr.index.reference import reference_of
-from prvr.index.rescoring import CANDIDATES, Anchors, rescoring_of
 from prvr.index.texts import require_texts
 from prvr.methods.calibration import Calibration
-from prvr.methods.checkpoint import Checkpoint
-from prvr.methods.contract import Embeddings
-from prvr.methods.probe import has_frame_scores
+from prvr.methods.model import ArrayModel, Described, Embeddings
 from prvr.search.hits import Hit, drop_below, hit_of, known_of
 from prvr.search.question import EncodedQuestion, Question, parts_of, query_of_picture
 from prvr.search.senses import ANY, KINDS_OF, PICTURE, Senses, check_sense
 from prvr.video import name_in
+
+if TYPE_CHECKING:
+    from prvr.index.rescoring import Rescoring
 
 # A sentence has about a hundred; a longer text is not a sentence. One limit for Python, the command line and the service.
 MOST_CHARACTERS = 1_000
@@ -46,7 +47,7 @@ class VideoSearch:
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        checkpoint: Described,
         index: Store,
         encoder: Encoder,
         *,
@@ -94,7 +95,7 @@ class VideoSearch:
         asked, conditions = self._read(question, k=k, offset=offset, min_score=min_score, where=where)
         if len(asked.parts) > 1:
             self._require_frame_scores("then")
-        rescoring = rescoring_of(self.checkpoint) if rescore else None
+        rescoring = _rescoring_of(self.checkpoint) if rescore else None
         if rescore and not asked.question.is_sentence:
             raise SettingError("scores of one sentence alone can be re-scored; leave out 'rescore', or ask one sentence")
         if check_sense(sense) in KINDS_OF:
@@ -111,6 +112,8 @@ class VideoSearch:
             (query,) = asked.queries
             if rescoring is None:
                 return self.senses.fuse(query, search(query, count, where=conditions)[0], said, count)
+            from prvr.index.rescoring import CANDIDATES, Anchors
+
             found = search(query, max(count, CANDIDATES), where=conditions)[0]
             return Anchors(self.index.model).rescore(query, found, rescoring)[:count]
 
@@ -172,8 +175,11 @@ class VideoSearch:
             hits = self._with_strengths(hits, asked.queries[0], scored)
         return drop_below(hits, min_score)
 
-    def explain(self, question: str | Question, video: str) -> Hit | None:
+    def explain(self, question: str | Question, video: str, *, sense: str = ANY) -> Hit | None:
         """Where in one video a question is answered; None if the video has fewer frames than the question has parts.
+
+        Args:
+            sense: that of the quotes; those of the picture alone are none.
 
         Raises:
             SettingError: as `search`, or a video that the index does not hold.
@@ -182,10 +188,9 @@ class VideoSearch:
         entry = self._entry(video)
         if asked.is_one_query:
             # A gallery of this video alone: the score is the one of a search.
-            gallery = ExactIndex(self.index.model)
-            gallery.add([entry])
-            hit = hit_of(asked, gallery.search(asked.queries[0], 1)[0][0])
-            said = self.senses.best_said(asked.question.text, (), only=entry.video) if asked.question.is_sentence else {}
+            hit = hit_of(asked, few_videos(self.index.model, [entry]).search(asked.queries[0], 1)[0][0])
+            senses = {ANY: tuple(KINDS_OF), PICTURE: ()}.get(check_sense(sense), (sense,)) if asked.question.is_sentence else ()
+            said = self.senses.best_said(asked.question.text, (), only=entry.video, senses=senses)
             return replace(hit, quotes=said[entry.video].quotes) if said else hit
         if len(asked.parts) > 1:
             self._require_frame_scores("then")
@@ -215,7 +220,7 @@ class VideoSearch:
 
     def calibration(self, *, rescore: bool = False) -> Calibration | None:
         """What turns scores, or scores that were re-scored, into probabilities; None if nothing does."""
-        return rescoring_of(self.checkpoint).calibration if rescore else self.checkpoint.calibration
+        return _rescoring_of(self.checkpoint).calibration if rescore else self.checkpoint.calibration
 
     def _probabilities(
         self, found: list[float], where: Sequence[Condition], calibration: Calibration | None
@@ -276,7 +281,12 @@ class VideoSearch:
             text = with_prompt(text, check_template(prompt))
         elif self.uses_prompts and isinstance(self.encoder, Prompted) and is_short(text):
             text = with_prompt(text, self.encoder.prompt)
-        return encode_queries(self.checkpoint.model, [sentence_features(self.checkpoint, self.encoder, text)])
+        features, model = sentence_features(self.checkpoint, self.encoder, text), self.checkpoint.model
+        if isinstance(model, ArrayModel):
+            return model.encode_sentence(read_words(features, model.reading))
+        from prvr.index.encode import encode_queries
+
+        return encode_queries(self.index.model, [features])
 
     @property
     def uses_prompts(self) -> bool:
@@ -325,6 +335,10 @@ class VideoSearch:
 
     @cached_property
     def _has_frame_scores(self) -> bool:
+        if isinstance(self.index.model, ArrayModel):
+            return self.index.model.has_frame_scores
+        from prvr.methods.probe import has_frame_scores
+
         return has_frame_scores(self.index.model)
 
     def _encode_picture(self, picture: np.ndarray) -> Embeddings:
@@ -345,6 +359,13 @@ class VideoSearch:
         return encoder
 
 
+def _rescoring_of(checkpoint: Described) -> Rescoring:
+    # With torch, which other searches do without.
+    from prvr.index.rescoring import rescoring_of
+
+    return rescoring_of(checkpoint)
+
+
 def readable(text: str) -> str:
     """A query as text for an encoder: control characters become spaces.
 
@@ -362,7 +383,7 @@ def readable(text: str) -> str:
     return text
 
 
-def sentence_features(checkpoint: Checkpoint, encoder: Encoder, text: str) -> np.ndarray:
+def sentence_features(checkpoint: Described, encoder: Encoder, text: str) -> np.ndarray:
     """The features of a sentence that a checkpoint reads: a row per word, or one row."""
     if checkpoint.model.reading.text == "words":
         if isinstance(encoder, WordEncoder):

@@ -17,6 +17,7 @@ from prvr.index.reference import copy_reference
 from prvr.index.stores import make_store
 from prvr.index.texts import HasTexts
 from prvr.methods import checkpoint as checkpoints
+from prvr.methods.exported import copy_export
 from prvr.search.opening import MODEL, check_same_model, is_remote, store_of
 
 VIDEOS_AT_ONCE = 64
@@ -65,6 +66,8 @@ def copy_index(
             check_same_model(target, theirs.header, checkpoint)
             if not is_remote(target):
                 checkpoints.save(checkpoint, Path(target) / MODEL)
+                if not is_remote(source):
+                    copy_export(index_folder_of(Path(source)) / MODEL, Path(target) / MODEL)
             copied = _copy(ours, theirs, on_progress)
             copy_reference(checkpoint, ours, theirs)
             return replace(copied, without_texts=_copy_texts(ours, theirs))

@@ -13,8 +13,8 @@ from prvr.index.conditions import Condition
 from prvr.index.contract import Entry, ScoredVideo, Store
 from prvr.index.moments import Span, best_span, find_spans, frame_rows, peak_time, relevance
 from prvr.index.sequence import best_in_order, spans_in_order
-from prvr.methods.contract import Embeddings, Model
-from prvr.nn.scores import TIED
+from prvr.methods.model import Embeddings, StoredModel
+from prvr.nn.ranks import TIED
 from prvr.search.question import EncodedQuestion
 
 # Hits of less strength are shown as weak matches.
@@ -107,7 +107,7 @@ def find(index: Store, queries: Embeddings, k: int, *, where: Sequence[Condition
     return [hits_of(index.model, query, row) for query, row in zip(queries_alone, found, strict=True)]
 
 
-def hits_of(model: Model, query: Embeddings, found: Sequence[ScoredVideo]) -> list[Hit]:
+def hits_of(model: StoredModel, query: Embeddings, found: Sequence[ScoredVideo]) -> list[Hit]:
     """What was found for one query (a first axis of 1), with its moments."""
     hits = []
     for scored in found:

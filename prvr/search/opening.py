@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from prvr.config import from_dict
-from prvr.encoders import (
-    Encoder,
-    ImageEncoder,
-    JoinedImageEncoder,
-    JoinedWordEncoder,
-    SentenceEncoder,
-    WordEncoder,
-    name_of,
-    open_encoder,
-    sentence_encoder,
-)
+from prvr.encoders import ImageEncoder, name_of, sentence_encoder
 from prvr.encoders.hub import DEFAULT_ENCODER
 from prvr.errors import DataError, ModelError, SettingError
 from prvr.features.sources import FeatureSources, Source
 from prvr.index.contract import Header, PersistentStore
 from prvr.index.disk import DiskIndex
 from prvr.index.place import FILE, index_folder_of
+from prvr.index.place import MODEL as MODEL
 from prvr.index.stores import open_store
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.repository import open_checkpoint
 from prvr.methods.zero_shot import ZeroShotConfig
 from prvr.search.asking import VideoSearch
+from prvr.search.matching import open_matching_encoder
 from prvr.video import find_videos
 
-MODEL, FEATURES = "model", "features"
+FEATURES = "features"
 # The method of an encoder alone.
 ZERO_SHOT = "zero_shot"
 # The header of an index of format 1.
@@ -211,46 +202,3 @@ def check_same_encoder(path: Path | str, stored: Checkpoint, encoder: str) -> No
             f"the index in {path} was made with the encoder {made.source or made.name}, not {encoder}; leave the encoder out, or "
             "index into another folder"
         )
-
-
-def open_matching_encoder(source: Source, what: str, device: str) -> Encoder:
-    """Opens the encoder that a model reads, and checks that it is the one that the model was trained on.
-
-    Args:
-        what: "frames" or "text".
-
-    Raises:
-        ModelError: the encoder is not there, it has other weights, or no encoder makes what the model reads.
-    """
-    if source.parts:
-        return _join([open_matching_encoder(part, what, device) for part in source.parts], what)
-    if source.source is None and source.fingerprint:
-        raise ModelError(
-            f"the encoder {source.name!r} with fingerprint {source.fingerprint}, which this model reads, is not on the hub; get "
-            "its folder and name it: prvr checkpoint pull REPOSITORY FOLDER --encoder ENCODER"
-        )
-    if source.source is None:
-        raise ModelError(
-            f"this student reads {source.name!r} {what}, which no encoder here makes from raw input; "
-            "train one on features of `prvr extract`"
-        )
-    if Path(source.source).is_absolute() and not Path(source.source).is_dir():
-        raise ModelError(
-            f"the encoder {source.name!r} that this model reads is no longer in {source.source}; put it back, or write "
-            f"its new place as 'source' into the model's {checkpoints.CONFIG}"
-        )
-    encoder = open_encoder(source.source, device=device)
-    if encoder.fingerprint != source.fingerprint:
-        raise ModelError(
-            f"the encoder in {source.source} has fingerprint {encoder.fingerprint}, this model reads {source.fingerprint}; "
-            "put the old one back, or extract and train again"
-        )
-    return encoder
-
-
-def _join(parts: Sequence[Encoder], what: str) -> Encoder:
-    if what == "frames":
-        return JoinedImageEncoder([part for part in parts if isinstance(part, ImageEncoder)])
-    words, *others = parts
-    assert isinstance(words, WordEncoder)
-    return JoinedWordEncoder(words, [part for part in others if isinstance(part, SentenceEncoder)])

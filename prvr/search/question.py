@@ -17,20 +17,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch.nn.functional import normalize
 
 from prvr.errors import SettingError
 from prvr.index.contract import Entry
-from prvr.index.encode import Sampled, encode
 from prvr.index.moments import BAR, Span, find_spans, frame_rows, relevance
 from prvr.index.sequence import Sequenced, best_in_order
-from prvr.methods.contract import Embeddings, Model
-from prvr.nn.scores import LEAST_NORM
+from prvr.methods.model import Embeddings, Model, StoredModel
+from prvr.nn.ranks import as_arrays, unit
 
 PICTURE_WEIGHT = 0.3
 WITHOUT_WEIGHT = 0.5
@@ -79,8 +76,8 @@ class Question:
                 raise SettingError(f"{name!r} takes a list of at most {most}, not {given!r:.200}")
         if not self.has_subject and (names := [name for name, given in self._additions.items() if given]):
             raise SettingError(
-                f"there is nothing to look for: {' and '.join(map(repr, names))} only {'changes' if len(names) == 1 else 'change'} a "
-                "query; say what the moment shows, or give a picture or a moment"
+                f"there is nothing to look for: {' and '.join(map(repr, names))} can only change a query; say what the moment "
+                "shows, or give a picture or a moment"
             )
         if self.also and not self.text:
             raise SettingError("'also' says a sentence in other words, and there is no sentence; give it as the query")
@@ -125,7 +122,7 @@ class QuestionPart(NamedTuple):
 
 def parts_of(
     question: Question,
-    model: Model,
+    model: StoredModel,
     read: Callable[[str], Embeddings],
     picture: Callable[[np.ndarray], Embeddings],
     entries: Mapping[str, Entry],
@@ -164,7 +161,7 @@ class EncodedQuestion:
 
     question: Question
     parts: Sequence[QuestionPart]
-    model: Model
+    model: StoredModel
     entries: Mapping[str, Entry]
 
     @property
@@ -221,13 +218,15 @@ def query_at(entry: Entry, seconds: float) -> Embeddings:
     frame = min(max(int(np.searchsorted(entry.edges, seconds, side="right")) - 1, 0), frames - 1)
     # A field without a row for each frame has its rows at even distances.
     rows = [field[int((frame + 0.5) * len(field) / frames)] for field in entry.fields]
-    return tuple(torch.from_numpy(np.array(row, np.float32))[None] for row in rows)
+    return cast(Embeddings, tuple(np.array(row, np.float32)[None] for row in rows))
 
 
 def query_of_picture(model: Model, features: Float[np.ndarray, "1 E"]) -> Embeddings:
     """A picture as a query: the rows of a video of this one frame."""
+    from prvr.index.encode import Sampled, encode
+
     (entry,) = encode(model, [Sampled("picture", features)])
-    return tuple(torch.from_numpy(field[:1]) for field in entry.fields)
+    return cast(Embeddings, tuple(field[:1] for field in entry.fields))
 
 
 def _needs_vectors(question: Question) -> bool:
@@ -238,13 +237,10 @@ def _mix(terms: Sequence[tuple[float, list[Embeddings]]], without: list[Embeddin
     """The weighted sum of the means of vectors of unit length, field by field."""
     given = [(weight, queries) for weight, queries in [*terms, (-WITHOUT_WEIGHT, without)] if queries]
     means = [
-        [
-            weight * torch.stack([normalize(q.float().cpu(), dim=1, eps=LEAST_NORM) for q in of_field]).mean(0)
-            for of_field in zip(*queries, strict=True)
-        ]
+        [weight * np.mean([unit(vectors) for vectors in as_arrays(of_field)], axis=0) for of_field in zip(*queries, strict=True)]
         for weight, queries in given
     ]
-    return tuple(torch.stack(of_field).sum(0) for of_field in zip(*means, strict=True))
+    return tuple(np.sum(of_field, axis=0) for of_field in zip(*means, strict=True))
 
 
 def parse_moment(text: str) -> Moment:

@@ -28,12 +28,12 @@ from prvr.encoders.timed_texts import TimedText
 from prvr.errors import DataError, SettingError, nearest
 from prvr.index.conditions import Condition, select
 from prvr.index.contract import Entry, ScoredVideo, Store
-from prvr.index.exact import ExactIndex
+from prvr.index.few import FewVideos, few_videos
 from prvr.index.moments import Span
 from prvr.index.texts import FoundText, HasTexts, TextStore
 from prvr.index.words import terms_of
-from prvr.methods.contract import Embeddings
-from prvr.nn.scores import best_places
+from prvr.methods.model import Embeddings
+from prvr.nn.ranks import best_places
 from prvr.search.hits import Hit
 
 ANY, PICTURE = "any", "picture"
@@ -167,7 +167,7 @@ class Senses:
     def __init__(self, index: Store) -> None:
         self._index = index
         self._worth = Worth.from_json(index.texts.worth() if isinstance(index, HasTexts) else None)
-        self._sample: tuple[tuple[str, ...], ExactIndex] | None = None
+        self._sample: tuple[tuple[str, ...], FewVideos] | None = None
 
     def said(self, query: str, sense: str, where: Sequence[Condition], *, only: str | None = None) -> list[Said]:
         """Where videos that meet all conditions say or show a query's words; none in an index without texts.
@@ -180,10 +180,12 @@ class Senses:
         videos = [only] if only is not None else select(self._index.about(), where) if where else None
         return find_said(self._index.texts, query, sense, of=self._index.count(), videos=videos)
 
-    def best_said(self, query: str, where: Sequence[Condition], *, only: str | None = None) -> dict[str, Said]:
-        """By video the sense in which its words are worth most."""
+    def best_said(
+        self, query: str, where: Sequence[Condition], *, only: str | None = None, senses: Collection[str] = KINDS_OF
+    ) -> dict[str, Said]:
+        """By video the one of some senses in which its words are worth most."""
         best: dict[str, Said] = {}
-        for sense in KINDS_OF:
+        for sense in senses:
             for said in self.said(query, sense, where, only=only):
                 if said.video not in best or self._worth.of(said) > self._worth.of(best[said.video]):
                     best[said.video] = said
@@ -235,20 +237,14 @@ class Senses:
 
     def _spread(self, query: Embeddings) -> tuple[float, float]:
         """The mean and the standard deviation of a query's scores over a sample of the videos."""
-        scores = [one.score for one in self._sampled().search(query, SAMPLE)[0]]
+        scores = [one.score for one in self._sample_index().search(query, SAMPLE)[0]]
         return float(np.mean(scores)), float(np.std(scores))
 
-    def _sampled(self) -> ExactIndex:
+    def _sample_index(self) -> FewVideos:
         ids = tuple(self._index.ids[:: -(-max(1, self._index.count()) // SAMPLE)])
         if self._sample is None or self._sample[0] != ids:
-            self._sample = ids, _gallery(self._index, [*self._index.fetch(ids).values()])
+            self._sample = ids, few_videos(self._index.model, [*self._index.fetch(ids).values()])
         return self._sample[1]
 
     def _score(self, query: Embeddings, entries: Sequence[Entry]) -> list[ScoredVideo]:
-        return _gallery(self._index, entries).search(query, len(entries))[0] if entries else []
-
-
-def _gallery(index: Store, entries: Sequence[Entry]) -> ExactIndex:
-    gallery = ExactIndex(index.model)
-    gallery.add(entries)
-    return gallery
+        return few_videos(self._index.model, entries).search(query, len(entries))[0] if entries else []

@@ -29,7 +29,8 @@ from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings
 from prvr.search.asking import sentence_features
 from prvr.search.feature_cache import with_cache
-from prvr.search.opening import FEATURES, make_or_reopen, open_matching_encoder
+from prvr.search.matching import open_matching_encoder
+from prvr.search.opening import FEATURES, make_or_reopen
 from prvr.search.video_fields import fields_of_file, read_video_fields
 from prvr.video import check_rate, find_passed_over, find_videos
 

@@ -74,7 +74,7 @@ class Tools:
         self._gallery, self._place, self._cuts, self._model = gallery, place, cuts, model
 
     @property
-    def offered(self) -> list[Callable[..., dict[str, Any]]]:
+    def tools(self) -> list[Callable[..., dict[str, Any]]]:
         """The tools that this index and these settings allow."""
         texts = [self.transcript] if isinstance(self._gallery.index, HasTexts) else []
         return [self.search, self.moments, self.relevance, *texts, *([self.cut] if self._cuts is not None else [])]
@@ -128,7 +128,7 @@ def server_of(tools: Tools, thread: ThreadPoolExecutor) -> Any:
     from mcp.types import ToolAnnotations
 
     server = MCPServer("prvr", instructions=INSTRUCTIONS, version=version("prvr"), log_level="WARNING")
-    for tool in tools.offered:
+    for tool in tools.tools:
         reads = tool.__name__ != "cut"
         hints = ToolAnnotations(read_only_hint=reads, destructive_hint=False, idempotent_hint=reads, open_world_hint=False)
         server.add_tool(_in_thread(tool, thread), name=tool.__name__, description=tool.__doc__, annotations=hints)
@@ -136,7 +136,7 @@ def server_of(tools: Tools, thread: ThreadPoolExecutor) -> Any:
 
 
 def _in_thread(tool: Callable[..., dict[str, Any]], thread: ThreadPoolExecutor) -> Callable[..., Any]:
-    """A tool as the protocol calls it: its errors are told to the agent, and its texts are UTF-8."""
+    """A tool as the protocol calls it: the agent gets its errors as one line, and its texts are UTF-8."""
     from mcp.server.mcpserver.exceptions import ToolError
 
     @wraps(tool)
@@ -152,7 +152,7 @@ def _in_thread(tool: Callable[..., dict[str, Any]], thread: ThreadPoolExecutor) 
 
 
 def _as_text(value: Any) -> Any:
-    """A JSON value whose texts UTF-8 can hold: bytes of names that are not UTF-8 are escaped."""
+    """A JSON value with texts that UTF-8 can hold: bytes of names that are not UTF-8 are escaped."""
     if isinstance(value, str):
         return value.encode(errors="backslashreplace").decode()
     if isinstance(value, dict):

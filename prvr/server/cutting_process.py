@@ -47,7 +47,7 @@ class WritingProcesses:
     def write(
         self, file: IO[bytes], video: Path, request: Mapping[str, Any], *, stop: threading.Event | None = None
     ) -> Mapping[str, Any]:
-        """Writes a cut or a window of a video, and returns what the process says of it.
+        """Writes a cut or a window of a video, and returns the answer of the process.
 
         Args:
             request: the kind of file, and the arguments of its function.

@@ -47,7 +47,7 @@ class FileCache:
         return self.folder / (key + self._suffix)
 
     def find(self, key: str) -> Path | None:
-        """Returns the file of a key; None if there is none."""
+        """Returns the file of a key; None if the key has none."""
         path = self.path_of(key)
         try:
             # Its time of change stays: clients compare it.

@@ -64,7 +64,7 @@ class IndexService:
         # Its calibration can change while its videos stay.
         self._index = FollowedFile(path / FILE, self._open, lambda opened: opened.index.close(), also=path / MODEL / CONFIG)
         self._thread.submit(self._index.get).result()
-        self._list = FollowedFile(path / FILE, lambda: DiskIndex(path, self.checkpoint.model), DiskIndex.close)
+        self._list = FollowedFile(path / FILE, lambda: DiskIndex(path, self._index.get().index.model), DiskIndex.close)
         self._waiting = 0
         self._ids: dict[str, str] = {}
         self._alike: frozenset[str] = frozenset()
@@ -143,9 +143,9 @@ class IndexService:
 
         return await self._call(search)
 
-    async def explain(self, id: str, question: Question) -> Moments:
+    async def explain(self, id: str, question: Question, *, sense: str = ANY) -> Moments:
         """Where in one video a question is answered. Raises HTTPException 404 if it has fewer frames than the question parts."""
-        hit = await self._call(lambda index: index.explain(question, _entry(index, id).video))
+        hit = await self._call(lambda index: index.explain(question, _entry(index, id).video, sense=sense))
         if hit is None:
             raise HTTPException(404, f"{shown_name(id)!r} has fewer frames than the question has parts; ask for fewer")
         return self._moments(hit)

@@ -32,6 +32,11 @@ PICTURE: dict[str, Any] = {
     "requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}, "required": True}
 }
 ABOUT_WHERE = "Only videos that meet all of these: folder=trips, duration>60, date>=2026-01-01, or a user-defined field."
+ABOUT_SENSE = (
+    "Where a sentence is looked for: in the picture, in what is said (subtitles and recognised speech), in what is written on "
+    "the screen, or in any of these."
+)
+Sense = Literal["any", "picture", "speech", "screen"]
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=MOST_IN_QUERY)]
 Sentences = Annotated[list[Sentence], Len(max_length=MOST_SENTENCES)]
 Name = Annotated[str, StringConstraints(max_length=MOST_CHARACTERS * 4)]
@@ -91,12 +96,7 @@ class Search(Asked):
         description="Only videos with at least this probability; with this score if the model is not calibrated.",
         allow_inf_nan=False,
     )
-    sense: Literal["any", "picture", "speech", "screen"] = Field(
-        default="any",
-        alias="in",
-        description="Where a sentence is looked for: in the picture, in what is said (subtitles and recognised speech), in what "
-        "is written on the screen, or in any of these.",
-    )
+    sense: Sense = Field(default="any", alias="in", description=ABOUT_SENSE)
     moments: bool = Field(default=False, description="Moments of all videos, however many are of one, instead of videos.")
     approximate: bool = Field(
         default=False, description="Search sketches, with the setting that prvr index verify --approximate measured; not exact."
@@ -107,6 +107,9 @@ class InOne(Asked):
     """The parameters of a question to one video."""
 
     video: Name = Field(description="The file's path within the folder of the videos.")
+    sense: Sense = Field(
+        default="any", alias="in", description=ABOUT_SENSE + " The spans are those of the picture, the quotes of this."
+    )
 
 
 @api.get("/search", responses=refusals(404, 409))
@@ -124,14 +127,16 @@ async def search_by_picture(asked: Annotated[Search, Query()], request: Request,
 @api.get("/moments", responses=refusals(404, 409))
 async def moments(asked: Annotated[InOne, Query()], service: Served) -> Moments:
     """Where in one video a question is answered, with the whole curve."""
-    return await service.index.explain(await service.index.video_at(asked.video), await asked.question(service))
+    return await service.index.explain(
+        await service.index.video_at(asked.video), await asked.question(service), sense=asked.sense
+    )
 
 
 @api.post("/moments", responses=refusals(404, 408, 409, 413), openapi_extra=PICTURE)
 async def moments_by_picture(asked: Annotated[InOne, Query()], request: Request, service: Served) -> Moments:
     """Where one video shows what a picture shows, the bytes of its file as the body."""
     question = await asked.question(service, await _picture(request, service))
-    return await service.index.explain(await service.index.video_at(asked.video), question)
+    return await service.index.explain(await service.index.video_at(asked.video), question, sense=asked.sense)
 
 
 @api.get("/similar", responses=refusals(404, 409))

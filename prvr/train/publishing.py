@@ -115,7 +115,7 @@ def card(checkpoint: Checkpoint, recipe: Experiment | None, *, repository: str, 
 
 
 def _encoder_lines(checkpoint: Checkpoint) -> Iterator[str]:
-    for what, source in (("frames", checkpoint.sources.frames), ("text", checkpoint.sources.text)):
+    for what, source in zip(("frames", "text", "subtitles"), checkpoint.sources.each, strict=False):
         for part in source.parts or (source,):
             yield f"- {what}: {_encoder(part, checkpoint.sources.frames.rate if what == 'frames' else None)}"
 
@@ -147,8 +147,8 @@ def _figure_lines(about: Mapping[str, Any]) -> Iterator[str]:
         "the test split, which chose the epoch, too" if about.get("protocol") == "community" else "the split that chose the epoch"
     )
     yield f"On {split}{epoch} ({dev.get('queries')} queries, {dev.get('videos')} videos):"
-    rows = [known, dict.fromkeys(known, "---"), {label: f"{value:.1f}" for label, value in known.items()}]
-    yield "\n".join(f"| {' | '.join(map(str, row if row is known else row.values()))} |" for row in rows)
+    rows = [list(known), ["---"] * len(known), [f"{value:.1f}" for value in known.values()]]
+    yield "\n".join(f"| {' | '.join(row)} |" for row in rows)
     if isinstance(fusion := about.get("fusion"), Mapping):
         sums = ", ".join(f"{value:.1f} at {weight}" for weight, value in fusion["dev SumR"].items())
         yield f"These are of the student alone. Beside its teacher, SumR by its weight: {sums}; this is {fusion['weight']}."
@@ -165,7 +165,7 @@ def _command_lines(recipe: Experiment | None) -> Iterator[str]:
 
 
 def _recipe(run: Path) -> Experiment | None:
-    """The recipe that a run folder holds, or the folder of its seeds; None if there is none that is read."""
+    """The recipe that a run folder holds, or the folder of its seeds; None if none can be read."""
     try:
         return read_recipe(run / RECIPE)
     except (SettingError, DataError, OSError):

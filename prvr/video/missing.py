@@ -25,8 +25,9 @@ MXF_PACK, MXF_PARTITIONS = bytes.fromhex("060e2b34 02050101 0d010201 01"), (2, 3
 # A block of Matroska, alone and within a group.
 BLOCKS = (0xA3, 0xA1)
 TAGS = (8, 9, 18)
+NUT_INDEX = b"NX\xdd\x67\x2f\x23\xe6\x4e"
 # Bytes.
-SLACK = 64
+SLACK, NEAR = 64, 1 << 12
 
 
 def is_cut_off(path: Path, names: set[str], last: int) -> bool | None:
@@ -53,6 +54,19 @@ def is_cut_off(path: Path, names: set[str], last: int) -> bool | None:
         return None
     with path.open("rb") as file:
         return check(file, path.stat().st_size)
+
+
+def ends_with_index(path: Path, names: set[str], last: int) -> bool:
+    """Returns whether the index that ends a NUT file comes right after the last packet: other bytes may then follow.
+
+    Args:
+        last: about where that packet ends, in bytes.
+    """
+    if "nut" not in names:
+        return False
+    with path.open("rb") as file:
+        file.seek(last)
+        return NUT_INDEX in file.read(NEAR)
 
 
 @final

@@ -1,8 +1,7 @@
 """Writes a window of a video as every browser plays it: H.264 (or VP9) and AAC in fragmented MP4, on the clock of the player.
 
 The file is as long as the video. Before and after the window it shows a still, the first and the last picture of the window, so
-that `currentTime` is the time in the video whatever window is played: only a file that begins at 0 has its stamps as its times in
-all browsers.
+that the time of the player is the time in the video, whatever window is played.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ def write_window(
                 raise SettingError(f"{start:g} s is outside {source}, which has {length:.1f} s; give a time within it")
             frames = reader.shown_from(start, lines=LINES)
             with av.open(sink, "w", format="mp4", options={"movflags": MOVFLAGS}) as out:
-                _write(av, out, name, sound, start, _held(frames, start, end, length))
+                _write(av, out, name, sound, start, _still_window_still(frames, start, end, length))
     except (av.error.FFmpegError, ValueError) as problem:
         if sink.problem is not None:
             raise sink.problem from None
@@ -84,7 +83,7 @@ def write_window(
         raise VideoError(f"{source} cannot be converted: {reason}; download the file") from problem
 
 
-def _held(
+def _still_window_still(
     frames: Iterator[tuple[float, np.ndarray]], start: float, end: float, length: float
 ) -> Iterator[tuple[float, np.ndarray, bool]]:
     """The pictures of a file with their times, and whether each begins a group: still, window, still."""

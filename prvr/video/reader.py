@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
-from itertools import chain, dropwhile, islice
+from itertools import chain, dropwhile
 from pathlib import Path
 from typing import Any, final
 
@@ -13,9 +13,10 @@ import numpy as np
 
 from prvr.errors import VideoError, require
 from prvr.video.containers import ELEMENTARY, MATROSKA, MOVIES, STREAMS
+from prvr.video.damage import Damage
 from prvr.video.encryption import is_encrypted
 from prvr.video.joined import JoinedPackets
-from prvr.video.missing import Gaps, is_cut_off
+from prvr.video.missing import Gaps, ends_with_index, is_cut_off
 from prvr.video.opening import ENCRYPTED, frame_rate, limit_pixels, open_container, stated_duration, video_stream, zero_of
 from prvr.video.pictures import aspect_of, picture_of
 from prvr.video.places import LARGE, TIME_BEFORE_PACKET, Place, places_up_to, stamp_at
@@ -53,7 +54,6 @@ class VideoReader:
     `duration`, in seconds: the time at which the last frame ends; until iteration what the file states, 0.0 if nothing credible.
     `frame_seconds`: how long the file shows a frame, on average.
     `end`, after iteration, is where the readable part ends: at `duration`, unless the file stops early.
-    `problem`, after iteration, is what could not be read, or that stamps jump; None if everything is in order.
 
     Args:
         rate: frames per second.
@@ -69,7 +69,7 @@ class VideoReader:
     def __init__(self, path: Path, *, rate: float, after: float | None = None, most_pixels: int | None = None) -> None:
         self.path = path
         self.rate = check_rate(rate)
-        self.problem: str | None = None
+        self._conclusion: str | None = None
         self._av = require("av", extra="video")
         self._most_pixels = most_pixels
         self._after = after
@@ -86,6 +86,16 @@ class VideoReader:
         """Closes the file."""
         for container in self._containers:
             container.close()
+
+    @property
+    def damage(self) -> str | None:
+        """The part of `problem` that is of frames that were lost."""
+        return self._damage.of_pictures()
+
+    @property
+    def problem(self) -> str | None:
+        """What could not be read so far, or that stamps jump; None if everything is in order."""
+        return self._conclusion or self._damage.of_pictures() or self._damage.of_stamps()
 
     @property
     def tags(self) -> dict[str, Any]:
@@ -107,7 +117,7 @@ class VideoReader:
             raise VideoError(
                 f"no frame of {self.path} at {seconds:g} s can be decoded{self._why_nothing()}; convert it or take it out"
             )
-        for time, frame, aspect in chain(filter(None, (shown, following)), self._timed(frames)):
+        for time, frame, aspect in chain(filter(None, (shown, following)), self._with_times(frames)):
             yield max(time, 0.0), picture_of(frame, aspect, lines=lines)
 
     def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
@@ -135,8 +145,6 @@ class VideoReader:
         self._conclude(max(end, self._needed.skipped_until))
 
     def _open(self) -> None:
-        self._damage: list[str] = []
-        self._lost = 0
         self._containers: list[Any] = []
         self._stream = stream = self._open_at(0)
         self._container, self._codec = stream.container, stream.codec_context
@@ -154,12 +162,15 @@ class VideoReader:
         self._gaps = Gaps(self.path, self._names, self._frame_duration / stream.time_base)
         # Of AVI: the frames that its index lists. Others list keyframes, or what they need to be read at all.
         self._listed = len(stream.index_entries) if "avi" in self._names else 0
-        self._last_place = self._found = 0
+        self._last_place = self._last_end = self._found = 0
         self._joined = JoinedPackets(stream, self._demux, self._other_at, self.path.stat().st_size)
         self._stamps = RisingStamps(self._joined, stream.time_base, round(self._frame_duration / stream.time_base))
+        self._damage = Damage(self._line, self._gaps, self._stamps)
         self._packets = iter(self._stamps) if self._names & set(STREAMS) else self._demux(stream)
-        self._starts_afresh = fresh_starts(self._container, stream)
-        self._needed = NeededPackets(self._packets, self._line, self._starts_afresh)
+        self._starts_afresh = fresh_starts(stream)
+        # If packets do not have the time of their frame (AVI), every packet is decoded.
+        self._can_skip = has_frame_times(self._container, stream)
+        self._needed = self._find_needed(self._packets)
 
     def _open_at(self, begin: int) -> Any:
         """Opens the file from a byte on, and returns the stream that a player shows."""
@@ -196,14 +207,12 @@ class VideoReader:
         return float((self._counted - 1) * self._frame_duration)
 
     def _frames(self) -> Iterator[Any]:
-        # If packets do not have the time of their frame (AVI), every packet is decoded.
-        can_skip = has_frame_times(self._container, self._stream)
         for packet, wanted in self._needed:
-            if can_skip:
+            if self._can_skip:
                 self._codec.skip_frame = "DEFAULT" if wanted else "NONREF"
             for frame in self._decode(packet):
                 if frame.is_corrupt:
-                    self._damage.append("damaged frame")
+                    self._damage.errors.append("damaged frame")
                 yield frame
 
     def _frames_from(self, seconds: float) -> Iterator[Any]:
@@ -213,14 +222,17 @@ class VideoReader:
                 self._container.seek(self._line.stamp(seconds), stream=self._stream)
                 first = next(self._packets, None)
                 if first is not None and first.size and self._is_start(first, seconds):
-                    self._needed = NeededPackets(chain([first], self._packets), self._line, self._starts_afresh)
+                    self._needed = self._find_needed(chain([first], self._packets))
                     return self._frames()
             self.close()
             self._open()
-        if self._names & set(STREAMS):
+        if self._counted is None:
             packets = from_last_start(self._packets, self._line, seconds, lambda packet: self._is_start(packet, seconds))
-            self._needed = NeededPackets(packets, self._line, self._starts_afresh)
+            self._needed = self._find_needed(packets)
         return self._frames()
+
+    def _find_needed(self, packets: Iterator[Any]) -> NeededPackets:
+        return NeededPackets(packets, self._line, self._starts_afresh if self._can_skip else lambda packet: False)
 
     def _is_start(self, packet: Any, seconds: float) -> bool:
         """Whether no frame from a time on refers to anything before a packet."""
@@ -230,9 +242,8 @@ class VideoReader:
         codec = packet.stream.codec_context.name
         if codec not in ("h264", "hevc"):
             return True
-        if self._joined.is_torn(packet):
-            return False
-        return begins_with_idr(packet, codec) if self._names & set(STREAMS) else self._starts_afresh(packet)
+        begins = begins_with_idr(packet, codec) if self._names & set(STREAMS) else self._starts_afresh(packet)
+        return begins and not self._joined.is_torn(packet)
 
     def _near_in_large(self, seconds: float) -> tuple[bool, Iterator[Any]] | None:
         """The frames around a time of a large TS or PS; None if they have to be found by reading up to them."""
@@ -311,13 +322,13 @@ class VideoReader:
     def _shown_at(self, seconds: float, frames: Iterator[Any]) -> tuple[Shown | None, Shown | None]:
         """The frame that is shown at a time, and the first one after it; None where it does not exist."""
         shown = None
-        for one in self._timed(frames):
+        for one in self._with_times(frames):
             if one[0] > seconds + self._line.rounding:
                 return shown, one
             shown = one
         return shown, None
 
-    def _timed(self, frames: Iterator[Any]) -> Iterator[Shown]:
+    def _with_times(self, frames: Iterator[Any]) -> Iterator[Shown]:
         for frame in frames:
             time = self._time(frame)
             if time is not None and not frame.is_corrupt:
@@ -334,14 +345,14 @@ class VideoReader:
     def _decode_with(self, codec: Any, packet: Any) -> list[Any]:
         # The end of a packet may be of the next recording: that is no damage.
         torn = packet is None or self._joined.is_torn(packet)
-        self._lost += not torn and packet.is_corrupt
+        self._damage.lost += not torn and packet.is_corrupt
         try:
             return [frame for frame in codec.decode(packet) if not (torn and frame.is_corrupt)]
         except self._av.error.EOFError:
             return []
         except self._av.error.FFmpegError as problem:
             if not torn:
-                self._damage.append(problem.strerror or str(problem))
+                self._damage.errors.append(problem.strerror or str(problem))
             return []
 
     def _demux(self, stream: Any) -> Iterator[Any]:
@@ -353,48 +364,36 @@ class VideoReader:
                 first = False
                 self._gaps.see(packet)
                 self._last_place = packet.pos or self._last_place
+                self._last_end = self._last_place + packet.size
                 self._found += packet.dts is not None
                 # The last packet has no data and empties the decoder; an earlier one without data (AVI) repeats a frame.
                 if packet.size or packet.dts is None:
                     yield packet
         except self._av.error.FFmpegError as problem:
-            self._damage.append(problem.strerror or str(problem))
+            if not ends_with_index(self.path, self._names, self._last_end):
+                self._damage.errors.append(problem.strerror or str(problem))
+            # The decoder still holds frames back.
+            last = self._av.Packet()
+            last.stream = stream
+            yield last
         except IndexError:
             # PyAV, after the last packet: a stream appeared while the file was read.
             pass
 
     def _why_nothing(self) -> str:
         limit = "" if self._most_pixels is None else f" (none of more than {self._most_pixels} pixels is tried)"
-        return ": it is encrypted" if is_encrypted(self.path) else self._because() + limit
-
-    def _because(self) -> str:
-        is_lost = self._lost > len(self._stamps.jumps)
-        return ": packets were lost" if is_lost else f": {self._damage[0]}" if self._damage else ""
+        return ": it is encrypted" if is_encrypted(self.path) else self._damage.because() + limit
 
     def _conclude(self, end: float) -> None:
         stated, self.duration = self.duration, end
-        # Where recordings are put together, packets do not follow each other either.
-        jumps, gaps = self._stamps.jumps, self._gaps.places
-        places = len(self._damage) + max(0, self._lost - len(jumps))
-        lacking = self._listed - self._found
         # The last pictures may be there although the file was cut off, where its beginning says how long it is.
         is_whole = self._names & STATE_DURATION and 0 < stated < end + float(self._frame_duration) / 2
-        has_lost = places or gaps or lacking > 0
-        if (has_lost or not is_whole) and is_cut_off(self.path, self._names, self._last_place):
+        lacking = self._listed - self._found
+        if (self.damage or lacking > 0 or not is_whole) and is_cut_off(self.path, self._names, self._last_place):
             self.duration = max(stated, end)
             of = f" of {stated:.1f} s" if stated > end else ": the file was cut off"
-            self.problem = f"stops at {end:.1f} s{of}{self._because()}"
-        elif gaps:
-            lost = float(sum(length for _, length in gaps) * self._line.time_base)
-            self.problem = f"damaged: {lost:.2f} s of its pictures are missing, after {self._times(at for at, _ in gaps)}"
-        elif lacking > 0:
-            self.problem = f"damaged: {lacking} of {self._listed} frames are missing, and what follows them is shown too early"
-        elif places:
-            self.problem = f"damaged in {places} places{self._because()}"
-        elif jumps:
-            times = self._times(jumps)
-            self.problem = f"its time stamps jump at {times}, as where recordings are put together; times go on from there"
+            self._conclusion = f"stops at {end:.1f} s{of}{self._damage.because()}"
+        elif lacking > 0 and not self._gaps.places:
+            of = f"{lacking} of {self._listed}"
+            self._conclusion = f"damaged: {of} frames are missing, and what follows them is shown too early"
         self.end = end
-
-    def _times(self, stamps: Iterable[int]) -> str:
-        return ", ".join(f"{self._line.seconds(stamp):.1f} s" for stamp in islice(stamps, 3))

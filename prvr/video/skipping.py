@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, final
 
 from prvr.errors import SettingError
@@ -64,12 +64,16 @@ class TimeLine:
         """Returns the slot of a time."""
         return math.floor((seconds + self.rounding) * self.rate)
 
+    def in_words(self, stamps: Iterable[int]) -> str:
+        """Returns the first three of some times, in words."""
+        return ", ".join(f"{self.seconds(stamp):.1f} s" for stamp in islice(stamps, 3))
+
     def end_of(self, packet: Any) -> float:
         """Returns the time in seconds at which a packet's frame ends."""
         return (self.seconds(packet.pts) or 0.0) + self.length(packet.duration or 0)
 
     def length(self, units: int) -> float:
-        """Returns so many units of the time base in seconds."""
+        """Returns a number of units of the time base in seconds."""
         # The same number as that of the product of fractions, which takes ten times as long, for every packet of a film.
         return units * self.time_base.numerator / self.time_base.denominator
 
@@ -166,16 +170,16 @@ def has_frame_times(container: Any, stream: Any) -> bool:
     return bool(known) and stream.codec_context.name in ("h264", "hevc")
 
 
-def fresh_starts(container: Any, stream: Any) -> Callable[[Any], bool]:
-    """Returns a test for packets that no later frame refers back beyond: IDR pictures of H.264 and HEVC.
+def fresh_starts(stream: Any) -> Callable[[Any], bool]:
+    """Returns a test for packets that no later frame refers back beyond: IDR pictures of H.264 and HEVC after their lengths.
 
     A keyframe alone is not enough: after one in an open group, or with gradual refresh, frames do refer back. The layout of
     the units is that of ITU-T H.264 and H.265.
     """
     kind, set_up = stream.codec_context.name, stream.codec_context.extradata or b""
-    # In MP4 and Matroska each unit follows its length; the set-up data has the size of that length.
+    # In MP4, Matroska and FLV each unit follows its length; the set-up data has the size of that length.
     place = {"h264": 4, "hevc": 21}.get(kind, 0)
-    if not has_frame_times(container, stream) or len(set_up) <= place or set_up[0] != 1:
+    if not place or len(set_up) <= place or set_up[0] != 1:
         return lambda packet: False
     width = (set_up[place] & 3) + 1
 

@@ -50,7 +50,7 @@ def film(path: Path, *colours: str) -> Path:
 @pytest.fixture
 def reader() -> ScreenTextReader:
     reader = ScreenTextReader()
-    reader.__dict__["_opened"] = Reads()
+    reader.__dict__["_reader_of_text"] = Reads()
     return reader
 
 
@@ -65,7 +65,7 @@ def test_a_line_is_one_text_from_its_first_frame_to_the_frame_without_it(reader:
 
 def test_only_frames_that_differ_are_recognised(reader: ScreenTextReader, tmp_path: Path) -> None:
     spans(reader, film(tmp_path / "a.mp4", *["red"] * 6, *["blue"] * 4))
-    assert reader.__dict__["_opened"].calls == 2
+    assert reader.__dict__["_reader_of_text"].calls == 2
 
 
 def test_parts_end_what_is_shown_and_a_later_run_goes_on(

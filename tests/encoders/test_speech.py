@@ -101,7 +101,7 @@ def reader(tmp_path: Path) -> SpeechReader:
 
 def test_inventions_are_left_out_by_the_gate_and_times_end_with_the_sound(reader: SpeechReader, tmp_path: Path) -> None:
     path = write_sound(tmp_path / "a.mp4", tone(2.0), rate=44_100)
-    reader.__dict__["_opened"] = Heard(
+    reader.__dict__["_recogniser"] = Heard(
         (0.0, 1.0, "  said ", -0.3), (1.0, 2.0, "Thank you.", -0.6), (1.5, 30.0, "end", -0.49), (0, 1, "", 0)
     )
     (part,) = reader.read([path], after=0.0)
@@ -114,7 +114,7 @@ def test_inventions_are_left_out_by_the_gate_and_times_end_with_the_sound(reader
 
 def test_silence_is_not_recognised(reader: SpeechReader, tmp_path: Path) -> None:
     path = write_sound(tmp_path / "a.mkv", np.zeros(RATE, np.float32), rate=RATE, codec="flac")
-    reader.__dict__["_opened"] = None
+    reader.__dict__["_recogniser"] = None
     (part,) = reader.read([path], after=0.0)
     assert part.texts == ()
 
@@ -123,7 +123,7 @@ def test_a_later_window_has_the_time_of_the_video(reader: SpeechReader, tmp_path
     monkeypatch.setattr(speech, "WINDOW", 2)
     monkeypatch.setattr(speech, "LAST_PART", 1)
     path = write_sound(tmp_path / "a.mkv", tone(5.0, RATE), rate=RATE, codec="flac")
-    reader.__dict__["_opened"] = Heard((0.25, 0.75, "again", -0.1))
+    reader.__dict__["_recogniser"] = Heard((0.25, 0.75, "again", -0.1))
     parts = list(reader.read([path], after=0.0))
     begins = [0.0, *(part.seconds for part in parts[:-1])]
     assert len(parts) == 3

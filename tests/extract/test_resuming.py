@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import pytest
 from film import killed_readings, make_film, read_film, seconds_again
 from tiny_encoders import make_textual, make_visual
 
-from prvr.extract import extract_videos
+from prvr.extract import encoding, extract_videos
+from prvr.extract.decoding import Frame, Piece, VideoStart
+from prvr.extract.engine import FrameSampling, Part
 from prvr.features.packed import Packed
 from prvr.search import open_index
 from prvr.video import find_videos
@@ -123,6 +126,80 @@ def test_an_interrupt_keeps_what_was_encoded(films: Path, tmp_path: Path, depend
         assert np.array_equal(Packed(tmp_path / "cut")[id], Packed(tmp_path / "whole")[id])
         assert Packed(tmp_path / "cut").info(id) == Packed(tmp_path / "whole").info(id)
     assert not (tmp_path / "cut.unfinished").exists()
+
+
+def test_a_film_that_was_renamed_goes_on_and_another_one_of_its_size_and_time_does_not(films: Path, tmp_path: Path) -> None:
+    videos, out = tmp_path / "videos", tmp_path / "f"
+    shutil.copytree(films, videos)
+    film, other = videos / "film.mp4", videos / "a.mp4"
+    with pytest.raises(KeyboardInterrupt):
+        extract_videos(find_videos(videos), out, encoder=Interrupting(at=9), rate=RATE)
+    known = Packed(tmp_path / "f.unfinished").stored_rows
+    (videos / "new").mkdir()
+    film.rename(videos / "new" / "name.mp4")
+    # The same size and time of modification, and other pictures.
+    data = (videos / "new" / "name.mp4").read_bytes()
+    other.write_bytes(data[:5000] + bytes(byte ^ 0xFF for byte in data[5000:5100]) + data[5100:])
+    shutil.copystat(videos / "new" / "name.mp4", other)
+    first, begun = Interrupting(at=3), find_videos(videos)
+    del begun["a.mp4"]
+    with pytest.raises(KeyboardInterrupt):
+        extract_videos(begun, out, encoder=first, rate=RATE)
+    assert Packed(tmp_path / "f.unfinished").stored_rows > known
+    (videos / "new" / "name.mp4").rename(film)
+    last, whole = Interrupting(), Interrupting()
+    assert extract_videos(find_videos(videos), out, encoder=last, rate=RATE).done == ("a.mp4", "film.mp4")
+    extract_videos(find_videos(videos), tmp_path / "whole", encoder=whole, rate=RATE)
+    assert last.frames < whole.frames - known + 32
+    for id in ("a.mp4", "film.mp4"):
+        assert np.array_equal(Packed(out)[id], Packed(tmp_path / "whole")[id])
+
+
+def test_damage_that_was_found_before_an_interrupt_is_told_at_the_end(films: Path, tmp_path: Path) -> None:
+    videos, out = tmp_path / "videos", tmp_path / "f"
+    shutil.copytree(films, videos)
+    data = (videos / "film.mp4").read_bytes()
+    at = len(data) // 6
+    (videos / "film.mp4").write_bytes(data[:at] + b"\x55" * 400 + data[at + 400 :])
+    with pytest.raises(KeyboardInterrupt):
+        extract_videos(find_videos(videos), out, encoder=Interrupting(at=9), rate=RATE)
+    problem = extract_videos(find_videos(videos), out, encoder=Interrupting(), rate=RATE).problems["film.mp4"]
+    assert "damaged in" in problem
+    assert Packed(out).info("film.mp4")["problem"] == problem
+
+
+@pytest.mark.parametrize("rate", [0.9, 1.0, 1.3, 2.0, 5.0])
+@pytest.mark.parametrize("before", [0, 1, 12, 31])
+def test_a_kill_costs_a_minute_also_where_a_film_shares_batches(rate: float, before: int) -> None:
+    """The frames of a film that are neither stored nor waiting for the encoder, at any moment, with those that do."""
+    limits: list[int] = []
+
+    class Threads:
+        def __init__(self, jobs: object, *, limit: int, **_: object) -> None:
+            limits.append(limit)
+
+        def __iter__(self) -> Iterator[Piece]:
+            picture = np.zeros((2, 2, 3), np.uint8)
+            yield VideoStart("clip", 0.0, before / rate, {})
+            yield from (Frame("clip", number / rate, picture, None) for number in range(before))
+            yield VideoStart("film", 0.0, 7200.0, {})
+            for number in range(int(300 * rate)):
+                reached.append(number / rate)
+                yield Frame("film", number / rate, picture, None)
+
+        def close(self) -> None: ...
+
+    reached: list[float] = [0.0]
+    stored = most = 0.0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoding, "DecoderThreads", Threads)
+        sampling = FrameSampling(rate, 32)
+        for outcome in encoding.encode_jobs(iter(()), Interrupting(), sampling=sampling, threads=1):
+            if isinstance(outcome, Part) and outcome.id == "film" and outcome.times:
+                most = max(most, reached[-1] - stored)
+                stored = outcome.times[-1]
+    assert stored > 200
+    assert most + (limits[0] + 1) / rate <= 60
 
 
 def test_rows_that_are_not_numbers_refuse_the_whole_film(films: Path, tmp_path: Path) -> None:

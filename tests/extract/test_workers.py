@@ -299,7 +299,8 @@ class TestCluster:
         command += ["--ray", cluster.address, "--workers", "2"]
         answer = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=folder, check=True)
         assert answer.stdout == "encoder/frames: 5 done, 0 kept, 0 dropped, 1 problems\n"
-        assert len(answer.stderr.splitlines()) == 1
+        # On a busy machine there are lines of progress, too.
+        assert answer.stderr.count("prvr: ") == 1
         assert_same(Packed(tmp_path / "f" / "encoder" / "frames"), expected)
 
     def test_more_workers_than_fit(self, cluster: Any, folder: Path, tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_pages_follow_one_another(search: VideoSearch) -> None:
 @pytest.mark.parametrize(
     ("question", "said"),
     [
-        ({"without": ("a cat",)}, "there is nothing to look for: 'without' only change a query"),
+        ({"without": ("a cat",)}, "there is nothing to look for: 'without' can only change a query"),
         ({"then": ("a cat",), "without": ("a dog",)}, "'then' and 'without'"),
         ({"text": A, "then": "a cat"}, "'then' takes a list of at most 10, not 'a cat'"),
         ({"text": A, "also": ("a",) * 11}, "'also' takes a list of at most 10"),

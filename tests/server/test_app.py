@@ -30,6 +30,7 @@ from tiny_videos import COLOURS, colour_of, colourful, write_video
 from waiting import until
 
 import prvr
+from prvr.index.moments import thin
 from prvr.search import index_folder, open_index, zero_shot
 from prvr.search.question import Moment, Question
 from prvr.server import index_service, reading, run

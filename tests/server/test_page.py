@@ -253,7 +253,7 @@ def test_a_link_shows_what_opening_the_hit_showed(tab: Tab, served: Running) -> 
     tab.shows("#spoken", "Player: again at 0:01")
     tab.find(".parts").wait_for()
     assert "%" not in tab.texts(".parts")[0]
-    until(lambda: bool(held))
+    until(lambda: tab.videos() is not None and bool(held))
     held[0].fulfill(json={"hits": likely, "seconds": 0.01})
     tab.shows(".heading h2", "The again")
     tab.shows(".parts", "20 %")
@@ -297,7 +297,7 @@ def test_while_an_answer_is_awaited_cards_are_hinted_at(tab: Tab) -> None:
     # Another question overtakes the first, which nobody waits for any longer.
     ask(tab, "a cat sits")
     tab.shows("#results-title", "a cat sits")
-    until(lambda: any("red+dog" in url for url in given_up), lambda: str(given_up))
+    until(lambda: tab.videos() is not None and any("red+dog" in url for url in given_up), lambda: str(given_up))
     assert tab.find(".ghost").count() == 0
     assert len(tab.videos()) == 5
 

@@ -13,16 +13,13 @@ pytest.importorskip("httpx")
 from serving import MARKUP, Running, make_world, running
 from texts import srt
 
-from prvr.search import index_folder, zero_shot
-
 QUERY = "the helicopter lands"
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    world = make_world(tmp_path_factory.mktemp("served"))
-    (world.videos / MARKUP).with_suffix(".en.srt").write_text(srt((0.5, 1.5, "<b>the</b> helicopter"), (2, 3, "lands & leaves")))
-    index_folder(world.videos, world.index, zero_shot(world.encoder))
+    words = srt((0.5, 1.5, "<b>the</b> helicopter"), (2, 3, "lands & leaves"))
+    world = make_world(tmp_path_factory.mktemp("served"), beside={MARKUP.replace(".mp4", ".en.srt"): words})
     with running(world.index) as service:
         yield service
 
@@ -58,6 +55,9 @@ def test_the_service_says_which_texts_there_are(served: Running) -> None:
 def test_in_one_video(served: Running) -> None:
     found = served.client.get("/api/moments", params={"q": QUERY, "video": MARKUP}).json()
     assert [quote["start"] for quote in found["quotes"]] == [0.5, 2.0]
+    for sense, count in (("speech", 2), ("screen", 0), ("picture", 0)):
+        found = served.client.get("/api/moments", params={"q": QUERY, "video": MARKUP, "in": sense}).json()
+        assert (sense, len(found["quotes"])) == (sense, count)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,7 @@ def test_in_one_video(served: Running) -> None:
         ("transcript", {"video": "unknown.mp4"}, 404),
         ("transcript", {}, 422),
         ("search", {"q": QUERY, "in": "smell"}, 422),
+        ("moments", {"q": QUERY, "video": MARKUP, "in": "smell"}, 422),
         ("search", {"like": "beach.mp4", "in": "speech"}, 422),
         ("search", {"q": QUERY, "then": "it leaves", "in": "speech"}, 422),
         ("search", {"q": QUERY, "moments": "true", "in": "speech"}, 422),

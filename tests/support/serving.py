@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,8 @@ def pictures(seed: int) -> list[tuple[int, np.ndarray]]:
     return [(200 * n, looks[n // 5]) for n in range(30)]
 
 
-def make_world(root: Path) -> World:
+def make_world(root: Path, *, beside: Mapping[str, str] | None = None) -> World:
+    """The small world. beside: further files of its videos, such as subtitles, by their names."""
     world = World(root / "videos", root / "gallery", root / "tiny-clip")
     (world.videos / "trips").mkdir(parents=True)
     for seed, name in enumerate(("beach.mp4", "kitchen.mp4", MARKUP, ODD)):
@@ -49,6 +50,8 @@ def make_world(root: Path) -> World:
     write_video(world.videos / "trips" / "again.mp4", pictures(1)[:-1])
     (world.videos / "notes.txt").write_text("not for others")
     (world.videos / "videos.jsonl").write_text('{"video": "beach.mp4", "camera": "<script>alert(2)</script>"}\n')
+    for name, text in (beside or {}).items():
+        (world.videos / name).write_text(text)
     torch.manual_seed(0)
     make_clip(world.encoder)
     index_folder(world.videos, world.index, zero_shot(world.encoder))

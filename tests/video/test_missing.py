@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tiny_videos import av, noisy, write_video
 
@@ -28,6 +29,7 @@ CONTAINERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ogv": ("libtheora", {}),
     "mxf": ("mpeg2video", {}),
     "rm": ("rv10", {}),
+    "nut": ("libx264", {}),
 }
 
 
@@ -126,3 +128,28 @@ def test_pictures_that_do_not_come_evenly_are_whole(tmp_path: Path, name: str) -
     with VideoReader(path, rate=1000.0) as reader:
         assert len(list(reader)) == len(instants)
         assert reader.problem is None
+
+
+def test_a_reading_from_a_time_on_is_the_end_of_a_whole_one_and_decodes_only_that(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = 0
+    decode = VideoReader._decode_with
+
+    def count(*args: Any) -> list[Any]:
+        nonlocal decoded
+        decoded += 1
+        return decode(*args)
+
+    monkeypatch.setattr(VideoReader, "_decode_with", count)
+    with VideoReader(whole, rate=2.0) as reader:
+        frames, end = list(reader), reader.end
+    for after in (0.7, 2.5, 4.6):
+        decoded = 0
+        with VideoReader(whole, rate=2.0, after=after) as reader:
+            left = list(reader)
+        assert [time for time, _ in left] == [time for time, _ in frames if time > after]
+        assert all(np.array_equal(ours, theirs) for (_, ours), (_, theirs) in zip(left[::-1], frames[::-1], strict=False))
+        assert (reader.problem, reader.end) == (None, end)
+        # From the last of the key frames, one a second. H.264 without lengths is looked at only in streams.
+        assert decoded <= 25 * (7 - int(after)) or whole.suffix == ".nut"

@@ -3,6 +3,7 @@
 import { picture } from "./curve.js";
 import { draw, make } from "./elements.js";
 import { address, watching } from "./place.js";
+import { foundBy, quotesOf } from "./senses.js";
 import { NO_PICTURES, pictureOf, statusOf } from "./service.js";
 import { forgetStill, wantStill } from "./stills.js";
 import { clock, fitOf, folderOf, longFitOf, marksOf, notesOf, stretch } from "./words.js";
@@ -17,16 +18,18 @@ export function hitCard(hit, rank, place, scale, rate = null) {
   // The player opens where the picture was taken: what the card shows is what plays.
   const instant = hit.peak ?? 0;
   const fit = fitOf(hit);
-  const label = [`${rank}. ${hit.title}`, span ? stretch(span) : "", fit].filter(Boolean).join(", ");
+  const sense = foundBy(hit);
+  const label = [`${rank}. ${hit.title}`, span ? stretch(span) : "", fit, sense].filter(Boolean).join(", ");
   const made = card(hit, label, watching(place, hit.video, instant), [
     frame(hit, instant, span ? stretch(span) : null),
     hit.edges.length > 1 ? picture({ ...hit, spans: marksOf(hit) }, scale) : null,
-    names(hit, fit ? "" : longFitOf(hit)),
+    names(hit, sense, fit ? "" : longFitOf(hit)),
     fit ? make("span", { class: "score", title: longFitOf(hit) }, fit) : null,
   ]);
   made.dataset.at = String(instant);
   if (hit.edges.length > 1) lookAlong(made, hit, span ? stretch(span) : "");
   if (rate && hit.peak !== null) made.append(thumbs(hit, place, rate));
+  if (hit.quotes.length) made.append(quotesOf(hit, place));
   return made;
 }
 
@@ -105,8 +108,8 @@ function frame(video, seconds, badge) {
   return box;
 }
 
-function names(video, said = "") {
-  const lines = [folderOf(video.video), said, ...notesOf(video)].filter(Boolean);
+function names(video, ...said) {
+  const lines = [folderOf(video.video), ...said, ...notesOf(video)].filter(Boolean);
   const small = lines.map((line) => make("span", { class: "folder", title: line }, line));
   return make("span", { class: "names" }, make("span", { class: "title" }, video.title), ...small);
 }

@@ -1,11 +1,13 @@
-// The relevance of a query along a video, with the found spans marked.
+// The relevance of a query along a video, with the found spans and the quoted words marked.
 
 import { draw, make } from "./elements.js";
+import { toneOf } from "./senses.js";
 import { forgetStill, wantStill } from "./stills.js";
 import { clock, percent } from "./words.js";
 
 const WIDE = 1000;
 const HIGH = 100;
+const BAR = 12;
 // Differences smaller than this are drawn small: noise should not look like a mountain.
 const LEAST_RANGE = 0.05;
 
@@ -22,9 +24,15 @@ const widest = (own, other) => (other ? { high: Math.max(own.high, other.high), 
 export function picture(hit, scale = scaleOf([hit])) {
   const image = draw("svg", { class: "curve", viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: "none", "aria-hidden": "true" });
   const end = hit.edges.at(-1) || 1;
-  for (const span of hit.spans) {
+  const mark = (name, span, y, height) => {
     const [x, width] = [(span.start / end) * WIDE, ((span.end - span.start) / end) * WIDE];
-    image.append(draw("rect", { class: "span", x, y: 0, width: Math.max(width, 4), height: HIGH }));
+    image.append(draw("rect", { class: name, x, y, width: Math.max(width, 4), height }));
+  };
+  for (const span of hit.spans) mark("span", span, 0, HIGH);
+  // Words have a bar of their own, above or below: they are told from the picture's spans, and from each other, without colours, too.
+  for (const quote of hit.quotes) {
+    mark(`words ${toneOf(quote)}`, quote, 0, HIGH);
+    mark(`bar-of ${toneOf(quote)}`, quote, toneOf(quote) === "said" ? 0 : HIGH - BAR, BAR);
   }
   const line = path(hit, end, scale);
   image.append(draw("path", { class: "area", d: `${line} L ${WIDE} ${HIGH} L 0 ${HIGH} Z` }));

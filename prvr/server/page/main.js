@@ -9,6 +9,7 @@ import { Filters } from "./filters.js";
 import { Indexing } from "./indexing.js";
 import { address, conditionsOf, here, isAsked, placeOf, questionOf } from "./place.js";
 import { askQuestion, keepPicture, titleOfQuestion } from "./question.js";
+import { chosenSense, showSenses } from "./senses.js";
 import { ask, Refusal } from "./service.js";
 import { arrange, showSorting } from "./sorting.js";
 import { countOf, longFitOf, notesOf, percent, titleOf } from "./words.js";
@@ -20,7 +21,7 @@ const PAGE = 48;
 const PATIENCE = 150;
 
 const list = at("results");
-const UNKNOWN = { videos: 0, similar: false, method: "", frames: "", writable: false, suffixes: [], upload_limit: 0 };
+const UNKNOWN = { videos: 0, similar: false, method: "", frames: "", texts: {}, writable: false, suffixes: [], upload_limit: 0 };
 let about = await ask("api/about", {}).catch(() => UNKNOWN);
 const watch = new Watch({ about, onClose: () => go(questionOf(here())) });
 // What was found, by video: its title and how likely it is.
@@ -54,6 +55,7 @@ async function render() {
   filters.follow();
   showSorting(question, asked);
   showAdditions(question, go);
+  showSenses(place, about.texts);
   if (question.where) openConditions(true);
   if (place.video) watch.show(place, toldOf(place));
   else watch.close();
@@ -252,12 +254,12 @@ at("ask").addEventListener("submit", (event) => {
   const { picture } = here();
   const moments = at("moments").checked ? "true" : "";
   // Without a sentence the list of all videos is narrowed, or whole again.
-  if (q || picture || where || here().where) go(questionOf({ q, picture, moments, where, sort: here().sort, ...additions() }));
+  if (q || picture || where || here().where) go(questionOf({ q, picture, moments, in: chosenSense(), where, sort: here().sort, ...additions() }));
   else at("sentence").focus();
 });
 
 // The question with what was written meanwhile and not sent.
-const written = () => questionOf({ ...here(), q: at("sentence").value, ...additions() });
+const written = () => questionOf({ ...here(), q: at("sentence").value, in: chosenSense(), ...additions() });
 
 // The same question, of the videos that the filters leave.
 function narrow() {
@@ -273,6 +275,7 @@ async function refresh(report) {
   tellAbout();
   filters.read();
   answered = null;
+  showSenses(here(), about.texts);
   if (!here().video) await render();
 }
 
@@ -289,7 +292,7 @@ function rateHit(name, moment) {
   const pressed = question[name].includes(moment);
   question[other] = question[other].filter((one) => one !== moment);
   question[name] = pressed ? question[name].filter((one) => one !== moment) : [...question[name], moment];
-  go({ ...question, video: here().video, at: here().at });
+  go({ ...questionOf(question), video: here().video, at: here().at });
 }
 
 function addPicture(file) {
@@ -306,8 +309,11 @@ at("picture-file").addEventListener("change", () => {
   at("picture-file").value = "";
 });
 at("moments").addEventListener("change", () => {
-  const question = questionOf(here());
-  if (isAsked(question)) go({ ...question, moments: at("moments").checked ? "true" : "" });
+  const question = questionOf({ ...here(), moments: at("moments").checked ? "true" : "" });
+  if (isAsked(question)) go(question);
+});
+at("sense").addEventListener("change", () => {
+  if (isAsked(questionOf(here()))) go(written());
 });
 document.addEventListener("paste", (event) => {
   if (addPicture(event.clipboardData?.files[0])) event.preventDefault();

@@ -16,6 +16,7 @@ export function keepPicture(file) {
 export async function askQuestion(path, question, more, signal) {
   const given = { ...Object.fromEntries(LISTS.map((name) => [name, question[name]])), ...more };
   if (question.q) given.q = question.q;
+  if (question.in) given.in = question.in;
   if (question.like) Object.assign(given, { like: question.like, t: question.t || "0" });
   if (question.picture && !pictures.has(question.picture)) throw new Refusal("This page no longer has the picture. Add it again.");
   return ask(path, given, signal, pictures.get(question.picture));

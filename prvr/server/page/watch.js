@@ -5,8 +5,10 @@ import { slider } from "./curve.js";
 import { at, make } from "./elements.js";
 import { address, here, isAsked, questionOf } from "./place.js";
 import { askQuestion } from "./question.js";
+import { legendOf, toneOf } from "./senses.js";
 import { cutOf, mediaOf, NO_PICTURES, pictureOf, Refusal, statusOf } from "./service.js";
 import { wantStill } from "./stills.js";
+import { Transcript } from "./transcript.js";
 import { clock, fileOf, marksOf, stretch } from "./words.js";
 
 // What a part of the score says, in words.
@@ -23,6 +25,7 @@ export class Watch {
     this.onClose = onClose;
     this.shown = "";
     this.spans = [];
+    this.transcript = new Transcript({ onSeek: (seconds) => this.seek(seconds) });
   }
 
   // Shows a place's video at its time; the same one is only sought in.
@@ -40,6 +43,7 @@ export class Watch {
     // On a link the keys of the player would be the link's.
     this.heading.focus({ preventScroll: true });
     at("spoken").textContent = `Player: ${title} at ${clock(seconds)}`;
+    this.transcript.show(place.video, seconds, this.stop.signal);
     if (isAsked(place)) this.explain(place, seconds);
   }
 
@@ -72,6 +76,7 @@ export class Watch {
     this.player = this.line = undefined;
     this.shown = "";
     this.spans = [];
+    this.transcript.close();
     this.box.replaceChildren();
     this.box.hidden = true;
   }
@@ -122,7 +127,8 @@ export class Watch {
 
   tell(moments, seconds) {
     this.moments = moments;
-    this.spans = [...marksOf(moments)].sort((one, other) => one.start - other.start);
+    this.transcript.mark(moments.quotes);
+    this.spans = [...marksOf(moments), ...moments.quotes].sort((one, other) => one.start - other.start);
     this.drawCurve(this.player.readyState ? this.player.currentTime : seconds);
     this.facts.replaceChildren(this.chips(moments), parts(moments, this.fit));
     this.keepMoment(seconds);
@@ -133,13 +139,14 @@ export class Watch {
     if (moments.edges.length < 2) return this.curve.replaceChildren(make("p", { class: "faint" }, "The index does not know when this video's frames were taken."));
     this.line = slider({ ...moments, spans: marksOf(moments) }, { onSeek: (time) => this.seek(time), scale: this.scale });
     this.line.show(seconds);
-    this.curve.replaceChildren(this.line.element);
+    this.curve.replaceChildren(this.line.element, ...legendOf(moments));
   }
 
   chips(moments) {
-    const chips = marksOf(moments).map((span) => {
+    const quotes = moments.quotes.map((quote) => ({ ...quote, said: `“${quote.text}”`, tone: toneOf(quote) }));
+    const chips = [...marksOf(moments), ...quotes].map((span) => {
       const said = span.said ? ` ${span.said}` : "";
-      return make("button", { type: "button", class: "chip", onclick: () => this.seek(span.start), "aria-label": `Play from ${clock(span.start)} to ${clock(span.end)}${said && `:${said}`}` }, `▶ ${stretch(span)}${said}`);
+      return make("button", { type: "button", class: `chip ${span.tone ?? ""}`, dir: "auto", onclick: () => this.seek(span.start), "aria-label": `Play from ${clock(span.start)} to ${clock(span.end)}${said && `:${said}`}` }, `▶ ${stretch(span)}${said}`);
     });
     return make("div", { class: "chips", role: "group", "aria-label": "Moments" }, ...chips);
   }
@@ -147,6 +154,7 @@ export class Watch {
   seek(seconds) {
     if (!this.player) return;
     this.wanted = seconds;
+    this.transcript.follow(seconds);
     if (this.converted) this.converted.show(seconds);
     else if (this.player.readyState === 0) {
       this.player.addEventListener("loadedmetadata", () => this.seek(this.wanted), { once: true });
@@ -160,6 +168,7 @@ export class Watch {
     const { player } = this;
     const time = this.converted?.time ?? player.currentTime;
     this.line?.show(time);
+    this.transcript.follow(time);
     this.keepMoment(time);
     if (this.isBlind) wantStill(video, player.currentTime, (image) => (player.poster = image.src));
   }

@@ -37,8 +37,9 @@ export function longFitOf({ probability = null, strength = null }) {
   return strength === null ? "" : `fits better than ${strength < 1 ? `${Math.floor(100 * strength)} % of` : "all"} unrelated sentences`;
 }
 
-// The stretches to show: those of its parts, where a question has several.
-export const marksOf = ({ parts = [], spans }) => (parts.length ? parts : spans);
+// The stretches of the picture to show: those of its parts, where a question has several. Where words are what found a hit, its first
+// stretch is theirs, which its quotes show.
+export const marksOf = ({ parts = [], spans, found_by = ["picture"] }) => (parts.length ? parts : spans.slice((found_by[0] ?? "picture") === "picture" ? 0 : 1));
 
 // What else there is to know of a hit: its other places, and what was not read of it.
 export function notesOf({ copies = [], near_identical = [], problem = null }) {

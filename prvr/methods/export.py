@@ -1,0 +1,247 @@
+"""Writes the encoders of a checkpoint as ONNX, for searches without torch and for other programs (`prvr.methods.exported`).
+
+One sentence or video at a time, of any length: batches would bring padding, which some methods see. What was written is run by
+onnxruntime before it gets its name, and compared with the model.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prvr.encoders import one_line
+from prvr.encoders.onnx import open_session
+from prvr.errors import ModelError, SettingError, require
+from prvr.files import write_json
+from prvr.methods.checkpoint import Checkpoint
+from prvr.methods.contract import Embeddings, Model, encode_videos
+from prvr.methods.exported import EXPORT, FORMAT, QUERIES, VIDEOS, output_name, run
+from prvr.methods.probe import has_frame_scores
+from prvr.nn.ranks import unit
+
+# The largest difference of a value from the model's own, beside the largest value.
+TOLERANCE = 1e-5
+# Lengths of sentences and videos that are compared, as far as the model reads them.
+LENGTHS = (1, 2, 3, 7, 30)
+# Methods on which the exporter of torch 2.13 ends the whole process (a segmentation fault, seen twice).
+CRASHES = ("hlformer",)
+# The length of what the exporter follows through the model; below 2 it takes lengths as fixed.
+EXAMPLE = 5
+
+
+class Exported(NamedTuple):
+    """The largest difference of queries and of videos, by the largest value, and whether a search can do without torch."""
+
+    queries: float
+    videos: float
+    without_torch: bool
+
+
+def export_checkpoint(checkpoint: Checkpoint, folder: str | Path) -> Exported:
+    """Writes an export to a new folder, completely or not at all.
+
+    Raises:
+        SettingError: the folder exists, or the checkpoint is an encoder alone.
+        ModelError: the method cannot be exported, or its export computes something else.
+        MissingExtra: onnx, onnxscript or onnxruntime is not installed.
+    """
+    folder, model = Path(folder), checkpoint.model
+    assert isinstance(model, nn.Module)
+    if not model.state_dict():
+        raise SettingError("an encoder alone has nothing to export; a search with an ONNX encoder starts without torch as it is")
+    if checkpoint.method in CRASHES:
+        raise ModelError(
+            f"{checkpoint.method} cannot be exported as ONNX (torch's exporter crashes); search its indexes with torch"
+        )
+    if folder.exists():
+        raise SettingError(f"{folder} is there already; delete it, or name another folder")
+    for module in ("onnx", "onnxscript", "onnxruntime"):
+        require(module, extra="export")
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            queries = _export(_Queries(model), _words(model, EXAMPLE), part / QUERIES, checkpoint.method)
+            videos = _export(_Videos(model), _frames(model, EXAMPLE), part / VIDEOS, checkpoint.method)
+            curve = _curve_weights(cast(Model, model))
+        write_json(part / EXPORT, _about(checkpoint, curve))
+        os.replace(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Exported(queries, videos, curve is not None)
+
+
+class _Queries(nn.Module):
+    """The query encoder of one sentence."""
+
+    inputs = ("words",)
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, words: Tensor) -> Embeddings:
+        return self.model.encode_queries(words, *_whole(words))
+
+    def examples(self) -> Iterator[tuple[Tensor, ...]]:
+        most = self.model.reading.max_words or max(LENGTHS)
+        lengths = LENGTHS if self.model.reading.text == "words" else (1,)
+        return (_words(self.model, length) for length in lengths if length <= most)
+
+    def names(self, count: int) -> list[str]:
+        own = self.model.embedding_fields
+        return [*map(output_name, own[:count]), *(f"query_{number}" for number in range(len(own), count))]
+
+
+class _Videos(nn.Module):
+    """The video encoder of one video."""
+
+    inputs = ("frames", "clips")
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, frames: Tensor, clips: Tensor | None = None) -> Embeddings:
+        return encode_videos(self.model, frames, *_whole(frames), clips)
+
+    def examples(self) -> Iterator[tuple[Tensor, ...]]:
+        most = self.model.reading.max_frames or max(LENGTHS)
+        return (_frames(self.model, length) for length in LENGTHS if length <= most)
+
+    def names(self, count: int) -> list[str]:
+        return list(map(output_name, self.model.embedding_fields))
+
+
+def _whole(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The mask of a sequence without padding, and the places of its rows."""
+    return torch.ones(rows.shape[:2], dtype=torch.bool), torch.arange(rows.shape[1])
+
+
+def _words(model: Any, length: int) -> tuple[Tensor, ...]:
+    reading = model.reading
+    length = 1 if reading.text == "sentences" else min(length, reading.max_words or length)
+    return (torch.randn(1, length, reading.text_columns),)
+
+
+def _frames(model: Any, length: int) -> tuple[Tensor, ...]:
+    reading = model.reading
+    frames = torch.randn(1, min(length, reading.max_frames or length), reading.frame_columns)
+    return (frames, torch.randn(1, reading.clips, reading.frame_columns)) if reading.clips else (frames,)
+
+
+def _export(encoder: _Queries | _Videos, example: tuple[Tensor, ...], path: Path, method: str) -> float:
+    """Writes an encoder, and returns its largest difference from the model."""
+    encoder.eval()
+    names = encoder.names(len(encoder(*example)))
+    is_fixed = isinstance(encoder, _Queries) and encoder.model.reading.text == "sentences"
+    dynamic = tuple({1: torch.export.Dim.DYNAMIC} if place == 0 and not is_fixed else None for place in range(len(example)))
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                encoder,
+                example,
+                dynamo=True,
+                dynamic_shapes=dynamic,
+                input_names=list(encoder.inputs[: len(example)]),
+                output_names=names,
+                custom_translation_table={torch.ops.aten.remainder.Scalar: _remainder()},
+                verbose=False,
+            )
+            assert program is not None
+            program.save(path)
+        # The exporter raises many types, with pages of text.
+        except Exception as problem:
+            reason = one_line(problem.__cause__ if isinstance(problem.__cause__, Exception) else problem)
+            raise ModelError(f"{method} cannot be exported as ONNX ({reason}); search its indexes with torch") from problem
+    session, worst = open_session(path, "cpu"), 0.0
+    for inputs in encoder.examples():
+        given = {name: tensor.numpy() for name, tensor in zip(encoder.inputs, inputs, strict=False)}
+        for ours, theirs in zip(encoder(*inputs), run(session, names, given), strict=True):
+            ours = ours.float()
+            largest = max(float(ours.abs().max()), 1.0)
+            worst = max(worst, float(np.abs(ours.numpy() - theirs).max()) / largest)
+    if not worst <= TOLERANCE:
+        raise ModelError(f"{method} computes something else as ONNX (a difference of {worst:.1e}); search its indexes with torch")
+    return worst
+
+
+def _remainder() -> Callable[..., Any]:
+    """The translation of `aten.remainder` by a length, which the exporter has for constants alone."""
+    from onnxscript import opset18
+
+    def remainder(self: Any, other: Any) -> Any:
+        return opset18.Mod(self, opset18.Cast(other, to=7))  # INT64
+
+    return remainder
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hides what the exporter prints, warns and logs of its own steps."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _curve_weights(model: Model) -> tuple[float, ...] | None:
+    """The weights of the fields in `relevance`, if it is a weighted sum of cosines along rows of one number; else None."""
+    if model.score_weights is None:
+        return None
+    count = len(model.embedding_fields)
+    query = model.encode_queries(*_with_mask(_words(model, EXAMPLE)[0]))
+    frames, *clips = _frames(model, EXAMPLE)
+    video = encode_videos(model, frames, *_whole(frames), clips[0] if clips else None)
+    curve = model.relevance(query, video).numpy()
+    for weights in (model.score_weights, *(tuple(float(place == one) for place in range(count)) for one in range(count))):
+        if np.allclose(_sum_of_cosines(weights, query, video, len(curve)), curve, atol=TOLERANCE):
+            return weights
+    return None
+
+
+def _with_mask(words: Tensor) -> tuple[Tensor, Tensor]:
+    return words, _whole(words)[0]
+
+
+def _sum_of_cosines(weights: Sequence[float], query: Embeddings, video: Embeddings, length: int) -> np.ndarray:
+    total = np.zeros(length, np.float32)
+    for weight, vector, rows in zip(weights, query, video, strict=True):
+        if weight and rows.shape[1] != length:
+            return np.full(length, np.nan)
+        total = total + weight * (unit(rows[0].numpy()) @ unit(vector.numpy())[0]) if weight else total
+    return total
+
+
+def _about(checkpoint: Checkpoint, curve: Sequence[float] | None) -> dict[str, Any]:
+    model = checkpoint.model
+    return {
+        "format": FORMAT,
+        "method": checkpoint.method,
+        "fingerprint": checkpoint.fingerprint,
+        "embedding_fields": model.embedding_fields,
+        "frame_fields": model.frame_fields,
+        "score_weights": model.score_weights,
+        "curve_weights": curve,
+        "has_frame_scores": has_frame_scores(model),
+        "reading": json.loads(json.dumps(asdict(model.reading))),
+    }
