@@ -36,7 +36,7 @@ def main() -> None:
     print(f"speech: {time.process_time() - began:.1f} s of processor", flush=True)
     search = open_index(args.gallery)
     for video in search.index.ids:
-        for text in search.index.texts.of(video):
+        for text in search.index.texts.read(video):
             print(video, text)
     place = {Path(id).name: id for id in search.index.ids}
     for query, name in SAID.items():

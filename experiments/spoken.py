@@ -56,7 +56,7 @@ def speak(clip: Path, text: str, out: Path) -> None:
 
 def measure(search: VideoSearch, clips: list[dict]) -> None:
     for clip in clips:
-        heard = " ".join(text.text for text in search.index.texts.of(f"{clip['video']}.mkv"))
+        heard = " ".join(text.text for text in search.index.texts.read(f"{clip['video']}.mkv"))
         print(f"{'said' if clip['is_said'] else 'noise'}: {clip['said']} | {heard}")
     groups = {
         "the spoken caption": [(clip, 0) for clip in clips if clip["is_said"]],

@@ -61,7 +61,7 @@ class OnnxImages:
 
 @final
 class OnnxSentences:
-    """An encoder of sentences only, or the sentences of one that has images, too, whose image side is then not opened.
+    """An encoder of sentences; the image side of the folder, where there is one, is not opened.
 
     Raises:
         ModelError: a file is missing or broken.

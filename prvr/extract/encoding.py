@@ -69,7 +69,7 @@ class _OpenVideo:
     end: VideoEnd | Refused | Changed | None = None
 
     def outcome(self, most: int) -> Outcome | None:
-        """Returns the outcome of the video, or a part of more than so many frames; None while frames or rows are missing."""
+        """Returns the outcome of the video, or a part of more than `most` frames; None while frames or rows are missing."""
         # While no frame waits for its batch, a reading from here on gives the same batches: the same bits with any encoder.
         if len(self.rows) < len(self.times):
             return None

@@ -153,7 +153,7 @@ class _Parts:
         return None
 
     def _rename(self, job: Job, stamp: Stamp) -> None:
-        """Gives a video the parts of one that is gone, if its file is that one."""
+        """Gives a video the parts of a missing one, if its file is the same."""
         same = {key: stamp[key] for key in ("size", "mtime_ns")}
         for old in sorted(self._gone & self.ids()):
             info = self._last(old)

@@ -27,9 +27,9 @@ class ShardedTexts:
     ) -> None:
         self._in_all, self._in_one = in_all, in_one
 
-    def of(self, video: str) -> list[TimedText]:
+    def read(self, video: str) -> list[TimedText]:
         """The texts of a video in the order of their times."""
-        texts: list[TimedText] = self._in_one(video, partial(_of, video=video))
+        texts: list[TimedText] = self._in_one(video, partial(_read, video=video))
         return texts
 
     def count(self) -> dict[str, int]:
@@ -71,8 +71,8 @@ class ShardedTexts:
         return FoundTexts([text for one in found for text in one.texts], counts)
 
 
-def _of(index: DiskIndex, *, video: str) -> list[TimedText]:
-    return index.texts.of(video)
+def _read(index: DiskIndex, *, video: str) -> list[TimedText]:
+    return index.texts.read(video)
 
 
 def _keep_readers(index: DiskIndex, *, readers: dict[str, str | None]) -> None:

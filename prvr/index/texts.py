@@ -59,7 +59,7 @@ class FoundTexts(NamedTuple):
 class TextStore(TextSink, Protocol):
     """The timed texts of an index. A video's texts are deleted with it, and stay when it is renamed."""
 
-    def of(self, video: str) -> list[TimedText]:
+    def read(self, video: str) -> list[TimedText]:
         """The texts of a video in the order of their times; none of a video that is not there."""
         ...
 
@@ -132,11 +132,11 @@ class DiskTexts:
     def __init__(self, database: VideoDatabase, lock: AbstractContextManager[Any]) -> None:
         self._database, self._lock = database, lock
 
-    def of(self, video: str) -> list[TimedText]:
+    def read(self, video: str) -> list[TimedText]:
         """The texts of a video in the order of their times; none of a video that is not there."""
         with self._lock, self._database.reading():
             number = self._database.videos.get(video)
-            return [] if number is None else self._database.text_tables.of(number)
+            return [] if number is None else self._database.text_tables.read(number)
 
     def count(self) -> dict[str, int]:
         """The number of videos with texts of each kind that there are."""
@@ -191,7 +191,7 @@ class TextTables:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def of(self, video: int) -> list[TimedText]:
+    def read(self, video: int) -> list[TimedText]:
         """The texts of a video, in the order of their times.
 
         Raises:
@@ -301,7 +301,7 @@ class TextTables:
         Raises:
             ModelError: one of them is damaged.
         """
-        self.of(video)
+        self.read(video)
         if self._exist():
             rows = "SELECT text, words FROM texts LEFT JOIN texts_words ON texts_words.rowid = texts.number WHERE video = ?"
             if any(" ".join(words_of(text)) != words for text, words in self._connection.execute(rows, (video,))):

@@ -43,7 +43,7 @@ ALONE = {"frames": "teacher", "clips": "clips"}
 @final
 @dataclass
 class RowsModel:
-    """A model whose score is the weighted sum over fields of the best stored row's cosine (`methods.model.ArrayModel`).
+    """A model with the weighted sum over fields of the best stored row's cosine as its score (`methods.model.ArrayModel`).
 
     curve_weights: of the fields in the relevance along a video. encode: makes the vectors of the fields from a sentence's rows.
     """

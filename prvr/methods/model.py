@@ -39,7 +39,7 @@ class StoredModel(Protocol):
 
 @runtime_checkable
 class ArrayModel(StoredModel, Protocol):
-    """A model whose `relevance` takes and returns arrays.
+    """A model with a `relevance` that takes and returns arrays.
 
     has_frame_scores: whether `relevance` is of frames or clips, and not of the whole video alone.
     """

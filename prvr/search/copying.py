@@ -114,7 +114,7 @@ def _copy_texts(ours: PersistentStore, theirs: PersistentStore) -> str | None:
         theirs.texts.keep_worth(worth)
     there = theirs.texts.sources()
     for id, by_kind in sources.items():
-        texts, copied = ours.texts.of(id), theirs.texts.of(id)
+        texts, copied = ours.texts.read(id), theirs.texts.read(id)
         if (by_kind, texts) == (there.get(id), copied):
             continue
         for kind in {*by_kind, *there.get(id, {})}:
@@ -123,7 +123,7 @@ def _copy_texts(ours: PersistentStore, theirs: PersistentStore) -> str | None:
             # What is made of nothing else takes the place of what is there.
             theirs.texts.extend(id, kind, TextsPart(0.0, ()), made_of="", is_complete=False)
             theirs.texts.extend(id, kind, part, made_of=source.made_of, is_complete=source.is_complete)
-        if theirs.texts.of(id) != texts:
+        if theirs.texts.read(id) != texts:
             raise DataError(f"the copy of the texts of {id!r} is not what was written; copy again")
     return None
 

@@ -108,8 +108,8 @@ class Worth:
         """Its weights."""
         return json.dumps(asdict(self))
 
-    def of(self, said: Said) -> float:
-        """The worth of what a video says."""
+    def score(self, said: Said) -> float:
+        """The score of the words in a video, in standard deviations."""
         return self.weight * said.strength
 
 
@@ -187,7 +187,7 @@ class Senses:
         best: dict[str, Said] = {}
         for sense in senses:
             for said in self.said(query, sense, where, only=only):
-                if said.video not in best or self._worth.of(said) > self._worth.of(best[said.video]):
+                if said.video not in best or self._worth.score(said) > self._worth.score(best[said.video]):
                     best[said.video] = said
         return best
 
@@ -200,12 +200,12 @@ class Senses:
         if not said:
             return list(found[:count])
         _, deviation = self._spread(query)
-        by_worth = sorted(said.values(), key=lambda one: -self._worth.of(one))[:count]
+        by_worth = sorted(said.values(), key=lambda one: -self._worth.score(one))[:count]
         there = {scored.video for scored in found}
         others = self._index.fetch([one.video for one in by_worth if one.video not in there])
         candidates = [*found, *self._score(query, [*others.values()])]
         candidates = [
-            replace(one, score=one.score + deviation * self._worth.of(said[one.video])) if one.video in said else one
+            replace(one, score=one.score + deviation * self._worth.score(said[one.video])) if one.video in said else one
             for one in candidates
         ]
         candidates.sort(key=lambda one: one.video)
@@ -216,7 +216,7 @@ class Senses:
         if said is None:
             return replace(hit, found_by=(PICTURE,))
         mean, deviation = self._spread(query)
-        worth = self._worth.of(said)
+        worth = self._worth.score(said)
         seen = (hit.score - mean) / deviation - worth if deviation > 0 else 0.0
         brought = {said.sense: worth, PICTURE: seen}
         least = BRINGS * max(brought.values())

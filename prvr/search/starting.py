@@ -1,4 +1,4 @@
-"""Opens an index for a search without torch, whose import takes most of the start of the command.
+"""Opens an index for a search without torch: its import takes most of the start of the command.
 
 That is possible where the text encoder is an ONNX folder, word vectors or a vocabulary, and the model is an encoder alone or has
 been exported (`prvr checkpoint export`). The answers are those of `opening.open_index` up to the last digits of the scores.

@@ -98,7 +98,7 @@ class Tools:
     def transcript(self, video: Video, start: Second = 0.0, end: Second | None = None) -> dict[str, Any]:
         """Returns what is said or written in a video, with times, as far as the index holds it; at most 500 texts at once."""
         id = self._id_of(video)
-        texts = require_texts(self._gallery.index, "a transcript").of(id)
+        texts = require_texts(self._gallery.index, "a transcript").read(id)
         chosen = [text for text in texts if text.end >= start and (end is None or text.start < end)]
         return {"video": id, "texts": [text.as_dict() for text in chosen[:MOST_TEXTS]], "more": len(chosen) > MOST_TEXTS}
 

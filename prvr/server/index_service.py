@@ -156,7 +156,7 @@ class IndexService:
 
     async def transcript(self, id: str) -> list[TextAnswer]:
         """All texts of a video, in the order of their times."""
-        texts = await self._read(lambda index: index.texts.of(id))
+        texts = await self._read(lambda index: index.texts.read(id))
         return [TextAnswer(**text.as_dict()) for text in texts]
 
     async def count_texts(self) -> dict[str, int]:

@@ -39,7 +39,7 @@ def say(index: DiskIndex, video: str, *texts: str, kind: str = "speech", made_of
 
 
 def said(index: DiskIndex, video: str) -> list[str]:
-    return [text.text for text in index.texts.of(video)]
+    return [text.text for text in index.texts.read(video)]
 
 
 def found(index: DiskIndex, query: str, *kinds: str, videos: list[str] | None = None) -> list[tuple[str, str]]:
@@ -91,7 +91,7 @@ def test_the_rare_word_is_first_and_each_term_is_counted_by_videos(index: DiskIn
     say(index, "b", "the dog")
     say(index, "c", "the skateboard")
     texts = index.texts.find(terms_of("the dog skateboard"), kinds=("speech",))
-    assert texts.texts[0][:2] == ("c", index.texts.of("c")[0])
+    assert texts.texts[0][:2] == ("c", index.texts.read("c")[0])
     assert texts.texts[0].terms == {0, 2}
     assert texts.videos_with_term == [3, 2, 1]
 

@@ -94,7 +94,7 @@ def search(folder: Path) -> Iterator[VideoSearch]:
 
 def test_subtitles_are_read_with_the_folder(search: VideoSearch) -> None:
     for video, cues in WORDS.items():
-        assert [(one.start, one.end, one.text) for one in search.index.texts.of(video)] == cues
+        assert [(one.start, one.end, one.text) for one in search.index.texts.read(video)] == cues
     assert search.index.texts.count() == {"subtitle": 2}
 
 
@@ -177,7 +177,7 @@ def test_a_question_of_more_than_a_sentence_is_one_about_the_picture(search: Vid
 def test_worth_grows_with_share_and_evidence() -> None:
     (half,) = find_said(Fixed([("a", 0.0, "dog", {0})], [1, 1]), "dog cat", "speech", of=10)
     (whole,) = find_said(Fixed([("a", 0.0, "dog cat", {0, 1})], [1, 1]), "dog cat", "speech", of=10)
-    assert 0 < Worth().of(half) < Worth().of(whole)
+    assert 0 < Worth().score(half) < Worth().score(whole)
 
 
 # The folder as it changes
@@ -193,7 +193,7 @@ def videos(folder: Path, tmp_path: Path) -> Path:
 def texts_after(folder: Path, videos: Path, **texts: str | None) -> dict[str, list[str]]:
     index_folder(videos, videos.parent / "gallery", zero_shot(folder / "tiny", rate=2.0), texts=texts or None)
     opened = open_index(videos.parent / "gallery")
-    found = {id: [text.text for text in opened.index.texts.of(id)] for id in sorted(opened.index.ids)}
+    found = {id: [text.text for text in opened.index.texts.read(id)] for id in sorted(opened.index.ids)}
     assert opened.index.verify() == {}
     opened.index.close()
     return {id: texts for id, texts in found.items() if texts}
@@ -288,7 +288,7 @@ def test_a_copy_has_the_texts_and_is_brought_up_to_date(folder: Path, videos: Pa
 
 def texts_in(place: str | Path, **model: Path) -> dict[str, list[str]]:
     opened = open_index(place, **model)
-    found = {id: [text.text for text in opened.index.texts.of(id)] for id in sorted(opened.index.ids)}
+    found = {id: [text.text for text in opened.index.texts.read(id)] for id in sorted(opened.index.ids)}
     assert opened.index.verify() == {}
     opened.index.close()
     return {id: texts for id, texts in found.items() if texts}
@@ -339,8 +339,8 @@ def test_an_index_of_pictures_alone_refuses_speech_by_name(search: VideoSearch) 
 
 def test_worth_is_next_to_nothing_where_half_of_the_words_are_missing() -> None:
     half, whole = (Said("a", "speech", share, 3.0, ()) for share in (0.5, 1.0))
-    assert Worth(2.0).of(whole) == pytest.approx(2 * math.log(4))
-    assert Worth(2.0).of(half) == pytest.approx(Worth(2.0).of(whole) / 16)
+    assert Worth(2.0).score(whole) == pytest.approx(2 * math.log(4))
+    assert Worth(2.0).score(half) == pytest.approx(Worth(2.0).score(whole) / 16)
 
 
 @pytest.mark.parametrize("text", ['{"weight": -1}', '{"weight": NaN}', '{"weight": "x"}', "[]", '{"other": 1}', "x"])

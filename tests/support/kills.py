@@ -207,7 +207,7 @@ def reading_texts(folder: Path, draw: random.Random) -> Iterator[int]:
         told = killed(work, within=0.4, draw=draw)
         index = DiskIndex(folder, MODEL)
         sound(index)
-        source, texts = index.texts.sources().get("a.mp4", {}).get("speech"), index.texts.of("a.mp4")
+        source, texts = index.texts.sources().get("a.mp4", {}).get("speech"), index.texts.read("a.mp4")
         index.close()
         assert source is not None or not told
         if source is not None:
