@@ -13,7 +13,7 @@ from typing import Any, final
 import numpy as np
 from jaxtyping import Float
 
-from prvr.errors import require
+from prvr.errors import VideoError, require
 from prvr.video.containers import STREAMS
 from prvr.video.opening import open_container, zero_of
 from prvr.video.packets import names_of, timed_packets
@@ -23,6 +23,10 @@ RATES = frozenset({8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000,
 OTHERWISE = 48000
 # Seconds that a decoder of sound needs before its first right sample.
 BEFORE = 1.0
+# Layouts that AAC has and PyAV hands over: of planar samples in 8 channels or more, it reads past the end.
+LAYOUTS = frozenset({"mono", "stereo", "quad", "5.1", "5.1(side)"})
+# Seconds without sound in the middle of a film; a longer jump is a broken stamp.
+MOST_GAP = 6 * 3600.0
 
 
 @final
@@ -35,14 +39,15 @@ class Sound:
     def __init__(self, av: ModuleType, source: Path, start: float, end: float) -> None:
         self._av, self._start, self._end = av, start, end
         self._container = open_container(av, source)
-        self._stream = self._container.streams.best("audio")
+        self._stream = sound_stream(self._container)
         self._encoder: Any = None
         self._samples = np.zeros((1, 0), np.float32)
         self._encoded = 0
         if self._stream is not None:
             rate = self._stream.codec_context.sample_rate
             self._rate = rate if rate in RATES else OTHERWISE
-            self._layout = self._stream.codec_context.layout.name
+            name = self._stream.codec_context.layout.name
+            self._layout = name if name in LAYOUTS else "stereo"
             self._blocks = decoded_blocks(
                 av, self._container, self._stream, start=start, end=end, rate=self._rate, layout=self._layout
             )
@@ -109,19 +114,24 @@ def read_sound(path: Path, *, rate: int, after: float = 0.0) -> Iterator[Float[n
         rate: samples per second. after: in seconds.
 
     Raises:
-        VideoError: the file cannot be opened.
+        VideoError: the file cannot be opened or read, or its stamps are broken.
     """
     av = require("av", extra="video")
     container = open_container(av, path)
     try:
-        stream = container.streams.best("audio")
-        if stream is None or stream.codec_context is None:
+        stream = sound_stream(container)
+        if stream is None:
             return
         written = 0
         for time, samples in decoded_blocks(av, container, stream, start=after, end=math.inf, rate=rate, layout="mono"):
             place = round((time - after) * rate)
             # A stamp is rounded to a thousandth in some containers.
             place = written if abs(place - written) <= rate // 250 else place
+            if place - written > MOST_GAP * rate:
+                raise VideoError(
+                    f"its sound jumps from second {after + written / rate:.1f} to {time:.1f}; write its time stamps again: "
+                    "ffmpeg -i IN -c copy OUT"
+                )
             while place > written:
                 silence = np.zeros(min(place - written, rate), np.float32)
                 written += len(silence)
@@ -129,8 +139,16 @@ def read_sound(path: Path, *, rate: int, after: float = 0.0) -> Iterator[Float[n
             rest = samples[0, max(0, written - place) :]
             written += len(rest)
             yield rest
+    except av.error.FFmpegError as problem:
+        raise VideoError(f"cannot read the sound of {path}: {problem.strerror}; convert it or take it out") from None
     finally:
         container.close()
+
+
+def sound_stream(container: Any) -> Any:
+    """The stream of sound that a player plays; None if there is none that can be decoded."""
+    stream = container.streams.best("audio")
+    return None if stream is None or stream.codec_context is None else stream
 
 
 def decoded_blocks(
@@ -142,7 +160,7 @@ def decoded_blocks(
     if start > BEFORE and not names & set(STREAMS):
         with suppress(av.error.FFmpegError):
             container.seek(zero + int((start - BEFORE) / unit), stream=stream)
-    resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
+    setup: tuple[str, str, int] | None = None
     following = 0.0
     for timed in timed_packets(container, [stream]):
         if timed.shown >= end:
@@ -154,6 +172,9 @@ def decoded_blocks(
             place = following if frame.pts is None else float((frame.pts - zero) * unit)
             following = place + frame.samples / frame.sample_rate
             if following > start:
+                # A broadcast changes from stereo to 5.1 and back, and a resampler takes one kind of frames alone.
+                if setup != (setup := (frame.format.name, frame.layout.name, frame.sample_rate)):
+                    resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
                 for block in resampler.resample(frame):
                     yield place, block.to_ndarray()
                     place += block.samples / rate
