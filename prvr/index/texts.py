@@ -39,6 +39,8 @@ SCHEMA = (
 COLUMNS = "start, end, text, kind, confidence, language"
 # The best texts by BM25 that are looked at for one query.
 CANDIDATES = 500
+# Of one video, so that a long film that repeats a word leaves room for others.
+MOST_OF_VIDEO = 20
 
 
 class FoundText(NamedTuple):
@@ -79,7 +81,7 @@ class TextStore(TextSink, Protocol):
         """The texts that have all required terms and any of all, CANDIDATES of them, best first (BM25).
 
         Args:
-            kinds: of texts. videos: only texts of these; None for all.
+            kinds: of texts. videos: only texts of these; None for all. Terms are counted in all videos.
         """
         ...
 
@@ -284,15 +286,25 @@ class TextTables:
         if videos is not None:
             chosen += " AND video IN (SELECT value FROM json_each(?))"
             values.append(json.dumps(videos))
-        joined = f"JOIN texts_words ON texts_words.rowid = texts.number WHERE texts_words MATCH ? AND {chosen}"
+        # The function bm25() is not known where rows are numbered, the column `rank` of the same value is.
+        ranked = (
+            "SELECT texts.number AS chosen, words, score, row_number() OVER (PARTITION BY video ORDER BY score, texts.number) AS"
+            " place FROM (SELECT rowid, words, rank AS score FROM texts_words WHERE texts_words MATCH ?) AS matched"
+            f" JOIN texts ON texts.number = matched.rowid WHERE {chosen}"
+        )
+        best = f"JOIN ({ranked}) ON chosen = texts.number WHERE place <= {MOST_OF_VIDEO} ORDER BY score, number LIMIT {CANDIDATES}"
         texts = []
-        for video, words, text in self._rows(f"{joined} ORDER BY bm25(texts_words), number LIMIT {CANDIDATES}", values, "words"):
+        for video, words, text in self._rows(best, values, "words"):
             split = str(words).split()
             has = frozenset(place for place, term in enumerate(terms) if term.is_in(split))
             if has and video in names:
                 texts.append(FoundText(names[video], text, has))
-        count = f"SELECT count(DISTINCT video) FROM texts {joined}"
-        counts = [self._connection.execute(count, [term.match, *values[1:]]).fetchone()[0] for term in terms]
+        # In all videos, whichever are chosen: a word is as rare in each search.
+        count = (
+            "SELECT count(DISTINCT video) FROM texts JOIN texts_words ON texts_words.rowid = texts.number"
+            " WHERE texts_words MATCH ? AND kind IN (SELECT value FROM json_each(?))"
+        )
+        counts = [self._connection.execute(count, [term.match, values[1]]).fetchone()[0] for term in terms]
         return FoundTexts(texts, counts)
 
     def check(self, video: int) -> None:

@@ -14,7 +14,7 @@ from prvr.index.contract import Entry, Header
 from prvr.index.disk import DiskIndex
 from prvr.index.exact import ExactIndex
 from prvr.index.place import FILE
-from prvr.index.texts import require_texts
+from prvr.index.texts import CANDIDATES, MOST_OF_VIDEO, require_texts
 from prvr.index.words import terms_of, words_of
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
 
@@ -103,7 +103,16 @@ def test_only_texts_of_the_kinds_and_videos_are_found(index: DiskIndex) -> None:
     assert {video for video, _ in found(index, "dog", "subtitle", "speech")} == {"a", "b"}
     assert found(index, "dog", "screen") == [("a", "a dog on a sign")]
     assert found(index, "dog", "subtitle", "speech", videos=["b", "unknown"]) == [("b", "a dog")]
+    # A word is as rare in one video as in all.
+    assert index.texts.find(terms_of("dog"), kinds=("subtitle", "speech"), videos=["b"]).videos_with_term == [2]
     assert index.texts.count() == {"subtitle": 1, "screen": 1, "speech": 1}
+
+
+def test_a_film_that_repeats_a_word_leaves_room_for_others(index: DiskIndex) -> None:
+    say(index, "a", *["dog"] * (CANDIDATES + 5))
+    say(index, "b", "this is a longer text with a dog")
+    videos = [video for video, _ in found(index, "dog")]
+    assert (videos.count("a"), videos.count("b")) == (MOST_OF_VIDEO, 1)
 
 
 def test_parts_are_added_and_texts_of_something_else_are_replaced(index: DiskIndex) -> None:
