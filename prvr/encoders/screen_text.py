@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from prvr.encoders.timed_texts import TextsPart, TimedText
-from prvr.errors import SettingError, require
+from prvr.errors import SettingError, VideoError, require
 from prvr.video import VideoReader
 
 # Frames per second that are looked at.
@@ -80,7 +80,12 @@ class ScreenTextReader:
         """The lines of a frame, with their confidence."""
         step = -(-max(frame.shape[:2]) // LONGEST)
         # The network was trained on pictures with blue first.
-        found = self._reader_of_text(np.ascontiguousarray(frame[::step, ::step, ::-1]))
+        reader = self._reader_of_text
+        try:
+            found = reader(np.ascontiguousarray(frame[::step, ::step, ::-1]))
+        # Libraries below raise what they like; other videos are read all the same.
+        except Exception as problem:
+            raise VideoError(f"text in its picture cannot be recognised: {problem!r:.200}; run again") from problem
         boxes = () if found.boxes is None else found.boxes
         parts = [
             (np.asarray(box, np.float32), " ".join(text.split()), float(score))

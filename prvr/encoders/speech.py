@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from prvr.encoders.timed_texts import TextsPart, TimedText
-from prvr.errors import ModelError, SettingError, nearest, require
+from prvr.errors import ModelError, SettingError, VideoError, nearest, require
 from prvr.video.sound import read_sound
 
 # Samples per second that Whisper reads.
@@ -82,13 +82,23 @@ class SpeechReader:
         """
         begin = after
         for samples in cut_into_windows(read_sound(paths[0], rate=RATE, after=after)):
-            texts = tuple(self._recognise(samples, begin)) if np.any(samples) else ()
+            texts = self._recognise(samples, begin) if np.any(samples) else ()
             begin += len(samples) / RATE
             yield TextsPart(begin, texts)
 
-    def _recognise(self, samples: Float[np.ndarray, "N"], begin: float) -> Iterator[TimedText]:
+    def _recognise(self, samples: Float[np.ndarray, "N"], begin: float) -> tuple[TimedText, ...]:
+        whisper = self._recogniser
+        try:
+            return tuple(self._texts(whisper, samples, begin))
+        # Libraries below raise what they like; other videos are read all the same.
+        except Exception as problem:
+            raise VideoError(
+                f"its speech from second {begin:.0f} on cannot be recognised: {problem!r:.200}; run again"
+            ) from problem
+
+    def _texts(self, whisper: Any, samples: Float[np.ndarray, "N"], begin: float) -> Iterator[TimedText]:
         # Without the text before: one invented sentence would be repeated for ever.
-        found, about = self._recogniser.transcribe(samples, vad_filter=True, condition_on_previous_text=False)
+        found, about = whisper.transcribe(samples, vad_filter=True, condition_on_previous_text=False)
         for one in found:
             text = " ".join(one.text.split())
             if text and one.avg_logprob > self._least:

@@ -37,7 +37,10 @@ class SubtitleReader:
         """The names, sizes and times of the files beside the video."""
         found: list[list[str | int]] = []
         for file in _files_beside(paths):
-            about = file.stat()
+            try:
+                about = file.stat()
+            except OSError as problem:
+                raise VideoError(f"cannot read {file.name}: {problem.strerror}; run again when it is there") from None
             found.append([str(file), about.st_size, about.st_mtime_ns])
         return json.dumps(["subtitles 1", *found])
 

@@ -292,7 +292,9 @@ class TextTables:
             " place FROM (SELECT rowid, words, rank AS score FROM texts_words WHERE texts_words MATCH ?) AS matched"
             f" JOIN texts ON texts.number = matched.rowid WHERE {chosen}"
         )
-        best = f"JOIN ({ranked}) ON chosen = texts.number WHERE place <= {MOST_OF_VIDEO} ORDER BY score, number LIMIT {CANDIDATES}"
+        best = (
+            f"JOIN ({ranked}) ON chosen = texts.number WHERE place <= {MOST_OF_VIDEO} ORDER BY score, number LIMIT {CANDIDATES}"
+        )
         texts = []
         for video, words, text in self._rows(best, values, "words"):
             split = str(words).split()

@@ -99,6 +99,9 @@ class VideoSearch:
         if rescore and not asked.question.is_sentence:
             raise SettingError("scores of one sentence alone can be re-scored; leave out 'rescore', or ask one sentence")
         if check_sense(sense) in KINDS_OF:
+            if approximate or rescore:
+                option = "approximate" if approximate else "rescore"
+                raise SettingError(f"{option!r} is of the scores of pictures; leave it out, or do not search in {sense}")
             return self._search_said(asked, sense, conditions, min_score, slice(offset, offset + k))
         # What has words is worth something beside the picture; what is re-scored is the picture's score.
         fused = sense == ANY and asked.question.is_sentence and not rescore
@@ -122,16 +125,18 @@ class VideoSearch:
             find, max(offset + k, 2), lambda scored: scored.entry, known=asked.videos_to_leave_out, drop_known=True
         )
         calibration = self.calibration(rescore=rescore) if asked.question.is_sentence else None
-        probabilities = self._probabilities([scored.score for scored, _ in found], conditions, calibration)
+        # Both were measured on pictures.
+        seen = self.senses.seen(asked.queries[0], [scored for scored, _ in found], said)
+        probabilities = self._probabilities([scored.score for scored in seen], conditions, calibration)
         shown = slice(offset, offset + k)
         hits = [
             replace(hit_of(asked, scored), near_identical=others, probability=probability)
             for (scored, others), probability in zip(found[shown], probabilities[shown], strict=True)
         ]
         if asked.question.is_sentence and not rescore:
-            hits = self._with_strengths(hits, asked.queries[0], [scored for scored, _ in found[shown]])
+            hits = self._with_strengths(hits, asked.queries[0], seen[shown])
         if said:
-            hits = [self.senses.explain(asked.queries[0], hit, said.get(hit.video)) for hit in hits]
+            hits = self.senses.explain(asked.queries[0], hits, said)
         return drop_below(hits, min_score)
 
     def search_moments(
@@ -188,9 +193,13 @@ class VideoSearch:
         entry = self._entry(video)
         if asked.is_one_query:
             # A gallery of this video alone: the score is the one of a search.
-            hit = hit_of(asked, few_videos(self.index.model, [entry]).search(asked.queries[0], 1)[0][0])
+            query, scored = asked.queries[0], few_videos(self.index.model, [entry]).search(asked.queries[0], 1)[0]
+            hit = hit_of(asked, scored[0])
             senses = {ANY: tuple(KINDS_OF), PICTURE: ()}.get(check_sense(sense), (sense,)) if asked.question.is_sentence else ()
             said = self.senses.best_said(asked.question.text, (), only=entry.video, senses=senses)
+            if said and sense == ANY:
+                fused = replace(hit, score=self.senses.fuse(query, scored, said, 1)[0].score)
+                return replace(hit, quotes=self.senses.explain(query, [fused], said)[0].quotes)
             return replace(hit, quotes=said[entry.video].quotes) if said else hit
         if len(asked.parts) > 1:
             self._require_frame_scores("then")
@@ -225,14 +234,17 @@ class VideoSearch:
     def _probabilities(
         self, found: list[float], where: Sequence[Condition], calibration: Calibration | None
     ) -> Sequence[float | None]:
-        """The probability of each of the best scores, best first; None without a calibration."""
+        """The probability of each of the best scores, in any order; None without a calibration."""
         if calibration is None or not found:
             return [None] * len(found)
         searched = max(self.index.count(where=where), len(found))
         if len(found) < min(2, searched):
             # Another process has changed the gallery since.
             searched = len(found)
-        return [float(one) for one in calibration.probabilities(np.array(found), videos=searched)]
+        best_first = np.argsort(-np.array(found), kind="stable")
+        probabilities = np.empty(len(found))
+        probabilities[best_first] = calibration.probabilities(np.array(found)[best_first], videos=searched)
+        return [float(one) for one in probabilities]
 
     def _with_strengths(self, hits: list[Hit], query: Embeddings, found: Sequence[ScoredVideo]) -> list[Hit]:
         """The hits of one query (a first axis of 1) beside those of unrelated sentences, if the index knows these."""

@@ -76,8 +76,8 @@ class Hit:
 
     @property
     def weak(self) -> bool | None:
-        """Whether most unrelated sentences reach more than this hit; None if that is not known."""
-        return None if self.strength is None else self.strength < WEAK
+        """Whether it was found by its picture alone, and most unrelated sentences reach more; None if that is not known."""
+        return None if self.strength is None else self.strength < WEAK and self.found_by in ((), ("picture",))
 
     @property
     def peak(self) -> float | None:

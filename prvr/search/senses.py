@@ -46,6 +46,8 @@ MOST_QUOTES = 3
 SAMPLE = 64
 # A sense has found a hit if it brings at least this share of what the strongest one brings.
 BRINGS = 0.5
+# Words with a smaller share of the query's weight are named nowhere beside a picture: "on a" is said in each film.
+LEAST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,6 @@ class Senses:
 
     def __init__(self, index: Store) -> None:
         self._index = index
-        self._worth = Worth.from_json(index.texts.worth() if isinstance(index, HasTexts) else None)
         self._sample: tuple[tuple[str, ...], FewVideos] | None = None
 
     def said(self, query: str, sense: str, where: Sequence[Condition], *, only: str | None = None) -> list[Said]:
@@ -187,7 +188,7 @@ class Senses:
         best: dict[str, Said] = {}
         for sense in senses:
             for said in self.said(query, sense, where, only=only):
-                if said.video not in best or self._worth.score(said) > self._worth.score(best[said.video]):
+                if said.video not in best or said.strength > best[said.video].strength:
                     best[said.video] = said
         return best
 
@@ -200,29 +201,44 @@ class Senses:
         if not said:
             return list(found[:count])
         _, deviation = self._spread(query)
-        by_worth = sorted(said.values(), key=lambda one: -self._worth.score(one))[:count]
-        there = {scored.video for scored in found}
-        others = self._index.fetch([one.video for one in by_worth if one.video not in there])
-        candidates = [*found, *self._score(query, [*others.values()])]
-        candidates = [
-            replace(one, score=one.score + deviation * self._worth.score(said[one.video])) if one.video in said else one
-            for one in candidates
-        ]
+        worth = self._worth
+        gains = {video: deviation * worth.score(one) for video, one in said.items()}
+        candidates = _with_gains(found, gains)
+        there = {one.video for one in candidates}
+        if len(found) >= count:
+            # What is not in `found` has no better picture than the last one there.
+            floor, lowest = sorted(one.score for one in candidates)[-count], found[-1].score
+            others = [video for video, gain in gains.items() if video not in there and lowest + gain >= floor]
+        else:
+            others = [video for video in gains if video not in there]
+        candidates += _with_gains(self._score(query, [*self._index.fetch(others).values()]), gains)
         candidates.sort(key=lambda one: one.video)
         return [candidates[place] for place in best_places(np.array([one.score for one in candidates]), count)]
 
-    def explain(self, query: Embeddings, hit: Hit, said: Said | None) -> Hit:
-        """A hit of a fused search with what its words are, and which senses found it."""
-        if said is None:
-            return replace(hit, found_by=(PICTURE,))
-        mean, deviation = self._spread(query)
-        worth = self._worth.score(said)
-        seen = (hit.score - mean) / deviation - worth if deviation > 0 else 0.0
-        brought = {said.sense: worth, PICTURE: seen}
-        least = BRINGS * max(brought.values())
-        found_by = tuple(sorted((sense for sense, value in brought.items() if value >= least), key=lambda one: -brought[one]))
-        spans = (said.span, *hit.spans) if found_by[0] == said.sense else hit.spans
-        return replace(hit, found_by=found_by, quotes=said.quotes, spans=spans)
+    def seen(self, query: Embeddings, fused: Sequence[ScoredVideo], said: Mapping[str, Said]) -> list[ScoredVideo]:
+        """What `fuse` found, with the scores of the pictures alone."""
+        if not said:
+            return list(fused)
+        worth, (_, deviation) = self._worth, self._spread(query)
+        return _with_gains(fused, {video: -deviation * worth.score(one) for video, one in said.items()})
+
+    def explain(self, query: Embeddings, hits: Sequence[Hit], said: Mapping[str, Said]) -> list[Hit]:
+        """The hits of a fused search with what their words are, and which senses found them."""
+        worth, (mean, deviation) = self._worth, self._spread(query)
+        explained = []
+        for hit in hits:
+            words = said.get(hit.video)
+            if words is None or words.share < LEAST_SHARE:
+                explained.append(replace(hit, found_by=(PICTURE,)))
+                continue
+            gain = worth.score(words)
+            brought = {words.sense: gain, PICTURE: (hit.score - mean) / deviation - gain if deviation > 0 else 0.0}
+            least = BRINGS * max(brought.values())
+            found_by = tuple(sorted((one for one, value in brought.items() if value >= least), key=lambda one: -brought[one]))
+            spans = (words.span, *hit.spans) if found_by[0] == words.sense else hit.spans
+            quotes = words.quotes if words.sense in found_by else ()
+            explained.append(replace(hit, found_by=found_by, quotes=quotes, spans=spans))
+        return explained
 
     def examples(self, query: Embeddings, text: str, right: str, others: int) -> list[tuple[str, float, float]]:
         """A video and the best others: each with its picture's score in standard deviations, and the strength of its words."""
@@ -234,6 +250,11 @@ class Senses:
         scored = [*seen, *self._score(query, [*self._index.fetch([*left]).values()])]
         strengths = {one.video: one.strength for one in said.values()}
         return [(one.video, (one.score - mean) / (deviation or 1.0), strengths.get(one.video, 0.0)) for one in scored]
+
+    @property
+    def _worth(self) -> Worth:
+        # Read for each search: it is weighed while a service runs.
+        return Worth.from_json(self._index.texts.worth() if isinstance(self._index, HasTexts) else None)
 
     def _spread(self, query: Embeddings) -> tuple[float, float]:
         """The mean and the standard deviation of a query's scores over a sample of the videos."""
@@ -248,3 +269,7 @@ class Senses:
 
     def _score(self, query: Embeddings, entries: Sequence[Entry]) -> list[ScoredVideo]:
         return few_videos(self._index.model, entries).search(query, len(entries))[0] if entries else []
+
+
+def _with_gains(found: Sequence[ScoredVideo], gains: Mapping[str, float]) -> list[ScoredVideo]:
+    return [replace(one, score=one.score + gains.get(one.video, 0.0)) for one in found]

@@ -12,7 +12,7 @@ from tiny_videos import COLOURS, colour_of, plain, write_video
 from prvr.encoders import screen_text
 from prvr.encoders.screen_text import LEAST, ScreenTextReader
 from prvr.encoders.text_readers import open_reader
-from prvr.errors import MissingExtra, SettingError
+from prvr.errors import MissingExtra, SettingError, VideoError
 
 pytest.importorskip("rapidocr")
 
@@ -77,6 +77,12 @@ def test_parts_end_what_is_shown_and_a_later_run_goes_on(
     assert [round(part.seconds, 1) for part in parts] == [3.0, 5.0]
     assert spans(reader, path) == [("it is red", 1.0, 3.0), ("it is red", 3.0, 4.0), ("it is blue", 4.0, 5.0)]
     assert spans(reader, path, after=parts[0].seconds) == [("it is red", 3.0, 4.0), ("it is blue", 4.0, 5.0)]
+
+
+def test_what_a_recogniser_raises_is_an_error_of_the_video(reader: ScreenTextReader, tmp_path: Path) -> None:
+    reader.__dict__["_reader_of_text"] = None
+    with pytest.raises(VideoError, match="text in its picture cannot be recognised: TypeError"):
+        spans(reader, film(tmp_path / "a.mp4", "red"))
 
 
 @pytest.mark.parametrize("least", [-0.1, 1.1, float("nan")])

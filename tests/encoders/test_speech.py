@@ -15,7 +15,7 @@ from texts import write_sound
 from prvr.encoders import speech
 from prvr.encoders.speech import LAST_PART, RATE, WINDOW, SpeechReader, cut_into_windows
 from prvr.encoders.text_readers import open_reader
-from prvr.errors import MissingExtra, ModelError, SettingError
+from prvr.errors import MissingExtra, ModelError, SettingError, VideoError
 from prvr.video.sound import read_sound
 
 pytest.importorskip("faster_whisper")
@@ -110,6 +110,13 @@ def test_inventions_are_left_out_by_the_gate_and_times_end_with_the_sound(reader
         ("end", 1.5, 0.6126, "en"),
     ]
     assert part.texts[1].end == pytest.approx(part.seconds, abs=0.01)
+
+
+def test_what_a_recogniser_raises_is_an_error_of_the_video(reader: SpeechReader, tmp_path: Path) -> None:
+    path = write_sound(tmp_path / "a.mkv", tone(1.0), rate=44_100, codec="flac")
+    reader.__dict__["_recogniser"] = SimpleNamespace()
+    with pytest.raises(VideoError, match="its speech from second 0 on cannot be recognised: AttributeError"):
+        list(reader.read([path], after=0.0))
 
 
 def test_silence_is_not_recognised(reader: SpeechReader, tmp_path: Path) -> None:

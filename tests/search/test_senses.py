@@ -21,8 +21,10 @@ from prvr.encoders.timed_texts import TextsPart, TimedText
 from prvr.errors import DataError, SettingError
 from prvr.index.exact import ExactIndex
 from prvr.index.texts import FoundText, FoundTexts
+from prvr.methods.calibration import Calibration
 from prvr.search import copy_index, index_folder, open_index, zero_shot
 from prvr.search.asking import VideoSearch
+from prvr.search.hits import Hit
 from prvr.search.question import Question
 from prvr.search.senses import WINDOW, Said, Worth, find_said
 from prvr.search.weighing import fit_worth
@@ -129,10 +131,14 @@ def test_what_is_said_comes_first_among_pictures_that_say_nothing(search: VideoS
     assert {hit.video for hit in hits} == {hit.video for hit in pictures}
     # Others keep the scores of their pictures.
     seen = {hit.video: hit.score for hit in pictures}
-    silent = [hit for hit in hits if not hit.quotes]
+    silent = [hit for hit in hits if hit.video not in WORDS]
     assert silent
     assert all(hit.score == seen[hit.video] for hit in silent)
-    assert all(hit.found_by == ("picture",) for hit in silent)
+    # "the" is said in green.mp4, too, and names nothing.
+    assert all((hit.found_by, hit.quotes) == (("picture",), ()) for hit in hits[1:])
+    green = search.explain("the helicopter lands on the roof", "green.mp4")
+    assert green is not None
+    assert green.quotes == ()
     assert all(hit.score > seen[hit.video] for hit in hits if hit.quotes)
 
 
@@ -145,6 +151,37 @@ def test_a_video_beyond_the_best_pictures_is_found_by_its_words(search: VideoSea
     assert search.search(query, k=1)[0].video == "red.mp4"
     assert search.search(query, k=1, offset=1) == search.search(query, k=2)[1:]
     assert search.search(query, where=["colour=blue"])[0].video == "blue.mp4"
+
+
+def test_the_best_by_both_are_found_exactly(search: VideoSearch) -> None:
+    query, random = search.encode("a thing"), np.random.default_rng(0)
+    pictures = search.index.search(query, 9)[0]
+    quote = (TimedText(0.0, 1.0, "x", "speech"),)
+    for _ in range(50):
+        said = {one.video: Said(one.video, "speech", random.uniform(0.6, 1), 1.0, quote) for one in pictures[1:]}
+        every = search.senses.fuse(query, pictures, said, len(pictures))
+        assert sorted(every, key=lambda one: -one.score) == every
+        for count in range(1, len(pictures)):
+            best = search.senses.fuse(query, pictures[:count], said, count)
+            assert [one.video for one in best] == [one.video for one in every[:count]]
+        seen = {one.video: one.score for one in search.senses.seen(query, every, said)}
+        assert seen == pytest.approx({one.video: one.score for one in pictures})
+
+
+def test_the_probability_and_the_strength_are_those_of_the_picture(search: VideoSearch, monkeypatch: pytest.MonkeyPatch) -> None:
+    calibration = Calibration(intercept=0.0, per_score=3.0, per_margin=2.0, per_size=0.0)
+    monkeypatch.setattr(search, "calibration", lambda **_: calibration)
+    query = "the helicopter lands on the roof"
+    pictures = {hit.video: hit.probability for hit in search.search(query, sense="picture")}
+    assert {hit.video: hit.probability for hit in search.search(query)} == pytest.approx(pictures, rel=1e-4)
+    assert Hit("a", 1.0, strength=0.1).weak
+    assert Hit("a", 1.0, strength=0.1, found_by=("picture",)).weak
+    assert not Hit("a", 1.0, strength=0.1, found_by=("speech", "picture")).weak
+
+
+def test_options_of_the_picture_are_refused_for_speech(search: VideoSearch) -> None:
+    with pytest.raises(SettingError, match="'approximate' is of the scores of pictures; leave it out, or do not search in"):
+        search.search("helicopter", sense="speech", approximate=True)
 
 
 def test_where_in_one_video_it_is_said(search: VideoSearch) -> None:
@@ -381,6 +418,8 @@ def test_a_kept_weight_is_used(folder: Path, tmp_path: Path) -> None:
     query = "the helicopter lands on the roof"
     before = plain.search(query)[0].score
     plain.index.texts.keep_worth(Worth(17.0).to_json())
+    # As by a service that runs.
+    assert plain.search(query)[0].score > before
     heavier = open_index(tmp_path / "copy")
     seen = {hit.video: hit.score for hit in heavier.search(query, sense="picture")}
     assert heavier.search(query)[0].score - seen["red.mp4"] == pytest.approx(10 * (before - seen["red.mp4"]), rel=1e-4)
