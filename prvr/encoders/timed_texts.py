@@ -91,10 +91,16 @@ class TextSink(Protocol):
         """What has been read, by video and kind."""
         ...
 
-    def extend(self, video: str, kind: str, part: TextsPart, *, made_of: str, is_complete: bool) -> None:
+    def extend(self, video: str, kind: str, part: TextsPart, *, made_of: str, is_complete: bool, after: float = 0.0) -> None:
         """Adds the next texts of a kind to a video, in one transaction; texts that were made of something else are removed.
 
         Does nothing if the video is not there.
+
+        Args:
+            after: the second that the part before reached.
+
+        Raises:
+            VideoError: the texts up to that second are gone.
         """
         ...
 

@@ -67,16 +67,16 @@ def update_texts(
         try:
             if not job.is_unchanged:
                 raise VideoError("it changed since it was indexed; run again when it is complete")
-            parts = reader.read(job.paths, after=after)
+            reached, parts = after, reader.read(job.paths, after=after)
             part = next(parts, TextsPart(after, ()))
             for following in chain(parts, [None]):
                 if following is None and not job.is_unchanged:
                     raise VideoError("it changed while its texts were read; run again when it is complete")
-                sink.extend(job.id, reader.kind, part, made_of=made_of, is_complete=following is None)
+                sink.extend(job.id, reader.kind, part, made_of=made_of, is_complete=following is None, after=reached)
                 wrong += part.problems
                 if on_progress is not None:
                     on_progress(f"{reader.kind}: {job.id}", done + min(part.seconds, job.duration) - after, total)
-                part = following or part
+                reached, part = part.seconds, following or part
             read.append(job.id)
         except VideoError as problem:
             wrong.append(str(problem))

@@ -55,13 +55,14 @@ class ShardedTexts:
         found: str | None = self._in_all(lambda index: index.texts.worth())[0]
         return found
 
-    def keep_worth(self, text: str) -> None:
-        """Writes what words are worth beside a picture, in place of what was there."""
+    def keep_worth(self, text: str | None) -> None:
+        """Writes what words are worth beside a picture, in place of what was there; nothing for None."""
         self._in_all(partial(_keep_worth, text=text))
 
-    def extend(self, video: str, kind: str, part: TextsPart, *, made_of: str, is_complete: bool) -> None:
+    def extend(self, video: str, kind: str, part: TextsPart, *, made_of: str, is_complete: bool, after: float = 0.0) -> None:
         """Adds the next texts of a kind to a video, in one transaction; texts that were made of something else are removed."""
-        self._in_one(video, partial(_extend, video=video, kind=kind, part=part, made_of=made_of, is_complete=is_complete))
+        to_extend = partial(_extend, video=video, kind=kind, part=part, made_of=made_of, is_complete=is_complete, after=after)
+        self._in_one(video, to_extend)
 
     def find(self, terms: Sequence[Term], *, kinds: Collection[str], videos: Collection[str] | None = None) -> FoundTexts:
         """The best texts of each shard, and in how many videos of all each term is."""
@@ -79,12 +80,12 @@ def _keep_readers(index: DiskIndex, *, readers: dict[str, str | None]) -> None:
     index.texts.keep_readers(readers)
 
 
-def _keep_worth(index: DiskIndex, *, text: str) -> None:
+def _keep_worth(index: DiskIndex, *, text: str | None) -> None:
     index.texts.keep_worth(text)
 
 
-def _extend(index: DiskIndex, *, video: str, kind: str, part: TextsPart, made_of: str, is_complete: bool) -> None:
-    index.texts.extend(video, kind, part, made_of=made_of, is_complete=is_complete)
+def _extend(index: DiskIndex, *, video: str, kind: str, part: TextsPart, made_of: str, is_complete: bool, after: float) -> None:
+    index.texts.extend(video, kind, part, made_of=made_of, is_complete=is_complete, after=after)
 
 
 def _find(index: DiskIndex, *, terms: list[Term], kinds: list[str], videos: list[str] | None) -> FoundTexts:

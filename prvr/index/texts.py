@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, final, runtime_checkable
 
 from prvr.encoders.timed_texts import TextSink, TextSource, TextsPart, TimedText
-from prvr.errors import ModelError, SettingError
+from prvr.errors import ModelError, SettingError, VideoError
 from prvr.index.words import Term, words_of
 
 SCHEMA = (
@@ -73,8 +73,8 @@ class TextStore(TextSink, Protocol):
         """The text that `keep_worth` wrote last."""
         ...
 
-    def keep_worth(self, text: str) -> None:
-        """Writes what words are worth beside a picture, in place of what was there."""
+    def keep_worth(self, text: str | None) -> None:
+        """Writes what words are worth beside a picture, in place of what was there; nothing for None."""
         ...
 
     def find(self, terms: Sequence[Term], *, kinds: Collection[str], videos: Collection[str] | None = None) -> FoundTexts:
@@ -151,11 +151,12 @@ class DiskTexts:
             known = self._database.text_tables.sources()
             return {id: known[number] for id, number in self._database.videos.items() if number in known}
 
-    def extend(self, video: str, kind: str, part: TextsPart, *, made_of: str, is_complete: bool) -> None:
+    def extend(self, video: str, kind: str, part: TextsPart, *, made_of: str, is_complete: bool, after: float = 0.0) -> None:
         """Adds the next texts of a kind to a video, in one transaction; texts that were made of something else are removed."""
         with self._lock, self._database.writing():
             if (number := self._database.number_of(video)) is not None:
-                self._database.text_tables.extend(number, kind, part, made_of=made_of, is_complete=is_complete)
+                tables = self._database.text_tables
+                tables.extend(number, kind, part, made_of=made_of, is_complete=is_complete, after=after)
 
     def readers(self) -> dict[str, str | None]:
         """The setting of the reader of each kind that was chosen; None for a kind that is not read."""
@@ -173,8 +174,8 @@ class DiskTexts:
         with self._lock, self._database.reading():
             return self._database.text_tables.worth()
 
-    def keep_worth(self, text: str) -> None:
-        """Writes what words are worth beside a picture, in place of what was there."""
+    def keep_worth(self, text: str | None) -> None:
+        """Writes what words are worth beside a picture, in place of what was there; nothing for None."""
         with self._lock, self._database.writing():
             self._database.text_tables.keep_worth(text)
 
@@ -216,14 +217,20 @@ class TextTables:
                 found.setdefault(video, {})[kind] = source
         return found
 
-    def extend(self, video: int, kind: str, part: TextsPart, *, made_of: str, is_complete: bool) -> None:
-        """Adds texts, and notes up to where they go; texts that were made of something else are removed."""
+    def extend(self, video: int, kind: str, part: TextsPart, *, made_of: str, is_complete: bool, after: float = 0.0) -> None:
+        """Adds texts, and notes up to where they go; texts that were made of something else are removed.
+
+        Raises:
+            VideoError: they begin at a later second, and those before are gone.
+        """
         self._make()
         where = (video, kind)
         known = self._connection.execute(
             "SELECT made_of, problems FROM text_sources WHERE video = ? AND kind = ?", where
         ).fetchone()
         if known is None or known[0] != made_of:
+            if after > 0:
+                raise VideoError("its texts were removed while it was read; run again")
             self._drop("video = ? AND kind = ?", where)
             known = made_of, "[]"
         for text in part.texts:
@@ -256,11 +263,12 @@ class TextTables:
         found = self._exist() and self._connection.execute("SELECT worth FROM text_worth").fetchone()
         return str(found[0]) if found else None
 
-    def keep_worth(self, text: str) -> None:
-        """Writes what words are worth beside a picture, in place of what was there."""
+    def keep_worth(self, text: str | None) -> None:
+        """Writes what words are worth beside a picture, in place of what was there; nothing for None."""
         self._make()
         self._connection.execute("DELETE FROM text_worth")
-        self._connection.execute("INSERT INTO text_worth VALUES (?)", (text,))
+        if text is not None:
+            self._connection.execute("INSERT INTO text_worth VALUES (?)", (text,))
 
     def drop(self, video: int) -> None:
         """Removes all texts of a video."""

@@ -101,7 +101,7 @@ def _copy(ours: PersistentStore, theirs: PersistentStore, on_progress: Progress 
 
 def _copy_texts(ours: PersistentStore, theirs: PersistentStore) -> str | None:
     """Copies the timed texts of all videos and compares them; returns why that cannot be."""
-    if not isinstance(ours, HasTexts) or not (sources := ours.texts.sources()):
+    if not isinstance(ours, HasTexts):
         return None
     if not isinstance(theirs, HasTexts):
         return (
@@ -110,12 +110,13 @@ def _copy_texts(ours: PersistentStore, theirs: PersistentStore) -> str | None:
             else None
         )
     theirs.texts.keep_readers(ours.texts.readers())
-    if (worth := ours.texts.worth()) is not None and worth != theirs.texts.worth():
+    if (worth := ours.texts.worth()) != theirs.texts.worth():
         theirs.texts.keep_worth(worth)
-    there = theirs.texts.sources()
-    for id, by_kind in sources.items():
+    sources, there = ours.texts.sources(), theirs.texts.sources()
+    for id in sorted({*sources, *there}):
+        by_kind = sources.get(id, {})
         texts, copied = ours.texts.read(id), theirs.texts.read(id)
-        if (by_kind, texts) == (there.get(id), copied):
+        if (by_kind, texts) == (there.get(id, {}), copied):
             continue
         for kind in {*by_kind, *there.get(id, {})}:
             source = by_kind.get(kind, TextSource("", 0.0, False, ()))

@@ -116,12 +116,12 @@ class Indexer:
         self._checkpoint = checkpoints.to_device(checkpoint, device)
         self._index = make_or_reopen(path, self._checkpoint, videos=videos, dtype=dtype)
         try:
-            chosen = {**self._index.texts.readers(), **(texts or {})}
+            chosen = DEFAULT_READERS | self._index.texts.readers() | dict(texts or {})
             # Before anything long: what is not installed, or not there, is found now.
-            self._readers = [
-                open_reader(kind, setting) for kind, setting in (DEFAULT_READERS | chosen).items() if setting is not None
-            ]
-            self._index.texts.keep_readers(chosen)
+            self._readers = [open_reader(kind, setting) for kind, setting in chosen.items() if setting is not None]
+            # What is kept is read in another folder, too.
+            settings = {reader.kind: reader.setting for reader in self._readers}
+            self._chosen = {kind: settings.get(kind) for kind in texts or {}}
         except BaseException:
             self._index.close()
             raise
@@ -142,6 +142,7 @@ class Indexer:
         files, model, rate = find_videos(self.videos), self._index.model, self._sampling.rate
         lock = lock_for_writing(self.path / FILE)
         try:
+            self._index.texts.keep_readers({**self._index.texts.readers(), **self._chosen})
             fields, problems = read_video_fields(self.videos, files)
             reads: dict[str, Any] = {"encoder": self._encoder, "rate": rate, "videos": files.keys()}
             with (

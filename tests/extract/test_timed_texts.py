@@ -20,11 +20,13 @@ class Memory:
     def __init__(self) -> None:
         self.known: dict[str, dict[str, TextSource]] = {}
         self.texts: dict[str, list[str]] = {}
+        self.after: list[float] = []
 
     def sources(self) -> Mapping[str, Mapping[str, TextSource]]:
         return self.known
 
-    def extend(self, video: str, kind: str, part: TextsPart, *, made_of: str, is_complete: bool) -> None:
+    def extend(self, video: str, kind: str, part: TextsPart, *, made_of: str, is_complete: bool, after: float = 0.0) -> None:
+        self.after.append(after)
         known = self.known.setdefault(video, {})
         if kind not in known or known[kind].made_of != made_of:
             self.texts[video] = []
@@ -65,6 +67,7 @@ def test_an_interrupted_reading_goes_on_from_there(film: Path) -> None:
     reader = SpokenSeconds(5)
     update_texts([job(film)], reader, memory)
     assert reader.read_seconds == [2, 3, 4]
+    assert memory.after == [0.0, 1.0, 2.0, 3.0, 4.0]
     assert memory.texts["film.mp4"] == [f"second {n}" for n in range(5)]
     assert memory.known["film.mp4"]["speech"].is_complete
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from prvr.encoders.timed_texts import TextsPart, TimedText
-from prvr.errors import ModelError, SettingError
+from prvr.errors import ModelError, SettingError, VideoError
 from prvr.index.contract import Entry, Header
 from prvr.index.disk import DiskIndex
 from prvr.index.exact import ExactIndex
@@ -129,6 +129,15 @@ def test_parts_are_added_and_texts_of_something_else_are_replaced(index: DiskInd
     assert said(index, "a") == ["second 1"]
     assert index.texts.sources()["a"]["speech"].problems == ("problem 1",)
     assert found(index, "0") == []
+
+
+def test_a_later_part_without_those_before_is_not_written(index: DiskIndex) -> None:
+    part = TextsPart(2.0, (TimedText(1.0, 2.0, "second 1", "speech"),))
+    say(index, "a", "second 0", made_of="another")
+    for video in "ab":
+        with pytest.raises(VideoError, match="its texts were removed while it was read; run again"):
+            index.texts.extend(video, "speech", part, made_of="one", is_complete=True, after=1.0)
+    assert (said(index, "a"), said(index, "b"), index.texts.sources().keys()) == (["second 0"], [], {"a"})
 
 
 def test_a_deleted_or_replaced_video_has_no_texts_and_no_words(index: DiskIndex, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from prvr.search.asking import VideoSearch
 from prvr.search.hits import Hit
 from prvr.search.question import Question
 from prvr.search.senses import WINDOW, Said, Worth, find_said
+from prvr.search.update import Indexer
 from prvr.search.weighing import fit_worth
 
 
@@ -321,6 +322,22 @@ def test_a_copy_has_the_texts_and_is_brought_up_to_date(folder: Path, videos: Pa
     assert done.written == ()
     assert done.without_texts is None
     assert texts_in(copy) == texts_in(gallery) != {}
+    texts_after(folder, videos, subtitle=None)
+    copy_index(gallery, copy)
+    assert texts_in(copy) == {}
+
+
+def test_the_setting_that_is_kept_is_read_in_any_folder(folder: Path, videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faster_whisper")
+    (videos.parent / "whisper").mkdir()
+    (videos.parent / "whisper" / "model.bin").write_bytes(b"weights")
+    monkeypatch.chdir(videos.parent)
+    checkpoint = zero_shot(folder / "tiny", rate=2.0)
+    indexer = Indexer(videos, videos.parent / "gallery", checkpoint, texts={"speech": "./whisper"})
+    indexer.update()
+    kept = indexer._index.texts.readers()
+    indexer.close()
+    assert json.loads(kept["speech"])["model"] == str(videos.parent / "whisper")
 
 
 def texts_in(place: str | Path, **model: Path) -> dict[str, list[str]]:
@@ -425,6 +442,13 @@ def test_a_kept_weight_is_used(folder: Path, tmp_path: Path) -> None:
     assert heavier.search(query)[0].score - seen["red.mp4"] == pytest.approx(10 * (before - seen["red.mp4"]), rel=1e-4)
     copy_index(tmp_path / "copy", tmp_path / "again")
     assert open_index(tmp_path / "again").index.texts.worth() == Worth(17.0).to_json()
+    # A damaged weight is said, and can be weighed again.
+    plain.index.texts.keep_worth("x")
+    with pytest.raises(DataError, match="weigh again"):
+        plain.search(query)
+    assert plain.senses.examples(plain.encode(query), query, "red.mp4", 2)
+    plain.index.texts.keep_worth(None)
+    assert plain.search(query)[0].score == before
 
 
 def test_weighing_without_texts_or_captions_says_what_is_missing(folder: Path, videos: Path, prvr: Prvr) -> None:
