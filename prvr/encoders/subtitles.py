@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import final
 
@@ -18,6 +20,10 @@ REMARKS = frozenset({"cc", "commentary", "default", "forced", "full", "sdh"})
 LANGUAGE = re.compile(r"[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*")
 # Of a file; the subtitles of a long film have 200 KB.
 MOST_BYTES = 1 << 25
+# Characters of one text; a longer one is no subtitle.
+MOST_CHARACTERS = 1_000
+# Times of single words in WebVTT.
+WORD_TIMES = re.compile(r"<[\d:.]+>")
 # Problems of one file that are named.
 MOST_NAMED = 5
 # The times that pysubs2 reads.
@@ -51,9 +57,11 @@ class SubtitleReader:
             VideoError: the video cannot be opened.
         """
         lines, problems = read_subtitle_streams(paths[0])
-        texts = [TimedText(*line[:3], kind=self.kind, language=line.language) for line in lines]
-        for file in _files_beside(paths):
-            read, wrong = read_subtitle_file(file)
+        texts = [
+            TimedText(line.start, line.end, line.text[:MOST_CHARACTERS], self.kind, language=line.language) for line in lines
+        ]
+        for file, video in _files_beside(paths).items():
+            read, wrong = read_subtitle_file(file, video=video)
             texts += read
             problems += wrong
         texts = _without_repetition(text for text in texts if text.start >= after)
@@ -73,8 +81,12 @@ def subtitle_files(video: Path) -> list[Path]:
     return found
 
 
-def read_subtitle_file(path: Path) -> tuple[list[TimedText], list[str]]:
-    """Returns the texts of a subtitle file, and what could not be read of it, a line each. Broken cues alone are left out."""
+def read_subtitle_file(path: Path, *, video: Path | None = None) -> tuple[list[TimedText], list[str]]:
+    """Returns the texts of a subtitle file, and what could not be read of it, a line each. Broken cues alone are left out.
+
+    Args:
+        video: whose name that of the file begins with; by default what is before its first dot.
+    """
     pysubs2 = require("pysubs2", extra="video")
     try:
         if (size := path.stat().st_size) > MOST_BYTES:
@@ -91,10 +103,11 @@ def read_subtitle_file(path: Path) -> tuple[list[TimedText], list[str]]:
     # A library that reads by regular expressions raises whatever they raise.
     except Exception as problem:
         return [], [*problems, f"{path.name} is not {kind.upper()} ({problem}); write it again or take it out"]
-    language = _language_of(path)
+    language = _language_of(path.stem[len(video.stem) :] if video else path.stem)
     texts, backwards = [], 0
     for line in read:
-        words = " ".join(line.plaintext.split())
+        plain = html.unescape(WORD_TIMES.sub("", line.plaintext)) if kind in TIMES else line.plaintext
+        words = " ".join(plain.split())[:MOST_CHARACTERS]
         if words and not line.is_comment and not line.is_drawing:
             backwards += line.end < line.start
             texts.append(TimedText(line.start / 1000, max(line.start, line.end) / 1000, words, "subtitle", language=language))
@@ -105,15 +118,17 @@ def read_subtitle_file(path: Path) -> tuple[list[TimedText], list[str]]:
     return texts, problems
 
 
-def _files_beside(paths: Sequence[Path]) -> list[Path]:
+def _files_beside(paths: Sequence[Path]) -> dict[Path, Path]:
+    """The subtitle files beside videos, each with its video."""
     try:
-        return list(dict.fromkeys(file for path in paths for file in subtitle_files(path)))
+        return {file: path for path in paths for file in subtitle_files(path)}
     except OSError as problem:
         raise VideoError(f"cannot list the folder of {paths[0]}: {problem.strerror}; check its permissions") from None
 
 
-def _language_of(path: Path) -> str:
-    words = [word for word in path.stem.split(".")[1:] if word.casefold() not in REMARKS and LANGUAGE.fullmatch(word)]
+def _language_of(end: str) -> str:
+    """The language in the end of a name."""
+    words = [word for word in end.split(".")[1:] if word.casefold() not in REMARKS and LANGUAGE.fullmatch(word)]
     return words[-1] if words else ""
 
 
@@ -151,10 +166,12 @@ def _without_broken_cues(text: str, name: str, times: re.Pattern[str]) -> tuple[
 def _without_repetition(texts: Iterable[TimedText]) -> list[TimedText]:
     """The texts in the order of their times; what says the same at the same time, as effects of ASS do, is one text."""
     kept: list[TimedText] = []
-    last: dict[tuple[str, str], TimedText] = {}
+    places: dict[tuple[str, str], int] = {}
     for text in sorted(texts, key=lambda text: (text.start, text.end, text.language)):
-        before = last.get((text.text, text.language))
-        if before is None or text.start > before.end:
+        place = places.get((text.text, text.language))
+        if place is not None and text.start <= kept[place].end:
+            kept[place] = replace(kept[place], end=max(kept[place].end, text.end))
+        else:
+            places[text.text, text.language] = len(kept)
             kept.append(text)
-            last[text.text, text.language] = text
     return kept

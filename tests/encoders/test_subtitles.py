@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from texts import srt, write_with_subtitles
 
-from prvr.encoders.subtitles import MOST_BYTES, SubtitleReader, read_subtitle_file, subtitle_files
+from prvr.encoders import subtitles
+from prvr.encoders.subtitles import MOST_BYTES, MOST_CHARACTERS, SubtitleReader, read_subtitle_file, subtitle_files
 from prvr.encoders.timed_texts import TimedText
+from prvr.errors import VideoError
 
 
 def beside(folder: Path, *names: str) -> list[str]:
@@ -166,7 +168,31 @@ def test_what_is_said_twice_at_the_same_time_is_one_text(tmp_path: Path) -> None
     video = write_with_subtitles(tmp_path / "film.mkv", [("subrip", "en", [(0, 1, "hello")])])
     (tmp_path / "film.en.srt").write_text(srt((0, 1, "hello"), (0.5, 1.5, "hello"), (2, 3, "hello")))
     (part,) = SubtitleReader().read([video], after=0.0)
-    assert [one.start for one in part.texts] == [0.0, 2.0]
+    assert [(one.start, one.end) for one in part.texts] == [(0.0, 1.5), (2.0, 3.0)]
+
+
+def test_the_language_is_after_the_name_of_the_video_and_a_text_is_bounded(tmp_path: Path) -> None:
+    video = write_with_subtitles(tmp_path / "a.de.film.mkv", [("subrip", "en", [(2, 3, "y" * 2000)])])
+    (tmp_path / "a.de.film.srt").write_text(srt((0, 1, "x" * 2000)))
+    (tmp_path / "a.de.film.fr.srt").write_text(srt((1, 2, "salut")))
+    (part,) = SubtitleReader().read([video], after=0.0)
+    assert [(one.text, one.language) for one in part.texts] == [
+        ("x" * MOST_CHARACTERS, ""),
+        ("salut", "fr"),
+        ("y" * MOST_CHARACTERS, "en"),
+    ]
+
+
+def test_signs_and_times_of_words_in_webvtt_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "film.vtt"
+    path.write_text("WEBVTT\n\n00:01.000 --> 00:02.000\nsalt &amp; <00:01.500><c>pepper</c>&nbsp;here\n")
+    assert [one.text for one in read_subtitle_file(path)[0]] == ["salt & pepper here"]
+
+
+def test_a_file_that_goes_while_it_is_looked_at_is_an_error_of_the_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subtitles, "subtitle_files", lambda _: [tmp_path / "film.srt"])
+    with pytest.raises(VideoError, match=r"cannot read film\.srt: No such file"):
+        SubtitleReader().made_of([tmp_path / "film.mp4"])
 
 
 def test_what_they_are_made_of_changes_with_the_files_beside(tmp_path: Path) -> None:
