@@ -100,8 +100,7 @@ class VideoSearch:
             raise SettingError("scores of one sentence alone can be re-scored; leave out 'rescore', or ask one sentence")
         if check_sense(sense) in KINDS_OF:
             if approximate or rescore:
-                option = "approximate" if approximate else "rescore"
-                raise SettingError(f"{option!r} is of the scores of pictures; leave it out, or do not search in {sense}")
+                raise SettingError(f"'approximate' and 'rescore' are of pictures; leave them out, or do not search in {sense}")
             return self._search_said(asked, sense, conditions, min_score, slice(offset, offset + k))
         # What has words is worth something beside the picture; what is re-scored is the picture's score.
         fused = sense == ANY and asked.question.is_sentence and not rescore
@@ -120,12 +119,10 @@ class VideoSearch:
             found = search(query, max(count, CANDIDATES), where=conditions)[0]
             return Anchors(self.index.model).rescore(query, found, rescoring)[:count]
 
-        # The probability of the best hit depends on how far it is ahead of the second one.
         found = drop_near_identical(
             find, max(offset + k, 2), lambda scored: scored.entry, known=asked.videos_to_leave_out, drop_known=True
         )
         calibration = self.calibration(rescore=rescore) if asked.question.is_sentence else None
-        # Both were measured on pictures.
         seen = self.senses.seen(asked.queries[0], [scored for scored, _ in found], said)
         probabilities = self._probabilities([scored.score for scored in seen], conditions, calibration)
         shown = slice(offset, offset + k)
@@ -192,7 +189,6 @@ class VideoSearch:
         asked, _ = self._read(question)
         entry = self._entry(video)
         if asked.is_one_query:
-            # A gallery of this video alone: the score is the one of a search.
             query, scored = asked.queries[0], few_videos(self.index.model, [entry]).search(asked.queries[0], 1)[0]
             hit = hit_of(asked, scored[0])
             senses = {ANY: tuple(KINDS_OF), PICTURE: ()}.get(check_sense(sense), (sense,)) if asked.question.is_sentence else ()
@@ -372,7 +368,6 @@ class VideoSearch:
 
 
 def _rescoring_of(checkpoint: Described) -> Rescoring:
-    # With torch, which other searches do without.
     from prvr.index.rescoring import rescoring_of
 
     return rescoring_of(checkpoint)

@@ -181,7 +181,7 @@ def test_the_probability_and_the_strength_are_those_of_the_picture(search: Video
 
 
 def test_options_of_the_picture_are_refused_for_speech(search: VideoSearch) -> None:
-    with pytest.raises(SettingError, match="'approximate' is of the scores of pictures; leave it out, or do not search in"):
+    with pytest.raises(SettingError, match="'approximate' and 'rescore' are of pictures; leave them out"):
         search.search("helicopter", sense="speech", approximate=True)
 
 
