@@ -149,12 +149,16 @@ def test_what_appears_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.Monk
         synced(handle)
         if not inner:
             inner.append(True)
-            inner.append(cut(source, target, 0, 1))
+            inner.append(cut(source, target, 0, 1, replace=True))
 
     monkeypatch.setattr(os, "fsync", race)
     with pytest.raises(DataError, match="exists by now"):
         cut(source, target, 1, 2)
     assert numbers(target)[0] == (0.0, 0)
+    inner.clear()
+    inner.clear()
+    cut(source, target, 1, 2, replace=True)
+    assert numbers(target)
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "cut.mp4"]
 
 
