@@ -68,6 +68,9 @@ class ResumingEngine:
         self._damage = {id: self._parts.damage_of(id) for id in begun}
         for outcome in self._engine.encode(resumed, sampling=sampling):
             if isinstance(outcome, Part):
+                if not outcome.times:
+                    # A reading begins: also one that goes on where a worker died.
+                    self._damage[outcome.id] = self._parts.damage_of(outcome.id)
                 yield outcome
                 yield from self._keep(outcome, sampling)
                 continue
@@ -174,8 +177,9 @@ class _Parts:
 
     def add(self, part: Part, path: Path, batch_size: int) -> int:
         """Stores a part, and returns the number of rows of its video so far."""
-        with suppress(VideoError):
-            self._ends.setdefault(part.id, ends_of(path))
+        if part.id not in self._ends:
+            with suppress(VideoError):
+                self._ends[part.id] = ends_of(path)
         info = {"times": part.times, "file": part.stamp, "ends": self._ends.get(part.id), "batch_size": batch_size}
         return self._append(part.id, part.rows, {**info, "damage": part.damage})
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, final
+from typing import IO, Any, TypeVar, final
 
 from prvr.child import child_environment, limit_resources
 from prvr.errors import PrvrError, VideoError, require
@@ -24,6 +25,11 @@ from prvr.video.cutting import suffix_for, write_cut
 from prvr.video.proxy import write_window
 
 AT_ONCE = 2
+# Cuts that wait for their turn, and cuts on the disk: each is there until its download has ended.
+MOST_WAITING = 20
+MOST_KEPT = 8
+# Seconds between two looks whether a client is still there.
+LOOK = 0.5
 # Of a file, by the clock, and in bytes.
 WAIT = 60.0
 MOST_BYTES = {"cut": 1 << 30, "window": 1 << 28}
@@ -37,12 +43,27 @@ class ProcessFailure(VideoError):
     """A file that ended the process that read it, or took too long."""
 
 
+class BusyError(PrvrError):
+    """Too many requests wait for their turn."""
+
+
+Result = TypeVar("Result")
+
+
+async def result_for(task: asyncio.Task[Result], is_gone: Callable[[], Awaitable[bool]]) -> Result:
+    """Waits for a task as long as its client does. Raises VideoError if the client has left."""
+    while not (await asyncio.wait({task}, timeout=LOOK))[0]:
+        if await is_gone():
+            raise VideoError("the client has left")
+    return task.result()
+
+
 @final
 class WritingProcesses:
     """Processes that write files; they can be ended from another thread."""
 
     def __init__(self) -> None:
-        self._running: set[subprocess.Popen[bytes]] = set()
+        self._running: dict[subprocess.Popen[bytes], threading.Event | None] = {}
 
     def write(
         self, file: IO[bytes], video: Path, request: Mapping[str, Any], *, stop: threading.Event | None = None
@@ -51,7 +72,7 @@ class WritingProcesses:
 
         Args:
             request: the kind of file, and the arguments of its function.
-            stop: if it is set, the process is ended, also before it has begun.
+            stop: if it is set by `end`, the process is ended, also before it has begun.
 
         Raises:
             VideoError: the request is outside the video, or the file cannot be read.
@@ -65,7 +86,7 @@ class WritingProcesses:
             cwd=tempfile.gettempdir(),
             env=child_environment(),
         ) as child:
-            self._running.add(child)
+            self._running[child] = stop
             try:
                 if stop is not None and stop.is_set():
                     child.kill()
@@ -74,8 +95,15 @@ class WritingProcesses:
                 raise ProcessFailure(f"{video} cannot be {DONE[request['kind']]} within {WAIT:g} seconds; {INSTEAD}") from None
             finally:
                 child.kill()
-                self._running.discard(child)
+                self._running.pop(child, None)
         return _read_answer(said, f"{video} cannot be {DONE[request['kind']]}", child.returncode)
+
+    def end(self, stop: threading.Event) -> None:
+        """Sets an event, and ends the process that was given it."""
+        stop.set()
+        for child, given in list(self._running.items()):
+            if given is stop:
+                child.kill()
 
     def close(self) -> None:
         """Ends the processes."""
@@ -84,27 +112,78 @@ class WritingProcesses:
 
 
 @final
+class Download:
+    """An open file with a cut, and its suffix; whoever sends it closes it."""
+
+    def __init__(self, file: IO[bytes], suffix: str, room: asyncio.Semaphore) -> None:
+        self.file, self.suffix, self._room = file, suffix, room
+
+    def close(self) -> None:
+        """Removes the file and makes room for another one."""
+        self.file.close()
+        self._room.release()
+
+
+@final
 class CuttingProcesses:
-    """Cuts moments, at most `AT_ONCE` at a time."""
+    """Cuts moments, at most `AT_ONCE` at a time, while fewer than `MOST_KEPT` are on the disk."""
 
     def __init__(self) -> None:
-        self._turn = asyncio.Semaphore(AT_ONCE)
+        self._turn, self._room = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(MOST_KEPT)
+        self._waiting = 0
         self._processes = WritingProcesses()
         self.close = self._processes.close
 
-    async def cut(self, video: Path, start: float, end: float, *, margin: float) -> tuple[IO[bytes], str]:
-        """Returns an open file with a cut, which the caller closes, and its suffix.
+    async def cut(
+        self,
+        video: Path,
+        start: float,
+        end: float,
+        *,
+        margin: float,
+        check: Callable[[], Awaitable[None]],
+        is_gone: Callable[[], Awaitable[bool]],
+    ) -> Download:
+        """Returns a cut.
+
+        Args:
+            check: is awaited before the file is read, when it is its turn.
+            is_gone: whether the client has left; its cut is given up then.
 
         Raises:
             VideoError: the stretch is outside the video, or the file cannot be cut, or not within the limits.
+            BusyError: too many are waiting.
         """
-        async with self._turn:
-            return await asyncio.to_thread(self._cut, video, {"kind": "cut", "start": start, "end": end, "margin": margin})
+        if self._waiting >= MOST_WAITING:
+            raise BusyError(f"{self._waiting} cuts are waiting; try again in some seconds")
+        self._waiting += 1
+        stop = threading.Event()
+        request = {"kind": "cut", "start": start, "end": end, "margin": margin}
+        task = asyncio.create_task(self._cut_in_turn(video, request, check, stop))
+        try:
+            return await result_for(task, is_gone)
+        finally:
+            self._waiting -= 1
+            if not task.done():
+                self._processes.end(stop)
+                task.cancel()
 
-    def _cut(self, video: Path, request: Mapping[str, Any]) -> tuple[IO[bytes], str]:
+    async def _cut_in_turn(
+        self, video: Path, request: Mapping[str, Any], check: Callable[[], Awaitable[None]], stop: threading.Event
+    ) -> Download:
+        await self._room.acquire()
+        try:
+            async with self._turn:
+                await check()
+                return Download(*await asyncio.to_thread(self._cut, video, request, stop), self._room)
+        except BaseException:
+            self._room.release()
+            raise
+
+    def _cut(self, video: Path, request: Mapping[str, Any], stop: threading.Event) -> tuple[IO[bytes], str]:
         file = tempfile.TemporaryFile()
         try:
-            suffix = str(self._processes.write(file, video, request)["suffix"])
+            suffix = str(self._processes.write(file, video, request, stop=stop)["suffix"])
             file.seek(0)
         except BaseException:
             file.close()
@@ -132,6 +211,9 @@ def main() -> None:
     request = json.loads(os.fdopen(os.dup(STDIN), "rb").read())
     kind, video = request["kind"], Path(request["video"])
     limit_resources(memory=MEMORY, file_bytes=MOST_BYTES[kind])
+    if hasattr(signal, "alarm"):
+        # It ends by itself where the service was killed.
+        signal.alarm(int(WAIT) + 5)
     file, said = os.fdopen(os.dup(STDOUT), "r+b"), os.fdopen(os.dup(STDERR), "wb")
     # What a library prints must be taken neither for the file nor for the result.
     nothing = os.open(os.devnull, os.O_WRONLY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -29,6 +30,7 @@ class FileCache:
 
     def __init__(self, folder: Path, suffix: str, *, most_bytes: int) -> None:
         self.folder, self.most_bytes = _writable(folder), most_bytes
+        self._is_temporary = self.folder != folder
         self._suffix = suffix
         self._keeping = threading.Lock()
         for path in self.folder.glob(f"*{PART}"):
@@ -36,6 +38,11 @@ class FileCache:
                 if path.stat().st_mtime < time.time() - ABANDONED:
                     path.unlink()
         self._bytes = sum(path.stat().st_size for path in self.folder.glob(f"*{suffix}"))
+
+    def close(self) -> None:
+        """Deletes a temporary folder."""
+        if self._is_temporary:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def size(self) -> int:
@@ -50,8 +57,10 @@ class FileCache:
         """Returns the file of a key; None if the key has none."""
         path = self.path_of(key)
         try:
-            # Its time of change stays: clients compare it.
-            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+            # Its time of change stays: clients compare it. A file of another user's service keeps both.
+            about = path.stat()
+            with suppress(PermissionError):
+                os.utime(path, ns=(time.time_ns(), about.st_mtime_ns))
         except FileNotFoundError:
             return None
         return path
@@ -74,11 +83,17 @@ class FileCache:
         Raises:
             OSError: it cannot be written.
         """
+        # It may have been deleted meanwhile, to free space.
+        self.folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(PART, dir=self.folder)
         os.close(handle)
         part = Path(name)
         try:
             yield part
+            # Another user's service may read it.
+            part.chmod(0o644)
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
             with self._keeping:
                 os.replace(part, self.path_of(key))
                 self._count(self.path_of(key))

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from fastapi import HTTPException
 
-from prvr.errors import ModelError
+from prvr.errors import DataError, ModelError
 from prvr.index.conditions import parse, select
 from prvr.index.contract import Entry
 from prvr.index.disk import DiskIndex
@@ -41,6 +41,8 @@ Answer = TypeVar("Answer")
 
 # A query takes milliseconds; with more in the queue, requests are refused.
 MOST_WAITING = 200
+# Files whose check is remembered.
+MOST_CHECKED = 1000
 # Seconds after which the names of the videos are read again, because another process may have added some.
 FRESH = 1.0
 # Points of the curve of a search result.
@@ -68,6 +70,8 @@ class IndexService:
         self._waiting = 0
         self._ids: dict[str, str] = {}
         self._alike: frozenset[str] = frozenset()
+        # What is wrong with files that were checked, by their stamps; nothing: an empty text.
+        self._changed: dict[tuple[object, ...], str] = {}
         self._ids = self._names_thread.submit(self._list.use, self._names).result()
         self._read_at = time.monotonic()
 
@@ -175,8 +179,28 @@ class IndexService:
 
     async def check_unchanged(self, id: str, file: Path) -> None:
         """Raises DataError if the file of a video is no longer the one that was indexed: its moments may be elsewhere."""
-        about = (await self._read(DiskIndex.about)).get(id, {})
-        await asyncio.to_thread(check_unchanged, file, shown_name(id), about)
+        entry = (await self._read(lambda index: index.fetch([id]))).get(id)
+        await asyncio.to_thread(self._check_unchanged, id, file, {} if entry is None else entry.about)
+
+    def _check_unchanged(self, id: str, file: Path, about: Mapping[str, Any]) -> None:
+        try:
+            there = file.stat()
+        except OSError:
+            return check_unchanged(file, shown_name(id), about)
+        # A file with another stamp is read as a whole: once.
+        seen = (file, there.st_size, there.st_mtime_ns, there.st_ctime_ns, str(about.get("file")))
+        problem = self._changed.get(seen)
+        if problem is None:
+            problem = ""
+            try:
+                check_unchanged(file, shown_name(id), about)
+            except DataError as changed:
+                problem = str(changed)
+            if len(self._changed) >= MOST_CHECKED:
+                self._changed.clear()
+            self._changed[seen] = problem
+        if problem:
+            raise DataError(problem)
 
     async def select(self, names: Collection[str], *, where: Sequence[str]) -> list[str]:
         """The names of the videos that meet all conditions."""

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import PurePosixPath
-from typing import IO, Annotated
+from typing import IO, Annotated, final
 from urllib.parse import quote
 
 from fastapi import APIRouter, HTTPException, Query, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from prvr.errors import DataError, NoPictures, VideoError
 from prvr.server.answers import refusals
+from prvr.server.cutting_process import BusyError, Download
 from prvr.server.names import file_of
 from prvr.server.picture_process import DecoderFailure
-from prvr.server.proxies import BusyError
 from prvr.server.service import Served, VideoName
 from prvr.video import TYPES
+from prvr.video.proxy import WINDOW
 
 # Bytes that are sent at once.
 BLOCK = 1 << 18
@@ -61,6 +64,7 @@ Second = Annotated[float, Query(description="In the video, in seconds.", ge=0, l
 @router.get("/cuts/{video:name}", response_class=StreamingResponse, responses=refusals(404, 421, 422, 503))
 async def cut(
     video: VideoName,
+    request: Request,
     service: Served,
     start: Second,
     end: Second,
@@ -71,20 +75,22 @@ async def cut(
     path = file_of(id, service.index.folder)
     name = PurePosixPath(video).name
     try:
-        await service.index.check_unchanged(id, path)
-        file, suffix = await service.cutting.cut(path, start, end, margin=margin)
+        check = partial(service.index.check_unchanged, id, path)
+        made = await service.cutting.cut(path, start, end, margin=margin, check=check, is_gone=request.is_disconnected)
+    except BusyError as problem:
+        raise HTTPException(503, str(problem), {"Retry-After": "5"}) from None
     except (DataError, VideoError) as problem:
         # The command line has an option for it, a client does not.
         said = str(problem).replace(str(path), name).replace("take --exact", "download it whole")
         raise HTTPException(422, service.index.without_paths(said)) from None
-    size = os.fstat(file.fileno()).st_size
-    named = quote(f"{PurePosixPath(name).stem} {start:.1f}-{end:.1f}{suffix}", safe="", errors="replace")
+    size = os.fstat(made.file.fileno()).st_size
+    named = quote(f"{PurePosixPath(name).stem} {start:.1f}-{end:.1f}{made.suffix}", safe="", errors="replace")
     headers = {
         "Content-Length": str(size),
         "Content-Disposition": f"attachment; filename*=UTF-8''{named}",
         "Cache-Control": "private, no-cache",
     }
-    return StreamingResponse(_blocks(file), media_type=TYPES[suffix], headers=headers)
+    return _Sending(made, headers)
 
 
 @router.get("/proxies/{video:name}", response_class=FileResponse, responses=refusals(404, 421, 422, 503))
@@ -98,6 +104,8 @@ async def proxy(
     id = await service.index.video_at(video)
     path = file_of(id, service.index.folder)
     duration = await service.index.duration_of(id)
+    if duration is not None and window * WINDOW >= duration:
+        raise HTTPException(422, f"{window * WINDOW:g} s is outside {PurePosixPath(video).name}, which has {duration:.1f} s")
     try:
         made = await service.proxies.window(path, window, duration=duration, is_gone=request.is_disconnected)
     except BusyError as problem:
@@ -108,11 +116,24 @@ async def proxy(
     return FileResponse(made, media_type="video/mp4", headers={"Cache-Control": "private, no-cache"})
 
 
+@final
+class _Sending(StreamingResponse):
+    """A download; its file is removed when it has ended or was broken off."""
+
+    def __init__(self, made: Download, headers: dict[str, str]) -> None:
+        super().__init__(_blocks(made.file), media_type=TYPES[made.suffix], headers=headers)
+        self._made = made
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._made.close()
+
+
 def _blocks(file: IO[bytes]) -> Iterator[bytes]:
-    # Also a download that is broken off closes it.
-    with file:
-        while block := file.read(BLOCK):
-            yield block
+    while block := file.read(BLOCK):
+        yield block
 
 
 router.add_api_route("/media/{video:name}", media, methods=["HEAD"], include_in_schema=False, response_model=None)

@@ -6,6 +6,7 @@ One process at a time makes them, first come, first served. What nobody waits fo
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import threading
@@ -14,8 +15,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import final
 
-from prvr.errors import PrvrError, VideoError
-from prvr.server.cutting_process import ProcessFailure, WritingProcesses
+from prvr.errors import VideoError
+from prvr.server.cutting_process import INSTEAD, BusyError, ProcessFailure, WritingProcesses, result_for
 from prvr.server.file_cache import FileCache
 
 MOST_BYTES = 2 << 30
@@ -23,15 +24,9 @@ MOST_BYTES = 2 << 30
 MOST_WAITING = 20
 # Windows that are not tried again until their file changes.
 MOST_REFUSED = 1000
-# Seconds between two looks whether a client is still there.
-LOOK = 0.5
 SUFFIX = ".mp4"
 # Of the layout of a window: another one needs other files.
 VERSION = 1
-
-
-class BusyError(PrvrError):
-    """Too many windows wait to be made."""
 
 
 @final
@@ -54,6 +49,7 @@ class Proxies:
     def close(self) -> None:
         """Ends the process."""
         self._processes.close()
+        self.kept.close()
 
     async def window(self, video: Path, number: int, *, duration: float | None, is_gone: Callable[[], Awaitable[bool]]) -> Path:
         """The file of a window of a video.
@@ -67,7 +63,7 @@ class Proxies:
                 tried again until the file changes.
             BusyError: too many are waiting.
         """
-        key = await asyncio.to_thread(_key, video, number)
+        key = await asyncio.to_thread(_key, video, number, duration)
         if key in self._refused:
             raise ProcessFailure(self._refused[key])
         found = await asyncio.to_thread(self.kept.find, key)
@@ -80,10 +76,7 @@ class Proxies:
         task = self._making[key]
         self._wanted[key] += 1
         try:
-            while not (await asyncio.wait({task}, timeout=LOOK))[0]:
-                if await is_gone():
-                    raise VideoError("the client has left")
-            return task.result()
+            return await result_for(task, is_gone)
         finally:
             self._wanted[key] -= 1
             if not self._wanted[key]:
@@ -106,7 +99,7 @@ class Proxies:
             with self.kept.making(key) as part, part.open("r+b") as file:
                 self._processes.write(file, video, {"kind": "window", "number": number, "duration": duration}, stop=stop)
         except OSError as problem:
-            raise VideoError(f"{video} cannot be converted: {problem.strerror}; free space on the disk") from problem
+            raise VideoError(f"{video} cannot be converted: {problem.strerror}; {_remedy(problem)}") from problem
         except ProcessFailure as failure:
             if not stop.is_set():
                 while len(self._refused) >= MOST_REFUSED:
@@ -116,7 +109,13 @@ class Proxies:
         return self.kept.path_of(key)
 
 
-def _key(video: Path, number: int) -> str:
+def _remedy(problem: OSError) -> str:
+    return "free space on the disk" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else INSTEAD
+
+
+def _key(video: Path, number: int, duration: float | None) -> str:
     there = video.stat()
-    about = f"{VERSION} {number} {there.st_size} {there.st_mtime_ns} ".encode() + os.fsencode(video)
+    about = f"{VERSION} {number} {duration} {there.st_size} {there.st_mtime_ns} {there.st_ctime_ns} ".encode() + os.fsencode(
+        video
+    )
     return hashlib.sha256(about).hexdigest()[:40]

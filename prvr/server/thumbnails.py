@@ -48,6 +48,7 @@ class Thumbnails:
         """Ends the processes, also those that are making a picture."""
         for process in self._processes:
             process.close()
+        self.kept.close()
 
     async def picture(self, video: Path, seconds: float) -> bytes:
         """The picture of a video at a time, as JPEG.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from secrets import token_hex
 from types import ModuleType
 from typing import IO, Any, final
 
@@ -83,15 +84,14 @@ def cut(
         target = target.with_name(target.name + suffix)
     if target.exists() and not replace:
         raise DataError(f"{target} exists; delete it, name another place, or take --overwrite")
-    part = target.with_name(target.name + ".part")
+    # Another cut to the same place writes a file of its own.
+    part = target.with_name(f".prvr-{token_hex(8)}.part")
     try:
-        with part.open("w+b") as file:
+        with part.open("x+b") as file:
             first, last, encoder = write_cut(source, file, start, end, margin=margin, exact=exact)
             file.flush()
             os.fsync(file.fileno())
-        if target.exists() and not replace:
-            raise DataError(f"{target} exists by now; name another place, or take --overwrite")
-        os.replace(part, target)
+        _rename(part, target, replace=replace)
     except OSError as problem:
         _remove(part)
         raise DataError(f"cannot write {target}: {problem.strerror or problem}; free or choose another place") from problem
@@ -99,6 +99,19 @@ def cut(
         _remove(part)
         raise
     return Cut(target, first, last, encoder)
+
+
+def _rename(part: Path, target: Path, *, replace: bool) -> None:
+    if not replace:
+        try:
+            # A link never replaces what has appeared meanwhile.
+            os.link(part, target)
+        except OSError:  # that is there, or the file system has no links
+            if target.exists():
+                raise DataError(f"{target} exists by now; name another place, or take --overwrite") from None
+        else:
+            return part.unlink()
+    os.replace(part, target)
 
 
 def _remove(part: Path) -> None:

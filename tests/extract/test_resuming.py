@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,11 @@ from film import killed_readings, make_film, read_film, seconds_again
 from tiny_encoders import make_textual, make_visual
 
 from prvr.extract import encoding, extract_videos
+from prvr.extract import resuming as resuming_room
 from prvr.extract.decoding import Frame, Piece, VideoStart
-from prvr.extract.engine import FrameSampling, Part
+from prvr.extract.engine import Encoded, FrameSampling, Job, Outcome, Part
+from prvr.extract.file_stamps import stamp_of
+from prvr.extract.resuming import resuming
 from prvr.features.packed import Packed
 from prvr.search import open_index
 from prvr.video import find_videos
@@ -166,6 +169,31 @@ def test_damage_that_was_found_before_an_interrupt_is_told_at_the_end(films: Pat
     problem = extract_videos(find_videos(videos), out, encoder=Interrupting(), rate=RATE).problems["film.mp4"]
     assert "damaged in" in problem
     assert Packed(out).info("film.mp4")["problem"] == problem
+
+
+def test_damage_that_was_found_before_a_worker_died_is_told_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    film, rows = tmp_path / "film.mp4", np.ones((2, 3), np.float32)
+    film.write_bytes(b"a film")
+    stamp = stamp_of(film)
+    opening = Part("film.mp4", np.empty((0, 0), np.float32), (), 0.0, 6.0, stamp)
+
+    class Dying:
+        def encode(self, jobs: Sequence[Job], *, sampling: FrameSampling) -> Iterator[Outcome]:
+            yield opening
+            yield Part("film.mp4", rows, (0.0, 1.0), 1.0, 6.0, stamp, "damaged in 1 s")
+            # Another worker goes on.
+            yield opening
+            yield Part("film.mp4", rows, (2.0, 3.0), 3.0, 6.0, stamp)
+            yield Encoded("film.mp4", rows, {"times": [4.0, 5.0], "duration": 6.0, "problem": None, "file": stamp})
+
+    reads: list[Path] = []
+    monkeypatch.setattr(resuming_room, "ends_of", lambda path: reads.append(path) or "ends")
+    with resuming(tmp_path / "parts", Dying(), encoder=Interrupting(), rate=1.0, videos=["film.mp4"]) as engine:
+        *_, last = engine.encode([Job("film.mp4", film)], sampling=FrameSampling(1.0, 2))
+    assert isinstance(last, Encoded)
+    assert len(last.rows) == 6
+    assert last.info["problem"] == "damaged in 1 s"
+    assert len(reads) == 1
 
 
 @pytest.mark.parametrize("rate", [0.9, 1.0, 1.3, 2.0, 5.0])

@@ -42,6 +42,8 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "no condition": ("search", {"query": "red", "where": ["folder"]}),
     "cut": ("cut", {"video": "a.mp4", "start": 1.0, "end": 2.0, "margin": 0, "exact": True}),
     "cut again": ("cut", {"video": "a.mp4", "start": 1.0, "end": 2.0, "margin": 0, "exact": True}),
+    "cut too long": ("cut", {"video": "a.mp4", "start": 1.0, "end": 700.0}),
+    "cut too wide": ("cut", {"video": "a.mp4", "start": 1.0, "end": 2.0, "margin": 1e9}),
     "cut outside": ("cut", {"video": "a.mp4", "start": 70, "end": 80}),
     "cut elsewhere": ("cut", {"video": "../secret.mp4", "start": 0, "end": 1}),
 }
@@ -114,7 +116,10 @@ def test_a_moment_is_cut_into_the_folder_alone(said: dict[str, Any], made: Path)
     assert (cut["start"], cut["end"], cut["encoder"]) == (1.0, 2.0, "libx264")
     assert Path(cut["file"]).parent == made / "cuts"
     assert {colour_of(image) for _, image in VideoReader(Path(cut["file"]), rate=5)} == {"green"}
-    assert os.listdir(made / "cuts") == [Path(cut["file"]).name]
+    # The same one again is another file.
+    files = [Path(said[call].structured_content["file"]).name for call in ("cut", "cut again")]
+    assert [name[:3] for name in files] == ["01 ", "02 "]
+    assert sorted(os.listdir(made / "cuts")) == files
 
 
 @pytest.mark.parametrize(
@@ -124,7 +129,8 @@ def test_a_moment_is_cut_into_the_folder_alone(said: dict[str, Any], made: Path)
         ("no words", "the query is empty"),
         ("too many", "less than or equal to 50"),
         ("no condition", "'folder'"),
-        ("cut again", "exists"),
+        ("cut too long", "at most 600 s"),
+        ("cut too wide", "less than or equal to 60"),
         ("cut outside", "outside"),
         ("cut elsewhere", "the index holds no video"),
     ],

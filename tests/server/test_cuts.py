@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,11 @@ pytest.importorskip("httpx")
 
 from serving import ODD, Running, World
 from tiny_videos import copy_as_another
+from waiting import until
 
-from prvr.server import cutting_process, proxies
+from prvr.errors import VideoError
+from prvr.server import cutting_process, index_service, proxies
+from prvr.server.cutting_process import CuttingProcesses
 from prvr.video import VideoReader
 
 
@@ -110,6 +115,86 @@ def test_many_windows_that_wait_are_refused(served: Running, monkeypatch: pytest
     monkeypatch.setattr(proxies, "MOST_WAITING", 0)
     answer = served.client.get("/proxies/trips/again.mp4")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+
+
+def test_many_cuts_that_wait_are_refused(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutting_process, "MOST_WAITING", 0)
+    answer = served.client.get("/cuts/beach.mp4", params={"start": 2, "end": 3})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+
+
+def test_downloads_that_have_not_ended_keep_their_room(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutting_process, "MOST_KEPT", 1)
+    monkeypatch.setattr(cutting_process, "LOOK", 0.1)
+
+    async def nothing() -> None: ...
+
+    async def stays() -> bool:
+        return False
+
+    async def leaves() -> bool:
+        return True
+
+    async def cut_thrice() -> None:
+        cutting = CuttingProcesses()
+        cut = partial(cutting.cut, world.videos / "beach.mp4", 2, 3, margin=0, check=nothing)
+        first = await cut(is_gone=stays)
+        with pytest.raises(VideoError, match="left"):
+            await cut(is_gone=leaves)
+        first.close()
+        (await cut(is_gone=stays)).close()
+        assert first.file.closed
+        assert cutting._room._value == 1
+
+    asyncio.run(cut_thrice())
+
+
+def test_a_cut_that_nobody_waits_for_ends_its_process(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutting_process, "LOOK", 0.1)
+    started = subprocess.Popen
+
+    class Sleeping(started):  # type: ignore[misc,valid-type]
+        def __init__(self, command: list[str], **named: object) -> None:
+            super().__init__([command[0], "-c", "import time; time.sleep(60)"], **named)
+
+    monkeypatch.setattr(cutting_process.subprocess, "Popen", Sleeping)
+
+    async def nothing() -> None: ...
+
+    async def leave() -> None:
+        cutting = CuttingProcesses()
+
+        async def is_gone() -> bool:
+            return bool(cutting._processes._running)
+
+        with pytest.raises(VideoError, match="left"):
+            await cutting.cut(world.videos / "beach.mp4", 2, 3, margin=0, check=nothing, is_gone=is_gone)
+        await asyncio.to_thread(until, lambda: not cutting._processes._running)
+        assert cutting._room._value == cutting_process.MOST_KEPT
+
+    asyncio.run(leave())
+
+
+def test_an_ended_download_makes_room(served: Running) -> None:
+    assert served.client.get("/cuts/beach.mp4", params={"start": 2, "end": 3}).status_code == 200
+    until(lambda: served.service.cutting._room._value == cutting_process.MOST_KEPT)
+
+
+def test_a_file_is_read_whole_once_to_see_whether_it_changed(
+    served: Running, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.utime(world.videos / "kitchen.mp4")
+    checks = []
+    check = index_service.check_unchanged
+    monkeypatch.setattr(index_service, "check_unchanged", lambda *given: checks.append(check(*given)))
+    for _ in range(2):
+        assert served.client.get("/cuts/kitchen.mp4", params={"start": 2, "end": 3}).status_code == 200
+    assert len(checks) == 1
+
+
+def test_a_window_after_the_end_starts_no_process(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutting_process.subprocess, "Popen", None)
+    assert "outside beach.mp4" in served.client.get("/proxies/beach.mp4", params={"window": 1}).json()["error"]
 
 
 def test_a_cut_has_limits_of_time_and_size(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:

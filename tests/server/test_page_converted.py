@@ -123,6 +123,36 @@ def test_other_windows_are_made_when_they_are_sought_or_reached(tab: Tab, videos
     assert len([address for address in tab.requests if "/proxies/" in address]) > len(asked)
 
 
+def test_keys_go_on_from_the_time_that_is_awaited(tab: Tab, videos: Path) -> None:
+    held: list[Any] = []
+    tab.page.route("**/proxies/**window=2", lambda route: held.append(route) if not held else route.continue_())
+    tab.open("?video=old.avi&at=12.5")
+    tab.plays_at(12.5)
+    tab.page.evaluate("document.querySelector('video').currentTime = 25.3")
+    tab.shows(".blind", "Preparing this stretch")
+    tab.page.evaluate("document.activeElement.blur()")
+    tab.page.keyboard.press("ArrowRight")
+    held[0].continue_()
+    shows(tab, videos / "old.avi", 26.3)
+    tab.page.unroute("**/proxies/**window=2")
+
+
+def test_a_busy_service_is_asked_again(tab: Tab, videos: Path) -> None:
+    refused = []
+
+    def refuse(route: Any) -> None:
+        if refused:
+            return route.continue_()
+        refused.append(route.request.url)
+        route.fulfill(status=503, headers={"Retry-After": "1"}, json={"error": "20 conversions are waiting"})
+
+    tab.page.route("**/proxies/**", refuse)
+    tab.open("?video=old.avi&at=5")
+    shows(tab, videos / "old.avi", 5)
+    assert refused
+    tab.page.unroute("**/proxies/**")
+
+
 def test_what_the_browser_plays_is_not_converted(tab: Tab, served: Running) -> None:
     tab.requests.clear()
     tab.open("?video=plays.mp4&at=1")

@@ -17,9 +17,9 @@ from waiting import until
 
 from prvr.errors import VideoError
 from prvr.server import cutting_process, proxies
-from prvr.server.cutting_process import ProcessFailure
+from prvr.server.cutting_process import BusyError, ProcessFailure
 from prvr.server.file_cache import FileCache
-from prvr.server.proxies import BusyError, Proxies
+from prvr.server.proxies import Proxies
 from prvr.video import VideoReader
 
 SLEEPING = "import sys, time; sys.stdout.write('half a file'); sys.stdout.flush(); time.sleep(60)"
@@ -127,7 +127,7 @@ def test_a_window_that_takes_too_long_is_not_tried_again(film: Path, tmp_path: P
 
 
 def test_what_nobody_waits_for_is_given_up(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proxies, "LOOK", 0.1)
+    monkeypatch.setattr(cutting_process, "LOOK", 0.1)
     made = Proxies(tmp_path / "proxies")
     with scripted(SLEEPING):
         (problem,) = ask(made, film, 0, is_gone=leaves)
@@ -172,4 +172,53 @@ def test_files_that_a_killed_service_left_are_removed(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert Proxies(tmp_path / "file" / "proxies").kept.folder.is_dir()
+    made = Proxies(tmp_path / "file" / "proxies")
+    folder = made.kept.folder
+    assert folder.is_dir()
+    made.close()
+    assert not folder.exists()
+    Proxies(tmp_path / "proxies").close()
+    assert (tmp_path / "proxies").is_dir()
+
+
+def test_a_folder_that_was_deleted_is_there_again(tmp_path: Path) -> None:
+    kept = FileCache(tmp_path / "kept", ".mp4", most_bytes=100)
+    kept.folder.rmdir()
+    with kept.making("key") as part:
+        part.write_bytes(b"whole")
+    found = kept.find("key")
+    assert found is not None
+    assert found.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_of_another_user_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = FileCache(tmp_path / "kept", ".mp4", most_bytes=100)
+    kept.write("key", b"whole")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert kept.find("key") == kept.path_of("key")
+
+
+def test_another_duration_or_content_is_another_file(film: Path) -> None:
+    key = proxies._key(film, 0, 40.0)
+    assert key != proxies._key(film, 0, 41.0)
+    about = film.stat()
+    film.chmod(0o600)
+    os.utime(film, ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert key != proxies._key(film, 0, 40.0)
+
+
+def test_space_is_asked_for_only_where_it_lacks(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Proxies(tmp_path / "proxies")
+
+    @contextmanager
+    def refused(_: FileCache, key: str) -> Iterator[Path]:
+        raise PermissionError(13, "Permission denied")
+        yield
+
+    monkeypatch.setattr(FileCache, "making", refused)
+    (problem,) = ask(made, film, 0)
+    assert str(problem).endswith("cannot be converted: Permission denied; download it whole")

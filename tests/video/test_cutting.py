@@ -130,6 +130,38 @@ def test_nothing_is_overwritten_without_being_asked(tmp_path: Path) -> None:
     assert numbers(tmp_path / "cut.mp4")
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_what_appears_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    source, target = write_numbered(tmp_path / "a.mp4", 50), tmp_path / "cut.mp4"
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+        assert cut(source, tmp_path / "other.mp4", 0, 1).path.stat().st_size
+        (tmp_path / "other.mp4").unlink()
+    # Another cut to the same place begins and ends meanwhile.
+    synced = os.fsync
+    inner: list[object] = []
+
+    def race(handle: int) -> None:
+        synced(handle)
+        if not inner:
+            inner.append(True)
+            inner.append(cut(source, target, 0, 1, replace=True))
+
+    monkeypatch.setattr(os, "fsync", race)
+    with pytest.raises(DataError, match="exists by now"):
+        cut(source, target, 1, 2)
+    assert numbers(target)[0] == (0.0, 0)
+    inner.clear()
+    inner.clear()
+    cut(source, target, 1, 2, replace=True)
+    assert numbers(target)
+    assert sorted(os.listdir(tmp_path)) == ["a.mp4", "cut.mp4"]
+
+
 @pytest.mark.parametrize("exact", [False, True])
 def test_a_full_disk_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exact: bool) -> None:
     source = write_numbered(tmp_path / "a.mp4", 60, tone_at=0.5)

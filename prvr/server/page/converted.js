@@ -22,6 +22,7 @@ export class Converted {
   stop() {
     this.isStopped = true;
     this.asked?.abort();
+    this.leaveAhead();
   }
 
   // Where the player is, or will be when its window is there.
@@ -36,6 +37,7 @@ export class Converted {
     this.wanted = seconds;
     if (this.isWaiting && number === this.awaited) return;
     this.asked?.abort();
+    if (number !== this.ahead && number !== this.number) this.leaveAhead();
     if (number === this.number) return this.place();
     this.asked = new AbortController();
     const { signal } = this.asked;
@@ -80,7 +82,14 @@ export class Converted {
     if (player.currentTime >= end - SWITCH) this.show(Math.max(end, player.currentTime));
     else if (!player.paused && player.currentTime >= end - AHEAD && this.ahead !== this.number + 1) {
       this.ahead = this.number + 1;
-      waitFor(proxyOf(this.video, this.ahead)).catch(() => {});
+      this.prefetched = new AbortController();
+      waitFor(proxyOf(this.video, this.ahead), this.prefetched.signal).catch(() => {});
     }
+  }
+
+  // Who is elsewhere does not wait for the next window.
+  leaveAhead() {
+    this.prefetched?.abort();
+    this.ahead = null;
   }
 }

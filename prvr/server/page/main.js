@@ -21,7 +21,7 @@ const PAGE = 48;
 const PATIENCE = 150;
 
 const list = at("results");
-const UNKNOWN = { videos: 0, similar: false, method: "", frames: "", texts: {}, writable: false, suffixes: [], upload_limit: 0 };
+const UNKNOWN = { videos: 0, similar: false, method: "", frames: "", texts: {}, writable: false, suffixes: [], upload_limit: 0, window: 10 };
 let about = await ask("api/about", {}).catch(() => UNKNOWN);
 const watch = new Watch({ about, onClose: () => go(questionOf(here())) });
 // What was found, by video: its title and how likely it is.
@@ -272,6 +272,7 @@ async function refresh(report) {
   // Its numbers may be of the last of several updates, one after another: they do not say that nothing is new.
   adding.settle(report);
   about = await ask("api/about", {}).catch(() => about);
+  watch.about = about;
   tellAbout();
   filters.read();
   answered = null;

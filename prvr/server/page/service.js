@@ -23,11 +23,17 @@ export async function statusOf(address) {
   return fetch(address, { method: "HEAD" }).then((response) => response.status, () => null);
 }
 
-// Waits until what is at an address is there; a refusal has the reason why it is not.
+// Waits until what is at an address is there, also while the service has no room for it; a refusal has the reason why it is not.
 export async function waitFor(address, signal) {
   let response;
   try {
-    response = await fetch(address, { signal, headers: { Range: "bytes=0-0" } });
+    for (;;) {
+      response = await fetch(address, { signal, headers: { Range: "bytes=0-0" } });
+      const seconds = Number(response.headers.get("Retry-After"));
+      if (response.status !== 503 || !(seconds > 0)) break;
+      await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+      signal.throwIfAborted();
+    }
   } catch (problem) {
     if (problem.name === "AbortError") throw problem;
     throw new Refusal("The service does not answer. Is it still running?");

@@ -18,6 +18,9 @@ const BRANCHES = {
   teacher: "picture and words compared",
 };
 
+// Milliseconds before the page says that a stretch is prepared.
+const PATIENCE = 500;
+
 export class Watch {
   constructor({ about, onClose }) {
     this.box = at("watch");
@@ -70,6 +73,7 @@ export class Watch {
     this.stop?.abort();
     this.converted?.stop();
     this.converted = undefined;
+    clearTimeout(this.later);
     // Without a source the browser stops loading what nobody watches.
     this.player?.removeAttribute("src");
     this.player?.load();
@@ -166,7 +170,7 @@ export class Watch {
   follow(video) {
     if (!this.player) return;
     const { player } = this;
-    const time = this.converted?.time ?? player.currentTime;
+    const { time } = this;
     this.line?.show(time);
     this.transcript.follow(time);
     this.keepMoment(time);
@@ -191,9 +195,10 @@ export class Watch {
   convert(video, onFail) {
     const hasPlayed = () => this.converted.number !== null;
     this.converted = new Converted(this.player, video, this.about.window, {
-      onWait: () => this.say("Preparing this stretch of the video for your browser …"),
+      onWait: () => this.sayLater("Preparing this stretch of the video for your browser …"),
       onReady: () => this.say(`This browser cannot play the file (${kindOf(video)}): you see a converted copy. `, this.whole(video)),
       onFail: (reason) => {
+        clearTimeout(this.later);
         if (hasPlayed()) return this.say(`This stretch cannot be converted: ${reason}. `, this.whole(video));
         this.note.hidden = true;
         this.converted.stop();
@@ -204,9 +209,16 @@ export class Watch {
     this.converted.show(this.wanted);
   }
 
+  // What is written already stays, with the focus that it may have.
   say(...words) {
+    clearTimeout(this.later);
     this.note.hidden = false;
-    this.note.replaceChildren(...words);
+    if (this.note.textContent !== words.map((word) => word.textContent ?? word).join("")) this.note.replaceChildren(...words);
+  }
+
+  sayLater(words) {
+    clearTimeout(this.later);
+    this.later = setTimeout(() => this.note.contains(document.activeElement) || this.say(words), PATIENCE);
   }
 
   whole(video) {
@@ -250,15 +262,20 @@ export class Watch {
     this.convert(video, (reason) => tell(make("p", {}, told), make("p", {}, `It cannot be converted: ${reason}.`), whole));
   }
 
+  // Where the player is, or will be when there is something to play.
+  get time() {
+    return this.converted?.time ?? (this.player.readyState ? this.player.currentTime : this.wanted);
+  }
+
   // What a key does in the player; false where it does nothing.
   key(name) {
     const { player } = this;
     if (!player) return false;
     if (name === " ") player.paused ? player.play().catch(() => {}) : player.pause();
-    else if (name === "ArrowLeft") this.seek(Math.max(0, player.currentTime - 1));
-    else if (name === "ArrowRight") this.seek(Math.min(player.duration || 0, player.currentTime + 1));
+    else if (name === "ArrowLeft") this.seek(Math.max(0, this.time - 1));
+    else if (name === "ArrowRight") this.seek(Math.min(player.duration > 0 ? player.duration : Infinity, this.time + 1));
     else if (name === "s" && this.spans.length) {
-      const next = this.spans.find((span) => span.start > player.currentTime + 0.2) ?? this.spans[0];
+      const next = this.spans.find((span) => span.start > this.time + 0.2) ?? this.spans[0];
       this.seek(next.start);
     } else if (name === "m" && !this.similar.hidden) this.similar.click();
     else return false;
