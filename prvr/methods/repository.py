@@ -20,6 +20,7 @@ from prvr.encoders import open_encoder
 from prvr.encoders.hub import cached_snapshot, download_files
 from prvr.errors import ModelError, SettingError
 from prvr.features.sources import FeatureSources, Source
+from prvr.files import new_folder
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import CONFIG, WEIGHTS, Checkpoint
 
@@ -78,17 +79,12 @@ def pull_checkpoint(
     place = Path(repository) if is_folder(repository) else _download(require_name(repository))
     pulled = _load(place, repository, method)
     checkpoint = replace(pulled, sources=_place_encoders(pulled.sources, encoders))
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
+    with new_folder(folder) as part:
         # Written anew: nothing comes here that was not understood.
         checkpoints.save(checkpoint, part)
         for name in (CARD, RECIPE):
             if (place / name).is_file():
                 shutil.copyfile(place / name, part / name)
-        os.replace(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return checkpoint
 
 
