@@ -92,7 +92,7 @@ def test_the_card_says_what_the_run_holds_and_no_more(run: Path, tmp_path: Path)
         "- seed of the splits: 3",
         "On the split that chose the epoch, epoch 7 (16 queries, 8 videos):",
         "| R@1 | R@5 | R@10 | R@100 | SumR | MedR | MRR |",
-        "| 12.5 | 50.0 | 75.0 | 100.0 | 237.5 | 4.5 | 0.3 |",
+        "| 12.5 | 50.0 | 75.0 | 100.0 | 237.5 | 4.5 | 0.300 |",
         "prvr train DATA FEATURES OUT --recipe recipe.toml",
         "Of these weights: cc-by-4.0. Encoders and data have licences of their own.",
     ):
