@@ -114,5 +114,5 @@ def export(
     done = export_checkpoint(load(place, method=method or None), target)
     lines = [f"{target}: queries differ by {done.queries:.1e}, videos by {done.videos:.1e}"]
     if not done.without_torch:
-        lines.append("its score is no weighted sum of best cosines, or its curve no sum of cosines: a search still takes torch")
+        lines.append(f"a search still takes torch: {done.reason}")
     show(as_json, {"export": str(target), **done._asdict()}, lines)

@@ -107,12 +107,12 @@ def update(
         settings["texts"] = texts
         if watch:
             for done in watch_folder(videos, target, checkpoint, **settings):
-                copy_export(model, target / MODEL)
+                copy_export(model, target / MODEL, checkpoint)
                 _show(done, target, as_json)
         else:
             done = index_folder(videos, target, checkpoint, **settings)
     if not watch:
-        copy_export(model, target / MODEL)
+        copy_export(model, target / MODEL, checkpoint)
         _show(done, target, as_json)
 
 

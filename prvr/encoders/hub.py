@@ -93,6 +93,16 @@ def download_files(source: str, files: Sequence[str], *, what: str, remedy: str,
         )
 
 
+def download_text(source: str, name: str, *, what: str, remedy: str, most: int) -> Path | None:
+    """Downloads one file of a repository to the hub's cache, as `download_files`; None if it has none of at most `most` bytes."""
+    hub = require("huggingface_hub", extra="encoders")
+    with hub_errors(f"no {what} {source!r} here, and the Hugging Face hub does not give it", remedy):
+        about = hub.HfApi().model_info(source, files_metadata=True, timeout=PATIENCE)
+        if not any(one.rfilename == name and (one.size or 0) <= most for one in about.siblings or []):
+            return None
+        return Path(hub.hf_hub_download(source, name, etag_timeout=PATIENCE))
+
+
 @contextmanager
 def hub_errors(failed: str, remedy: str) -> Iterator[None]:
     """Raises every error of the hub's client as one line: what failed, why, and the next step.

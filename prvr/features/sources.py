@@ -55,7 +55,13 @@ def sources_from_dict(text: dict[str, Any]) -> FeatureSources:
 
 
 def _source(text: dict[str, Any]) -> Source:
-    return Source(**{**text, "parts": tuple(_source(part) for part in text.get("parts", ()))})
+    made = Source(**{**text, "parts": tuple(_source(part) for part in text.get("parts", ()))})
+    text_or_none = str | None
+    kinds = {"name": str, "columns": int, "source": text_or_none, "fingerprint": text_or_none, "rate": float | int | None}
+    for name, kind in kinds.items():
+        if not isinstance(value := getattr(made, name), kind):
+            raise TypeError(f"{name} of a source is {value!r:.80}")
+    return made
 
 
 def join_sources(parts: Sequence[Source]) -> Source:

@@ -33,6 +33,8 @@ KINDS = {
 }
 # Of the vectors that are in memory together, and make a row group of the file.
 GROUP_BYTES = 1 << 25
+# Of narrow vectors: the ids and numbers beside them take memory, too.
+GROUP_ROWS = 1 << 16
 
 
 class ItemRows(NamedTuple):
@@ -88,7 +90,7 @@ def write_table(file: Path, items: Iterable[ItemRows], *, names: Sequence[str], 
     vector = arrow.field("vector", arrow.list_(arrow.field("element", arrow.float32()), columns))
     schema = arrow.schema([*fields, vector], metadata={"about": json.dumps(about)})
     with new_file(file) as part, parquet.ParquetWriter(part, schema) as out:
-        for group in _groups(items, most=max(GROUP_BYTES // (4 * columns), 1)):
+        for group in _groups(items, most=min(max(GROUP_BYTES // (4 * columns), 1), GROUP_ROWS)):
             out.write_table(_table(arrow, schema, group))
 
 

@@ -8,7 +8,7 @@ A model works with the features that it was trained on only, so `FeatureSources`
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from prvr.errors import ModelError, PrvrError, SettingError
 from prvr.features import FeatureSet
 from prvr.features.shelf import find_features
 from prvr.features.sources import FeatureSources, sources_from_dict
-from prvr.files import write_json, write_whole
+from prvr.files import parse_json, read_bytes, write_json, write_whole
 from prvr.methods import BUILT_IN, open_method, register_method
 from prvr.methods.calibration import Calibration, from_dict
 from prvr.methods.contract import Method, Model
@@ -35,6 +35,8 @@ from prvr.methods.model import Described, digest_of
 from prvr.methods.plugins import check_model
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+# Bytes.
+MOST_CONFIG = 1 << 24
 # In format 1, DL-DKD's settings held those of its distillation (`prvr.methods.migration`).
 FORMAT = 2
 # The method of a student beside its teacher (`prvr fuse`), whose settings name the method of the student.
@@ -128,12 +130,13 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     write_json(path / CONFIG, text)
 
 
-def load(path: str | Path, *, method: str | type | None = None) -> Checkpoint:
+def load(path: str | Path, *, method: str | type | None = None, trusted: bool = True) -> Checkpoint:
     """Reads a checkpoint; the model is in evaluation mode, on the CPU.
 
     Args:
         method: the method that it must be of, as `register_method` takes it. An external method that is not installed must be
             named, here or by `register_method`: no checkpoint chooses what is imported.
+        trusted: False for a file of a stranger, whose settings must not allocate more than its weights have.
 
     Raises:
         ModelError: there is no checkpoint, it is broken or of another method, or its weights do not fit its settings.
@@ -141,7 +144,7 @@ def load(path: str | Path, *, method: str | type | None = None) -> Checkpoint:
     """
     path, named = Path(path), None if method is None else register_method(method)
     try:
-        text = json.loads((path / CONFIG).read_text())
+        text = parse_json(read_bytes(path / CONFIG, most=MOST_CONFIG))
         sources = sources_from_dict(text["reads"])
         former = convert_settings(text["method"], text["settings"]) if text.get("format", 1) < FORMAT else None
         stored = text["settings"] if former is None else former.settings
@@ -156,9 +159,14 @@ def load(path: str | Path, *, method: str | type | None = None) -> Checkpoint:
                 f"something else since revision {revision}; train again"
             )
         settings: Any = settings_from_dict(made.config, stored)
+        if not trusted and text["method"] in BUILT_IN:
+            with torch.device("meta"):
+                _check_size(_build(text["method"], made, settings, sources), path / WEIGHTS)
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten; the caller's state must not change
             checkpoint = _build(text["method"], made, settings, sources)
         model, fingerprint, about = _module(checkpoint.model), text.get("fingerprint", ""), text.get("about", {})
+        if not isinstance(about, dict) or not isinstance(fingerprint, str):
+            raise TypeError(f"about is {about!r:.40}, fingerprint {fingerprint!r:.40}")
         if model.state_dict():
             weights = safetensors.torch.load_file(path / WEIGHTS)
             if former is not None:
@@ -171,7 +179,7 @@ def load(path: str | Path, *, method: str | type | None = None) -> Checkpoint:
     except (FileNotFoundError, NotADirectoryError):
         missing = WEIGHTS if (path / CONFIG).exists() else CONFIG
         raise ModelError(f"no checkpoint in {path} ({missing} is missing); {_next_step(path)}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError) as problem:
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as problem:
         raise ModelError(f"{path / CONFIG} is broken ({type(problem).__name__}: {_first_line(problem)}); train again") from None
     except (RuntimeError, SafetensorError, OSError) as problem:
         raise ModelError(
@@ -180,6 +188,16 @@ def load(path: str | Path, *, method: str | type | None = None) -> Checkpoint:
     except PrvrError as problem:
         raise ModelError(f"{path / CONFIG}: {problem}") from None
     return Checkpoint(checkpoint.method, settings, sources, checkpoint.model, about, calibration, fingerprint)
+
+
+def _check_size(wanted: Checkpoint, path: Path) -> None:
+    """Raises ModelError if a model without memory of its own has more numbers than the file; shapes are compared later."""
+    count = sum(tensor.numel() for tensor in _module(wanted.model).state_dict().values())
+    if count:
+        with safetensors.safe_open(path, "pt") as file:
+            stored = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+        if count > stored:
+            raise ModelError(f"its settings make a model of {count:,} numbers, and {WEIGHTS} has {stored:,}; get it again")
 
 
 def _next_step(path: Path) -> str:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -22,32 +20,38 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from prvr.config import to_dict
 from prvr.encoders import one_line
 from prvr.encoders.onnx import open_session
 from prvr.errors import ModelError, SettingError, require
-from prvr.files import write_json
+from prvr.files import new_folder, write_json
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings, Model, encode_videos
-from prvr.methods.exported import EXPORT, FORMAT, QUERIES, VIDEOS, output_name, run
+from prvr.methods.exported import EXPORT, FORMAT, QUERIES, VIDEOS, config_of, output_name, run, sum_of_cosines, text_needs_torch
 from prvr.methods.probe import has_frame_scores
-from prvr.nn.ranks import unit
 
 # The largest difference of a value from the model's own, beside the largest value.
 TOLERANCE = 1e-5
-# Lengths of sentences and videos that are compared, as far as the model reads them.
+# Lengths of sentences and videos that are compared, as far as the model reads them, beside the longest that it reads.
 LENGTHS = (1, 2, 3, 7, 30)
-# Methods on which the exporter of torch 2.13 ends the whole process (a segmentation fault, seen twice).
-CRASHES = ("hlformer",)
+# The longest for a model that reads any.
+LONGEST = 128
+# Methods that are not tried: on one, the exporter of torch 2.13 ends the whole process (a segmentation fault, seen twice).
+REFUSED = {"hlformer": "torch's exporter crashes", "hgr": "its words have roles, which vectors of noise have not"}
 # The length of what the exporter follows through the model; below 2 it takes lengths as fixed.
 EXAMPLE = 5
 
 
 class Exported(NamedTuple):
-    """The largest difference of queries and of videos, by the largest value, and whether a search can do without torch."""
+    """The largest differences, by the largest value.
+
+    without_torch: whether a search can do without torch. reason: why it cannot; empty if it can.
+    """
 
     queries: float
     videos: float
     without_torch: bool
+    reason: str
 
 
 def export_checkpoint(checkpoint: Checkpoint, folder: str | Path) -> Exported:
@@ -62,28 +66,30 @@ def export_checkpoint(checkpoint: Checkpoint, folder: str | Path) -> Exported:
     assert isinstance(model, nn.Module)
     if not model.state_dict():
         raise SettingError("an encoder alone has nothing to export; a search with an ONNX encoder starts without torch as it is")
-    if checkpoint.method in CRASHES:
-        raise ModelError(
-            f"{checkpoint.method} cannot be exported as ONNX (torch's exporter crashes); search its indexes with torch"
-        )
+    if checkpoint.method in REFUSED:
+        why = REFUSED[checkpoint.method]
+        raise ModelError(f"{checkpoint.method} cannot be exported as ONNX ({why}); search its indexes with torch")
     if folder.exists():
         raise SettingError(f"{folder} is there already; delete it, or name another folder")
     for module in ("onnx", "onnxscript", "onnxruntime"):
         require(module, extra="export")
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with new_folder(folder) as part:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
             queries = _export(_Queries(model), _words(model, EXAMPLE), part / QUERIES, checkpoint.method)
             videos = _export(_Videos(model), _frames(model, EXAMPLE), part / VIDEOS, checkpoint.method)
             curve = _curve_weights(cast(Model, model))
         write_json(part / EXPORT, _about(checkpoint, curve))
-        os.replace(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return Exported(queries, videos, curve is not None)
+    reason = _why_torch(checkpoint, curve)
+    return Exported(queries, videos, not reason, reason)
+
+
+def _why_torch(checkpoint: Checkpoint, curve: Sequence[float] | None) -> str:
+    """Why a search with the export takes torch; empty if it does not."""
+    text = checkpoint.sources.text
+    if curve is None:
+        return "its score is no weighted sum of best cosines, or its curve no sum of cosines"
+    return f"its text encoder, {text.source or text.name}, takes it" if text_needs_torch(text) else ""
 
 
 class _Queries(nn.Module):
@@ -99,9 +105,8 @@ class _Queries(nn.Module):
         return self.model.encode_queries(words, *_whole(words))
 
     def examples(self) -> Iterator[tuple[Tensor, ...]]:
-        most = self.model.reading.max_words or max(LENGTHS)
-        lengths = LENGTHS if self.model.reading.text == "words" else (1,)
-        return (_words(self.model, length) for length in lengths if length <= most)
+        is_of_words = self.model.reading.text == "words"
+        return (_words(self.model, length) for length in (_lengths(self.model.reading.max_words) if is_of_words else [1]))
 
     def names(self, count: int) -> list[str]:
         own = self.model.embedding_fields
@@ -121,11 +126,14 @@ class _Videos(nn.Module):
         return encode_videos(self.model, frames, *_whole(frames), clips)
 
     def examples(self) -> Iterator[tuple[Tensor, ...]]:
-        most = self.model.reading.max_frames or max(LENGTHS)
-        return (_frames(self.model, length) for length in LENGTHS if length <= most)
+        return (_frames(self.model, length) for length in _lengths(self.model.reading.max_frames))
 
     def names(self, count: int) -> list[str]:
         return list(map(output_name, self.model.embedding_fields))
+
+
+def _lengths(most: int | None) -> list[int]:
+    return sorted({length for length in (*LENGTHS, most or LONGEST) if length <= (most or LONGEST)})
 
 
 def _whole(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,12 +181,19 @@ def _export(encoder: _Queries | _Videos, example: tuple[Tensor, ...], path: Path
     for inputs in encoder.examples():
         given = {name: tensor.numpy() for name, tensor in zip(encoder.inputs, inputs, strict=False)}
         for ours, theirs in zip(encoder(*inputs), run(session, names, given), strict=True):
-            ours = ours.float()
-            largest = max(float(ours.abs().max()), 1.0)
-            worst = max(worst, float(np.abs(ours.numpy() - theirs).max()) / largest)
-    if not worst <= TOLERANCE:
-        raise ModelError(f"{method} computes something else as ONNX (a difference of {worst:.1e}); search its indexes with torch")
+            difference = _difference(ours.float().numpy(), theirs)
+            # Not NaN either, which no maximum keeps.
+            if not difference <= TOLERANCE:
+                raise ModelError(
+                    f"{method} computes something else as ONNX (a difference of {difference:.1e}); search its indexes with torch"
+                )
+            worst = max(worst, difference)
     return worst
+
+
+def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The largest difference, by the largest value."""
+    return float(np.abs(ours - theirs).max()) / (float(np.abs(ours).max()) or 1.0)
 
 
 def _remainder() -> Callable[..., Any]:
@@ -210,26 +225,21 @@ def _curve_weights(model: Model) -> tuple[float, ...] | None:
         return None
     count = len(model.embedding_fields)
     query = model.encode_queries(*_with_mask(_words(model, EXAMPLE)[0]))
-    frames, *clips = _frames(model, EXAMPLE)
-    video = encode_videos(model, frames, *_whole(frames), clips[0] if clips else None)
-    curve = model.relevance(query, video).numpy()
-    for weights in (model.score_weights, *(tuple(float(place == one) for place in range(count)) for one in range(count))):
-        if np.allclose(_sum_of_cosines(weights, query, video, len(curve)), curve, atol=TOLERANCE):
-            return weights
-    return None
+    possible = [model.score_weights, *(tuple(float(place == one) for place in range(count)) for one in range(count))]
+    for frames, *clips in _Videos(model).examples():
+        video = encode_videos(model, frames, *_whole(frames), clips[0] if clips else None)
+        curve, rows = model.relevance(query, video).numpy(), [one[0].numpy() for one in video]
+        possible = [weights for weights in possible if _is_curve(weights, [one.numpy() for one in query], rows, curve)]
+    return possible[0] if possible else None
 
 
 def _with_mask(words: Tensor) -> tuple[Tensor, Tensor]:
     return words, _whole(words)[0]
 
 
-def _sum_of_cosines(weights: Sequence[float], query: Embeddings, video: Embeddings, length: int) -> np.ndarray:
-    total = np.zeros(length, np.float32)
-    for weight, vector, rows in zip(weights, query, video, strict=True):
-        if weight and rows.shape[1] != length:
-            return np.full(length, np.nan)
-        total = total + weight * (unit(rows[0].numpy()) @ unit(vector.numpy())[0]) if weight else total
-    return total
+def _is_curve(weights: Sequence[float], query: Sequence[np.ndarray], rows: Sequence[np.ndarray], curve: np.ndarray) -> bool:
+    lengths = {len(one) for weight, one in zip(weights, rows, strict=True) if weight}
+    return lengths == {len(curve)} and np.allclose(sum_of_cosines(weights, query, rows), curve, atol=TOLERANCE)
 
 
 def _about(checkpoint: Checkpoint, curve: Sequence[float] | None) -> dict[str, Any]:
@@ -238,6 +248,7 @@ def _about(checkpoint: Checkpoint, curve: Sequence[float] | None) -> dict[str, A
         "format": FORMAT,
         "method": checkpoint.method,
         "fingerprint": checkpoint.fingerprint,
+        "config": config_of(checkpoint.method, to_dict(checkpoint.settings), checkpoint.sources),
         "embedding_fields": model.embedding_fields,
         "frame_fields": model.frame_fields,
         "score_weights": model.score_weights,

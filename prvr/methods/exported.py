@@ -9,7 +9,7 @@ Scores and curves are sums of cosines with stored rows, by NumPy; `prvr.nn.score
 
 from __future__ import annotations
 
-import os
+import logging
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -20,14 +20,14 @@ from typing import Any, cast, final
 import numpy as np
 from jaxtyping import Float
 
-from prvr.encoders import one_line_errors
+from prvr.encoders import needs_torch, one_line_errors
 from prvr.encoders.onnx import open_session
 from prvr.errors import MissingExtra, ModelError, PrvrError
 from prvr.features.reading import Reading
-from prvr.features.sources import FeatureSources, sources_from_dict
-from prvr.files import parse_json, read_bytes
+from prvr.features.sources import FeatureSources, Source, sources_from_dict
+from prvr.files import new_folder, parse_json, read_bytes
 from prvr.methods.calibration import Calibration, from_dict
-from prvr.methods.model import Embeddings, digest_of
+from prvr.methods.model import Described, Embeddings, digest_of
 from prvr.nn.ranks import unit
 
 EXPORT = "export.json"
@@ -35,6 +35,7 @@ QUERIES, VIDEOS = "queries.onnx", "videos.onnx"
 # The folder of an export, beside the config.json of its checkpoint.
 FOLDER = "onnx"
 FORMAT = 1
+LOG = logging.getLogger("prvr")
 ZERO_SHOT = "zero_shot"
 # The embedding fields of an encoder alone that are its frames, or means of them; by `ZeroShotConfig.parts`.
 ALONE = {"frames": "teacher", "clips": "clips"}
@@ -63,10 +64,7 @@ class RowsModel:
 
     def relevance(self, query: Sequence[np.ndarray], video: Sequence[np.ndarray]) -> Float[np.ndarray, "P"]:
         """The weighted sum of the cosines along a video's rows (P, D), for one query (1, D)."""
-        parts = zip(self.curve_weights, query, video, strict=True)
-        terms = [np.float32(weight) * (unit(rows) @ unit(vector)[0]) for weight, vector, rows in parts if weight]
-        curve: np.ndarray = np.sum(terms, axis=0)
-        return curve
+        return sum_of_cosines(self.curve_weights, query, video)
 
 
 @dataclass(frozen=True)
@@ -82,11 +80,14 @@ class ExportedCheckpoint:
     fingerprint: str
 
 
-def open_exported(folder: str | Path, *, fingerprint: str) -> ExportedCheckpoint | None:
+def open_exported(
+    folder: str | Path, *, fingerprint: str, accept: Callable[[FeatureSources], bool] = lambda _: True
+) -> ExportedCheckpoint | None:
     """Opens the checkpoint in a folder without torch; None if it was not exported or is of another kind, or without onnxruntime.
 
     Args:
         fingerprint: of the checkpoint that the caller has rows of.
+        accept: whether the caller can do something with its sources; if not, no network is opened, and the result is None.
 
     Raises:
         ModelError: its export is of another checkpoint, or broken.
@@ -100,29 +101,43 @@ def open_exported(folder: str | Path, *, fingerprint: str) -> ExportedCheckpoint
     # What is wrong with it, the whole reader of checkpoints says.
     except (OSError, ValueError, KeyError, TypeError, AttributeError, PrvrError):
         return None
+    if not accept(sources):
+        return None
     model: RowsModel | None = None
     parts = str(settings.get("parts"))
-    if method == ZERO_SHOT and parts in ALONE and digest_of(method, {"parts": parts}, sources).hexdigest()[:16] == fingerprint:
+    if method == ZERO_SHOT and parts in ALONE and config_of(method, {"parts": parts}, sources) == fingerprint:
         model = _encoder_alone(ALONE[parts], sources)
     elif (folder / FOLDER / EXPORT).is_file():
         # Without onnxruntime the student itself is there.
         with suppress(MissingExtra):
-            model = _student(folder / FOLDER, fingerprint)
+            model = _student(folder / FOLDER, fingerprint, config_of(method, settings, sources))
     return model and ExportedCheckpoint(method, settings, sources, model, about, calibration, fingerprint)
 
 
-def copy_export(source: Path | None, target: Path) -> None:
-    """Gives the checkpoint in a folder the export that another copy of it has, if there is one; completely or not at all."""
+def copy_export(source: Path | None, target: Path, checkpoint: Described) -> None:
+    """Gives the checkpoint in a folder the export that another copy of it has, if there is one; completely or not at all.
+
+    An export of another checkpoint, or a broken one, is not copied: one line is logged.
+    """
     there = target / FOLDER
     if source is None or not (source / FOLDER / EXPORT).is_file() or there.exists():
         return
-    part = there.with_name(there.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        shutil.copytree(source / FOLDER, part)
-        os.replace(part, there)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with suppress(OSError, ValueError, AttributeError, PrvrError):
+        if parse_json(read_bytes(source / FOLDER / EXPORT)).get("fingerprint") == checkpoint.fingerprint:
+            with new_folder(there) as part:
+                shutil.copytree(source / FOLDER, part, dirs_exist_ok=True)
+            return
+    LOG.warning(f"{source / FOLDER} is not of this checkpoint and is not copied; delete it, and export again")
+
+
+def config_of(method: str, settings: Mapping[str, Any], sources: FeatureSources) -> str:
+    """The first 16 hex digits of the SHA-256 over all that identifies a model beside its weights."""
+    return digest_of(method, dict(settings), sources).hexdigest()[:16]
+
+
+def text_needs_torch(text: Source) -> bool:
+    """Whether the text encoder takes torch, or cannot be opened by its name."""
+    return bool(text.parts) or text.source is None or needs_torch(text.source)
 
 
 def _encoder_alone(field: str, sources: FeatureSources) -> RowsModel:
@@ -131,7 +146,7 @@ def _encoder_alone(field: str, sources: FeatureSources) -> RowsModel:
     return RowsModel(reading, (field,), frame_fields, (1.0,), (1.0,), True, True, lambda words: [words[:, 0]])
 
 
-def _student(folder: Path, fingerprint: str) -> RowsModel | None:
+def _student(folder: Path, fingerprint: str, config: str) -> RowsModel | None:
     try:
         text = parse_json(read_bytes(folder / EXPORT))
         if text["format"] != FORMAT or text["score_weights"] is None or text["curve_weights"] is None:
@@ -139,7 +154,7 @@ def _student(folder: Path, fingerprint: str) -> RowsModel | None:
         reading, theirs = Reading(**text["reading"]), str(text["fingerprint"])
         names, frames = (tuple(map(str, text[key])) for key in ("embedding_fields", "frame_fields"))
         score, curve = (tuple(map(float, text[key])) for key in ("score_weights", "curve_weights"))
-        framed = bool(text["has_frame_scores"])
+        framed, made_of = bool(text["has_frame_scores"]), text.get("config")
         if not len(names) == len(score) == len(curve):
             raise ValueError(f"{len(names)} fields, {len(score)} and {len(curve)} weights")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
@@ -149,17 +164,33 @@ def _student(folder: Path, fingerprint: str) -> RowsModel | None:
             f"the export in {folder} is of checkpoint {theirs}, and the index of {fingerprint}; delete that folder, or "
             f"export the right one: prvr checkpoint export {folder.parent}"
         )
+    # Its weights may be those of the index and the text beside them not, which the reader with torch notices.
+    if made_of != config:
+        return None
     return RowsModel(reading, names, frames, score, curve, framed, False, _sentence_encoder(folder, names))
 
 
 def _sentence_encoder(folder: Path, fields: Sequence[str]) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
-    session = open_session(folder / QUERIES, "cpu")
+    try:
+        session = open_session(folder / QUERIES, "cpu")
+    except ModelError as problem:
+        raise ModelError(
+            f"cannot open {folder / QUERIES}; delete the folder and export again: prvr checkpoint export {folder.parent}"
+        ) from problem
 
     def encode(words: np.ndarray) -> Sequence[np.ndarray]:
         with one_line_errors(str(folder / QUERIES), "cannot run the export"):
             return run(session, map(output_name, fields), {"words": words})
 
     return encode
+
+
+def sum_of_cosines(weights: Sequence[float], query: Sequence[np.ndarray], video: Sequence[np.ndarray]) -> Float[np.ndarray, "P"]:
+    """The weighted sum over fields of the cosines of one query (1, D) with a video's rows (P, D)."""
+    parts = zip(weights, query, video, strict=True)
+    terms = [np.float32(weight) * (unit(rows) @ unit(vector)[0]) for weight, vector, rows in parts if weight]
+    curve: np.ndarray = np.sum(terms, axis=0)
+    return curve
 
 
 def output_name(field: str) -> str:

@@ -11,19 +11,22 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from prvr.encoders import open_encoder
-from prvr.encoders.hub import cached_snapshot, download_files
-from prvr.errors import ModelError, SettingError
+from prvr.encoders import one_line, open_encoder
+from prvr.encoders.hub import cached_snapshot, download_files, download_text
+from prvr.errors import ModelError, PrvrError, SettingError
 from prvr.features.sources import FeatureSources, Source
+from prvr.files import new_folder, parse_json, read_bytes, write_whole
 from prvr.methods import checkpoint as checkpoints
-from prvr.methods.checkpoint import CONFIG, WEIGHTS, Checkpoint
+from prvr.methods.checkpoint import CONFIG, MOST_CONFIG, WEIGHTS, Checkpoint
 
 CARD, RECIPE = "README.md", "recipe.toml"
+# The largest card or recipe that is pulled.
+MOST_TEXT = 1 << 20
 FILES = (CONFIG, WEIGHTS, CARD, RECIPE)
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 # An encoder of the hub may also have a name without an owner, such as roberta-base.
@@ -70,25 +73,24 @@ def pull_checkpoint(
 
     Raises:
         ModelError: as `open_checkpoint`, or the model does not read one of the encoders.
+        DataError: its card or its recipe is too large.
         SettingError: the folder exists already, or the repository has no name of the hub.
     """
     folder = Path(folder)
     if folder.exists():
         raise SettingError(f"{folder} is there already; name another folder: prvr checkpoint pull {repository} FOLDER")
-    place = Path(repository) if is_folder(repository) else _download(require_name(repository))
+    place = Path(os.path.expanduser(repository)) if is_folder(repository) else _download(require_name(repository))
     pulled = _load(place, repository, method)
     checkpoint = replace(pulled, sources=_place_encoders(pulled.sources, encoders))
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
+    with new_folder(folder) as part:
         # Written anew: nothing comes here that was not understood.
         checkpoints.save(checkpoint, part)
         for name in (CARD, RECIPE):
             if (place / name).is_file():
-                shutil.copyfile(place / name, part / name)
-        os.replace(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+                text = read_bytes(place / name, most=MOST_TEXT)
+                if name == RECIPE:
+                    _check_recipe(text, repository)
+                write_whole(part / name, text)
     return checkpoint
 
 
@@ -110,11 +112,32 @@ def encoders_elsewhere(sources: FeatureSources) -> dict[str, str]:
 
 def _download(name: str) -> Path:
     remedy = "check the name, go online, or bring a folder of it: prvr checkpoint pull on a machine that is online"
+    # The settings first: an encoder alone may have gigabytes of weights.
+    config = download_text(name, CONFIG, what="checkpoint", remedy=remedy, most=MOST_CONFIG)
+    if config is None or not _is_of_checkpoint(config):
+        raise ModelError(f"{name} on the hub is no checkpoint of prvr; an encoder alone: --encoder {name}")
     return download_files(name, FILES, what="checkpoint", remedy=remedy)
 
 
+def _is_of_checkpoint(config: Path) -> bool:
+    try:
+        return {"method", "settings", "reads"} <= set(parse_json(read_bytes(config, most=MOST_CONFIG)))
+    except (OSError, ValueError, TypeError, PrvrError):
+        return False
+
+
+def _check_recipe(text: bytes, repository: str) -> None:
+    remedy = "ask its author to push it again"
+    try:
+        recipe = tomllib.loads(text.decode())
+    except (ValueError, RecursionError) as problem:
+        raise ModelError(f"{RECIPE} of {repository} is not TOML ({one_line(problem)}); {remedy}") from None
+    if named := [key for key in ("data", "features", "out", "teacher_run") if recipe.get(key)]:
+        raise ModelError(f"{RECIPE} of {repository} names folders ({', '.join(named)}), which no repository may; {remedy}")
+
+
 def _load(place: Path, name: str, method: str | type | None) -> Checkpoint:
-    checkpoint = checkpoints.load(place, method=method)
+    checkpoint = checkpoints.load(place, method=method, trusted=False)
     for source in checkpoint.sources.each:
         for part in (source, *source.parts):
             if part.source is not None and not _is_on_hub(part.source):

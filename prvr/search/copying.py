@@ -67,7 +67,7 @@ def copy_index(
             if not is_remote(target):
                 checkpoints.save(checkpoint, Path(target) / MODEL)
                 if not is_remote(source):
-                    copy_export(index_folder_of(Path(source)) / MODEL, Path(target) / MODEL)
+                    copy_export(index_folder_of(Path(source)) / MODEL, Path(target) / MODEL, checkpoint)
             copied = _copy(ours, theirs, on_progress)
             copy_reference(checkpoint, ours, theirs)
             return replace(copied, without_texts=_copy_texts(ours, theirs))

@@ -12,7 +12,6 @@ from prvr.index.moments import part_edges, split_windows
 from prvr.methods.contract import Model
 from prvr.search.opening import store_of
 
-VIDEOS_AT_ONCE = 64
 COLUMNS = ("video", "branch", "frame", "seconds")
 
 
@@ -52,12 +51,11 @@ def export_embeddings(
             )
 
         def items() -> Iterator[ItemRows]:
-            for start in range(0, len(ids), VIDEOS_AT_ONCE):
-                part = ids[start : start + VIDEOS_AT_ONCE]
-                for entry in store.fetch(part).values():
-                    yield from (rows for rows in _rows_of(checkpoint.model, entry) if rows.branch in widths)
+            # One at a time: a video may have hours.
+            for number, id in enumerate(ids, start=1):
+                yield from (rows for rows in _rows_of(checkpoint.model, store.fetch([id])[id]) if rows.branch in widths)
                 if on_progress:
-                    on_progress(part[-1], start + len(part), len(ids))
+                    on_progress(id, number, len(ids))
 
         about = {"method": checkpoint.method, "model": checkpoint.fingerprint, "branches": list(widths)}
         write_table(Path(file), items(), names=COLUMNS, columns=next(iter(widths.values())), about=about)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from prvr.encoders import needs_torch, open_text_side
+from prvr.encoders import open_text_side
 from prvr.errors import PrvrError
 from prvr.index.contract import Header
 from prvr.index.database import Database
 from prvr.index.disk import DiskIndex
 from prvr.index.place import FILE, MODEL, index_folder_of
-from prvr.methods.exported import open_exported
+from prvr.methods.exported import open_exported, text_needs_torch
 from prvr.methods.model import Model
 from prvr.search.asking import VideoSearch
 from prvr.search.matching import open_matching_encoder
@@ -62,13 +62,12 @@ def open_without_torch(place: str | Path) -> VideoSearch | None:
         header, count = _look(folder)
     except PrvrError:
         return None
-    checkpoint = open_exported(folder / MODEL, fingerprint=header.model) if count else None
+    if not count:
+        return None
+    checkpoint = open_exported(folder / MODEL, fingerprint=header.model, accept=lambda read: not text_needs_torch(read.text))
     if checkpoint is None:
         return None
-    text = checkpoint.sources.text
-    if text.parts or text.source is None or needs_torch(text.source):
-        return None
-    encoder = open_matching_encoder(text, "text", "cpu", open_with=open_text_side)
+    encoder = open_matching_encoder(checkpoint.sources.text, "text", "cpu", open_with=open_text_side)
     # A search calls no more of the contract than a stored model has.
     store = DiskIndex(folder, cast(Model, checkpoint.model))
     return VideoSearch(checkpoint, store, encoder, videos=Path(header.videos))

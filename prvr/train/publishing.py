@@ -6,6 +6,7 @@ features and of encoders the last names are left.
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ from prvr.encoders.hub import hub_errors
 from prvr.errors import DataError, SettingError, require
 from prvr.evaluate.metrics import LABELS
 from prvr.features.sources import Source
-from prvr.files import write_whole
+from prvr.files import new_folder, write_whole
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.repository import CARD, RECIPE, encoders_elsewhere, is_folder, require_name, sources_without_places
@@ -64,10 +65,11 @@ def push_checkpoint(
     )
     elsewhere = encoders_elsewhere(without_places.sources)
     if is_folder(repository):
-        folder = Path(repository)
+        folder = Path(os.path.expanduser(repository))
         if folder.exists():
             raise SettingError(f"{folder} is there already; name a new folder, or OWNER/NAME on the hub")
-        _write(without_places, Path(run), folder, repository=folder.name, licence=licence)
+        with new_folder(folder) as part:
+            _write(without_places, Path(run), part, repository=folder.name, licence=licence)
         return Pushed(repository, str(folder), checkpoint.fingerprint, elsewhere)
     hub = require("huggingface_hub", extra="encoders")
     name = require_name(repository)
@@ -146,8 +148,11 @@ def _figure_lines(about: Mapping[str, Any]) -> Iterator[str]:
     split = (
         "the test split, which chose the epoch, too" if about.get("protocol") == "community" else "the split that chose the epoch"
     )
-    yield f"On {split}{epoch} ({dev.get('queries')} queries, {dev.get('videos')} videos):"
-    rows = [list(known), ["---"] * len(known), [f"{value:.1f}" for value in known.values()]]
+    counts = ", ".join(f"{dev[what]} {what}" for what in ("queries", "videos") if isinstance(dev.get(what), int))
+    yield f"On {split}{epoch}{f' ({counts})' if counts else ''}:"
+    # The mean reciprocal rank is below 1, the others are percent or ranks.
+    values = [f"{value:.3f}" if label == LABELS["mrr"] else f"{value:.1f}" for label, value in known.items()]
+    rows = [list(known), ["---"] * len(known), values]
     yield "\n".join(f"| {' | '.join(row)} |" for row in rows)
     if isinstance(fusion := about.get("fusion"), Mapping):
         sums = ", ".join(f"{value:.1f} at {weight}" for weight, value in fusion["dev SumR"].items())

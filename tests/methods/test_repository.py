@@ -18,7 +18,7 @@ from commands import Prvr, says
 from tiny_hub import tiny_hub
 
 from prvr.encoders import open_encoder
-from prvr.errors import ModelError, SettingError
+from prvr.errors import DataError, ModelError, SettingError
 from prvr.features.sources import FeatureSources, Source
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
@@ -92,7 +92,7 @@ def test_the_card_says_what_the_run_holds_and_no_more(run: Path, tmp_path: Path)
         "- seed of the splits: 3",
         "On the split that chose the epoch, epoch 7 (16 queries, 8 videos):",
         "| R@1 | R@5 | R@10 | R@100 | SumR | MedR | MRR |",
-        "| 12.5 | 50.0 | 75.0 | 100.0 | 237.5 | 4.5 | 0.3 |",
+        "| 12.5 | 50.0 | 75.0 | 100.0 | 237.5 | 4.5 | 0.300 |",
         "prvr train DATA FEATURES OUT --recipe recipe.toml",
         "Of these weights: cc-by-4.0. Encoders and data have licences of their own.",
     ):
@@ -172,6 +172,42 @@ def test_a_repository_imports_nothing_and_unpickles_nothing(run: Path, tmp_path:
     with pytest.raises(ModelError, match=r"model.safetensors is missing"):
         pull_checkpoint(str(there), tmp_path / "here")
     assert not (tmp_path / "here").exists()
+
+
+def test_a_stranger_s_settings_allocate_nothing(run: Path, tmp_path: Path) -> None:
+    push_checkpoint(run, str(tmp_path / "there"), licence="mit")
+    settings = json.loads((tmp_path / "there" / "config.json").read_text())["settings"]
+    # 200,000 squared are 160 GB.
+    change(tmp_path / "there", settings={**settings, "hidden": 200_000})
+    with pytest.raises(ModelError, match=r"its settings make a model of [\d,]+ numbers, and model.safetensors has"):
+        pull_checkpoint(str(tmp_path / "there"), tmp_path / "here")
+
+
+def test_a_stranger_s_recipe_and_card(run: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    push_checkpoint(run, str(there), licence="mit")
+    for recipe, words in (('data = "/etc"', r"names folders \(data\)"), ("=", "is not TOML")):
+        (there / "recipe.toml").write_text(recipe)
+        with pytest.raises(ModelError, match=words):
+            pull_checkpoint(str(there), tmp_path / "here")
+    (there / "recipe.toml").unlink()
+    (there / "README.md").write_bytes(b" " * (2**20 + 1))
+    with pytest.raises(DataError, match="more than the 1048576"):
+        pull_checkpoint(str(there), tmp_path / "here")
+    assert sorted(os.listdir(tmp_path)) == ["run", "there"]
+
+
+@pytest.mark.slow
+def test_an_encoder_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "siglip").mkdir()
+    (tmp_path / "siglip" / "model.safetensors").write_bytes(b"large")
+    (tmp_path / "siglip" / "config.json").write_text('{"model_type": "siglip"}')
+    with tiny_hub({"me/siglip": tmp_path / "siglip"}, licence="mit") as address:
+        pulled = command(tmp_path, address, "checkpoint", "pull", "me/siglip", tmp_path / "here")
+    assert pulled.returncode == 1
+    (line,) = pulled.stderr.splitlines()
+    assert line.endswith("me/siglip on the hub is no checkpoint of prvr; an encoder alone: --encoder me/siglip")
+    assert not list((tmp_path / "home").rglob("*.safetensors"))
 
 
 def test_further_files_stay_where_they_are(run: Path, tmp_path: Path) -> None:

@@ -187,8 +187,9 @@ def test_an_export_that_is_not_the_index_s(alone: Path, student: Path, tmp_path:
 @pytest.mark.slow
 def test_an_index_takes_the_export_beside_its_checkpoint(student: Path, tmp_path: Path) -> None:
     (tmp_path / "index" / "model").mkdir(parents=True)
-    copy_export(student / "model", tmp_path / "index" / "model")
+    made = checkpoints.load(student / "model")
+    copy_export(student / "model", tmp_path / "index" / "model", made)
     assert sorted(os.listdir(tmp_path / "index" / "model" / FOLDER)) == sorted(os.listdir(student / "model" / FOLDER))
-    copy_export(student / "model", tmp_path / "index" / "model")
-    copy_export(None, tmp_path / "index" / "model")
+    copy_export(student / "model", tmp_path / "index" / "model", made)
+    copy_export(None, tmp_path / "index" / "model", made)
     assert os.listdir(tmp_path / "index" / "model") == [FOLDER]
