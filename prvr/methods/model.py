@@ -131,7 +131,7 @@ def digest_of(method: str, settings: dict[str, Any], sources: FeatureSources) ->
     return hashlib.sha256(json.dumps([method, settings, read], sort_keys=True).encode())
 
 
-def weights_of_candidates(model: Model) -> tuple[float, ...] | None:
+def weights_of_candidates(model: StoredModel) -> tuple[float, ...] | None:
     """The weights by which an approximate search chooses videos; None if the model has none."""
     if model.score_weights is None and isinstance(model, Reranked):
         return model.candidate_weights

@@ -287,7 +287,11 @@ def test_memory_that_was_held_and_given_back_is_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.thorough] if name == "memory" else []) for name in BENCHMARKS]
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.thorough] if name in ("memory", "step", "index-large") else [])
+        for name in BENCHMARKS
+    ],
 )
 def test_every_benchmark_runs_at_a_small_size(name: str) -> None:
     lines = BENCHMARKS[name].lines(SMALL)

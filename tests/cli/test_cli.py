@@ -450,6 +450,7 @@ def test_training_that_is_interrupted_goes_on(prvr: Prvr, world: World) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_extraction_killed_outright_goes_on(world: World, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "prvr", "extract", world.videos, tmp_path / "f", "--encoder", world.clip, "--rate", "10"]
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

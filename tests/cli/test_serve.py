@@ -60,7 +60,9 @@ def test_what_cannot_be_served(serve: Callable[..., str], world: World, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("end", "host"), [(signal.SIGINT, "127.0.0.1"), (signal.SIGTERM, "0.0.0.0")])
+@pytest.mark.parametrize(
+    ("end", "host"), [(signal.SIGINT, "127.0.0.1"), pytest.param(signal.SIGTERM, "0.0.0.0", marks=pytest.mark.thorough)]
+)
 def test_it_says_where_it_is_and_ends_when_told(world: World, end: signal.Signals, host: str) -> None:
     command = [sys.executable, "-m", "prvr", "serve", str(world.index), "--port", "0", "--json", "--upload-limit", "0.001"]
     command += [] if host == "127.0.0.1" else ["--host", host]

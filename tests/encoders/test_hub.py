@@ -40,6 +40,7 @@ def run(tmp_path: Path, address: str, *arguments: str) -> subprocess.CompletedPr
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_setup_says_what_it_downloads_and_downloads_it_once(tmp_path: Path, hub: str) -> None:
     first = run(tmp_path, hub, "setup")
     assert first.returncode == 0, first.stderr

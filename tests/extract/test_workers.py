@@ -283,6 +283,7 @@ class TestCluster:
         assert_same(Packed(tmp_path / "f"), expected)
         assert run(folder, tmp_path / "f", Cluster(cluster.address, opener(folder))).kept == result.done
 
+    @pytest.mark.thorough
     def test_an_index_is_the_same_to_the_bit(self, cluster: Any, folder: Path, tmp_path: Path) -> None:
         checkpoint = zero_shot(folder / "encoder")
         one = index_folder(folder / "videos", tmp_path / "one", checkpoint)
@@ -294,6 +295,7 @@ class TestCluster:
         assert made.fetch(made.ids).keys() == entries.keys()
         assert all(is_same(made.fetch([id])[id], entries[id], "float16") for id in entries)
 
+    @pytest.mark.thorough
     def test_the_command(self, cluster: Any, folder: Path, expected: Packed, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "prvr", "extract", "videos", tmp_path / "f", "--encoder", "encoder"]
         command += ["--ray", cluster.address, "--workers", "2"]

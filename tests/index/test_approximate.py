@@ -17,7 +17,6 @@ import torch
 from tiny_encoders import make_textual, make_visual
 
 from benchmarks.index_gallery import World, chunks, easy_queries, hard_queries
-from prvr.cli import index as commands
 from prvr.cli import main
 from prvr.errors import DataError, ModelError, SettingError
 from prvr.index import measure
@@ -435,7 +434,7 @@ def test_verified_and_then_searched_by_the_command_line(
 
 
 def test_what_is_said_where_nothing_is_good_enough() -> None:
-    *_, row, last = commands._table(Trial(20, (Measured(FEW, 0.5, 0.00123, 0.009),), None), 0.99)
+    *_, row, last = Trial(20, (Measured(FEW, 0.5, 0.00123, 0.009),), None).lines(0.99)
     assert row == f"{'50% x 8 keep 10%':<50}     0.5000        1.23"
     assert last == "none finds 0.99 of the ten best in less time than the exact search; nothing is kept"
 

@@ -419,6 +419,7 @@ def in_a_process(out: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_two_processes_are_told_what_one_is(tmp_path: Path) -> None:
     run(tmp_path / "one", BOTH, with_truth())
     launch(partial(in_a_process, tmp_path / "two"), 2, device="cpu")

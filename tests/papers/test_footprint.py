@@ -41,6 +41,7 @@ def silent(note: str, done: int, total: int) -> None:
     pass
 
 
+@pytest.mark.thorough
 def test_costs_are_counted(materials: Materials, tmp_path: Path) -> None:
     table = replace(TABLES["peers"], rows=ROWS)
     scored = score_rows(table, tmp_path, materials, PLAN, on_progress=silent)

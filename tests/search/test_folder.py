@@ -294,6 +294,7 @@ def test_an_index_with_features_beside_it_is_read_and_loses_them(
     assert len(open_index(old).search("a red picture")) == 2
 
 
+@pytest.mark.thorough
 def test_several_processes_give_the_same_index_to_the_bit(videos: Path, teacher: Checkpoint, tmp_path: Path) -> None:
     (videos / "bad.mp4").write_text("no video")
     for parts in ("frames", "clips"):

@@ -103,8 +103,8 @@ def test_a_renamed_video_is_there_at_every_moment(
     for name in ("put", "drop"):
         real = getattr(type(reader._database), name)
 
-        def watched(self: object, *args: object, real: object = real) -> None:
-            real(self, *args)  # type: ignore[operator]
+        def watched(self: object, *args: object, real: object = real, **named: object) -> None:
+            real(self, *args, **named)  # type: ignore[operator]
             seen.append({"a.mp4", "z.mp4"} & set(reader.ids))
 
         monkeypatch.setattr(type(reader._database), name, watched)

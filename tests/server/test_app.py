@@ -758,6 +758,7 @@ def test_the_description_names_every_route(served: Running) -> None:
             "/api/moments",
             "/api/search",
             "/api/similar",
+            "/api/transcript",
             "/api/videos",
             "/api/videos/{video}",
             "/api/upkeep",

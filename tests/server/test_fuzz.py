@@ -41,7 +41,7 @@ def test_no_request_makes_the_service_fail(served: Running) -> None:
     schemathesis = pytest.importorskip("schemathesis")
     description = schemathesis.openapi.from_url(served.url + "openapi.json")
     operations = [operation.ok() for operation in description.get_all_operations()]
-    assert len(operations) == 17
+    assert len(operations) == 19
     seen: Counter[int] = Counter()
     for operation in operations:
         for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):

@@ -389,6 +389,7 @@ def many_files() -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_an_upload_that_names_other_files_is_refused(own: World) -> None:
     secret = own.videos.parent / "secret.mp4"
     write_video(secret, [(200 * n, plain(SECONDS[0])) for n in range(10)])

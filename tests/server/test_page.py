@@ -380,12 +380,13 @@ def test_everything_that_can_be_used_has_a_name(tab: Tab, served: Running) -> No
 def test_the_interface_is_described(tab: Tab) -> None:
     tab.page.goto(tab.url + "api.html")
     tab.shows(".route", "/api/videos/{video}")
-    assert len(tab.texts(".route")) == 17
+    assert len(tab.texts(".route")) == 19
     tab.shows(".route", "Authorization: Bearer TOKEN")
 
 
 @pytest.mark.slow
 @pytest.mark.shared
+@pytest.mark.thorough
 def test_real_clips(browser: Any, shared: Path, tmp_path: Path) -> None:
     from prvr.search import index_folder, zero_shot
 

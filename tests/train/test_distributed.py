@@ -516,7 +516,7 @@ def children_of(pid: int) -> Iterator[int]:
     ("how", "status", "says"),
     [
         ("kill a worker", 1, r"prvr: process 2 of 2 was ended by SIGKILL"),
-        ("interrupt", 130, "prvr: interrupted; completed work is kept"),
+        pytest.param("interrupt", 130, "prvr: interrupted; completed work is kept", marks=pytest.mark.thorough),
     ],
 )
 def test_a_command_that_is_cut_off(world: list[str], tmp_path: Path, how: str, status: int, says: str) -> None:
@@ -527,7 +527,7 @@ def test_a_command_that_is_cut_off(world: list[str], tmp_path: Path, how: str, s
     )
     signal.signal(signal.SIGINT, before)
     began = time.monotonic()
-    while not (tmp_path / "run" / "state.safetensors").exists() and time.monotonic() - began < 60:
+    while not (tmp_path / "run" / "state.safetensors").exists() and time.monotonic() - began < 240:
         time.sleep(0.05)
     workers = list(children_of(process.pid))
     assert len(workers) == 2
