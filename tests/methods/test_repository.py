@@ -37,7 +37,7 @@ ABOUT = {
     "teachers": ["clip_vit_b32"],
     "epoch": 6,
     "dev": FIGURES,
-    "imported": {"file": "/home/someone/model.ckpt", "sha256": "ab" * 32},
+    "imported": {"file": "/data/someone/model.ckpt", "sha256": "ab" * 32},
 }
 
 
@@ -49,14 +49,14 @@ def make_run(root: Path, sources: FeatureSources, **about: Any) -> Checkpoint:
 
 
 SOURCES = FeatureSources(
-    Source("siglip", 6, "google/siglip2-base-patch16-224", "1" * 16, 2.0), Source("mine", 5, "/home/someone/mine", "2" * 16)
+    Source("siglip", 6, "google/siglip2-base-patch16-224", "1" * 16, 2.0), Source("mine", 5, "/data/someone/mine", "2" * 16)
 )
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     make_run(tmp_path / "run", SOURCES)
-    recipe = Experiment("/home/someone/videos", "/home/someone/features", str(tmp_path / "run"), words="mine", preset="dl-dkd")
+    recipe = Experiment("/data/someone/videos", "/data/someone/features", str(tmp_path / "run"), words="mine", preset="dl-dkd")
     (tmp_path / "run" / "recipe.toml").write_text(recipe_text(recipe))
     return tmp_path / "run"
 
