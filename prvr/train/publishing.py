@@ -28,6 +28,8 @@ from prvr.train.experiment import Experiment, read_recipe, recipe_text
 
 # As the hub writes licences: apache-2.0, cc-by-nc-4.0, other.
 LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*", re.ASCII)
+# A path within a text: /a/b, ~/a, ../a, C:\\a, also after a colon as in vectors:/a; no URL and no OWNER/NAME.
+PLACE = re.compile(r"(?:(?<![\w.:/\\~])|(?<=\w\w:))(?:~|\.\.?|[A-Za-z]:)?[\\/](?![\\/])\S+")
 
 
 class Pushed(NamedTuple):
@@ -77,8 +79,15 @@ def push_checkpoint(
         _write(without_places, Path(run), Path(made), repository=name, licence=licence)
         with hub_errors(f"cannot push to {name}", "log in with a token that may write (hf auth login), and check the name"):
             api = hub.HfApi()
+            if private and api.repo_exists(name) and not api.model_info(name).private:
+                raise SettingError(f"{name} is there already and public; make it private on its page, or name another")
             address = str(api.create_repo(name, private=private, exist_ok=True))
-            api.upload_folder(repo_id=name, folder_path=made, commit_message=f"prvr checkpoint {checkpoint.fingerprint}")
+            # The recipe of another run is not to stand beside these weights.
+            is_stale = not (Path(made) / RECIPE).exists() and api.file_exists(name, RECIPE)
+            message = f"prvr checkpoint {checkpoint.fingerprint}"
+            api.upload_folder(
+                repo_id=name, folder_path=made, commit_message=message, delete_patterns=[RECIPE] if is_stale else None
+            )
     return Pushed(name, address, checkpoint.fingerprint, elsewhere)
 
 
@@ -101,7 +110,7 @@ def card(checkpoint: Checkpoint, recipe: Experiment | None, *, repository: str, 
         f"# {repository}",
         f"A checkpoint of the method `{checkpoint.method}` for partially relevant video retrieval with prvr: {parameters:,} "
         f"parameters, fingerprint `{checkpoint.fingerprint}`. A sentence finds the untrimmed videos that hold its moment.",
-        f'```\nprvr index VIDEOS --model {repository}\nprvr search VIDEOS "a dog runs"\n```',
+        *_use_lines(checkpoint, repository),
         "## What it reads",
         *_encoder_lines(checkpoint),
     ]
@@ -114,6 +123,19 @@ def card(checkpoint: Checkpoint, recipe: Experiment | None, *, repository: str, 
         text += [f"## {title}", *lines] if lines else []
     text += ["## Licence", f"Of these weights: {licence}. Encoders and data have licences of their own."]
     return "\n\n".join(["\n".join(text[: len(head)]), *text[len(head) :]]) + "\n"
+
+
+def _use_lines(checkpoint: Checkpoint, repository: str) -> Iterator[str]:
+    """The commands that use it, as far as encoders can make what it reads."""
+    sources = checkpoint.sources
+    parts = [part for source in sources.each for part in source.parts or (source,)]
+    if sources.subtitles is not None or any(part.source is None and part.fingerprint is None for part in parts):
+        yield f"```\nprvr evaluate PACKAGE FEATURES --model {repository}\n```"
+        return
+    model, pull = repository, ""
+    if encoders_elsewhere(sources):
+        model, pull = "FOLDER", f"prvr checkpoint pull {repository} FOLDER --encoder ENCODER\n"
+    yield f'```\n{pull}prvr index VIDEOS --model {model}\nprvr search VIDEOS "a dog runs"\n```'
 
 
 def _encoder_lines(checkpoint: Checkpoint) -> Iterator[str]:
@@ -178,13 +200,14 @@ def _recipe(run: Path) -> Experiment | None:
 
 
 def _without_places(value: Any) -> Any:
-    """A JSON value in which absolute paths are their last names."""
+    """A JSON value in which paths of a machine are their last names."""
     if isinstance(value, dict):
-        return {key: _without_places(one) for key, one in value.items()}
+        return {_without_places(key): _without_places(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_without_places(one) for one in value]
     if isinstance(value, str):
         for kind in (PurePosixPath, PureWindowsPath):
             if kind(value).is_absolute():
                 return kind(value).name
+        return PLACE.sub(lambda found: PureWindowsPath(found[0]).name, value)
     return value

@@ -26,7 +26,7 @@ from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.methods.repository import open_checkpoint, pull_checkpoint
 from prvr.methods.zero_shot import ZeroShotConfig
 from prvr.train.experiment import Experiment, recipe_text
-from prvr.train.publishing import push_checkpoint
+from prvr.train.publishing import _without_places, push_checkpoint
 
 ROOT = Path(__file__).parents[2]
 FIGURES = {"queries": 16, "videos": 8, "r1": 12.5, "r5": 50.0, "r10": 75.0, "r100": 100.0, "sumr": 237.5, "medr": 4.5, "mrr": 0.3}
@@ -281,3 +281,19 @@ def test_a_hub_that_refuses_or_is_not_there(run: Path, tmp_path: Path, prvr: Prv
             monkeypatch.setattr(constants, "ENDPOINT", address)
             says(prvr(*arguments), *parts)
     assert sorted(os.listdir(tmp_path)) == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("/data/me/x", "x"),
+        ("vectors:/data/me/glove.txt", "vectors:glove.txt"),
+        ("../me/x", "x"),
+        ("~/x", "x"),
+        ("C:\\me\\x", "x"),
+        ("see /data/me/a.b for it", "see a.b for it"),
+        *((text, text) for text in ("https://x.org/a/b", "HuiGuanLab/DL-DKD", "24/7", "a teacher")),
+    ],
+)
+def test_of_a_path_the_last_name_leaves(text: str, left: str) -> None:
+    assert _without_places({text: [text]}) == {left: [left]}
