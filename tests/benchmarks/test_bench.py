@@ -306,6 +306,7 @@ def command(*arguments: object, capsys: pytest.CaptureFixture) -> Answer:
     return Answer(int(ended.value.code or 0), *capsys.readouterr())
 
 
+@pytest.mark.thorough
 def test_the_command_writes_a_table_and_its_numbers(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out = command("losses", "--size", "small", "--runs", 1, "--out", tmp_path, "--json", capsys=capsys).json
     written = json.loads((tmp_path / "losses.json").read_text())

@@ -467,6 +467,7 @@ def test_extraction_killed_outright_goes_on(world: World, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_indexing_killed_outright_goes_on(prvr: Prvr, world: World, tmp_path: Path) -> None:
     # Of clips the embeddings are no features, so that these are kept beside the index.
     teacher = ["--zero-shot", world.clip, "--parts", "clips", "--rate", 10]

@@ -200,6 +200,7 @@ def test_several_processes_train_what_one_trains(world: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_row_of_a_table(here: Path, tmp_path: Path, prvr: Prvr) -> None:
     package_folder, packed = packed_toy(tmp_path, train_videos=16)
     data = ("--data", package_folder, "--features", packed, "--frames", "toy_frames", "--words", "words", "--teacher", "strong")

@@ -317,6 +317,7 @@ class TestCluster:
         with pytest.raises(ModelError, match="where a worker looks"):
             run(folder, tmp_path / "f", Cluster(cluster.address, EncoderOpener(str(folder / "encoder"), "f" * 16, "cpu")))
 
+    @pytest.mark.thorough
     def test_a_video_that_kills_its_worker(self, cluster: Any, folder: Path, expected: Packed, tmp_path: Path) -> None:
         from prvr.extract.cluster import Cluster
 

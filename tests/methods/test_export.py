@@ -182,6 +182,7 @@ def test_a_difference_is_of_the_largest_value_and_never_nan() -> None:
     assert export._lengths(None)[-1] == export.LONGEST
 
 
+@pytest.mark.thorough
 def test_an_export_that_differs_or_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exported: Path) -> None:
     made = checkpoints.load(exported)
     with pytest.raises(SettingError, match="is there already"):

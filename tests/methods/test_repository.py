@@ -236,6 +236,7 @@ def command(tmp_path: Path, address: str, *arguments: object, token: str = "") -
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_push_and_pull_by_the_client_of_the_hub(run: Path, tmp_path: Path) -> None:
     with tiny_hub({}, licence="mit", pushed=tmp_path / "hub") as address:
         pushed = command(tmp_path, address, "checkpoint", "push", run, "me/holidays", "--licence", "mit", token="tiny")

@@ -75,7 +75,12 @@ def test_too_small_a_world_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "words"), [("words", "words"), pytest.param("bi_gru", "vectors", marks=pytest.mark.thorough), ("graph", "roles")]
+    ("backbone", "words"),
+    [
+        ("words", "words"),
+        pytest.param("bi_gru", "vectors", marks=pytest.mark.thorough),
+        pytest.param("graph", "roles", marks=pytest.mark.thorough),
+    ],
 )
 def test_a_student_learns_with_each_text_backbone(learnt: Path, tmp_path: Path, backbone: str, words: str) -> None:
     package, splits = learnt, open_splits(learnt)

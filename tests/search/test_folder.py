@@ -309,6 +309,7 @@ def test_several_processes_give_the_same_index_to_the_bit(videos: Path, teacher:
         assert index_folder(videos, tmp_path / parts / "two", checkpoint, workers=2).kept == two.added
 
 
+@pytest.mark.thorough
 def test_rows_that_cannot_be_stored_stop_only_their_video(
     videos: Path, teacher: Checkpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -185,6 +185,7 @@ def test_an_export_that_is_not_the_index_s(alone: Path, student: Path, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_an_index_takes_the_export_beside_its_checkpoint(student: Path, tmp_path: Path) -> None:
     (tmp_path / "index" / "model").mkdir(parents=True)
     made = checkpoints.load(student / "model")

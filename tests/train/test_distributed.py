@@ -348,6 +348,7 @@ def fails(root: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_process_that_fails_ends_all(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^rows are gone; put them back$") as failed:
         launch(partial(fails, tmp_path), 2, device="cpu")
