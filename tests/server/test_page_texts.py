@@ -198,7 +198,7 @@ def test_axe_finds_nothing_with_texts(browser: Any, served: Running) -> None:
     for scheme, width, height in (("light", 1200, 800), ("dark", 390, 780)):
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce")
         tab = Tab(context, served.url)
-        tab.open("?q=a+helicopter+in+this+kitchen&video=kitchen.mp4&at=1.1")
+        tab.open("?q=line+3+in+this+kitchen&video=kitchen.mp4&at=1.1")
         tab.find(".track .bar-of").first.wait_for()
         tab.find(".line.quoted").first.wait_for()
         tab.page.evaluate(axe)
