@@ -2,9 +2,10 @@
 
     python SHARED/tools/make_montage.py ROOT [--variant night]
     prvr data convert ROOT/montage PACKED --whole
-    python experiments/comparison.py ROOT/montage PACKED OUT [--table peers] [--rows NAME ...] [--seeds 3]
+    python experiments/comparison.py ROOT/montage PACKED OUT [--rows NAME ...] [--seeds 3]
 
-For the first seed each row is trained with its preset for EPOCHS epochs, and then with one change after the other, of which those
+The rows are those of the tables "peers" and "additions", and DL-DKD++ with late interaction (late_interaction.py). For the
+first seed each row is trained with its preset for EPOCHS epochs, and then with one change after the other, of which those
 that raise SumR on dev are kept: contrastive weights of 1 (docs/decisions/0051), a distillation weight of 1, three times the rate.
 With what was kept it is trained for the other seeds, and only then scored on test. OUT/chosen.jsonl has a line for each trial,
 OUT/scored.jsonl one for each seed of a row; a run that is there already is not trained again, so that the command can be
@@ -32,6 +33,8 @@ from prvr.papers.tables import Row, table
 from prvr.train.run_state import HISTORY
 
 RATE, EPOCHS = 3.0, 20
+TAUGHT = {"soft_targets": "teacher", "distillation_weight": 0.1}
+LATE = Row("DL-DKD++ with late interaction", "dl-dkd++", TAUGHT, method="experiments.late_interaction:LateDlDkd")
 
 
 def of_all(row: Row, collection: str) -> tuple[str, ...]:
@@ -94,7 +97,6 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("features", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--table", default="peers")
     parser.add_argument("--rows", nargs="*", default=[])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--teachers", nargs="*", default=["clip_vit_b32"])
@@ -105,7 +107,7 @@ def main() -> None:
     texts = {"words": "roberta", **({"roles": given.roles} if given.roles else {})}
     materials = Materials(given.data, given.features, "i3d", texts, tuple(given.teachers))
     splits = [open_splits(given.data, protocol="honest", seed=seed) for seed in range(given.seeds)]
-    rows = {row.name: row for row in table(given.table).rows}
+    rows = {row.name: row for name in ("peers", "additions") for row in table(name).rows} | {LATE.name: LATE}
     wanted = [rows[name] for name in given.rows or rows]
     for row in wanted:
         if reason := materials.missing_for(row):

@@ -90,5 +90,9 @@ def encode_videos(model: Model, frames: Frames, mask: FrameMask, places: Places 
 
 
 def compare_fields(queries: Embeddings, videos: Embeddings, batch: Batch) -> list[Comparison]:
-    """Compares each field's queries with its videos, for a model with a row for each frame in every field."""
-    return [scores.compare(q, v, batch.frame_mask, batch.target) for q, v in zip(queries, videos, strict=True)]
+    """Compares each field's queries with its videos, for a model with a row for each frame in every field.
+
+    What queries have more than videos, such as rows of words, is compared by the method itself.
+    """
+    fields = zip(queries[: len(videos)], videos, strict=True)
+    return [scores.compare(q, v, batch.frame_mask, batch.target) for q, v in fields]

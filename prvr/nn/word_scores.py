@@ -8,6 +8,7 @@ model; approximately, the model scores the candidates that the best clip chooses
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,6 +26,19 @@ from prvr.nn.views import ViewSettings, ViewsModel, raise_to_floor
 
 # Words that are compared at once with all frames of a batch: 64 MB where it has 128 videos of 128 frames.
 WORDS_AT_ONCE = 1024
+
+
+@runtime_checkable
+class ScoresWords(Protocol):
+    """A model whose queries have rows of words as a third field, and which of them are real as a fourth.
+
+    confidence: what each word of a sentence weighs. padded_to: as `raise_to_floor` takes it.
+    """
+
+    padded_to: int
+
+    @property
+    def confidence(self) -> Callable[[Tensor, Tensor], Tensor]: ...
 
 
 class WordTower(nn.Module):
@@ -118,7 +132,7 @@ def compare_by_words(
 
 
 def compare_words(
-    model: WordScoredModel,
+    model: ScoresWords,
     queries: tuple[Tensor, ...],
     frames: Float[Tensor, "V F D"],
     mask: Bool[Tensor, "V F"],

@@ -15,9 +15,11 @@ import torch
 from prvr.config import settings_to_compare, to_dict
 from prvr.datasets.splits import Splits
 from prvr.evaluate.evaluation import evaluate_model, origin_of, scores_of, untrained_of
+from prvr.evaluate.rescoring import choose_rescoring
 from prvr.evaluate.saved_scores import SavedScores, load_scores, save_scores
 from prvr.features import columns
 from prvr.features.shelf import open_shelf, student_features, teacher_features
+from prvr.index.rescoring import rescoring_of, with_rescoring
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint, features_for, with_settings
 from prvr.methods.zero_shot import ZeroShotConfig
@@ -33,7 +35,7 @@ from prvr.train.run_state import BRANCH_SCORES, TEST_SCORES
 from prvr.train.similarities import Similarities, teacher_similarities
 
 Progress = Callable[[str, int, int], None]
-BESIDE_TEACHER, TRAIN_SCORES = "beside-teacher", "says"
+BESIDE_TEACHER, RESCORED, TRAIN_SCORES = "beside-teacher", "re-scored", "says"
 LATENT_SCORES, CONCEPT_SCORES, FUSED_SCORES = "test-latent.npz", "test-concepts.npz", "test-fused.npz"
 
 
@@ -87,18 +89,19 @@ class RowRun:
     @property
     def model(self) -> Path:
         """The folder of the checkpoint that is tested."""
-        return self.folder / BESIDE_TEACHER if self.row.fusion == "teacher" else self.folder
+        return self.folder / {"teacher": BESIDE_TEACHER, "anchors": RESCORED}.get(self.row.fusion, "")
 
     def score(self, on_progress: Progress) -> SavedScores:
         """Returns the scores on the test split; trains the model first if it is not there."""
-        paths = {"own": self.folder / TEST_SCORES, "test_matrix": self.folder / FUSED_SCORES, "teacher": self.model / TEST_SCORES}
-        path = paths[self.row.fusion]
+        path = self.folder / FUSED_SCORES if self.row.fusion == "test_matrix" else self.model / TEST_SCORES
         # An older prvr saved no checkpoint of a teacher alone.
         if path.is_file() and (self.model / checkpoints.CONFIG).is_file():
             return load_scores(path)
         checkpoint = self._train(on_progress) if self.row.base else self._build_teacher()
         if self.row.fusion == "test_matrix":
             return self._fuse_matrices(checkpoint, path)
+        if self.row.fusion == "anchors":
+            checkpoint = self._rescore(checkpoint)
         return self._score(self._add_teacher(checkpoint) if self.row.fusion == "teacher" else checkpoint, path)
 
     def score_branches(self) -> tuple[SavedScores, SavedScores]:
@@ -157,10 +160,19 @@ class RowRun:
         checkpoints.save(fused.checkpoint, self.model)
         return fused.checkpoint
 
+    def _rescore(self, student: Checkpoint) -> Checkpoint:
+        """The student with the re-scoring by anchors that is best on the dev split."""
+        features = features_for(self.materials.features, student)
+        choice = choose_rescoring(student, self.splits.dev, features, device=self.plan.device)
+        rescored = with_rescoring(student, choice.rescoring)
+        checkpoints.save(rescored, self.model)
+        return rescored
+
     def _score(self, checkpoint: Checkpoint, path: Path) -> SavedScores:
         features = features_for(self.materials.features if self.row.base else self.materials.whole, checkpoint)
         model = checkpoints.to_device(checkpoint, self.plan.device).model
-        evaluation = evaluate_model(model, self.splits.test, features)
+        rescoring = rescoring_of(checkpoint) if self.row.fusion == "anchors" else None
+        evaluation = evaluate_model(model, self.splits.test, features, rescoring=rescoring)
         saved = scores_of(
             evaluation,
             self.splits.test,

@@ -28,7 +28,8 @@ class Row:
     experts: positions of teachers whose frames it reads beside its own. sentences: the same for their sentences.
     published: the paper's figures for it, by collection.
     fusion: how the test split is scored: "own", by the model; "test_matrix", for a model of two spaces, normalised by minimum and
-        maximum of the whole test split; "teacher", with its first teacher beside it (`prvr.train.fusion`).
+        maximum of the whole test split; "teacher", with its first teacher beside it (`prvr.train.fusion`); "anchors", re-scored
+        as was best on dev (`prvr.evaluate.rescoring`).
     method: a method that takes the place of the preset's, with its default settings (`prvr.train.recipe.with_method`).
     """
 
@@ -41,7 +42,7 @@ class Row:
     experts: tuple[int, ...] = ()
     sentences: tuple[int, ...] = ()
     published: Mapping[str, Figures] = field(default_factory=dict)
-    fusion: Literal["own", "test_matrix", "teacher"] = "own"
+    fusion: Literal["own", "test_matrix", "teacher", "anchors"] = "own"
     method: str = ""
 
 
@@ -260,6 +261,26 @@ _ALL = (
             Row("zero-shot, consensus of segments (TF-PRVR)", base="", changes={"parts": "consensus"}),
         ),
         costs=True,
+    ),
+    Table(
+        "additions",
+        "What DL-DKD++ gains by other papers' parts, and other students by dynamic distillation",
+        "in no paper",
+        "none; a row that is no better than the one it adds to gains nothing",
+        (
+            PLUS,
+            Row(
+                "DL-DKD++ with diversity and matching losses",
+                "dl-dkd++",
+                {"query_diversity_weight": 8e-5, "clip_matching_weight": 0.09},
+            ),
+            Row("DL-DKD++ with query relations", "dl-dkd++", {"query_relations_weight": 0.1}),
+            Row("DL-DKD++ re-scored by anchors", "dl-dkd++", fusion="anchors"),
+            PEERS["ms-sl"],
+            Row("MS-SL with dynamic distillation", "ms-sl+dynamic"),
+            PEERS["gmmformer-v2"],
+            Row("GMMFormer v2 with dynamic distillation", "gmmformer-v2", {"distillation_weight": 0.1}),
+        ),
     ),
     Table(
         "fusion",

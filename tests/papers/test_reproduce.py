@@ -14,14 +14,17 @@ import torch
 from commands import Prvr
 
 from prvr.config import to_dict
-from prvr.datasets.splits import ANNOTATIONS
+from prvr.datasets.splits import ANNOTATIONS, open_splits
 from prvr.errors import DataError, SettingError
+from prvr.evaluate.evaluation import evaluate_model
 from prvr.evaluate.metrics import retrieval
+from prvr.evaluate.rescoring import choose_rescoring
 from prvr.evaluate.saved_scores import QueryFacts, SavedScores, load_scores
 from prvr.evaluate.sweep import sweep_seeds
 from prvr.extract.convert import convert_package
 from prvr.features.sources import FeatureSources, Source
 from prvr.methods import checkpoint as checkpoints
+from prvr.methods.checkpoint import features_for
 from prvr.methods.zero_shot import FIELDS
 from prvr.papers import complexity, costs
 from prvr.papers.complexity import StepSizes
@@ -208,6 +211,20 @@ def test_the_published_fusion_is_over_the_whole_test(materials: Materials, tmp_p
     scaled = [(s - s.min()) / (s.max() - s.min()) for s in (latent, concept)]
     np.testing.assert_allclose(published.runs[0].scores, 0.6 * scaled[0] + 0.4 * scaled[1], atol=1e-3)
     assert not np.allclose(own.runs[0].scores, published.runs[0].scores, atol=0.01)
+
+
+def test_a_row_is_re_scored_as_was_best_on_dev(materials: Materials, tmp_path: Path) -> None:
+    plan = Plan(seeds=1, changes=QUICK)
+    plus, rescored = (row for row in TABLES["additions"].rows if row.name in ("DL-DKD++", "DL-DKD++ re-scored by anchors"))
+    both = dataclasses.replace(TABLES["additions"], rows=(plus, rescored))
+    plain, after = (one.runs[0] for one in score_rows(both, tmp_path, materials, plan, on_progress=silent))
+    (run,) = {path.parent for path in tmp_path.rglob("history.jsonl")}
+    features = features_for(materials.features, student := checkpoints.load(run))
+    splits = open_splits(materials.data, protocol="honest", seed=0)
+    chosen = choose_rescoring(student, splits.dev, features).rescoring
+    expected = evaluate_model(student.model, splits.test, features, rescoring=chosen)
+    np.testing.assert_allclose(after.scores, expected.scores, atol=1e-6)
+    assert (chosen.weight > 0) == bool((after.scores != plain.scores).any())
 
 
 def test_a_row_without_its_features_is_left_out_and_says_so(materials: Materials, tmp_path: Path) -> None:
