@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prvr.cli.terminal import Json, Method, app, progress, show, show_extractions
+from prvr.cli.terminal import Json, Method, Methods, app, progress, show, show_extractions
 from prvr.errors import SettingError
 
 HELP = "Feature packages: check them, and pack them for training."
@@ -74,6 +74,31 @@ def verify(
     with progress() as on_progress:
         each = run(features, on_progress)
     show(as_json, {"features": str(features), "verified": each}, [f"{name}: {count} items" for name, count in each.items()])
+
+
+@data.command(epilog="Example: prvr data denoise denoised --recipe run/recipe.toml --below 100")
+def denoise(
+    out: Annotated[Path, typer.Argument(help="Folder of the teachers and of captions.json; an interrupted command continues.")],
+    recipe: Annotated[list[Path], typer.Option(help="How a teacher is trained, such as RUN/recipe.toml; repeatable.")],
+    below: Annotated[int, typer.Option(help="Keep a caption whose own video is ranked below this; 1 is the best rank.", min=2)],
+    combine: Annotated[str, typer.Option(help="Of several teachers' ranks: mean, median, any or all.")] = "mean",
+    folds: Annotated[int, typer.Option(help="Parts of the videos; each is ranked by a teacher of the others.")] = 5,
+    method: Methods = None,
+    as_json: Json = False,
+) -> None:
+    """Find the training captions that describe their own video, for prvr train --captions OUT/captions.json (TeachText).
+
+    No teacher has learned the captions that it ranks, so that there are as many trainings as parts.
+    """
+    from prvr.train.denoising import CAPTIONS, denoise_captions
+    from prvr.train.experiment import read_recipe
+
+    with progress() as on_progress:
+        kept, of = denoise_captions(
+            out, [read_recipe(path) for path in recipe], below=below, combine=combine, folds=folds, on_progress=on_progress
+        )
+    path = out / CAPTIONS
+    show(as_json, {"captions": str(path), "kept": kept, "of": of}, [f"{path}: {kept} of {of} captions are kept"])
 
 
 @data.command(epilog="Example: prvr data export features/clip/frames frames.parquet")

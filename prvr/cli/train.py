@@ -66,6 +66,9 @@ def train(
     preset: Annotated[str, typer.Option(help="Settings to start from.")] = "dl-dkd++",
     method: Method = "",
     teacher_method: TeacherMethods = None,
+    captions: Annotated[
+        str, typer.Option(help="Learn from these training captions alone: a JSON list of ids, as of prvr data denoise.")
+    ] = "",
     split_seed: Annotated[int, typer.Option(help="Seed of the division into train, dev and test.")] = 0,
     protocol: Protocol = "honest",
     device: Device = "auto",
@@ -98,6 +101,7 @@ def train(
         teacher=tuple(teacher or ()),
         teacher_run=tuple(map(str, teacher_run or ())),
         preset=preset,
+        captions=captions,
         split_seed=split_seed,
         protocol=protocol,
         device=device,

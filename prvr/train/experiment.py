@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from prvr.config import from_dict, to_dict
+from prvr.datasets import Dataset
 from prvr.datasets.splits import open_splits
-from prvr.errors import SettingError, nearest
+from prvr.errors import DataError, SettingError, nearest
 from prvr.evaluate.metrics import COLUMNS, LABELS, format_mean, over_seeds
 from prvr.features.shelf import lengths_beside_teachers, student_features
 from prvr.features.subtitles import videos_without_subtitles
@@ -41,6 +42,7 @@ MOST_BYTES = 1 << 20
 class Experiment:
     """The options of `prvr train`, and changes to the settings of its preset.
 
+    captions: a JSON file of the ids of the training captions that are learned from, "" for all.
     seeds: the number of runs, OUT/seed0 and so on, with the seeds that follow that of the training; None for one run in OUT.
     """
 
@@ -54,6 +56,7 @@ class Experiment:
     teacher_run: tuple[str, ...] = ()
     preset: str = "dl-dkd++"
     method: str = ""
+    captions: str = ""
     split_seed: int = 0
     protocol: str = "honest"
     device: str = "auto"
@@ -143,7 +146,7 @@ def recipe_text(experiment: Experiment) -> str:
     """
     values = to_dict(experiment)
     # From any folder, they are the same.
-    values |= {name: os.path.abspath(values[name]) for name in ("data", "features", "out") if values[name]}
+    values |= {name: os.path.abspath(values[name]) for name in ("data", "features", "out", "captions") if values[name]}
     values["teacher_run"] = list(map(os.path.abspath, experiment.teacher_run))
     lines = ["# prvr train --recipe FILE continues this run; prvr train OUT --recipe FILE repeats it in another folder."]
     lines += [f"{name} = {_toml(value)}" for name, value in values.items() if name not in TABLES and value is not None]
@@ -178,6 +181,8 @@ def open_data(experiment: Experiment) -> OpenData:
         subtitles=experiment.subtitles or None,
     )
     splits = open_splits(experiment.data, protocol=experiment.protocol, seed=experiment.split_seed)
+    if experiment.captions:
+        splits = replace(splits, train=keep_captions(splits.train, Path(experiment.captions)))
     videos = splits.train.video_ids
     notes = {
         **splits.train.notes,
@@ -189,6 +194,29 @@ def open_data(experiment: Experiment) -> OpenData:
         trained = [load(run) for run in experiment.teacher_run]
         kept = teacher_similarities(Path(experiment.features), trained, splits.train, out=Path(experiment.out) / "teachers")
     return OpenData(Data(splits.train, splits.dev, features, kept), splits.protocol, notes)
+
+
+def keep_captions(train: Dataset, path: Path) -> Dataset:
+    """The training split with the captions alone that a JSON list of ids names; its videos stay in the gallery.
+
+    Raises:
+        DataError: the file is no such list, or names a caption that is not in the split.
+    """
+    try:
+        ids = json.loads(read_bytes(path))
+    # ValueError: also of bytes that are not UTF-8.
+    except (ValueError, RecursionError) as problem:
+        raise DataError(f"{path} is not JSON ({problem!s:.100}); write a list of caption ids, or leave out --captions") from None
+    if not isinstance(ids, list) or not ids or not all(isinstance(one, str) for one in ids):
+        raise DataError(f"{path} holds no list of caption ids; write it by prvr data denoise, or leave out --captions")
+    wanted = set(ids)
+    unknown = wanted - {caption.id for caption in train.captions}
+    if unknown:
+        raise DataError(
+            f"{path} names {len(unknown)} captions that are not in the training split, such as {min(unknown)!r}; write it with "
+            "the same data, protocol and split seed"
+        )
+    return replace(train, captions=tuple(caption for caption in train.captions if caption.id in wanted))
 
 
 def run_experiment(
@@ -225,7 +253,7 @@ def run_experiment(
                     "teachers": [*run.teacher, *(Path(teacher).name for teacher in run.teacher_run)],
                 },
                 recipe_file=recipe_text(run),
-                on_progress=_with_label(on_progress, label),
+                on_progress=with_label(on_progress, label),
                 on_warning=_of_folder(on_warning, run.out),
                 on_epoch=on_epoch,
                 group=group,
@@ -300,7 +328,8 @@ def _toml(value: Any) -> str:
     return f"[{', '.join(map(_toml, value))}]"
 
 
-def _with_label(on_progress: Progress | None, label: str) -> Progress | None:
+def with_label(on_progress: Progress | None, label: str) -> Progress | None:
+    """Progress whose notes begin with a label."""
     return None if on_progress is None else lambda note, done, total: on_progress(label + note, done, total)
 
 

@@ -14,10 +14,12 @@ import torch
 from commands import Answer, Prvr, says
 from packed_toy import packed_toy
 
+from prvr.datasets.splits import open_splits
 from prvr.errors import MissingExtra, SettingError
 from prvr.evaluate.metrics import format_mean, over_seeds
+from prvr.train.denoising import out_of_fold_ranks
 from prvr.train.event_files import event_files
-from prvr.train.experiment import Experiment, read_recipe, recipe_text
+from prvr.train.experiment import Experiment, open_data, read_recipe, recipe_text
 from prvr.train.presets import PRESETS
 
 NAMES = ("--frames", "toy_frames", "--words", "words", "--teacher", "strong")
@@ -284,3 +286,57 @@ def test_no_file_chooses_what_is_imported(tmp_path: Path, prvr: Prvr, monkeypatc
     (tmp_path / "recipe.toml").write_text('method = "evil:Mine"\nwords = "words"')
     says(prvr("train", "a", "b", "c", "--recipe", "recipe.toml"), "evil:Mine is not installed", "--method evil:Mine")
     assert not (tmp_path / "imported").exists()
+
+
+# Some training captions alone
+
+
+def test_a_student_learns_from_the_captions_that_teachers_find(world: tuple[Path, Path], tmp_path: Path, prvr: Prvr) -> None:
+    worked(train(prvr, world, tmp_path / "run"))
+    denoise = ("data", "denoise", tmp_path / "denoised", "--recipe", tmp_path / "run" / "recipe.toml", "--folds", "2")
+    found = json.loads(worked(prvr(*denoise, "--below", "8", "--json")).out)
+    ids = json.loads(Path(found["captions"]).read_text())
+    assert 0 < len(ids) == found["kept"] < found["of"]
+    splits = open_splits(world[0], protocol="honest", seed=0)
+    teacher = read_recipe(tmp_path / "run" / "recipe.toml")
+    folder = tmp_path / "denoised" / "teacher0"
+    expected = out_of_fold_ranks(folder, teacher.recipe(), data=open_data(teacher).data, folds=2)
+    assert ids == [caption.id for caption in splits.train.captions if expected[caption.id] < 8]
+    everything = worked(prvr(*denoise, "--below", "1000"))
+    assert f"{found['of']} of {found['of']} captions are kept" in everything.out
+
+    (some := tmp_path / "some.json").write_text(json.dumps(ids))
+    worked(train(prvr, world, tmp_path / "some", "--captions", some))
+    with pytest.raises(AssertionError):
+        check_same(tmp_path / "run", tmp_path / "some")
+    worked(prvr("train", tmp_path / "again", "--recipe", tmp_path / "some" / "recipe.toml"))
+    check_same(tmp_path / "some", tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("[", ("is not JSON", "leave out --captions")),
+        ("[" * 100_000, ("is not JSON",)),
+        ("{}", ("holds no list of caption ids", "prvr data denoise")),
+        ("[]", ("holds no list of caption ids",)),
+        ('["nobody#0", 1]', ("holds no list of caption ids",)),
+        ('["nobody#0"]', ("names 1 captions that are not in the training split, such as 'nobody#0'", "same data")),
+    ],
+)
+def test_a_list_of_captions_that_is_none(
+    world: tuple[Path, Path], tmp_path: Path, prvr: Prvr, text: str, parts: tuple[str, ...]
+) -> None:
+    (tmp_path / "some.json").write_text(text)
+    says(train(prvr, world, tmp_path / "run", "--captions", str(tmp_path / "some.json")), *parts)
+    assert not (tmp_path / "run").exists()
+
+
+def test_denoising_that_cannot_be(world: tuple[Path, Path], tmp_path: Path, prvr: Prvr) -> None:
+    recipe = tmp_path / "recipe.toml"
+    given = Experiment(*map(str, world), str(tmp_path / "run"), frames="toy_frames", words="words", teacher=("strong",))
+    recipe.write_text(recipe_text(given.complete(SMALL)))
+    denoise = ("data", "denoise", tmp_path / "out", "--recipe", recipe, "--below", "8")
+    says(prvr(*denoise, "--combine", "sum"), "ranks are not combined by 'sum'", "mean")
+    says(prvr(*denoise, "--folds", "1"), "folds is 1; take from 2")
+    assert not list(tmp_path.rglob("history.jsonl"))
