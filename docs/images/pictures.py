@@ -31,7 +31,7 @@ FLAGS = [
     "--autoplay-policy=user-gesture-required",
 ]
 SENTENCE = "a person pours coffee into a blue mug"
-# The clips in the pictures, of those that the experiments use, with names that a gallery would have. pictures.md has their sources.
+# The clips in the pictures, with names that a gallery would have; pictures.md has their sources.
 CLIPS = {
     "facebookresearch__02_cups.mp4": "table/three cups.mp4",
     "facebookresearch__03_blocks.mp4": "table/letters.mp4",

@@ -1,4 +1,4 @@
-"""Pages of the site that are made when it is built (a hook of mkdocs): the reference, the rooms, decisions, documents beside docs/."""
+"""Pages that are made when the site is built (a hook of mkdocs): reference, rooms, decisions, the documents beside docs/."""
 
 from __future__ import annotations
 
@@ -61,8 +61,9 @@ def pages() -> dict[str, str]:
     made["reference/python.md"] = _python_overview()
     made["reference/commands.md"] = "\n".join(_command_line())
     made["reference/rest.md"] = "\n".join(_rest(description()))
-    made["decisions/index.md"] = "# Decisions\n\nWhy it is as it is: a question, the choice, and what would change it.\n\n" + "".join(
-        f"- [{path.read_text().partition(chr(10))[0].removeprefix('# ')}]({path.name})\n" for path in _decisions()
+    made["decisions/index.md"] = (
+        "# Decisions\n\nWhy it is as it is: a question, the choice, and what would change it.\n\n"
+        + "".join(f"- [{path.read_text().partition(chr(10))[0].removeprefix('# ')}]({path.name})\n" for path in _decisions())
     )
     for name, page in BESIDE.items():
         made[page] = re.sub(r"\]\(docs/", "](", (ROOT / name).read_text())
@@ -157,7 +158,7 @@ def _cell(text: str) -> str:
 
 
 def _example(text: str) -> str:
-    label, _, command = text.partition("Example: ")
+    command = text.partition("Example: ")[2]
     command, _, rest = command.partition(". See also")
     return f"```console\n$ {command.strip()}\n```" + (f"\n\nSee also{_escape(rest)}" if rest else "") if command else _plain(text)
 
@@ -167,7 +168,7 @@ def _example(text: str) -> str:
 
 def _rest(described: dict[str, Any]) -> Iterator[str]:
     yield "# REST"
-    yield "\nMade from the description that every service has at `/openapi.json`; [the service](../serve.md) has the rules and examples.\n"
+    yield "\nMade from the description that a service has at `/openapi.json`; rules and examples: [the service](../serve.md).\n"
     for path, operations in described["paths"].items():
         for method, operation in operations.items():
             yield f"## {method.upper()} {path}\n".replace("{video}", "VIDEO")
@@ -220,7 +221,10 @@ def _type(schema: dict[str, Any]) -> str:
 def rooms() -> str:
     """A table of the rooms of the package, with the first sentence of each and the rooms that it imports."""
     package = ROOT / "prvr"
-    names = [*(path.name for path in package.iterdir() if (path / "__init__.py").exists()), *(p.stem for p in package.glob("[a-z]*.py"))]
+    names = [
+        *(path.name for path in package.iterdir() if (path / "__init__.py").exists()),
+        *(p.stem for p in package.glob("[a-z]*.py")),
+    ]
     imports = {name: _imported(package, name, set(names)) for name in names}
     # Upstream first: a room after all that it imports.
     ordered: list[str] = []
@@ -228,7 +232,9 @@ def rooms() -> str:
         ordered += sorted(name for name in names if name not in ordered and imports[name] <= set(ordered))
     lines = ["| room | what it is | imports |", "|---|---|---|"]
     for name in ordered:
-        sentence = re.sub(r"\s+", " ", ast.get_docstring(ast.parse(_first(package, name).read_text())) or "").split(". ")[0].rstrip(".")
+        sentence = (
+            re.sub(r"\s+", " ", ast.get_docstring(ast.parse(_first(package, name).read_text())) or "").split(". ")[0].rstrip(".")
+        )
         lines.append(f"| `{name}` | {_escape(sentence)} | {', '.join(sorted(imports[name], key=ordered.index))} |")
     return "\n".join(lines)
 
