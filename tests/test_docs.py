@@ -252,7 +252,7 @@ def test_every_preset_builds(name: str) -> None:
 
 
 def test_the_published_sizes() -> None:
-    # spec/dl-dkd 2.3: 5,755,392 parameters on TVR (3072 and 768 columns), 4,371,968 on the others (1024 and 1024).
+    # docs/how/dl-dkd.md: 5,755,392 parameters on TVR (3072 and 768 columns), 4,371,968 on the others (1024 and 1024).
     for name, frames, words, expected in (("tvr", 3072, 768, 5_755_392), ("activitynet", 1024, 1024, 4_371_968)):
         recipe = presets.preset(f"dl-dkd++/{name}")
         reads = FeatureSources(Source("frames", frames), Source("words", words))

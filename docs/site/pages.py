@@ -152,7 +152,9 @@ def _plain(text: str | None) -> str:
 
 
 def _escape(text: str) -> str:
-    return re.sub(r"([<>*_`|\[\]])", r"\\\1", text)
+    """Text that Markdown shows as it is, but for `code`."""
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(part if part.startswith("`") else re.sub(r"([<>*_`|\[\]])", r"\\\1", part) for part in parts)
 
 
 def _cell(text: str) -> str:
