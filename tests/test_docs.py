@@ -53,7 +53,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize(("text", "least"), [(README, 3), (REPRODUCE, 10)], ids=["README", "reproduce"])
+@pytest.mark.parametrize(
+    ("text", "least"), [(README, 3), pytest.param(REPRODUCE, 10, marks=pytest.mark.slow)], ids=["README", "reproduce"]
+)
 def test_the_commands(text: str, least: int, place: Path, monkeypatch: pytest.MonkeyPatch, prvr: Prvr) -> None:
     import uvicorn
 
