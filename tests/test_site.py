@@ -49,7 +49,7 @@ def test_every_command_and_option_is_there(pages: dict[str, str]) -> None:
         for parameter in command.params:
             names = parameter.opts if parameter.param_type_name == "option" else [parameter.metavar or parameter.name]
             for name in [] if getattr(parameter, "hidden", False) else names:
-                assert re.search(rf"^\| `[^`]*{re.escape(name)}[ ,`]", sections[path], flags=re.M), (path, name)
+                assert re.search(rf"^\| `[^`]*{re.escape(name)}[ ,`.]", sections[path], flags=re.M), (path, name)
         example = re.search(r"Example: (.+?)(?:\. See also|$)", re.sub(r"\s+", " ", command.epilog or "").strip())
         assert example, path
         assert f"$ {example[1]}\n" in sections[path]
