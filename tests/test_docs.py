@@ -10,6 +10,7 @@ import runpy
 import shlex
 import shutil
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -125,6 +126,15 @@ def test_what_the_readme_prints(shared: Path, tmp_path: Path, monkeypatch: pytes
     made = prvr(*shlex.split(index[0]), "--encoder", str(shared / "data" / "models" / "mobilenet-minilm"))
     found = prvr(*shlex.split(search[0]))
     assert (made.out.strip("\n"), found.out.strip("\n")) == (index[1], search[1])
+
+
+def test_every_extra_is_on_the_first_page() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    everything = re.search(r"\[(.+)\]", extras.pop("all")[0])
+    assert everything
+    rows = re.findall(r"^\| `(\w+)` \| .+ \| (yes|no) \|$", (ROOT / "docs" / "index.md").read_text(), flags=re.M)
+    assert {name for name, _ in rows} == {*extras} - {"dev"}
+    assert {name for name, within in rows if within == "yes"} == set(everything[1].split(","))
 
 
 OWN_METHOD = TUTORIALS / "method.md"
