@@ -136,7 +136,7 @@ def _command(command: Any, parent: Any, path: list[str]) -> Iterator[str]:
         given = [record for one in command.params if one.param_type_name == kind and (record := one.get_help_record(context))]
         if given and not inner:
             yield f"| {title} | |\n|---|---|"
-            yield from (f"| `{name.replace('|', chr(92) + '|')}` | {_cell(text)} |" for name, text in given)
+            yield from (f"| `{name}` | {_cell(text)} |" for name, text in given)
             yield ""
     if command.epilog:
         yield f"{_example(command.epilog)}\n"
