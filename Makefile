@@ -1,7 +1,8 @@
 # make demo    the main job on a small rendered world, about four minutes; then open demo/report.html
 # make test    the tests, but for those that take very long
 # make thorough   all of them
-# make check   format, lint, types and tests
+# make check   format, lint, types, documents and tests
+# make docs    the documentation site in site/; a broken link or an undocumented page fails it
 # make quick   the same without the slow tests, in under a minute
 # make processors   the tests as on other processors: each of SETTINGS in turn; takes that many times the time of make test
 # make bench   the benchmarks, `python -m benchmarks` lists them
@@ -16,7 +17,7 @@ SETTINGS := ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ATEN_CPU_CAPABI
 	MKL_ENABLE_INSTRUCTIONS=SSE4_2 MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=AVX2 \
 	OPENBLAS_CORETYPE=Haswell PRVR_TEST_THREADS=2
 
-.PHONY: demo test thorough check processors quick lint types bench $(SETTINGS)
+.PHONY: demo test thorough check processors quick lint types docs bench $(SETTINGS)
 
 demo: .venv/installed
 	$(BIN)/prvr demo demo
@@ -33,7 +34,7 @@ processors: $(SETTINGS)
 $(SETTINGS): .venv/installed
 	env $@ $(BIN)/pytest -n 3 --dist worksteal
 
-check: lint types test
+check: lint types docs test
 
 quick: lint types
 	$(BIN)/pytest -m "not slow"
@@ -44,6 +45,10 @@ lint: .venv/installed
 
 types: .venv/installed
 	$(BIN)/mypy
+
+# The variable silences an announcement of the theme's makers.
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks all

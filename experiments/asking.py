@@ -4,7 +4,8 @@
 
 SHARED holds data/montage (see its data/README.md). The 250 videos are those of SHARED/tools/make_montage.py with seed 0: eight
 photographs of the test split each, 3 to 12 frames a photograph. Frames and captions are the rows of the teacher, which never saw
-these photographs. Every figure is of the product's own search over an index on disk in OUT. Prints the tables of docs/index.md.
+these photographs. Every figure is of the product's own search over an index on disk in OUT. Prints tables of
+docs/how/indexes.md.
 """
 
 from __future__ import annotations

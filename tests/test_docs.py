@@ -6,8 +6,11 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import runpy
 import shlex
+import shutil
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 from commands import Prvr
+from peer_fixtures import GRADIENTS, SCORES
 from tiny_folder import make_folder
 
 import prvr
@@ -28,9 +32,13 @@ from prvr.nn.distillation import Distillation
 from prvr.papers import toy
 from prvr.papers.toy import write_toy
 from prvr.train import presets
+from prvr.train.presets.published import FIGURES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+TUTORIALS = ROOT / "docs" / "tutorials"
+REPRODUCE = (TUTORIALS / "reproduce.md").read_text()
+TRAIN = (TUTORIALS / "train.md").read_text()
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
@@ -46,34 +54,90 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_the_commands_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch, prvr: Prvr) -> None:
+@pytest.mark.parametrize(
+    ("text", "least"), [(README, 3), pytest.param(REPRODUCE, 10, marks=pytest.mark.slow)], ids=["README", "reproduce"]
+)
+def test_the_commands(text: str, least: int, place: Path, monkeypatch: pytest.MonkeyPatch, prvr: Prvr) -> None:
     import uvicorn
 
     # What a page shows is seen in test_page.py; here nobody waits for visitors.
     monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: None)
     monkeypatch.chdir(place)
     _shorten(monkeypatch)
-    commands = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ prvr ")]
-    assert len(commands) >= 16
+    commands = [line[2:] for block in blocks("console", text) for line in block.splitlines() if line.startswith("$ prvr ")]
+    assert len(commands) >= least
     for command in commands:
         answer = prvr(*shlex.split(command)[1:])
         assert answer.status == 0, (command, answer.err)
 
 
 @pytest.mark.slow
-def test_the_python_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_the_python_of_the_readme_and_the_tutorials(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     monkeypatch.chdir(place)
     _shorten(monkeypatch)
-    own, published = blocks("python")
+    (search,), (own,), (published,) = (blocks("python", text) for text in (README, TRAIN, REPRODUCE))
     # What a newcomer has to type after `import prvr`.
     assert max(sum(map(bool, block.splitlines())) - 1 for block in (own, published)) <= 8
-    exec(compile(own, "README.md", "exec"), {})
+    assert len(list(filter(None, search.splitlines()))) <= 6
+    exec(compile(search, "README.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    exec(compile(own, "train.md", "exec"), {})
     assert len(capsys.readouterr().out.splitlines()) == 1 + 5
-    exec(compile(published, "README.md", "exec"), {})
+    exec(compile(published, "reproduce.md", "exec"), {})
     assert ", 6 videos" in capsys.readouterr().out
 
 
-OWN_METHOD = ROOT / "docs" / "tutorials" / "method.md"
+# Presets in the README's table of methods, and the columns of published figures there.
+ROWS = re.findall(r"^\| [^|]*`([\w.+-]+)`[^|]*\| ([^|]+) \| [^|]+ \| [^|]+ \|$", README, flags=re.M)
+
+
+def test_the_readme_is_short_and_its_published_figures_are_the_published_ones() -> None:
+    assert len(README.splitlines()) <= 120
+    assert len(ROWS) >= 14
+    for name, figures in ROWS:
+        for collection, figure in zip(("tvr", "activitynet", "charades"), figures.split(" / "), strict=True):
+            known = FIGURES.get(f"{name}/{collection}", {}).get("SumR")
+            assert figure == ("–" if known is None else f"{known:.1f}"), (name, collection)
+
+
+def test_the_fixtures_of_the_readme_are_there() -> None:
+    folders = {"ms-sl+matching": "bgm_net", "msc-prvr": "msc"}
+    for name, _ in ROWS:
+        if not name.startswith("dl-dkd"):
+            assert (
+                ROOT / "tests" / "parity" / "peers" / folders.get(name, name.replace("gmmformer-v2", "gmmformer_v2"))
+            ).is_dir()
+    said = {tuple(map(float, found)) for found in re.findall(r"scores, losses (1e-\d+); gradients (1e-\d+)", README)}
+    assert said == {(SCORES, GRADIENTS)}
+
+
+@pytest.mark.shared
+@pytest.mark.thorough
+def test_what_the_readme_prints(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prvr: Prvr) -> None:
+    pytest.importorskip("playwright.sync_api")
+    monkeypatch.chdir(tmp_path)
+    for clip, name in runpy.run_path(str(ROOT / "docs" / "images" / "pictures.py"))["CLIPS"].items():
+        (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(shared / "data" / "videos" / "clips" / clip, tmp_path / "videos" / name)
+    (block,) = (block for block in blocks("console") if block.startswith("$ prvr index"))
+    index, search, _ = (part.split("\n", 1) for part in block.removeprefix("$ prvr ").rstrip("\n").split("\n$ prvr "))
+    made = prvr(*shlex.split(index[0]), "--encoder", str(shared / "data" / "models" / "mobilenet-minilm"))
+    found = prvr(*shlex.split(search[0]))
+    assert (made.out.strip("\n"), found.out.strip("\n")) == (index[1], search[1])
+
+
+def test_every_extra_is_on_the_first_page() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    everything = re.search(r"\[(.+)\]", extras.pop("all")[0])
+    assert everything
+    rows = re.findall(r"^\| `(\w+)` \| .+ \| (yes|no) \|$", (ROOT / "docs" / "index.md").read_text(), flags=re.M)
+    assert {name for name, _ in rows} == {*extras} - {"dev"}
+    assert {name for name, within in rows if within == "yes"} == set(everything[1].split(","))
+
+
+OWN_METHOD = TUTORIALS / "method.md"
 
 
 @pytest.fixture
@@ -171,8 +235,8 @@ def _shorten(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(toy, name, partial(function, train_videos=24, test_videos=12))
 
 
-def test_the_captions_of_the_readme_are_read(tmp_path: Path) -> None:
-    (line,) = blocks("json")
+def test_the_captions_of_the_tutorial_are_read(tmp_path: Path) -> None:
+    (line,) = blocks("json", TRAIN)
     video = json.loads(line)["video"]
     (tmp_path / video).touch()
     (tmp_path / "captions.jsonl").write_text(line)
@@ -201,7 +265,7 @@ def test_every_preset_builds(name: str) -> None:
 
 
 def test_the_published_sizes() -> None:
-    # spec/dl-dkd 2.3: 5,755,392 parameters on TVR (3072 and 768 columns), 4,371,968 on the others (1024 and 1024).
+    # docs/how/dl-dkd.md: 5,755,392 parameters on TVR (3072 and 768 columns), 4,371,968 on the others (1024 and 1024).
     for name, frames, words, expected in (("tvr", 3072, 768, 5_755_392), ("activitynet", 1024, 1024, 4_371_968)):
         recipe = presets.preset(f"dl-dkd++/{name}")
         reads = FeatureSources(Source("frames", frames), Source("words", words))

@@ -6,10 +6,10 @@ what is not wanted, u and d the means of the moments that were found good and ba
 
     q = base - 0.5 n + 0.5 u - 0.1 d        base: t, or p, or t + 0.3 p
 
-The weights were chosen on one half of the montage and measured on the other (experiments/asking.py, docs/index.md). The second
-term takes away what a sentence describes, as far as the encoder sees it; encoders know no negation. The third and fourth are
-Rocchio's feedback. A model whose score is no weighted sum of best cosines has no such vectors: wordings are then averaged along
-the video.
+The weights were chosen on one half of the montage and measured on the other (experiments/asking.py, docs/how/indexes.md). The
+second term takes away what a sentence describes, as far as the encoder sees it; encoders know no negation. The third and fourth
+are Rocchio's feedback. A model whose score is no weighted sum of best cosines has no such vectors: wordings are then averaged
+along the video.
 """
 
 from __future__ import annotations

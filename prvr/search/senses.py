@@ -78,7 +78,7 @@ class Said:
 class Worth:
     """What words are worth beside a picture, in standard deviations of its scores.
 
-    The default was fitted on real captions beside real photographs (experiments/senses.py, docs/speech.md).
+    The default was fitted on real captions beside real photographs (experiments/senses.py, docs/how/words.md).
 
     Raises:
         DataError: the weight is not a finite number of 0 or more.

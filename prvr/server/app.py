@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -57,6 +58,23 @@ def make_service(
 
 def make_app(service: Service) -> Guard:
     """The ASGI application of a service."""
+    app = _described()
+    app.state.service = service
+    app.add_route("/", _page, methods=["GET", "HEAD"], include_in_schema=False)
+    app.mount("/", StaticFiles(directory=PAGE))
+    app.add_exception_handler(HTTPException, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse_invalid)
+    app.add_exception_handler(PrvrError, _report_error)
+    app.add_exception_handler(Exception, _report_failure)
+    return Guard(app, counts=service.counts, hosts=service.hosts)
+
+
+def description() -> dict[str, Any]:
+    """The OpenAPI description of the interface, as /openapi.json of every service."""
+    return _described().openapi()
+
+
+def _described() -> FastAPI:
     app = FastAPI(
         title="prvr",
         version=version("prvr"),
@@ -66,16 +84,9 @@ def make_app(service: Service) -> Guard:
         redirect_slashes=False,
         lifespan=_lifespan,
     )
-    app.state.service = service
     for routes in (reading.router, media.router, writing.router):
         app.include_router(routes)
-    app.add_route("/", _page, methods=["GET", "HEAD"], include_in_schema=False)
-    app.mount("/", StaticFiles(directory=PAGE))
-    app.add_exception_handler(HTTPException, _refuse)
-    app.add_exception_handler(RequestValidationError, _refuse_invalid)
-    app.add_exception_handler(PrvrError, _report_error)
-    app.add_exception_handler(Exception, _report_failure)
-    return Guard(app, counts=service.counts, hosts=service.hosts)
+    return app
 
 
 @asynccontextmanager

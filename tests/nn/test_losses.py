@@ -167,7 +167,7 @@ def test_a_part_without_a_query_or_a_video_is_lost_with_its_weight() -> None:
 
 
 def test_the_floor_caps_what_a_missing_positive_costs() -> None:
-    # spec/dl-dkd 3, 2: with a gap of 60 nats the weight 1e-12 of the wrong query stands in for the right one.
+    # docs/how/dl-dkd.md: with a gap of 60 nats the weight 1e-12 of the wrong query stands in for the right one.
     d = torch.tensor([[0.0, 0.0], [60.0, 0.0]], dtype=torch.float64)
     hard, every = torch.ones(2, dtype=torch.bool), {"hard_fraction": 1.0}
     video_to_text = (12 * math.log(10) + math.log(2)) / 2  # of the two videos; capped for the first

@@ -58,7 +58,7 @@ def make(name: str) -> nn.Module:
 def test_what_a_backbone_is(name: str) -> None:
     made = TEXT_BACKBONES[name](300 + LABEL_COLUMNS)
     assert isinstance(made, TextBackbone)
-    # As wide as RoBERTa's words, so that the student's projection stays as it is (spec/dl-dkd 2.1).
+    # As wide as RoBERTa's words, so that the student's projection stays as it is (docs/how/dl-dkd.md).
     assert made.columns == 1024
     assert made.label_columns == (LABEL_COLUMNS if name == "graph" else 0)
     features, mask = make(name)(*random_queries([7, 3]))

@@ -34,7 +34,7 @@ from prvr.index.moments import thin
 from prvr.search import index_folder, open_index, zero_shot
 from prvr.search.question import Moment, Question
 from prvr.server import index_service, reading, run
-from prvr.server.app import make_app
+from prvr.server.app import description, make_app
 from prvr.server.names import without_paths
 from prvr.server.picture_process import PictureProcess
 from prvr.server.request_counts import RequestCounts
@@ -751,6 +751,8 @@ def test_a_file_that_is_gone_or_broken_has_no_picture(world: World, tmp_path: Pa
 
 def test_the_description_names_every_route(served: Running) -> None:
     described = served.client.get("/openapi.json").json()
+    # The site of the documentation has this one.
+    assert json.loads(json.dumps(description())) == described
     assert set(described["paths"]) == {
         *(
             "/api/about",

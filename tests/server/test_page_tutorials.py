@@ -18,8 +18,9 @@ from tiny_folder import make_folder
 
 from prvr.train import presets
 
-# tests/test_docs.py runs the one of a method of one's own, which needs its file.
-TUTORIALS = [path for path in sorted((Path(__file__).parents[2] / "docs" / "tutorials").glob("*.md")) if path.stem != "method"]
+DOCS = Path(__file__).parents[2] / "docs"
+# tests/test_docs.py runs those of a method of one's own and of papers, which need other files.
+TUTORIALS = [path for path in sorted((DOCS / "tutorials").glob("*.md")) if path.stem not in ("method", "reproduce")]
 
 
 @pytest.fixture
@@ -62,11 +63,20 @@ def test_the_commands(tutorial: Path, place: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.slow
 def test_the_pictures(tmp_path: Path) -> None:
     pytest.importorskip("playwright.sync_api")
-    script = runpy.run_path(str(TUTORIALS[0].parent / "pictures.py"))
-    shown = {name for tutorial in TUTORIALS for name in re.findall(r"!\[.*?\]\((.+?)\.jpg\)", tutorial.read_text())}
-    assert {name for name, *_ in script["PICTURES"]} == shown
+    script = runpy.run_path(str(DOCS / "images" / "pictures.py"))
+    texts = [path.read_text() for path in (*TUTORIALS, DOCS / "index.md", DOCS.parent / "README.md")]
+    shown = {name for text in texts for name in re.findall(r"images/(\w+-\w+)\.webp", text)}
+    assert {f"{name}-{scheme}" for name, *_ in script["PICTURES"] for scheme in script["SCHEMES"]} == shown
+    assert all(0 < (DOCS / "images" / f"{name}.webp").stat().st_size < 200_000 for name in shown)
+    # Every clip has its source and licence.
+    credits = re.findall(
+        r"^\| `(.+?)` \| \[(?:.+?)\]\((.+?)\) \| .+ \|$", (DOCS / "images" / "pictures.md").read_text(), flags=re.M
+    )
+    assert [name for name, _ in credits] == list(script["CLIPS"].values())
+    for clip, (_, source) in zip(script["CLIPS"], credits, strict=True):
+        assert source.endswith(clip.partition("__")[2])
     # The narrow one goes through all that the others do.
-    ((name, scheme, size, what),) = (one for one in script["PICTURES"] if one[0] == "telephone")
+    ((name, size, what),) = (one for one in script["PICTURES"] if one[0] == "telephone")
     with chromium() as browser, running(make_world(tmp_path / "world").index) as service:
-        script["take"](browser, service.url, tmp_path, name=name, scheme=scheme, size=size, what=what)
-    assert (tmp_path / "telephone.jpg").read_bytes().startswith(b"\xff\xd8")
+        script["take"](browser, service.url, tmp_path, name=name, scheme="dark", size=size, what=what)
+    assert (tmp_path / "telephone-dark.webp").read_bytes()[8:12] == b"WEBP"

@@ -1,4 +1,4 @@
-"""The equations as slow, obvious loops over lists of Python floats, written from spec/dl-dkd 2.2, 2.4, 2.5 and 2.8.
+"""The equations as slow, obvious loops over lists of Python floats, written from docs/how/dl-dkd.md and decision 0002.
 
 s[n][v] is the score of query n and video v; y[n] is the video that query n describes.
 """
