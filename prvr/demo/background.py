@@ -159,7 +159,9 @@ def _forest(scene: Scene) -> None:
         scene.box(x, -1.5, 66, 1.5, 74, (96, 66, 42))
         for part in (0.0, 0.3, 0.6):
             wide = 4 + 6 * (part + 0.4)
-            scene.shape(x, [(0, 70 - tall * (1 - part)), (wide, 70 - tall * (0.6 - part)), (-wide, 70 - tall * (0.6 - part))], green)
+            scene.shape(
+                x, [(0, 70 - tall * (1 - part)), (wide, 70 - tall * (0.6 - part)), (-wide, 70 - tall * (0.6 - part))], green
+            )
 
 
 def _mountains(scene: Scene) -> None:
@@ -168,7 +170,11 @@ def _mountains(scene: Scene) -> None:
         scene.shape(x, [(-wide, 72), (0, 72 - tall), (wide, 72)], (112, 118, 132))
         scene.shape(x, [(0, 72 - tall), (wide, 72), (wide * 0.3, 72)], (90, 96, 112))
         cap = 0.36
-        scene.shape(x, [(-wide * cap, 72 - tall * (1 - cap)), (0, 72 - tall), (wide * cap, 72 - tall * (1 - cap)), (0, 72 - tall * 0.74)], CLOUD)
+        scene.shape(
+            x,
+            [(-wide * cap, 72 - tall * (1 - cap)), (0, 72 - tall), (wide * cap, 72 - tall * (1 - cap)), (0, 72 - tall * 0.74)],
+            CLOUD,
+        )
 
 
 def _city(scene: Scene) -> None:
@@ -210,7 +216,11 @@ def _lighthouse(scene: Scene) -> None:
     scene.shape(x, [(-32, 75), (-16, 64), (16, 63), (34, 75)], (118, 108, 98))
     for row in range(5):
         low, high = 64 - 8 * row, 56 - 8 * row
-        scene.shape(x, [(-7 + row * 0.7, low), (7 - row * 0.7, low), (6.3 - row * 0.7, high), (-6.3 + row * 0.7, high)], ((244, 244, 244), (200, 60, 52))[row % 2])
+        scene.shape(
+            x,
+            [(-7 + row * 0.7, low), (7 - row * 0.7, low), (6.3 - row * 0.7, high), (-6.3 + row * 0.7, high)],
+            ((244, 244, 244), (200, 60, 52))[row % 2],
+        )
     scene.window(x, -2.5, 17, wide=5, tall=6)
     scene.shape(x, [(-5, 17), (0, 10), (5, 17)], (70, 70, 78))
 

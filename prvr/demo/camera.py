@@ -20,7 +20,8 @@ class Camera:
         self._shake = chance.uniform(0, 0.012) * height
         self._sway = chance.uniform(0, 8)
         self._flicker = chance.uniform(0, 0.8), chance.uniform(1, 9)
-        cast = [chance.uniform(0.85, 1.0) * chance.uniform(0.94, 1.06) for _ in range(3)]
+        bright = chance.uniform(0.85, 1.0)
+        cast = [bright * chance.uniform(0.95, 1.05) for _ in range(3)]
         self._levels = [
             [min(255, round(value * part * (1 + 0.08 * (2 * level / (LEVELS - 1) - 1)))) for part in cast for value in range(256)]
             for level in range(LEVELS)

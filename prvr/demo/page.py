@@ -16,8 +16,8 @@ from markupsafe import Markup
 
 from prvr.datasets import Caption
 from prvr.evaluate.charts import Lane, profile_chart
-from prvr.evaluate.evaluation import Evaluation
 from prvr.evaluate.compare import mark_untrained
+from prvr.evaluate.evaluation import Evaluation
 from prvr.evaluate.metrics import format_mean, over_seeds, overlap
 from prvr.report.page import render
 from prvr.report.systems import read_history

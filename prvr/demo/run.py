@@ -140,11 +140,13 @@ def _train_students(out: Path, name: str, data: Data, report: Progress) -> list[
     recipe, trained = presets.preset(name), []
     for place, folder in enumerate(_run_folders(out)):
         seeded = replace(recipe, training=replace(recipe.training, seed=SEED + place))
-        label = f"{name}, seed {place + 1}/{SEEDS}: "
-        trained.append(
-            train_student(folder, seeded, data=data, on_progress=lambda note, done, total, l=label: report(l + note, done, total))
-        )
+        label = f"{name}, seed {place + 1} of {SEEDS}: "
+        trained.append(train_student(folder, seeded, data=data, on_progress=_labelled(label, report)))
     return trained
+
+
+def _labelled(label: str, report: Progress) -> Progress:
+    return lambda note, done, total: report(label + note, done, total)
 
 
 def _copy_test_videos(test: Dataset, world: Path, folder: Path) -> Path:

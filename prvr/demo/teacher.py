@@ -1,8 +1,8 @@
 """The demo's teacher: a tiny CLIP trained from random weights on stills, saved as any Hugging Face CLIP.
 
-Its stills are of the same drawn world, with scenery of their own and without compression, and show no event that a test video shows
-(`wordings.reserved_events`). Their captions use all wordings, the new ones of the test captions included: like a real CLIP, it knows
-more words than the students' captions contain.
+Its stills are of the same drawn world, with scenery of their own and without compression, and show no event that a test video
+shows (`wordings.reserved_events`). Their captions use all wordings, the new ones of the test captions included: like a real
+CLIP, it knows more words than the students' captions contain.
 """
 
 from __future__ import annotations

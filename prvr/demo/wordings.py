@@ -1,9 +1,9 @@
 """The sentences of the demo's world: what a person would write below a picture of it.
 
-Each part of an event has common wordings and, for most parts, new ones: `a red car drives past the trees at night` is common, `a
-scarlet car drives past the woods after dark` has three new parts. Captions of train and dev videos take common wordings. Captions of
-test videos take any, and at least one word that no train or dev caption can contain. The captions of the stills that the tiny CLIP
-is trained on take any, so the teacher knows words that the students' captions never contain, as a real CLIP does.
+Each part of an event has common wordings and, for most parts, new ones: "a red car drives past the trees at night" is common,
+"a scarlet car drives past the woods after dark" has three new parts. Captions of train and dev videos take common wordings.
+Captions of test videos take any, and at least one word that no train or dev caption can contain. The captions of the stills that
+the tiny CLIP is trained on take any, so the teacher knows words that the students' captions never contain, as a real CLIP does.
 """
 
 from __future__ import annotations
@@ -97,9 +97,13 @@ KINDS = {"car": "road", "bus": "road", "tractor": "road", "boat": "water", "plan
 }
 # Singular/plural, with the preposition: what goes before a place.
 VERBS: Mapping[str, Table] = {
-    "road": _table(go="drives past/drive past, goes past/go past | rolls past/roll past", stop="is parked by, stands in front of"),
+    "road": _table(
+        go="drives past/drive past, goes past/go past | rolls past/roll past", stop="is parked by, stands in front of"
+    ),
     "water": _table(go="sails past/sail past, goes past/go past | cruises past/cruise past", stop="lies in front of, waits by"),
-    "air": _table(go="flies over/fly over, flies past/fly past | drifts over/drift over", rise="rises over, climbs above | soars above"),
+    "air": _table(
+        go="flies over/fly over, flies past/fly past | drifts over/drift over", rise="rises over, climbs above | soars above"
+    ),
     "foot": _table(
         go="runs past/run past, walks past/walk past | trots past/trot past",
         stop="stands in front of, waits by | rests by",

@@ -1,7 +1,7 @@
 """The demo's world on disk: untrimmed H.264 videos, and captions with their moments.
 
-Each video is 20 to 40 seconds with three to six events, each in a place and a light of its own; before, between and after them the
-places are empty. No event happens twice in a world, but many have the same thing, colour, place or light. A folder holds
+Each video is 20 to 40 seconds with three to six events, each in a place and a light of its own; before, between and after them
+the places are empty. No event happens twice in a world, but many have the same thing, colour, place or light. A folder holds
 
     video_000.mp4 ...   H.264, 192 × 144 pixels, 10 frames a second
     captions.jsonl      {"video", "text", "start", "end", "split"}: seconds; split "train", "dev" or "test", by video
@@ -114,9 +114,7 @@ def plan_videos(*, train: int, dev: int, test: int, seed: int) -> list[VideoPlan
             raise SettingError(f"{count} videos may need more than the {len(events)} possible events; ask for {most} or fewer")
     splits = ["train"] * train + ["dev"] * dev + ["test"] * test
     chance.shuffle(splits)
-    return [
-        _video(number, split, reserved if split == "test" else shared, chance) for number, split in enumerate(splits)
-    ]
+    return [_video(number, split, reserved if split == "test" else shared, chance) for number, split in enumerate(splits)]
 
 
 def captions(videos: list[VideoPlan], *, seed: int) -> Iterator[CaptionLine]:

@@ -12,7 +12,6 @@ import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from transformers import AutoTokenizer, CLIPModel
 
 from prvr.demo import world
