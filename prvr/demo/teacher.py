@@ -35,7 +35,7 @@ from prvr.demo.stage import Stage
 from prvr.demo.wordings import COLOURS, LIGHTS, PLACES, THINGS, Event, describe, manners, shared_events, vocabulary
 from prvr.errors import DataError
 
-SIDE, PATCH, WIDTH, LAYERS, HEADS = 64, 8, 96, 3, 4
+SIDE, PATCH, WIDTH, LAYERS, HEADS = 64, 8, 64, 3, 4
 LONGEST = 24
 PAD, UNKNOWN, FIRST, LAST = "<pad>", "<unk>", "<s>", "</s>"
 

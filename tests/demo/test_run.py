@@ -13,11 +13,7 @@ from prvr.demo import run, teacher
 
 @pytest.mark.slow
 def test_the_whole_demo_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from prvr.train.presets import PRESETS
-
-    quick = {"lr": 1e-3, "epochs": 2, "batch_videos": 8}
-    for name in run.STUDENTS:
-        monkeypatch.setitem(PRESETS, name, PRESETS[name]._replace(training=quick))
+    monkeypatch.setattr(run, "TRAINING", {"epochs": 2, "batch_videos": 8})
     monkeypatch.setattr(run, "train_teacher", lambda folder, **more: teacher.train_teacher(folder, steps=3, **more))
     monkeypatch.setattr(run, "SEEDS", 2)
     sizes = {"train": 4, "dev": 3, "test": 4}
