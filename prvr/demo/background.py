@@ -92,11 +92,17 @@ def _draw_sky(pen: ImageDraw.ImageDraw, light: str, width: int, height: int, cha
         disc(chance.uniform(0.2, 0.8) * width, (58 if low else 14) * unit, 14 if low else 7, SUN if light != "night" else MOON)
     if light != "night":
         shade = LIGHTS[light]
-        cloud = CLOUD if light == "day" else tuple(round(0.6 * a + 0.4 * b) for a, b in zip(shade.bottom, shade.top, strict=True))
+        cloud = CLOUD if light == "day" else _mix(shade.bottom, shade.top, 0.4)
         for _ in range(chance.randint(2, 4)):
             x, y = chance.uniform(0, width), chance.uniform(8, 34) * unit
             for k in range(4):
                 disc(x + (k - 1.5) * 5 * unit, y - (k % 2) * 2 * unit, chance.uniform(3, 5), cloud)
+
+
+def _mix(one: Colour, other: Colour, share: float) -> Colour:
+    """A colour with a share of another."""
+    red, green, blue = (round((1 - share) * a + share * b) for a, b in zip(one, other, strict=True))
+    return red, green, blue
 
 
 class Scene:
@@ -130,7 +136,7 @@ class Scene:
     def strip(self, kind: str, ground: Colour) -> None:
         """Draws the strip that things move on."""
         top, across = 100 * STRIP, self._width / self._unit
-        colour = STRIPS.get(kind, tuple(round(0.88 * part) for part in ground))
+        colour = STRIPS.get(kind, _mix(ground, (0, 0, 0), 0.12))
         self.box(0, 0, top, across, 100, colour)
         for k in range(int(across / 12) + 1):
             if kind == "road":

@@ -18,7 +18,7 @@ from prvr.datasets import Caption
 from prvr.evaluate.charts import Lane, profile_chart
 from prvr.evaluate.compare import mark_untrained
 from prvr.evaluate.evaluation import Evaluation
-from prvr.evaluate.metrics import format_mean, over_seeds, overlap
+from prvr.evaluate.metrics import LABELS, format_mean, over_seeds, overlap
 from prvr.report.page import render
 from prvr.report.systems import read_history
 from prvr.report.training import draw_training
@@ -62,7 +62,9 @@ def write_page(
         runs: by model, the folder of each seed.
         videos: the folder that the frames are read from.
     """
-    histories = {name: {run.name: read_history(run / HISTORY) for run in of_seeds} for name, of_seeds in runs.items()}
+    histories: dict[str, dict[str, Sequence[dict[str, Any]]]] = {
+        name: {run.name: read_history(run / HISTORY) for run in of_seeds} for name, of_seeds in runs.items()
+    }
     return render(
         "demo.html",
         package="prvr.demo",
@@ -70,17 +72,22 @@ def write_page(
         counts=next(iter(figures.values()))[0].retrieval,
         seeds=max(map(len, figures.values())),
         head=HEAD,
-        rows=[_row(mark_untrained(name, untrained.get(name, ())), evaluations) for name, evaluations in figures.items()],
+        rows=[
+            [mark_untrained(name, untrained.get(name, ())), str(len(of)), *map(format_figures(of).get, HEAD[2:])]
+            for name, of in figures.items()
+        ],
         charts={name: draw_training(name, of_seeds) for name, of_seeds in histories.items()},
         answers=[_answer_values(answer, videos) for answer in answers],
     )
 
 
-def _row(name: str, evaluations: Sequence[Evaluation]) -> list[str]:
+def format_figures(evaluations: Sequence[Evaluation]) -> dict[str, str]:
+    """Each figure by its name in `HEAD`, over seeds mean ± standard deviation; an unknown one is left empty."""
     seeds = [{**each.retrieval.as_dict(), "moment": (each.moments or {}).get(0.5, math.nan)} for each in evaluations]
     mean, deviation = over_seeds(seeds)
-    cells = [format_mean(mean[of], deviation and deviation[of]) for of in ("r1", "r5", "r10", "r100", "sumr", "medr", "moment")]
-    return [name, str(len(evaluations)), *("" if "nan" in cell else cell for cell in cells)]
+    shown = {**LABELS, "moment": "moment"}
+    cells = {shown[of]: format_mean(mean[of], deviation[of] if deviation else None) for of in mean if of in shown}
+    return {name: "" if "nan" in cell else cell for name, cell in cells.items()}
 
 
 def _answer_values(answer: Answer, videos: Path) -> dict[str, Any]:

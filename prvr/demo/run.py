@@ -19,12 +19,11 @@ from typing import Any
 
 from prvr.datasets import Caption, Dataset
 from prvr.datasets.folder import load
-from prvr.demo.page import Answer, write_page
+from prvr.demo.page import Answer, format_figures, write_page
 from prvr.demo.teacher import train_teacher
 from prvr.demo.world import render_world
 from prvr.evaluate.compare import mark_untrained
 from prvr.evaluate.evaluation import Evaluation, evaluate_model, untrained_of
-from prvr.evaluate.metrics import LABELS, format_mean, over_seeds
 from prvr.extract.folder import extract_folder
 from prvr.features.shelf import student_features, teacher_features
 from prvr.files import write_whole
@@ -83,10 +82,11 @@ class Demo:
         """The results as lines for a terminal."""
         lines = []
         for name, evaluations in self.figures.items():
-            mean, deviation = over_seeds([each.retrieval.as_dict() for each in evaluations])
-            shown = [f"{LABELS[of]} {format_mean(mean[of], deviation and deviation[of])}" for of in ("r1", "r5", "r10", "sumr")]
-            seeds = f"({len(evaluations)} seeds)" if deviation else "(1 seed)"
-            lines.append(f"{mark_untrained(name, self.untrained.get(name, ())):>18}: {'  '.join(shown)}  {seeds}")
+            of, seeds = format_figures(evaluations), len(evaluations)
+            shown = "  ".join(f"{label} {of[label]}" for label in ("R@1", "R@5", "R@10", "SumR"))
+            lines.append(
+                f"{mark_untrained(name, self.untrained.get(name, ())):>18}: {shown}  ({seeds} seed{'s' if seeds > 1 else ''})"
+            )
         for answer in self.answers:
             best = answer.hits[0]
             where = f"{best.video} from {best.start:.1f} s to {best.end:.1f} s"

@@ -37,7 +37,7 @@ def page_of(folder: Path, *captions: Caption, name: str = "student") -> str:
 
 
 def test_names_and_captions_are_shown_and_not_run(tmp_path: Path) -> None:
-    text = page_of(tmp_path, Caption("1", EVIL, EVIL, 1.0, 2.0), name=EVIL)
+    text = page_of(tmp_path, Caption("1", EVIL, EVIL), name=EVIL)
     page = Page(text)
     assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "embed", "use", "image"}
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
