@@ -91,7 +91,7 @@ class Demo:
             best = answer.hits[0]
             where = f"{best.video} from {best.start:.1f} s to {best.end:.1f} s"
             lines.append(f'"{answer.caption.text}": {where} (right video at rank {answer.rank})')
-        serve = shlex.join([sys.argv[0] if Path(sys.argv[0]).name == "prvr" else "prvr", "serve", str(self.out / "gallery")])
+        serve = shlex.join([sys.argv[0] if Path(sys.argv[0]).stem == "prvr" else "prvr", "serve", str(self.out / "gallery")])
         return [*lines, f"report: {self.report}", f"search it in the browser: {serve}"]
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import shlex
 from pathlib import Path
 
 import pytest
+from serving import running
 
 from prvr.datasets import Caption, Dataset
 from prvr.demo import run, teacher
@@ -33,7 +35,13 @@ def test_the_whole_demo_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     again = run.run_demo(tmp_path, videos=sizes)
     assert [answer.hits for answer in again.answers] == [answer.hits for answer in demo.answers]
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/model.safetensors")}
-    assert demo.lines()[-2:] == [f"report: {demo.report}", f"search it in the browser: prvr serve {tmp_path}/gallery"]
+    assert demo.lines()[-2] == f"report: {demo.report}"
+    *command, gallery = shlex.split(demo.lines()[-1].removeprefix("search it in the browser: "))
+    assert command == ["prvr", "serve"]
+    with running(Path(gallery)) as served:
+        assert "<title>" in served.client.get("/").text
+        hits = served.client.get("/api/search", params={"q": demo.answers[0].caption.text}).json()["hits"]
+    assert hits[0]["video"] == demo.answers[0].hits[0].video
     assert [each["videos"] for each in demo.as_dict()["test"]["dl-dkd++"]["seeds"]] == [4, 4]
 
 
