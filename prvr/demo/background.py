@@ -61,7 +61,7 @@ def paint(place: str, light: str, kind: str, size: tuple[int, int], chance: rand
     picture = _sky(shown, width, height)
     _draw_sky(ImageDraw.Draw(picture), light, width, height, chance)
     land = Image.new("RGBA", (width, height))
-    pen = Scene(ImageDraw.Draw(land), width, height, chance, dark=light == "night")
+    pen = Brush(ImageDraw.Draw(land), width, height, chance, dark=light == "night")
     PLACES[place](pen)
     white = (238, 242, 248) if light == "snow" else None
     pen.ground(white or GROUNDS[place])
@@ -105,7 +105,7 @@ def _mix(one: Colour, other: Colour, share: float) -> Colour:
     return red, green, blue
 
 
-class Scene:
+class Brush:
     """Draws scenery; x runs from 0 to 1 over the whole width, y and sizes are per cent of the height, y downwards."""
 
     def __init__(self, pen: ImageDraw.ImageDraw, width: int, height: int, chance: random.Random, *, dark: bool) -> None:
@@ -158,107 +158,107 @@ class Scene:
         self.shape(0, [(0, 100), *[(float(dx), y) for dx, y in ridge], (across, 100)], colour)
 
 
-def _forest(scene: Scene) -> None:
-    scene.hills((70, 110, 70), top=60)
-    for x in scene.spots(13):
-        tall, green = scene.chance.uniform(30, 44), scene.chance.choice(((38, 96, 54), (50, 112, 60), (30, 82, 52)))
-        scene.box(x, -1.5, 66, 1.5, 74, (96, 66, 42))
+def _forest(brush: Brush) -> None:
+    brush.hills((70, 110, 70), top=60)
+    for x in brush.spots(13):
+        tall, green = brush.chance.uniform(30, 44), brush.chance.choice(((38, 96, 54), (50, 112, 60), (30, 82, 52)))
+        brush.box(x, -1.5, 66, 1.5, 74, (96, 66, 42))
         for part in (0.0, 0.3, 0.6):
             wide = 4 + 6 * (part + 0.4)
-            scene.shape(
+            brush.shape(
                 x, [(0, 70 - tall * (1 - part)), (wide, 70 - tall * (0.6 - part)), (-wide, 70 - tall * (0.6 - part))], green
             )
 
 
-def _mountains(scene: Scene) -> None:
-    for x in scene.spots(5):
-        tall, wide = scene.chance.uniform(38, 52), scene.chance.uniform(26, 36)
-        scene.shape(x, [(-wide, 72), (0, 72 - tall), (wide, 72)], (112, 118, 132))
-        scene.shape(x, [(0, 72 - tall), (wide, 72), (wide * 0.3, 72)], (90, 96, 112))
+def _mountains(brush: Brush) -> None:
+    for x in brush.spots(5):
+        tall, wide = brush.chance.uniform(38, 52), brush.chance.uniform(26, 36)
+        brush.shape(x, [(-wide, 72), (0, 72 - tall), (wide, 72)], (112, 118, 132))
+        brush.shape(x, [(0, 72 - tall), (wide, 72), (wide * 0.3, 72)], (90, 96, 112))
         cap = 0.36
-        scene.shape(
+        brush.shape(
             x,
             [(-wide * cap, 72 - tall * (1 - cap)), (0, 72 - tall), (wide * cap, 72 - tall * (1 - cap)), (0, 72 - tall * 0.74)],
             CLOUD,
         )
 
 
-def _city(scene: Scene) -> None:
-    for x in scene.spots(11):
-        tall, wide = scene.chance.uniform(24, 54), scene.chance.uniform(12, 18)
-        wall = scene.chance.choice(((148, 152, 164), (122, 128, 146), (170, 162, 156)))
-        scene.box(x, -wide / 2, 72 - tall, wide / 2, 72, wall)
+def _city(brush: Brush) -> None:
+    for x in brush.spots(11):
+        tall, wide = brush.chance.uniform(24, 54), brush.chance.uniform(12, 18)
+        wall = brush.chance.choice(((148, 152, 164), (122, 128, 146), (170, 162, 156)))
+        brush.box(x, -wide / 2, 72 - tall, wide / 2, 72, wall)
         for row in range(int(tall / 6)):
             for column in range(int(wide / 5)):
-                scene.window(x, -wide / 2 + 2 + 5 * column, 75 - tall + 6 * row)
+                brush.window(x, -wide / 2 + 2 + 5 * column, 75 - tall + 6 * row)
 
 
-def _palms(scene: Scene) -> None:
-    scene.box(0, 0, 58, 400, 70, (64, 140, 196))
-    for x in scene.spots(5):
-        lean, top = scene.chance.uniform(-8, 8), scene.chance.uniform(30, 40)
-        scene.shape(x, [(-1.4, 74), (1.4, 74), (lean + 1, top), (lean - 1, top)], (134, 98, 62))
+def _palms(brush: Brush) -> None:
+    brush.box(0, 0, 58, 400, 70, (64, 140, 196))
+    for x in brush.spots(5):
+        lean, top = brush.chance.uniform(-8, 8), brush.chance.uniform(30, 40)
+        brush.shape(x, [(-1.4, 74), (1.4, 74), (lean + 1, top), (lean - 1, top)], (134, 98, 62))
         for turn in range(7):
             angle = math.pi * (turn / 6)
             end = lean + 15 * math.cos(angle), top + 6 - 11 * math.sin(angle)
-            scene.shape(x, [(lean, top - 2), end, (lean, top + 2)], (52, 128, 62))
+            brush.shape(x, [(lean, top - 2), end, (lean, top + 2)], (52, 128, 62))
 
 
-def _barn(scene: Scene) -> None:
-    scene.hills((140, 170, 90))
-    for x in (scene.chance.uniform(0.3, 0.4), scene.chance.uniform(0.62, 0.72)):
-        scene.box(x, -16, 46, 16, 74, (140, 70, 56))
-        scene.shape(x, [(-19, 47), (-11, 34), (11, 34), (19, 47)], (84, 62, 56))
-        scene.box(x, -6, 58, 6, 74, CLOUD)
-        scene.box(x, -4.6, 60, 4.6, 74, (112, 54, 46))
-        scene.window(x, -2, 50)
-        scene.box(x, 20, 38, 28, 74, (172, 174, 178))
-        scene.shape(x, [(20, 38), (24, 32), (28, 38)], (120, 122, 128))
+def _barn(brush: Brush) -> None:
+    brush.hills((140, 170, 90))
+    for x in (brush.chance.uniform(0.3, 0.4), brush.chance.uniform(0.62, 0.72)):
+        brush.box(x, -16, 46, 16, 74, (140, 70, 56))
+        brush.shape(x, [(-19, 47), (-11, 34), (11, 34), (19, 47)], (84, 62, 56))
+        brush.box(x, -6, 58, 6, 74, CLOUD)
+        brush.box(x, -4.6, 60, 4.6, 74, (112, 54, 46))
+        brush.window(x, -2, 50)
+        brush.box(x, 20, 38, 28, 74, (172, 174, 178))
+        brush.shape(x, [(20, 38), (24, 32), (28, 38)], (120, 122, 128))
 
 
-def _lighthouse(scene: Scene) -> None:
-    scene.box(0, 0, 60, 400, 72, (60, 128, 180))
-    x = scene.chance.uniform(0.44, 0.56)
-    scene.shape(x, [(-32, 75), (-16, 64), (16, 63), (34, 75)], (118, 108, 98))
+def _lighthouse(brush: Brush) -> None:
+    brush.box(0, 0, 60, 400, 72, (60, 128, 180))
+    x = brush.chance.uniform(0.44, 0.56)
+    brush.shape(x, [(-32, 75), (-16, 64), (16, 63), (34, 75)], (118, 108, 98))
     for row in range(5):
         low, high = 64 - 8 * row, 56 - 8 * row
-        scene.shape(
+        brush.shape(
             x,
             [(-7 + row * 0.7, low), (7 - row * 0.7, low), (6.3 - row * 0.7, high), (-6.3 + row * 0.7, high)],
             ((244, 244, 244), (200, 60, 52))[row % 2],
         )
-    scene.window(x, -2.5, 17, wide=5, tall=6)
-    scene.shape(x, [(-5, 17), (0, 10), (5, 17)], (70, 70, 78))
+    brush.window(x, -2.5, 17, wide=5, tall=6)
+    brush.shape(x, [(-5, 17), (0, 10), (5, 17)], (70, 70, 78))
 
 
-def _windmill(scene: Scene) -> None:
-    scene.hills((164, 186, 96), top=60)
-    for x in (scene.chance.uniform(0.3, 0.4), scene.chance.uniform(0.62, 0.72)):
-        scene.shape(x, [(-8, 74), (-5, 40), (5, 40), (8, 74)], (222, 206, 176))
-        scene.shape(x, [(-6, 41), (0, 32), (6, 41)], (120, 80, 60))
-        scene.window(x, -1.5, 54)
-        turn = scene.chance.uniform(0, math.pi / 2)
+def _windmill(brush: Brush) -> None:
+    brush.hills((164, 186, 96), top=60)
+    for x in (brush.chance.uniform(0.3, 0.4), brush.chance.uniform(0.62, 0.72)):
+        brush.shape(x, [(-8, 74), (-5, 40), (5, 40), (8, 74)], (222, 206, 176))
+        brush.shape(x, [(-6, 41), (0, 32), (6, 41)], (120, 80, 60))
+        brush.window(x, -1.5, 54)
+        turn = brush.chance.uniform(0, math.pi / 2)
         for k in range(4):
             angle = turn + k * math.pi / 2
             tip, side = (math.cos(angle), math.sin(angle)), (-math.sin(angle), math.cos(angle))
             corners = [(3, 0), (25, 0), (25, 5), (6, 5)]
-            scene.shape(x, [(a * tip[0] + b * side[0], 40 + a * tip[1] + b * side[1]) for a, b in corners], (252, 250, 244))
+            brush.shape(x, [(a * tip[0] + b * side[0], 40 + a * tip[1] + b * side[1]) for a, b in corners], (252, 250, 244))
 
 
-def _castle(scene: Scene) -> None:
-    scene.hills((108, 150, 84))
-    x = scene.chance.uniform(0.46, 0.54)
-    scene.box(x, -30, 50, 30, 74, (150, 146, 142))
+def _castle(brush: Brush) -> None:
+    brush.hills((108, 150, 84))
+    x = brush.chance.uniform(0.46, 0.54)
+    brush.box(x, -30, 50, 30, 74, (150, 146, 142))
     for k in range(8):
-        scene.box(x, -30 + 8 * k, 46, -26 + 8 * k, 50, (150, 146, 142))
+        brush.box(x, -30 + 8 * k, 46, -26 + 8 * k, 50, (150, 146, 142))
     for left, top in ((-38, 34), (-9, 26), (24, 34)):
-        scene.box(x, left, top, left + 16, 74, (166, 162, 156))
-        scene.shape(x, [(left - 2, top), (left + 8, top - 18), (left + 18, top)], (96, 76, 110))
-        scene.window(x, left + 6.5, top + 8, tall=5)
-    scene.box(x, -5, 62, 5, 74, (84, 62, 48))
+        brush.box(x, left, top, left + 16, 74, (166, 162, 156))
+        brush.shape(x, [(left - 2, top), (left + 8, top - 18), (left + 18, top)], (96, 76, 110))
+        brush.window(x, left + 6.5, top + 8, tall=5)
+    brush.box(x, -5, 62, 5, 74, (84, 62, 48))
 
 
-PLACES: dict[str, Callable[[Scene], None]] = {
+PLACES: dict[str, Callable[[Brush], None]] = {
     "forest": _forest,
     "mountains": _mountains,
     "city": _city,
