@@ -1,4 +1,4 @@
-# make demo    the main job on a small rendered world, about four minutes; then open demo/report.html
+# make demo    the main job on a small rendered world, about five minutes; its last line serves the gallery
 # make test    the tests, but for those that take very long
 # make thorough   all of them
 # make check   format, lint, types, documents and tests

@@ -248,7 +248,7 @@ def of_demo(demo: Path, split: str) -> Iterator[tuple[str, Model, list[Case]]]:
     (words,) = (path.parent.name for path in features.glob("*/words"))
     given = teacher_features(features, name)
     columns = given.sources.frames.columns
-    student = checkpoints.load(demo / "runs" / "dl-dkd++").model
+    student = checkpoints.load(demo / "runs" / "dl-dkd++" / "seed0").model
     for title, model, chosen in (
         ("demo teacher", ZeroShot(ZeroShotConfig(), frame_columns=columns, word_columns=columns), given),
         ("demo student", student, student_features(features, words=words, teachers=[name])),

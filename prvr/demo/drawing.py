@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 from PIL import Image, ImageDraw
@@ -57,47 +56,37 @@ class Pen:
         self._draw.line([(FINE * x, FINE * y) for x, y in points], fill=self.ink, width=round(width * FINE), joint="curve")
 
 
-def _ball(pen: Pen) -> None:
-    pen.disc(50, 52, 44)
-    pen.disc(36, 36, 9, fill=CREAM)
-
-
-def _star(pen: Pen) -> None:
-    spokes = [(46 if k % 2 == 0 else 19, math.pi * (k / 5 - 0.5)) for k in range(10)]
-    pen.polygon([(50 + radius * math.cos(angle), 54 + radius * math.sin(angle)) for radius, angle in spokes])
-
-
 def _car(pen: Pen) -> None:
-    pen.polygon([(22, 52), (34, 28), (66, 28), (80, 52)])
-    pen.polygon([(30, 50), (38, 34), (48, 34), (48, 50)], fill=GLASS)
-    pen.polygon([(53, 50), (53, 34), (62, 34), (71, 50)], fill=GLASS)
-    pen.box(4, 50, 96, 78)
-    for x in (26, 74):
-        pen.disc(x, 79, 14, fill=(60, 60, 66))
-        pen.disc(x, 79, 5, fill=STEEL)
+    pen.polygon([(20, 54), (34, 30), (66, 30), (82, 54)])
+    pen.polygon([(30, 52), (38, 36), (48, 36), (48, 52)], fill=GLASS)
+    pen.polygon([(53, 52), (53, 36), (62, 36), (72, 52)], fill=GLASS)
+    pen.polygon([(3, 54), (84, 54), (97, 60), (97, 80), (3, 80)])
+    pen.disc(92, 65, 4, fill=CREAM)
+    _wheels(pen, (25, 75), 82, 14)
 
 
-def _house(pen: Pen) -> None:
-    pen.box(16, 46, 84, 96)
-    pen.polygon([(4, 48), (50, 6), (96, 48)], fill=WOOD)
-    pen.box(42, 66, 60, 96, fill=CREAM)
-    pen.box(22, 56, 36, 72, fill=GLASS)
-    pen.box(66, 56, 79, 72, fill=GLASS)
+def _bus(pen: Pen) -> None:
+    pen.box(2, 24, 98, 84)
+    for x in (7, 26, 45, 64):
+        pen.box(x, 32, x + 15, 52, fill=GLASS)
+    pen.box(84, 32, 97, 60, fill=GLASS)
+    pen.box(2, 62, 80, 67, fill=CREAM)
+    _wheels(pen, (22, 76), 86, 11)
 
 
-def _tree(pen: Pen) -> None:
-    pen.box(43, 76, 57, 98, fill=WOOD)
-    for top, width in ((42, 40), (24, 32), (4, 24)):
-        pen.polygon([(50, top), (50 - width, top + 38), (50 + width, top + 38)])
+def _tractor(pen: Pen) -> None:
+    pen.line((78, 22), (78, 50), width=6)
+    pen.box(20, 14, 54, 60, fill=GLASS)
+    pen.box(16, 8, 58, 16)
+    pen.polygon([(20, 48), (54, 48), (92, 52), (96, 78), (20, 78)])
+    _wheels(pen, (27,), 72, 26)
+    _wheels(pen, (82,), 84, 14)
 
 
-def _fish(pen: Pen) -> None:
-    pen.polygon([(70, 50), (97, 26), (90, 50), (97, 76)])
-    pen.polygon([(40, 32), (58, 12), (62, 34)])
-    outline = [(42 + 38 * math.cos(k / 24 * math.tau), 52 + 25 * math.sin(k / 24 * math.tau)) for k in range(24)]
-    pen.polygon(outline)
-    pen.disc(22, 46, 6, fill=CREAM)
-    pen.line((38, 36), (44, 52), (38, 68), width=3)
+def _wheels(pen: Pen, places: Sequence[Length], y: Length, radius: Length) -> None:
+    for x in places:
+        pen.disc(x, y, radius, fill=(60, 60, 66))
+        pen.disc(x, y, radius / 2.6, fill=STEEL)
 
 
 def _boat(pen: Pen) -> None:
@@ -107,64 +96,95 @@ def _boat(pen: Pen) -> None:
     pen.polygon([(4, 70), (96, 70), (80, 94), (20, 94)], fill=WOOD)
 
 
-def _rocket(pen: Pen) -> None:
-    pen.polygon([(42, 80), (58, 80), (50, 99)], fill=(255, 160, 40))
-    pen.polygon([(34, 52), (14, 84), (36, 80)], fill=STEEL)
-    pen.polygon([(66, 52), (86, 84), (64, 80)], fill=STEEL)
-    pen.polygon([(50, 3), (64, 22), (68, 46), (64, 82), (36, 82), (32, 46), (36, 22)])
-    pen.disc(50, 40, 9, fill=GLASS)
+def _plane(pen: Pen) -> None:
+    pen.polygon([(48, 46), (62, 46), (44, 18), (34, 18)])
+    pen.polygon([(4, 22), (16, 22), (28, 44), (84, 44), (97, 54), (84, 62), (22, 62), (8, 46)])
+    pen.polygon([(44, 56), (64, 56), (38, 88), (26, 88)])
+    for x in (40, 52, 64, 76):
+        pen.disc(x, 50, 3, fill=GLASS)
 
 
-def _umbrella(pen: Pen) -> None:
-    pen.line((50, 8), (50, 88), (44, 95), (36, 88), width=5)
-    dome = [(50 + 46 * math.cos(math.pi * (1 + k / 20)), 54 + 44 * math.sin(math.pi * (1 + k / 20))) for k in range(21)]
-    hem = [(81, 46), (66, 54), (50, 46), (34, 54), (19, 46)]
-    pen.polygon([*dome, *hem])
-    pen.line((34, 54), (42, 14), width=2)
-    pen.line((66, 54), (58, 14), width=2)
+def _balloon(pen: Pen) -> None:
+    pen.line((36, 66), (42, 82), width=3)
+    pen.line((64, 66), (58, 82), width=3)
+    pen.disc(50, 37, 35)
+    pen.polygon([(42, 3), (58, 3), (64, 37), (58, 71), (42, 71), (36, 37)], fill=CREAM)
+    pen.box(40, 82, 60, 97, fill=WOOD)
 
 
-def _mushroom(pen: Pen) -> None:
-    pen.polygon([(38, 50), (62, 50), (68, 96), (32, 96)], fill=CREAM)
-    cap = [(50 + 46 * math.cos(math.pi * (1 + k / 20)), 56 + 50 * math.sin(math.pi * (1 + k / 20))) for k in range(21)]
-    pen.polygon(cap)
-    for x, y, radius in ((30, 38, 7), (54, 24, 8), (74, 42, 6)):
-        pen.disc(x, y, radius, fill=CREAM)
+def _kite(pen: Pen) -> None:
+    pen.line((50, 62), (40, 72), (52, 82), (40, 98), width=4)
+    pen.polygon([(50, 2), (82, 30), (50, 66), (18, 30)])
+    pen.line((50, 2), (50, 66), width=3)
+    pen.line((18, 30), (82, 30), width=3)
 
 
-def _flower(pen: Pen) -> None:
-    pen.line((50, 50), (50, 98), width=6)
-    for k in range(6):
-        angle = k / 6 * math.tau
-        pen.disc(50 + 23 * math.cos(angle), 36 + 23 * math.sin(angle), 13)
-    pen.disc(50, 36, 12, fill=CREAM)
+def _bird(pen: Pen) -> None:
+    pen.polygon([(2, 44), (24, 50), (20, 66)])
+    pen.polygon([(52, 50), (28, 6), (70, 40)])
+    pen.polygon([(16, 54), (34, 46), (70, 44), (86, 50), (76, 64), (44, 72)])
+    pen.disc(80, 46, 12)
+    pen.polygon([(90, 42), (99, 47), (90, 51)], fill=(250, 170, 40))
+    pen.disc(83, 43, 3, fill=CREAM)
 
 
-def _heart(pen: Pen) -> None:
-    turns = [k / 40 * math.tau for k in range(40)]
-    across = [16 * math.sin(t) ** 3 for t in turns]
-    down = [-(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)) for t in turns]
-    pen.polygon([(50 + 2.8 * x, 46 + 2.8 * y) for x, y in zip(across, down, strict=True)])
+def _dog(pen: Pen) -> None:
+    pen.polygon([(14, 50), (2, 26), (10, 24), (22, 46)])
+    _legs(pen, (16, 28, 58, 68), 62, 96, 8)
+    pen.polygon([(12, 44), (74, 44), (76, 70), (12, 72)])
+    pen.box(66, 24, 90, 52)
+    pen.box(84, 36, 99, 50)
+    pen.polygon([(64, 22), (74, 22), (72, 48), (60, 44)])
+    pen.disc(84, 32, 3, fill=CREAM)
+
+
+def _horse(pen: Pen) -> None:
+    pen.polygon([(12, 42), (2, 50), (3, 78), (10, 72)], fill=WOOD)
+    _legs(pen, (14, 24, 56, 66), 56, 98, 7)
+    pen.polygon([(8, 40), (56, 38), (72, 6), (80, 2), (99, 24), (94, 32), (82, 28), (74, 62), (12, 62)])
+    pen.polygon([(54, 38), (70, 4), (64, 4), (46, 36)], fill=WOOD)
+
+
+def _cat(pen: Pen) -> None:
+    pen.line((22, 88), (6, 76), (8, 50), (16, 42), width=9)
+    pen.polygon([(22, 96), (26, 62), (44, 46), (66, 46), (76, 96)])
+    pen.polygon([(38, 30), (36, 2), (54, 14)])
+    pen.polygon([(84, 30), (86, 2), (68, 14)])
+    pen.disc(61, 30, 24)
+    for x in (53, 70):
+        pen.disc(x, 27, 4, fill=(250, 240, 120))
+
+
+def _legs(pen: Pen, places: Sequence[Length], top: Length, foot: Length, width: Length) -> None:
+    for x in places:
+        pen.box(x, top, x + width, foot)
+
+
+def _ball(pen: Pen) -> None:
+    pen.disc(50, 52, 44)
+    pen.line((14, 30), (50, 52), (86, 30), width=4)
+    pen.line((50, 52), (50, 95), width=4)
+    pen.disc(50, 52, 13, fill=CREAM)
 
 
 THINGS: dict[str, Callable[[Pen], None]] = {
-    "ball": _ball,
-    "star": _star,
     "car": _car,
-    "house": _house,
-    "tree": _tree,
-    "fish": _fish,
+    "bus": _bus,
+    "tractor": _tractor,
     "boat": _boat,
-    "rocket": _rocket,
-    "umbrella": _umbrella,
-    "mushroom": _mushroom,
-    "flower": _flower,
-    "heart": _heart,
+    "plane": _plane,
+    "balloon": _balloon,
+    "kite": _kite,
+    "bird": _bird,
+    "dog": _dog,
+    "horse": _horse,
+    "cat": _cat,
+    "ball": _ball,
 }
 
 
 def draw_thing(thing: str, colour: str) -> Image.Image:
-    """Draws a thing on a transparent square, FINE times 100 pixels wide."""
+    """Draws a thing that looks to the right on a transparent square, FINE times 100 pixels wide."""
     pen = Pen(PALETTE[colour])
     THINGS[thing](pen)
     return pen.canvas

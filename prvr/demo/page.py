@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ from markupsafe import Markup
 
 from prvr.datasets import Caption
 from prvr.evaluate.charts import Lane, profile_chart
+from prvr.evaluate.compare import mark_untrained
 from prvr.evaluate.evaluation import Evaluation
-from prvr.evaluate.metrics import overlap
+from prvr.evaluate.metrics import LABELS, format_mean, over_seeds, overlap
 from prvr.report.page import render
 from prvr.report.systems import read_history
 from prvr.report.training import draw_training
@@ -26,7 +28,7 @@ from prvr.video import VideoReader
 
 FRAMES_SHOWN = 6
 FURTHER_HITS = 4
-HEAD = ("model", "R@1", "R@5", "R@10", "R@100", "SumR", "MedR", "moment")
+HEAD = ("model", "seeds", "R@1", "R@5", "R@10", "R@100", "SumR", "MedR", "moment")
 
 
 @dataclass(frozen=True)
@@ -44,46 +46,74 @@ class Answer:
         return 1 + [hit.video for hit in self.hits].index(self.caption.video)
 
 
-def write_page(figures: Mapping[str, Evaluation], runs: Mapping[str, Path], answers: Sequence[Answer], *, videos: Path) -> str:
-    """Returns the report as HTML with all pictures in it; `videos` is the folder that the frames are read from."""
+def write_page(
+    figures: Mapping[str, Sequence[Evaluation]],
+    untrained: Mapping[str, Sequence[str]],
+    runs: Mapping[str, Sequence[Path]],
+    answers: Sequence[Answer],
+    *,
+    videos: Path,
+) -> str:
+    """Returns the report as HTML with all pictures in it.
+
+    Args:
+        figures: of each model, one for each seed.
+        untrained: by model, the branches that had learned nothing.
+        runs: by model, the folder of each seed.
+        videos: the folder that the frames are read from.
+    """
+    histories: dict[str, dict[str, Sequence[dict[str, Any]]]] = {
+        name: {run.name: read_history(run / HISTORY) for run in of_seeds} for name, of_seeds in runs.items()
+    }
     return render(
         "demo.html",
         package="prvr.demo",
         title="prvr demo",
-        counts=next(iter(figures.values())).retrieval,
+        counts=next(iter(figures.values()))[0].retrieval,
+        seeds=max(map(len, figures.values())),
         head=HEAD,
-        rows=[_row(name, evaluation) for name, evaluation in figures.items()],
-        charts={name: draw_training(name, {name: read_history(run / HISTORY)}) for name, run in runs.items()},
+        rows=[
+            [mark_untrained(name, untrained.get(name, ())), str(len(of)), *map(format_figures(of).get, HEAD[2:])]
+            for name, of in figures.items()
+        ],
+        charts={name: draw_training(name, of_seeds) for name, of_seeds in histories.items()},
         answers=[_answer_values(answer, videos) for answer in answers],
     )
 
 
-def _row(name: str, evaluation: Evaluation) -> list[str]:
-    of, moments = evaluation.retrieval, evaluation.moments or {}
-    recalls = [f"{value:.1f}" for value in (of.r1, of.r5, of.r10, of.r100, of.sumr)]
-    return [name, *recalls, f"{of.medr:g}", f"{moments[0.5]:.1f}" if 0.5 in moments else ""]
+def format_figures(evaluations: Sequence[Evaluation]) -> dict[str, str]:
+    """Each figure by its name in `HEAD`, over seeds mean ± standard deviation; an unknown one is left empty."""
+    seeds = [{**each.retrieval.as_dict(), "moment": (each.moments or {}).get(0.5, math.nan)} for each in evaluations]
+    mean, deviation = over_seeds(seeds)
+    shown = {**LABELS, "moment": "moment"}
+    cells = {shown[of]: format_mean(mean[of], deviation[of] if deviation else None) for of in mean if of in shown}
+    return {name: "" if "nan" in cell else cell for name, cell in cells.items()}
 
 
 def _answer_values(answer: Answer, videos: Path) -> dict[str, Any]:
     best, caption = answer.hits[0], answer.caption
     assert best.start is not None
     assert best.end is not None
-    agreement = None
-    if best.video == caption.video and caption.start is not None and caption.end is not None:
-        agreement = overlap((best.start, best.end), (caption.start, caption.end))
+    right, agreement, moment = best.video == caption.video, None, None
+    if caption.start is not None and caption.end is not None:
+        if right:
+            agreement = overlap((best.start, best.end), (caption.start, caption.end))
+        else:
+            moment = _frames(videos / caption.video, caption.start, caption.end)
     return {
         "answer": answer,
         "best": best,
-        "right": best.video == caption.video,
+        "right": right,
         "overlap": agreement,
         "frames": _frames(videos / best.video, best.start, best.end),
+        "moment": moment,
         "chart": _chart(answer),
         "further": ", ".join(f"{hit.video} ({hit.score:.3f})" for hit in answer.hits[1 : 1 + FURTHER_HITS]),
     }
 
 
 def _frames(video: Path, start: float, end: float) -> list[dict[str, Any]]:
-    """Some frames of the found span and around it, as JPEG in base64."""
+    """Some frames of a span and around it, as JPEG in base64."""
     from PIL import Image
 
     with VideoReader(video, rate=4.0) as reader:

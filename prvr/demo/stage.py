@@ -1,161 +1,115 @@
-"""Draws an event into a picture: its ground, its thing or things, and what surrounds them."""
+"""Draws an event into a picture of its place: its thing or things, and what falls from the sky."""
 
 from __future__ import annotations
 
 import math
+import random
 
 from PIL import Image, ImageDraw
 
+from prvr.demo.background import LIGHTS, paint
 from prvr.demo.drawing import FINE, draw_thing
 from prvr.demo.wordings import Event
 
-GROUNDS = {
-    "grass": (112, 176, 80),
-    "sea": (58, 138, 190),
-    "sand": (226, 200, 142),
-    "snow": (228, 238, 246),
-    "road": (98, 98, 104),
-}
-RAINBOW = ((226, 60, 60), (246, 150, 50), (250, 224, 80), (80, 184, 96), (70, 120, 226), (150, 80, 196))
-
-GROUND_HEIGHT = 0.24
-SIZES = {"huge": 0.86, "tiny": 0.17, "two": 0.34, "high": 0.34}
-PLAIN_SIZE = 0.48
+SIZES = {"far": 0.19, "near": 0.58, "two": 0.3}
+PLAIN_SIZE = 0.36
+# The lower edge of things on the ground, and the middle of things in the air; fractions of the height.
+FEET = {"far": 0.82, "near": 0.98}
+PLAIN_FEET = 0.93
+IN_AIR = {"far": 0.2, "near": 0.4}
+PLAIN_IN_AIR = 0.3
 
 
 class Stage:
-    """Draws events into pictures of one size, with a cache of the drawings.
+    """Draws pictures of one size, with a cache of the drawings.
 
     Lengths are fractions of the picture's height. `phase` runs from 0 to 1 over an event and moves it; 0.5 is the middle.
     """
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
-        self._things: dict[tuple[str, str, int], Image.Image] = {}
-        self._grounds = {name: self._ground(name) for name in GROUNDS}
-        self._veils = {"rain": self._rain(), "fence": self._fence(), "bubbles": self._bubbles(), "rainbow": self._rainbow()}
+        self._things: dict[tuple[str, str, int, str, bool], Image.Image] = {}
+        self._falling = {"rain": self._drops(), "snow": self._flakes()}
 
-    def put(
-        self, picture: Image.Image, event: Event, phase: float, *, shift: tuple[int, int] = (0, 0), tilt: float = 0.0
-    ) -> None:
-        """Draws an event into a picture of this stage's size.
+    def scenery(self, place: str, light: str, kind: str, chance: random.Random) -> Image.Image:
+        """A place in a light, wider than a picture; `kind` is that of the things that will move there."""
+        return paint(place, light, kind, (self.width, self.height), chance)
+
+    def put(self, picture: Image.Image, event: Event, phase: float, *, left: bool, tilt: float = 0.0) -> None:
+        """Draws the things of an event into a picture of this stage's size.
 
         Args:
-            shift: moves the event, in pixels, as a shaking camera does.
-            tilt: rotates its things, in degrees.
+            left: they look and move to the left.
+            tilt: rotates them, in degrees.
         """
-        left, top = shift
-        ground_top = round(self.height * (1 - GROUND_HEIGHT)) + top
-        picture.paste(self._grounds[event.ground], (left - 10, ground_top))
-        if event.manner == "rainbow":
-            self._veil(picture, "rainbow", left, top)
-        for x, y, size in self._places(event.manner, phase):
-            thing = self._thing(event, size)
+        for x, y, size in self._places(event, phase):
+            thing = self._thing(event, size, left)
             if tilt:
                 thing = thing.rotate(tilt, Image.Resampling.BILINEAR)
-            corner = round(x + left - thing.width / 2), round(y + top - thing.height / 2)
-            picture.paste(thing, corner, thing)
-        if event.manner == "rain":
-            self._veil(picture, "rain", left, round(self.height * ((6 * phase) % 1 - 1)))
-        elif event.manner == "bubbles":
-            self._veil(picture, "bubbles", left, -round(self.height * (phase % 1)))
-        elif event.manner == "fence":
-            self._veil(picture, "fence", left, top)
+            x = self.width - x if left else x
+            picture.paste(thing, (round(x - thing.width / 2), round(y - thing.height / 2)), thing)
 
-    def _places(self, manner: str, phase: float) -> list[tuple[float, float, float]]:
+    def fall(self, picture: Image.Image, light: str, time: float) -> None:
+        """Draws rain or snow, if there is any in this light, at a time in seconds."""
+        if light in self._falling:
+            rate = 1.7 if light == "rain" else 0.35
+            veil = self._falling[light]
+            picture.paste(veil, (0, round(self.height * ((rate * time) % 1 - 1))), veil)
+
+    def _places(self, event: Event, phase: float) -> list[tuple[float, float, float]]:
         """The positions of the things: (x, y, size) in pixels, with (x, y) the centre."""
+        manner = event.manner
         size = SIZES.get(manner, PLAIN_SIZE) * self.height
-        x = self.width / 2 + (phase - 0.5) * 0.36 * self.height
-        y = self.height * (1 - GROUND_HEIGHT * 0.6) - size / 2 - abs(math.sin(phase * 12)) * 0.03 * self.height
-        if manner == "high":
-            y = 0.2 * self.height + math.sin(phase * 9) * 0.02 * self.height
+        x = self.width * (0.5 if manner in ("stop", "rise") else 0.16 + 0.68 * phase)
+        if event.kind == "air":
+            y = IN_AIR.get(manner, PLAIN_IN_AIR) * self.height + 0.02 * self.height * math.sin(9 * phase)
+            if manner == "rise":
+                y = self.height * (0.78 - 0.62 * phase)
+        else:
+            y = FEET.get(manner, PLAIN_FEET) * self.height - size / 2
+            if manner == "jump":
+                x = self.width * (0.4 + 0.2 * phase)
+                y -= 0.3 * self.height * abs(math.sin(3.5 * math.pi * phase))
+            elif manner != "stop":
+                y -= 0.012 * self.height * abs(math.sin(30 * phase))
         if manner == "two":
             return [(x - 0.55 * size, y, size), (x + 0.55 * size, y, size)]
         return [(x, y, size)]
 
-    def _thing(self, event: Event, size: float) -> Image.Image:
-        key = event.thing, event.colour, round(size)
+    def _thing(self, event: Event, size: float, left: bool) -> Image.Image:
+        key = event.thing, event.colour, round(size), event.light, left
         if key not in self._things:
-            self._things[key] = draw_thing(event.thing, event.colour).resize((key[2], key[2]), Image.Resampling.LANCZOS)
+            drawn = draw_thing(event.thing, event.colour).resize((key[2], key[2]), Image.Resampling.LANCZOS)
+            light = LIGHTS[event.light]
+            drawn = light.on(drawn, share=0.6 * light.share)
+            self._things[key] = drawn.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if left else drawn
         return self._things[key]
 
-    def _veil(self, picture: Image.Image, name: str, left: int, top: int) -> None:
-        veil = self._veils[name]
-        picture.paste(veil, (left - 10, top), veil)
+    def _drops(self) -> Image.Image:
+        veil, pen, unit = self._veil()
+        for x, y in self._scatter(90):
+            pen.line([(x, y), (x - 2 * unit, y + 8 * unit)], fill=(206, 224, 246, 220), width=round(1.1 * unit))
+        return self._twice(veil)
 
-    def _ground(self, name: str) -> Image.Image:
-        width, height = self.width + 20, round(self.height * GROUND_HEIGHT) + 10
-        ground = Image.new("RGB", (width, height), GROUNDS[name])
-        pen = ImageDraw.Draw(ground)
-        dark, light = (tuple(round(v * by) for v in GROUNDS[name]) for by in (0.82, 1.06))
-        step = max(4, self.height // 12)
-        for k, x in enumerate(range(0, width, step)):
-            y = (0.25 + 0.5 * (k * 0.618 % 1)) * height
-            if name == "grass":
-                pen.line([(x, 0.1 * height), (x + step / 3, 0.45 * height)], fill=dark, width=1)
-                pen.line([(x + step / 2, 0.5 * height), (x + step, 0.8 * height)], fill=dark, width=1)
-            elif name == "sea":
-                pen.arc([x, y - step / 3, x + step, y + step / 3], 180, 360, fill=(220, 240, 250), width=1)
-            elif name == "road":
-                if k % 3:
-                    pen.line([(x, 0.4 * height), (x + step, 0.4 * height)], fill=(240, 236, 200), width=max(1, step // 4))
-            else:
-                pen.ellipse([x, y, x + step / 3, y + step / 6], fill=dark if name == "sand" else light)
-        pen.line([(0, 0), (width, 0)], fill=dark, width=1)
-        return ground
+    def _flakes(self) -> Image.Image:
+        veil, pen, unit = self._veil()
+        for k, (x, y) in enumerate(self._scatter(110)):
+            radius = (0.7 + k * 0.57 % 1) * unit
+            pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=(255, 255, 255, 245))
+        return self._twice(veil)
 
-    def _fine(self, tall: int = 1) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-        veil = Image.new("RGBA", ((self.width + 20) * FINE, self.height * FINE * tall))
-        return veil, ImageDraw.Draw(veil)
+    def _veil(self) -> tuple[Image.Image, ImageDraw.ImageDraw, float]:
+        veil = Image.new("RGBA", (self.width * FINE, self.height * FINE))
+        return veil, ImageDraw.Draw(veil), self.height * FINE / 100
 
-    def _scale_down(self, veil: Image.Image) -> Image.Image:
-        return veil.resize((veil.width // FINE, veil.height // FINE), Image.Resampling.LANCZOS)
+    def _scatter(self, count: int) -> list[tuple[float, float]]:
+        """Points that are spread evenly over a fine picture."""
+        return [((k * 0.618034 % 1) * self.width * FINE, (k * 0.754878 % 1) * self.height * FINE) for k in range(count)]
 
-    def _rain(self) -> Image.Image:
-        veil, pen = self._fine(2)
-        unit = self.height * FINE / 100
-        for k in range(int(veil.width / unit / 7) * 12):
-            x, y = (k * 0.618034 % 1) * veil.width, (k * 0.754878 % 0.5) * veil.height
-            for again in (0, veil.height // 2):
-                pen.line(
-                    [(x, y + again), (x - 3 * unit, y + again + 10 * unit)], fill=(196, 222, 255, 235), width=round(1.2 * unit)
-                )
-        return self._scale_down(veil)
-
-    def _bubbles(self) -> Image.Image:
-        veil, pen = self._fine(2)
-        unit = self.height * FINE / 100
-        for k in range(int(veil.width / unit / 5)):
-            x, y = (k * 0.618034 % 1) * veil.width, (k * 0.754878 % 0.5) * veil.height
-            radius = (3 + k * 0.569840 % 1 * 5) * unit
-            for again in (0, veil.height // 2):
-                box = [x - radius, y + again - radius, x + radius, y + again + radius]
-                pen.ellipse(box, fill=(230, 246, 255, 110), outline=(255, 255, 255, 240), width=round(1.2 * unit))
-        return self._scale_down(veil)
-
-    def _fence(self) -> Image.Image:
-        veil, pen = self._fine()
-        unit = self.height * FINE / 100
-        for y in (62, 80):
-            pen.rectangle([0, y * unit, veil.width, (y + 4) * unit], fill=(176, 128, 80, 255), outline=(96, 64, 40, 255))
-        for k in range(int(veil.width / unit / 13) + 1):
-            x = k * 13 * unit
-            slat = [
-                (x, 100 * unit),
-                (x, 54 * unit),
-                (x + 2.5 * unit, 49 * unit),
-                (x + 5 * unit, 54 * unit),
-                (x + 5 * unit, 100 * unit),
-            ]
-            pen.polygon(slat, fill=(192, 142, 92, 255), outline=(96, 64, 40, 255))
-        return self._scale_down(veil)
-
-    def _rainbow(self) -> Image.Image:
-        veil, pen = self._fine()
-        unit = self.height * FINE / 100
-        middle = veil.width / 2
-        for k, colour in enumerate(RAINBOW):
-            radius = (60 - 3.2 * k) * unit
-            box = [middle - radius, 66 * unit - radius, middle + radius, 66 * unit + radius]
-            pen.arc(box, 180, 360, fill=(*colour, 230), width=round(3.4 * unit))
-        return self._scale_down(veil)
+    def _twice(self, veil: Image.Image) -> Image.Image:
+        """A veil at its size, twice one above the other, so that it can fall for ever."""
+        small = veil.resize((self.width, self.height), Image.Resampling.LANCZOS)
+        tall = Image.new("RGBA", (self.width, 2 * self.height))
+        tall.paste(small, (0, 0))
+        tall.paste(small, (0, self.height))
+        return tall

@@ -1,8 +1,8 @@
-"""The demo's teacher: a tiny CLIP trained from random weights on clean stills, saved as any Hugging Face CLIP.
+"""The demo's teacher: a tiny CLIP trained from random weights on stills, saved as any Hugging Face CLIP.
 
-Its stills have a plain background, one upright event, no camera motion and no compression. The videos of `prvr.demo.world` differ
-in all of these, so on their frames the teacher is informative but often wrong. Its captions use all wordings (`wordings.EVERY`),
-those of the test videos included: like a real CLIP, it knows more words than the student's captions contain.
+Its stills are of the same drawn world, with scenery of their own and without compression, and show no event that a test video
+shows (`wordings.reserved_events`). Their captions use all wordings, the new ones of the test captions included: like a real
+CLIP, it knows more words than the students' captions contain.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,21 +30,24 @@ from torch.nn.functional import cross_entropy
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from prvr.demo.background import STRIPS
 from prvr.demo.stage import Stage
-from prvr.demo.wordings import EVERY, Event, describe, every_event, vocabulary
+from prvr.demo.wordings import COLOURS, LIGHTS, PLACES, THINGS, Event, describe, manners, shared_events, vocabulary
 from prvr.errors import DataError
 
-SIDE, PATCH, WIDTH, LAYERS, HEADS = 48, 8, 64, 2, 4
+SIDE, PATCH, WIDTH, LAYERS, HEADS = 64, 8, 64, 3, 4
 LONGEST = 24
 PAD, UNKNOWN, FIRST, LAST = "<pad>", "<unk>", "<s>", "</s>"
 
-STEPS, STILLS = 350, 128
+STEPS, STILLS, LOOK_ALIKES = 600, 128, 4
+# Sceneries of each kind that stills are taken from.
+SCENERIES = 4
 LEARNING_RATE, WARM_UP = 2e-3, 50
 HIGHEST_SCALE = math.log(100)
 REPORTED_EVERY = 25
 
 # Increase the number when training changes: a teacher that was saved before is then trained again.
-MADE_BY = "prvr demo teacher 1"
+MADE_BY = "prvr demo teacher 2"
 ORIGIN = "demo.json"
 
 Progress = Callable[[int, int, float, float], None]
@@ -85,14 +89,15 @@ def _train(
     model: CLIPModel, tokenizer: PreTrainedTokenizerFast, *, steps: int, chance: random.Random, on_progress: Progress | None
 ) -> None:
     """Minimises the symmetric contrastive loss: each still predicts its caption among those of a batch, and vice versa."""
-    events, stage = every_event(), Stage(SIDE, SIDE)
+    events, studio = shared_events(), _Studio(chance)
+    allowed = set(events)
     optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _learning_rate_factor(step, steps))
     own = torch.arange(STILLS)
     for step in range(1, steps + 1):
-        batch = chance.sample(events, STILLS)
-        captions = tokenizer([describe(event, EVERY, chance) for event in batch], padding=True, return_tensors="pt")
-        output = model(pixel_values=_pixels([_still(event, stage, chance) for event in batch]), **captions)
+        batch = _batch(events, allowed, chance)
+        captions = tokenizer([describe(event, chance, new=True) for event in batch], padding=True, return_tensors="pt")
+        output = model(pixel_values=_pixels([studio.still(event) for event in batch]), **captions)
         loss = (cross_entropy(output.logits_per_text, own) + cross_entropy(output.logits_per_image, own)) / 2
         optimiser.zero_grad()
         loss.backward()
@@ -107,15 +112,51 @@ def _train(
     model.eval()
 
 
+def _batch(events: list[Event], allowed: set[Event], chance: random.Random) -> list[Event]:
+    """Different events in groups that differ in one part: what is hard to tell apart is learned from such pairs."""
+    batch: dict[Event, None] = {}
+    while len(batch) < STILLS:
+        event = chance.choice(events)
+        group = [event, *(_look_alike(event, chance) for _ in range(LOOK_ALIKES - 1))]
+        batch |= dict.fromkeys(each for each in group if each in allowed)
+    return list(batch)[:STILLS]
+
+
+def _look_alike(event: Event, chance: random.Random) -> Event:
+    """The event with one part drawn again."""
+    parts = {"colour": COLOURS, "thing": THINGS, "place": PLACES, "light": LIGHTS, "manner": manners(event.kind)}
+    name = chance.choice(list(parts))
+    return replace(event, **{name: chance.choice(list(parts[name]))})
+
+
 def _learning_rate_factor(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
 
 
-def _still(event: Event, stage: Stage, chance: random.Random) -> np.ndarray:
-    plain = chance.randrange(90, 250), chance.randrange(90, 250), chance.randrange(90, 250)
-    picture = Image.new("RGB", (SIDE, SIDE), plain)
-    stage.put(picture, event, chance.uniform(0.3, 0.7))
-    return np.asarray(picture)
+class _Studio:
+    """Takes stills of events: the middle square of a picture, with a cast of its own."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance, self._stage = chance, Stage(SIDE * 4 // 3, SIDE)
+        self._sceneries: dict[tuple[str, str, str], list[Image.Image]] = {}
+
+    def still(self, event: Event) -> np.ndarray:
+        """A still of an event: (SIDE, SIDE, 3)."""
+        chance, stage = self._chance, self._stage
+        scenery = self._scenery(event)
+        left = chance.randint(0, scenery.width - stage.width)
+        picture = scenery.crop((left, 0, left + stage.width, SIDE))
+        stage.put(picture, event, chance.uniform(0.15, 0.85), left=chance.random() < 0.5, tilt=chance.uniform(-8, 8))
+        stage.fall(picture, event.light, chance.random())
+        edge = (stage.width - SIDE) // 2
+        return np.asarray(picture.crop((edge, 0, edge + SIDE, SIDE)))
+
+    def _scenery(self, event: Event) -> Image.Image:
+        strip = event.kind if event.kind in STRIPS else ""
+        kept = self._sceneries.setdefault((event.place, event.light, strip), [])
+        if len(kept) < SCENERIES:
+            kept.append(self._stage.scenery(event.place, event.light, event.kind, self._chance))
+        return self._chance.choice(kept)
 
 
 def _pixels(stills: list[np.ndarray]) -> Tensor:
@@ -131,7 +172,7 @@ def _image_processor() -> CLIPImageProcessorPil:
 
 def _tokenizer() -> PreTrainedTokenizerFast:
     """A tokenizer with one token for each word; punctuation is dropped."""
-    numbers = {word: number for number, word in enumerate([PAD, UNKNOWN, FIRST, LAST, *sorted(vocabulary(EVERY))])}
+    numbers = {word: number for number, word in enumerate([PAD, UNKNOWN, FIRST, LAST, *sorted(vocabulary(new=True))])}
     tokenizer = Tokenizer(WordLevel(numbers, unk_token=UNKNOWN))
     tokenizer.normalizer = Lowercase()
     tokenizer.pre_tokenizer = SplitBy([WhitespaceSplit(), Punctuation("removed")])

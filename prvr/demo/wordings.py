@@ -1,8 +1,9 @@
-"""The captions of the demo's world: two languages with the same meanings and no common words except function words.
+"""The sentences of the demo's world: what a person would write below a picture of it.
 
-Captions of train and dev videos are in `COMMON`, captions of test videos in `HELD_OUT`. No sentence of one contains a word of the
-other, except for FUNCTION_WORDS. `EVERY` is both together, mixed word by word: the captions of the stills that the tiny CLIP is
-trained on. So the teacher knows words that the student's captions never contain, as a real CLIP does.
+Each part of an event has common wordings and, for most parts, new ones: "a red car drives past the trees at night" is common,
+"a scarlet car drives past the woods after dark" has three new parts. Captions of train and dev videos take common wordings.
+Captions of test videos take any, and at least one word that no train or dev caption can contain. The captions of the stills that
+the tiny CLIP is trained on take any, so the teacher knows words that the students' captions never contain, as a real CLIP does.
 """
 
 from __future__ import annotations
@@ -10,184 +11,176 @@ from __future__ import annotations
 import itertools
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-FUNCTION_WORDS = frozenset({"a", "an", "the", "in", "of"})
+Wordings = tuple[tuple[str, ...], tuple[str, ...]]
+Table = Mapping[str, Wordings]
+
+# Of all events, the share that only test videos show. No still of the teacher shows one either.
+RESERVED = 0.1
 
 
 @dataclass(frozen=True)
 class Event:
-    """A thing of a colour, in a manner, on a ground: keys of the tables below."""
+    """A thing of a colour, what it does or how it is seen, where, and in which light: keys of the tables below."""
 
     colour: str
     thing: str
     manner: str
-    ground: str
+    place: str
+    light: str
+
+    @property
+    def kind(self) -> str:
+        """How the thing moves."""
+        return KINDS[self.thing]
 
 
-@dataclass(frozen=True)
-class Language:
-    """The wordings of each part of an event.
+def _table(**parts: str) -> Table:
+    """Reads "common, common | new, new" for each part."""
 
-    `subjects` and `circumstances` have patterns for the manners that they express; `movements` are (singular, plural).
-    """
+    def split(forms: str) -> tuple[str, ...]:
+        return tuple(form.strip() for form in forms.split(",")) if forms.strip() else ()
 
-    colours: Mapping[str, tuple[str, ...]]
-    things: Mapping[str, tuple[str, ...]]
-    grounds: Mapping[str, tuple[str, ...]]
-    subjects: Mapping[str, tuple[str, ...]]
-    circumstances: Mapping[str, tuple[str, ...]]
-    movements: tuple[tuple[str, str], ...]
-    templates: tuple[str, ...]
+    return {name: (split(forms.partition("|")[0]) or ("",), split(forms.partition("|")[2])) for name, forms in parts.items()}
 
 
-COMMON = Language(
-    colours={
-        "red": ("red",),
-        "orange": ("orange",),
-        "yellow": ("yellow",),
-        "green": ("green",),
-        "blue": ("blue",),
-        "purple": ("purple",),
-        "white": ("white",),
-        "black": ("black",),
-    },
-    things={
-        "ball": ("ball",),
-        "star": ("star",),
-        "car": ("car",),
-        "house": ("house",),
-        "tree": ("tree",),
-        "fish": ("fish",),
-        "boat": ("boat", "sailboat"),
-        "rocket": ("rocket",),
-        "umbrella": ("umbrella",),
-        "mushroom": ("mushroom",),
-        "flower": ("flower",),
-        "heart": ("heart",),
-    },
-    grounds={
-        "grass": ("grass", "meadow"),
-        "sea": ("sea", "water"),
-        "sand": ("sand", "beach"),
-        "snow": ("snow",),
-        "road": ("road", "street"),
-    },
-    subjects={
-        "huge": ("a huge {colour} {thing}", "a big {colour} {thing}"),
-        "tiny": ("a tiny {colour} {thing}", "a small {colour} {thing}"),
-        "two": ("two {colour} {things}",),
-    },
-    circumstances={
-        "high": ("high up", "far up"),
-        "rain": ("in the rain", "while it rains"),
-        "fence": ("behind a fence",),
-        "bubbles": ("among bubbles", "with bubbles around"),
-        "rainbow": ("under a rainbow", "with a rainbow above"),
-    },
-    movements=(("moves over", "move over"), ("goes across", "go across"), ("travels over", "travel over")),
-    templates=("{subject} {moves} the {ground} {circumstance}", "{circumstance} {subject} {moves} the {ground}"),
+COLOURS = _table(
+    red="red | scarlet, crimson",
+    orange="orange",
+    yellow="yellow | golden",
+    green="green | emerald",
+    blue="blue | navy",
+    purple="purple | violet",
+    white="white | snow white",
+    black="black | jet black",
 )
-
-HELD_OUT = Language(
-    colours={
-        "red": ("crimson", "scarlet"),
-        "orange": ("tangerine",),
-        "yellow": ("golden",),
-        "green": ("emerald",),
-        "blue": ("azure",),
-        "purple": ("violet",),
-        "white": ("ivory",),
-        "black": ("ebony",),
-    },
-    things={
-        "ball": ("sphere", "globe"),
-        "star": ("pentagram",),
-        "car": ("automobile", "vehicle"),
-        "house": ("cottage", "home"),
-        "tree": ("pine", "fir"),
-        "fish": ("trout",),
-        "boat": ("ship", "yacht"),
-        "rocket": ("spaceship",),
-        "umbrella": ("parasol",),
-        "mushroom": ("toadstool",),
-        "flower": ("blossom", "daisy"),
-        "heart": ("valentine",),
-    },
-    grounds={
-        "grass": ("lawn",),
-        "sea": ("ocean", "waves"),
-        "sand": ("desert", "dunes"),
-        "snow": ("frost", "ice"),
-        "road": ("highway", "asphalt"),
-    },
-    subjects={
-        "huge": ("an enormous {colour} {thing}", "a gigantic {colour} {thing}"),
-        "tiny": ("a miniature {colour} {thing}", "a little {colour} {thing}"),
-        "two": ("a pair of {colour} {things}", "twin {colour} {things}"),
-    },
-    circumstances={
-        "high": ("aloft", "way overhead"),
-        "rain": ("during a downpour", "amid showers"),
-        "fence": ("hidden by a railing",),
-        "bubbles": ("inside froth", "surrounded by foam"),
-        "rainbow": ("beneath an arch of colours",),
-    },
-    movements=(("sails past", "sail past"), ("drifts along", "drift along"), ("glides by", "glide by")),
-    templates=(
-        "{circumstance} we see {subject} which {moves} the {ground}",
-        "there {subject} {moves} the {ground} {circumstance}",
+THINGS = _table(
+    car="car | automobile",
+    bus="bus | coach",
+    tractor="tractor",
+    boat="boat, sailing boat | ship, yacht",
+    plane="plane, airplane | aircraft, jet",
+    balloon="balloon, hot air balloon",
+    kite="kite",
+    bird="bird",
+    dog="dog | puppy, hound",
+    horse="horse | pony, stallion",
+    cat="cat | kitten",
+    ball="ball | football",
+)
+PLACES = _table(
+    forest="the trees, the forest | the woods",
+    mountains="the mountains, the snowy mountains | the peaks, the summits",
+    city="the tall buildings, the city | the skyscrapers",
+    palms="the palm trees, the beach | the palms, the seaside",
+    barn="the farm, the barn | the farmhouse",
+    lighthouse="the lighthouse | the beacon",
+    windmill="the windmill, the old windmill",
+    castle="the castle, the old castle | the fortress",
+)
+LIGHTS = _table(
+    day=", on a sunny day, in the sunshine | in broad daylight",
+    night="at night, in the dark | after dark, by moonlight",
+    sunset="at sunset, in the evening | at dusk",
+    rain="in the rain, while it rains | in a downpour",
+    snow="in the snow, while it snows | in a blizzard",
+    fog="in the fog, on a foggy day | in the mist",
+)
+KINDS = {"car": "road", "bus": "road", "tractor": "road", "boat": "water", "plane": "air", "balloon": "air", "kite": "air"} | {
+    "bird": "air",
+    "dog": "foot",
+    "horse": "foot",
+    "cat": "foot",
+    "ball": "ball",
+}
+# Singular/plural, with the preposition: what goes before a place.
+VERBS: Mapping[str, Table] = {
+    "road": _table(
+        go="drives past/drive past, goes past/go past | rolls past/roll past", stop="is parked by, stands in front of"
     ),
+    "water": _table(go="sails past/sail past, goes past/go past | cruises past/cruise past", stop="lies in front of, waits by"),
+    "air": _table(
+        go="flies over/fly over, flies past/fly past | drifts over/drift over", rise="rises over, climbs above | soars above"
+    ),
+    "foot": _table(
+        go="runs past/run past, walks past/walk past | trots past/trot past",
+        stop="stands in front of, waits by | rests by",
+        jump="jumps in front of, jumps up and down by | leaps by",
+    ),
+    "ball": _table(go="rolls past/roll past, moves past/move past", jump="bounces past, jumps up and down by"),
+}
+DISTANCES = _table(
+    far="in the distance, far away | a long way off", near="close to the camera, right in front of us | in close up"
 )
-
-
-def _merge(one: Mapping[str, tuple[str, ...]], other: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    return {key: one[key] + other[key] for key in one}
-
-
-EVERY = Language(
-    colours=_merge(COMMON.colours, HELD_OUT.colours),
-    things=_merge(COMMON.things, HELD_OUT.things),
-    grounds=_merge(COMMON.grounds, HELD_OUT.grounds),
-    subjects=_merge(COMMON.subjects, HELD_OUT.subjects),
-    circumstances=_merge(COMMON.circumstances, HELD_OUT.circumstances),
-    movements=COMMON.movements + HELD_OUT.movements,
-    templates=COMMON.templates + HELD_OUT.templates,
-)
-
-MANNERS = (*COMMON.subjects, *COMMON.circumstances)
+NUMBERS: Wordings = (("two",), ("a pair of", "a couple of"))
+TEMPLATES: Wordings = (("{event} {light}", "{light} {event}"), ("{event} {light}",))
 
 
 def every_event() -> list[Event]:
-    """All possible events, in a fixed order."""
-    return [Event(*parts) for parts in itertools.product(COMMON.colours, COMMON.things, MANNERS, COMMON.grounds)]
+    """All possible events, in a fixed order that mixes them."""
+    events = [
+        Event(colour, thing, manner, place, light)
+        for colour, thing, place, light in itertools.product(COLOURS, THINGS, PLACES, LIGHTS)
+        for manner in manners(KINDS[thing])
+    ]
+    random.Random("events").shuffle(events)
+    return events
 
 
-def describe(event: Event, language: Language, chance: random.Random) -> str:
-    """A sentence about an event."""
-    thing = chance.choice(language.things[event.thing])
-    pattern = chance.choice(language.subjects.get(event.manner, ("a {colour} {thing}",)))
-    colour = chance.choice(language.colours[event.colour])
-    singular, plural = chance.choice(language.movements)
-    text = chance.choice(language.templates).format(
-        subject=pattern.format(colour=colour, thing=thing, things=_plural(thing)),
-        moves=plural if event.manner == "two" else singular,
-        ground=chance.choice(language.grounds[event.ground]),
-        circumstance=chance.choice(language.circumstances.get(event.manner, ("",))),
-    )
+def reserved_events() -> list[Event]:
+    """The events that only test videos show."""
+    events = every_event()
+    return events[: round(RESERVED * len(events))]
+
+
+def shared_events() -> list[Event]:
+    """The events of the teacher's stills, and of train and dev videos."""
+    events = every_event()
+    return events[round(RESERVED * len(events)) :]
+
+
+def manners(kind: str) -> tuple[str, ...]:
+    """What a thing of a kind can do, and how it can be seen."""
+    return (*VERBS[kind], "two", "far", "near")
+
+
+def describe(event: Event, chance: random.Random, *, new: bool) -> str:
+    """A sentence about an event, of common wordings or, if `new`, of all."""
+
+    def pick(wordings: Wordings) -> str:
+        common, others = wordings
+        # Half of the parts that have a new wording take it.
+        return chance.choice(others) if new and others and chance.random() < 0.5 else chance.choice(common)
+
+    verbs = VERBS[event.kind]
+    several = event.manner == "two"
+    singular, _, plural = pick(verbs.get(event.manner, verbs["go"])).partition("/")
+    thing, colour = pick(THINGS[event.thing]), pick(COLOURS[event.colour])
+    subject = f"{pick(NUMBERS)} {colour} {_plural(thing)}" if several else f"a {colour} {thing}"
+    told = [subject, plural if several else singular, pick(PLACES[event.place])]
+    told += [pick(DISTANCES[event.manner])] if event.manner in DISTANCES else []
+    text = pick(TEMPLATES).format(event=" ".join(told), light=pick(LIGHTS[event.light]))
     return re.sub(r"\ba (?=[aeiou])", "an ", " ".join(text.split()))
 
 
-def vocabulary(language: Language) -> set[str]:
-    """All words that occur in sentences of a language."""
-    things = [form for forms in language.things.values() for form in forms]
-    parts = [*things, *map(_plural, things), *(verb for pair in language.movements for verb in pair), *language.templates, "an"]
-    for table in (language.colours, language.grounds, language.subjects, language.circumstances):
-        parts += [form for forms in table.values() for form in forms]
-    return set(re.sub(r"\{\w+\}", " ", " ".join(parts)).split())
+def vocabulary(*, new: bool) -> set[str]:
+    """All words that occur in sentences of common wordings or, if `new`, in any."""
+    tables: list[Table] = [COLOURS, PLACES, LIGHTS, DISTANCES, *VERBS.values(), {"": NUMBERS}, THINGS]
+    words = {"a", "an"}
+    for common, others in itertools.chain.from_iterable(table.values() for table in tables):
+        for form in (*common, *(others if new else ())):
+            words |= set(_words(form))
+    for common, others in THINGS.values():
+        words |= {word for form in (*common, *(others if new else ())) for word in _words(_plural(form))}
+    return words
+
+
+def _words(form: str) -> Iterator[str]:
+    return iter(form.replace("/", " ").split())
 
 
 def _plural(thing: str) -> str:
-    irregular = {"fish": "fish", "trout": "trout", "daisy": "daisies"}
+    irregular = {"bus": "buses", "coach": "coaches", "aircraft": "aircraft", "puppy": "puppies", "pony": "ponies"}
     return irregular.get(thing, thing + "s")

@@ -1,20 +1,20 @@
 """The demo's world on disk: untrimmed H.264 videos, and captions with their moments.
 
-Each video is 20 to 40 seconds of scenery with three to six events, and only scenery between them. No event happens twice in a
-world, but many have the same thing, colour, manner or ground. A folder holds
+Each video is 20 to 40 seconds with three to six events, each in a place and a light of its own; before, between and after them
+the places are empty. No event happens twice in a world, but many have the same thing, colour, place or light. A folder holds
 
-    video_000.mp4 ...   H.264, 160 × 120 pixels, 12 frames a second
+    video_000.mp4 ...   H.264, 192 × 144 pixels, 10 frames a second
     captions.jsonl      {"video", "text", "start", "end", "split"}: seconds; split "train", "dev" or "test", by video
 
-An event of a train or dev video has two captions in common words (`wordings.COMMON`). An event of a test video has one, in words
-that *no train or dev caption contains* (`wordings.HELD_OUT`: "a crimson sphere" for "a red ball"). The tiny CLIP of
-`prvr.demo.teacher` was trained on both, so the test measures how much of the teacher's knowledge of language the student learns.
-It says nothing about how methods rank on real videos.
+An event of a train or dev video has two captions of common wordings. An event of a test video has one, of any wordings, and *at
+least one of its words is in no train or dev caption*; no train or dev video and no still of the teacher shows that event
+(`prvr.demo.wordings`). It says nothing about how methods rank on real videos.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -27,15 +27,15 @@ from pathlib import Path
 import av
 from PIL import Image
 
-from prvr.demo.background import Background
+from prvr.demo.camera import Camera
 from prvr.demo.stage import Stage
-from prvr.demo.wordings import COMMON, HELD_OUT, Event, describe, every_event
+from prvr.demo.wordings import Event, describe, reserved_events, shared_events, vocabulary
 from prvr.errors import DataError, SettingError
 
-WIDTH, HEIGHT, RATE = 160, 120, 12
+WIDTH, HEIGHT, RATE = 192, 144, 10
 CAPTIONS = "captions.jsonl"
 # Increase the number when the same plan gives other pixels: videos that were drawn before are then drawn again.
-DRAWN_BY, VERSION = "prvr demo world", 1
+DRAWN_BY, VERSION = "prvr demo world", 2
 MOST_EVENTS, LAST_START = 6, 31
 THREADS = 2
 PART = ".part"
@@ -105,15 +105,16 @@ def plan_videos(*, train: int, dev: int, test: int, seed: int) -> list[VideoPlan
     Raises:
         SettingError: the videos need more events than exist.
     """
-    count, chance = train + dev + test, random.Random(f"world {seed}")
-    events = every_event()
-    if count * MOST_EVENTS > len(events):
-        most = len(events) // MOST_EVENTS
-        raise SettingError(f"{count} videos may need more than the {len(events)} possible events; ask for {most} or fewer")
-    chance.shuffle(events)
+    chance = random.Random(f"world {seed}")
+    reserved, shared = reserved_events(), shared_events()
+    for count, events in ((test, reserved), (train + dev, shared)):
+        chance.shuffle(events)
+        if count * MOST_EVENTS > len(events):
+            most = len(events) // MOST_EVENTS
+            raise SettingError(f"{count} videos may need more than the {len(events)} possible events; ask for {most} or fewer")
     splits = ["train"] * train + ["dev"] * dev + ["test"] * test
     chance.shuffle(splits)
-    return [_video(number, split, events, chance) for number, split in enumerate(splits)]
+    return [_video(number, split, reserved if split == "test" else shared, chance) for number, split in enumerate(splits)]
 
 
 def captions(videos: list[VideoPlan], *, seed: int) -> Iterator[CaptionLine]:
@@ -128,10 +129,13 @@ def captions(videos: list[VideoPlan], *, seed: int) -> Iterator[CaptionLine]:
 
 def _sentences(event: Event, split: str, chance: random.Random) -> list[str]:
     if split == "test":
-        return [describe(event, HELD_OUT, chance)]
-    first = again = describe(event, COMMON, chance)
+        common = vocabulary(new=False)
+        while set((text := describe(event, chance, new=True)).split()) <= common:
+            pass
+        return [text]
+    first = again = describe(event, chance, new=False)
     while again == first:
-        again = describe(event, COMMON, chance)
+        again = describe(event, chance, new=False)
     return [first, again]
 
 
@@ -148,15 +152,20 @@ def _video(number: int, split: str, events: list[Event], chance: random.Random) 
 
 
 def _pictures(video: VideoPlan, stage: Stage) -> Iterator[Image.Image]:
-    background = Background(WIDTH, HEIGHT, chance=random.Random(video.seed))
-    for number in range(video.frames):
-        time = number / RATE
-        picture = background.behind(time)
-        for scene in video.scenes:
+    """The pictures of a video: a scene's place is seen until halfway to the next scene."""
+    chance = random.Random(video.seed)
+    camera = Camera(stage.width, stage.height, chance=chance)
+    cuts = [(one.last + next_one.first) // 2 for one, next_one in itertools.pairwise(video.scenes)]
+    for scene, start, end in zip(video.scenes, [0, *cuts], [*cuts, video.frames], strict=True):
+        event, left = scene.event, chance.random() < 0.5
+        scenery = stage.scenery(event.place, event.light, event.kind, chance)
+        for number in range(start, end):
+            time = number / RATE
+            picture = camera.view(scenery, time)
             if scene.first <= number < scene.last:
-                phase = (number - scene.first) / (scene.last - scene.first)
-                stage.put(picture, scene.event, phase, shift=background.shift(time), tilt=background.tilt(time))
-        yield background.over(picture, time, number)
+                stage.put(picture, event, (number - scene.first) / (scene.last - scene.first), left=left, tilt=camera.tilt(time))
+            stage.fall(picture, event.light, time)
+            yield camera.develop(picture, time, number)
 
 
 def _write_video(path: Path, video: VideoPlan, stage: Stage) -> None:
@@ -166,7 +175,7 @@ def _write_video(path: Path, video: VideoPlan, stage: Stage) -> None:
         stream = container.add_stream("libx264", rate=RATE)
         stream.width, stream.height, stream.pix_fmt, stream.time_base = WIDTH, HEIGHT, "yuv420p", tick
         stream.thread_count = 1
-        stream.options = {"crf": "30", "preset": "veryfast", "g": str(2 * RATE), "x264-params": "cpu-independent=1"}
+        stream.options = {"crf": "30", "preset": "superfast", "g": str(2 * RATE), "x264-params": "cpu-independent=1"}
         for number, picture in enumerate(_pictures(video, stage)):
             frame = av.VideoFrame.from_image(picture)
             frame.pts, frame.time_base = number, tick

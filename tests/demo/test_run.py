@@ -2,35 +2,61 @@
 
 from __future__ import annotations
 
+import random
+import shlex
 from pathlib import Path
 
 import pytest
+from serving import running
 
+from prvr.datasets import Caption, Dataset
 from prvr.demo import run, teacher
 
 
 @pytest.mark.slow
 def test_the_whole_demo_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from prvr.train.presets import PRESETS
-
-    quick = {"lr": 1e-3, "epochs": 2, "batch_videos": 8}
-    for name in run.STUDENTS:
-        monkeypatch.setitem(PRESETS, name, PRESETS[name]._replace(training=quick))
+    monkeypatch.setattr(run, "TRAINING", {"epochs": 2, "batch_videos": 8})
     monkeypatch.setattr(run, "train_teacher", lambda folder, **more: teacher.train_teacher(folder, steps=3, **more))
+    monkeypatch.setattr(run, "SEEDS", 2)
     sizes = {"train": 4, "dev": 3, "test": 4}
     demo = run.run_demo(tmp_path, videos=sizes)
     assert list(demo.figures) == ["zero-shot teacher", "no-distillation", "dl-dkd++"]
-    assert all(evaluation.retrieval.videos == 4 for evaluation in demo.figures.values())
+    assert [len(evaluations) for evaluations in demo.figures.values()] == [1, 2, 2]
+    assert all(each.retrieval.videos == 4 for evaluations in demo.figures.values() for each in evaluations)
     page = demo.report.read_text()
-    assert page.count("<section ") == len(demo.answers) == 3
-    assert page.count("data:image/jpeg;base64,") == 3 * 6
+    assert page.count("<section ") == len(demo.answers) == run.QUERIES
+    # Six frames of each best hit; where it is wrong, six of the right moment, too.
+    assert page.count("data:image/jpeg;base64,") == sum(6 if answer.rank == 1 else 12 for answer in demo.answers)
     assert "http" not in page.replace("http-equiv", "")
     for answer in demo.answers:
         assert answer.caption.text in page
         assert 1 <= answer.rank <= 4
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/model.safetensors")}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/model.safetensors")}
     again = run.run_demo(tmp_path, videos=sizes)
     assert [answer.hits for answer in again.answers] == [answer.hits for answer in demo.answers]
-    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/model.safetensors")}
-    assert demo.lines()[-1] == f"open {demo.report}"
-    assert demo.as_dict()["test"]["dl-dkd++"]["videos"] == 4
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/model.safetensors")}
+    assert demo.lines()[-2] == f"report: {demo.report}"
+    *command, gallery = shlex.split(demo.lines()[-1].removeprefix("search it in the browser: "))
+    assert command == ["prvr", "serve"]
+    with running(Path(gallery)) as served:
+        assert "<title>" in served.client.get("/").text
+        hits = served.client.get("/api/search", params={"q": demo.answers[0].caption.text}).json()["hits"]
+    assert hits[0]["video"] == demo.answers[0].hits[0].video
+    assert [each["videos"] for each in demo.as_dict()["test"]["dl-dkd++"]["seeds"]] == [4, 4]
+
+
+def test_queries_are_drawn_by_the_seed_alone() -> None:
+    captions = tuple(Caption(str(number), f"video {number % 9}", f"text {number}") for number in range(40))
+    drawn = run._draw_queries(Dataset("world", "test", captions, tuple(f"video {number}" for number in range(9))))
+    assert len({caption.id for caption in drawn}) == run.QUERIES
+    assert drawn == random.Random("queries 0").sample(captions, run.QUERIES)
+
+
+@pytest.mark.thorough
+def test_the_student_finds_most_of_what_a_person_would_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "SEEDS", 1)
+    monkeypatch.setattr(run, "STUDENTS", ("dl-dkd++",))
+    demo = run.run_demo(tmp_path)
+    found = demo.figures["dl-dkd++"][0].retrieval
+    assert found.videos == 48
+    assert found.r1 >= 60
