@@ -13,9 +13,10 @@ were packed (`prvr.extract.convert`); reading does not do it a second time.
 from __future__ import annotations
 
 import json
+import math
 import os
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal, cast, final
 
@@ -31,6 +32,27 @@ ITEMS_AT_ONCE = 256
 # A row has fewer columns, and a journal fewer bytes, in every use that is known.
 MOST_COLUMNS = 1 << 24
 MOST_JOURNAL = 1 << 36
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_stamp(value: Any) -> bool:
+    numbers = [value[name] for name in value if name in ("size", "mtime_ns", "ctime_ns")]
+    return {*map(type, numbers)} <= {int} and isinstance(value.get("sha256", ""), str)
+
+
+# What a fact of an item must be wherever it is read (`info`).
+FACTS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("of", "first", "size", "mtime_ns", "batch_size"), lambda value: type(value) is int and 0 <= value < 2**63),
+    **dict.fromkeys(("duration", "frame_seconds"), lambda value: value is None or _is_number(value)),
+    **dict.fromkeys(("problem", "damage", "ends"), lambda value: isinstance(value, str | None)),
+    **dict.fromkeys(("text", "video"), lambda value: isinstance(value, str)),
+    "recorded": lambda value: isinstance(value, dict),
+    "times": lambda value: {*map(type, value)} <= {int, float} and all(map(math.isfinite, value)),
+    "file": _is_stamp,
+}
 
 
 @final
@@ -286,7 +308,7 @@ def _read_items(path: Path) -> dict[str, dict[str, Any]]:
         for line in _whole_lines(read_bytes(path / ITEMS, most=MOST_JOURNAL)):
             try:
                 _apply(items, _checked_line(json.loads(line)))
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
                 raise DataError(f"{path / ITEMS} has a broken line: {line[:60]!r}; delete {path} and make it again") from None
     return items
 
@@ -296,9 +318,11 @@ def _checked_line(line: Any) -> dict[str, Any]:
         raise TypeError(line["id"])
     if not line.get("deleted"):
         offset, rows, info, checksum = line["offset"], line["rows"], line["info"], line.get("crc32")
-        sound = type(offset) is type(rows) is int and offset >= 0 and rows >= 0 and isinstance(info, dict)
-        if not sound or not isinstance(checksum, int | None):
+        sound = type(offset) is type(rows) is int and offset >= 0 and rows >= 0 and isinstance(checksum, int | None)
+        if not sound or not all(is_fact(info[name]) for name, is_fact in FACTS.items() if name in info):
             raise TypeError(line)
+        if len(info.get("times", range(rows))) != rows:
+            raise ValueError(line)
     return cast(dict[str, Any], line)
 
 
