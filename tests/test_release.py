@@ -19,7 +19,7 @@ import prvr
 ROOT = Path(__file__).parent.parent
 VERSION = prvr.__version__
 # Tests of the source distribution that take seconds; whoever packages it runs all of them.
-SOME = ["tests/test_config.py", "tests/test_river.py", "tests/evaluate/test_metrics.py", "tests/features/test_packed.py"]
+SOME = ["tests/test_config.py", "tests/features/test_packed.py", "tests/datasets/test_folder.py"]
 
 
 class Release:

@@ -40,7 +40,8 @@ def _is_number(value: Any) -> bool:
 
 def _is_stamp(value: Any) -> bool:
     numbers = [value[name] for name in value if name in ("size", "mtime_ns", "ctime_ns")]
-    return {*map(type, numbers)} <= {int} and isinstance(value.get("sha256", ""), str)
+    has_content = isinstance(value.get("sha256", ""), str) and ("size" in value or "sha256" not in value)
+    return {*map(type, numbers)} <= {int} and has_content
 
 
 # What a fact of an item must be wherever it is read (`info`).
@@ -108,6 +109,11 @@ class Packed(Mapping[str, np.ndarray]):
         """Returns the further facts of an item."""
         info: dict[str, Any] = self._items[id]["info"]
         return info
+
+    def times(self, id: str) -> list[float] | None:
+        """Returns the time of each row of an item in seconds; None where they are unknown, or of other rows."""
+        times: list[float] | None = self._items[id]["info"].get("times")
+        return times if times and len(times) == self._items[id]["rows"] else None
 
     def offset(self, id: str) -> int:
         """Returns the number of rows in the file before those of an item; items may share rows."""
@@ -321,8 +327,6 @@ def _checked_line(line: Any) -> dict[str, Any]:
         sound = type(offset) is type(rows) is int and offset >= 0 and rows >= 0 and isinstance(checksum, int | None)
         if not sound or not all(is_fact(info[name]) for name, is_fact in FACTS.items() if name in info):
             raise TypeError(line)
-        if len(info.get("times", range(rows))) != rows:
-            raise ValueError(line)
     return cast(dict[str, Any], line)
 
 

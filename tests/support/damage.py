@@ -142,7 +142,9 @@ def _look(event: str, arguments: tuple[Any, ...]) -> None:
     place = arguments[0]
     if isinstance(place, str | bytes | os.PathLike):
         path = os.path.realpath(os.fsdecode(place).removeprefix("file:").partition("?")[0])
-        if not path.startswith((str(_Watch.folder), *_OWN)):
+        # Where modules and plugins are looked for.
+        is_search = event in ("os.listdir", "os.scandir") and path in map(os.path.realpath, sys.path)
+        if not is_search and not path.startswith((str(_Watch.folder), *_OWN)):
             _Watch.outside.append(path)
 
 
