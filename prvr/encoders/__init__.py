@@ -113,6 +113,11 @@ def one_line_errors(source: str, what: str = "cannot open the encoder") -> Itera
     # `transformers`, `safetensors`, `tokenizers` and `onnxruntime` raise types of their own, and plain Exception.
     except Exception as problem:
         raise ModelError(f"{what} {source}: {one_line(problem)}; get its files again") from problem
+    except BaseException as problem:
+        # The type of a Rust library that gave up, as `tokenizers` does on damaged files; it has no name to import.
+        if type(problem).__name__ != "PanicException":
+            raise
+        raise ModelError(f"{what} {source}: {one_line(problem)}; get its files again") from problem
 
 
 def check_rows(source: str, rows: np.ndarray, *, count: int, columns: int, finite: bool = False) -> np.ndarray:
