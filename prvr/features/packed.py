@@ -325,7 +325,11 @@ def _checked_line(line: Any) -> dict[str, Any]:
     if not line.get("deleted"):
         offset, rows, info, checksum = line["offset"], line["rows"], line["info"], line.get("crc32")
         sound = type(offset) is type(rows) is int and offset >= 0 and rows >= 0 and isinstance(checksum, int | None)
-        if not sound or not all(is_fact(info[name]) for name, is_fact in FACTS.items() if name in info):
+        if (
+            not sound
+            or not isinstance(info, dict)
+            or not all(is_fact(info[name]) for name, is_fact in FACTS.items() if name in info)
+        ):
             raise TypeError(line)
     return cast(dict[str, Any], line)
 
