@@ -13,16 +13,16 @@ were packed (`prvr.extract.convert`); reading does not do it a second time.
 from __future__ import annotations
 
 import json
-import math
 import os
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal, cast, final
 
 import numpy as np
 
 from prvr.errors import DataError, RowsError
+from prvr.features.facts import are_facts
 from prvr.files import lock_for_writing, parse_json, read_bytes
 
 DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
@@ -32,28 +32,6 @@ ITEMS_AT_ONCE = 256
 # A row has fewer columns, and a journal fewer bytes, in every use that is known.
 MOST_COLUMNS = 1 << 24
 MOST_JOURNAL = 1 << 36
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-def _is_stamp(value: Any) -> bool:
-    numbers = [value[name] for name in value if name in ("size", "mtime_ns", "ctime_ns")]
-    has_content = isinstance(value.get("sha256", ""), str) and ("size" in value or "sha256" not in value)
-    return {*map(type, numbers)} <= {int} and has_content
-
-
-# What a fact of an item must be wherever it is read (`info`).
-FACTS: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("of", "first", "size", "mtime_ns", "batch_size"), lambda value: type(value) is int and 0 <= value < 2**63),
-    **dict.fromkeys(("duration", "frame_seconds"), lambda value: value is None or _is_number(value)),
-    **dict.fromkeys(("problem", "damage", "ends"), lambda value: isinstance(value, str | None)),
-    **dict.fromkeys(("text", "video"), lambda value: isinstance(value, str)),
-    "recorded": lambda value: isinstance(value, dict),
-    "times": lambda value: {*map(type, value)} <= {int, float} and all(map(math.isfinite, value)),
-    "file": _is_stamp,
-}
 
 
 @final
@@ -325,11 +303,7 @@ def _checked_line(line: Any) -> dict[str, Any]:
     if not line.get("deleted"):
         offset, rows, info, checksum = line["offset"], line["rows"], line["info"], line.get("crc32")
         sound = type(offset) is type(rows) is int and offset >= 0 and rows >= 0 and isinstance(checksum, int | None)
-        if (
-            not sound
-            or not isinstance(info, dict)
-            or not all(is_fact(info[name]) for name, is_fact in FACTS.items() if name in info)
-        ):
+        if not sound or not are_facts(info):
             raise TypeError(line)
     return cast(dict[str, Any], line)
 
