@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from prvr.train.loop import train_student as train_student
     from prvr.train.presets import preset as preset
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # `Run`, `load_run`, `save_run` and `run_of` are the former names of the functions for saved scores.
 _PLACES = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 import types
 import typing
 from collections.abc import Collection, Mapping, Sequence
@@ -94,7 +94,7 @@ def _fit(name: str, value: Any, kind: Any) -> Any:
         return dict(value)
     if typing.get_origin(kind) is typing.Literal and value in typing.get_args(kind):
         return value
-    if base is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if base is float and isinstance(value, int | float) and type(value) is not bool and abs(value) <= sys.float_info.max:
         return float(value)
     if base in (int, bool, str) and type(value) is base:
         return value

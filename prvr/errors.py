@@ -67,6 +67,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(names[:MOST_NAMED])}{more}"
 
 
+def one_line(problem: BaseException) -> str:
+    """Returns an error's text as one line of at most 200 characters."""
+    return " ".join(str(problem).split())[:200] or type(problem).__name__
+
+
 def require(module: str, *, extra: str) -> ModuleType:
     """Imports an optional module.
 

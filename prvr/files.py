@@ -64,7 +64,7 @@ def parse_json(text: str | bytes) -> Any:
         ValueError: the text is not JSON, or is nested deeper than Python reads.
     """
     try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_whole)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -78,6 +78,13 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"the number {text[:40]} is too large")
     return number
+
+
+def _whole(text: str) -> int:
+    # A longer number than those of float64, which is an error wherever it meets one. Python itself refuses 4,300 digits.
+    if len(text) > 308:
+        raise ValueError(f"the number {text[:40]}… is too large")
+    return int(text)
 
 
 def write_whole(path: Path, data: bytes) -> None:

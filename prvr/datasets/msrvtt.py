@@ -67,14 +67,20 @@ def _list_videos(path: Path) -> list[tuple[str, str, str | None]]:
     if path.suffix != ".csv":
         return [(f"{path}, line {n}", line.strip(), None) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    if "video_id" not in (reader.fieldnames or ()):
-        raise DataError(f"{path} has no column 'video_id'; copy it from its release again")
-    listed = []
-    for row in reader:
-        where = f"{path}, line {reader.line_num}"
-        sentence = as_text(f"{where}: 'sentence'", row["sentence"]) if "sentence" in row else None
-        listed.append((where, as_text(f"{where}: 'video_id'", row["video_id"]), sentence))
-    return listed
+    try:
+        if "video_id" not in (reader.fieldnames or ()):
+            raise DataError(f"{path} has no column 'video_id'; copy it from its release again")
+        rows = [(f"{path}, line {reader.line_num}", row) for row in reader]
+    except csv.Error as problem:
+        raise DataError(f"{path} is not a table ({problem}); copy it from its release again") from None
+    return [
+        (
+            where,
+            as_text(f"{where}: 'video_id'", row["video_id"]),
+            as_text(f"{where}: 'sentence'", row["sentence"]) if "sentence" in row else None,
+        )
+        for where, row in rows
+    ]
 
 
 def _data(path: Path) -> tuple[dict[str, list[str]], dict[str, float]]:

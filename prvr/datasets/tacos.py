@@ -45,7 +45,8 @@ def load(path: str | Path, split: str) -> Dataset:
         where, video = f"{file}: {key!r}", key.removesuffix(".avi")
         about = as_dict(where, value)
         rate = as_duration(f"{where}: 'fps'", about.get("fps"))
-        durations[video] = as_duration(f"{where}: 'num_frames'", about.get("num_frames")) / rate
+        frames = as_duration(f"{where}: 'num_frames'", about.get("num_frames"))
+        durations[video] = as_duration(f"{where}: 'num_frames' / 'fps'", frames / rate)
         for place, text, moment in sentences(where, about):
             seconds = [as_number(place, frame) / rate for frame in as_list(place, moment)]
             rows.append((video, text, as_span(place, seconds, durations[video])))

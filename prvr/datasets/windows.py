@@ -17,6 +17,8 @@ from prvr.datasets.reading import Span, as_duration, as_list, as_span, as_text, 
 from prvr.errors import DataError
 
 CLIP_SECONDS = 2.0
+# Of one video; four weeks.
+MOST_CLIPS = 1 << 20
 
 
 def read_windows(path: Path) -> tuple[list[Caption], dict[str, float]]:
@@ -65,6 +67,8 @@ def _saliency(where: str, line: dict[str, Any]) -> tuple[tuple[int, ...], ...]:
     clips = as_list(f"{where}: 'relevant_clip_ids'", line.get("relevant_clip_ids"))
     given = as_list(f"{where}: 'saliency_scores'", line["saliency_scores"])
     count = int(as_duration(f"{where}: 'duration'", line.get("duration")) / CLIP_SECONDS)
+    if count > MOST_CLIPS:
+        raise DataError(f"{where}: 'duration' is {line['duration']!r:.60} seconds, too long for clips of {CLIP_SECONDS:g} s")
     if len(clips) != len(given):
         raise DataError(
             f"{where}: {len(clips)} 'relevant_clip_ids' and {len(given)} 'saliency_scores', expected one for each clip"

@@ -11,7 +11,7 @@ from typing import Protocol, final, runtime_checkable
 
 import numpy as np
 
-from prvr.errors import ModelError, PrvrError
+from prvr.errors import ModelError, PrvrError, one_line
 from prvr.files import parse_json, read_bytes
 
 # The description of an encoder that OpenCLIP publishes.
@@ -113,11 +113,11 @@ def one_line_errors(source: str, what: str = "cannot open the encoder") -> Itera
     # `transformers`, `safetensors`, `tokenizers` and `onnxruntime` raise types of their own, and plain Exception.
     except Exception as problem:
         raise ModelError(f"{what} {source}: {one_line(problem)}; get its files again") from problem
-
-
-def one_line(problem: Exception) -> str:
-    """Returns an error's text as one line of at most 200 characters."""
-    return " ".join(str(problem).split())[:200] or type(problem).__name__
+    except BaseException as problem:
+        # The type of a Rust library that gave up, as `tokenizers` does on damaged files; it has no name to import.
+        if type(problem).__name__ != "PanicException":
+            raise
+        raise ModelError(f"{what} {source}: {one_line(problem)}; get its files again") from problem
 
 
 def check_rows(source: str, rows: np.ndarray, *, count: int, columns: int, finite: bool = False) -> np.ndarray:

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from prvr.encoders import OPEN_CLIP, one_line
-from prvr.errors import ModelError, PrvrError, require
+from prvr.encoders import OPEN_CLIP
+from prvr.errors import ModelError, PrvrError, one_line, require
 
 # SigLIP 2, base size (Tschannen et al., 2025): Apache-2.0, trained on texts in more than a hundred languages.
 DEFAULT_ENCODER = "google/siglip2-base-patch16-224"

@@ -155,11 +155,8 @@ class _Sentences:
         if not {"input_ids"} <= shapes.keys() <= {"input_ids", "attention_mask"}:
             raise ModelError(f"{folder / 'model.onnx'} reads {sorted(shapes)}; expected input_ids and attention_mask")
         self._inputs = list(shapes)
-        try:
+        with one_line_errors(str(folder / "tokenizer.json"), "cannot open"):
             self._tokenizer = tokenizers.Tokenizer.from_str(read_bytes(folder / "tokenizer.json").decode())
-        # `tokenizers` raises bare Exception.
-        except Exception as problem:
-            raise ModelError(f"{folder / 'tokenizer.json'} is missing or broken ({problem}); get the encoder again") from problem
         if len(shapes["input_ids"]) != 2:
             raise ModelError(
                 f"{folder / 'model.onnx'} reads input_ids {shapes['input_ids']}, not (batch, tokens); export it again"
@@ -169,8 +166,9 @@ class _Sentences:
         self.longest: int | None = (self._tokenizer.truncation or {}).get("max_length")
 
     def count_tokens(self, text: str) -> int:
-        tokens = self._tokenizer.encode(text)
-        return sum(sum(part.attention_mask) for part in (tokens, *tokens.overflowing))
+        with one_line_errors(self._source, FAILED):
+            tokens = self._tokenizer.encode(text)
+            return sum(sum(part.attention_mask) for part in (tokens, *tokens.overflowing))
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         # One at a time: a dynamically quantised model (DynamicQuantizeLinear) scales by the values of the whole batch, which

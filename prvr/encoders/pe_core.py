@@ -103,7 +103,8 @@ class PeCore(TwoSidedEncoder):
 
     def count_tokens(self, text: str) -> int:
         """Returns the number of tokens of a whole text, special ones included."""
-        return len(self._tokenizer.encode(text).ids)
+        with one_line_errors(self.source):
+            return len(self._tokenizer.encode(text).ids)
 
     def _image_rows(self, frames: Sequence[np.ndarray]) -> Tensor:
         return self._images(torch.from_numpy(self._pixels.planes(frames)).to(self._device))

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from prvr.device import open_device
-from prvr.encoders import one_line
-from prvr.errors import ModelError, require
+from prvr.errors import ModelError, one_line, require
 from prvr.files import parse_json, read_bytes
 
 VOCABULARIES = ["tokenizer.json", "vocab.*", "*.model"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from prvr.encoders.screen_text import ScreenTextReader
@@ -10,6 +9,7 @@ from prvr.encoders.speech import SpeechReader
 from prvr.encoders.subtitles import SubtitleReader
 from prvr.encoders.timed_texts import KINDS, TextReader
 from prvr.errors import SettingError, nearest
+from prvr.files import parse_json
 
 # What is read of a new index: subtitles cost next to nothing.
 DEFAULT_READERS = {"subtitle": ""}
@@ -32,10 +32,10 @@ def open_reader(kind: str, setting: str) -> TextReader:
     if kind not in KINDS:
         raise SettingError(f"no texts are known by {kind!r}; {nearest(kind, KINDS)}")
     try:
-        values: dict[str, Any] = json.loads(setting) if setting.startswith("{") else {"model": setting} if setting else {}
+        values: dict[str, Any] = parse_json(setting) if setting.startswith("{") else {"model": setting} if setting else {}
         arguments = {name: float(value) if name == "least" else str(value) for name, value in values.items()}
         return SpeechReader(**arguments) if kind == "speech" else ScreenTextReader(**arguments)  # type: ignore[arg-type]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError):
         raise SettingError(
             f"{setting!r:.200} is no setting of {kind}; index again with --speech MODEL or --screen-text"
         ) from None

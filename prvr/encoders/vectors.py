@@ -70,7 +70,8 @@ class WordVectors:
     def _numbers(self, line: int) -> Float32[np.ndarray, "C"]:
         text = self._bytes[self._table.starts[line - 1] : self._table.starts[line]]
         try:
-            row = np.array([float(number) for number in text.split()[-self.word_columns :]], np.float32)
+            with np.errstate(over="ignore"):
+                row = np.array([float(number) for number in text.split()[-self.word_columns :]], np.float32)
         except ValueError:
             row = np.full(1, np.nan, np.float32)
         if not np.isfinite(row).all():

@@ -27,6 +27,8 @@ from prvr.features.packed import PackedWriter, is_packed
 
 # An unfinished video is offered to searches whenever it has grown by this share: each time all of it is stored again.
 GROWTH = 1 / 8
+# The facts of a part that are read.
+PART = {"video", "first", "file", "batch_size"}
 
 
 @contextmanager
@@ -129,6 +131,9 @@ class _Parts:
         self._ends: dict[str, str] = {}
         if is_packed(path):
             features = self._open().features
+            # A damaged one is read again with its film.
+            broken = [key for key in features if not features.info(key).keys() >= PART or features.times(key) is None]
+            delete_items(self._open(), broken)
             # By the number of their first row.
             for key in sorted(features, key=lambda key: int(features.info(key)["first"])):
                 self._keys.setdefault(features.info(key)["video"], []).append(key)

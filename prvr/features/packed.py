@@ -22,6 +22,7 @@ from typing import IO, Any, Literal, cast, final
 import numpy as np
 
 from prvr.errors import DataError, RowsError
+from prvr.features.facts import are_facts
 from prvr.files import lock_for_writing, parse_json, read_bytes
 
 DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
@@ -86,6 +87,11 @@ class Packed(Mapping[str, np.ndarray]):
         """Returns the further facts of an item."""
         info: dict[str, Any] = self._items[id]["info"]
         return info
+
+    def times(self, id: str) -> list[float] | None:
+        """Returns the time of each row of an item in seconds; None where they are unknown, or of other rows."""
+        times: list[float] | None = self._items[id]["info"].get("times")
+        return times if times and len(times) == self._items[id]["rows"] else None
 
     def offset(self, id: str) -> int:
         """Returns the number of rows in the file before those of an item; items may share rows."""
@@ -286,7 +292,7 @@ def _read_items(path: Path) -> dict[str, dict[str, Any]]:
         for line in _whole_lines(read_bytes(path / ITEMS, most=MOST_JOURNAL)):
             try:
                 _apply(items, _checked_line(json.loads(line)))
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
                 raise DataError(f"{path / ITEMS} has a broken line: {line[:60]!r}; delete {path} and make it again") from None
     return items
 
@@ -296,8 +302,8 @@ def _checked_line(line: Any) -> dict[str, Any]:
         raise TypeError(line["id"])
     if not line.get("deleted"):
         offset, rows, info, checksum = line["offset"], line["rows"], line["info"], line.get("crc32")
-        sound = type(offset) is type(rows) is int and offset >= 0 and rows >= 0 and isinstance(info, dict)
-        if not sound or not isinstance(checksum, int | None):
+        sound = type(offset) is type(rows) is int and offset >= 0 and rows >= 0 and isinstance(checksum, int | None)
+        if not sound or not are_facts(info):
             raise TypeError(line)
     return cast(dict[str, Any], line)
 

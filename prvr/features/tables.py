@@ -63,8 +63,7 @@ def export_parquet(folder: str | Path, file: str | Path, on_progress: Callable[[
 
     def items() -> Iterator[ItemRows]:
         for number, (id, rows) in enumerate(features.items(), start=1):
-            times = features.info(id).get("times")
-            yield ItemRows(id, rows, times if times and len(times) == len(rows) else None)
+            yield ItemRows(id, rows, features.times(id))
             if number % ITEMS_AT_ONCE == 0 or number == len(features):
                 on_progress(id, number, len(features))
 

@@ -63,8 +63,9 @@ def read_sampled(video: str, frames: Features, *, durations: Mapping[str, float]
     """A video's features, with times from the folder of features or else from the durations."""
     rows = rows_of("video", video, frames)
     info = frames.info(video) if isinstance(frames, Packed) else {}
-    if "times" in info:
-        return Sampled(video, rows, tuple(info["times"]), info["duration"], frame_seconds=info.get("frame_seconds"))
+    times = frames.times(video) if isinstance(frames, Packed) else None
+    if times is not None and info.get("duration") is not None:
+        return Sampled(video, rows, tuple(times), info["duration"], frame_seconds=info.get("frame_seconds"))
     duration = durations.get(video)
     if duration is None:
         return Sampled(video, rows)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from prvr.errors import ModelError
+from prvr.files import parse_json
 
 # Recall is measured for this many best videos.
 TOP = 10
@@ -89,7 +90,7 @@ class MeasuredSetting:
             ValueError: the text is something else.
         """
         try:
-            values = json.loads(text)
+            values = parse_json(text)
             steps = [
                 Step(float(step["share"]), int(step["columns"]), float(step["kept"]), bool(step["heaviest"]))
                 for step in values["setting"]["steps"]

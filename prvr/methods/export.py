@@ -21,9 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from prvr.config import to_dict
-from prvr.encoders import one_line
 from prvr.encoders.onnx import open_session
-from prvr.errors import ModelError, SettingError, require
+from prvr.errors import ModelError, SettingError, one_line, require
 from prvr.files import new_folder, write_json
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings, Model, encode_videos

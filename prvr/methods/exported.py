@@ -20,6 +20,7 @@ from typing import Any, cast, final
 import numpy as np
 from jaxtyping import Float
 
+from prvr.config import from_dict as settings_from_dict
 from prvr.encoders import needs_torch, one_line_errors
 from prvr.encoders.onnx import open_session
 from prvr.errors import MissingExtra, ModelError, PrvrError
@@ -151,13 +152,13 @@ def _student(folder: Path, fingerprint: str, config: str) -> RowsModel | None:
         text = parse_json(read_bytes(folder / EXPORT))
         if text["format"] != FORMAT or text["score_weights"] is None or text["curve_weights"] is None:
             return None
-        reading, theirs = Reading(**text["reading"]), str(text["fingerprint"])
+        reading, theirs = settings_from_dict(Reading, text["reading"]), str(text["fingerprint"])
         names, frames = (tuple(map(str, text[key])) for key in ("embedding_fields", "frame_fields"))
         score, curve = (tuple(map(float, text[key])) for key in ("score_weights", "curve_weights"))
         framed, made_of = bool(text["has_frame_scores"]), text.get("config")
         if not len(names) == len(score) == len(curve):
             raise ValueError(f"{len(names)} fields, {len(score)} and {len(curve)} weights")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, PrvrError) as problem:
         raise ModelError(f"{folder / EXPORT} is broken ({problem!r:.100}); export the checkpoint again") from None
     if theirs != fingerprint:
         raise ModelError(

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from prvr.encoders import one_line, open_encoder
+from prvr.encoders import open_encoder
 from prvr.encoders.hub import cached_snapshot, download_files, download_text
-from prvr.errors import ModelError, PrvrError, SettingError
+from prvr.errors import ModelError, PrvrError, SettingError, one_line
 from prvr.features.sources import FeatureSources, Source
 from prvr.files import new_folder, parse_json, read_bytes, write_whole
 from prvr.methods import checkpoint as checkpoints

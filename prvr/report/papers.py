@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from prvr.errors import DataError
 from prvr.evaluate.compare import mark_untrained
 from prvr.evaluate.metrics import COLUMNS
+from prvr.files import parse_json, read_bytes
 from prvr.report.page import Section, format_mean, render
 
 
@@ -54,8 +54,8 @@ def read_tables(folder: Path) -> list[PaperTable]:
     for path in sorted(folder.glob("*.json")):
         again = f"write it again: prvr reproduce {path.stem} {folder}"
         try:
-            value = json.loads(path.read_bytes())
-        except (ValueError, RecursionError) as problem:
+            value = parse_json(read_bytes(path))
+        except ValueError as problem:
             raise DataError(f"{path} is not JSON ({problem}); {again}") from None
         if not isinstance(value, dict) or "table" not in value:
             continue

@@ -82,6 +82,8 @@ class CachedEngine:
             stamp = stamp_of(job.path)
         except VideoError:
             return None
+        if "file" not in info or features.times(job.id) is None:
+            return None
         if not has_same_stamp(info["file"], stamp) and not has_same_content(info["file"], stamp, job.path):
             return None
         return Encoded(job.id, features[job.id], {**info, "file": {**info["file"], **stamp}})

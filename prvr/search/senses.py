@@ -26,6 +26,7 @@ import numpy as np
 
 from prvr.encoders.timed_texts import TimedText
 from prvr.errors import DataError, SettingError, nearest
+from prvr.files import parse_json
 from prvr.index.conditions import Condition, select
 from prvr.index.contract import Entry, ScoredVideo, Store
 from prvr.index.few import FewVideos, few_videos
@@ -102,7 +103,7 @@ class Worth:
         if text is None:
             return Worth()
         try:
-            return Worth(**{name: float(value) for name, value in json.loads(text).items()})
+            return Worth(**{name: float(value) for name, value in parse_json(text).items()})
         except (ValueError, TypeError, AttributeError):
             raise DataError(f"the weight of words is damaged: {text!r:.100}; weigh again: prvr index weigh") from None
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from prvr.datasets.reading import text_lines
 from prvr.errors import DataError, SettingError
 from prvr.extract.extraction import Progress
 from prvr.index.contract import require_approximate
@@ -62,7 +63,7 @@ def verify_index(
         DataError: no queries in the file, or too few to measure settings.
         SettingError: settings are to be measured without queries or in an index elsewhere, or `least_recall` is not a share.
     """
-    texts = [] if queries is None else _sentences(queries)
+    texts = [] if queries is None else read_queries(queries)
     if least_recall is not None:
         _check_measurable(least_recall, texts, queries)
     if on_progress:
@@ -91,12 +92,14 @@ def verify_index(
     return Verified(count, faults, damaged, recall, settings)
 
 
-def _sentences(path: Path) -> list[str]:
-    try:
-        lines = path.read_text().splitlines()
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8 text; write a sentence in each line") from None
-    texts = list(dict.fromkeys(line for line in lines if line.strip()))
+def read_queries(path: Path) -> list[str]:
+    """Returns the different sentences of a file, one a line.
+
+    Raises:
+        DataError: it holds none, or is no UTF-8 text.
+        OSError: it cannot be read.
+    """
+    texts = list(dict.fromkeys(line for _, line in text_lines(path)))
     if not texts:
         raise DataError(f"{path} holds no queries; write a sentence in each line")
     return texts

@@ -11,10 +11,9 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
-from prvr.errors import ModelError, SettingError
+from prvr.errors import ModelError, PrvrError, SettingError, one_line
 from prvr.evaluate.charts import Curve, draw_lines, house_style
 from prvr.files import write_picture, write_whole
 from prvr.methods.checkpoint import copy_tensor
@@ -82,12 +81,19 @@ def load_state(out: Path, stored: bytes, *, run: dict[str, Any], model: nn.Modul
     """
     if not stored:
         return RunState()
+    # What a damaged state makes torch and safetensors raise is not documented.
     try:
-        tensors = safetensors.torch.load(stored)
-        header = stored[8 : 8 + int.from_bytes(stored[:8], "little")]
-        about = json.loads(json.loads(header)["__metadata__"]["prvr"])
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as problem:
-        raise ModelError(f"{out / STATE} is broken ({problem}); delete {out} and train again") from None
+        return _restore(out, stored, run, model, optimisation)
+    except PrvrError:
+        raise
+    except Exception as problem:
+        raise ModelError(f"{out / STATE} is broken ({one_line(problem)}); delete {out} and train again") from None
+
+
+def _restore(out: Path, stored: bytes, run: dict[str, Any], model: nn.Module, optimisation: Optimisation) -> RunState:
+    tensors = safetensors.torch.load(stored)
+    header = stored[8 : 8 + int.from_bytes(stored[:8], "little")]
+    about = json.loads(json.loads(header)["__metadata__"]["prvr"])
     _check_same_run(out, _current_run(about["run"]), run)
     # Running figures, too, which are no parameters.
     ours = model.state_dict()
@@ -98,11 +104,25 @@ def load_state(out: Path, stored: bytes, *, run: dict[str, Any], model: nn.Modul
         named[f"{kind}/{names.get(_name(name), name)}"] = tensor
     with torch.no_grad():
         for name, tensor in ours.items():
-            tensor.copy_(named.pop(f"model/{name}"))
-    steps = {names[_name(name)]: count for name, count in about["steps"].items()}
+            stored_tensor = named.pop(f"model/{name}")
+            # `copy_` would repeat a smaller one.
+            if stored_tensor.shape != tensor.shape:
+                raise ValueError(f"{name} has the shape {tuple(stored_tensor.shape)}, not {tuple(tensor.shape)}")
+            tensor.copy_(stored_tensor)
+    steps = {names[_name(name)]: int(count) for name, count in about["steps"].items()}
     # Older versions did not count the steps of the run; a tensor with a gradient in each has made all of them.
     optimisation.load(named, {"updates": max(steps.values(), default=0), "scaler": {}, **about, "steps": steps})
-    return RunState(**about["state"])
+    return _check_state(RunState(**about["state"]))
+
+
+def _check_state(state: RunState) -> RunState:
+    numbers = type(state.epoch) is type(state.waited) is int and isinstance(state.best_sumr, int | float)
+    records = len(state.history) == state.epoch and all(
+        {"epoch", "losses", "loss", "dev"} <= dict.keys(record) for record in state.history
+    )
+    if not numbers or type(state.finished) is not bool or not records:
+        raise TypeError("its epochs are not those of a run")
+    return state
 
 
 def write_history(out: Path, state: RunState) -> None:

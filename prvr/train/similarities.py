@@ -20,7 +20,7 @@ from torch import Tensor
 
 from prvr.batch import check_widths
 from prvr.datasets import Dataset
-from prvr.errors import DataError
+from prvr.errors import DataError, one_line
 from prvr.evaluate.evaluation import encode_captions
 from prvr.evaluate.saved_scores import BROKEN
 from prvr.features import FeatureSet, check
@@ -87,10 +87,12 @@ def open_similarities(path: Path) -> Similarities:
     """
     try:
         about = json.loads((path / ABOUT).read_text())
-        rows, columns = ({id: place for place, id in enumerate(about.pop(name))} for name in ("captions", "videos"))
+        rows, columns = ({_id(id): place for place, id in enumerate(about.pop(name))} for name in ("captions", "videos"))
         scores = np.load(path / SCORES, mmap_mode="r", allow_pickle=False)
     except (*BROKEN, AttributeError) as problem:
-        raise DataError(f"{path} holds no similarities ({type(problem).__name__}: {problem}); make them again") from None
+        raise DataError(
+            f"{path} holds no similarities ({type(problem).__name__}: {one_line(problem)}); make them again"
+        ) from None
     if scores.shape != (len(rows), len(columns)) or not np.issubdtype(scores.dtype, np.floating):
         raise DataError(
             f"{path / SCORES} is {scores.dtype} of shape {scores.shape}, for {len(rows)} captions and {len(columns)} videos; "
@@ -117,6 +119,12 @@ def similarities(checkpoint: Checkpoint, dataset: Dataset, features: FeatureSet)
         parts.append(index.scores(queries).numpy().astype(np.float32))
     rows, columns = ({id: place for place, id in enumerate(ids)} for ids in (captions, index.ids))
     return Similarities(np.concatenate(parts), rows, columns, {"model": checkpoint.fingerprint})
+
+
+def _id(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} is no id")
+    return value
 
 
 def _holds(path: Path, wanted: Mapping[str, Any]) -> bool:

@@ -92,7 +92,7 @@ def test_pipes_as_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["{}", "[]", "", "{", '{"model": {"type": "Nothing"}}', "\x00", "[" * 100_000])
 def test_tokenizers_that_are_none(tmp_path: Path, text: str) -> None:
     (make_textual(tmp_path) / "textual/tokenizer.json").write_text(text)
-    with pytest.raises(ModelError, match=r"tokenizer\.json is missing or broken") as problem:
+    with pytest.raises(ModelError, match=r"cannot open .*tokenizer\.json") as problem:
         open_encoder(tmp_path)
     assert "\n" not in str(problem.value)
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from prvr.errors import DataError
+from prvr.errors import DataError, one_line
 from prvr.evaluate.qvhighlights import IOUS, LEVELS, RANGES
 from prvr.files import write_whole
 from prvr.methods.calibration import Calibration, from_dict
@@ -174,7 +174,9 @@ def load_scores(path: str | Path) -> SavedScores:
     except DataError as problem:
         raise DataError(f"{path}: {problem}; save the scores again") from None
     except BROKEN as problem:
-        raise DataError(f"{path} has no complete scores ({type(problem).__name__}: {problem}); save them again") from None
+        raise DataError(
+            f"{path} has no complete scores ({type(problem).__name__}: {one_line(problem)}); save them again"
+        ) from None
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -197,7 +199,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             arrays = {"scores": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
     except BROKEN as problem:
         # numpy's message about object arrays ends with how to unpickle them.
-        reason = "it holds more than plain arrays" if "pickle" in str(problem) else f"{type(problem).__name__}: {problem}"
+        reason = (
+            "it holds more than plain arrays" if "pickle" in str(problem) else f"{type(problem).__name__}: {one_line(problem)}"
+        )
         raise DataError(f"{path} cannot be read ({reason}); write it again, as plain arrays") from None
     other = next((name for name, array in arrays.items() if not isinstance(array, np.ndarray)), None)
     if other is not None:

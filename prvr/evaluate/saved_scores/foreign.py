@@ -97,7 +97,8 @@ def read_trec(path: Path, truth: Mapping[str, Truth], *, gallery: Sequence[str] 
         where = next(islice(_ranking(path), again, None))[0]
         raise DataError(f"{where}: duplicate pair of query and video; delete this line or the earlier one")
     # float32 only if it is exact: rounding could tie scores that differ in the file.
-    narrow = (value_of.astype(np.float32) == value_of).all()
+    with np.errstate(over="ignore"):
+        narrow = (value_of.astype(np.float32) == value_of).all()
     scores = np.full((len(queries), len(columns)), -np.inf, np.float32 if narrow else np.float64)
     scores[row, place] = value_of
     return _with_truth(scores, queries, tuple(columns), truth, system=name, path=path)

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float
 
 from prvr.errors import ModelError
+from prvr.files import parse_json
 from prvr.index.contract import Entry
 from prvr.index.database import key_of
 from prvr.index.qdrant.filters import terms
@@ -57,8 +58,8 @@ def entry_of(vectors: Mapping[str, Any], payload: Mapping[str, Any], fields: Seq
     try:
         pairs = zip((vectors[name] for name in fields), payload["lengths"], strict=True)
         rows = tuple((np.array(u, np.float32) * np.array(n, np.float32)[:, None]).astype(np.float16) for u, n in pairs)
-        windows, edges = json.loads(payload["frames"])
-        about = json.loads(payload["about"])
+        windows, edges = parse_json(payload["frames"])
+        about = parse_json(payload["about"])
         if payload["crc32"] == _checksum(payload, rows):
             wide = tuple(values.astype(np.float32) for values in rows)
             return Entry(video_of(payload), wide, tuple(windows), None if edges is None else tuple(edges), about)
@@ -69,14 +70,25 @@ def entry_of(vectors: Mapping[str, Any], payload: Mapping[str, Any], fields: Seq
 
 def video_of(payload: Mapping[str, Any]) -> str:
     """The id of the video of a point."""
-    video: str = json.loads(payload["video"])
+    video = _value_of(payload, "video")
+    if not isinstance(video, str):
+        raise ModelError("its point is damaged")
     return video
 
 
 def about_of(payload: Mapping[str, Any]) -> dict[str, Any]:
     """`Entry.about` of the video of a point."""
-    about: dict[str, Any] = json.loads(payload["about"])
+    about = _value_of(payload, "about")
+    if not isinstance(about, dict):
+        raise ModelError("its point is damaged")
     return about
+
+
+def _value_of(payload: Mapping[str, Any], name: str) -> Any:
+    try:
+        return parse_json(payload[name])
+    except (KeyError, ValueError, TypeError):
+        raise ModelError("its point is damaged") from None
 
 
 def unit(rows: Rows) -> Rows:

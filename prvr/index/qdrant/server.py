@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import torch
 
 from prvr.errors import DataError, ModelError, SettingError, require
+from prvr.files import parse_json
 from prvr.index.contract import Header
 from prvr.methods.checkpoint import device_of
 from prvr.methods.contract import Model
@@ -81,10 +82,15 @@ def header_of(note: Any, place: str) -> Header:
             f"{place} is a collection of something else, or its server is older than 1.16 and keeps no notes; "
             "copy to a collection of another name"
         )
-    about = json.loads(note)
-    if (version := about.pop("format")) != FORMAT:
+    try:
+        about = parse_json(note)
+        version = about.pop("format")
+        header = Header(**about) if version == FORMAT else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ModelError(f"the note of {place} is damaged; copy to a collection of another name") from None
+    if header is None:
         raise ModelError(f"{place} has format {version}, this prvr reads {FORMAT}; copy to a collection of another name")
-    return Header(**about)
+    return header
 
 
 @contextmanager
