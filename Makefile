@@ -17,6 +17,10 @@ SETTINGS := ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ATEN_CPU_CAPABI
 	MKL_ENABLE_INSTRUCTIONS=SSE4_2 MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=AVX2 \
 	OPENBLAS_CORETYPE=Haswell PRVR_TEST_THREADS=2
 
+# The tests start some hundred processes. Where no byte code may be kept, each of them compiles torch and all else anew: more
+# than half of the time of all tests, where nothing was compiled when it was installed.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test thorough check processors quick lint types docs bench $(SETTINGS)
 
 demo: .venv/installed
