@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+import typer
 from commands import Answer, Prvr
 from jaxtyping import install_import_hook
 
@@ -56,6 +58,10 @@ def few_unrelated_sentences() -> Iterator[None]:
         yield
 
 
+# Read from the annotations of all commands, at each call: a third of what a short command takes.
+commands_of = cache(typer.main.get_command)
+
+
 @pytest.fixture
 def prvr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Prvr:
     """The command as one types it, in this process."""
@@ -63,6 +69,7 @@ def prvr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Prvr
 
     def call(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["prvr", *map(str, arguments)])
+        monkeypatch.setattr(typer.main, "get_command", commands_of)
         with pytest.raises(SystemExit) as ended:
             cli.main()
         return Answer(int(ended.value.code or 0), *capsys.readouterr())
