@@ -21,7 +21,7 @@ SETTINGS := ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ATEN_CPU_CAPABI
 # than half of the time of all tests, where nothing was compiled when it was installed.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test thorough check processors quick lint types docs bench $(SETTINGS)
+.PHONY: demo test compiled thorough check processors quick lint types docs bench $(SETTINGS)
 
 demo: .venv/installed
 	$(BIN)/prvr demo demo
@@ -32,6 +32,10 @@ test: .venv/installed
 
 thorough: .venv/installed
 	$(BIN)/pytest -n 3 --dist worksteal
+
+# Compiles the tests and all that they import, once and not by each of three processes at the same time.
+compiled: .venv/installed
+	-$(BIN)/pytest --collect-only -qq > /dev/null
 
 processors: $(SETTINGS)
 
