@@ -23,7 +23,9 @@ import numpy as np
 HEIGHT, WIDTH = 120, 160
 # Each reading is a process of its own, forked from one that has imported all: to do that takes longer than to read a short film.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["prvr.extract.folder", "prvr.search", "prvr.search.update", "onnxruntime", "tokenizers", "torch"])
+PROCESSES.set_forkserver_preload(
+    ["prvr.extract.folder", "prvr.search", "prvr.search.update", "onnxruntime", "tokenizers", "torch"]
+)
 
 
 def make_film(path: Path, *, seconds: int, fps: int, shade: int = 0) -> Path:
