@@ -17,7 +17,7 @@ from jaxtyping import install_import_hook
 
 torch.set_num_threads(int(os.environ.get("PRVR_TEST_THREADS", "1")))
 
-# What is imported and collected stays: to look through it for garbage, again and again, took two fifths of the time of collecting.
+# What is imported and collected stays: to look through it for garbage again and again took two fifths of the time of collecting.
 gc.disable()
 
 
@@ -56,7 +56,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def few_unrelated_sentences() -> Iterator[None]:
-    """Of the sentences that each index of a folder is measured with, every tenth: all took two thirds of the time of `prvr index`.
+    """Of the sentences that each index of a folder is measured with, every tenth: all took two thirds of `prvr index`.
 
     `tests/index/test_reference.py` looks at all of them, and so does every process that a test starts.
     """
