@@ -17,7 +17,11 @@ SETTINGS := ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ATEN_CPU_CAPABI
 	MKL_ENABLE_INSTRUCTIONS=SSE4_2 MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=AVX2 \
 	OPENBLAS_CORETYPE=Haswell PRVR_TEST_THREADS=2
 
-.PHONY: demo test thorough check processors quick lint types docs bench $(SETTINGS)
+# The tests start some hundred processes. Where no byte code may be kept, each of them compiles torch and all else anew: more
+# than half of the time of all tests, where nothing was compiled when it was installed.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test compiled thorough check processors quick lint types docs bench $(SETTINGS)
 
 demo: .venv/installed
 	$(BIN)/prvr demo demo
@@ -28,6 +32,10 @@ test: .venv/installed
 
 thorough: .venv/installed
 	$(BIN)/pytest -n 3 --dist worksteal
+
+# Compiles the tests and all that they import, once and not by each of three processes at the same time.
+compiled: .venv/installed
+	-$(BIN)/pytest --collect-only -qq > /dev/null
 
 processors: $(SETTINGS)
 

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+import typer
 from commands import Answer, Prvr
 from jaxtyping import install_import_hook
 
 torch.set_num_threads(int(os.environ.get("PRVR_TEST_THREADS", "1")))
+
+# What is imported and collected stays: to look through it for garbage again and again took two fifths of the time of collecting.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
 
 HERE = Path(__file__).parent
 
@@ -42,6 +54,24 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_unrelated_sentences() -> Iterator[None]:
+    """Of the sentences that each index of a folder is measured with, every tenth: all took two thirds of `prvr index`.
+
+    `tests/index/test_reference.py` looks at all of them, and so does every process that a test starts.
+    """
+    from prvr.index import reference
+
+    some = reference.unrelated_sentences()[::10]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference, "unrelated_sentences", lambda: some)
+        yield
+
+
+# Read from the annotations of all commands, at each call: a third of what a short command takes.
+commands_of = cache(typer.main.get_command)
+
+
 @pytest.fixture
 def prvr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Prvr:
     """The command as one types it, in this process."""
@@ -49,6 +79,7 @@ def prvr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Prvr
 
     def call(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["prvr", *map(str, arguments)])
+        monkeypatch.setattr(typer.main, "get_command", commands_of)
         with pytest.raises(SystemExit) as ended:
             cli.main()
         return Answer(int(ended.value.code or 0), *capsys.readouterr())

@@ -79,6 +79,6 @@ def test_it_says_where_it_is_and_ends_when_told(world: World, end: signal.Signal
         large = httpx.put(said["url"] + "api/videos/a.mp4", headers=bearer, content=bytes(1_100_000), trust_env=False)
         assert (large.status_code, "--upload-limit" in large.json()["error"]) == (413, True)
         served.send_signal(end)
-        _, err = served.communicate(timeout=20)
+        _, err = served.communicate(timeout=120)
         assert served.returncode in (0, -signal.SIGTERM)
         assert err == "" or (host == "0.0.0.0" and err.count("\n") == 1 and "every machine that reaches this address" in err)

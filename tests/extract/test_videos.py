@@ -14,6 +14,7 @@ from typing import final
 import numpy as np
 import pytest
 from tiny_videos import HEIGHT, WIDTH, colourful, noisy, write_video
+from waiting import until
 
 from prvr.errors import DataError, MissingExtra, SettingError
 from prvr.extract import Extraction, extract_sentences, extract_videos, extract_words, feature_folder
@@ -284,11 +285,12 @@ def test_decoding_stays_so_far_ahead_and_no_further(videos: dict[str, Path], tmp
     ahead = DecoderThreads(iter([Job("a", videos["a.mp4"]), Job("b", videos["b.mkv"])]), rate=1.0, limit=2, threads=1)
     pieces = iter(ahead)
     next(pieces)
+    until(lambda: len(ahead._ready) == 2)
     time.sleep(0.3)
     assert len(ahead._ready) == 2
     ahead.close()
     for thread in ahead._threads:
-        thread.join(5)
+        thread.join(120)
         assert not thread.is_alive()
 
 

@@ -14,6 +14,7 @@ import torch
 
 from prvr.errors import ModelError
 from prvr.features.sources import FeatureSources, Source
+from prvr.index import reference as module
 from prvr.index.contract import Header
 from prvr.index.disk import DiskIndex
 from prvr.index.encode import Sampled, encode
@@ -111,13 +112,15 @@ def test_strength_rises_with_the_score_in_a_video() -> None:
     assert (found[0], found[-1]) == (0.0, 1.0)
 
 
-def test_what_is_kept_is_what_was_measured(tmp_path: Path) -> None:
+def test_what_is_kept_is_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # All of them, and not those of the other tests alone.
+    monkeypatch.setattr(module, "unrelated_sentences", unrelated_sentences)
     checkpoint = teacher()
     index = index_at(tmp_path, checkpoint)
     assert reference_of(checkpoint, index) is None
     update_reference(checkpoint, index, spoken)
     kept = reference_of(checkpoint, index)
-    queries = tuple(torch.cat(fields) for fields in zip(*map(spoken, unrelated_sentences()), strict=True))
+    queries = tuple(torch.cat(fields) for fields in zip(*map(spoken, module.unrelated_sentences()), strict=True))
     made = measure(index, queries)
     assert isinstance(kept, Reference)
     assert np.array_equal(kept.reached, made.reached)
@@ -138,7 +141,7 @@ def test_it_is_measured_again_when_an_eighth_has_changed(tmp_path: Path) -> None
 
     index = index_at(tmp_path, checkpoint)
     update_reference(checkpoint, index, heard)
-    assert said == list(unrelated_sentences())
+    assert said == list(module.unrelated_sentences())
     first = index.reference()
     index.add(videos(checkpoint.model, range(16, 18)))
     update_reference(checkpoint, index, heard)
@@ -148,7 +151,7 @@ def test_it_is_measured_again_when_an_eighth_has_changed(tmp_path: Path) -> None
     update_reference(checkpoint, index, heard)
     assert index.reference() != first
     # The sentences are encoded once.
-    assert len(said) == len(unrelated_sentences())
+    assert len(said) == len(module.unrelated_sentences())
     second = index.reference()
     index.delete([f"{seed:03d}.mp4" for seed in range(5, 9)])
     update_reference(checkpoint, index, heard)

@@ -706,7 +706,7 @@ def test_two_pictures_are_made_at_a_time(world: World, tmp_path: Path, monkeypat
     import asyncio
 
     made = PictureProcess.picture
-    both, lock, now = threading.Barrier(2, timeout=20), threading.Lock(), [0, 0]
+    both, lock, now = threading.Barrier(2, timeout=120), threading.Lock(), [0, 0]
 
     def picture(process: PictureProcess, video: Path, seconds: float) -> bytes:
         with lock:

@@ -154,7 +154,7 @@ def test_from_a_drop_to_a_card(browser: Any, world: World, tmp_path: Path) -> No
     new = write_video(tmp_path / "new.mp4", colourful())
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     context = browser.new_context()
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(90_000)
     with running(own.index, token=TOKEN) as service:
         tab = Tab(context, service.url).open()
         assert tab.videos() == ["kitchen.mp4"]

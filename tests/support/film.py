@@ -8,19 +8,24 @@ The film is read in a process that tells, line by line, where it began, each fra
 from __future__ import annotations
 
 import argparse
-import os
+import multiprocessing
 import random
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import av
 import numpy as np
 
 HEIGHT, WIDTH = 120, 160
+# Each reading is a process of its own, forked from one that has imported all: to do that takes longer than to read a short film.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(
+    ["prvr.extract.folder", "prvr.search", "prvr.search.update", "onnxruntime", "tokenizers", "torch"]
+)
 
 
 def make_film(path: Path, *, seconds: int, fps: int, shade: int = 0) -> Path:
@@ -40,7 +45,7 @@ def make_film(path: Path, *, seconds: int, fps: int, shade: int = 0) -> Path:
     return path
 
 
-def work(verb: str, videos: Path, out: Path, encoder: Path, rate: float) -> None:
+def work(told: Connection, verb: str, videos: Path, out: Path, encoder: Path, rate: float) -> None:
     """Runs in the process that is killed."""
     from prvr.extract import decoding, encoding
     from prvr.extract.engine import Job
@@ -49,8 +54,7 @@ def work(verb: str, videos: Path, out: Path, encoder: Path, rate: float) -> None
 
     decode, encode = decoding.decode, encoding.encode_with_padding
 
-    def tell(line: str) -> None:
-        os.write(1, f"{line}\n".encode())
+    tell = told.send
 
     def decode_and_tell(job: Job, *, rate: float) -> Iterator[decoding.Piece]:
         for piece in decode(job, rate=rate):
@@ -85,12 +89,14 @@ class Reading:
 
 def read_film(verb: str, videos: Path, out: Path, encoder: Path, *, rate: float, kill_after: int | None) -> Reading:
     """Starts the process, and kills it after so many of its lines."""
-    command = [sys.executable, __file__, "--work", verb, str(videos), str(out), str(encoder), str(rate)]
+    lines, told = PROCESSES.Pipe(duplex=False)
     reading = Reading()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for number, line in enumerate(process.stdout):
-            what, _, value = line.strip().partition(" ")
+    process = PROCESSES.Process(target=work, args=(told, verb, videos, out, encoder, rate))
+    process.start()
+    told.close()
+    with lines:
+        for number, line in enumerate(iter(partial(received, lines), None)):
+            what, _, value = line.partition(" ")
             if what == "begin":
                 reading.begin = float(value)
             elif what == "decoded":
@@ -99,8 +105,17 @@ def read_film(verb: str, videos: Path, out: Path, encoder: Path, *, rate: float,
                 reading.encoded += int(value)
             reading.complete = reading.complete or what == "complete"
             if number == kill_after:
-                process.send_signal(signal.SIGKILL)
+                process.kill()
+    process.join()
     return reading
+
+
+def received(lines: Connection) -> str | None:
+    """The next line; None after the last one."""
+    try:
+        return lines.recv()
+    except EOFError:
+        return None
 
 
 def killed_readings(
@@ -145,7 +160,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--work":
-        work(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]), Path(sys.argv[5]), float(sys.argv[6]))
-    else:
-        main()
+    main()
