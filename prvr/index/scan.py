@@ -151,16 +151,13 @@ class Gallery:
         else:
             with ThreadPoolExecutor(self.threads) as pool:
                 list(pool.map(scan, jobs))
-        return self._weighted_sum(best, codes, self._errors)
+        return _weighted_sum(self.weights, best, codes, self._errors)
 
     def rescore(
         self, queries: Sequence[Float32[np.ndarray, "_"]], places: Int[np.ndarray, "C"]
     ) -> tuple[Float32[np.ndarray, "C"], Float32[np.ndarray, "C"]]:
         """The scores of some videos, and the largest errors that they can have: half those of `scores`."""
-        codes = [code_query(query) for query in queries]
-        # By one thread: more are not faster here, and would wait for those that torch still holds after the sketches.
-        best = np.stack([_best_of(blocks, places, query) for query, blocks in zip(codes, self._blocks, strict=True)])
-        return self._weighted_sum(best, codes, self._errors[:, places])
+        return score_videos(queries, self.weights, [_some(blocks, places) for blocks in self._blocks])
 
     def candidates(
         self, queries: Sequence[Float32[np.ndarray, "_"]], k: int, allowed: Bool[np.ndarray, "V"] | None = None
@@ -176,15 +173,6 @@ class Gallery:
             blocks = [next(block for block in reversed(of_field) if block.first <= begin) for of_field in self._blocks]
             parts = [_between(block, begin, end) for block in blocks]
             yield [part.codes for part in parts], [part.starts for part in parts]
-
-    def _weighted_sum(
-        self, best: Float32[np.ndarray, "B V"], queries: Sequence[Codes], errors: Float32[np.ndarray, "B V"]
-    ) -> tuple[Float32[np.ndarray, "V"], Float32[np.ndarray, "V"]]:
-        """The scores and the largest errors that they can have."""
-        weights = np.array(self.weights, np.float32)
-        query_errors = np.array([query.errors[-1] for query in queries], np.float32)
-        # |<q, r> - <q', r'>| <= |<q, r - r'>| + |<q - q', r'>|, with |q| = 1 and |r'| <= 1 + |r - r'|.
-        return weights @ best, np.abs(weights) @ (errors + query_errors[:, None] * (1 + errors))
 
 
 def candidate_places(
@@ -264,22 +252,52 @@ def _best(codes: Codes, starts: Int[np.ndarray, "N"], query: Codes) -> Float32[n
     return np.maximum.reduceat(cosines, starts[:-1])
 
 
-def _best_of(blocks: Sequence[_Block], places: Int[np.ndarray, "C"], query: Codes) -> Float32[np.ndarray, "C"]:
-    """The best row's cosine of some videos."""
-    if not len(places):
-        return np.zeros(0, np.float32)
-    values, scales = [], []
+def score_videos(
+    queries: Sequence[Float32[np.ndarray, "_"]], weights: Sequence[float], fields: Sequence[Sequence[Codes]]
+) -> tuple[Float32[np.ndarray, "V"], Float32[np.ndarray, "V"]]:
+    """The scores of videos, and the largest errors that they can have: half those of `Gallery.scores`.
+
+    Args:
+        fields: of each field, the codes of all videos.
+    """
+    codes = [code_query(query) for query in queries]
+    scored = [_best_of(of_field, query) for of_field, query in zip(fields, codes, strict=True)]
+    best, errors = (np.stack(values) for values in zip(*scored, strict=True))
+    return _weighted_sum(weights, best, codes, errors)
+
+
+def _weighted_sum(
+    weights: Sequence[float], best: Float32[np.ndarray, "B V"], queries: Sequence[Codes], errors: Float32[np.ndarray, "B V"]
+) -> tuple[Float32[np.ndarray, "V"], Float32[np.ndarray, "V"]]:
+    """The scores and the largest errors that they can have."""
+    along = np.array(weights, np.float32)
+    query_errors = np.array([query.errors[-1] for query in queries], np.float32)
+    # |<q, r> - <q', r'>| <= |<q, r - r'>| + |<q - q', r'>|, with |q| = 1 and |r'| <= 1 + |r - r'|.
+    return along @ best, np.abs(along) @ (errors + query_errors[:, None] * (1 + errors))
+
+
+def _some(blocks: Sequence[_Block], places: Int[np.ndarray, "C"]) -> list[Codes]:
+    """The codes of the videos at some places."""
+    found = []
     numbers = np.searchsorted([block.first for block in blocks], places, "right") - 1
     for place, number in zip(places.tolist(), numbers.tolist(), strict=True):
         codes, starts, first = blocks[number]
         rows = slice(starts[place - first], starts[place - first + 1])
-        values.append(codes.values[rows])
-        scales.append(codes.scales[rows])
+        found.append(Codes(*(field[rows] for field in codes)))
+    return found
+
+
+def _best_of(videos: Sequence[Codes], query: Codes) -> tuple[Float32[np.ndarray, "C"], Float32[np.ndarray, "C"]]:
+    """The best row's cosine of some videos, and the largest error of their rows."""
+    if not videos:
+        return np.zeros(0, np.float32), np.zeros(0, np.float32)
     # Copied in parts: a call for each video would take as long as its rows.
-    parts = [np.concatenate(values[start : start + VIDEOS_TOGETHER]) for start in range(0, len(values), VIDEOS_TOGETHER)]
-    products = [kernel()(part, query.values) for part in parts]
-    cosines = np.concatenate(products) @ query.scales * np.concatenate(scales)
-    return np.maximum.reduceat(cosines, np.cumsum([0, *map(len, scales[:-1])]))
+    parts = [videos[start : start + VIDEOS_TOGETHER] for start in range(0, len(videos), VIDEOS_TOGETHER)]
+    products = [kernel()(np.concatenate([codes.values for codes in part]), query.values) for part in parts]
+    scales, errors = (np.concatenate([codes[field] for codes in videos]) for field in (1, 2))
+    cosines = np.concatenate(products) @ query.scales * scales
+    starts = np.cumsum([0, *(len(codes.scales) for codes in videos[:-1])])
+    return np.maximum.reduceat(cosines, starts), np.maximum.reduceat(errors, starts)
 
 
 def rotate(rows: Float[np.ndarray, "R D"]) -> Float32[np.ndarray, "R D"]:
