@@ -146,7 +146,7 @@ class DiskIndex:
             self._follow()
             if not isinstance(held, ResidentCodes):
                 return held.search(queries, k, where=where)
-            return [held.search(query, k, read=read, allowed=allowed) for query in unit_queries(queries)]
+            return held.search(unit_queries(queries), k, read=read, allowed=allowed)
 
     def search_approximately(self, queries: Embeddings, k: int, *, where: Sequence[Condition] = ()) -> list[list[ScoredVideo]]:
         """As `search`, but most of the k best: those among the candidates of the setting that is kept.

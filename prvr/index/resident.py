@@ -14,6 +14,8 @@ from prvr.index.scan import Codes, Gallery, candidate_places, join
 from prvr.nn.ranks import best_places, score_parts, tolerance
 
 VIDEOS_AT_ONCE = 256
+# Queries that share the reading of the codes.
+QUERIES_TOGETHER = 32
 # Videos whose rows are read together; several times as many may have to be read.
 ROWS_TOGETHER = 8
 
@@ -54,19 +56,29 @@ class ResidentCodes:
             part = new[start : start + VIDEOS_AT_ONCE]
             self._add(part, read(part))
 
-    def search(self, query: Query, k: int, *, read: Read, allowed: Collection[int] | None = None) -> list[ScoredVideo]:
-        """The k best videos by their exact scores, best first; the first by id of scores that tie.
+    def search(
+        self, queries: Sequence[Query], k: int, *, read: Read, allowed: Collection[int] | None = None
+    ) -> list[list[ScoredVideo]]:
+        """The k best videos of each query by their exact scores, best first; the first by id of scores that tie.
 
         Args:
             read: the rows that it returns decide.
             allowed: the numbers of the videos to search; all if None.
         """
-        if self._gallery is None:
-            return []
+        gallery = self._gallery
+        if gallery is None:
+            return [[] for _ in queries]
         alive = self._alive if allowed is None else self._alive & np.isin(self._numbers, list(allowed))
-        scores, errors = self._gallery.scores(query)
-        places = candidate_places(scores, errors, k, alive)
-        return best_by_rows(query, k, self._numbers[places], scores[places] + errors[places], read, self._weights)
+        found = []
+        for start in range(0, len(queries), QUERIES_TOGETHER):
+            some = queries[start : start + QUERIES_TOGETHER]
+            for query, (scores, errors) in zip(some, gallery.scores_of_each(some), strict=True):
+                places = candidate_places(scores, errors, k, alive)
+                scores, errors = gallery.rescore(query, places)
+                order = candidate_places(scores, errors, k)
+                upper = (scores + errors)[order]
+                found.append(best_by_rows(query, k, self._numbers[places[order]], upper, read, self._weights))
+        return found
 
     def rescore(self, query: Query, numbers: Int[np.ndarray, "C"]) -> tuple[Float32[np.ndarray, "C"], Float32[np.ndarray, "C"]]:
         """The scores of some videos by their codes, and the largest errors that they can have."""

@@ -8,7 +8,6 @@ a quarter of the memory of float32, and a scan waits for memory. The error of co
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int8
 
-from prvr.device import processor_count
+from prvr.device import map_in_threads
 from prvr.errors import DataError
 from prvr.nn.ranks import tolerance
 
@@ -80,21 +79,17 @@ class Gallery:
         fields: Sequence[Codes],
         starts: Sequence[Int[np.ndarray, "N"]],
         weights: tuple[float, ...],
-        *,
-        threads: int | None = None,
     ) -> None:
         """Holds the first videos. Arrays are not copied.
 
         Args:
             starts: of each field, the first row of each video, and last the number of rows.
             weights: of the fields.
-            threads: of a scan; the number of processors if None.
 
         Raises:
             DataError: the fields hold different numbers of videos, or a video has no rows in one of them.
         """
         self.weights = weights
-        self.threads = threads or processor_count()
         self._blocks: list[list[_Block]] = [[] for _ in weights]
         self._errors = np.zeros((len(weights), 0), np.float32)
         self.add(fields, starts)
@@ -137,21 +132,27 @@ class Gallery:
 
     def scores(self, queries: Sequence[Float32[np.ndarray, "_"]]) -> tuple[Float32[np.ndarray, "V"], Float32[np.ndarray, "V"]]:
         """The score of every video, and the largest error that it can have."""
-        codes = [Codes(*(field[:1] for field in code_query(query))) for query in queries]
-        best = np.empty((len(codes), len(self)), np.float32)
-        jobs = [(query, row, b) for query, row, blocks in zip(codes, best, self._blocks, strict=True) for b in blocks]
+        return self.scores_of_each([queries])[0]
 
-        def scan(job: tuple[Codes, Float32[np.ndarray, "V"], _Block]) -> None:
-            query, row, block = job
-            row[block.first : block.first + len(block.starts) - 1] = _best(block.codes, block.starts, query)
+    def scores_of_each(
+        self, queries: Sequence[Sequence[Float32[np.ndarray, "_"]]]
+    ) -> list[tuple[Float32[np.ndarray, "V"], Float32[np.ndarray, "V"]]]:
+        """As `scores`, of several queries: the codes are read once for all of them."""
+        codes = [[Codes(*(part[:1] for part in code_query(field))) for field in query] for query in queries]
+        values = [np.concatenate([field.values for field in of]) for of in zip(*codes, strict=True)]
+        best = np.empty((len(self.weights), len(queries), len(self)), np.float32)
 
-        if self.threads == 1 or len(jobs) < 2:
-            for job in jobs:
-                scan(job)
-        else:
-            with ThreadPoolExecutor(self.threads) as pool:
-                list(pool.map(scan, jobs))
-        return _weighted_sum(self.weights, best, codes, self._errors)
+        def scan(job: tuple[int, _Block]) -> None:
+            number, block = job
+            videos = slice(block.first, block.first + len(block.starts) - 1)
+            best[number, :, videos] = _best(block.codes, block.starts, values[number]).T
+
+        map_in_threads(scan, [(number, block) for number, blocks in enumerate(self._blocks) for block in blocks])
+        scales = np.array([[field.scales[0] for field in query] for query in codes], np.float32)
+        return [
+            _weighted_sum(self.weights, best[:, number] * scales[number][:, None], query, self._errors)
+            for number, query in enumerate(codes)
+        ]
 
     def rescore(
         self, queries: Sequence[Float32[np.ndarray, "_"]], places: Int[np.ndarray, "C"]
@@ -209,7 +210,10 @@ def products_by_numkong(rows: Int8[np.ndarray, "R D"], vectors: Int8[np.ndarray,
     """The products by the processor's int8 instructions, at the speed of the memory."""
     import numkong
 
-    products = np.empty((len(rows), len(vectors)), np.float32)
+    if len(vectors) > 1:
+        # The rows are read once for all vectors, which takes a fifth of the time of `cdist` for twenty.
+        return np.asarray(numkong.dots_packed(rows, numkong.dots_pack(vectors))).astype(np.float32)
+    products = np.empty((len(rows), 1), np.float32)
     numkong.cdist(rows, vectors, "dot", out=products)
     return products
 
@@ -246,10 +250,14 @@ def _between(block: _Block, begin: int, end: int) -> _Block:
     return _Block(Codes(*(field[rows] for field in block.codes)), starts - starts[0], begin)
 
 
-def _best(codes: Codes, starts: Int[np.ndarray, "N"], query: Codes) -> Float32[np.ndarray, "V"]:
-    """The best row's cosine of each video."""
-    cosines = kernel()(codes.values, query.values) @ query.scales * codes.scales
-    return np.maximum.reduceat(cosines, starts[:-1])
+def _best(codes: Codes, starts: Int[np.ndarray, "N"], vectors: Int8[np.ndarray, "Q D"]) -> Float32[np.ndarray, "V Q"]:
+    """The best row's product of each video with each vector, in units of the vector's scale."""
+    products = kernel()(codes.values, vectors)
+    products *= codes.scales[:, None]
+    if len(vectors) == 1:
+        # One column: a tenth of the time of the general way.
+        return np.maximum.reduceat(products[:, 0], starts[:-1])[:, None]
+    return np.maximum.reduceat(products, starts[:-1], axis=0)
 
 
 def score_videos(

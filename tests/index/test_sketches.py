@@ -236,7 +236,7 @@ def test_the_picture_has_a_panel_for_each_gallery(tmp_path: Path) -> None:
     for name, given in (("one", lines), ("two", several)):
         index_speed.draw_index(given, tmp_path / f"{name}.png")
     widths = [int.from_bytes((tmp_path / f"{name}.png").read_bytes()[16:20]) for name in ("one", "two")]
-    assert widths == [600, 1200]
+    assert widths == [720, 1440]
 
 
 # The made-up gallery
