@@ -62,7 +62,7 @@ class Trial:
         """The settings that were measured as lines of a table, and the one that is kept."""
         rows = [("none: the exact search", 1.0, median(one.exact_seconds for one in self.measured))]
         rows += [(str(one.setting), one.recall, one.seconds) for one in self.measured]
-        title = "the first stage keeps"
+        title = "videos that the first stage keeps"
         width = max(len(name) for name in (title, *(name for name, _, _ in rows)))
         lines = [f"{title:<{width}}  recall@10  ms a query"]
         lines += [f"{name:<{width}}  {recall:9.4f}  {1000 * seconds:10.2f}" for name, recall, seconds in rows]

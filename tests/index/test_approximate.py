@@ -83,7 +83,7 @@ def of_world(path: Path, world: World) -> DiskIndex:
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock by which a scan takes eight seconds, as in a large gallery, and a first stage one."""
     clock = [0.0]
-    monkeypatch.setattr(Gallery, "scores", _told(Gallery.scores, clock, 8.0))
+    monkeypatch.setattr(Gallery, "scores_of_each", _told(Gallery.scores_of_each, clock, 8.0))
     monkeypatch.setattr(FirstStage, "candidates", _told(FirstStage.candidates, clock, 1.0))
     monkeypatch.setattr(measure, "perf_counter", lambda: clock[0])
 
@@ -444,7 +444,7 @@ def test_verified_and_then_searched_by_the_command_line(
     assert (status, told) == (0, "")
     lines = out.splitlines()
     assert lines[:2] == [f"{gallery}: 40 videos, 0 damaged", "24 queries: recall@10 1.0000 against the exact scan"]
-    assert lines[3].split("  ") == ["the first stage keeps", "recall@10", "ms a query"]
+    assert lines[3].split("  ") == ["videos that the first stage keeps", "recall@10", "ms a query"]
     assert len({len(line) for line in lines[3:-1]}) == 1
     assert lines[-2].startswith("99% of the videos")
     assert lines[-1] == "kept for prvr search --approximate: 99% of the videos"
@@ -464,7 +464,7 @@ def test_verified_and_then_searched_by_the_command_line(
 
 def test_what_is_said_where_nothing_is_good_enough() -> None:
     *_, row, last = Trial(20, (Measured(FEW, 0.5, 0.00123, 0.009),), None).lines(0.99)
-    assert row == f"{'10% of the videos':<22}     0.5000        1.23"
+    assert row == f"{'10% of the videos':<33}     0.5000        1.23"
     assert last == "none finds 0.99 of the ten best in less time than the exact search; nothing is kept"
 
 
