@@ -14,7 +14,8 @@ from prvr.index.contract import Entry, Header
 from prvr.index.disk import DiskIndex
 from prvr.index.exact import ExactIndex
 from prvr.index.place import FILE
-from prvr.index.texts import CANDIDATES, MOST_OF_VIDEO, require_texts
+from prvr.index.text_tables import CANDIDATES, MOST_OF_VIDEO
+from prvr.index.texts import require_texts
 from prvr.index.words import terms_of, words_of
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
 

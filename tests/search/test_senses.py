@@ -20,15 +20,16 @@ from prvr.datasets import Caption
 from prvr.encoders.timed_texts import TextsPart, TimedText
 from prvr.errors import DataError, SettingError
 from prvr.index.exact import ExactIndex
-from prvr.index.texts import FoundText, FoundTexts
+from prvr.index.text_tables import FoundText, FoundTexts
 from prvr.methods.calibration import Calibration
 from prvr.search import copy_index, index_folder, open_index, zero_shot
 from prvr.search.asking import VideoSearch
 from prvr.search.hits import Hit
 from prvr.search.question import Question
-from prvr.search.senses import WINDOW, Said, Worth, find_said
+from prvr.search.senses import Example, FusionWeights
+from prvr.search.text_matches import WINDOW, TextMatch, match_words
 from prvr.search.update import Indexer
-from prvr.search.weighing import fit_worth
+from prvr.search.weighing import fit_weights
 
 
 class Fixed:
@@ -51,9 +52,9 @@ def weight(count: int, of: int) -> float:
 def test_the_share_is_of_the_weight_of_what_is_said_together() -> None:
     near, far = WINDOW, WINDOW + 0.1
     texts = [("a", 0.0, "dog", {0}), ("a", near, "skateboard", {1}), ("b", 0.0, "dog", {0}), ("b", far, "skateboard", {1})]
-    said = find_said(Fixed(texts, [2, 2, 0]), "dog skateboard moon", "speech", of=10)
+    said = match_words(Fixed(texts, [2, 2, 0]), "dog skateboard moon", "speech", of=10)
     all_weights = 2 * weight(2, 10) + weight(0, 10)
-    assert [(one.video, round(one.share, 9)) for one in said] == [
+    assert [(one.video, round(one.score, 9)) for one in said] == [
         ("a", round(2 * weight(2, 10) / all_weights, 9)),
         ("b", round(weight(2, 10) / all_weights, 9)),
     ]
@@ -63,7 +64,7 @@ def test_the_share_is_of_the_weight_of_what_is_said_together() -> None:
 
 def test_quotes_are_the_fewest_that_say_the_words() -> None:
     texts = [("a", 0.0, "a dog", {0, 1}), ("a", 1.0, "a", {0}), ("a", 2.0, "a dog too", {0, 1}), ("a", 3.0, "skate", {2})]
-    (said,) = find_said(Fixed(texts, [5, 2, 1]), "a dog skate", "speech", of=10)
+    (said,) = match_words(Fixed(texts, [5, 2, 1]), "a dog skate", "speech", of=10)
     assert [quote.text for quote in said.quotes] == ["a dog", "skate"]
 
 
@@ -159,7 +160,7 @@ def test_the_best_by_both_are_found_exactly(search: VideoSearch) -> None:
     pictures = search.index.search(query, 9)[0]
     quote = (TimedText(0.0, 1.0, "x", "speech"),)
     for _ in range(50):
-        said = {one.video: Said(one.video, "speech", random.uniform(0.6, 1), 1.0, quote) for one in pictures[1:]}
+        said = {one.video: TextMatch(one.video, "speech", 1.0, random.uniform(0.1, 1), quote) for one in pictures[1:]}
         every = search.senses.fuse(query, pictures, said, len(pictures))
         assert sorted(every, key=lambda one: -one.score) == every
         for count in range(1, len(pictures)):
@@ -213,9 +214,9 @@ def test_a_question_of_more_than_a_sentence_is_one_about_the_picture(search: Vid
 
 
 def test_worth_grows_with_share_and_evidence() -> None:
-    (half,) = find_said(Fixed([("a", 0.0, "dog", {0})], [1, 1]), "dog cat", "speech", of=10)
-    (whole,) = find_said(Fixed([("a", 0.0, "dog cat", {0, 1})], [1, 1]), "dog cat", "speech", of=10)
-    assert 0 < Worth().score(half) < Worth().score(whole)
+    (half,) = match_words(Fixed([("a", 0.0, "dog", {0})], [1, 1]), "dog cat", "speech", of=10)
+    (whole,) = match_words(Fixed([("a", 0.0, "dog cat", {0, 1})], [1, 1]), "dog cat", "speech", of=10)
+    assert 0 < FusionWeights().gain(half) < FusionWeights().gain(whole)
 
 
 # The folder as it changes
@@ -391,42 +392,49 @@ def test_an_index_of_pictures_alone_refuses_speech_by_name(search: VideoSearch) 
 # What words are worth
 
 
-def test_worth_is_next_to_nothing_where_half_of_the_words_are_missing() -> None:
-    half, whole = (Said("a", "speech", share, 3.0, ()) for share in (0.5, 1.0))
-    assert Worth(2.0).score(whole) == pytest.approx(2 * math.log(4))
-    assert Worth(2.0).score(half) == pytest.approx(Worth(2.0).score(whole) / 16)
+def test_half_of_the_words_are_worth_next_to_nothing() -> None:
+    texts = [("a", 0.0, "dog cat", {0, 1}), ("b", 0.0, "dog", {0})]
+    whole, half = match_words(Fixed(texts, [2, 2]), "dog cat", "speech", of=100)
+    assert (whole.score, half.score) == (1.0, 0.5)
+    assert whole.strength == pytest.approx(math.log1p(2 * weight(2, 100)))
+    assert half.strength == pytest.approx(math.log1p(weight(2, 100)) / 16)
+    assert FusionWeights(words=2.0).gain(whole) == pytest.approx(2 * whole.strength)
 
 
 @pytest.mark.parametrize("text", ['{"weight": -1}', '{"weight": NaN}', '{"weight": "x"}', "[]", '{"other": 1}', "x"])
 def test_a_damaged_weight_is_said_in_one_line(text: str) -> None:
     with pytest.raises(DataError, match="weigh again: prvr index weigh"):
-        Worth.from_json(text)
+        FusionWeights.from_json(text)
 
 
 class Examples:
-    """A search whose words are right, and whose pictures are right by chance."""
+    """A search whose words and meanings are right, and whose pictures are right by chance."""
 
-    def __init__(self, says: bool = True) -> None:
-        self.senses, self._says = self, says
+    def __init__(self, says: bool = True, means: bool = True) -> None:
+        self.senses, self._says, self._means = self, says, means
 
     def encode(self, text: str) -> None:
         return None
 
-    def examples(self, query: None, text: str, right: str, others: int) -> list[tuple[str, float, float]]:
+    def examples(self, query: None, text: str, right: str, others: int) -> list[Example]:
         place = int(text)
         words = 2.0 if self._says and place % 3 else 0.0
-        return [(right, 1.0 + place % 5, words), *((f"x{n}", (place + n) % 7 - 3.0, 0.3 * self._says) for n in range(5))]
+        meaning = 0.2 if self._means and place % 4 else 0.0
+        others_found = [Example(f"x{n}", (place + n) % 7 - 3.0, 0.3 * self._says, 0.01 * self._means) for n in range(5)]
+        return [Example(right, 1.0 + place % 5, words, meaning), *others_found]
 
 
 def test_the_weight_is_fitted_on_captions_and_not_on_too_few() -> None:
     captions = [Caption(str(n), f"v{n}", str(n)) for n in range(60)]
-    done = fit_worth(Examples(), captions)  # type: ignore[arg-type]
+    done = fit_weights(Examples(), captions)  # type: ignore[arg-type]
     assert done.captions == 60
-    assert done.worth.weight > 0
+    assert done.weights.words > 0
+    assert done.weights.meaning > 0
+    assert fit_weights(Examples(means=False), captions).weights == FusionWeights(words=done.weights.words)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="49 of 49 captions have words that are said or written in a video; 50 are needed"):
-        fit_worth(Examples(), captions[:49])  # type: ignore[arg-type]
+        fit_weights(Examples(), captions[:49])  # type: ignore[arg-type]
     with pytest.raises(DataError, match="0 of 60 captions"):
-        fit_worth(Examples(says=False), captions)  # type: ignore[arg-type]
+        fit_weights(Examples(says=False, means=False), captions)  # type: ignore[arg-type]
 
 
 def test_a_kept_weight_is_used(folder: Path, tmp_path: Path) -> None:
@@ -434,20 +442,20 @@ def test_a_kept_weight_is_used(folder: Path, tmp_path: Path) -> None:
     plain = open_index(tmp_path / "copy")
     query = "the helicopter lands on the roof"
     before = plain.search(query)[0].score
-    plain.index.texts.keep_worth(Worth(17.0).to_json())
+    plain.index.texts.keep_weights(FusionWeights(17.0).to_json())
     # As by a service that runs.
     assert plain.search(query)[0].score > before
     heavier = open_index(tmp_path / "copy")
     seen = {hit.video: hit.score for hit in heavier.search(query, sense="picture")}
     assert heavier.search(query)[0].score - seen["red.mp4"] == pytest.approx(10 * (before - seen["red.mp4"]), rel=1e-4)
     copy_index(tmp_path / "copy", tmp_path / "again")
-    assert open_index(tmp_path / "again").index.texts.worth() == Worth(17.0).to_json()
+    assert open_index(tmp_path / "again").index.texts.weights() == FusionWeights(17.0).to_json()
     # A damaged weight is said, and can be weighed again.
-    plain.index.texts.keep_worth("x")
+    plain.index.texts.keep_weights("x")
     with pytest.raises(DataError, match="weigh again"):
         plain.search(query)
     assert plain.senses.examples(plain.encode(query), query, "red.mp4", 2)
-    plain.index.texts.keep_worth(None)
+    plain.index.texts.keep_weights(None)
     assert plain.search(query)[0].score == before
 
 
