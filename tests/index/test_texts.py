@@ -54,6 +54,28 @@ def test_words_are_folded() -> None:
     assert words_of("滑板 dog") == ["滑", "板", "dog"]
 
 
+def test_marks_that_are_letters_stay_and_accents_do_not() -> None:
+    assert words_of("हिन्दी में गाना") == ["हिन्दी", "में", "गाना"]
+    assert words_of("தமிழ்") == ["தமிழ்"]
+    # Thai is written without spaces: a letter with its vowel and tone is a word.
+    assert words_of("กิน") == ["กิ", "น"] != words_of("กัน")
+    assert words_of("ガ") != words_of("カ")
+    assert words_of("ё Ά ǖ") == ["е", "α", "u"]
+    assert words_of("שָׁלוֹם مَرْحَبًا") == words_of("שלום مرحبا")
+    assert words_of("❤️ love") == ["love"]
+
+
+def test_words_of_marks_are_found_and_counted(index: DiskIndex) -> None:
+    say(index, "a", "मैं हिन्दी बोलता हूँ", "ฉันกินข้าว")
+    say(index, "b", "हद", "กันชน")
+    assert found(index, "हिन्दी") == [("a", "मैं हिन्दी बोलता हूँ")]
+    assert index.texts.find(terms_of("हिन्दी हद"), kinds=("speech",)).videos_with_term == [1, 1]
+    assert found(index, "กินข้าว") == [("a", "ฉันกินข้าว")]
+    assert found(index, "กัน") == [("b", "กันชน")]
+    assert found(index, "हि*") == [("a", "मैं हिन्दी बोलता हूँ")]
+    assert index.verify() == {}
+
+
 def test_terms_of_a_query() -> None:
     shown = [(term.words, term.is_prefix, term.is_required) for term in terms_of('"On a  Skateboard" dogs fa* dogs 滑板 “x” ""')]
     assert shown == [

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,16 @@ from prvr.datasets import Caption
 from prvr.encoders.timed_texts import TextsPart, TimedText
 from prvr.errors import DataError, SettingError
 from prvr.index.exact import ExactIndex
+from prvr.index.scan import rotation
+from prvr.index.text_embeddings import TextEmbedding
 from prvr.index.text_tables import FoundText, FoundTexts
 from prvr.methods.calibration import Calibration
 from prvr.search import copy_index, index_folder, open_index, zero_shot
 from prvr.search.asking import VideoSearch
 from prvr.search.hits import Hit
 from prvr.search.question import Question
-from prvr.search.senses import Example, FusionWeights
-from prvr.search.text_matches import WINDOW, TextMatch, match_words
+from prvr.search.senses import Example, FusionWeights, Senses
+from prvr.search.text_matches import WINDOW, MeaningMatcher, TextMatch, match_words
 from prvr.search.update import Indexer
 from prvr.search.weighing import fit_weights
 
@@ -181,6 +184,21 @@ def test_the_probability_and_the_strength_are_those_of_the_picture(search: Video
     assert not Hit("a", 1.0, strength=0.1, found_by=("speech", "picture")).weak
 
 
+def test_the_margin_of_a_probability_is_that_of_pictures(search: VideoSearch, monkeypatch: pytest.MonkeyPatch) -> None:
+    calibration = Calibration(intercept=0.0, per_score=3.0, per_margin=2.0, per_size=0.0)
+    monkeypatch.setattr(search, "calibration", lambda **_: calibration)
+    query = "the helicopter lands on the roof"
+    # The best picture is none of the two best hits.
+    order = [hit.video for hit in search.search(query, sense="picture")]
+    quote = (TimedText(0.0, 1.0, "x", "speech"),)
+    said = {video: TextMatch(video, "speech", 1.0, 50.0 - place, quote) for place, video in enumerate(order[-2:])}
+    monkeypatch.setattr(search.senses, "best_matches", lambda *_, **__: said)
+    all_hits = {hit.video: hit.probability for hit in search.search(query)}
+    few = search.search(query, k=2)
+    assert [hit.video for hit in few] == order[-2:]
+    assert {hit.video: hit.probability for hit in few} == pytest.approx({video: all_hits[video] for video in order[-2:]})
+
+
 def test_options_of_the_picture_are_refused_for_speech(search: VideoSearch) -> None:
     with pytest.raises(SettingError, match="'approximate' and 'rescore' are of pictures; leave them out"):
         search.search("helicopter", sense="speech", approximate=True)
@@ -217,6 +235,64 @@ def test_worth_grows_with_share_and_evidence() -> None:
     (half,) = match_words(Fixed([("a", 0.0, "dog", {0})], [1, 1]), "dog cat", "speech", of=10)
     (whole,) = match_words(Fixed([("a", 0.0, "dog cat", {0, 1})], [1, 1]), "dog cat", "speech", of=10)
     assert 0 < FusionWeights().gain(half) < FusionWeights().gain(whole)
+
+
+# By meaning
+
+
+@pytest.fixture
+def by_meaning(search: VideoSearch, monkeypatch: pytest.MonkeyPatch) -> VideoSearch:
+    """A search for which a query about rotors means what is said in red.mp4."""
+    background = search.index.texts.background()
+    # What is indexed is embedded: the window of both lines of red.mp4.
+    (embedding,) = search.index.texts.embeddings("red.mp4")
+    rows = np.frombuffer(embedding.codes, np.int8) * embedding.scale @ rotation(len(background.rows[0])).T
+
+    def embed(text: str) -> np.ndarray:
+        return (rows / np.linalg.norm(rows)).astype(np.float32) if "rotor" in text else -background.rows[0]
+
+    # Random encoders have all sentences near each other: here unrelated ones are not.
+    monkeypatch.setattr(search.index.texts, "background", lambda: background._replace(rows=np.zeros_like(background.rows)))
+    monkeypatch.setattr(search, "senses", Senses(search.index, MeaningMatcher(search.index.texts, embed, background.encoder)))
+    return search
+
+
+def test_a_hit_by_meaning_quotes_the_text_and_comes_first(by_meaning: VideoSearch) -> None:
+    query = "rotor craft touches down"
+    for sense in ("speech", "any"):
+        hit = by_meaning.search(query, sense=sense)[0]
+        assert (hit.video, hit.found_by[0]) == ("red.mp4", "speech")
+        assert [quote.text for quote in hit.quotes] == [text for _, _, text in WORDS["red.mp4"]]
+        assert (hit.start, hit.end) == (0.2, 1.8)
+    (alone,) = [hit for hit in by_meaning.search(query, sense="speech") if hit.video == "red.mp4"]
+    assert alone.score == pytest.approx(1, abs=0.01)
+    assert by_meaning.explain(query, "red.mp4").quotes  # type: ignore[union-attr]
+    assert by_meaning.search(query, sense="screen") == []
+
+
+def test_words_in_quotes_and_prefixes_are_looked_for_as_they_are(by_meaning: VideoSearch) -> None:
+    for query in ('"rotor craft" touches down', "rotor craf*"):
+        assert by_meaning.search(query, sense="speech") == []
+        assert by_meaning.search(query) == by_meaning.search(query, sense="picture")
+
+
+def test_an_index_without_embeddings_is_searched_by_words(by_meaning: VideoSearch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(by_meaning.index.texts, "background", lambda: None)
+    assert by_meaning.search("rotor craft touches down", sense="speech") == []
+    assert by_meaning.search("helicopter", sense="speech")
+
+
+def test_a_model_whose_text_encoder_is_gone_indexes_and_says_so(
+    folder: Path, videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (videos / "blue.srt").write_text(srt((0, 1, "new")))
+    checkpoint = zero_shot(folder / "tiny", rate=2.0)
+    text = replace(checkpoint.sources.text, fingerprint="0" * 16, source=str(folder / "gone"))
+    indexer = Indexer(videos, videos.parent / "gallery", checkpoint)
+    monkeypatch.setattr(indexer, "_checkpoint", replace(checkpoint, sources=replace(checkpoint.sources, text=text)))
+    problems = indexer.update().problems
+    indexer.close()
+    assert "is no longer in" in problems["search by meaning"]
 
 
 # The folder as it changes
@@ -323,6 +399,8 @@ def test_a_copy_has_the_texts_and_is_brought_up_to_date(folder: Path, videos: Pa
     assert done.written == ()
     assert done.without_texts is None
     assert texts_in(copy) == texts_in(gallery) != {}
+    assert embeddings_in(copy) == embeddings_in(gallery)
+    assert embeddings_in(copy).keys() == {"blue.mp4", "green.mp4"}
     texts_after(folder, videos, subtitle=None)
     copy_index(gallery, copy)
     assert texts_in(copy) == {}
@@ -337,14 +415,28 @@ def test_the_setting_that_is_kept_is_read_in_any_folder(folder: Path, videos: Pa
     indexer = Indexer(videos, videos.parent / "gallery", checkpoint, texts={"speech": "./whisper"})
     indexer.update()
     kept = indexer._index.texts.readers()
-    indexer.close()
     assert json.loads(kept["speech"])["model"] == str(videos.parent / "whisper")
+    # One that was kept otherwise is found, and kept, too.
+    indexer._index.texts.keep_readers({"speech": json.dumps({"model": "./whisper"})})
+    indexer.close()
+    indexer = Indexer(videos, videos.parent / "gallery", checkpoint)
+    indexer.update()
+    assert json.loads(indexer._index.texts.readers()["speech"])["model"] == str(videos.parent / "whisper")
+    indexer.close()
 
 
 def texts_in(place: str | Path, **model: Path) -> dict[str, list[str]]:
     opened = open_index(place, **model)
     found = {id: [text.text for text in opened.index.texts.read(id)] for id in sorted(opened.index.ids)}
     assert opened.index.verify() == {}
+    opened.index.close()
+    return {id: texts for id, texts in found.items() if texts}
+
+
+def embeddings_in(place: str | Path, **model: Path) -> dict[str, list[TextEmbedding]]:
+    opened = open_index(place, **model)
+    found = {id: opened.index.texts.embeddings(id) for id in sorted(opened.index.ids)}
+    assert opened.index.texts.not_embedded(opened.encoder.fingerprint) == []
     opened.index.close()
     return {id: texts for id, texts in found.items() if texts}
 
@@ -359,11 +451,15 @@ def test_shards_carry_texts_and_answer_alike(folder: Path, tmp_path: Path) -> No
     copy_index(folder / "gallery", url)
     model = folder / "gallery" / "model"
     assert texts_in(url, model=model) == texts_in(tmp_path / "one")
+    assert embeddings_in(url, model=model) == embeddings_in(tmp_path / "one") != {}
     one, several = open_index(tmp_path / "one"), open_index(url, model=model)
     for query in ("the helicopter lands", '"welcome back"', "welcome", "purple submarine"):
         for sense in ("speech", "any"):
             assert answers(one, query, sense) == answers(several, query, sense)
     assert one.index.texts.count() == several.index.texts.count() == {"subtitle": 2}
+    sentence = one.index.texts.background().rows[0]
+    nearest = [index.index.texts.nearest(sentence, 8, kinds=["subtitle"]) for index in (one, several)]
+    assert nearest[0] == nearest[1] != []
     one.index.close()
     several.index.close()
 
