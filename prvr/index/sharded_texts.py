@@ -81,17 +81,17 @@ class ShardedTexts:
         return sorted((one for part in found for one in part), key=lambda one: -one.cosine)[:count]
 
     def background(self) -> Background | None:
-        """The encoder of the embeddings of texts, and its rows of unrelated sentences."""
+        """What the embeddings of texts are made by, and rows of unrelated sentences."""
         found: Background | None = self._in_all(lambda index: index.texts.background())[0]
         return found
 
     def keep_background(self, background: Background) -> None:
-        """Writes the encoder of the embeddings, in place of the one before."""
+        """Writes what the embeddings are made by, in place of what was there."""
         self._in_all(partial(_keep_background, background=background))
 
-    def not_embedded(self, encoder: str) -> list[str]:
-        """The videos whose texts do not all have embeddings by an encoder of that fingerprint."""
-        return [id for ids in self._in_all(partial(_not_embedded, encoder=encoder)) for id in ids]
+    def not_embedded(self, made_by: str) -> list[str]:
+        """The videos whose texts do not all have embeddings made by this (`text_windows.embedded_by`)."""
+        return [id for ids in self._in_all(partial(_not_embedded, made_by=made_by)) for id in ids]
 
     def embeddings(self, video: str) -> list[TextEmbedding]:
         """The embeddings of a video's texts."""
@@ -99,11 +99,11 @@ class ShardedTexts:
         return embeddings
 
     def keep_embeddings(
-        self, video: str, encoder: str, add: Sequence[TextEmbedding], *, drop: Collection[str] = (), is_complete: bool
+        self, video: str, made_by: str, add: Sequence[TextEmbedding], *, drop: Collection[str] = (), is_complete: bool
     ) -> None:
         """Adds embeddings to a video and removes some by their keys, in one transaction."""
         arguments = {"add": [*add], "drop": [*drop], "is_complete": is_complete}
-        self._in_one(video, partial(_keep_embeddings, video=video, encoder=encoder, arguments=arguments))
+        self._in_one(video, partial(_keep_embeddings, video=video, made_by=made_by, arguments=arguments))
 
 
 def _read(index: DiskIndex, *, video: str) -> list[TimedText]:
@@ -136,13 +136,13 @@ def _keep_background(index: DiskIndex, *, background: Background) -> None:
     index.texts.keep_background(background)
 
 
-def _not_embedded(index: DiskIndex, *, encoder: str) -> list[str]:
-    return index.texts.not_embedded(encoder)
+def _not_embedded(index: DiskIndex, *, made_by: str) -> list[str]:
+    return index.texts.not_embedded(made_by)
 
 
 def _embeddings(index: DiskIndex, *, video: str) -> list[TextEmbedding]:
     return index.texts.embeddings(video)
 
 
-def _keep_embeddings(index: DiskIndex, *, video: str, encoder: str, arguments: dict[str, Any]) -> None:
-    index.texts.keep_embeddings(video, encoder, **arguments)
+def _keep_embeddings(index: DiskIndex, *, video: str, made_by: str, arguments: dict[str, Any]) -> None:
+    index.texts.keep_embeddings(video, made_by, **arguments)

@@ -1,8 +1,8 @@
 """Embeddings of texts in the file of an index, as int8 codes; and the search for those nearest to a sentence.
 
 text_embeddings  a row per window of texts (`prvr.index.text_windows`): its video, kind and times, its codes, a checksum
-text_embedded    a row per video and kind all of whose windows are there: by which encoder, and of which texts
-text_background  one row or none: the encoder, and embeddings of unrelated sentences, which a text has to be nearer than
+text_embedded    a row per video and kind all of whose windows are there: made by what, and of which texts
+text_background  one row or none: what made all, and embeddings of unrelated sentences, which a text has to be nearer than
 
 The tables are made with the first embedding; older indexes do not have them, and older versions of prvr ignore them.
 """
@@ -26,9 +26,9 @@ SCHEMA = (
     " key TEXT NOT NULL, kind TEXT NOT NULL, start REAL NOT NULL, end REAL NOT NULL, scale REAL NOT NULL, codes BLOB NOT NULL,"
     " crc32 INTEGER NOT NULL)",
     "CREATE INDEX IF NOT EXISTS text_embeddings_of_video ON text_embeddings (video)",
-    "CREATE TABLE IF NOT EXISTS text_embedded (video INTEGER NOT NULL, kind TEXT NOT NULL, encoder TEXT NOT NULL,"
+    "CREATE TABLE IF NOT EXISTS text_embedded (video INTEGER NOT NULL, kind TEXT NOT NULL, made_by TEXT NOT NULL,"
     " texts TEXT NOT NULL, PRIMARY KEY (video, kind)) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS text_background (encoder TEXT NOT NULL, columns INTEGER NOT NULL, rows BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS text_background (made_by TEXT NOT NULL, columns INTEGER NOT NULL, rows BLOB NOT NULL)",
 )
 # The texts that embeddings are of: their number, and the last one.
 TEXTS = "SELECT video, kind, count(*) || ' ' || max(number) FROM texts GROUP BY video, kind"
@@ -60,9 +60,9 @@ class NearestText(NamedTuple):
 
 
 class Background(NamedTuple):
-    """The encoder of all embeddings of an index, by its fingerprint; and its rows of unrelated sentences, of unit length."""
+    """What all embeddings are made by (`text_windows.embedded_by`); and rows of unrelated sentences, of unit length."""
 
-    encoder: str
+    made_by: str
     rows: Float32[np.ndarray, "S E"]
 
 
@@ -83,12 +83,12 @@ class EmbeddingTables:
         self._connection = connection
         self._resident = _Resident()
 
-    def incomplete(self, encoder: str) -> set[int]:
-        """The videos whose texts do not all have embeddings by an encoder, or that have embeddings of texts that are gone."""
+    def incomplete(self, made_by: str) -> set[int]:
+        """The videos whose texts do not all have embeddings made by this, or that have embeddings of texts that are gone."""
         texts = {(video, kind): state for video, kind, state in self._connection.execute(TEXTS)}
         done: dict[tuple[int, str], str] = {}
         if self._exist():
-            rows = self._connection.execute("SELECT video, kind, texts FROM text_embedded WHERE encoder = ?", (encoder,))
+            rows = self._connection.execute("SELECT video, kind, texts FROM text_embedded WHERE made_by = ?", (made_by,))
             done = {(video, kind): state for video, kind, state in rows}
         return {video for video, kind in texts.keys() | done.keys() if texts.get((video, kind)) != done.get((video, kind))}
 
@@ -106,7 +106,7 @@ class EmbeddingTables:
             raise ModelError(DAMAGED)
         return [one for _, one in found]
 
-    def keep(self, video: int, encoder: str, add: Sequence[TextEmbedding], *, drop: Collection[str], is_complete: bool) -> None:
+    def keep(self, video: int, made_by: str, add: Sequence[TextEmbedding], *, drop: Collection[str], is_complete: bool) -> None:
         """Adds embeddings to a video and removes some by their keys; is_complete: all of its texts have theirs."""
         self._make()
         self._connection.executemany("DELETE FROM text_embeddings WHERE video = ? AND key = ?", [(video, key) for key in drop])
@@ -115,7 +115,7 @@ class EmbeddingTables:
         self._connection.execute("DELETE FROM text_embedded WHERE video = ?", (video,))
         if is_complete:
             rest = TEXTS.replace(" GROUP BY", " WHERE video = ? GROUP BY")
-            states = [(of, kind, encoder, state) for of, kind, state in self._connection.execute(rest, (video,)).fetchall()]
+            states = [(of, kind, made_by, state) for of, kind, state in self._connection.execute(rest, (video,)).fetchall()]
             self._connection.executemany("INSERT INTO text_embedded VALUES (?, ?, ?, ?)", states)
 
     def drop(self, where: str, values: Sequence[object]) -> None:
@@ -132,19 +132,19 @@ class EmbeddingTables:
 
     def background(self) -> Background | None:
         """What `keep_background` wrote; None if there is nothing, or if it is damaged."""
-        found = self._exist() and self._connection.execute("SELECT encoder, columns, rows FROM text_background").fetchone()
+        found = self._exist() and self._connection.execute("SELECT made_by, columns, rows FROM text_background").fetchone()
         try:
-            encoder, columns, data = found or ("", 0, b"")
+            made_by, columns, data = found or ("", 0, b"")
             rows = np.frombuffer(data, np.float16).reshape(-1, columns).astype(np.float32)
         except (ValueError, TypeError):
             return None
-        return Background(str(encoder), rows) if rows.size and np.isfinite(rows).all() else None
+        return Background(str(made_by), rows) if rows.size and np.isfinite(rows).all() else None
 
     def keep_background(self, background: Background) -> None:
-        """Writes the encoder and its rows of unrelated sentences in place of those before."""
+        """Writes what embeddings are made by, and rows of unrelated sentences, in place of those before."""
         self._make()
         self._connection.execute("DELETE FROM text_background")
-        values = (background.encoder, background.rows.shape[1], background.rows.astype(np.float16).tobytes())
+        values = (background.made_by, background.rows.shape[1], background.rows.astype(np.float16).tobytes())
         self._connection.execute("INSERT INTO text_background VALUES (?, ?, ?)", values)
 
     def nearest(

@@ -203,9 +203,9 @@ class TextTables:
                 raise ModelError(DAMAGED)
         self.embeddings.read(video)
 
-    def not_embedded(self, encoder: str) -> set[int]:
-        """The videos whose texts do not all have embeddings by an encoder."""
-        return self.embeddings.incomplete(encoder) if self._exist() else set()
+    def not_embedded(self, made_by: str) -> set[int]:
+        """The videos whose texts do not all have embeddings made by this."""
+        return self.embeddings.incomplete(made_by) if self._exist() else set()
 
     def _rows(self, rest: str, values: Sequence[Any], also: str = "NULL") -> Iterator[tuple[int, Any, TimedText]]:
         """The video, another column, and the text of rows."""

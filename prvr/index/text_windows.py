@@ -12,7 +12,7 @@ from prvr.encoders.timed_texts import TimedText
 # Seconds of a window, of one that a sentence may end, and between two lines of one.
 LONGEST, LEAST, PAUSE = 8.0, 3.0, 2.0
 SENTENCE_END = re.compile(r"[.?!…。？！।][\"'”’»)\]]*$")
-# Part of what an embedding is made of: a window of another rule is embedded again.
+# Windows of another rule are embedded again.
 RULE = "windows 1"
 
 
@@ -24,10 +24,15 @@ class TextWindow(NamedTuple):
     end: float
     text: str
 
-    def key(self, encoder: str) -> str:
-        """What its embedding by an encoder of that fingerprint is made of, as 16 hex digits."""
-        parts = [RULE, encoder, self.kind, repr(float(self.start)), repr(float(self.end)), self.text]
+    def key(self, embedded_by: str) -> str:
+        """What its embedding (`embedded_by`) is made of, as 16 hex digits."""
+        parts = [embedded_by, self.kind, repr(float(self.start)), repr(float(self.end)), self.text]
         return hashlib.sha256("\n".join(parts).encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def embedded_by(fingerprint: str) -> str:
+    """Returns what all embeddings of texts by an encoder of that fingerprint are made by: it, and the rule of windows."""
+    return f"{RULE}, {fingerprint}"
 
 
 def windows_of(texts: Sequence[TimedText]) -> list[TextWindow]:

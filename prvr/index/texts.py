@@ -51,15 +51,15 @@ class TextStore(TextSink, Protocol):
         ...
 
     def background(self) -> Background | None:
-        """The encoder of the embeddings of texts, and its rows of unrelated sentences; None if there are none."""
+        """What the embeddings of texts are made by, and rows of unrelated sentences; None if there are none."""
         ...
 
     def keep_background(self, background: Background) -> None:
-        """Writes the encoder of the embeddings, in place of the one before."""
+        """Writes what the embeddings are made by, in place of what was there."""
         ...
 
-    def not_embedded(self, encoder: str) -> list[str]:
-        """The videos whose texts do not all have embeddings by an encoder of that fingerprint."""
+    def not_embedded(self, made_by: str) -> list[str]:
+        """The videos whose texts do not all have embeddings made by this (`text_windows.embedded_by`)."""
         ...
 
     def embeddings(self, video: str) -> list[TextEmbedding]:
@@ -67,7 +67,7 @@ class TextStore(TextSink, Protocol):
         ...
 
     def keep_embeddings(
-        self, video: str, encoder: str, add: Sequence[TextEmbedding], *, drop: Collection[str] = (), is_complete: bool
+        self, video: str, made_by: str, add: Sequence[TextEmbedding], *, drop: Collection[str] = (), is_complete: bool
     ) -> None:
         """Adds embeddings to a video and removes some by their keys, in one transaction.
 
@@ -187,19 +187,19 @@ class DiskTexts:
             return tables.nearest(sentence, count, kinds=kinds, videos=allowed, names=self._names(), version=version)
 
     def background(self) -> Background | None:
-        """The encoder of the embeddings of texts, and its rows of unrelated sentences."""
+        """What the embeddings of texts are made by, and rows of unrelated sentences."""
         with self._lock, self._database.reading():
             return self._database.text_tables.embeddings.background()
 
     def keep_background(self, background: Background) -> None:
-        """Writes the encoder of the embeddings, in place of the one before."""
+        """Writes what the embeddings are made by, in place of what was there."""
         with self._lock, self._database.writing():
             self._database.text_tables.embeddings.keep_background(background)
 
-    def not_embedded(self, encoder: str) -> list[str]:
-        """The videos whose texts do not all have embeddings by an encoder of that fingerprint."""
+    def not_embedded(self, made_by: str) -> list[str]:
+        """The videos whose texts do not all have embeddings made by this (`text_windows.embedded_by`)."""
         with self._lock, self._database.reading():
-            incomplete = self._database.text_tables.not_embedded(encoder)
+            incomplete = self._database.text_tables.not_embedded(made_by)
             return [id for id, number in self._database.videos.items() if number in incomplete]
 
     def embeddings(self, video: str) -> list[TextEmbedding]:
@@ -209,12 +209,12 @@ class DiskTexts:
             return [] if number is None else self._database.text_tables.embeddings.read(number)
 
     def keep_embeddings(
-        self, video: str, encoder: str, add: Sequence[TextEmbedding], *, drop: Collection[str] = (), is_complete: bool
+        self, video: str, made_by: str, add: Sequence[TextEmbedding], *, drop: Collection[str] = (), is_complete: bool
     ) -> None:
         """Adds embeddings to a video and removes some by their keys, in one transaction."""
         with self._lock, self._database.writing():
             if (number := self._database.number_of(video)) is not None:
-                self._database.text_tables.embeddings.keep(number, encoder, add, drop=drop, is_complete=is_complete)
+                self._database.text_tables.embeddings.keep(number, made_by, add, drop=drop, is_complete=is_complete)
 
     def _numbers_of(self, videos: Collection[str] | None) -> list[int] | None:
         numbers = self._database.videos

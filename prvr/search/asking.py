@@ -23,6 +23,7 @@ from prvr.index.moments import Span, relevance
 from prvr.index.near_identical import drop_near_identical
 from prvr.index.ranking import Result, has_curve_as_score, rank
 from prvr.index.reference import reference_of
+from prvr.index.text_windows import embedded_by
 from prvr.index.texts import HasTexts, require_texts
 from prvr.methods.calibration import Calibration
 from prvr.methods.model import ArrayModel, Described, Embeddings
@@ -234,7 +235,7 @@ class VideoSearch:
         if embed is None or not isinstance(self.index, HasTexts):
             return Senses(self.index)
         embed_query = lru_cache(QUERIES_KEPT)(lambda text: embed([text])[0])
-        return Senses(self.index, MeaningMatcher(self.index.texts, embed_query, self.encoder.fingerprint))
+        return Senses(self.index, MeaningMatcher(self.index.texts, embed_query, embedded_by(self.encoder.fingerprint)))
 
     def calibration(self, *, rescore: bool = False) -> Calibration | None:
         """What turns scores, or scores that were re-scored, into probabilities; None if nothing does."""

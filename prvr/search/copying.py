@@ -134,17 +134,17 @@ def _copy_embeddings(ours: TextStore, theirs: TextStore, *, ids: Sequence[str]) 
     """Copies the embeddings of all texts."""
     if (background := ours.background()) is None:
         return
-    if (known := theirs.background()) is None or known.encoder != background.encoder:
+    if (known := theirs.background()) is None or known.made_by != background.made_by:
         theirs.keep_background(background)
-    without = {*ours.not_embedded(background.encoder)}
+    without = {*ours.not_embedded(background.made_by)}
     for id in ids:
         wanted, there = ({one.key: one for one in texts.embeddings(id)} for texts in (ours, theirs))
         new, gone = (
             [one for key, one in wanted.items() if there.get(key) != one],
             [key for key in there if there[key] != wanted.get(key)],
         )
-        if new or gone or id in theirs.not_embedded(background.encoder):
-            theirs.keep_embeddings(id, background.encoder, new, drop=gone, is_complete=id not in without)
+        if new or gone or id in theirs.not_embedded(background.made_by):
+            theirs.keep_embeddings(id, background.made_by, new, drop=gone, is_complete=id not in without)
 
 
 def _parts(ids: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:

@@ -36,8 +36,8 @@ WINDOW = 12.0
 MOST_QUOTES = 3
 # Words with a smaller share of the query's weight are named nowhere beside a picture: "on a" is said in each film.
 LEAST_SHARE = 0.5
-# Of the nearest videos and unrelated sentences, the one that the others are measured from.
-NEIGHBOUR = 8
+# Of the nearest videos and unrelated sentences, the one that the others are measured from, and what a match has beyond it.
+NEIGHBOUR, LEAST_EXCESS = 8, 0.05
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class TextMatch:
     @property
     def is_quoted(self) -> bool:
         """Whether it is shown beside a picture."""
-        return self.strength > 0 if self.is_by_meaning else self.score >= LEAST_SHARE
+        return self.is_by_meaning or self.score >= LEAST_SHARE
 
 
 def match_words(texts: TextStore, query: str, sense: str, *, of: int, videos: Collection[str] | None = None) -> list[TextMatch]:
@@ -93,20 +93,20 @@ class MeaningMatcher:
     """Finds texts by the meaning of a sentence.
 
     Args:
-        embed: gives the embedding of a sentence, of unit length. encoder: the fingerprint of what gives it.
+        embed: gives the embedding of a sentence, of unit length. made_by: what embeddings are made by (`embedded_by`).
     """
 
-    def __init__(self, texts: TextStore, embed: Callable[[str], Direction], encoder: str) -> None:
-        self._texts, self._embed, self._encoder = texts, embed, encoder
+    def __init__(self, texts: TextStore, embed: Callable[[str], Direction], made_by: str) -> None:
+        self._texts, self._embed, self._made_by = texts, embed, made_by
 
     def match(self, query: str, sense: str, *, videos: Collection[str] | None = None) -> list[TextMatch]:
-        """Returns the videos with a text that is nearer than the NEIGHBOUR-th nearest, the nearest first.
+        """Returns the videos with a text that is nearer than the NEIGHBOUR-th nearest by LEAST_EXCESS, the nearest first.
 
         Args:
             sense: one of `KINDS_OF`. videos: only these; None for all. The NEIGHBOUR-th is that of all.
         """
         background = self._texts.background()
-        if background is None or background.encoder != self._encoder:
+        if background is None or background.made_by != self._made_by:
             return []
         sentence = self._embed(query)
         nearest = self._texts.nearest(sentence, NEIGHBOUR, kinds=KINDS_OF[sense])
@@ -116,10 +116,14 @@ class MeaningMatcher:
             nearest = self._texts.nearest(sentence, NEIGHBOUR, kinds=KINDS_OF[sense], videos=videos)
         matches = []
         for one in nearest:
-            texts = [text for text in self._texts.read(one.video) if text.kind == one.kind] if one.cosine > usual else []
+            if one.cosine - usual < LEAST_EXCESS:
+                continue
+            texts = [text for text in self._texts.read(one.video) if text.kind == one.kind]
             quotes = tuple(text for text in texts if one.start <= text.start and text.end <= one.end)
             if quotes:
-                matches.append(TextMatch(one.video, sense, one.cosine, (one.cosine - usual) ** 2, quotes, is_by_meaning=True))
+                # Codes of the same direction may have a cosine a little above 1.
+                score, strength = min(one.cosine, 1.0), (one.cosine - usual) ** 2
+                matches.append(TextMatch(one.video, sense, score, strength, quotes, is_by_meaning=True))
         return matches
 
 

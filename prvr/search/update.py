@@ -25,6 +25,7 @@ from prvr.index.disk import DiskIndex
 from prvr.index.encode import Sampled, encode_long, encode_queries
 from prvr.index.place import FILE
 from prvr.index.reference import update_reference
+from prvr.index.text_windows import embedded_by
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings
@@ -174,7 +175,7 @@ class Indexer:
 
     def _embed_texts(self, on_progress: Progress | None) -> dict[str, str]:
         """Embeds what is new of the texts by the encoder of queries, and returns why that cannot be."""
-        if not self._index.texts.not_embedded(self._checkpoint.sources.text.fingerprint or ""):
+        if not self._index.texts.not_embedded(embedded_by(self._checkpoint.sources.text.fingerprint or "")):
             return {}
         try:
             encoder = self._text_encoder

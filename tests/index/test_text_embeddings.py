@@ -15,7 +15,7 @@ from prvr.index.contract import Entry, Header
 from prvr.index.disk import DiskIndex
 from prvr.index.place import FILE
 from prvr.index.reference import unrelated_sentences
-from prvr.index.text_windows import windows_of
+from prvr.index.text_windows import embedded_by, windows_of
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
 from prvr.search import text_embedding
 from prvr.search.text_embedding import embed_texts
@@ -90,7 +90,9 @@ def say(index: DiskIndex, video: str, *texts: str, kind: str = "speech", made_of
 
 def matches(index: DiskIndex, query: str, videos: list[str] | None = None, sense: str = "speech") -> list[TextMatch]:
     encoder = Topics()
-    matcher = MeaningMatcher(index.texts, lambda text: _unit(encoder.encode_sentences([text])[0]), encoder.fingerprint)
+    matcher = MeaningMatcher(
+        index.texts, lambda text: _unit(encoder.encode_sentences([text])[0]), embedded_by(encoder.fingerprint)
+    )
     return matcher.match(query, sense, videos=videos)
 
 
@@ -130,7 +132,7 @@ def test_what_nobody_speaks_of_is_not_found(index: DiskIndex) -> None:
     embed_texts(index.texts, Topics())
     assert all(match.strength < 0.05 for match in matches(index, "volcano"))
     # By another encoder than the one of the embeddings, nothing is.
-    index.texts.keep_background(index.texts.background()._replace(encoder="2"))  # type: ignore[union-attr]
+    index.texts.keep_background(index.texts.background()._replace(made_by="2"))  # type: ignore[union-attr]
     assert matches(index, "more cooking") == []
 
 
@@ -187,7 +189,7 @@ def test_a_kill_costs_one_batch(index: DiskIndex, monkeypatch: pytest.MonkeyPatc
     embed_texts(index.texts, again)
     # Six of seven were embedded before the kill, four kept: three again.
     assert len(again.encoded) == before + 2
-    assert index.texts.not_embedded("2") == []
+    assert index.texts.not_embedded(embedded_by("2")) == []
     assert len(index.texts.embeddings("a")) == 7
 
 

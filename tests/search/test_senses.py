@@ -24,6 +24,7 @@ from prvr.index.exact import ExactIndex
 from prvr.index.scan import rotation
 from prvr.index.text_embeddings import TextEmbedding
 from prvr.index.text_tables import FoundText, FoundTexts
+from prvr.index.text_windows import embedded_by
 from prvr.methods.calibration import Calibration
 from prvr.search import copy_index, index_folder, open_index, zero_shot
 from prvr.search.asking import VideoSearch
@@ -253,7 +254,7 @@ def by_meaning(search: VideoSearch, monkeypatch: pytest.MonkeyPatch) -> VideoSea
 
     # Random encoders have all sentences near each other: here unrelated ones are not.
     monkeypatch.setattr(search.index.texts, "background", lambda: background._replace(rows=np.zeros_like(background.rows)))
-    monkeypatch.setattr(search, "senses", Senses(search.index, MeaningMatcher(search.index.texts, embed, background.encoder)))
+    monkeypatch.setattr(search, "senses", Senses(search.index, MeaningMatcher(search.index.texts, embed, background.made_by)))
     return search
 
 
@@ -436,7 +437,7 @@ def texts_in(place: str | Path, **model: Path) -> dict[str, list[str]]:
 def embeddings_in(place: str | Path, **model: Path) -> dict[str, list[TextEmbedding]]:
     opened = open_index(place, **model)
     found = {id: opened.index.texts.embeddings(id) for id in sorted(opened.index.ids)}
-    assert opened.index.texts.not_embedded(opened.encoder.fingerprint) == []
+    assert opened.index.texts.not_embedded(embedded_by(opened.encoder.fingerprint)) == []
     opened.index.close()
     return {id: texts for id, texts in found.items() if texts}
 
