@@ -129,7 +129,7 @@ class TextEncoder:
             self.longest: int | None = _longest_text(config, self._tokenizer)
             self.ends = _ending_tokens(self._tokenizer)
             self.word_columns: int = config.hidden_size
-            self.is_mean_pooled = _is_mean_pooled(folder)
+            self.pools_by_mean = _pools_by_mean(folder)
 
     @fast_products()
     @torch.inference_mode()
@@ -165,7 +165,7 @@ def _longest_text(config: Any, tokenizer: Any) -> int:
     return int(tokenizer.model_max_length) if tokenizer.model_max_length <= positions else positions - 2
 
 
-def _is_mean_pooled(folder: Path) -> bool:
+def _pools_by_mean(folder: Path) -> bool:
     """Whether the folder says, as sentence-transformers does, that the mean of the rows is the sentence's embedding."""
     try:
         pooling = parse_json(read_bytes(folder / POOLING))

@@ -20,11 +20,11 @@ class PooledWords(Protocol):
     """A word encoder that says whether the mean of a sentence's rows is its embedding: it was trained so."""
 
     @property
-    def is_mean_pooled(self) -> bool: ...
+    def pools_by_mean(self) -> bool: ...
 
 
 def sentence_embedder(encoder: Encoder) -> Embed | None:
-    """Returns what gives sentences rows of unit length (N, E); None if nothing says how the encoder's words become a sentence.
+    """Returns a function from sentences to rows of unit length (N, E); None if an encoder of words does not pool them.
 
     Word vectors and models of words alone (RoBERTa) give none: the mean of word vectors found no more than words do (LOG.md).
     """
@@ -32,7 +32,7 @@ def sentence_embedder(encoder: Encoder) -> Embed | None:
     for part in parts:
         if isinstance(part, SentenceEncoder):
             return _in_batches(part.encode_sentences)
-        if isinstance(part, WordEncoder) and isinstance(part, PooledWords) and part.is_mean_pooled:
+        if isinstance(part, WordEncoder) and isinstance(part, PooledWords) and part.pools_by_mean:
             return _in_batches(_means_of(part))
     return None
 

@@ -8,7 +8,7 @@ from typing import Any, final
 
 from prvr.encoders.timed_texts import TextSource, TextsPart, TimedText
 from prvr.index.disk import DiskIndex
-from prvr.index.text_embeddings import Background, Direction, NearestText, TextEmbedding
+from prvr.index.text_embeddings import Direction, NearestText, TextBackground, TextEmbedding
 from prvr.index.text_tables import FoundTexts
 from prvr.index.words import Term
 
@@ -80,18 +80,18 @@ class ShardedTexts:
         found = self._in_all(partial(_nearest, sentence=sentence, count=count, kinds=[*kinds], videos=chosen))
         return sorted((one for part in found for one in part), key=lambda one: -one.cosine)[:count]
 
-    def background(self) -> Background | None:
+    def background(self) -> TextBackground | None:
         """What the embeddings of texts are made by, and rows of unrelated sentences."""
-        found: Background | None = self._in_all(lambda index: index.texts.background())[0]
+        found: TextBackground | None = self._in_all(lambda index: index.texts.background())[0]
         return found
 
-    def keep_background(self, background: Background) -> None:
+    def keep_background(self, background: TextBackground) -> None:
         """Writes what the embeddings are made by, in place of what was there."""
         self._in_all(partial(_keep_background, background=background))
 
-    def not_embedded(self, made_by: str) -> list[str]:
-        """The videos whose texts do not all have embeddings made by this (`text_windows.embedded_by`)."""
-        return [id for ids in self._in_all(partial(_not_embedded, made_by=made_by)) for id in ids]
+    def videos_to_embed(self, made_by: str) -> list[str]:
+        """The videos of which a text lacks an embedding made by this (`text_windows.embedded_by`)."""
+        return [id for ids in self._in_all(partial(_videos_to_embed, made_by=made_by)) for id in ids]
 
     def embeddings(self, video: str) -> list[TextEmbedding]:
         """The embeddings of a video's texts."""
@@ -132,12 +132,12 @@ def _nearest(
     return index.texts.nearest(sentence, count, kinds=kinds, videos=videos)
 
 
-def _keep_background(index: DiskIndex, *, background: Background) -> None:
+def _keep_background(index: DiskIndex, *, background: TextBackground) -> None:
     index.texts.keep_background(background)
 
 
-def _not_embedded(index: DiskIndex, *, made_by: str) -> list[str]:
-    return index.texts.not_embedded(made_by)
+def _videos_to_embed(index: DiskIndex, *, made_by: str) -> list[str]:
+    return index.texts.videos_to_embed(made_by)
 
 
 def _embeddings(index: DiskIndex, *, video: str) -> list[TextEmbedding]:

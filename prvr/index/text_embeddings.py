@@ -59,7 +59,7 @@ class NearestText(NamedTuple):
     cosine: float
 
 
-class Background(NamedTuple):
+class TextBackground(NamedTuple):
     """What all embeddings are made by (`text_windows.embedded_by`); and rows of unrelated sentences, of unit length."""
 
     made_by: str
@@ -84,7 +84,7 @@ class EmbeddingTables:
         self._resident = _Resident()
 
     def incomplete(self, made_by: str) -> set[int]:
-        """The videos whose texts do not all have embeddings made by this, or that have embeddings of texts that are gone."""
+        """The videos of which a text lacks an embedding made by this, or an embedding lacks its text."""
         texts = {(video, kind): state for video, kind, state in self._connection.execute(TEXTS)}
         done: dict[tuple[int, str], str] = {}
         if self._exist():
@@ -130,7 +130,7 @@ class EmbeddingTables:
             for table in ("text_embeddings", "text_embedded"):
                 self._connection.execute(f"UPDATE {table} SET video = ? WHERE video = ?", (after, before))
 
-    def background(self) -> Background | None:
+    def background(self) -> TextBackground | None:
         """What `keep_background` wrote; None if there is nothing, or if it is damaged."""
         found = self._exist() and self._connection.execute("SELECT made_by, columns, rows FROM text_background").fetchone()
         try:
@@ -138,9 +138,9 @@ class EmbeddingTables:
             rows = np.frombuffer(data, np.float16).reshape(-1, columns).astype(np.float32)
         except (ValueError, TypeError):
             return None
-        return Background(str(made_by), rows) if rows.size and np.isfinite(rows).all() else None
+        return TextBackground(str(made_by), rows) if rows.size and np.isfinite(rows).all() else None
 
-    def keep_background(self, background: Background) -> None:
+    def keep_background(self, background: TextBackground) -> None:
         """Writes what embeddings are made by, and rows of unrelated sentences, in place of those before."""
         self._make()
         self._connection.execute("DELETE FROM text_background")
@@ -201,7 +201,7 @@ class _Resident:
         self._scales: Float32[np.ndarray, "N"] = np.empty(0, np.float32)
 
     def follow(self, connection: sqlite3.Connection, version: object) -> None:
-        """Reads what is new, and leaves out what is gone."""
+        """Reads new embeddings, and leaves out removed ones."""
         if self._version == version:
             return
         rows = connection.execute("SELECT number, video, kind FROM text_embeddings ORDER BY number").fetchall()

@@ -203,8 +203,8 @@ class TextTables:
                 raise ModelError(DAMAGED)
         self.embeddings.read(video)
 
-    def not_embedded(self, made_by: str) -> set[int]:
-        """The videos whose texts do not all have embeddings made by this."""
+    def videos_to_embed(self, made_by: str) -> set[int]:
+        """The videos of which a text lacks an embedding made by this."""
         return self.embeddings.incomplete(made_by) if self._exist() else set()
 
     def _rows(self, rest: str, values: Sequence[Any], also: str = "NULL") -> Iterator[tuple[int, Any, TimedText]]:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, final, runtime_checkable
 
 from prvr.encoders.timed_texts import TextSink, TextSource, TextsPart, TimedText
 from prvr.errors import SettingError
-from prvr.index.text_embeddings import Background, Direction, NearestText, TextEmbedding
+from prvr.index.text_embeddings import Direction, NearestText, TextBackground, TextEmbedding
 from prvr.index.text_tables import FoundTexts, TextTables
 from prvr.index.words import Term
 
@@ -50,16 +50,16 @@ class TextStore(TextSink, Protocol):
         """
         ...
 
-    def background(self) -> Background | None:
+    def background(self) -> TextBackground | None:
         """What the embeddings of texts are made by, and rows of unrelated sentences; None if there are none."""
         ...
 
-    def keep_background(self, background: Background) -> None:
+    def keep_background(self, background: TextBackground) -> None:
         """Writes what the embeddings are made by, in place of what was there."""
         ...
 
-    def not_embedded(self, made_by: str) -> list[str]:
-        """The videos whose texts do not all have embeddings made by this (`text_windows.embedded_by`)."""
+    def videos_to_embed(self, made_by: str) -> list[str]:
+        """The videos of which a text lacks an embedding made by this (`text_windows.embedded_by`)."""
         ...
 
     def embeddings(self, video: str) -> list[TextEmbedding]:
@@ -186,20 +186,20 @@ class DiskTexts:
             tables, allowed, version = self._database.text_tables.embeddings, self._numbers_of(videos), self._database.version
             return tables.nearest(sentence, count, kinds=kinds, videos=allowed, names=self._names(), version=version)
 
-    def background(self) -> Background | None:
+    def background(self) -> TextBackground | None:
         """What the embeddings of texts are made by, and rows of unrelated sentences."""
         with self._lock, self._database.reading():
             return self._database.text_tables.embeddings.background()
 
-    def keep_background(self, background: Background) -> None:
+    def keep_background(self, background: TextBackground) -> None:
         """Writes what the embeddings are made by, in place of what was there."""
         with self._lock, self._database.writing():
             self._database.text_tables.embeddings.keep_background(background)
 
-    def not_embedded(self, made_by: str) -> list[str]:
-        """The videos whose texts do not all have embeddings made by this (`text_windows.embedded_by`)."""
+    def videos_to_embed(self, made_by: str) -> list[str]:
+        """The videos of which a text lacks an embedding made by this (`text_windows.embedded_by`)."""
         with self._lock, self._database.reading():
-            incomplete = self._database.text_tables.not_embedded(made_by)
+            incomplete = self._database.text_tables.videos_to_embed(made_by)
             return [id for id, number in self._database.videos.items() if number in incomplete]
 
     def embeddings(self, video: str) -> list[TextEmbedding]:

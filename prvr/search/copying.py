@@ -136,14 +136,14 @@ def _copy_embeddings(ours: TextStore, theirs: TextStore, *, ids: Sequence[str]) 
         return
     if (known := theirs.background()) is None or known.made_by != background.made_by:
         theirs.keep_background(background)
-    without = {*ours.not_embedded(background.made_by)}
+    without = {*ours.videos_to_embed(background.made_by)}
     for id in ids:
         wanted, there = ({one.key: one for one in texts.embeddings(id)} for texts in (ours, theirs))
         new, gone = (
             [one for key, one in wanted.items() if there.get(key) != one],
             [key for key in there if there[key] != wanted.get(key)],
         )
-        if new or gone or id in theirs.not_embedded(background.made_by):
+        if new or gone or id in theirs.videos_to_embed(background.made_by):
             theirs.keep_embeddings(id, background.made_by, new, drop=gone, is_complete=id not in without)
 
 

@@ -168,7 +168,7 @@ class Senses:
         explained = []
         for hit in hits:
             match = matches.get(hit.video)
-            if match is None or not match.is_quoted:
+            if match is None or not match.shows_quotes:
                 explained.append(replace(hit, found_by=(PICTURE,)))
                 continue
             gain = weights.gain(match)

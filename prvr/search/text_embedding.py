@@ -6,13 +6,13 @@ from prvr.encoders import Encoder
 from prvr.encoders.sentence_embeddings import BATCH, Embed, sentence_embedder
 from prvr.extract.extraction import Progress
 from prvr.index.reference import unrelated_sentences
-from prvr.index.text_embeddings import Background, to_embeddings
+from prvr.index.text_embeddings import TextBackground, to_embeddings
 from prvr.index.text_windows import embedded_by, windows_of
 from prvr.index.texts import TextStore
 
 
 def embed_texts(texts: TextStore, encoder: Encoder, *, on_progress: Progress | None = None) -> None:
-    """Embeds the windows of texts that have no embedding by an encoder, and removes embeddings of what is gone.
+    """Embeds the windows of texts that have no embedding by an encoder, and removes embeddings without texts.
 
     Every BATCH windows are kept as soon as they are embedded; whatever ends the call, the next one goes on from there. Nothing is
     done if the encoder gives no embeddings of sentences (`prvr.encoders.sentence_embeddings`).
@@ -26,8 +26,8 @@ def embed_texts(texts: TextStore, encoder: Encoder, *, on_progress: Progress | N
         return
     known = texts.background()
     if known is None or known.made_by != made_by:
-        texts.keep_background(Background(made_by, embed(unrelated_sentences())))
-    pending = texts.not_embedded(made_by)
+        texts.keep_background(TextBackground(made_by, embed(unrelated_sentences())))
+    pending = texts.videos_to_embed(made_by)
     for done, video in enumerate(pending):
         if on_progress is not None:
             on_progress(f"meaning: {video}", done, len(pending))

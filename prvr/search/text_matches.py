@@ -61,7 +61,7 @@ class TextMatch:
         return Span(self.quotes[0].start, max(quote.end for quote in self.quotes), self.score)
 
     @property
-    def is_quoted(self) -> bool:
+    def shows_quotes(self) -> bool:
         """Whether it is shown beside a picture."""
         return self.is_by_meaning or self.score >= LEAST_SHARE
 

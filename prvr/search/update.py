@@ -175,7 +175,7 @@ class Indexer:
 
     def _embed_texts(self, on_progress: Progress | None) -> dict[str, str]:
         """Embeds what is new of the texts by the encoder of queries, and returns why that cannot be."""
-        if not self._index.texts.not_embedded(embedded_by(self._checkpoint.sources.text.fingerprint or "")):
+        if not self._index.texts.videos_to_embed(embedded_by(self._checkpoint.sources.text.fingerprint or "")):
             return {}
         try:
             encoder = self._text_encoder

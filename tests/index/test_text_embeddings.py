@@ -112,7 +112,7 @@ def test_other_words_are_found_and_quoted(index: DiskIndex) -> None:
     embed_texts(index.texts, encoder)
     (match,) = matches(index, "an aircraft, that is a helicopter")
     assert (match.video, [quote.text for quote in match.quotes]) == ("a", ["the pilot lands a helicopter"])
-    assert (match.span.start, match.span.end, match.is_by_meaning, match.is_quoted) == (10.0, 11.0, True, True)
+    assert (match.span.start, match.span.end, match.is_by_meaning, match.shows_quotes) == (10.0, 11.0, True, True)
     # The cosine, and that beyond the eighth nearest of videos and unrelated sentences, from a loop.
     embed = {text: _unit(encoder.encode_sentences([text])[0]) for text in [*unrelated_sentences(), *said(index)]}
     query = _unit(encoder.encode_sentences(["an aircraft, that is a helicopter"])[0])
@@ -189,7 +189,7 @@ def test_a_kill_costs_one_batch(index: DiskIndex, monkeypatch: pytest.MonkeyPatc
     embed_texts(index.texts, again)
     # Six of seven were embedded before the kill, four kept: three again.
     assert len(again.encoded) == before + 2
-    assert index.texts.not_embedded(embedded_by("2")) == []
+    assert index.texts.videos_to_embed(embedded_by("2")) == []
     assert len(index.texts.embeddings("a")) == 7
 
 

@@ -437,7 +437,7 @@ def texts_in(place: str | Path, **model: Path) -> dict[str, list[str]]:
 def embeddings_in(place: str | Path, **model: Path) -> dict[str, list[TextEmbedding]]:
     opened = open_index(place, **model)
     found = {id: opened.index.texts.embeddings(id) for id in sorted(opened.index.ids)}
-    assert opened.index.texts.not_embedded(embedded_by(opened.encoder.fingerprint)) == []
+    assert opened.index.texts.videos_to_embed(embedded_by(opened.encoder.fingerprint)) == []
     opened.index.close()
     return {id: texts for id, texts in found.items() if texts}
 
