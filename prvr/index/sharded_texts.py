@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, final
@@ -28,9 +29,9 @@ class ShardedTexts:
     ) -> None:
         self._in_all, self._in_one = in_all, in_one
 
-    def read(self, video: str) -> list[TimedText]:
-        """The texts of a video in the order of their times."""
-        texts: list[TimedText] = self._in_one(video, partial(_read, video=video))
+    def read(self, video: str, *, start: float = -math.inf, end: float = math.inf) -> list[TimedText]:
+        """The texts of a video that begin from a second up to another one, in the order of their times."""
+        texts: list[TimedText] = self._in_one(video, partial(_read, video=video, start=start, end=end))
         return texts
 
     def count(self) -> dict[str, int]:
@@ -106,8 +107,8 @@ class ShardedTexts:
         self._in_one(video, partial(_keep_embeddings, video=video, made_by=made_by, arguments=arguments))
 
 
-def _read(index: DiskIndex, *, video: str) -> list[TimedText]:
-    return index.texts.read(video)
+def _read(index: DiskIndex, *, video: str, start: float, end: float) -> list[TimedText]:
+    return index.texts.read(video, start=start, end=end)
 
 
 def _keep_readers(index: DiskIndex, *, readers: dict[str, str | None]) -> None:

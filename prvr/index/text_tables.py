@@ -14,6 +14,7 @@ the first text; older indexes do not have them, and older versions of prvr ignor
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -66,13 +67,15 @@ class TextTables:
         self._connection = connection
         self.embeddings = EmbeddingTables(connection)
 
-    def read(self, video: int) -> list[TimedText]:
-        """The texts of a video, in the order of their times.
+    def read(self, video: int, *, start: float = -math.inf, end: float = math.inf) -> list[TimedText]:
+        """The texts of a video that begin from a second up to another one, in the order of their times.
 
         Raises:
             ModelError: one of them is damaged.
         """
-        return [text for *_, text in self._rows("WHERE video = ? ORDER BY start, number", (video,))]
+        # What is no number is damaged, and is neither less nor more than one.
+        chosen = "WHERE video = ? AND (start BETWEEN ? AND ? OR typeof(start) <> 'real') ORDER BY start, number"
+        return [text for *_, text in self._rows(chosen, (video, start, end))]
 
     def count(self) -> dict[str, int]:
         """The number of videos with texts of each kind."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, final, runtime_checkable
@@ -16,8 +17,9 @@ from prvr.index.words import Term
 class TextStore(TextSink, Protocol):
     """The timed texts of an index. A video's texts are deleted with it, and stay when it is renamed."""
 
-    def read(self, video: str) -> list[TimedText]:
-        """The texts of a video in the order of their times; none of a video that is not there."""
+    def read(self, video: str, *, start: float = -math.inf, end: float = math.inf) -> list[TimedText]:
+        """The texts of a video that begin from a second up to another one, in the order of their times; none of a video that is
+        not there."""
         ...
 
     def count(self) -> dict[str, int]:
@@ -128,11 +130,11 @@ class DiskTexts:
     def __init__(self, database: VideoDatabase, lock: AbstractContextManager[Any]) -> None:
         self._database, self._lock = database, lock
 
-    def read(self, video: str) -> list[TimedText]:
-        """The texts of a video in the order of their times; none of a video that is not there."""
+    def read(self, video: str, *, start: float = -math.inf, end: float = math.inf) -> list[TimedText]:
+        """The texts of a video that begin from a second up to another one, in the order of their times."""
         with self._lock, self._database.reading():
             number = self._database.videos.get(video)
-            return [] if number is None else self._database.text_tables.read(number)
+            return [] if number is None else self._database.text_tables.read(number, start=start, end=end)
 
     def count(self) -> dict[str, int]:
         """The number of videos with texts of each kind that there are."""

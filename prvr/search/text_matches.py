@@ -118,8 +118,8 @@ class MeaningMatcher:
         for one in nearest:
             if one.cosine - usual < LEAST_EXCESS:
                 continue
-            texts = [text for text in self._texts.read(one.video) if text.kind == one.kind]
-            quotes = tuple(text for text in texts if one.start <= text.start and text.end <= one.end)
+            texts = self._texts.read(one.video, start=one.start, end=one.end)
+            quotes = tuple(text for text in texts if text.kind == one.kind and text.end <= one.end)
             if quotes:
                 # Codes of the same direction may have a cosine a little above 1.
                 score, strength = min(one.cosine, 1.0), (one.cosine - usual) ** 2

@@ -138,6 +138,16 @@ def test_a_film_that_repeats_a_word_leaves_room_for_others(index: DiskIndex) -> 
     assert (videos.count("a"), videos.count("b")) == (MOST_OF_VIDEO, 1)
 
 
+def test_texts_of_a_part_of_a_video(index: DiskIndex) -> None:
+    say(index, "a", "zero", "one", "two", "three")
+    assert [text.text for text in index.texts.read("a", start=1.0, end=2.0)] == ["one", "two"]
+    assert [text.text for text in index.texts.read("a", start=2.5)] == ["three"]
+    # A damaged time is damage, and not left out.
+    with index._database.writing():
+        index._database._connection.execute("UPDATE texts SET start = 'x' WHERE text = 'one'")
+    assert "damaged" in index.verify()["a"]
+
+
 def test_parts_are_added_and_texts_of_something_else_are_replaced(index: DiskIndex) -> None:
     first, second = (
         TextsPart(n + 1.0, (TimedText(float(n), n + 1.0, f"second {n}", "speech"),), (f"problem {n}",)) for n in (0, 1)
