@@ -88,8 +88,10 @@ class TextTables:
         if self._exist():
             rows = self._connection.execute("SELECT video, kind, made_of, seconds, is_complete, problems FROM text_sources")
             for video, kind, made_of, seconds, is_complete, problems in rows:
-                source = TextSource(str(made_of), float(seconds), bool(is_complete), tuple(_lines(problems)))
-                found.setdefault(video, {})[kind] = source
+                # Of a damaged row nothing is known: its texts are read again.
+                if isinstance(seconds, int | float) and 0 <= seconds < math.inf:
+                    source = TextSource(str(made_of), float(seconds), bool(is_complete), tuple(_lines(problems)))
+                    found.setdefault(video, {})[str(kind)] = source
         return found
 
     def extend(self, video: int, kind: str, part: TextsPart, *, made_of: str, is_complete: bool, after: float = 0.0) -> None:

@@ -19,6 +19,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from prvr.errors import DataError, SettingError, nearest
+from prvr.files import parse_json
 from prvr.index.conditions import Condition, select
 from prvr.index.contract import Entry, ScoredVideo, Store
 from prvr.index.few import FewVideos, few_videos
@@ -67,7 +68,7 @@ class FusionWeights:
         if text is None:
             return FusionWeights()
         try:
-            return FusionWeights(**{name: float(value) for name, value in json.loads(text).items()})
+            return FusionWeights(**{name: float(value) for name, value in parse_json(text).items()})
         except (ValueError, TypeError, AttributeError):
             raise DataError(f"the weights of texts are damaged: {text!r:.100}; weigh again: prvr index weigh") from None
 
