@@ -102,7 +102,11 @@ class EmbeddingTables:
             return []
         select = "SELECT crc32, key, kind, start, end, scale, codes FROM text_embeddings WHERE video = ? ORDER BY number"
         found = [(crc32, TextEmbedding(*fields)) for crc32, *fields in self._connection.execute(select, (video,))]
-        if any(crc32 != _checksum(one) for crc32, one in found):
+        try:
+            is_right = all(crc32 == _checksum(one) for crc32, one in found)
+        except (ValueError, TypeError):
+            is_right = False
+        if not is_right:
             raise ModelError(DAMAGED)
         return [one for _, one in found]
 
@@ -136,7 +140,7 @@ class EmbeddingTables:
         try:
             made_by, columns, data = found or ("", 0, b"")
             rows = np.frombuffer(data, np.float16).reshape(-1, columns).astype(np.float32)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return None
         return TextBackground(str(made_by), rows) if rows.size and np.isfinite(rows).all() else None
 
@@ -174,7 +178,9 @@ class EmbeddingTables:
         for number, video, cosine in best:
             select = "SELECT kind, start, end FROM text_embeddings WHERE number = ?"
             kind, start, end = self._connection.execute(select, (number,)).fetchone()
-            found.append(NearestText(names[video], kind, start, end, cosine))
+            if not (isinstance(start, float) and isinstance(end, float)):
+                raise ModelError(DAMAGED)
+            found.append(NearestText(names[video], str(kind), start, end, cosine))
         return found
 
     def _make(self) -> None:
@@ -206,9 +212,10 @@ class _Resident:
             return
         rows = connection.execute("SELECT number, video, kind FROM text_embeddings ORDER BY number").fetchall()
         numbers = np.array([number for number, _, _ in rows], np.int64)
-        self._kinds = sorted({kind for *_, kind in rows})
-        self._kind = np.array([self._kinds.index(kind) for *_, kind in rows], np.int64)
-        self._videos = np.array([video for _, video, _ in rows], np.int64)
+        self._kinds = sorted({str(kind) for *_, kind in rows})
+        self._kind = np.array([self._kinds.index(str(kind)) for *_, kind in rows], np.int64)
+        # Of a damaged video, the number is that of none.
+        self._videos = np.array([video if isinstance(video, int) else 0 for _, video, _ in rows], np.int64)
         stay: Bool[np.ndarray, "N"] = np.isin(self._numbers, numbers)
         last = int(self._numbers[-1]) if len(self._numbers) else 0
         new = connection.execute("SELECT scale, codes FROM text_embeddings WHERE number > ? ORDER BY number", (last,)).fetchall()
@@ -216,7 +223,9 @@ class _Resident:
             codes = np.frombuffer(b"".join(data for _, data in new), np.int8).reshape(len(new), -1) if new else self._codes[:0]
             self._codes = np.concatenate([self._codes[stay], codes]) if self._codes.size else codes
             self._scales = np.concatenate([self._scales[stay], np.array([scale for scale, _ in new], np.float32)])
-        except (ValueError, TypeError):
+            if not np.isfinite(self._scales).all():
+                raise ValueError
+        except (ValueError, TypeError, OverflowError):
             raise ModelError(DAMAGED) from None
         self._numbers, self._version = numbers, version
 

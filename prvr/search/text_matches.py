@@ -109,6 +109,8 @@ class MeaningMatcher:
         if background is None or background.made_by != self._made_by:
             return []
         sentence = self._embed(query)
+        if background.rows.shape[1] != len(sentence):
+            return []
         nearest = self._texts.nearest(sentence, NEIGHBOUR, kinds=KINDS_OF[sense])
         others = np.sort([*(one.cosine for one in nearest), *(background.rows @ sentence)])
         usual = float(others[-min(NEIGHBOUR, len(others))])
