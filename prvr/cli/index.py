@@ -234,7 +234,7 @@ def verify(
 
 @index.command(epilog="Example: prvr index weigh gallery")
 def weigh(path: Index, device: Device = "auto", as_json: Json = False) -> None:
-    """Fit what words are worth beside the picture, on captions.jsonl in the folder of the videos, for all later searches."""
+    """Fit the weights of texts beside the picture, on captions.jsonl in the folder of the videos, for all later searches."""
     from prvr.search.weighing import weigh_senses
 
     with progress() as on_progress:
@@ -242,7 +242,7 @@ def weigh(path: Index, device: Device = "auto", as_json: Json = False) -> None:
     show(
         as_json,
         {"index": path, **asdict(done)},
-        [f"{path}: words have the weight {done.worth.weight:g}, by {done.captions} captions"],
+        [f"{path}: words have the weight {done.weights.words:g}, meaning {done.weights.meaning:g}, by {done.captions} captions"],
     )
 
 

@@ -14,11 +14,15 @@ from torch import Tensor
 from prvr.cpu import fast_products
 from prvr.device import open_device
 from prvr.encoders import name_of, one_line_errors
-from prvr.encoders.hub import local_folder
+from prvr.encoders.hub import POOLING, local_folder
 from prvr.encoders.pretrained import open_model, open_tokenizer, token_rows
 from prvr.encoders.prompts import PROMPTS
 from prvr.encoders.two_sided import FAILED, TwoSidedEncoder
 from prvr.errors import ModelError, nearest, require
+from prvr.files import parse_json, read_bytes
+
+# Before the names of the ways in which sentence-transformers pools.
+MODE = "pooling_mode_"
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,7 @@ class TextEncoder:
             self.longest: int | None = _longest_text(config, self._tokenizer)
             self.ends = _ending_tokens(self._tokenizer)
             self.word_columns: int = config.hidden_size
+            self.pools_by_mean = _pools_by_mean(folder)
 
     @fast_products()
     @torch.inference_mode()
@@ -158,6 +163,20 @@ def _longest_text(config: Any, tokenizer: Any) -> int:
     positions = int(config.to_dict().get("max_position_embeddings", 512))
     # A tokenizer without its model's limit has 1e30; RoBERTa reserves its first two positions.
     return int(tokenizer.model_max_length) if tokenizer.model_max_length <= positions else positions - 2
+
+
+def _pools_by_mean(folder: Path) -> bool:
+    """Whether the folder says, as sentence-transformers does, that the mean of the rows is the sentence's embedding."""
+    try:
+        pooling = parse_json(read_bytes(folder / POOLING))
+        modes = {
+            key.removeprefix(MODE).removesuffix("_tokens") for key, value in pooling.items() if value is True and MODE in key
+        }
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, AttributeError):
+        raise ModelError(f"{folder / POOLING} is broken; get its files again") from None
+    return modes == {"mean"} or pooling.get("pooling_mode") == "mean"
 
 
 def _open_image_processor(family: _Family, folder: Path) -> Any:

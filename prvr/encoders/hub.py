@@ -9,7 +9,7 @@ import fnmatch
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from prvr.errors import ModelError, PrvrError, one_line, require
 DEFAULT_ENCODER = "google/siglip2-base-patch16-224"
 # The files that are needed to open a model; a repository may also hold its weights in other formats.
 FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
+# How the words of a model of sentence-transformers become a sentence; which has a list of its parts in its folder.
+MODULES, POOLING = "modules.json", "1_Pooling/config.json"
 # Seconds: a hub that does not answer is not waited for.
 PATIENCE = 10
 LOG = logging.getLogger("prvr")
@@ -65,7 +67,13 @@ def download(source: str, *, to: Path | None = None) -> Path:
         f"check the name, go online once, or bring its folder from a machine that is online (there: prvr setup FOLDER --encoder "
         f"{source}) and name that: --encoder FOLDER"
     )
-    return download_files(source, FILES, what="encoder", remedy=remedy, to=to)
+    folder = download_files(source, FILES, what="encoder", remedy=remedy, to=to)
+    if (folder / MODULES).is_file():
+        hub = require("huggingface_hub", extra="encoders")
+        # Without it, the model is one of words alone.
+        with suppress(ModelError), hub_errors(f"the Hugging Face hub does not give {POOLING} of {source!r}", remedy):
+            hub.hf_hub_download(source, POOLING, etag_timeout=PATIENCE, **({} if to is None else {"local_dir": to}))
+    return folder
 
 
 def download_files(source: str, files: Sequence[str], *, what: str, remedy: str, to: Path | None = None) -> Path:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import html
 import json
 import re
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import final
 
@@ -18,6 +20,8 @@ SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
 # Words of a name that are no language, as players know them.
 REMARKS = frozenset({"cc", "commentary", "default", "forced", "full", "sdh"})
 LANGUAGE = re.compile(r"[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*")
+# Nanoseconds after which the time of a folder's last change is not that of a later one.
+SETTLED = 2_000_000_000
 # Of a file; the subtitles of a long film have 200 KB.
 MOST_BYTES = 1 << 25
 # Characters of one text; a longer one is no subtitle.
@@ -71,9 +75,8 @@ class SubtitleReader:
 def subtitle_files(video: Path) -> list[Path]:
     """Returns the subtitle files beside a video, by name: called like it, with a language between stem and suffix or without."""
     stem, found = video.stem.casefold(), []
-    for path in sorted(video.parent.iterdir()):
-        name = path.name.casefold()
-        if path.suffix.lower() not in SUFFIXES or not name.startswith(stem) or path.is_symlink() or not path.is_file():
+    for path in _subtitles_in(video.parent):
+        if not path.name.casefold().startswith(stem) or path.is_symlink() or not path.is_file():
             continue
         words = path.name[len(video.stem) : -len(path.suffix)].split(".")
         if not words[0] and all(word.casefold() in REMARKS or LANGUAGE.fullmatch(word) for word in words[1:]):
@@ -116,6 +119,22 @@ def read_subtitle_file(path: Path, *, video: Path | None = None) -> tuple[list[T
     if not texts and not problems:
         problems.append(f"{path.name} holds no subtitles; take it out, or write them again")
     return texts, problems
+
+
+def _subtitles_in(folder: Path) -> tuple[Path, ...]:
+    """What is called like subtitles in a folder, by name; listed once as long as nothing comes to it or goes."""
+    changed = folder.stat().st_mtime_ns
+    # A second change within the clock's tick has the time of the first.
+    return _list_once(folder, changed) if time.time_ns() - changed > SETTLED else _list_subtitles(folder)
+
+
+def _list_subtitles(folder: Path) -> tuple[Path, ...]:
+    return tuple(path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES)
+
+
+@lru_cache(maxsize=64)
+def _list_once(folder: Path, changed: int) -> tuple[Path, ...]:
+    return _list_subtitles(folder)
 
 
 def _files_beside(paths: Sequence[Path]) -> dict[Path, Path]:

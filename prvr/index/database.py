@@ -6,7 +6,7 @@ rows     of each video its embeddings, field after field, as float16 or float32
 codes    of each video the int8 codes of its embeddings, which a scan reads instead (`prvr.index.scan`)
 reference  one row or none: what unrelated sentences reach here, and their embeddings (`prvr.index.reference`)
 first_stage, sketches  what approximate search scans, where a setting was measured (`prvr.index.stage_tables`)
-texts    what is said and written in the videos, with tables of their words and sources (`prvr.index.texts`)
+texts    what is said and written in the videos, with tables of words, sources and embeddings (`prvr.index.text_tables`)
 
 Readers continue while one process writes (SQLite's write-ahead log). A video that is replaced gets a new number, and numbers
 are never used again, so a reader knows what it has read. SQLite finds damage to its own structure, checksums find the rest.
@@ -33,7 +33,7 @@ from prvr.errors import DataError, ModelError, PrvrError
 from prvr.index.contract import Entry, Header
 from prvr.index.scan import Codes
 from prvr.index.stage_tables import StageTables
-from prvr.index.texts import TextTables
+from prvr.index.text_tables import TextTables
 
 FORMAT = 2
 APPLICATION = int.from_bytes(b"prvr")
@@ -158,6 +158,11 @@ class Database:
         with sqlite_errors(self.path), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             yield
+
+    @property
+    def version(self) -> object:
+        """Differs after every change of the file. Within `reading`."""
+        return self._version
 
     def about(self, number: int) -> dict[str, Any]:
         """What is known of a video."""

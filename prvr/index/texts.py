@@ -1,81 +1,37 @@
-"""The timed texts of an index: in its SQLite file, with an index of their words (FTS5).
-
-texts         a row per text: its video, its times in seconds, its kind, confidence and language, a checksum
-texts_words   the words of each text, as `prvr.index.words` folds them
-text_sources  a row per video and kind: what the texts were made of, up to which second, and what could not be read
-text_worth    one row or none: what words are worth beside a picture (`prvr.search.senses`)
-text_readers  a row per kind that was chosen: the setting of its reader, or NULL for a kind that is not read
-
-A part of a video's texts is written with the second that it reaches in one transaction: whatever ends the reading, the next one
-goes on from there. The tables are made with the first text; older indexes do not have them, and older versions of prvr ignore
-them.
-"""
+"""The timed texts of an index, found by words and by meaning: in its SQLite file (`prvr.index.text_tables`)."""
 
 from __future__ import annotations
 
-import json
 import math
-import sqlite3
-import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol, final, runtime_checkable
+from typing import Any, Protocol, final, runtime_checkable
 
 from prvr.encoders.timed_texts import TextSink, TextSource, TextsPart, TimedText
-from prvr.errors import ModelError, SettingError, VideoError
-from prvr.index.words import Term, words_of
-
-SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS texts (number INTEGER PRIMARY KEY, video INTEGER NOT NULL, start REAL NOT NULL,"
-    " end REAL NOT NULL, kind TEXT NOT NULL, confidence REAL NOT NULL, language TEXT NOT NULL, text TEXT NOT NULL,"
-    " crc32 INTEGER NOT NULL)",
-    "CREATE INDEX IF NOT EXISTS texts_of_video ON texts (video, kind, start)",
-    "CREATE VIRTUAL TABLE IF NOT EXISTS texts_words USING fts5(words, prefix = '2 3',"
-    " tokenize = 'unicode61 remove_diacritics 2')",
-    "CREATE TABLE IF NOT EXISTS text_sources (video INTEGER NOT NULL, kind TEXT NOT NULL, made_of TEXT NOT NULL,"
-    " seconds REAL NOT NULL, is_complete INTEGER NOT NULL, problems TEXT NOT NULL, PRIMARY KEY (video, kind)) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS text_worth (worth TEXT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS text_readers (kind TEXT PRIMARY KEY, setting TEXT)",
-)
-COLUMNS = "start, end, text, kind, confidence, language"
-# The best texts by BM25 that are looked at for one query.
-CANDIDATES = 500
-# Of one video, so that a long film that repeats a word leaves room for others.
-MOST_OF_VIDEO = 20
-
-
-class FoundText(NamedTuple):
-    """A text that has some of a query's terms, by their places in the query."""
-
-    video: str
-    text: TimedText
-    terms: frozenset[int]
-
-
-class FoundTexts(NamedTuple):
-    """What was found for a query: texts, and in how many videos each term is."""
-
-    texts: list[FoundText]
-    videos_with_term: list[int]
+from prvr.errors import SettingError
+from prvr.index.text_embeddings import Direction, NearestText, TextBackground, TextEmbedding
+from prvr.index.text_tables import FoundTexts, TextTables
+from prvr.index.words import Term
 
 
 class TextStore(TextSink, Protocol):
     """The timed texts of an index. A video's texts are deleted with it, and stay when it is renamed."""
 
-    def read(self, video: str) -> list[TimedText]:
-        """The texts of a video in the order of their times; none of a video that is not there."""
+    def read(self, video: str, *, start: float = -math.inf, end: float = math.inf) -> list[TimedText]:
+        """The texts of a video that begin from a second up to another one, in the order of their times; none of a video that is
+        not there."""
         ...
 
     def count(self) -> dict[str, int]:
         """The number of videos with texts of each kind that there are."""
         ...
 
-    def worth(self) -> str | None:
-        """The text that `keep_worth` wrote last."""
+    def weights(self) -> str | None:
+        """The text that `keep_weights` wrote last."""
         ...
 
-    def keep_worth(self, text: str | None) -> None:
-        """Writes what words are worth beside a picture, in place of what was there; nothing for None."""
+    def keep_weights(self, text: str | None) -> None:
+        """Writes the weights of texts beside a picture, in place of those there; nothing for None."""
         ...
 
     def find(self, terms: Sequence[Term], *, kinds: Collection[str], videos: Collection[str] | None = None) -> FoundTexts:
@@ -83,6 +39,42 @@ class TextStore(TextSink, Protocol):
 
         Args:
             kinds: of texts. videos: only texts of these; None for all. Terms are counted in all videos.
+        """
+        ...
+
+    def nearest(
+        self, sentence: Direction, count: int, *, kinds: Collection[str], videos: Collection[str] | None = None
+    ) -> list[NearestText]:
+        """The videos with the texts nearest in meaning to a sentence of unit length, the nearest first.
+
+        Args:
+            kinds: of texts. videos: only these; None for all.
+        """
+        ...
+
+    def background(self) -> TextBackground | None:
+        """What the embeddings of texts are made by, and rows of unrelated sentences; None if there are none."""
+        ...
+
+    def keep_background(self, background: TextBackground) -> None:
+        """Writes what the embeddings are made by, in place of what was there."""
+        ...
+
+    def videos_to_embed(self, made_by: str) -> list[str]:
+        """The videos of which a text lacks an embedding made by this (`text_windows.embedded_by`)."""
+        ...
+
+    def embeddings(self, video: str) -> list[TextEmbedding]:
+        """The embeddings of a video's texts."""
+        ...
+
+    def keep_embeddings(
+        self, video: str, made_by: str, add: Sequence[TextEmbedding], *, drop: Collection[str] = (), is_complete: bool
+    ) -> None:
+        """Adds embeddings to a video and removes some by their keys, in one transaction.
+
+        Args:
+            is_complete: all texts of the video have their embeddings now.
         """
         ...
 
@@ -121,6 +113,9 @@ class VideoDatabase(Protocol):
     def number_of(self, id: str) -> int | None: ...
 
     @property
+    def version(self) -> object: ...
+
+    @property
     def text_tables(self) -> TextTables: ...
 
 
@@ -135,11 +130,11 @@ class DiskTexts:
     def __init__(self, database: VideoDatabase, lock: AbstractContextManager[Any]) -> None:
         self._database, self._lock = database, lock
 
-    def read(self, video: str) -> list[TimedText]:
-        """The texts of a video in the order of their times; none of a video that is not there."""
+    def read(self, video: str, *, start: float = -math.inf, end: float = math.inf) -> list[TimedText]:
+        """The texts of a video that begin from a second up to another one, in the order of their times."""
         with self._lock, self._database.reading():
             number = self._database.videos.get(video)
-            return [] if number is None else self._database.text_tables.read(number)
+            return [] if number is None else self._database.text_tables.read(number, start=start, end=end)
 
     def count(self) -> dict[str, int]:
         """The number of videos with texts of each kind that there are."""
@@ -170,207 +165,62 @@ class DiskTexts:
             with self._lock, self._database.writing():
                 self._database.text_tables.keep_readers(readers)
 
-    def worth(self) -> str | None:
-        """The text that `keep_worth` wrote last."""
+    def weights(self) -> str | None:
+        """The text that `keep_weights` wrote last."""
         with self._lock, self._database.reading():
-            return self._database.text_tables.worth()
+            return self._database.text_tables.weights()
 
-    def keep_worth(self, text: str | None) -> None:
-        """Writes what words are worth beside a picture, in place of what was there; nothing for None."""
+    def keep_weights(self, text: str | None) -> None:
+        """Writes the weights of texts beside a picture, in place of those there; nothing for None."""
         with self._lock, self._database.writing():
-            self._database.text_tables.keep_worth(text)
+            self._database.text_tables.keep_weights(text)
 
     def find(self, terms: Sequence[Term], *, kinds: Collection[str], videos: Collection[str] | None = None) -> FoundTexts:
         """The texts that have all required terms and any of all, CANDIDATES of them, best first (BM25)."""
         with self._lock, self._database.reading():
-            numbers = self._database.videos
-            allowed = None if videos is None else [numbers[id] for id in videos if id in numbers]
-            return self._database.text_tables.find(terms, kinds, allowed, {number: id for id, number in numbers.items()})
+            return self._database.text_tables.find(terms, kinds, self._numbers_of(videos), self._names())
 
+    def nearest(
+        self, sentence: Direction, count: int, *, kinds: Collection[str], videos: Collection[str] | None = None
+    ) -> list[NearestText]:
+        """The videos with the texts nearest in meaning to a sentence of unit length, the nearest first."""
+        with self._lock, self._database.reading():
+            tables, allowed, version = self._database.text_tables.embeddings, self._numbers_of(videos), self._database.version
+            return tables.nearest(sentence, count, kinds=kinds, videos=allowed, names=self._names(), version=version)
 
-@final
-class TextTables:
-    """The tables of texts in a connection; videos are known by their numbers. Within a transaction."""
+    def background(self) -> TextBackground | None:
+        """What the embeddings of texts are made by, and rows of unrelated sentences."""
+        with self._lock, self._database.reading():
+            return self._database.text_tables.embeddings.background()
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def keep_background(self, background: TextBackground) -> None:
+        """Writes what the embeddings are made by, in place of what was there."""
+        with self._lock, self._database.writing():
+            self._database.text_tables.embeddings.keep_background(background)
 
-    def read(self, video: int) -> list[TimedText]:
-        """The texts of a video, in the order of their times.
+    def videos_to_embed(self, made_by: str) -> list[str]:
+        """The videos of which a text lacks an embedding made by this (`text_windows.embedded_by`)."""
+        with self._lock, self._database.reading():
+            incomplete = self._database.text_tables.videos_to_embed(made_by)
+            return [id for id, number in self._database.videos.items() if number in incomplete]
 
-        Raises:
-            ModelError: one of them is damaged.
-        """
-        return [text for *_, text in self._rows("WHERE video = ? ORDER BY start, number", (video,))]
+    def embeddings(self, video: str) -> list[TextEmbedding]:
+        """The embeddings of a video's texts."""
+        with self._lock, self._database.reading():
+            number = self._database.videos.get(video)
+            return [] if number is None else self._database.text_tables.embeddings.read(number)
 
-    def count(self) -> dict[str, int]:
-        """The number of videos with texts of each kind."""
-        rows = self._connection.execute("SELECT kind, count(DISTINCT video) FROM texts GROUP BY kind") if self._exist() else ()
-        return {str(kind): int(number) for kind, number in rows}
+    def keep_embeddings(
+        self, video: str, made_by: str, add: Sequence[TextEmbedding], *, drop: Collection[str] = (), is_complete: bool
+    ) -> None:
+        """Adds embeddings to a video and removes some by their keys, in one transaction."""
+        with self._lock, self._database.writing():
+            if (number := self._database.number_of(video)) is not None:
+                self._database.text_tables.embeddings.keep(number, made_by, add, drop=drop, is_complete=is_complete)
 
-    def sources(self) -> dict[int, dict[str, TextSource]]:
-        """What has been read, by video and kind."""
-        found: dict[int, dict[str, TextSource]] = {}
-        if self._exist():
-            rows = self._connection.execute("SELECT video, kind, made_of, seconds, is_complete, problems FROM text_sources")
-            for video, kind, made_of, seconds, is_complete, problems in rows:
-                # Of a damaged row nothing is known: its texts are read again.
-                if isinstance(seconds, int | float) and 0 <= seconds < math.inf:
-                    source = TextSource(str(made_of), float(seconds), bool(is_complete), tuple(_lines(problems)))
-                    found.setdefault(video, {})[str(kind)] = source
-        return found
+    def _numbers_of(self, videos: Collection[str] | None) -> list[int] | None:
+        numbers = self._database.videos
+        return None if videos is None else [numbers[id] for id in videos if id in numbers]
 
-    def extend(self, video: int, kind: str, part: TextsPart, *, made_of: str, is_complete: bool, after: float = 0.0) -> None:
-        """Adds texts, and notes up to where they go; texts that were made of something else are removed.
-
-        Raises:
-            VideoError: they begin at a later second, and those before are gone.
-        """
-        self._make()
-        where = (video, kind)
-        known = self._connection.execute(
-            "SELECT made_of, problems FROM text_sources WHERE video = ? AND kind = ?", where
-        ).fetchone()
-        if known is None or known[0] != made_of:
-            if after > 0:
-                raise VideoError("its texts were removed while it was read; run again")
-            self._drop("video = ? AND kind = ?", where)
-            known = made_of, "[]"
-        for text in part.texts:
-            values = (text.start, text.end, text.text, text.kind, text.confidence, text.language)
-            insert = f"INSERT INTO texts (video, {COLUMNS}, crc32) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-            number = self._connection.execute(insert, (video, *values, _checksum(text))).lastrowid
-            self._connection.execute(
-                "INSERT INTO texts_words (rowid, words) VALUES (?, ?)", (number, " ".join(words_of(text.text)))
-            )
-        problems = json.dumps([*_lines(known[1]), *part.problems])
-        source = (*where, made_of, part.seconds, is_complete, problems)
-        self._connection.execute("INSERT OR REPLACE INTO text_sources VALUES (?, ?, ?, ?, ?, ?)", source)
-
-    def readers(self) -> dict[str, str | None]:
-        """The setting of the reader of each kind that was chosen."""
-        rows = self._connection.execute("SELECT kind, setting FROM text_readers") if self._exist() else ()
-        return {str(kind): None if setting is None else str(setting) for kind, setting in rows}
-
-    def keep_readers(self, readers: Mapping[str, str | None]) -> None:
-        """Notes what is read from now on, and removes the texts of kinds that are not."""
-        self._make()
-        self._connection.execute("DELETE FROM text_readers")
-        self._connection.executemany("INSERT INTO text_readers VALUES (?, ?)", [*readers.items()])
-        for kind, setting in readers.items():
-            if setting is None:
-                self._drop("kind = ?", (kind,))
-
-    def worth(self) -> str | None:
-        """The text that `keep_worth` wrote last."""
-        found = self._exist() and self._connection.execute("SELECT worth FROM text_worth").fetchone()
-        return str(found[0]) if found else None
-
-    def keep_worth(self, text: str | None) -> None:
-        """Writes what words are worth beside a picture, in place of what was there; nothing for None."""
-        self._make()
-        self._connection.execute("DELETE FROM text_worth")
-        if text is not None:
-            self._connection.execute("INSERT INTO text_worth VALUES (?)", (text,))
-
-    def drop(self, video: int) -> None:
-        """Removes all texts of a video."""
-        if self._exist():
-            self._drop("video = ?", (video,))
-
-    def move(self, before: int, after: int) -> None:
-        """Gives a video the texts of another number."""
-        if self._exist():
-            for table in ("texts", "text_sources"):
-                self._connection.execute(f"UPDATE {table} SET video = ? WHERE video = ?", (after, before))
-
-    def find(
-        self, terms: Sequence[Term], kinds: Collection[str], videos: Sequence[int] | None, names: Mapping[int, str]
-    ) -> FoundTexts:
-        """As of `TextStore`; names: the id of each video."""
-        if not terms or not self._exist():
-            return FoundTexts([], [0] * len(terms))
-        required = [term.match for term in terms if term.is_required]
-        match = " AND ".join(required) or " OR ".join(term.match for term in terms)
-        chosen = "kind IN (SELECT value FROM json_each(?))"
-        values: list[Any] = [match, json.dumps([*kinds])]
-        if videos is not None:
-            chosen += " AND video IN (SELECT value FROM json_each(?))"
-            values.append(json.dumps(videos))
-        # The function bm25() is not known where rows are numbered, the column `rank` of the same value is.
-        ranked = (
-            "SELECT texts.number AS chosen, words, score, row_number() OVER (PARTITION BY video ORDER BY score, texts.number) AS"
-            " place FROM (SELECT rowid, words, rank AS score FROM texts_words WHERE texts_words MATCH ?) AS matched"
-            f" JOIN texts ON texts.number = matched.rowid WHERE {chosen}"
-        )
-        best = (
-            f"JOIN ({ranked}) ON chosen = texts.number WHERE place <= {MOST_OF_VIDEO} ORDER BY score, number LIMIT {CANDIDATES}"
-        )
-        texts = []
-        for video, words, text in self._rows(best, values, "words"):
-            split = str(words).split()
-            has = frozenset(place for place, term in enumerate(terms) if term.is_in(split))
-            if has and video in names:
-                texts.append(FoundText(names[video], text, has))
-        # In all videos, whichever are chosen: a word is as rare in each search.
-        count = (
-            "SELECT count(DISTINCT video) FROM texts JOIN texts_words ON texts_words.rowid = texts.number"
-            " WHERE texts_words MATCH ? AND kind IN (SELECT value FROM json_each(?))"
-        )
-        counts = [self._connection.execute(count, [term.match, values[1]]).fetchone()[0] for term in terms]
-        return FoundTexts(texts, counts)
-
-    def check(self, video: int) -> None:
-        """Compares all texts of a video with their checksums and with the index of their words.
-
-        Raises:
-            ModelError: one of them is damaged.
-        """
-        self.read(video)
-        if self._exist():
-            rows = "SELECT text, words FROM texts LEFT JOIN texts_words ON texts_words.rowid = texts.number WHERE video = ?"
-            if any(" ".join(words_of(text)) != words for text, words in self._connection.execute(rows, (video,))):
-                raise ModelError(DAMAGED)
-
-    def _rows(self, rest: str, values: Sequence[Any], also: str = "NULL") -> Iterator[tuple[int, Any, TimedText]]:
-        """The video, another column, and the text of rows."""
-        if not self._exist():
-            return
-        select = f"SELECT video, {also}, texts.crc32, {COLUMNS} FROM texts {rest}"
-        for video, other, crc32, *fields in self._connection.execute(select, values):
-            try:
-                text = TimedText(*fields)
-                is_right = _checksum(text) == crc32
-            except (TypeError, ValueError, AttributeError):
-                is_right = False
-            if not is_right:
-                raise ModelError(DAMAGED)
-            yield video, other, text
-
-    def _drop(self, where: str, values: Sequence[Any]) -> None:
-        chosen = f"SELECT number FROM texts WHERE {where}"
-        self._connection.execute(f"DELETE FROM texts_words WHERE rowid IN ({chosen})", values)
-        for table in ("texts", "text_sources"):
-            self._connection.execute(f"DELETE FROM {table} WHERE {where}", values)
-
-    def _make(self) -> None:
-        for statement in SCHEMA:
-            self._connection.execute(statement)
-
-    def _exist(self) -> bool:
-        return bool(self._connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'text_readers'").fetchone())
-
-
-DAMAGED = "its texts are damaged; remove damaged videos with: prvr index verify INDEX --drop, and index again"
-
-
-def _checksum(text: TimedText) -> int:
-    numbers = f"{float(text.start)} {float(text.end)} {float(text.confidence)}"
-    return zlib.crc32("\n".join([numbers, text.kind, text.language, text.text]).encode(errors="surrogatepass"))
-
-
-def _lines(problems: Any) -> list[str]:
-    try:
-        return [str(line) for line in json.loads(problems)]
-    except (ValueError, TypeError, RecursionError):
-        return []
+    def _names(self) -> dict[int, str]:
+        return {number: id for id, number in self._database.videos.items()}

@@ -11,10 +11,19 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-WORD = re.compile(r"[^\W_]+")
+# Marks that a word is found without: accents of Latin, Greek and Cyrillic, points of Hebrew, Arabic and Syriac; and variants.
+FOLDED = re.compile(
+    "[\u0300-\u036f\u0483-\u0489\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u0730-\u074a"
+    "\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe00-\ufe0f\ufe20-\ufe2f\U000e0100-\U000e01ef]"
+)
+# All others belong to their letter: vowels of Indian scripts and of Thai, the sound of Kana.
+MARKS = "".join(one for one in map(chr, range(0x300, 0x20000)) if unicodedata.category(one) in ("Mn", "Mc"))
+WORD = re.compile(rf"[^\W_](?:[^\W_]|[{MARKS}])*")
 QUOTED = re.compile(r'"([^"]*)"|“([^”]*)”')
-# Han, Kana, Thai, Lao, Khmer and Burmese are written without spaces: each character is a word there, a word a phrase.
-UNSPACED = re.compile(r"([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
+# Han, Kana, Thai, Lao, Khmer and Burmese are written without spaces: each letter is a word there, a word a phrase.
+UNSPACED = re.compile(
+    rf"([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff][{MARKS}]*)"
+)
 MOST_TERMS = 64
 
 
@@ -46,7 +55,7 @@ class Term:
 def words_of(text: str) -> list[str]:
     """The words of a text, without case and accents."""
     folded = unicodedata.normalize("NFKD", text).casefold()
-    plain = "".join(one for one in folded if unicodedata.category(one) not in ("Mn", "Cf"))
+    plain = "".join(one for one in FOLDED.sub("", folded) if unicodedata.category(one) != "Cf")
     return WORD.findall(UNSPACED.sub(r" \1 ", plain))
 
 

@@ -9,7 +9,9 @@ starting.py      opens an index without torch, which takes most of the start of 
 question.py      what can be asked: sentences, pictures, moments; as queries of a model
 hits.py          what a search returns
 asking.py        searches an index; answering.py: its answer as JSON values
-update.py        brings an index up to date with its folder
+sentences.py     the text of a query, and its features
+senses.py        what is said and written beside the pictures; text_matches.py: where; weighing.py: fits their weights
+update.py        brings an index up to date with its folder; text_embedding.py: its texts, so that they are found by meaning
 feature_cache.py the frames as the encoder returned them
 watch.py         updates an index whenever its folder changes
 copying.py       copies an index

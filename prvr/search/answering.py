@@ -9,7 +9,8 @@ import numpy as np
 from prvr.search.asking import VideoSearch
 from prvr.search.hits import first_of_weak
 from prvr.search.question import Question, parse_moment
-from prvr.search.senses import ANY, KINDS_OF
+from prvr.search.senses import ANY
+from prvr.search.text_matches import KINDS_OF
 
 
 def answer(

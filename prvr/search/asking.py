@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prvr.encoders import Encoder, ImageEncoder, SentenceEncoder, WordEncoder, count_words_read
+from prvr.encoders import Encoder, ImageEncoder, count_words_read
 from prvr.encoders.prompts import Prompted, check_template, is_short, with_prompt
+from prvr.encoders.sentence_embeddings import sentence_embedder
 from prvr.errors import ModelError, SettingError, nearest
 from prvr.features.reading import read_words
 from prvr.index.conditions import Condition, parse
@@ -23,19 +23,22 @@ from prvr.index.moments import Span, relevance
 from prvr.index.near_identical import drop_near_identical
 from prvr.index.ranking import Result, has_curve_as_score, rank
 from prvr.index.reference import reference_of
-from prvr.index.texts import require_texts
+from prvr.index.text_windows import embedded_by
+from prvr.index.texts import HasTexts, require_texts
 from prvr.methods.calibration import Calibration
 from prvr.methods.model import ArrayModel, Described, Embeddings
 from prvr.search.hits import Hit, drop_below, hit_of, known_of
 from prvr.search.question import EncodedQuestion, Question, parts_of, query_of_picture
-from prvr.search.senses import ANY, KINDS_OF, PICTURE, Senses, check_sense
+from prvr.search.senses import ANY, PICTURE, Senses, check_sense
+from prvr.search.sentences import readable, sentence_features
+from prvr.search.text_matches import KINDS_OF, MeaningMatcher
 from prvr.video import name_in
 
 if TYPE_CHECKING:
     from prvr.index.rescoring import Rescoring
 
-# A sentence has about a hundred; a longer text is not a sentence. One limit for Python, the command line and the service.
-MOST_CHARACTERS = 1_000
+# Queries whose embeddings are kept: speech and screen, and each page of an answer, ask for the same one.
+QUERIES_KEPT = 16
 
 
 class VideoSearch:
@@ -82,7 +85,7 @@ class VideoSearch:
             rescore: re-scores the best candidates by anchors, as `prvr evaluate --rescore anchors` chose it.
             sense: where the answer is looked for: in the picture, in speech, on the screen, or in any of these
                 (`prvr.search.senses`). Of a question that is more than one sentence, the picture is searched. A hit of speech
-                or screen alone has the share of the sentence's words as its score.
+                or screen alone has the score of its text: the share of the sentence's words, or the cosine of the meaning.
 
         Raises:
             SettingError: no such sense, or more than one sentence for speech or screen; a sentence without words or too long, k
@@ -101,10 +104,10 @@ class VideoSearch:
         if check_sense(sense) in KINDS_OF:
             if approximate or rescore:
                 raise SettingError(f"'approximate' and 'rescore' are of pictures; leave them out, or do not search in {sense}")
-            return self._search_said(asked, sense, conditions, min_score, slice(offset, offset + k))
-        # What has words is worth something beside the picture; what is re-scored is the picture's score.
+            return self._search_texts(asked, sense, conditions, min_score, slice(offset, offset + k))
+        # What has texts is worth something beside the picture; what is re-scored is the picture's score.
         fused = sense == ANY and asked.question.is_sentence and not rescore
-        said = self.senses.best_said(asked.question.text, conditions) if fused else {}
+        matches = self.senses.best_matches(asked.question.text, conditions) if fused else {}
         search = require_approximate(self.index).search_approximately if approximate else self.index.search
 
         def find(count: int) -> list[ScoredVideo]:
@@ -113,7 +116,7 @@ class VideoSearch:
                 return [ScoredVideo(result.entry.video, result.score, (), result.entry) for result in ranked]
             (query,) = asked.queries
             if rescoring is None:
-                return self.senses.fuse(query, search(query, count, where=conditions)[0], said, count)
+                return self.senses.fuse(query, search(query, count, where=conditions)[0], matches, count)
             from prvr.index.rescoring import CANDIDATES, Anchors
 
             found = search(query, max(count, CANDIDATES), where=conditions)[0]
@@ -123,17 +126,24 @@ class VideoSearch:
             find, max(offset + k, 2), lambda scored: scored.entry, known=asked.videos_to_leave_out, drop_known=True
         )
         calibration = self.calibration(rescore=rescore) if asked.question.is_sentence else None
-        seen = self.senses.seen(asked.queries[0], [scored for scored, _ in found], said)
-        probabilities = self._probabilities([scored.score for scored in seen], conditions, calibration)
+        seen = self.senses.seen(asked.queries[0], [scored for scored, _ in found], matches)
+        pictures = {one.video: one.score for one in seen}
+        if matches and calibration is not None:
+            # The margin is one between pictures, and the best of them need not be among the hits.
+            best = drop_near_identical(
+                lambda count: search(asked.queries[0], count, where=conditions)[0], 2, lambda scored: scored.entry
+            )
+            pictures |= {one.video: one.score for one, others in best if pictures.keys().isdisjoint((one.video, *others))}
+        probabilities = self._probabilities([*pictures.values()], conditions, calibration)
         shown = slice(offset, offset + k)
         hits = [
             replace(hit_of(asked, scored), near_identical=others, probability=probability)
-            for (scored, others), probability in zip(found[shown], probabilities[shown], strict=True)
+            for (scored, others), probability in zip(found[shown], probabilities[: len(found)][shown], strict=True)
         ]
         if asked.question.is_sentence and not rescore:
             hits = self._with_strengths(hits, asked.queries[0], seen[shown])
-        if said:
-            hits = self.senses.explain(asked.queries[0], hits, said)
+        if matches:
+            hits = self.senses.explain(asked.queries[0], hits, matches)
         return drop_below(hits, min_score)
 
     def search_moments(
@@ -192,36 +202,40 @@ class VideoSearch:
             query, scored = asked.queries[0], few_videos(self.index.model, [entry]).search(asked.queries[0], 1)[0]
             hit = hit_of(asked, scored[0])
             senses = {ANY: tuple(KINDS_OF), PICTURE: ()}.get(check_sense(sense), (sense,)) if asked.question.is_sentence else ()
-            said = self.senses.best_said(asked.question.text, (), only=entry.video, senses=senses)
-            if said and sense == ANY:
-                fused = replace(hit, score=self.senses.fuse(query, scored, said, 1)[0].score)
-                return replace(hit, quotes=self.senses.explain(query, [fused], said)[0].quotes)
-            return replace(hit, quotes=said[entry.video].quotes) if said else hit
+            matches = self.senses.best_matches(asked.question.text, (), only=entry.video, senses=senses)
+            if matches and sense == ANY:
+                fused = replace(hit, score=self.senses.fuse(query, scored, matches, 1)[0].score)
+                return replace(hit, quotes=self.senses.explain(query, [fused], matches)[0].quotes)
+            return replace(hit, quotes=matches[entry.video].quotes) if matches else hit
         if len(asked.parts) > 1:
             self._require_frame_scores("then")
         return next((hit_of(asked, ScoredVideo(entry.video, score, (), entry)) for score, _ in asked.in_order(entry)), None)
 
-    def _search_said(
+    def _search_texts(
         self, asked: EncodedQuestion, sense: str, conditions: Sequence[Condition], min_score: float | None, shown: slice
     ) -> list[Hit]:
-        """The videos that say or show words of a sentence, those with most of them first."""
+        """The videos with the texts that answer a sentence best."""
         require_texts(self.index, f"a search in {sense}")
         if not asked.question.is_sentence:
             raise SettingError(f"one sentence is looked for in {sense}; leave out what else is asked, or search the picture")
-        found = self.senses.said(asked.question.text, sense, conditions)
-        said = [one for one in found if min_score is None or one.share >= min_score][shown]
-        entries = self.index.fetch([one.video for one in said])
+        found = self.senses.matches(asked.question.text, sense, conditions)
+        matches = [one for one in found if min_score is None or one.score >= min_score][shown]
+        entries = self.index.fetch([one.video for one in matches])
         hits = []
-        for one in said:
+        for one in matches:
             if one.video in entries:
-                hit = hit_of(asked, ScoredVideo(one.video, one.share, (), entries[one.video]))
+                hit = hit_of(asked, ScoredVideo(one.video, one.score, (), entries[one.video]))
                 hits.append(replace(hit, spans=(one.span,), found_by=(sense,), quotes=one.quotes))
         return hits
 
     @cached_property
     def senses(self) -> Senses:
         """What is said and written in the videos, beside their pictures."""
-        return Senses(self.index)
+        embed = sentence_embedder(self.encoder)
+        if embed is None or not isinstance(self.index, HasTexts):
+            return Senses(self.index)
+        embed_query = lru_cache(QUERIES_KEPT)(lambda text: embed([text])[0])
+        return Senses(self.index, MeaningMatcher(self.index.texts, embed_query, embedded_by(self.encoder.fingerprint)))
 
     def calibration(self, *, rescore: bool = False) -> Calibration | None:
         """What turns scores, or scores that were re-scored, into probabilities; None if nothing does."""
@@ -371,30 +385,3 @@ def _rescoring_of(checkpoint: Described) -> Rescoring:
     from prvr.index.rescoring import rescoring_of
 
     return rescoring_of(checkpoint)
-
-
-def readable(text: str) -> str:
-    """A query as text for an encoder: control characters become spaces.
-
-    Raises:
-        SettingError: it has no words, is not text, or is too long to be a sentence.
-    """
-    if len(text) > MOST_CHARACTERS:
-        raise SettingError(f"the query has {len(text)} characters, at most {MOST_CHARACTERS} are read; say it in a sentence")
-    text = "".join(" " if unicodedata.category(c) == "Cc" else c for c in text)
-    if any(unicodedata.category(c) == "Cs" for c in text):
-        raise SettingError("the query is not UTF-8 text; type it in a terminal that is set to UTF-8")
-    # Letters, marks, numbers, punctuation and symbols: the other categories are invisible.
-    if not any(unicodedata.category(c)[0] in "LMNPS" for c in text):
-        raise SettingError("the query is empty; say in a sentence what the moment shows")
-    return text
-
-
-def sentence_features(checkpoint: Described, encoder: Encoder, text: str) -> np.ndarray:
-    """The features of a sentence that a checkpoint reads: a row per word, or one row."""
-    if checkpoint.model.reading.text == "words":
-        if isinstance(encoder, WordEncoder):
-            return encoder.encode_words([text])[0]
-    elif isinstance(encoder, SentenceEncoder):
-        return encoder.encode_sentences([text])
-    raise ModelError(f"{encoder.name!r} gives no {checkpoint.model.reading.text}, which this model reads")

@@ -15,7 +15,7 @@ from prvr.index.contract import Entry, PersistentStore
 from prvr.index.place import index_folder_of
 from prvr.index.reference import copy_reference
 from prvr.index.stores import make_store
-from prvr.index.texts import HasTexts
+from prvr.index.texts import HasTexts, TextStore
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.exported import copy_export
 from prvr.search.opening import MODEL, check_same_model, is_remote, store_of
@@ -110,8 +110,8 @@ def _copy_texts(ours: PersistentStore, theirs: PersistentStore) -> str | None:
             else None
         )
     theirs.texts.keep_readers(ours.texts.readers())
-    if (worth := ours.texts.worth()) != theirs.texts.worth():
-        theirs.texts.keep_worth(worth)
+    if (weights := ours.texts.weights()) != theirs.texts.weights():
+        theirs.texts.keep_weights(weights)
     sources, there = ours.texts.sources(), theirs.texts.sources()
     for id in sorted({*sources, *there}):
         by_kind = sources.get(id, {})
@@ -126,7 +126,25 @@ def _copy_texts(ours: PersistentStore, theirs: PersistentStore) -> str | None:
             theirs.texts.extend(id, kind, part, made_of=source.made_of, is_complete=source.is_complete)
         if theirs.texts.read(id) != texts:
             raise DataError(f"the copy of the texts of {id!r} is not what was written; copy again")
+    _copy_embeddings(ours.texts, theirs.texts, ids=[*sources])
     return None
+
+
+def _copy_embeddings(ours: TextStore, theirs: TextStore, *, ids: Sequence[str]) -> None:
+    """Copies the embeddings of all texts."""
+    if (background := ours.background()) is None:
+        return
+    if (known := theirs.background()) is None or known.made_by != background.made_by:
+        theirs.keep_background(background)
+    without = {*ours.videos_to_embed(background.made_by)}
+    for id in ids:
+        wanted, there = ({one.key: one for one in texts.embeddings(id)} for texts in (ours, theirs))
+        new, gone = (
+            [one for key, one in wanted.items() if there.get(key) != one],
+            [key for key in there if there[key] != wanted.get(key)],
+        )
+        if new or gone or id in theirs.videos_to_embed(background.made_by):
+            theirs.keep_embeddings(id, background.made_by, new, drop=gone, is_complete=id not in without)
 
 
 def _parts(ids: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:

@@ -45,7 +45,7 @@ class Hit:
     problem: why only a part of the video could be searched; None if all of it is in the index.
     date: when the video was taken, else written, as an ISO time in UTC; None if the index does not know it.
     found_by: the senses that found it, the strongest first: picture, speech or screen (`prvr.search.senses`).
-    quotes: what is said or written that has words of the sentence, in the order of the times.
+    quotes: what is said or written that has words of the sentence, or means it, in the order of the times.
     """
 
     video: str

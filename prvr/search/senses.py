@@ -1,16 +1,10 @@
 """Search in what is said and written in videos, alone and beside the picture.
 
-A video's words answer a query as far as its rarest words are said together. With n of V videos that have a term, its weight is
-that of BM25,
+Beside the picture, the best text of a video (`prvr.search.text_matches`) is worth standard deviations of the picture's score:
 
-    weight = log(1 + (V - n + 1/2) / (n + 1/2))        evidence = sum of the weights of the terms within WINDOW seconds
-                                                       share    = evidence / sum of the weights of all terms
+    gain = weight of words or of meaning * strength          score = picture's score + deviation * gain
 
-Beside the picture, words are worth standard deviations of the picture's score over the videos:
-
-    worth = weight * share**4 * log(1 + evidence)          score = picture's score + deviation * worth
-
-so that a video without such words keeps the score of its picture.
+so that a video without such a text keeps the score of its picture.
 """
 
 from __future__ import annotations
@@ -18,102 +12,82 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 
-from prvr.encoders.timed_texts import TimedText
 from prvr.errors import DataError, SettingError, nearest
 from prvr.files import parse_json
 from prvr.index.conditions import Condition, select
 from prvr.index.contract import Entry, ScoredVideo, Store
 from prvr.index.few import FewVideos, few_videos
-from prvr.index.moments import Span
-from prvr.index.texts import FoundText, HasTexts, TextStore
+from prvr.index.texts import HasTexts
 from prvr.index.words import terms_of
 from prvr.methods.model import Embeddings
 from prvr.nn.ranks import best_places
 from prvr.search.hits import Hit
+from prvr.search.text_matches import KINDS_OF, MeaningMatcher, TextMatch, match_words
 
 ANY, PICTURE = "any", "picture"
-KINDS_OF: Mapping[str, tuple[str, ...]] = {"speech": ("subtitle", "speech"), "screen": ("screen",)}
 SENSES = (ANY, PICTURE, *KINDS_OF)
-# Seconds within which words answer together.
-WINDOW = 12.0
-MOST_QUOTES = 3
 # Videos by which the spread of a picture's scores is known.
 SAMPLE = 64
 # A sense has found a hit if it brings at least this share of what the strongest one brings.
 BRINGS = 0.5
-# Words with a smaller share of the query's weight are named nowhere beside a picture: "on a" is said in each film.
-LEAST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Said:
-    """Where a video says or shows most of a query's words.
-
-    share: of the weight of the query's words. evidence: that weight. quotes: the texts, in the order of their times.
-    """
-
-    video: str
-    sense: str
-    share: float
-    evidence: float
-    quotes: tuple[TimedText, ...]
-
-    @property
-    def strength(self) -> float:
-        """What the worth of words is proportional to: next to nothing where half of them were not said."""
-        return float(self.share**4 * math.log1p(self.evidence))
-
-    @property
-    def span(self) -> Span:
-        """From the first to the last quote."""
-        return Span(self.quotes[0].start, max(quote.end for quote in self.quotes), self.share)
-
-
-@dataclass(frozen=True)
-class Worth:
-    """What words are worth beside a picture, in standard deviations of its scores.
+class FusionWeights:
+    """What the strengths of words and of meaning are worth beside a picture, in standard deviations of its scores.
 
     The default was fitted on real captions beside real photographs (experiments/senses.py, docs/how/words.md).
 
     Raises:
-        DataError: the weight is not a finite number of 0 or more.
+        DataError: a weight is not a finite number of 0 or more.
     """
 
-    weight: float = 1.7
+    words: float = 1.7
+    meaning: float = 30.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight < math.inf:
+        if not (0 <= self.words < math.inf and 0 <= self.meaning < math.inf):
             raise DataError(
-                f"words have the weight {self.weight}, expected a finite number of 0 or more; weigh again: prvr index weigh"
+                f"words and meaning have the weights {self.words} and {self.meaning}, expected finite numbers of 0 or more; "
+                "weigh again: prvr index weigh"
             )
 
     @staticmethod
-    def from_json(text: str | None) -> Worth:
+    def from_json(text: str | None) -> FusionWeights:
         """What `to_json` wrote; the default for None.
 
         Raises:
             DataError: it is something else.
         """
         if text is None:
-            return Worth()
+            return FusionWeights()
         try:
-            return Worth(**{name: float(value) for name, value in parse_json(text).items()})
+            return FusionWeights(**{name: float(value) for name, value in parse_json(text).items()})
         except (ValueError, TypeError, AttributeError):
-            raise DataError(f"the weight of words is damaged: {text!r:.100}; weigh again: prvr index weigh") from None
+            raise DataError(f"the weights of texts are damaged: {text!r:.100}; weigh again: prvr index weigh") from None
 
     def to_json(self) -> str:
-        """Its weights."""
+        """The weights."""
         return json.dumps(asdict(self))
 
-    def score(self, said: Said) -> float:
-        """The score of the words in a video, in standard deviations."""
-        return self.weight * said.strength
+    def gain(self, match: TextMatch) -> float:
+        """What a text adds to the score of a picture, in standard deviations."""
+        return (self.meaning if match.is_by_meaning else self.words) * match.strength
+
+
+class Example(NamedTuple):
+    """A video beside a query: its picture's score in standard deviations, and the strengths of its words and of its meaning."""
+
+    video: str
+    picture: float
+    words: float
+    meaning: float
 
 
 def check_sense(sense: str) -> str:
@@ -127,83 +101,49 @@ def check_sense(sense: str) -> str:
     return sense
 
 
-def find_said(texts: TextStore, query: str, sense: str, *, of: int, videos: Collection[str] | None = None) -> list[Said]:
-    """Where videos say or show a query's words, the largest share first; those with the same share by id.
-
-    Args:
-        sense: one of `KINDS_OF`. of: the number of videos searched. videos: only these; None for all.
-    """
-    found = texts.find(terms_of(query), kinds=KINDS_OF[sense], videos=videos)
-    if not found.texts:
-        return []
-    weights = [math.log1p((max(of, count) - count + 0.5) / (count + 0.5)) for count in found.videos_with_term]
-    by_video: dict[str, list[FoundText]] = defaultdict(list)
-    for one in found.texts:
-        by_video[one.video].append(one)
-    said = []
-    for video, ones in by_video.items():
-        evidence, quotes = _best_window(sorted(ones, key=lambda one: one.text.start), weights)
-        said.append(Said(video, sense, evidence / sum(weights), evidence, quotes))
-    return sorted(said, key=lambda one: (-one.share, one.video))
-
-
-def _best_window(ones: Sequence[FoundText], weights: Sequence[float]) -> tuple[float, tuple[TimedText, ...]]:
-    """The weight of the terms that are said together, and the texts that say them."""
-    best, window = -1.0, ones[:1]
-    for first, one in enumerate(ones):
-        within = [other for other in ones[first:] if other.text.start - one.text.start <= WINDOW]
-        evidence = sum(weights[term] for term in frozenset().union(*(other.terms for other in within)))
-        if evidence > best:
-            best, window = evidence, within
-    quotes: list[FoundText] = []
-    left = frozenset().union(*(one.terms for one in window))
-    while left and len(quotes) < MOST_QUOTES:
-        quotes.append(max(window, key=lambda one: (sum(weights[term] for term in one.terms & left), one.text.confidence)))
-        left -= quotes[-1].terms
-    return best, tuple(sorted((one.text for one in quotes), key=lambda text: text.start))
-
-
 @final
 class Senses:
-    """The senses of an index: what is said and written in its videos, beside their pictures."""
+    """The senses of an index: what is said and written in its videos, beside their pictures.
 
-    def __init__(self, index: Store) -> None:
-        self._index = index
+    Args:
+        meaning: finds texts by meaning; None where no encoder of sentences is at hand.
+    """
+
+    def __init__(self, index: Store, meaning: MeaningMatcher | None = None) -> None:
+        self._index, self._meaning = index, meaning
         self._sample: tuple[tuple[str, ...], FewVideos] | None = None
 
-    def said(self, query: str, sense: str, where: Sequence[Condition], *, only: str | None = None) -> list[Said]:
-        """Where videos that meet all conditions say or show a query's words; none in an index without texts.
+    def matches(self, query: str, sense: str, where: Sequence[Condition], *, only: str | None = None) -> list[TextMatch]:
+        """Where videos that meet all conditions say or show a query, the best match of each; best first, then by id.
+
+        Words in quotes, or that are begun alone (`word*`), are looked for as they are; other queries by their meaning, too.
 
         Args:
             only: a video; None for all.
         """
-        if not isinstance(self._index, HasTexts):
-            return []
-        videos = [only] if only is not None else select(self._index.about(), where) if where else None
-        return find_said(self._index.texts, query, sense, of=self._index.count(), videos=videos)
+        best = _best(self._all_matches(query, sense, where, only), lambda match: match.score)
+        return sorted(best.values(), key=lambda match: (-match.score, match.video))
 
-    def best_said(
+    def best_matches(
         self, query: str, where: Sequence[Condition], *, only: str | None = None, senses: Collection[str] = KINDS_OF
-    ) -> dict[str, Said]:
-        """By video the one of some senses in which its words are worth most."""
-        best: dict[str, Said] = {}
-        for sense in senses:
-            for said in self.said(query, sense, where, only=only):
-                if said.video not in best or said.strength > best[said.video].strength:
-                    best[said.video] = said
-        return best
+    ) -> dict[str, TextMatch]:
+        """By video the match that gains most, in some senses."""
+        found = [match for sense in senses for match in self._all_matches(query, sense, where, only)]
+        return _best(found, self._weights.gain) if found else {}
 
-    def fuse(self, query: Embeddings, found: Sequence[ScoredVideo], said: Mapping[str, Said], count: int) -> list[ScoredVideo]:
-        """The videos with the best fused scores among those that were found by their pictures and by their words.
+    def fuse(
+        self, query: Embeddings, found: Sequence[ScoredVideo], matches: Mapping[str, TextMatch], count: int
+    ) -> list[ScoredVideo]:
+        """The videos with the best fused scores among those that were found by their pictures and by their texts.
 
         Args:
             found: the best by their pictures, at least `count`.
         """
-        if not said:
+        if not matches:
             return list(found[:count])
         _, deviation = self._spread(query)
-        worth = self._worth
-        gains = {video: deviation * worth.score(one) for video, one in said.items()}
+        weights = self._weights
+        gains = {video: deviation * weights.gain(one) for video, one in matches.items()}
         candidates = _with_gains(found, gains)
         there = {one.video for one in candidates}
         if len(found) >= count:
@@ -216,46 +156,60 @@ class Senses:
         candidates.sort(key=lambda one: one.video)
         return [candidates[place] for place in best_places(np.array([one.score for one in candidates]), count)]
 
-    def seen(self, query: Embeddings, fused: Sequence[ScoredVideo], said: Mapping[str, Said]) -> list[ScoredVideo]:
+    def seen(self, query: Embeddings, fused: Sequence[ScoredVideo], matches: Mapping[str, TextMatch]) -> list[ScoredVideo]:
         """What `fuse` found, with the scores of the pictures alone."""
-        if not said:
+        if not matches:
             return list(fused)
-        worth, (_, deviation) = self._worth, self._spread(query)
-        return _with_gains(fused, {video: -deviation * worth.score(one) for video, one in said.items()})
+        weights, (_, deviation) = self._weights, self._spread(query)
+        return _with_gains(fused, {video: -deviation * weights.gain(one) for video, one in matches.items()})
 
-    def explain(self, query: Embeddings, hits: Sequence[Hit], said: Mapping[str, Said]) -> list[Hit]:
-        """The hits of a fused search with what their words are, and which senses found them."""
-        worth, (mean, deviation) = self._worth, self._spread(query)
+    def explain(self, query: Embeddings, hits: Sequence[Hit], matches: Mapping[str, TextMatch]) -> list[Hit]:
+        """The hits of a fused search with what their texts are, and which senses found them."""
+        weights, (mean, deviation) = self._weights, self._spread(query)
         explained = []
         for hit in hits:
-            words = said.get(hit.video)
-            if words is None or words.share < LEAST_SHARE:
+            match = matches.get(hit.video)
+            if match is None or not match.shows_quotes:
                 explained.append(replace(hit, found_by=(PICTURE,)))
                 continue
-            gain = worth.score(words)
-            brought = {words.sense: gain, PICTURE: (hit.score - mean) / deviation - gain if deviation > 0 else 0.0}
+            gain = weights.gain(match)
+            brought = {match.sense: gain, PICTURE: (hit.score - mean) / deviation - gain if deviation > 0 else 0.0}
             least = BRINGS * max(brought.values())
             found_by = tuple(sorted((one for one, value in brought.items() if value >= least), key=lambda one: -brought[one]))
-            spans = (words.span, *hit.spans) if found_by[0] == words.sense else hit.spans
-            quotes = words.quotes if words.sense in found_by else ()
+            spans = (match.span, *hit.spans) if found_by[0] == match.sense else hit.spans
+            quotes = match.quotes if match.sense in found_by else ()
             explained.append(replace(hit, found_by=found_by, quotes=quotes, spans=spans))
         return explained
 
-    def examples(self, query: Embeddings, text: str, right: str, others: int) -> list[tuple[str, float, float]]:
-        """A video and the best others: each with its picture's score in standard deviations, and the strength of its words."""
-        said = self.best_said(text, ())
+    def examples(self, query: Embeddings, text: str, right: str, others: int) -> list[Example]:
+        """A video and the best others by their pictures, by words and by meaning."""
         mean, deviation = self._spread(query)
         seen = self._index.search(query, others)[0]
-        by_words = sorted(said.values(), key=lambda one: -one.strength)[:others]
-        left = {right, *(one.video for one in by_words)} - {one.video for one in seen}
+        strengths: dict[str, dict[bool, float]] = defaultdict(lambda: {False: 0.0, True: 0.0})
+        for match in (one for sense in KINDS_OF for one in self._all_matches(text, sense, (), None)):
+            of_video = strengths[match.video]
+            of_video[match.is_by_meaning] = max(of_video[match.is_by_meaning], match.strength)
+        by_texts = {id for by in (False, True) for id in sorted(strengths, key=lambda id: -strengths[id][by])[:others]}
+        left = {right, *by_texts} - {one.video for one in seen}
         scored = [*seen, *self._score(query, [*self._index.fetch([*left]).values()])]
-        strengths = {one.video: one.strength for one in said.values()}
-        return [(one.video, (one.score - mean) / (deviation or 1.0), strengths.get(one.video, 0.0)) for one in scored]
+        return [
+            Example(one.video, (one.score - mean) / (deviation or 1.0), *(strengths[one.video][by] for by in (False, True)))
+            for one in scored
+        ]
+
+    def _all_matches(self, query: str, sense: str, where: Sequence[Condition], only: str | None) -> list[TextMatch]:
+        if not isinstance(self._index, HasTexts):
+            return []
+        videos = [only] if only is not None else select(self._index.about(), where) if where else None
+        found = match_words(self._index.texts, query, sense, of=self._index.count(), videos=videos)
+        if self._meaning is not None and not any(term.is_required or term.is_prefix for term in terms_of(query)):
+            found += self._meaning.match(query, sense, videos=videos)
+        return found
 
     @property
-    def _worth(self) -> Worth:
-        # Read for each search: it is weighed while a service runs.
-        return Worth.from_json(self._index.texts.worth() if isinstance(self._index, HasTexts) else None)
+    def _weights(self) -> FusionWeights:
+        # Read for each search: they are weighed while a service runs.
+        return FusionWeights.from_json(self._index.texts.weights() if isinstance(self._index, HasTexts) else None)
 
     def _spread(self, query: Embeddings) -> tuple[float, float]:
         """The mean and the standard deviation of a query's scores over a sample of the videos."""
@@ -274,3 +228,12 @@ class Senses:
 
 def _with_gains(found: Sequence[ScoredVideo], gains: Mapping[str, float]) -> list[ScoredVideo]:
     return [replace(one, score=one.score + gains.get(one.video, 0.0)) for one in found]
+
+
+def _best(matches: Sequence[TextMatch], value: Callable[[TextMatch], float]) -> dict[str, TextMatch]:
+    """By video the match of the greatest value."""
+    best: dict[str, TextMatch] = {}
+    for match in matches:
+        if match.video not in best or value(match) > value(best[match.video]):
+            best[match.video] = match
+    return best

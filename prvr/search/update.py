@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, final
 
 import numpy as np
 
-from prvr.encoders import ImageEncoder
+from prvr.encoders import Encoder, ImageEncoder
 from prvr.encoders.text_readers import DEFAULT_READERS, open_reader
-from prvr.errors import ModelError
+from prvr.errors import MissingExtra, ModelError
 from prvr.extract import engine_for
 from prvr.extract.engine import FrameSampling
 from prvr.extract.extraction import Progress
@@ -24,13 +25,15 @@ from prvr.index.disk import DiskIndex
 from prvr.index.encode import Sampled, encode_long, encode_queries
 from prvr.index.place import FILE
 from prvr.index.reference import update_reference
+from prvr.index.text_windows import embedded_by
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings
-from prvr.search.asking import sentence_features
 from prvr.search.feature_cache import with_cache
 from prvr.search.matching import open_matching_encoder
 from prvr.search.opening import FEATURES, make_or_reopen
+from prvr.search.sentences import sentence_features
+from prvr.search.text_embedding import embed_texts
 from prvr.search.video_fields import fields_of_file, read_video_fields
 from prvr.video import check_rate, find_passed_over, find_videos
 
@@ -110,18 +113,19 @@ class Indexer:
         if not isinstance(encoder, ImageEncoder):
             raise ModelError(f"{encoder.name!r} has no image side; the model reads frames of it")
         # Absolute: other machines have other working directories.
-        self.videos, self.path, self._encoder = videos.absolute(), path, encoder
+        self.videos, self.path, self._encoder, self._device = videos.absolute(), path, encoder, device
         self._engine = engine_for(encoder, device=device, workers=workers, ray=ray)
         self._sampling = FrameSampling(check_rate(checkpoint.sources.frames.rate or 1.0), BATCH_SIZE)
         self._checkpoint = checkpoints.to_device(checkpoint, device)
         self._index = make_or_reopen(path, self._checkpoint, videos=videos, dtype=dtype)
         try:
-            chosen = DEFAULT_READERS | self._index.texts.readers() | dict(texts or {})
+            stored = self._index.texts.readers()
+            chosen = DEFAULT_READERS | stored | dict(texts or {})
             # Before anything long: what is not installed, or not there, is found now.
             self._readers = [open_reader(kind, setting) for kind, setting in chosen.items() if setting is not None]
             # What is kept is read in another folder, too.
             settings = {reader.kind: reader.setting for reader in self._readers}
-            self._chosen = {kind: settings.get(kind) for kind in texts or {}}
+            self._chosen = {kind: settings.get(kind) for kind in {**stored, **(texts or {})}}
         except BaseException:
             self._index.close()
             raise
@@ -167,7 +171,24 @@ class Indexer:
                 paths = tuple(self.videos / path for path in (id, *about.get("copies", ())))
                 jobs.append(TextJob(id, paths, about["file"], about["duration"]))
         problems = [update_texts(jobs, reader, self._index.texts, on_progress=on_progress).problems for reader in self._readers]
-        return join_problems(*problems)
+        return join_problems(*problems, self._embed_texts(on_progress))
+
+    def _embed_texts(self, on_progress: Progress | None) -> dict[str, str]:
+        """Embeds what is new of the texts by the encoder of queries, and returns why that cannot be."""
+        if not self._index.texts.videos_to_embed(embedded_by(self._checkpoint.sources.text.fingerprint or "")):
+            return {}
+        try:
+            encoder = self._text_encoder
+        except (ModelError, MissingExtra) as problem:
+            return {"search by meaning": str(problem)}
+        embed_texts(self._index.texts, encoder, on_progress=on_progress)
+        return {}
+
+    @cached_property
+    def _text_encoder(self) -> Encoder:
+        source = self._checkpoint.sources.text
+        is_open = source.fingerprint == self._encoder.fingerprint
+        return self._encoder if is_open else open_matching_encoder(source, "text", self._device)
 
     def _measure_unrelated(self, on_progress: Progress | None) -> None:
         # The encoder of frames is that of sentences, too, where a reference is made.

@@ -1,16 +1,16 @@
-"""Fits what words are worth beside a picture on captions: a logistic model of whether a video is the right one.
+"""Fits the weights of words and of meaning beside a picture on captions: logistic models of whether a video is the right one.
 
-    logit P = intercept + a z + b strength        Worth(b / a)
+    logit P = intercept + a z + b strength        weight = b / a
 
-z is the score of the picture in standard deviations over the videos, the strength that of words (`Said.strength`). No slope is
-below 0. The examples are, for each caption,
-its own video and the best others by their pictures and by their words.
+z is the score of the picture in standard deviations over the videos, the strength that of words, or of meaning
+(`TextMatch.strength`): each has a model of its own, as a video gains by the better of the two. No slope is below 0. The examples
+are, for each caption, its own video and the best others by their pictures, words and meaning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from prvr.index.texts import require_texts
 from prvr.methods.calibration import logistic
 from prvr.search.asking import VideoSearch
 from prvr.search.opening import open_index
-from prvr.search.senses import Worth
+from prvr.search.senses import Example, FusionWeights
 
 # With fewer captions that somebody says a word of, nothing is fitted.
 LEAST_CAPTIONS = 50
@@ -33,14 +33,14 @@ OTHERS = 50
 
 @dataclass(frozen=True)
 class Weighed:
-    """What words are worth now, and the number of captions that say so."""
+    """The weights of texts now, and the number of captions that say so."""
 
-    worth: Worth
+    weights: FusionWeights
     captions: int
 
 
 def weigh_senses(place: str | Path, *, device: str = "cpu", on_progress: Progress | None = None) -> Weighed:
-    """Fits and keeps what words are worth in an index, on captions.jsonl in the folder of its videos.
+    """Fits and keeps the weights of texts in an index, on captions.jsonl in the folder of its videos.
 
     Raises:
         DataError: there are no captions, too few, or the pictures tell nothing about them.
@@ -54,36 +54,43 @@ def weigh_senses(place: str | Path, *, device: str = "cpu", on_progress: Progres
             raise SettingError(f"the index in {place} holds no texts to weigh; index the folder with subtitles or --speech first")
         held = set(search.index.ids)
         captions = [caption for caption in load(search.videos, "all").captions if caption.video in held]
-        weighed = fit_worth(search, captions, on_progress=on_progress)
-        texts.keep_worth(weighed.worth.to_json())
+        weighed = fit_weights(search, captions, on_progress=on_progress)
+        texts.keep_weights(weighed.weights.to_json())
         return weighed
     finally:
         search.index.close()
 
 
-def fit_worth(search: VideoSearch, captions: Sequence[Caption], *, on_progress: Progress | None = None) -> Weighed:
-    """Fits what words are worth, on captions of videos of an index.
+def fit_weights(search: VideoSearch, captions: Sequence[Caption], *, on_progress: Progress | None = None) -> Weighed:
+    """Fits the weights of texts, on captions of videos of an index; that of meaning if texts are found by it.
 
     Raises:
         DataError: too few captions have words in common with a text, or the pictures tell nothing about them.
     """
-    rows: list[tuple[float, float]] = []
+    examples: list[Example] = []
     right: list[bool] = []
-    used = 0
+    used = {"words": 0, "meaning": 0}
     for number, caption in enumerate(captions, start=1):
-        examples = search.senses.examples(search.encode(caption.text), caption.text, caption.video, OTHERS)
-        if any(strength for *_, strength in examples):
-            used += 1
-            rows += [(seen, strength) for _, seen, strength in examples]
-            right += [video == caption.video for video, *_ in examples]
+        found = search.senses.examples(search.encode(caption.text), caption.text, caption.video, OTHERS)
+        has = {"words": any(one.words for one in found), "meaning": any(one.meaning for one in found)}
+        if any(has.values()):
+            used = {name: count + has[name] for name, count in used.items()}
+            examples += found
+            right += [one.video == caption.video for one in found]
         if on_progress is not None:
             on_progress("captions", number, len(captions))
-    if used < LEAST_CAPTIONS:
+    if max(used.values()) < LEAST_CAPTIONS:
         raise DataError(
-            f"{used} of {len(captions)} captions have words that are said or written in a video; {LEAST_CAPTIONS} are needed: "
-            "write more captions, or leave the weight as it is"
+            f"{max(used.values())} of {len(captions)} captions have words that are said or written in a video; {LEAST_CAPTIONS} "
+            "are needed: write more captions, or leave the weight as it is"
         )
-    _, per_deviation, per_strength = logistic(np.array(rows), np.array(right))
+    fitted = {name: _fit(examples, name, right) for name, count in used.items() if count >= LEAST_CAPTIONS}
+    return Weighed(replace(FusionWeights(), **fitted), max(used.values()))
+
+
+def _fit(examples: Sequence[Example], name: str, right: Sequence[bool]) -> float:
+    features = np.array([(one.picture, getattr(one, name)) for one in examples])
+    _, per_deviation, per_strength = logistic(features, np.array(right))
     if per_deviation <= 0:
         raise DataError("the pictures tell nothing about these captions; check that they are of these videos, or train a model")
-    return Weighed(Worth(round(per_strength / per_deviation, 4)), used)
+    return round(per_strength / per_deviation, 4)

@@ -82,7 +82,7 @@ class Moments(BaseModel):
     date: str | None = Field(description="When the video was taken, else written, in UTC.")
     near_identical: list[str] = Field(description="Other videos that look the same all along, and take no place of their own.")
     found_by: list[str] = Field(description="The senses that found it, the strongest first: picture, speech, screen.")
-    quotes: list[TextAnswer] = Field(description="What is said or written with words of the sentence.")
+    quotes: list[TextAnswer] = Field(description="What is said or written with words of the sentence, or that means it.")
 
 
 class Hits(BaseModel):

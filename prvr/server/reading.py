@@ -16,8 +16,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 
 from prvr.errors import VideoError
-from prvr.search.asking import MOST_CHARACTERS as MOST_IN_QUERY
 from prvr.search.question import MOST_MOMENTS, MOST_SENTENCES, Moment, Question, parse_moment
+from prvr.search.sentences import MOST_CHARACTERS as MOST_IN_QUERY
 from prvr.server.answers import About, FacetsAnswer, Health, Hits, Moments, Transcript, Videos, refusals
 from prvr.server.index_service import Order
 from prvr.server.names import MOST_CHARACTERS, shown_name

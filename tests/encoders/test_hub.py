@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_encoders import make_siglip
+from tiny_encoders import make_bert, make_siglip
 from tiny_hub import tiny_hub
 
 from prvr.encoders.hub import DEFAULT_ENCODER, in_bytes
@@ -27,15 +27,20 @@ def hub(tmp_path: Path) -> Iterator[str]:
     bare.mkdir()
     (bare / "config.json").write_text("{}")
     (bare / "pytorch_model.bin").write_bytes(b"pickled")
-    with tiny_hub({DEFAULT_ENCODER: tmp_path / "published", "some/pickled": bare}, licence="apache-2.0") as address:
+    make_bert(tmp_path / "sentences")
+    (tmp_path / "sentences" / "modules.json").write_text("[]")
+    (tmp_path / "sentences" / "1_Pooling").mkdir()
+    (tmp_path / "sentences" / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    models = {DEFAULT_ENCODER: tmp_path / "published", "some/pickled": bare, "some/sentences": tmp_path / "sentences"}
+    with tiny_hub(models, licence="apache-2.0") as address:
         yield address
 
 
-def run(tmp_path: Path, address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(tmp_path: Path, address: str, *arguments: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own: the client reads its settings when it is imported."""
     own = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_PROGRESS_BARS": "1", **own}
-    command = [sys.executable, "-m", "prvr", *arguments]
+    command = [sys.executable, *(("-m", "prvr", *arguments) if code is None else ("-c", code))]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
 
 
@@ -63,6 +68,12 @@ def test_setup_says_what_it_downloads_and_downloads_it_once(tmp_path: Path, hub:
 
 @pytest.mark.slow
 def test_what_the_hub_does_not_give(tmp_path: Path, hub: str) -> None:
+    # Of sentences, how their words are pooled comes, too.
+    code = (
+        "from prvr.encoders import open_encoder; from prvr.encoders.sentence_embeddings import sentence_embedder;"
+        "print(sentence_embedder(open_encoder('some/sentences'))(['a dog']).shape)"
+    )
+    assert run(tmp_path, hub, code=code).stdout == "(1, 16)\n"
     for arguments, parts in (
         (("setup", "--encoder", "some/other"), ("no encoder 'some/other' here", "404", "--encoder FOLDER")),
         (("setup", "--encoder", "some/pickled"), ("no weights as safetensors", "not opened")),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 from texts import write_sound
@@ -72,6 +74,39 @@ def test_sound_is_in_the_players_time(tmp_path: Path, suffix: str) -> None:
         loud = np.flatnonzero(np.abs(heard) > 0.2)
         assert abs(after + loud[0] / RATE - 1.0) < 0.06
         assert abs(after + loud[-1] / RATE - 1.5) < 0.06
+
+
+def test_a_long_file_reaches_the_recogniser_window_by_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_long_sound(tmp_path / "long.mka", minutes=10)
+    given: list[tuple[float, int]] = []
+    monkeypatch.setattr(SpeechReader, "_recognise", lambda self, samples, begin: given.append((begin, len(samples))) or ())
+    reader = SpeechReader(str(fake_model(tmp_path)))
+    parts = list(reader.read([path], after=0.0))
+    assert max(count for _, count in given) <= (WINDOW + 1) * RATE
+    assert sum(count for _, count in given) == pytest.approx(600 * RATE, abs=100)
+    assert [begin for begin, _ in given[1:]] == [part.seconds for part in parts[:-1]]
+    # From where a run ended, the rest is read.
+    given.clear()
+    list(reader.read([path], after=500.0))
+    assert sum(count for _, count in given) == pytest.approx(100 * RATE, abs=100)
+
+
+def write_long_sound(path: Path, *, minutes: int, rate: int = 8000) -> Path:
+    """A file of sound that is quiet but no silence, written minute by minute."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("flac", rate=rate, layout="mono")
+        for minute in range(minutes):
+            frame = av.AudioFrame.from_ndarray(np.full((1, 60 * rate), 100, np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = rate, 60 * rate * minute, Fraction(1, rate)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+def fake_model(folder: Path) -> Path:
+    (folder / "whisper").mkdir()
+    (folder / "whisper" / "model.bin").write_bytes(b"weights")
+    return folder / "whisper"
 
 
 def test_a_video_without_sound_has_no_speech(tmp_path: Path) -> None:

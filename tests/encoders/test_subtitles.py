@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,23 @@ def test_files_are_found_by_the_name_of_the_video_and_a_language(tmp_path: Path)
     own = ["film.srt", "film.en.srt", "film.pt-BR.forced.vtt", "FILM.de.ASS", "film.zh-Hans.sdh.ssa"]
     others = ["film2.srt", "film.part2.srt", "filmen.srt", "other.srt", "film.txt", "film.en.srt.bak"]
     assert beside(tmp_path, *own, *others) == sorted(own)
+
+
+def test_a_folder_is_listed_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[Path] = []
+    list_now = subtitles._list_subtitles
+    monkeypatch.setattr(subtitles, "_list_subtitles", lambda folder: listed.append(folder) or list_now(folder))
+    for name in ("film.srt", "second.srt"):
+        (tmp_path / name).write_text(srt((0, 1, "x")))
+    # One that changed just now is listed each time: a change within the clock's tick cannot be seen.
+    assert [len(subtitle_files(tmp_path / name)) for name in ("film.mp4", "second.mp4", "third.mp4")] == [1, 1, 0]
+    assert len(listed) == 3
+    os.utime(tmp_path, (1000, 1000))
+    assert [len(subtitle_files(tmp_path / name)) for name in ("film.mp4", "second.mp4", "third.mp4")] == [1, 1, 0]
+    assert len(listed) == 4
+    (tmp_path / "third.srt").write_text(srt((0, 1, "x")))
+    os.utime(tmp_path, (2000, 2000))
+    assert len(subtitle_files(tmp_path / "third.mp4")) == 1
 
 
 def test_a_link_is_no_subtitle_file(tmp_path: Path) -> None:

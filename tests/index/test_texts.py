@@ -14,7 +14,8 @@ from prvr.index.contract import Entry, Header
 from prvr.index.disk import DiskIndex
 from prvr.index.exact import ExactIndex
 from prvr.index.place import FILE
-from prvr.index.texts import CANDIDATES, MOST_OF_VIDEO, require_texts
+from prvr.index.text_tables import CANDIDATES, MOST_OF_VIDEO
+from prvr.index.texts import require_texts
 from prvr.index.words import terms_of, words_of
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
 
@@ -51,6 +52,28 @@ def test_words_are_folded() -> None:
     assert words_of("L'Été, ÇA va? snow_ball ½ ﬁre") == ["l", "ete", "ca", "va", "snow", "ball", "1", "2", "fire"]
     assert words_of("STRASSE") == words_of("Straße") == ["strasse"]
     assert words_of("滑板 dog") == ["滑", "板", "dog"]
+
+
+def test_marks_that_are_letters_stay_and_accents_do_not() -> None:
+    assert words_of("हिन्दी में गाना") == ["हिन्दी", "में", "गाना"]
+    assert words_of("தமிழ்") == ["தமிழ்"]
+    # Thai is written without spaces: a letter with its vowel and tone is a word.
+    assert words_of("กิน") == ["กิ", "น"] != words_of("กัน")
+    assert words_of("ガ") != words_of("カ")
+    assert words_of("ё Ά ǖ") == ["е", "α", "u"]
+    assert words_of("שָׁלוֹם مَرْحَبًا") == words_of("שלום مرحبا")
+    assert words_of("❤️ love") == ["love"]
+
+
+def test_words_of_marks_are_found_and_counted(index: DiskIndex) -> None:
+    say(index, "a", "मैं हिन्दी बोलता हूँ", "ฉันกินข้าว")
+    say(index, "b", "हद", "กันชน")
+    assert found(index, "हिन्दी") == [("a", "मैं हिन्दी बोलता हूँ")]
+    assert index.texts.find(terms_of("हिन्दी हद"), kinds=("speech",)).videos_with_term == [1, 1]
+    assert found(index, "กินข้าว") == [("a", "ฉันกินข้าว")]
+    assert found(index, "กัน") == [("b", "กันชน")]
+    assert found(index, "हि*") == [("a", "मैं हिन्दी बोलता हूँ")]
+    assert index.verify() == {}
 
 
 def test_terms_of_a_query() -> None:
@@ -113,6 +136,16 @@ def test_a_film_that_repeats_a_word_leaves_room_for_others(index: DiskIndex) -> 
     say(index, "b", "this is a longer text with a dog")
     videos = [video for video, _ in found(index, "dog")]
     assert (videos.count("a"), videos.count("b")) == (MOST_OF_VIDEO, 1)
+
+
+def test_texts_of_a_part_of_a_video(index: DiskIndex) -> None:
+    say(index, "a", "zero", "one", "two", "three")
+    assert [text.text for text in index.texts.read("a", start=1.0, end=2.0)] == ["one", "two"]
+    assert [text.text for text in index.texts.read("a", start=2.5)] == ["three"]
+    # A damaged time is damage, and not left out.
+    with index._database.writing():
+        index._database._connection.execute("UPDATE texts SET start = 'x' WHERE text = 'one'")
+    assert "damaged" in index.verify()["a"]
 
 
 def test_parts_are_added_and_texts_of_something_else_are_replaced(index: DiskIndex) -> None:

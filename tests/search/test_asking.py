@@ -22,9 +22,10 @@ from prvr.methods import checkpoint as checkpoints
 from prvr.methods.calibration import Calibration
 from prvr.methods.dl_dkd import DlDkdConfig
 from prvr.methods.zero_shot import ZeroShotConfig
-from prvr.search.asking import MOST_CHARACTERS, VideoSearch, readable
+from prvr.search.asking import VideoSearch
 from prvr.search.hits import Hit, first_of_weak
 from prvr.search.question import Question
+from prvr.search.sentences import MOST_CHARACTERS, readable
 
 SENTENCES = {
     "Latin": "Ein Hund fährt Skateboard, ça va?",

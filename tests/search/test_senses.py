@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +21,19 @@ from prvr.datasets import Caption
 from prvr.encoders.timed_texts import TextsPart, TimedText
 from prvr.errors import DataError, SettingError
 from prvr.index.exact import ExactIndex
-from prvr.index.texts import FoundText, FoundTexts
+from prvr.index.scan import rotation
+from prvr.index.text_embeddings import TextEmbedding
+from prvr.index.text_tables import FoundText, FoundTexts
+from prvr.index.text_windows import embedded_by
 from prvr.methods.calibration import Calibration
 from prvr.search import copy_index, index_folder, open_index, zero_shot
 from prvr.search.asking import VideoSearch
 from prvr.search.hits import Hit
 from prvr.search.question import Question
-from prvr.search.senses import WINDOW, Said, Worth, find_said
+from prvr.search.senses import Example, FusionWeights, Senses
+from prvr.search.text_matches import WINDOW, MeaningMatcher, TextMatch, match_words
 from prvr.search.update import Indexer
-from prvr.search.weighing import fit_worth
+from prvr.search.weighing import fit_weights
 
 
 class Fixed:
@@ -51,9 +56,9 @@ def weight(count: int, of: int) -> float:
 def test_the_share_is_of_the_weight_of_what_is_said_together() -> None:
     near, far = WINDOW, WINDOW + 0.1
     texts = [("a", 0.0, "dog", {0}), ("a", near, "skateboard", {1}), ("b", 0.0, "dog", {0}), ("b", far, "skateboard", {1})]
-    said = find_said(Fixed(texts, [2, 2, 0]), "dog skateboard moon", "speech", of=10)
+    said = match_words(Fixed(texts, [2, 2, 0]), "dog skateboard moon", "speech", of=10)
     all_weights = 2 * weight(2, 10) + weight(0, 10)
-    assert [(one.video, round(one.share, 9)) for one in said] == [
+    assert [(one.video, round(one.score, 9)) for one in said] == [
         ("a", round(2 * weight(2, 10) / all_weights, 9)),
         ("b", round(weight(2, 10) / all_weights, 9)),
     ]
@@ -63,7 +68,7 @@ def test_the_share_is_of_the_weight_of_what_is_said_together() -> None:
 
 def test_quotes_are_the_fewest_that_say_the_words() -> None:
     texts = [("a", 0.0, "a dog", {0, 1}), ("a", 1.0, "a", {0}), ("a", 2.0, "a dog too", {0, 1}), ("a", 3.0, "skate", {2})]
-    (said,) = find_said(Fixed(texts, [5, 2, 1]), "a dog skate", "speech", of=10)
+    (said,) = match_words(Fixed(texts, [5, 2, 1]), "a dog skate", "speech", of=10)
     assert [quote.text for quote in said.quotes] == ["a dog", "skate"]
 
 
@@ -159,7 +164,7 @@ def test_the_best_by_both_are_found_exactly(search: VideoSearch) -> None:
     pictures = search.index.search(query, 9)[0]
     quote = (TimedText(0.0, 1.0, "x", "speech"),)
     for _ in range(50):
-        said = {one.video: Said(one.video, "speech", random.uniform(0.6, 1), 1.0, quote) for one in pictures[1:]}
+        said = {one.video: TextMatch(one.video, "speech", 1.0, random.uniform(0.1, 1), quote) for one in pictures[1:]}
         every = search.senses.fuse(query, pictures, said, len(pictures))
         assert sorted(every, key=lambda one: -one.score) == every
         for count in range(1, len(pictures)):
@@ -178,6 +183,21 @@ def test_the_probability_and_the_strength_are_those_of_the_picture(search: Video
     assert Hit("a", 1.0, strength=0.1).weak
     assert Hit("a", 1.0, strength=0.1, found_by=("picture",)).weak
     assert not Hit("a", 1.0, strength=0.1, found_by=("speech", "picture")).weak
+
+
+def test_the_margin_of_a_probability_is_that_of_pictures(search: VideoSearch, monkeypatch: pytest.MonkeyPatch) -> None:
+    calibration = Calibration(intercept=0.0, per_score=3.0, per_margin=2.0, per_size=0.0)
+    monkeypatch.setattr(search, "calibration", lambda **_: calibration)
+    query = "the helicopter lands on the roof"
+    # The best picture is none of the two best hits.
+    order = [hit.video for hit in search.search(query, sense="picture")]
+    quote = (TimedText(0.0, 1.0, "x", "speech"),)
+    said = {video: TextMatch(video, "speech", 1.0, 50.0 - place, quote) for place, video in enumerate(order[-2:])}
+    monkeypatch.setattr(search.senses, "best_matches", lambda *_, **__: said)
+    all_hits = {hit.video: hit.probability for hit in search.search(query)}
+    few = search.search(query, k=2)
+    assert [hit.video for hit in few] == order[-2:]
+    assert {hit.video: hit.probability for hit in few} == pytest.approx({video: all_hits[video] for video in order[-2:]})
 
 
 def test_options_of_the_picture_are_refused_for_speech(search: VideoSearch) -> None:
@@ -213,9 +233,67 @@ def test_a_question_of_more_than_a_sentence_is_one_about_the_picture(search: Vid
 
 
 def test_worth_grows_with_share_and_evidence() -> None:
-    (half,) = find_said(Fixed([("a", 0.0, "dog", {0})], [1, 1]), "dog cat", "speech", of=10)
-    (whole,) = find_said(Fixed([("a", 0.0, "dog cat", {0, 1})], [1, 1]), "dog cat", "speech", of=10)
-    assert 0 < Worth().score(half) < Worth().score(whole)
+    (half,) = match_words(Fixed([("a", 0.0, "dog", {0})], [1, 1]), "dog cat", "speech", of=10)
+    (whole,) = match_words(Fixed([("a", 0.0, "dog cat", {0, 1})], [1, 1]), "dog cat", "speech", of=10)
+    assert 0 < FusionWeights().gain(half) < FusionWeights().gain(whole)
+
+
+# By meaning
+
+
+@pytest.fixture
+def by_meaning(search: VideoSearch, monkeypatch: pytest.MonkeyPatch) -> VideoSearch:
+    """A search for which a query about rotors means what is said in red.mp4."""
+    background = search.index.texts.background()
+    # What is indexed is embedded: the window of both lines of red.mp4.
+    (embedding,) = search.index.texts.embeddings("red.mp4")
+    rows = np.frombuffer(embedding.codes, np.int8) * embedding.scale @ rotation(len(background.rows[0])).T
+
+    def embed(text: str) -> np.ndarray:
+        return (rows / np.linalg.norm(rows)).astype(np.float32) if "rotor" in text else -background.rows[0]
+
+    # Random encoders have all sentences near each other: here unrelated ones are not.
+    monkeypatch.setattr(search.index.texts, "background", lambda: background._replace(rows=np.zeros_like(background.rows)))
+    monkeypatch.setattr(search, "senses", Senses(search.index, MeaningMatcher(search.index.texts, embed, background.made_by)))
+    return search
+
+
+def test_a_hit_by_meaning_quotes_the_text_and_comes_first(by_meaning: VideoSearch) -> None:
+    query = "rotor craft touches down"
+    for sense in ("speech", "any"):
+        hit = by_meaning.search(query, sense=sense)[0]
+        assert (hit.video, hit.found_by[0]) == ("red.mp4", "speech")
+        assert [quote.text for quote in hit.quotes] == [text for _, _, text in WORDS["red.mp4"]]
+        assert (hit.start, hit.end) == (0.2, 1.8)
+    (alone,) = [hit for hit in by_meaning.search(query, sense="speech") if hit.video == "red.mp4"]
+    assert alone.score == pytest.approx(1, abs=0.01)
+    assert by_meaning.explain(query, "red.mp4").quotes  # type: ignore[union-attr]
+    assert by_meaning.search(query, sense="screen") == []
+
+
+def test_words_in_quotes_and_prefixes_are_looked_for_as_they_are(by_meaning: VideoSearch) -> None:
+    for query in ('"rotor craft" touches down', "rotor craf*"):
+        assert by_meaning.search(query, sense="speech") == []
+        assert by_meaning.search(query) == by_meaning.search(query, sense="picture")
+
+
+def test_an_index_without_embeddings_is_searched_by_words(by_meaning: VideoSearch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(by_meaning.index.texts, "background", lambda: None)
+    assert by_meaning.search("rotor craft touches down", sense="speech") == []
+    assert by_meaning.search("helicopter", sense="speech")
+
+
+def test_a_model_whose_text_encoder_is_gone_indexes_and_says_so(
+    folder: Path, videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (videos / "blue.srt").write_text(srt((0, 1, "new")))
+    checkpoint = zero_shot(folder / "tiny", rate=2.0)
+    text = replace(checkpoint.sources.text, fingerprint="0" * 16, source=str(folder / "gone"))
+    indexer = Indexer(videos, videos.parent / "gallery", checkpoint)
+    monkeypatch.setattr(indexer, "_checkpoint", replace(checkpoint, sources=replace(checkpoint.sources, text=text)))
+    problems = indexer.update().problems
+    indexer.close()
+    assert "is no longer in" in problems["search by meaning"]
 
 
 # The folder as it changes
@@ -322,6 +400,8 @@ def test_a_copy_has_the_texts_and_is_brought_up_to_date(folder: Path, videos: Pa
     assert done.written == ()
     assert done.without_texts is None
     assert texts_in(copy) == texts_in(gallery) != {}
+    assert embeddings_in(copy) == embeddings_in(gallery)
+    assert embeddings_in(copy).keys() == {"blue.mp4", "green.mp4"}
     texts_after(folder, videos, subtitle=None)
     copy_index(gallery, copy)
     assert texts_in(copy) == {}
@@ -336,14 +416,28 @@ def test_the_setting_that_is_kept_is_read_in_any_folder(folder: Path, videos: Pa
     indexer = Indexer(videos, videos.parent / "gallery", checkpoint, texts={"speech": "./whisper"})
     indexer.update()
     kept = indexer._index.texts.readers()
-    indexer.close()
     assert json.loads(kept["speech"])["model"] == str(videos.parent / "whisper")
+    # One that was kept otherwise is found, and kept, too.
+    indexer._index.texts.keep_readers({"speech": json.dumps({"model": "./whisper"})})
+    indexer.close()
+    indexer = Indexer(videos, videos.parent / "gallery", checkpoint)
+    indexer.update()
+    assert json.loads(indexer._index.texts.readers()["speech"])["model"] == str(videos.parent / "whisper")
+    indexer.close()
 
 
 def texts_in(place: str | Path, **model: Path) -> dict[str, list[str]]:
     opened = open_index(place, **model)
     found = {id: [text.text for text in opened.index.texts.read(id)] for id in sorted(opened.index.ids)}
     assert opened.index.verify() == {}
+    opened.index.close()
+    return {id: texts for id, texts in found.items() if texts}
+
+
+def embeddings_in(place: str | Path, **model: Path) -> dict[str, list[TextEmbedding]]:
+    opened = open_index(place, **model)
+    found = {id: opened.index.texts.embeddings(id) for id in sorted(opened.index.ids)}
+    assert opened.index.texts.videos_to_embed(embedded_by(opened.encoder.fingerprint)) == []
     opened.index.close()
     return {id: texts for id, texts in found.items() if texts}
 
@@ -358,11 +452,15 @@ def test_shards_carry_texts_and_answer_alike(folder: Path, tmp_path: Path) -> No
     copy_index(folder / "gallery", url)
     model = folder / "gallery" / "model"
     assert texts_in(url, model=model) == texts_in(tmp_path / "one")
+    assert embeddings_in(url, model=model) == embeddings_in(tmp_path / "one") != {}
     one, several = open_index(tmp_path / "one"), open_index(url, model=model)
     for query in ("the helicopter lands", '"welcome back"', "welcome", "purple submarine"):
         for sense in ("speech", "any"):
             assert answers(one, query, sense) == answers(several, query, sense)
     assert one.index.texts.count() == several.index.texts.count() == {"subtitle": 2}
+    sentence = one.index.texts.background().rows[0]
+    nearest = [index.index.texts.nearest(sentence, 8, kinds=["subtitle"]) for index in (one, several)]
+    assert nearest[0] == nearest[1] != []
     one.index.close()
     several.index.close()
 
@@ -391,42 +489,49 @@ def test_an_index_of_pictures_alone_refuses_speech_by_name(search: VideoSearch) 
 # What words are worth
 
 
-def test_worth_is_next_to_nothing_where_half_of_the_words_are_missing() -> None:
-    half, whole = (Said("a", "speech", share, 3.0, ()) for share in (0.5, 1.0))
-    assert Worth(2.0).score(whole) == pytest.approx(2 * math.log(4))
-    assert Worth(2.0).score(half) == pytest.approx(Worth(2.0).score(whole) / 16)
+def test_half_of_the_words_are_worth_next_to_nothing() -> None:
+    texts = [("a", 0.0, "dog cat", {0, 1}), ("b", 0.0, "dog", {0})]
+    whole, half = match_words(Fixed(texts, [2, 2]), "dog cat", "speech", of=100)
+    assert (whole.score, half.score) == (1.0, 0.5)
+    assert whole.strength == pytest.approx(math.log1p(2 * weight(2, 100)))
+    assert half.strength == pytest.approx(math.log1p(weight(2, 100)) / 16)
+    assert FusionWeights(words=2.0).gain(whole) == pytest.approx(2 * whole.strength)
 
 
 @pytest.mark.parametrize("text", ['{"weight": -1}', '{"weight": NaN}', '{"weight": "x"}', "[]", '{"other": 1}', "x"])
 def test_a_damaged_weight_is_said_in_one_line(text: str) -> None:
     with pytest.raises(DataError, match="weigh again: prvr index weigh"):
-        Worth.from_json(text)
+        FusionWeights.from_json(text)
 
 
 class Examples:
-    """A search whose words are right, and whose pictures are right by chance."""
+    """A search whose words and meanings are right, and whose pictures are right by chance."""
 
-    def __init__(self, says: bool = True) -> None:
-        self.senses, self._says = self, says
+    def __init__(self, says: bool = True, means: bool = True) -> None:
+        self.senses, self._says, self._means = self, says, means
 
     def encode(self, text: str) -> None:
         return None
 
-    def examples(self, query: None, text: str, right: str, others: int) -> list[tuple[str, float, float]]:
+    def examples(self, query: None, text: str, right: str, others: int) -> list[Example]:
         place = int(text)
         words = 2.0 if self._says and place % 3 else 0.0
-        return [(right, 1.0 + place % 5, words), *((f"x{n}", (place + n) % 7 - 3.0, 0.3 * self._says) for n in range(5))]
+        meaning = 0.2 if self._means and place % 4 else 0.0
+        others_found = [Example(f"x{n}", (place + n) % 7 - 3.0, 0.3 * self._says, 0.01 * self._means) for n in range(5)]
+        return [Example(right, 1.0 + place % 5, words, meaning), *others_found]
 
 
 def test_the_weight_is_fitted_on_captions_and_not_on_too_few() -> None:
     captions = [Caption(str(n), f"v{n}", str(n)) for n in range(60)]
-    done = fit_worth(Examples(), captions)  # type: ignore[arg-type]
+    done = fit_weights(Examples(), captions)  # type: ignore[arg-type]
     assert done.captions == 60
-    assert done.worth.weight > 0
+    assert done.weights.words > 0
+    assert done.weights.meaning > 0
+    assert fit_weights(Examples(means=False), captions).weights == FusionWeights(words=done.weights.words)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="49 of 49 captions have words that are said or written in a video; 50 are needed"):
-        fit_worth(Examples(), captions[:49])  # type: ignore[arg-type]
+        fit_weights(Examples(), captions[:49])  # type: ignore[arg-type]
     with pytest.raises(DataError, match="0 of 60 captions"):
-        fit_worth(Examples(says=False), captions)  # type: ignore[arg-type]
+        fit_weights(Examples(says=False, means=False), captions)  # type: ignore[arg-type]
 
 
 def test_a_kept_weight_is_used(folder: Path, tmp_path: Path) -> None:
@@ -434,20 +539,20 @@ def test_a_kept_weight_is_used(folder: Path, tmp_path: Path) -> None:
     plain = open_index(tmp_path / "copy")
     query = "the helicopter lands on the roof"
     before = plain.search(query)[0].score
-    plain.index.texts.keep_worth(Worth(17.0).to_json())
+    plain.index.texts.keep_weights(FusionWeights(17.0).to_json())
     # As by a service that runs.
     assert plain.search(query)[0].score > before
     heavier = open_index(tmp_path / "copy")
     seen = {hit.video: hit.score for hit in heavier.search(query, sense="picture")}
     assert heavier.search(query)[0].score - seen["red.mp4"] == pytest.approx(10 * (before - seen["red.mp4"]), rel=1e-4)
     copy_index(tmp_path / "copy", tmp_path / "again")
-    assert open_index(tmp_path / "again").index.texts.worth() == Worth(17.0).to_json()
+    assert open_index(tmp_path / "again").index.texts.weights() == FusionWeights(17.0).to_json()
     # A damaged weight is said, and can be weighed again.
-    plain.index.texts.keep_worth("x")
+    plain.index.texts.keep_weights("x")
     with pytest.raises(DataError, match="weigh again"):
         plain.search(query)
     assert plain.senses.examples(plain.encode(query), query, "red.mp4", 2)
-    plain.index.texts.keep_worth(None)
+    plain.index.texts.keep_weights(None)
     assert plain.search(query)[0].score == before
 
 

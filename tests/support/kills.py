@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -32,9 +32,11 @@ from prvr.extract.timed_texts import TextJob, update_texts
 from prvr.index.contract import Entry, Header
 from prvr.index.disk import DiskIndex
 from prvr.index.place import FILE
+from prvr.index.text_windows import embedded_by, windows_of
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
 from prvr.search import copy_index, index_folder, zero_shot
 from prvr.search.copying import is_same
+from prvr.search.text_embedding import embed_texts
 
 COLUMNS, VIDEOS, PARTS = 64, 12, 100
 OTHER_NOTES = ("comparing ", "subtitle: ", "unrelated sentences")
@@ -189,6 +191,18 @@ def indexing(folder: Path, draw: random.Random) -> Iterator[int]:
         yield len(acknowledged)
 
 
+class Lengths:
+    """An encoder of sentences by their lengths."""
+
+    name, source, fingerprint, sentence_columns = "lengths", "lengths", "1", 4
+
+    def encode_sentences(self, texts: Sequence[str]) -> np.ndarray:
+        return np.array([[1.0, len(text), len(text) % 7, len(text) % 3] for text in texts], np.float32)
+
+
+LENGTHS = embedded_by(Lengths.fingerprint)
+
+
 def reading_texts(folder: Path, draw: random.Random) -> Iterator[int]:
     """Gives after each round how many parts were acknowledged in it; a film that was read to its end is begun again."""
     index = DiskIndex.make(folder, MODEL, HEADER)
@@ -203,12 +217,15 @@ def reading_texts(folder: Path, draw: random.Random) -> Iterator[int]:
             index = DiskIndex(folder, MODEL)
             reader = SpokenSeconds(PARTS, version=version)
             update_texts([job], reader, index.texts, on_progress=lambda _, done, total: tell("done"))
+            embed_texts(index.texts, Lengths())
 
         told = killed(work, within=0.4, draw=draw)
         index = DiskIndex(folder, MODEL)
         sound(index)
         source, texts = index.texts.sources().get("a.mp4", {}).get("speech"), index.texts.read("a.mp4")
+        embedded, to_embed = {one.key for one in index.texts.embeddings("a.mp4")}, index.texts.videos_to_embed(LENGTHS)
         index.close()
+        assert to_embed or embedded == {window.key(LENGTHS) for window in windows_of(texts)}
         assert source is not None or not told
         if source is not None:
             assert [text.text for text in texts] == [f"second {n}" for n in range(int(source.seconds))]

@@ -42,6 +42,7 @@ from prvr.index.contract import Entry, Header
 from prvr.index.disk import DiskIndex
 from prvr.index.encode import read_sampled
 from prvr.index.setting import Setting, Step
+from prvr.index.text_embeddings import TextBackground, to_embeddings
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.calibration import Calibration
 from prvr.methods.checkpoint import Checkpoint
@@ -52,7 +53,8 @@ from prvr.nn.ranks import as_arrays
 from prvr.report.leaderboard import make_leaderboard
 from prvr.report.papers import read_tables
 from prvr.report.systems import read_history
-from prvr.search.senses import Worth
+from prvr.search.senses import FusionWeights
+from prvr.search.text_matches import MeaningMatcher
 from prvr.search.verifying import read_queries
 from prvr.search.video_fields import read_video_fields
 from prvr.train.distributed import SingleProcess
@@ -500,7 +502,11 @@ def make_index(folder: Path) -> None:
         store.add([Entry(video, fields, (4,), (0.0, 1.0, 2.0, 3.0, 4.0), about)])
         part = TextsPart(4.0, (TimedText(0.0, 2.0, "a dog runs", "subtitle", 0.9, "en"),), ())
         store.texts.extend(video, "subtitle", part, made_of="x", is_complete=True)
-    store.texts.keep_worth(Worth(1.5).to_json())
+    store.texts.keep_weights(FusionWeights(1.5).to_json())
+    store.texts.keep_background(TextBackground("x", np.eye(4, dtype=np.float32)))
+    for video in store.ids:
+        embedding = to_embeddings([("key", "subtitle", 0.0, 2.0)], np.ones((1, 4), np.float32))
+        store.texts.keep_embeddings(video, "x", embedding, is_complete=True)
     store.texts.keep_readers({"subtitle": ""})
     store.keep_setting(Setting((Step(0.5, 4, 1.0, False),)), ((0.0,) * 4, (0.0,) * 4), recall=1.0, queries=9)
     store.close()
@@ -530,7 +536,10 @@ def read_index(folder: Path) -> None:
         for video in store.ids:
             store.texts.read(video)
         store.texts.count(), store.texts.sources(), store.texts.readers()
-        Worth.from_json(store.texts.worth())
+        FusionWeights.from_json(store.texts.weights())
+        matcher = MeaningMatcher(store.texts, lambda query: np.full(4, 0.5, np.float32), "x")
+        assert all(0 <= match.score <= 1 for match in matcher.match("a dog", "speech"))
+        store.texts.videos_to_embed("x"), [store.texts.embeddings(video) for video in store.ids]
     finally:
         store.close()
 

@@ -36,7 +36,11 @@ def tiny_hub(models: Mapping[str, Path], *, licence: str, refuses: int = 404, pu
             path = self.path.partition("?")[0].strip("/")
             for name, folder in models.items():
                 if path == f"api/models/{name}" or path.startswith(f"api/models/{name}/revision/"):
-                    siblings = [{"rfilename": one.name, "size": one.stat().st_size} for one in sorted(folder.iterdir())]
+                    siblings = [
+                        {"rfilename": one.relative_to(folder).as_posix(), "size": one.stat().st_size}
+                        for one in sorted(folder.rglob("*"))
+                        if one.is_file()
+                    ]
                     about = {"id": name, "modelId": name, "sha": COMMIT, "tags": [f"license:{licence}"], "siblings": siblings}
                     return self.send(200, json.dumps(about).encode(), with_body=with_body)
                 if path.startswith(f"api/models/{name}/tree/"):
@@ -46,7 +50,7 @@ def tiny_hub(models: Mapping[str, Path], *, licence: str, refuses: int = 404, pu
                     ]
                     return self.send(200, json.dumps(files).encode(), with_body=with_body)
                 if path.startswith(f"{name}/resolve/"):
-                    content = (folder / path.rpartition("/")[2]).read_bytes()
+                    content = (folder / path.removeprefix(f"{name}/resolve/").partition("/")[2]).read_bytes()
                     return self.send(200, content, with_body=with_body)
             return self.send(refuses, b'{"error": "Repository not found"}', with_body=with_body, missing=True)
 
