@@ -8,12 +8,14 @@ With one thread times are CPU times, with more they are wall-clock times.
 
 from __future__ import annotations
 
+import importlib
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -335,23 +337,31 @@ def _probe(faiss: Any, index: Any, lists: int) -> Callable[[Any, int], Any]:
 
 
 def _graphs(rows: Float32[np.ndarray, "R D"], threads: int) -> dict[str, list[tuple[str, Callable[[Any, int], Any]]]]:
-    hnswlib, usearch = require("hnswlib", extra="index"), require("usearch.index", extra="index")
-    graph = hnswlib.Index(space="ip", dim=rows.shape[1])
-    graph.init_index(max_elements=len(rows), ef_construction=200, M=16)
-    graph.set_num_threads(threads)
-    graph.add_items(rows)
-    other = usearch.Index(ndim=rows.shape[1], metric="ip", dtype="f16", connectivity=16, expansion_add=128)
-    other.add(np.arange(len(rows)), rows, threads=threads)
+    """The graphs of the libraries that are installed."""
+    graphs: dict[str, list[tuple[str, Callable[[Any, int], Any]]]] = {}
+    if find_spec("hnswlib"):
+        graph = importlib.import_module("hnswlib").Index(space="ip", dim=rows.shape[1])
+        graph.init_index(max_elements=len(rows), ef_construction=200, M=16)
+        graph.set_num_threads(threads)
+        graph.add_items(rows)
 
-    def by_hnswlib(query: Any, count: int) -> Any:
-        graph.set_ef(count)
-        return graph.knn_query(query, count)[0][0]
+        def by_hnswlib(query: Any, count: int) -> Any:
+            graph.set_ef(count)
+            return graph.knn_query(query, count)[0][0]
 
-    def by_usearch(query: Any, count: int) -> Any:
-        other.expansion_search = count
-        return other.search(query[0], count, threads=threads).keys
+        graphs["hnswlib"] = [("graph", by_hnswlib)]
+    if find_spec("usearch"):
+        other = importlib.import_module("usearch.index").Index(
+            ndim=rows.shape[1], metric="ip", dtype="f16", connectivity=16, expansion_add=128
+        )
+        other.add(np.arange(len(rows)), rows, threads=threads)
 
-    return {"hnswlib": [("graph", by_hnswlib)], "usearch": [("graph", by_usearch)]}
+        def by_usearch(query: Any, count: int) -> Any:
+            other.expansion_search = count
+            return other.search(query[0], count, threads=threads).keys
+
+        graphs["usearch"] = [("graph", by_usearch)]
+    return graphs
 
 
 class _Rows:

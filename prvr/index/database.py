@@ -166,7 +166,7 @@ class Database:
 
     def about(self, number: int) -> dict[str, Any]:
         """What is known of a video."""
-        key, text = self._select("id, about", "videos", number)
+        key, text = self._select_all("id, about", "videos", [number])[0]
         try:
             about: dict[str, Any] = dict(json.loads(text))
         except (ValueError, TypeError, RecursionError):
@@ -259,7 +259,7 @@ class Database:
     def number_of(self, id: str) -> int | None:
         """The number of a video. Within `writing`."""
         found = self._connection.execute("SELECT number FROM videos WHERE id = ?", (key_of(id),)).fetchone()
-        return None if found is None else int(found[0])
+        return found and int(found[0])
 
     def reference(self) -> tuple[str, bytes] | None:
         """The text and the bytes that `keep_reference` wrote last; None if there are none, or if they are damaged."""
@@ -322,9 +322,6 @@ class Database:
         if found is None or not all(isinstance(text, str) for text in found) or found[1] not in DTYPES:
             raise ModelError(f"the header of {self.path} is damaged ({found!r:.80}); delete {self.path} and index again")
         return Header(*found)
-
-    def _select(self, columns: str, tables: str, number: int) -> tuple[Any, ...]:
-        return self._select_all(columns, tables, [number])[0]
 
     def _select_all(self, columns: str, tables: str, numbers: Sequence[int]) -> list[tuple[Any, ...]]:
         """The rows of videos, in the order of the numbers."""

@@ -23,13 +23,14 @@ from benchmarks.evaluation import PlainEvaluation
 from benchmarks.loading import check_equal
 from benchmarks.measure import SMALL, TVR, Line, peak_memory, spread, take_turns
 from benchmarks.package import PlainReader, make_dataset, make_package, pack_features
-from benchmarks.run import BENCHMARKS, run_in_child
+from benchmarks.run import BENCHMARKS, VECTORS, run_in_child
 from benchmarks.step import OurStep, PlainStep, count_launches_without_values, make_student
 from prvr import cpu
 from prvr.batch import Reading, collate, video_item
 from prvr.cpu import onednn_keeps_float32
 from prvr.errors import ModelError
 from prvr.evaluate.evaluation import correct_videos, evaluate_model
+from prvr.features.packed import PackedWriter
 from prvr.methods.dl_dkd import DlDkd
 from prvr.nn import scores
 from prvr.nn.layers import Dropout, Rows
@@ -293,8 +294,16 @@ def test_memory_that_was_held_and_given_back_is_seen() -> None:
         for name in BENCHMARKS
     ],
 )
-def test_every_benchmark_runs_at_a_small_size(name: str) -> None:
-    lines = BENCHMARKS[name].lines(SMALL)
+def test_every_benchmark_runs_at_a_small_size(name: str, tmp_path: Path) -> None:
+    size = SMALL
+    if name == VECTORS:
+        size = replace(SMALL, vectors=str(tmp_path))
+        draw = np.random.default_rng(0)
+        for kind, shape, count in (("frames", (6, 8), 60), ("sentences", (1, 8), 120)):
+            with PackedWriter(tmp_path / kind, columns=8, about={}) as out:
+                for place in range(count):
+                    out.append(f"{place:03}", draw.normal(size=shape).astype(np.float32))
+    lines = BENCHMARKS[name].lines(size)
     assert lines
     assert all(line.ours for line in lines)
 
