@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.measure import SIZES, table, write_table
-from benchmarks.run import BENCHMARKS, LARGE, MEMORY, benchmark, run_in_child
+from benchmarks.run import BENCHMARKS, LARGE, MEMORY, VECTORS, benchmark, run_in_child
 from prvr.cli.terminal import Device, Json, progress, show
 from prvr.device import open_device
 from prvr.errors import PrvrError, SettingError, nearest
@@ -22,7 +22,8 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_com
 @app.command(epilog="Example: python -m benchmarks losses step --size small")
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Names, or `all` (without index-large); without names, the benchmarks are listed.")
+        list[str] | None,
+        typer.Argument(help="Names, or `all` (without index-large, index-vectors); without names, the benchmarks are listed."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("benchmarked"),
     size: Annotated[str, typer.Option(help="tvr (videos as long as TVR's), full (all of 128 frames) or small.")] = "tvr",
@@ -30,6 +31,7 @@ def bench(
     memory: Annotated[str, typer.Option(help="default, kept (freed memory stays with the process) or both.")] = "both",
     threads: Annotated[int, typer.Option(help="Threads of each contender.", min=1)] = 1,
     device: Device = "cpu",
+    vectors: Annotated[str, typer.Option(help="Folder with packed frames and sentences, for index-vectors.")] = "",
     as_json: Json = False,
 ) -> None:
     """Measure loading, losses, training steps and evaluation beside baselines that run in the same process."""
@@ -39,9 +41,9 @@ def bench(
     for value, known in ((size, SIZES), (memory, [*MEMORY, "both"])):
         if value not in known:
             raise SettingError(f"unknown size or memory {value!r}; {nearest(value, known)}")
-    chosen = [name for name in BENCHMARKS if name != LARGE] if names == ["all"] else names
+    chosen = [name for name in BENCHMARKS if name not in (LARGE, VECTORS)] if names == ["all"] else names
     wanted = {name: benchmark(name) for name in chosen}
-    sizes = replace(SIZES[size], runs=runs, device=device)
+    sizes = replace(SIZES[size], runs=runs, device=device, vectors=vectors)
     command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
     open_device(device)
     shown, values = [], {}

@@ -65,10 +65,11 @@ def chunks(world: World) -> Iterator[tuple[Fields, Int[np.ndarray, "N"]]]:
         yield tuple(_in_cone(world, content, of="frames") for content in contents), starts
 
 
-def hard_queries(world: World, count: int, *, nearness: float = 0.5, gap: float = 0.65) -> Queries:
+def hard_queries(world: World, count: int, *, nearness: float = 0.5, gap: float = 0.65, turned: bool = False) -> Queries:
     """Returns queries like sentences about frames of the first part.
 
     Args:
+        turned: what a query has beside its own frame varies along axes of its own, not along those of the frames.
         nearness: cosine of a query with its own frame, without the cones.
         gap: share of a query's square that all queries have in common.
     """
@@ -76,6 +77,9 @@ def hard_queries(world: World, count: int, *, nearness: float = 0.5, gap: float 
     contents, _ = _contents(world, 0)
     places = draw.integers(0, len(contents[0]), count)
     noise = [_units(_spread(world, draw, count, power=world.decay - 0.5 if world.decay else 0)) for _ in range(2)]
+    if turned:
+        axes, _ = np.linalg.qr(draw.standard_normal((world.columns, world.columns)))
+        noise = [away @ axes.astype(np.float32) for away in noise]
     other = math.sqrt(world.shared) * noise[0] + math.sqrt(1 - world.shared) * noise[1]
     texts = [
         nearness * content[places] + math.sqrt(1 - nearness**2) * away

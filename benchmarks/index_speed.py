@@ -1,66 +1,95 @@
-"""A query in an index of random videos: the exact scan and the first stage, beside NumPy's scan and the memory's bandwidth.
+"""A query in an index of random videos: the exact search, the approximate one, and other libraries in place of its first stage.
 
-The gallery is generated in parts and never held in float32: the exact scores of all queries are computed with each part, and
-recall is measured against them. The float16 rows that are rescored come from a few videos that stay in memory, as many rows
-as the candidates have. With one thread times are CPU times, with more they are wall-clock times.
+A gallery is generated in parts and never held in float32: the exact scores of all queries are computed with each part, and
+recall is measured against them. Of a large gallery only the sketches of all videos are held; candidates are then scored in an
+index on disk of its first `HELD` videos, as many as there are candidates, and a candidate counts as found where it is kept.
+With one thread times are CPU times, with more they are wall-clock times.
 """
 
 from __future__ import annotations
 
+import importlib
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Float32, Int
+from jaxtyping import Float, Float32, Int
 
 from benchmarks.index_gallery import Fields, Queries, World, chunks, easy_queries, hard_queries
 from benchmarks.measure import Line, Size, take_turns
 from benchmarks.step import make_student
+from prvr.errors import SettingError, require
+from prvr.features import open_features
 from prvr.files import write_picture
-from prvr.index.columns import principal
 from prvr.index.contract import Entry, Header
 from prvr.index.disk import DiskIndex
 from prvr.index.measure import SETTINGS
-from prvr.index.scan import Codes, Gallery, quantise
 from prvr.index.setting import TOP, Setting
-from prvr.index.sketches import FirstStage, Sketch
+from prvr.index.sketches import learn_codebook, segment_vectors
+from prvr.index.stage import FindsCandidates, FirstStage, LearnedStage
+from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WEIGHTS = (0.7, 0.3)
 QUERIES = 40
-# Queries whose candidates are compared with the exact best.
-CHECKED = 10
-HELD = 400
+# Queries that a codebook is learned from: others of the same kind, as few as a user has.
+LEARNED = 40
+# Videos of an index on disk; of more videos there are sketches alone.
+HELD = 11_000
+KINDS = ("hard", "turned", "easy")
+# Videos that NumPy's scan is timed with.
+PLAIN = 400
+# The rows that other libraries are asked for; graphs are searched as wide (ef, expansion).
+ROWS = (100, 400, 1600, 6400)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A gallery in memory with its sketches, two kinds of queries with their exact scores, and the rows of the first videos."""
+class Gallery:
+    """An index on disk of the first videos, a first stage of all for each kind of queries, and the queries' exact scores."""
 
-    gallery: Gallery
-    sketches: dict[tuple[float, int, bool], Sketch]
+    index: DiskIndex
+    videos: int
+    stages: dict[str, FirstStage]
     queries: dict[str, Queries]
     scores: dict[str, Float32[np.ndarray, "Q V"]]
-    held: Fields
-    halves: tuple[Float16[np.ndarray, "R D"], ...]
-    starts: Int[np.ndarray, "N"]
+    plain: tuple[Fields, Int[np.ndarray, "N"]]
 
 
 def index_lines(size: Size) -> list[Line]:
-    """Seconds of a query in a gallery of the given size, and in one five times as large."""
-    return [line for times in (1, 5) for line in _lines(size, times * size.gallery)]
+    """A query in galleries of the given size and of one five times as large; other libraries beside it in the first."""
+    lines = []
+    for times in (1, 5):
+        with drawn_gallery(size, times * size.gallery) as gallery:
+            lines += gallery_lines(gallery, size, rivals=rivals(gallery, graphs=times == 1))
+    return lines
 
 
 def large_index_lines(size: Size) -> list[Line]:
-    """Seconds of a query in a gallery 46 times as large: 100,000 videos, 10 GB and a quarter of an hour."""
-    return _lines(size, 46 * size.gallery)
+    """A query in a gallery 46 times as large: 100,000 videos, 3 GB of memory, and half an hour."""
+    with drawn_gallery(size, 46 * size.gallery, held=size.gallery, kinds=KINDS[:1]) as gallery:
+        return gallery_lines(gallery, size, rivals={})
+
+
+def vectors_lines(size: Size) -> list[Line]:
+    """A query among vectors of one's own: packed frames and sentences in a folder.
+
+    Raises:
+        SettingError: no folder is named.
+    """
+    if not size.vectors:
+        raise SettingError("no vectors are named; give a folder with packed frames/ and sentences/: --vectors FOLDER")
+    with own_gallery(Path(size.vectors)) as gallery:
+        return gallery_lines(gallery, size, rivals=rivals(gallery, graphs=True))
 
 
 def searching_lines(size: Size) -> list[Line]:
@@ -89,176 +118,330 @@ def searching_lines(size: Size) -> list[Line]:
     return [Line("a query in an index on disk, beside NumPy", times["index"], times["scan"], note=note)]
 
 
-def asked(size: Size, videos: int) -> Asked:
-    """Generates a gallery in parts, with the stages that are compared."""
+@contextmanager
+def drawn_gallery(size: Size, videos: int, *, held: int = HELD, kinds: Sequence[str] = KINDS) -> Iterator[Gallery]:
+    """A random gallery; of hard queries, of hard ones with axes of their own (turned), and of easy ones."""
     world = World(videos, columns=size.hidden, fewest=max(size.frames // 2, 1), most=size.frames)
-    # The direction that all sentences share is computed from other sentences.
-    hard = [np.split(field, 2) for field in hard_queries(world, 2 * QUERIES)]
-    queries = {"hard": tuple(field[0] for field in hard), "easy": easy_queries(world, QUERIES)}
-    along = [field[1].mean(0) for field in hard]
-
-    steps = {step.sketch: step for setting in SETTINGS for step in setting.steps}
-
-    def empty_sketches(codes: Sequence[Codes]) -> dict[tuple[float, int, bool], Sketch]:
-        # The same share of the columns as in a gallery of 384 columns.
-        counts = {step.columns: max(1, step.columns * size.hidden // 384) for step in steps.values()}
-        found = [principal(rows, max(counts.values()), along=way) for rows, way in zip(codes, along, strict=True)]
-        columns = {of_step: [of_field.first(count) for of_field in found] for of_step, count in counts.items()}
-        return {key: Sketch(columns[step.columns], WEIGHTS, step.share, heaviest=step.heaviest) for key, step in steps.items()}
-
-    threads = torch.get_num_threads()
-    scores: dict[str, list[Float32[np.ndarray, "Q V"]]] = {kind: [] for kind in queries}
-    its: Asked | None = None
-    for fields, starts in chunks(world):
-        for kind, of_kind in queries.items():
-            scores[kind].append(exact_scores(fields, starts, of_kind))
-        codes, twice = [quantise(rows) for rows in fields], [starts, starts]
-        if its is None:
-            gallery = Gallery(codes, twice, WEIGHTS, threads=threads)
-            held = tuple(rows[: starts[: HELD + 1][-1]].copy() for rows in fields)
-            halves = tuple(rows.astype(np.float16) for rows in held)
-            its = Asked(gallery, empty_sketches(codes), queries, {}, held, halves, starts[: HELD + 1])
-        else:
-            its.gallery.add(codes, twice)
-        for made in its.sketches.values():
-            made.add(codes, twice)
-    assert its is not None
-    its.scores.update({kind: np.concatenate(parts, axis=1) for kind, parts in scores.items()})
-    return its
+    count = QUERIES + LEARNED
+    makers = {"hard": hard_queries, "turned": partial(hard_queries, turned=True), "easy": easy_queries}
+    both = {kind: makers[kind](world, count) for kind in kinds}
+    with tempfile.TemporaryDirectory(prefix="prvr-") as folder:
+        index = DiskIndex.make(Path(folder), make_student(size).eval().cpu(), Header("", "float16", ""))
+        yield _fill(index, chunks(world), both, WEIGHTS, videos, held)
+        index.close()
 
 
-def exact_scores(fields: Fields, starts: Int[np.ndarray, "N"], queries: Queries) -> Float32[np.ndarray, "Q V"]:
+@contextmanager
+def own_gallery(folder: Path) -> Iterator[Gallery]:
+    """The gallery of packed vectors: an item of `frames` is a video, the rows of `sentences` are queries."""
+    frames, sentences = open_features(folder / "frames"), open_features(folder / "sentences")
+    names, columns = list(frames), frames.columns
+    some = list(sentences)[:: max(1, len(sentences) // (QUERIES + LEARNED))][: QUERIES + LEARNED]
+    rows = [np.asarray(frames[name], np.float32) for name in names]
+    starts = np.cumsum([0, *map(len, rows)])
+    unit = np.concatenate(rows)
+    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+    asked = np.concatenate([np.asarray(sentences[name], np.float32)[:1] for name in some])
+    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+    # Every other one, so that both halves are of all videos.
+    queries = {"own": (np.concatenate([asked[::2], asked[1::2]]),)}
+    model = ZeroShot(ZeroShotConfig(), frame_columns=columns, word_columns=columns).eval()
+    with tempfile.TemporaryDirectory(prefix="prvr-") as path:
+        index = DiskIndex.make(Path(path), model, Header("", "float16", ""))
+        yield _fill(index, [((unit,), starts)], queries, (1.0,), len(names), HELD)
+        index.close()
+
+
+def _fill(
+    index: DiskIndex,
+    parts: Any,
+    both: Mapping[str, Queries],
+    weights: tuple[float, ...],
+    videos: int,
+    held: int,
+) -> Gallery:
+    """Adds videos, learns a codebook for each kind of queries from the first part, and sketches all videos with it."""
+    queries = {kind: tuple(field[:QUERIES] for field in fields) for kind, fields in both.items()}
+    others = {kind: np.concatenate([field[QUERIES:] for field in fields], axis=1) for kind, fields in both.items()}
+    scores: dict[str, list[np.ndarray]] = {kind: [] for kind in queries}
+    stages: dict[str, FirstStage] = {}
+    plain: Any = None
+    done = 0
+    for fields, starts in parts:
+        for kind, asked in queries.items():
+            scores[kind].append(exact_scores(fields, starts, asked, weights))
+        spans = list(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True))
+        vectors = [segment_vectors([rows[a:b] for rows in fields], weights) for a, b in spans]
+        if plain is None:
+            few = starts[: PLAIN + 1]
+            plain = tuple(rows[: few[-1]].copy() for rows in fields), few
+            stages = {kind: FirstStage(learn_codebook(np.concatenate(vectors), others[kind])) for kind in queries}
+        numbers = range(done + 1, done + len(spans) + 1)
+        for stage in stages.values():
+            stage.extend((number, stage.codebook.encode(of)) for number, of in zip(numbers, vectors, strict=True))
+        entries = [
+            Entry(f"{number:07}", tuple(rows[a:b] for rows in fields), (b - a,))
+            for number, (a, b) in zip(numbers, spans, strict=True)
+            if number <= held
+        ]
+        index.add(entries)
+        done += len(spans)
+    return Gallery(index, videos, stages, queries, {kind: np.concatenate(of, axis=1) for kind, of in scores.items()}, plain)
+
+
+def exact_scores(
+    fields: Fields, starts: Int[np.ndarray, "N"], queries: Queries, weights: Sequence[float]
+) -> Float32[np.ndarray, "Q V"]:
     """Returns the scores of unit rows for unit queries, in float32."""
     best = [np.maximum.reduceat(rows @ query.T, starts[:-1], axis=0).T for rows, query in zip(fields, queries, strict=True)]
-    return np.float32(WEIGHTS[0]) * best[0] + np.float32(WEIGHTS[1]) * best[1]
+    return np.tensordot(np.asarray(weights, np.float32), np.stack(best), 1)
 
 
-def _lines(size: Size, videos: int) -> list[Line]:
-    its = asked(size, videos)
-    lines = [_exact_line(its, size, videos, kind) for kind in its.queries]
-    lines.append(_scan_line(its, size, videos))
-    for setting in SETTINGS:
-        kept = " and ".join(f"{count:,}" for count in setting.candidates(TOP, videos))
-        lines += _stage_lines(its, size, f"{videos:,} videos: first stage from {setting.steps[0]}, {kept} kept", setting)
+def gallery_lines(
+    gallery: Gallery, size: Size, *, rivals: Mapping[str, Callable[[str], Mapping[str, FindsCandidates]]]
+) -> list[Line]:
+    """The exact search beside NumPy and the memory, then approximate searches by our first stage and by others."""
+    title = f"{gallery.videos:,} videos"
+    kinds = list(gallery.queries)
+    lines = [*_exact_lines(gallery, size, title, kinds[0]), _batch_line(gallery, size, title, kinds[0])]
+    for kind in kinds:
+        ours = {f"{100 * setting.kept:.3g} %": (gallery.stages[kind], setting) for setting in SETTINGS}
+        contenders: dict[str, Mapping[str, tuple[FindsCandidates, Setting]]] = {"first stage": ours}
+        if kind != "easy":
+            for name, stages in rivals.items():
+                contenders[name] = {label: (stage, Setting(1.0)) for label, stage in stages.items()}
+        for name, settings in contenders.items():
+            for label, (stage, setting) in settings.items():
+                lines.append(_stage_line(gallery, size, f"{title}: {name}, {label}, {kind}", kind, stage, setting))
     return lines
 
 
-def _exact_line(its: Asked, size: Size, videos: int, kind: str) -> Line:
-    """The complete exact answer, beside NumPy's float32 scan, which is timed on the videos in memory."""
-    counts: list[int] = []
+def _exact_lines(gallery: Gallery, size: Size, title: str, kind: str) -> list[Line]:
+    """The exact search beside NumPy's float32 scan, and the scan of the codes beside a sum over as many bytes; by turns."""
+    index, (fields, starts) = gallery.index, gallery.plain
+    times_larger, share = gallery.videos / index.count(), gallery.videos / (len(starts) - 1)
+    index.search_by_codes(_query(gallery, kind, 0), TOP)
+    codes_bytes = sum(rows.shape[1] for rows in fields) * _rows_of(gallery)
+    words = torch.ones(1 << 25, dtype=torch.int64)
+    number = iter(range(10**6))
+    weights = index.model.score_weights or ()
 
-    def answer(number: int) -> None:
-        places = its.gallery.candidates(_query(its, kind, number), TOP)
-        counts.append(len(places))
-        _rescore(its, _query(its, kind, number), len(places))
+    def read() -> None:
+        for at in range(0, codes_bytes, words.nbytes):
+            words[: (codes_bytes - at) // 8].sum()
 
-    ours = _turns(answer, 4 * size.runs)
-    share = videos / (len(its.starts) - 1)
-    plain = [
-        share * seconds
-        for seconds in _turns(lambda number: exact_scores(its.held, its.starts, _one(its, kind, number)), 4 * size.runs)
+    turns = {
+        "exact": lambda: index.search(_query(gallery, kind, next(number)), TOP),
+        "numpy": lambda: exact_scores(fields, starts, _one(gallery, kind, next(number)), weights),
+        "scan": lambda: index.search_by_codes(_query(gallery, kind, next(number)), TOP),
+        "memory": read,
+    }
+    times = _turns(turns, 4 * size.runs)
+    times["numpy"] = tuple(share * seconds for seconds in times["numpy"])
+    note = f"NumPy's from {len(starts) - 1} videos"
+    if times_larger > 1:
+        note += f"; ours is {times_larger:.3g} times that of {index.count():,}"
+        times |= {name: tuple(times_larger * seconds for seconds in times[name]) for name in ("exact", "scan", "memory")}
+    else:
+        found = [_found(gallery, kind, n, index.search(_query(gallery, kind, n), TOP)[0]) for n in range(QUERIES)]
+        note += f"; recall@10 {np.mean(found):.3f}"
+    megabytes = f"{codes_bytes * times_larger / 1e6:.0f} MB"
+    return [
+        Line(f"{title}: exact, beside NumPy float32", times["exact"], times["numpy"], note=note),
+        Line(f"{title}: scan of the codes, beside reading as many bytes", times["scan"], times["memory"], note=megabytes),
     ]
-    found = [_found(its, kind, number, its.gallery.candidates(_query(its, kind, number), TOP)) for number in range(CHECKED)]
-    note = (
-        f"p95 {np.percentile(ours, 95):.3g} s; recall@10 {np.mean(found):.3f}; {np.median(counts):.0f} candidates; "
-        f"NumPy's from {len(its.starts) - 1} videos"
+
+
+def _batch_line(gallery: Gallery, size: Size, title: str, kind: str) -> Line:
+    """Seconds of each of twenty queries at once, beside one at a time, in the index on disk."""
+    index, together = gallery.index, 20
+    batch = tuple(torch.from_numpy(field[:together]) for field in gallery.queries[kind])
+    times = _turns(
+        {"batch": lambda: index.search(batch, TOP), "one": lambda: index.search(_query(gallery, kind, 1), TOP)}, size.runs
     )
-    return Line(f"{videos:,} videos: exact, {kind} queries, beside NumPy float32", ours, tuple(plain), note=note)
+    each = tuple(seconds / together for seconds in times["batch"])
+    return Line(f"{title}: exact, each of {together} at once, beside one", each, times["one"], note=f"{index.count():,} videos")
 
 
-def _scan_line(its: Asked, size: Size, videos: int) -> Line:
-    """The scan alone, beside a sum over the same number of bytes; they take turns."""
-    # It does not fit into a cache; for a larger gallery it is read several times.
-    words, bytes_read = torch.ones(1 << 25, dtype=torch.int64), its.gallery.nbytes
-    scan: list[float] = []
-    bus: list[float] = []
-    for _ in range(size.runs):
-        scan += _turns(lambda number: its.gallery.scores(_query(its, "hard", number)), 1)
-        bus += _turns(lambda _: [words[: (bytes_read - at) // 8].sum() for at in range(0, bytes_read, words.nbytes)], 1)
-    note = f"{bytes_read / 1e6:.0f} MB; {bytes_read / 1e9 / np.median(scan):.1f} GB/s"
-    return Line(f"{videos:,} videos: int8 scan, beside the bus", tuple(scan), tuple(bus), wanted=0.5, note=note)
+def _stage_line(gallery: Gallery, size: Size, part: str, kind: str, stage: FindsCandidates, setting: Setting) -> Line:
+    """Seconds of an approximate search, and its recall@10 as the baseline's place, in percent."""
+    whole, count = gallery.index.count() == gallery.videos, setting.candidates(TOP, gallery.videos)
+    chosen = stage if whole else _Elsewhere(stage, gallery.index.count(), count)
+    learned = LearnedStage(chosen, next(iter(gallery.stages.values())).codebook, {})
+
+    def answer(number: int) -> list[Any]:
+        return gallery.index.search_with_setting(_query(gallery, kind, number), TOP, setting=setting, learned=learned)[0]
+
+    number = iter(range(10**6))
+    times = _turns({"ours": lambda: answer(next(number))}, 4 * size.runs)["ours"]
+    if whole:
+        shares = [_found(gallery, kind, n, answer(n)) for n in range(QUERIES)]
+    else:
+        best = np.argsort(-gallery.scores[kind], axis=1)[:, :TOP] + 1
+        kept = [stage.candidates(_vectors(gallery, kind, n), count) for n in range(QUERIES)]
+        shares = [len(set(row.tolist()) & set(of.tolist())) / TOP for row, of in zip(best, kept, strict=True)]
+    return Line(part, times, (), note=f"recall@10 {np.mean(shares):.4f}")
 
 
-def _stage_lines(its: Asked, size: Size, label: str, setting: Setting) -> list[Line]:
-    """The answer with a setting that `prvr index verify` tries."""
-    keep, sketches = setting.candidates(TOP, len(its.gallery)), [its.sketches[step.sketch] for step in setting.steps]
-    stage = FirstStage(its.gallery, sketches)
+class _Elsewhere:
+    """A first stage of more videos than the index holds: each candidate stands for one that it holds."""
 
-    def answer(number: int) -> None:
-        query = _query(its, "hard", number)
-        _rescore(its, query, len(stage.candidates(query, TOP, keep)))
+    def __init__(self, stage: FindsCandidates, held: int, count: int) -> None:
+        self._stage, self._held, self._count = stage, held, count
 
-    times = _turns(answer, 4 * size.runs)
-    sizes = [sketch.nbytes for sketch in sketches[1:]] + [its.gallery.nbytes]
-    read = sketches[0].nbytes + sum(nbytes * kept for nbytes, kept in zip(sizes, keep, strict=True)) // len(its.gallery)
-    lines = [
-        Line(label, times, (), note=f"p95 {np.percentile(times, 95):.3g} s"),
-        Line(f"{label}: read", (read / 1e6,), (), "MB"),
-    ]
-    for kind in its.queries:
-        found = [_found(its, kind, number, stage.candidates(_query(its, kind, number), TOP, keep)) for number in range(QUERIES)]
-        lines.append(Line(f"{label}: recall@10, {kind}", (100 * float(np.mean(found)),), (), "%"))
-    return lines
+    def candidates(
+        self, query: Sequence[Float[np.ndarray, "_"]], count: int, allowed: Collection[int] | None = None
+    ) -> Int[np.ndarray, "C"]:
+        found = self._stage.candidates(query, self._count)
+        # Steps that have no divisor in common with the number of videos: each is another one.
+        return np.unique(1 + found * 7919 % self._held)
 
 
-def _found(its: Asked, kind: str, number: int, places: Int[np.ndarray, "C"]) -> float:
-    best = np.argsort(-its.scores[kind][number])[:TOP]
-    return len(set(best.tolist()) & set(places.tolist())) / len(best)
+def rivals(gallery: Gallery, *, graphs: bool) -> dict[str, dict[str, FindsCandidates]]:
+    """Other libraries in place of the first stage: rows of the heaviest field, whose videos are scored as those of ours.
+
+    Args:
+        graphs: also those that take minutes to be built.
+    """
+    number = int(np.argmax(gallery.index.model.score_weights))
+    entries = gallery.index.fetch(gallery.index.ids)
+    rows = np.concatenate([entry.fields[number] for entry in entries.values()]).astype(np.float32)
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    owners = np.repeat(np.arange(1, len(entries) + 1), [len(entry.fields[number]) for entry in entries.values()])
+    del entries
+    threads, columns = torch.get_num_threads(), rows.shape[1]
+    faiss = require("faiss", extra="index")
+    faiss.omp_set_num_threads(threads)
+    flat = faiss.IndexFlatIP(columns)
+    flat.add(rows)
+    lists = max(1, int(4 * len(rows) ** 0.5))
+    inverted = faiss.IndexIVFFlat(faiss.IndexFlatIP(columns), columns, lists, faiss.METRIC_INNER_PRODUCT)
+    inverted.cp.min_points_per_centroid = 1
+    inverted.train(rows[:: max(1, len(rows) // (64 * lists))])
+    inverted.add(rows)
+    searches: dict[str, list[tuple[str, Callable[[Any, int], Any]]]] = {
+        "FAISS flat": [("all", lambda query, count: flat.search(query, count)[1][0])],
+        "FAISS IVF": [("30 % of the lists", _probe(faiss, inverted, int(0.3 * lists) + 1))],
+    }
+    if graphs:
+        searches |= _graphs(rows, threads)
+    return {
+        name: {f"{label}, {count} rows": _Rows(search, owners, number, count) for label, search in of for count in ROWS}
+        for name, of in searches.items()
+    }
 
 
-def _rescore(its: Asked, query: Sequence[Float32[np.ndarray, "D"]], count: int) -> None:
-    """Computes the exact scores of `count` of the videos in memory, from float16, as an index reads them."""
-    starts = its.starts
-    for place in (number % (len(starts) - 1) for number in range(count)):
-        for rows, one in zip(its.halves, query, strict=True):
-            (torch.from_numpy(rows[starts[place] : starts[place + 1]]).float().numpy() @ one).max()
+def _probe(faiss: Any, index: Any, lists: int) -> Callable[[Any, int], Any]:
+    settings = faiss.SearchParametersIVF(nprobe=lists)
+    return lambda query, count: index.search(query, count, params=settings)[1][0]
 
 
-def _query(its: Asked, kind: str, number: int) -> list[Float32[np.ndarray, "D"]]:
-    return [field[number % QUERIES] for field in its.queries[kind]]
+def _graphs(rows: Float32[np.ndarray, "R D"], threads: int) -> dict[str, list[tuple[str, Callable[[Any, int], Any]]]]:
+    """The graphs of the libraries that are installed."""
+    graphs: dict[str, list[tuple[str, Callable[[Any, int], Any]]]] = {}
+    if find_spec("hnswlib"):
+        graph = importlib.import_module("hnswlib").Index(space="ip", dim=rows.shape[1])
+        graph.init_index(max_elements=len(rows), ef_construction=200, M=16)
+        graph.set_num_threads(threads)
+        graph.add_items(rows)
+
+        def by_hnswlib(query: Any, count: int) -> Any:
+            graph.set_ef(count)
+            return graph.knn_query(query, count)[0][0]
+
+        graphs["hnswlib"] = [("graph", by_hnswlib)]
+    if find_spec("usearch"):
+        other = importlib.import_module("usearch.index").Index(
+            ndim=rows.shape[1], metric="ip", dtype="f16", connectivity=16, expansion_add=128
+        )
+        other.add(np.arange(len(rows)), rows, threads=threads)
+
+        def by_usearch(query: Any, count: int) -> Any:
+            other.expansion_search = count
+            return other.search(query[0], count, threads=threads).keys
+
+        graphs["usearch"] = [("graph", by_usearch)]
+    return graphs
 
 
-def _one(its: Asked, kind: str, number: int) -> Queries:
-    return tuple(field[number % QUERIES][None] for field in its.queries[kind])
+class _Rows:
+    """The videos of the rows that another library finds."""
+
+    def __init__(self, search: Callable[[Any, int], Any], owners: Int[np.ndarray, "R"], field: int, rows: int) -> None:
+        self._search, self._owners, self._field, self._rows = search, owners, field, min(rows, len(owners))
+
+    def candidates(
+        self, query: Sequence[Float[np.ndarray, "_"]], count: int, allowed: Collection[int] | None = None
+    ) -> Int[np.ndarray, "C"]:
+        found = np.asarray(self._search(query[self._field][None].astype(np.float32), self._rows)).astype(np.int64)
+        owners = self._owners[found[found >= 0]]
+        _, firsts = np.unique(owners, return_index=True)
+        return owners[np.sort(firsts)]
 
 
-def _turns(action: Callable[[int], object], runs: int) -> tuple[float, ...]:
-    """Returns the seconds of runs with one query after the other; the first run fills the caches and is not counted."""
+def _rows_of(gallery: Gallery) -> int:
+    index = gallery.index
+    return (
+        sum(len(entry.fields[0]) for start in index.ids[:PLAIN] for entry in index.fetch([start]).values())
+        * index.count()
+        // min(PLAIN, index.count())
+    )
+
+
+def _found(gallery: Gallery, kind: str, number: int, hits: Sequence[Any]) -> float:
+    best = np.argsort(-gallery.scores[kind][number])[:TOP] + 1
+    return len(set(best.tolist()) & {int(hit.video) for hit in hits}) / len(best)
+
+
+def _query(gallery: Gallery, kind: str, number: int) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.from_numpy(field) for field in _one(gallery, kind, number))
+
+
+def _one(gallery: Gallery, kind: str, number: int) -> Queries:
+    return tuple(field[number % QUERIES][None] for field in gallery.queries[kind])
+
+
+def _vectors(gallery: Gallery, kind: str, number: int) -> list[Float32[np.ndarray, "D"]]:
+    return [field[number % QUERIES] for field in gallery.queries[kind]]
+
+
+def _turns(contenders: Mapping[str, Callable[[], object]], runs: int) -> dict[str, tuple[float, ...]]:
+    """Returns the seconds of contenders that take turns; the first run fills the caches and is not counted."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    times = []
-    for number in range(runs + 1):
-        began = clock()
-        action(number)
-        times.append(clock() - began)
-    return tuple(times[1:])
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(runs + 1):
+        for name, action in contenders.items():
+            began = clock()
+            action()
+            times[name].append(clock() - began)
+    return {name: tuple(of[1:]) for name, of in times.items()}
 
 
 def draw_index(lines: Sequence[Line], path: Path) -> None:
-    """Draws recall over seconds, and below it over the bytes that are read, in a column for each gallery."""
+    """Draws recall over milliseconds: a panel for each gallery, a curve for each first stage and kind of query."""
     from matplotlib.figure import Figure
 
-    values = {line.part: float(np.median(line.ours)) for line in lines}
-    galleries = dict.fromkeys(part.split(": ")[0] for part in values)
-    figure = Figure(figsize=(6 * len(galleries), 8), layout="constrained")
-    panels = figure.subplots(2, len(galleries), squeeze=False, sharey="col")
-    for (above, below), gallery in zip(panels.T, galleries, strict=True):
-        _draw_stages(above, values, gallery, over="", label="seconds of a query")
-        above.plot(values[f"{gallery}: exact, hard queries, beside NumPy float32"], 100, "k*", label="exact")
-        _draw_stages(below, values, gallery, over=": read", label="MB that a query reads of sketches and codes")
-        above.set(title=gallery, xscale="log")
-        below.set_xlim(0, 1.05 * below.dataLim.x1)
-        above.legend(fontsize=7)
+    galleries = dict.fromkeys(line.part.split(": ")[0] for line in lines)
+    figure = Figure(figsize=(6 * len(galleries), 5), layout="constrained")
+    for axes, gallery in zip(figure.subplots(1, len(galleries), squeeze=False)[0], galleries, strict=True):
+        _draw_gallery(axes, [line for line in lines if line.part.startswith(f"{gallery}: ")])
+        axes.set(title=gallery, xscale="log", xlabel="milliseconds of a query", ylabel="recall@10", ylim=(0.5, 1.01))
     write_picture(path, figure)
 
 
-def _draw_stages(axes: Axes, values: Mapping[str, float], gallery: str, *, over: str, label: str) -> None:
-    """Draws a curve for each sketch and kind of query, a dot for each setting; `over` is the suffix of the x values' names."""
-    points = [part.removesuffix(": read") for part in values if part.startswith(f"{gallery}: ") and part.endswith(": read")]
-    for color, sketch in enumerate(dict.fromkeys(point.rpartition(", ")[0] for point in points)):
-        of_sketch = [point for point in points if point.rpartition(", ")[0] == sketch]
-        along = [values[f"{point}{over}"] for point in of_sketch]
-        for kind, style in (("hard", "o-"), ("easy", "o:")):
-            recall = [values[f"{point}: recall@10, {kind}"] for point in of_sketch]
-            axes.plot(along, recall, style, markersize=4, color=f"C{color}", label=f"{sketch.split(': ')[1]}, {kind}")
-    axes.set(xlabel=label, ylabel="recall@10, %")
+def _draw_gallery(axes: Axes, lines: Sequence[Line]) -> None:
+    curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for line in lines:
+        if "recall@10" in line.note and ": exact" not in line.part:
+            name, *_, kind = line.part.split(": ")[1].split(", ")
+            curves.setdefault((name, kind), []).append((1000 * float(np.median(line.ours)), float(line.note.split()[-1])))
+    names = list(dict.fromkeys(name for name, _ in curves))
+    for (name, kind), points in curves.items():
+        # The best recall in that time or less.
+        ordered = [(time, max(recall for other, recall in points if other <= time)) for time, _ in sorted(points)]
+        style = {"hard": "o-", "own": "o-", "turned": "s--"}.get(kind, "x:")
+        axes.plot(*zip(*ordered, strict=True), style, color=f"C{names.index(name)}", markersize=3, label=f"{name}, {kind}")
+    exact = next(line for line in lines if ": exact, beside" in line.part)
+    axes.plot(1000 * float(np.median(exact.ours)), 1, "k*", label="exact")
+    axes.legend(fontsize=6)
     axes.grid(alpha=0.3)

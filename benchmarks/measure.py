@@ -29,6 +29,7 @@ class Size:
     gallery, asked: videos and queries of an evaluation.
     blocks: about how many blocks of 50 queries the baseline scores, the rest being the same work again; None for all.
     runs: runs of each contender; the first run of all is not counted.
+    vectors: a folder with packed frames and sentences, for `index-vectors`.
     """
 
     videos: int = 128
@@ -45,6 +46,7 @@ class Size:
     runs: int = 3
     full: bool = False
     device: str = "cpu"
+    vectors: str = ""
 
 
 TVR = Size()

@@ -5,13 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from prvr.errors import SettingError, require
 
 if TYPE_CHECKING:
     import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def device_name(name: str, *, processes: int = 1) -> str:
@@ -84,6 +91,30 @@ def processor_count() -> int:
         return len(os.sched_getaffinity(0))
     # macOS and Windows have no affinity; Python has `process_cpu_count` since 3.13.
     return int(getattr(os, "process_cpu_count", os.cpu_count)() or 1)
+
+
+def thread_count() -> int:
+    """Returns the number of threads of one computation: torch's where it is imported, at most the number of processors."""
+    torch = sys.modules.get("torch")
+    return min(processor_count(), torch.get_num_threads()) if torch else processor_count()
+
+
+def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Returns the results of a function that leaves the interpreter to other threads, by `thread_count` threads."""
+    threads = min(thread_count(), len(items))
+    if threads < 2:
+        return [function(item) for item in items]
+    parts = _pool(os.getpid()).map(lambda start: [function(item) for item in items[start::threads]], range(threads))
+    results: list[Result | None] = [None] * len(items)
+    for start, part in enumerate(parts):
+        results[start::threads] = part
+    return results  # type: ignore[return-value]
+
+
+@cache
+def _pool(process: int) -> ThreadPoolExecutor:
+    # A forked process has none of the threads of its parent.
+    return ThreadPoolExecutor(processor_count(), thread_name_prefix="prvr")
 
 
 def connect(address: str, *, otherwise: str) -> tuple[ModuleType, bool]:

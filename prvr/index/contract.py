@@ -9,13 +9,13 @@ The weighted sum is computed in five ways. `prvr.nn.scores.fused` is the definit
 - `prvr.nn.scores.fused`        many videos at once, by torch: training, evaluation and the index in memory
 - `prvr.nn.scores.score_parts`  one stored video, term by term: the score and the parts of every hit
 - `prvr.index.scan`             all videos, from int8 codes with an error bound: a quarter of the bytes
-- `prvr.index.sketches`         all videos, roughly, for approximate searches: a hundredth of the bytes
+- `prvr.index.stage`            all videos, roughly, for approximate searches: a hundredth of the bytes
 - `prvr.index.qdrant`           on the server, where the rows are
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,7 +24,8 @@ from jaxtyping import Float
 
 from prvr.errors import ModelError, RowsError, SettingError
 from prvr.index.conditions import Condition
-from prvr.index.setting import MeanDirection, Setting
+from prvr.index.setting import Setting
+from prvr.index.stage import LearnedStage
 from prvr.methods.model import Embeddings, Model, weights_of_candidates
 
 
@@ -135,19 +136,24 @@ class PersistentStore(Store, Protocol):
 
 @runtime_checkable
 class ApproximateStore(PersistentStore, Protocol):
-    """An index that can scan sketches of its videos instead of all codes, in a `Setting` that it keeps."""
+    """An index that can scan sketches of its videos instead of all codes, in a `Setting` that it keeps.
+
+    `learn_stage` makes the sketches of all videos, for queries like those that it takes; `keep_setting` writes them.
+    """
+
+    def learn_stage(self, queries: Embeddings, *, on_video: Callable[[int, int], None] | None = None) -> LearnedStage: ...
 
     def search_approximately(
         self, queries: Embeddings, k: int, *, where: Sequence[Condition] = ()
     ) -> list[list[ScoredVideo]]: ...
 
     def search_with_setting(
-        self, queries: Embeddings, k: int, *, setting: Setting, mean_direction: MeanDirection
+        self, queries: Embeddings, k: int, *, setting: Setting, learned: LearnedStage
     ) -> list[list[ScoredVideo]]: ...
 
     def search_by_codes(self, queries: Embeddings, k: int) -> list[list[tuple[str, float]]]: ...
 
-    def keep_setting(self, setting: Setting, mean_direction: MeanDirection, *, recall: float, queries: int) -> None: ...
+    def keep_setting(self, setting: Setting, learned: LearnedStage, *, recall: float, queries: int) -> None: ...
 
     def forget_setting(self) -> None: ...
 

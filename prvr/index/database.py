@@ -5,7 +5,7 @@ videos   a row per video: its id, the shapes of its fields, its windows, what is
 rows     of each video its embeddings, field after field, as float16 or float32
 codes    of each video the int8 codes of its embeddings, which a scan reads instead (`prvr.index.scan`)
 reference  one row or none: what unrelated sentences reach here, and their embeddings (`prvr.index.reference`)
-stage    one row or none: the setting of approximate search that was measured here (`prvr.index.setting`)
+first_stage, sketches  what approximate search scans, where a setting was measured (`prvr.index.stage_tables`)
 texts    what is said and written in the videos, with tables of words, sources and embeddings (`prvr.index.text_tables`)
 
 Readers continue while one process writes (SQLite's write-ahead log). A video that is replaced gets a new number, and numbers
@@ -32,6 +32,7 @@ from jaxtyping import Float
 from prvr.errors import DataError, ModelError, PrvrError
 from prvr.index.contract import Entry, Header
 from prvr.index.scan import Codes
+from prvr.index.stage_tables import StageTables
 from prvr.index.text_tables import TextTables
 
 FORMAT = 2
@@ -39,6 +40,8 @@ APPLICATION = int.from_bytes(b"prvr")
 PAGE_BYTES = 1 << 14
 # Bytes of a number.
 DTYPES = {"float16": 2, "float32": 4}
+# Bytes of the file that are mapped; SQLite maps no more than this.
+MAPPED = (1 << 31) - (1 << 16)
 # Seconds that a writer waits for another writer's transaction.
 PATIENCE = 10.0
 REMEDY = "remove damaged videos with: prvr index verify {} --drop, and index again"
@@ -51,7 +54,6 @@ SCHEMA = (
     "CREATE TABLE codes (number INTEGER PRIMARY KEY, crc32 INTEGER NOT NULL, data BLOB NOT NULL)",
 )
 # Created when it is first needed: older indexes do not have it, and older versions of prvr ignore it.
-STAGE = "CREATE TABLE IF NOT EXISTS stage (proven TEXT NOT NULL)"
 REFERENCE = "CREATE TABLE IF NOT EXISTS reference (known TEXT NOT NULL, queries BLOB NOT NULL)"
 
 
@@ -110,7 +112,7 @@ class Database:
         except BaseException:
             self._connection.close()
             raise
-        self.text_tables = TextTables(self._connection)
+        self.text_tables, self.stage = TextTables(self._connection), StageTables(self._connection)
 
     @staticmethod
     def make(path: Path, header: Header) -> Database:
@@ -164,7 +166,7 @@ class Database:
 
     def about(self, number: int) -> dict[str, Any]:
         """What is known of a video."""
-        key, text = self._select("id, about", "videos", number)
+        key, text = self._select_all("id, about", "videos", [number])[0]
         try:
             about: dict[str, Any] = dict(json.loads(text))
         except (ValueError, TypeError, RecursionError):
@@ -173,8 +175,15 @@ class Database:
 
     def record(self, number: int) -> Record:
         """A video with its rows. The checksum is compared the first time that this connection reads them."""
+        return self.records([number])[0]
+
+    def records(self, numbers: Sequence[int]) -> list[Record]:
+        """As `record`, of several videos at once."""
         tables = "videos JOIN rows USING (number)"
-        key, crc32, data, *texts = self._select("id, crc32, data, shapes, windows, about, edges", tables, number)
+        found = self._select_all("id, crc32, data, shapes, windows, about, edges", tables, numbers)
+        return [self._record(number, *row) for number, row in zip(numbers, found, strict=True)]
+
+    def _record(self, number: int, key: Any, crc32: Any, data: Any, *texts: Any) -> Record:
         if not (isinstance(data, bytes) and isinstance(key, bytes) and all(isinstance(text, str) for text in texts)):
             raise ModelError(self._damage_message(_id_of(key), "embeddings"))
         if number not in self._checked:
@@ -190,10 +199,13 @@ class Database:
             start += rows * columns
         return Record(_id_of(key), windows, about, edges, tuple(fields))
 
-    def codes(self, number: int) -> list[Codes]:
-        """A video's codes, field by field."""
+    def codes(self, numbers: Sequence[int]) -> list[list[Codes]]:
+        """The codes of videos, of each field by field."""
         tables = "videos JOIN codes USING (number) JOIN rows USING (number)"
-        key, crc32, data, shapes, size = self._select("id, codes.crc32, codes.data, shapes, length(rows.data)", tables, number)
+        found = self._select_all("id, codes.crc32, codes.data, shapes, length(rows.data)", tables, numbers)
+        return [self._codes(*row) for row in found]
+
+    def _codes(self, key: Any, crc32: Any, data: Any, shapes: Any, size: Any) -> list[Codes]:
         if not isinstance(data, bytes) or crc32 != zlib.crc32(data):
             raise ModelError(self._damage_message(_id_of(key), "codes"))
         sizes = self._shapes(key, shapes, size)
@@ -209,8 +221,8 @@ class Database:
             fields.append(Codes(*parts))
         return fields
 
-    def put(self, entry: Entry, codes: Sequence[Codes], *, texts_of: int | None = None) -> None:
-        """Writes a video in place of the one with the same id. Within `writing`.
+    def put(self, entry: Entry, codes: Sequence[Codes], *, texts_of: int | None = None) -> int:
+        """Writes a video in place of the one with the same id, and returns its number. Within `writing`.
 
         Args:
             texts_of: the number of a video that was taken out by `detach`, whose texts this one gets.
@@ -219,13 +231,14 @@ class Database:
         key = key_of(entry.video)
         texts = [json.dumps(value) for value in ([rows.shape for rows in entry.fields], entry.windows, entry.about, entry.edges)]
         insert = "INSERT INTO videos (id, shapes, windows, about, edges) VALUES (?, ?, ?, ?, ?)"
-        number = self._connection.execute(insert, (key, *texts)).lastrowid
+        number = int(self._connection.execute(insert, (key, *texts)).lastrowid or 0)
         rows = b"".join(field.tobytes() for field in entry.fields)
         data = b"".join(part.tobytes() for of_field in codes for part in of_field)
         self._connection.execute("INSERT INTO rows VALUES (?, ?, ?)", (number, _checksum(rows, key, *texts), rows))
         self._connection.execute("INSERT INTO codes VALUES (?, ?, ?)", (number, zlib.crc32(data), data))
-        if texts_of is not None and number is not None:
+        if texts_of is not None:
             self.text_tables.move(texts_of, number)
+        return number
 
     def drop(self, id: str) -> None:
         """Removes a video and its texts if it exists. Within `writing`."""
@@ -237,24 +250,16 @@ class Database:
         """Removes a video without its texts, which another number gets by `put`. Within `writing`."""
         for table in ("videos", "rows", "codes"):
             self._connection.execute(f"DELETE FROM {table} WHERE number = ?", (number,))
+        self.stage.drop(number)
+
+    def numbers(self) -> list[int]:
+        """The numbers of all videos. Within `writing`."""
+        return [int(number) for (number,) in self._connection.execute("SELECT number FROM videos ORDER BY number")]
 
     def number_of(self, id: str) -> int | None:
         """The number of a video. Within `writing`."""
         found = self._connection.execute("SELECT number FROM videos WHERE id = ?", (key_of(id),)).fetchone()
-        return None if found is None else int(found[0])
-
-    def setting(self) -> str | None:
-        """The text that `keep_setting` wrote last."""
-        exists = self._connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'stage'").fetchone()
-        found = exists and self._connection.execute("SELECT proven FROM stage").fetchone()
-        return str(found[0]) if found else None
-
-    def keep_setting(self, text: str | None) -> None:
-        """Writes a setting of approximate search in place of the one before; None removes it. Within `writing`."""
-        self._connection.execute(STAGE)
-        self._connection.execute("DELETE FROM stage")
-        if text is not None:
-            self._connection.execute("INSERT INTO stage VALUES (?)", (text,))
+        return found and int(found[0])
 
     def reference(self) -> tuple[str, bytes] | None:
         """The text and the bytes that `keep_reference` wrote last; None if there are none, or if they are damaged."""
@@ -318,11 +323,14 @@ class Database:
             raise ModelError(f"the header of {self.path} is damaged ({found!r:.80}); delete {self.path} and index again")
         return Header(*found)
 
-    def _select(self, columns: str, tables: str, number: int) -> tuple[Any, ...]:
-        found = self._connection.execute(f"SELECT {columns} FROM {tables} WHERE number = ?", (number,)).fetchone()
-        if found is None:
-            raise ModelError(self._damage_message(f"number {number}", "place"))
-        return tuple(found)
+    def _select_all(self, columns: str, tables: str, numbers: Sequence[int]) -> list[tuple[Any, ...]]:
+        """The rows of videos, in the order of the numbers."""
+        listed = ",".join(map(str, numbers))
+        rows = self._connection.execute(f"SELECT number, {columns} FROM {tables} WHERE number IN ({listed})")
+        found = {number: values for number, *values in rows}
+        if missing := set(numbers) - found.keys():
+            raise ModelError(self._damage_message(f"number {min(missing)}", "place"))
+        return [tuple(found[number]) for number in numbers]
 
     def _damage_message(self, video: str, what: str) -> str:
         return f"the {what} of {video!r} in {self.path} are damaged; {REMEDY.format(self.path.parent)}"
@@ -370,6 +378,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     mode = "mode=ro&immutable=1" if still else "mode=rw"
     uri = f"file:{quote(os.fsencode(path.absolute()))}?{mode}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=PATIENCE, check_same_thread=False)
+    # Rows are copied from mapped pages in a quarter of the time of reads. SQLite maps what is in the file when it is opened.
+    connection.execute(f"PRAGMA mmap_size = {MAPPED}")
     # What was acknowledged must outlive a loss of power, too.
     connection.execute("PRAGMA synchronous = FULL")
     return connection

@@ -6,27 +6,33 @@ again from the stored rows, as many as the exact best may be among. Any other me
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from prvr.errors import ModelError
+from prvr.index.approximate import ApproximateSearch, Rescore
 from prvr.index.conditions import Condition, select
 from prvr.index.contract import Entry, Header, ScoredVideo, cast_entries, require_approximate, require_weights
 from prvr.index.database import Database
 from prvr.index.place import FILE
 from prvr.index.resident import ResidentCodes
 from prvr.index.scan import quantise
-from prvr.index.setting import MeanDirection, MeasuredSetting, Setting, require_valid
+from prvr.index.setting import Setting
+from prvr.index.sketches import Codebook
+from prvr.index.stage import LearnedStage
 from prvr.index.texts import DiskTexts
 from prvr.methods.model import Embeddings, Model
 from prvr.nn.ranks import unit_queries
 
 if TYPE_CHECKING:
     from prvr.index.exact import ExactIndex
-    from prvr.index.rerank import CandidateCodes
+
+LOG = logging.getLogger("prvr")
 
 
 @final
@@ -41,14 +47,14 @@ class DiskIndex:
         self.path, self.model = path, model
         self._database = Database(path / FILE)
         self._lock = threading.RLock()
+        self._approximate = ApproximateSearch(self._database, model)
         self.texts = DiskTexts(self._database, self._lock)
         self._about: dict[int, dict[str, Any]] = {}
         self._held = _exact(model) if model.score_weights is None else ResidentCodes(model.score_weights)
-        # For a model that reranks: the codes that candidates are chosen by.
-        self._candidates: CandidateCodes | None = None
+        # Whether a notice said that FAISS is missing.
+        self._told = False
         # The state of the file that the other attributes are of.
         self._followed: dict[str, int] = {}
-        self._measured: tuple[dict[str, int], MeasuredSetting] | None = None
 
     @staticmethod
     def make(path: Path, model: Model, header: Header) -> DiskIndex:
@@ -79,10 +85,11 @@ class DiskIndex:
         Raises:
             DataError: an embedding holds NaN or infinite values, another process writes, or the disk is full.
         """
-        ready = [(entry, [quantise(rows) for rows in entry.fields]) for entry in cast_entries(entries, self.header.dtype)]
+        ready = cast_entries(entries, self.header.dtype)
         with self._lock, self._database.writing():
-            for entry, codes in ready:
-                self._database.put(entry, codes)
+            codebook = self._approximate.codebook()
+            for entry in ready:
+                self._put(entry, codebook)
 
     def delete(self, ids: Sequence[str]) -> None:
         """Removes videos, in one transaction. Unknown ids are ignored."""
@@ -103,13 +110,14 @@ class DiskIndex:
         with self._lock, self._database.writing():
             # A video whose id another one takes is taken out before that.
             held = {old: self._detach(old) for old in moves if old in taken}
+            codebook = self._approximate.codebook()
             for id in delete:
                 self._database.drop(id)
             for old, (new, about) in moves.items():
                 number, entry = held[old] if old in taken else self._detach(old)
                 if entry is not None:
                     (entry,) = cast_entries([replace(entry, video=new, about=about)], self.header.dtype)
-                    self._database.put(entry, [quantise(rows) for rows in entry.fields], texts_of=number)
+                    self._put(entry, codebook, texts_of=number)
 
     def fetch(self, ids: Sequence[str]) -> dict[str, Entry]:
         """The videos with these ids, by id. Unknown ids are left out.
@@ -134,36 +142,54 @@ class DiskIndex:
             ModelError: the file is damaged.
         """
         with self._lock, self._database.reading():
-            held, allowed, read = self._held, self._numbers(where), self._database.record
+            held, allowed, read = self._held, self._numbers(where), self._database.records
             self._follow()
             if not isinstance(held, ResidentCodes):
                 return held.search(queries, k, where=where)
-            return [held.search(query, k, read=read, allowed=allowed) for query in unit_queries(queries)]
+            return held.search(unit_queries(queries), k, read=read, allowed=allowed)
 
     def search_approximately(self, queries: Embeddings, k: int, *, where: Sequence[Condition] = ()) -> list[list[ScoredVideo]]:
         """As `search`, but most of the k best: those among the candidates of the setting that is kept.
+
+        Without FAISS it is `search`, after a notice.
 
         Raises:
             SettingError: no video has the field of a condition.
             ModelError: no setting is kept that was measured on these videos, the method has none, or as `search`.
         """
         require_approximate(self)
+        if find_spec("faiss") is None:
+            if not self._told:
+                self._told = True
+                LOG.warning("faiss is not installed, so approximate searches are exact; pip install 'prvr[index]'")
+            return self.search(queries, k, where=where)
         with self._lock, self._database.reading():
-            measured = self._measured_setting()
+            measured, stage = self._approximate.kept()
             # Of fewer videos than were measured the best are a larger share.
-            candidates = measured.setting.candidates(k, max(measured.videos, len(self._database.videos)))
-            return self._search_sketches(
-                queries, k, where, measured.setting, measured.along, candidates=candidates, since=measured.last
-            )
+            count = measured.setting.candidates(k, max(measured.videos, len(self._database.videos)))
+            allowed, rescore = self._numbers(where), self._rescore()
+            return self._approximate.search(stage, queries, k, count=count, allowed=allowed, rescore=rescore)
 
     def search_with_setting(
-        self, queries: Embeddings, k: int, *, setting: Setting, mean_direction: MeanDirection
+        self, queries: Embeddings, k: int, *, setting: Setting, learned: LearnedStage
     ) -> list[list[ScoredVideo]]:
         """As `search_approximately`, with a setting that is not kept; for measurements."""
         require_approximate(self)
         with self._lock, self._database.reading():
-            candidates = setting.candidates(k, len(self._database.videos))
-            return self._search_sketches(queries, k, (), setting, mean_direction, candidates=candidates, since=0)
+            count = setting.candidates(k, len(self._database.videos))
+            rescore = self._rescore()
+            return self._approximate.search(learned.stage, queries, k, count=count, allowed=None, rescore=rescore)
+
+    def learn_stage(self, queries: Embeddings, *, on_video: Callable[[int, int], None] | None = None) -> LearnedStage:
+        """A first stage for queries like these, with the sketches of all videos; nothing is written.
+
+        Raises:
+            ModelError: the index holds no videos, or the file is damaged.
+            MissingExtra: FAISS is not installed.
+        """
+        require_approximate(self)
+        with self._lock, self._database.reading():
+            return self._approximate.learn(queries, on_video)
 
     def search_by_codes(self, queries: Embeddings, k: int) -> list[list[tuple[str, float]]]:
         """The k best videos of each query by their codes alone, with their scores; for measurements.
@@ -179,18 +205,16 @@ class DiskIndex:
             found = [self._held.search_by_codes(query, k) for query in unit_queries(queries)]
             return [[(names[number], score) for number, score in row] for row in found]
 
-    def keep_setting(self, setting: Setting, mean_direction: MeanDirection, *, recall: float, queries: int) -> None:
-        """Writes a setting that was measured on the current videos, in place of the one before."""
+    def keep_setting(self, setting: Setting, learned: LearnedStage, *, recall: float, queries: int) -> None:
+        """Writes a setting that was measured on the current videos and its first stage, in place of those before."""
+        require_approximate(self)
         with self._lock, self._database.writing():
-            videos = self._database.videos
-            last = max(videos.values(), default=0)
-            measured = MeasuredSetting(setting, mean_direction, recall, queries, len(videos), last, self.header.model)
-            self._database.keep_setting(measured.to_json())
+            self._approximate.keep(setting, learned, recall=recall, queries=queries)
 
     def forget_setting(self) -> None:
-        """Removes the setting that is kept."""
+        """Removes the setting that is kept, and its first stage."""
         with self._lock, self._database.writing():
-            self._database.keep_setting(None)
+            self._database.stage.forget()
 
     @property
     def numbers(self) -> list[int]:
@@ -214,7 +238,8 @@ class DiskIndex:
             for id, number in self._database.videos.items():
                 try:
                     self._database.record(number).entry()
-                    self._database.codes(number)
+                    self._database.codes([number])
+                    self._database.stage.check(number)
                     self._database.text_tables.check(number)
                 except (ModelError, ValueError, TypeError) as problem:
                     faults[id] = str(problem)
@@ -268,43 +293,16 @@ class DiskIndex:
             self._held.add([self._database.record(number).entry() for number in new])
         self._followed = now
 
-    def _search_sketches(
-        self,
-        queries: Embeddings,
-        k: int,
-        where: Sequence[Condition],
-        setting: Setting,
-        mean_direction: MeanDirection,
-        *,
-        candidates: Sequence[int],
-        since: int,
-    ) -> list[list[ScoredVideo]]:
-        held, allowed, read = self._held, self._numbers(where), self._database.record
-        if not isinstance(held, ResidentCodes):
-            # With torch, which only models that score all rows themselves need.
-            from prvr.index.rerank import CandidateCodes, candidate_fields, rerank
-
-            self._candidates = self._candidates or CandidateCodes(self.model)
-            codes = self._candidates.follow(self._database.videos.values(), self._database.codes)
-            codes.sketch(setting, mean_direction, since=since)
-            numbers = [
-                codes.find_candidates(query, setting=setting, candidates=candidates, allowed=allowed)
-                for query in unit_queries(candidate_fields(self.model, queries))
-            ]
-            return rerank(self.model, queries, k, [[read(number).entry() for number in row] for row in numbers])
+    def _rescore(self) -> Rescore | None:
+        """The scores of videos by their codes, where these are in memory already."""
+        if not (isinstance(self._held, ResidentCodes) and len(self._held)):
+            return None
         self._follow()
-        held.sketch(setting, mean_direction, since=since)
-        return [
-            held.search_approximately(query, k, read=read, setting=setting, candidates=candidates, allowed=allowed)
-            for query in unit_queries(queries)
-        ]
+        return self._held.rescore if len(self._held) else None
 
-    def _measured_setting(self) -> MeasuredSetting:
-        videos = self._database.videos
-        if self._measured is None or self._measured[0] is not videos:
-            text, model = self._database.setting(), self.header.model
-            self._measured = videos, require_valid(text, self.path, model=model, numbers=videos.values())
-        return self._measured[1]
+    def _put(self, entry: Entry, codebook: Codebook | None, *, texts_of: int | None = None) -> None:
+        number = self._database.put(entry, [quantise(rows) for rows in entry.fields], texts_of=texts_of)
+        self._approximate.put(number, entry, codebook)
 
 
 def _exact(model: Model) -> ExactIndex:

@@ -10,12 +10,10 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from torch.nn import functional
 
 from prvr.index.contract import ApproximateStore, ScoredVideo, Store
 from prvr.index.exact import ExactIndex
-from prvr.index.rerank import candidate_fields
-from prvr.index.setting import TOP, MeanDirection, Setting, Step
+from prvr.index.setting import TOP, Setting
 from prvr.methods.contract import Embeddings
 from prvr.nn.scores import best_places, tolerance
 
@@ -23,16 +21,7 @@ VIDEOS_AT_ONCE = 256
 # Of a share that is a mean over queries.
 ROUNDING = 1e-9
 # docs/index-speed.md has their recall and time in galleries of several sizes.
-SETTINGS = (
-    Setting((Step(0.35, 64, 0.03, heaviest=True), Step(0.45, 96, 0.008), Step(1.0, 128, 0.0015))),
-    Setting((Step(0.35, 64, 0.06, heaviest=True), Step(0.45, 96, 0.01), Step(1.0, 128, 0.002))),
-    Setting((Step(0.35, 64, 0.12, heaviest=True), Step(0.45, 96, 0.03), Step(1.0, 128, 0.006))),
-    Setting((Step(0.35, 64, 0.3, heaviest=True), Step(0.45, 96, 0.1), Step(1.0, 128, 0.03))),
-    Setting((Step(0.45, 64, 0.03), Step(0.45, 96, 0.008), Step(1.0, 128, 0.0015))),
-    Setting((Step(0.45, 64, 0.06), Step(0.45, 96, 0.01), Step(1.0, 128, 0.002))),
-    Setting((Step(0.45, 64, 0.12), Step(0.45, 96, 0.03), Step(1.0, 128, 0.006))),
-    Setting((Step(0.45, 64, 0.3), Step(0.45, 96, 0.1), Step(1.0, 128, 0.03))),
-)
+SETTINGS = tuple(map(Setting, (0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25)))
 
 Ranking = Sequence[tuple[str, float]]
 """The best videos of a query and their scores, best first."""
@@ -73,7 +62,7 @@ class Trial:
         """The settings that were measured as lines of a table, and the one that is kept."""
         rows = [("none: the exact search", 1.0, median(one.exact_seconds for one in self.measured))]
         rows += [(str(one.setting), one.recall, one.seconds) for one in self.measured]
-        title = "sketches: rows x columns, and the videos they keep"
+        title = "videos that the first stage keeps"
         width = max(len(name) for name in (title, *(name for name, _, _ in rows)))
         lines = [f"{title:<{width}}  recall@10  ms a query"]
         lines += [f"{name:<{width}}  {recall:9.4f}  {1000 * seconds:10.2f}" for name, recall, seconds in rows]
@@ -127,6 +116,7 @@ def choose_setting(
     queries: Embeddings,
     *,
     least_recall: float,
+    on_video: Callable[[int, int], None] | None = None,
     on_setting: Callable[[int, int], None] | None = None,
 ) -> Trial:
     """Measures each of `SETTINGS`; the index then keeps the `fastest`, or none if none is good enough.
@@ -134,18 +124,19 @@ def choose_setting(
     Exact and approximate searches take turns, so that other work of the machine slows both.
 
     Args:
+        on_video: is called with the number of videos sketched so far, and of all.
         on_setting: is called with the number of settings measured so far, and of all.
     """
     single = _split(queries)
     # Before any time is measured: what is read and checked the first time is in memory for all then.
     exact = [_ranking(index.search(query, TOP)[0]) for query in single]
-    direction = mean_direction(candidate_fields(index.model, queries))
+    learned = index.learn_stage(queries, on_video=on_video)
     measured: list[Measured] = []
     for setting in SETTINGS:
         turns = [
             (
                 _time(index.search, query, TOP),
-                _time(index.search_with_setting, query, TOP, setting=setting, mean_direction=direction),
+                _time(index.search_with_setting, query, TOP, setting=setting, learned=learned),
             )
             for query in single
         ]
@@ -158,15 +149,8 @@ def choose_setting(
     if kept is None:
         index.forget_setting()
     else:
-        index.keep_setting(kept.setting, direction, recall=kept.recall, queries=len(single))
+        index.keep_setting(kept.setting, learned, recall=kept.recall, queries=len(single))
     return Trial(len(single), tuple(measured), kept)
-
-
-def mean_direction(queries: Embeddings) -> MeanDirection:
-    """Of each field the mean of the queries' directions."""
-    means = [functional.normalize(field.float(), dim=1).mean(0) for field in queries]
-    # As many digits as float32 has.
-    return tuple(tuple(float(f"{value:.7g}") for value in mean.tolist()) for mean in means)
 
 
 def fastest(measured: Sequence[Measured], *, least_recall: float) -> Measured | None:

@@ -28,6 +28,7 @@ PACKAGES = {
     "huggingface_hub": "encoders",
     "onnxruntime": "onnx",
     "numkong": "index",
+    "faiss-cpu": "index",
     "fastapi": "serve",
 }
 # What a person's videos are likely to be encoded with, under the names of FFmpeg's decoders.

@@ -84,9 +84,10 @@ def verify_index(
             encoded = _encode(index, texts)
             recall = measure_recall(index.index, encoded)
             if least_recall is not None:
+                on_video = None if on_progress is None else partial(on_progress, "sketching videos")
                 on_setting = None if on_progress is None else partial(on_progress, "measuring settings")
                 store = require_approximate(index.index)
-                settings = choose_setting(store, encoded, least_recall=least_recall, on_setting=on_setting)
+                settings = choose_setting(store, encoded, least_recall=least_recall, on_video=on_video, on_setting=on_setting)
         finally:
             index.index.close()
     return Verified(count, faults, damaged, recall, settings)

@@ -18,17 +18,17 @@ from tiny_encoders import make_textual, make_visual
 
 from benchmarks.index_gallery import World, chunks, easy_queries, hard_queries
 from prvr.cli import main
-from prvr.errors import DataError, ModelError, SettingError
-from prvr.index import measure
+from prvr.errors import DataError, MissingExtra, ModelError, SettingError
+from prvr.index import disk, measure
 from prvr.index.conditions import parse
 from prvr.index.contract import Entry, Header, Store, require_approximate
 from prvr.index.disk import DiskIndex
 from prvr.index.exact import ExactIndex
-from prvr.index.measure import Measured, Trial, choose_setting, fastest, mean_direction, share_found
+from prvr.index.measure import Measured, Trial, choose_setting, fastest
 from prvr.index.place import FILE
 from prvr.index.scan import Gallery
-from prvr.index.setting import MeasuredSetting, Setting, Step
-from prvr.index.sketches import FirstStage, Sketch
+from prvr.index.setting import MeasuredSetting, Setting
+from prvr.index.stage import FirstStage
 from prvr.index.stores import make_store
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
@@ -42,15 +42,7 @@ COLUMNS = 32
 HEADER = Header("0123456789abcdef", "float16", "videos")
 ONE_FIELD = ZeroShot(ZeroShotConfig(), frame_columns=COLUMNS, word_columns=COLUMNS).eval()
 TWO_FIELDS = DlDkd(DlDkdConfig(hidden=COLUMNS, heads=2, exploration_weight=0.4), frame_columns=6, word_columns=6).eval()
-# Of the direction that queries have in common, where nobody measured it.
-NONE = ()
-
-
-def setting(share: float, columns: int, kept: float) -> Setting:
-    return Setting((Step(share, columns, kept),))
-
-
-ALL, FEW = setting(0.1, 2, 1.0), setting(0.5, 8, 0.1)
+ALL, FEW = Setting(1.0), Setting(0.1)
 REMEDY = r"prvr index verify .* --queries FILE --approximate"
 
 
@@ -72,6 +64,14 @@ def made(path: Path, count: int = 40, *, model: Model = ONE_FIELD) -> DiskIndex:
     return index
 
 
+def keep(index: Any, setting: Setting, asked: Embeddings | None = None) -> Any:
+    """The index, with a first stage and a setting that were not measured."""
+    fields = len(index.model.embedding_fields)
+    learned = index.learn_stage(queries(fields=fields) if asked is None else asked)
+    index.keep_setting(setting, learned, recall=1.0, queries=20)
+    return index
+
+
 def of_world(path: Path, world: World) -> DiskIndex:
     index = DiskIndex.make(path, ONE_FIELD, HEADER)
     (fields, starts), *_ = chunks(world)
@@ -81,10 +81,10 @@ def of_world(path: Path, world: World) -> DiskIndex:
 
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock by which a scan takes eight seconds, as in a large gallery, and sketches one."""
+    """A clock by which a scan takes eight seconds, as in a large gallery, and a first stage one."""
     clock = [0.0]
-    for kind, seconds in ((Gallery, 8.0), (Sketch, 1.0)):
-        monkeypatch.setattr(kind, "scores", _told(kind.scores, clock, seconds))
+    monkeypatch.setattr(Gallery, "scores_of_each", _told(Gallery.scores_of_each, clock, 8.0))
+    monkeypatch.setattr(FirstStage, "candidates", _told(FirstStage.candidates, clock, 1.0))
     monkeypatch.setattr(measure, "perf_counter", lambda: clock[0])
 
 
@@ -102,28 +102,28 @@ def _told(real: Callable[..., Any], clock: list[float], seconds: float) -> Calla
 @pytest.mark.parametrize("model", [ONE_FIELD, TWO_FIELDS], ids=["one field", "two fields"])
 def test_where_all_videos_are_kept_the_answer_is_the_exact_one(model: Model, tmp_path: Path) -> None:
     index, asked = made(tmp_path, model=model), queries(fields=len(model.embedding_fields))
-    index.keep_setting(ALL, NONE, recall=1.0, queries=20)
+    # Before and after codes are in memory.
+    before = keep(index, ALL, asked).search_approximately(asked, 5)
     for k in (1, 5, 99):
         exact = index.search(asked, k)
-        assert (
-            index.search_with_setting(asked, k, setting=ALL, mean_direction=NONE) == index.search_approximately(asked, k) == exact
-        )
+        found = index.search_with_setting(asked, k, setting=ALL, learned=index.learn_stage(asked))
+        assert found == index.search_approximately(asked, k) == exact
+        assert k != 5 or before == exact
         assert [len(row) for row in exact] == [min(k, 40)] * 4
 
 
 def test_an_easy_gallery_is_found_whole(large: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(80, columns=COLUMNS, fewest=6, most=12)
     index, asked = of_world(tmp_path, world), (torch.from_numpy(easy_queries(world, 10)[0]),)
-    worst, good, better = setting(0.25, 1, 0.01), setting(1.0, COLUMNS, 0.2), setting(1.0, COLUMNS, 0.5)
+    worst, good, better = Setting(0.01), Setting(0.4), Setting(0.9)
     monkeypatch.setattr(measure, "SETTINGS", (worst, good, better))
     told: list[tuple[int, int]] = []
     done = choose_setting(index, asked, least_recall=0.99, on_setting=lambda *numbers: told.append(numbers))
     assert [one.setting for one in done.measured] == [worst, good, better]
-    assert done.measured[0].recall < 0.8 < 0.99 < done.measured[1].recall <= done.measured[2].recall == 1.0
+    assert done.measured[0].recall < 0.95 < 0.99 <= round(done.measured[1].recall, 9) <= done.measured[2].recall == 1.0
     assert done.kept == done.measured[1]
     assert (done.kept.exact_seconds, done.kept.seconds) == (8.0, 1.0)
     assert told == [(1, 3), (2, 3), (3, 3)]
-    assert MeasuredSetting.from_json(index._database.setting() or "").along == mean_direction(asked)
     exact, found = index.search(asked, 10), index.search_approximately(asked, 10)
     assert sum(len(set(a) & set(b)) for a, b in zip(exact, found, strict=True)) / 100 == done.kept.recall
 
@@ -132,37 +132,21 @@ def test_what_is_found_has_its_exact_score_and_more_kept_finds_more(tmp_path: Pa
     world = World(80, columns=COLUMNS, fewest=6, most=12)
     index, asked = of_world(tmp_path, world), (torch.from_numpy(hard_queries(world, 8)[0]),)
     exact, shares = index.search(asked, 80), []
+    learned = index.learn_stage(asked)
     for kept in (0.1, 0.3, 1.0):
-        found = index.search_with_setting(asked, 10, setting=setting(0.5, 8, kept), mean_direction=NONE)
+        found = index.search_with_setting(asked, 10, setting=Setting(kept), learned=learned)
         assert all(set(row) <= set(known) for row, known in zip(found, exact, strict=True))
         shares.append(sum(len(set(row) & set(known[:10])) for row, known in zip(found, exact, strict=True)) / 80)
     assert shares == sorted(shares)
     assert shares[0] < 0.9 < shares[-1] == 1.0
 
 
-def test_a_column_for_what_queries_have_in_common_finds_more(tmp_path: Path) -> None:
-    world = World(300, columns=COLUMNS, fewest=6, most=12, decay=1.0)
-    index, asked = of_world(tmp_path, world), (torch.from_numpy(hard_queries(world, 60)[0]),)
-    others, exact = (asked[0][30:],), index.search((asked[0][:30],), 10)
-    shares = []
-    for along in (NONE, mean_direction(others)):
-        found = index.search_with_setting((asked[0][:30],), 10, setting=setting(1.0, 4, 0.1), mean_direction=along)
-        shares.append(share_found(*([[(hit.video, hit.score) for hit in row] for row in rows] for rows in (exact, found))))
-    assert shares[0] + 0.1 < shares[1]
-
-
-def test_what_queries_have_in_common_is_the_mean_of_their_directions() -> None:
-    ((first, second),) = mean_direction((torch.tensor([[3.0, 4.0], [0.0, 2.0]]),))
-    assert (first, second) == pytest.approx((0.3, 0.9))
-    assert mean_direction((torch.zeros(2, 2),)) == ((0.0, 0.0),)
-
-
 def test_conditions_are_met_before_videos_are_kept(tmp_path: Path) -> None:
     index, odd = made(tmp_path), [parse("odd=1")]
-    index.keep_setting(FEW, NONE, recall=1.0, queries=20)
+    keep(index, FEW)
     found = index.search_approximately(queries(), 10, where=odd)
     assert all(len(row) == 10 and {int(hit.video[:-4]) % 2 for hit in row} == {1} for row in found)
-    index.keep_setting(ALL, NONE, recall=1.0, queries=20)
+    keep(index, ALL)
     assert index.search_approximately(queries(), 10, where=odd) == index.search(queries(), 10, where=odd)
     assert index.search_approximately(queries(1), 3, where=[parse("odd=2")]) == [[]]
     with pytest.raises(SettingError, match="no video has a field 'od'"):
@@ -171,7 +155,7 @@ def test_conditions_are_met_before_videos_are_kept(tmp_path: Path) -> None:
 
 def test_sketches_follow_what_another_process_adds_replaces_and_deletes(tmp_path: Path) -> None:
     writer = made(tmp_path)
-    writer.keep_setting(ALL, NONE, recall=1.0, queries=20)
+    keep(writer, ALL)
     reader = DiskIndex(tmp_path, ONE_FIELD)
 
     def check(count: int) -> None:
@@ -195,38 +179,64 @@ def test_sketches_follow_what_another_process_adds_replaces_and_deletes(tmp_path
     check(1)
 
 
-def test_sketches_are_made_once_and_again_when_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer, count = made(tmp_path), []
-    real = Sketch.add
-    monkeypatch.setattr(
-        Sketch, "add", lambda self, fields, starts: count.append(len(starts[0]) - 1) or real(self, fields, starts)
-    )
-    writer.keep_setting(FEW, NONE, recall=1.0, queries=20)
+def test_sketches_are_read_once_and_again_when_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, count = keep(made(tmp_path), FEW), []
+    real = FirstStage.extend
+    monkeypatch.setattr(FirstStage, "extend", lambda self, new: real(self, [(count.append(one[0]), one)[1] for one in new]))
     reader = DiskIndex(tmp_path, ONE_FIELD)
     for _ in range(3):
         reader.search_approximately(queries(), 5)
-    assert count == [40]
+    assert count == [*range(1, 41)]
     writer.add([entry("new.mp4", 90)])
     reader.search_approximately(queries(), 5)
-    assert count == [40, 1]
-    writer.search(queries(), 5)
-    writer.keep_setting(FEW, NONE, recall=1.0, queries=20)
+    assert count[40:] == [41]
+    keep(writer, FEW, queries(6))
+    del count[:]
     reader.search_approximately(queries(), 5)
-    assert count == [40, 1, 41]
+    assert count == [*range(1, 42)]
+
+
+def test_nothing_of_a_video_is_read_to_open_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(made(tmp_path), FEW).close()
+    index, read = DiskIndex(tmp_path, ONE_FIELD), []
+    for name in ("codes", "records"):
+        real = getattr(index._database, name)
+        told = partial(lambda real, name, numbers: read.append((name, len(numbers))) or real(numbers), real, name)
+        monkeypatch.setattr(index._database, name, told)
+    assert len(index.search_approximately(queries(1), 5)[0]) == 5
+    assert sum(count for name, count in read if name == "codes") == 5
+    assert sum(count for name, count in read if name == "records") <= 5
+
+
+def test_without_faiss_a_search_is_exact_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = keep(made(tmp_path), FEW)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.setattr(disk, "find_spec", lambda name: None)
+    for _ in range(2):
+        assert index.search_approximately(queries(), 5) == index.search(queries(), 5)
+    assert [record.getMessage() for record in caplog.records] == [
+        "faiss is not installed, so approximate searches are exact; pip install 'prvr[index]'"
+    ]
+    with pytest.raises(MissingExtra, match=r"faiss is not installed; pip install 'prvr\[index\]'"):
+        index.learn_stage(queries())
+    # Videos are still sketched.
+    index.add([entry("new.mp4", 90)])
+    monkeypatch.undo()
+    assert len(DiskIndex(tmp_path, ONE_FIELD).search_approximately(queries(1), 41)[0]) == 41
 
 
 # What is kept of a measurement
 
 
 def test_how_many_are_kept_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    two = Setting((Step(0.45, 64, 0.03, heaviest=True), Step(1.0, 96, 0.005)))
     asked = ((10, 1000), (1, 1000), (20, 1000), (10, 50), (10, 1001))
-    assert [two.candidates(*one) for one in asked] == [(30, 10), (30, 5), (60, 20), (10, 10), (31, 10)]
-    assert str(two) == "45% x 64 of one field, 100% x 96 keep 3%, 0.5%"
-    index, kept = made(tmp_path), []
-    real = FirstStage.promising
-    monkeypatch.setattr(FirstStage, "promising", lambda self, *asked: kept.append(asked[1]) or real(self, *asked))
-    index.keep_setting(setting(0.5, 8, 0.5), NONE, recall=1.0, queries=20)
+    assert [Setting(0.03).candidates(*one) for one in asked] == [30, 30, 60, 10, 31]
+    assert str(Setting(0.015)) == "1.5% of the videos"
+    index, kept = keep(made(tmp_path), Setting(0.5)), []
+    real = FirstStage.candidates
+    monkeypatch.setattr(FirstStage, "candidates", lambda self, *asked: kept.append(asked[1]) or real(self, *asked))
     index.search_approximately(queries(1), 10)
     # No fewer than were measured, though they are of fewer videos.
     index.delete([f"{n}.mp4" for n in range(10)])
@@ -234,25 +244,48 @@ def test_how_many_are_kept_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     index.add([entry(f"more{n}.mp4", n) for n in range(10)])
     index.search_approximately(queries(1), 10)
     index.search_approximately(queries(1), 30)
-    assert kept == [(20,), (20,), (20,), (60,)]
+    assert kept == [20, 20, 20, 60]
 
 
 def test_a_setting_outlives_its_process_and_the_last_one_counts(tmp_path: Path) -> None:
     index = made(tmp_path)
     for one in (FEW, ALL):
-        index.keep_setting(one, NONE, recall=0.995, queries=25)
+        learned = index.learn_stage(queries())
+        index.keep_setting(one, learned, recall=0.995, queries=25)
         again = DiskIndex(tmp_path, ONE_FIELD)
-        assert again.search_approximately(queries(), 7) == again.search_with_setting(
-            queries(), 7, setting=one, mean_direction=NONE
-        )
+        assert again.search_approximately(queries(), 7) == again.search_with_setting(queries(), 7, setting=one, learned=learned)
     with sqlite3.connect(tmp_path / FILE) as file:
-        ((text,),) = file.execute("SELECT proven FROM stage").fetchall()
+        ((text,),) = file.execute("SELECT setting FROM first_stage").fetchall()
+        assert file.execute("SELECT count(*) FROM sketches").fetchone() == (40,)
     file.close()
-    assert MeasuredSetting.from_json(text) == MeasuredSetting(ALL, NONE, 0.995, 25, 40, 40, HEADER.model)
+    assert MeasuredSetting.from_json(text) == MeasuredSetting(ALL, 0.995, 25, 40, 40, HEADER.model)
     again.forget_setting()
     with pytest.raises(ModelError, match="no measured setting"):
         index.search_approximately(queries(), 7)
     assert index.verify() == {}
+
+
+def test_a_sketch_is_written_and_removed_with_its_video(tmp_path: Path) -> None:
+    index = keep(made(tmp_path), ALL)
+    index.add([entry("3.mp4", 91), entry("new.mp4", 92)])
+    index.rearrange({"4.mp4": ("moved.mp4", {}), "5.mp4": ("6.mp4", {}), "6.mp4": ("5.mp4", {})}, delete=["7.mp4"])
+    index.delete(["8.mp4"])
+    with sqlite3.connect(tmp_path / FILE) as file:
+        numbers = [
+            [n for (n,) in file.execute(f"SELECT number FROM {table} ORDER BY number")] for table in ("videos", "sketches")
+        ]
+    file.close()
+    assert numbers[0] == numbers[1] == index.numbers
+    assert index.search_approximately(queries(), 99) == index.search(queries(), 99)
+
+
+def test_videos_that_came_while_it_was_measured_are_sketched(tmp_path: Path) -> None:
+    index, other = made(tmp_path), DiskIndex(tmp_path, ONE_FIELD)
+    learned = index.learn_stage(queries())
+    other.add([entry("new.mp4", 90)])
+    other.delete(["0.mp4"])
+    index.keep_setting(ALL, learned, recall=1.0, queries=20)
+    assert index.search_approximately(queries(), 99) == index.search(queries(), 99)
 
 
 def test_the_fastest_that_finds_enough_and_is_faster_than_the_exact_search() -> None:
@@ -270,8 +303,8 @@ def test_the_fastest_that_finds_enough_and_is_faster_than_the_exact_search() -> 
 
 def test_where_none_is_good_enough_none_is_kept(large: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index = made(tmp_path)
-    index.keep_setting(ALL, NONE, recall=1.0, queries=20)
-    monkeypatch.setattr(measure, "SETTINGS", (setting(0.1, 1, 0.01),))
+    keep(index, ALL)
+    monkeypatch.setattr(measure, "SETTINGS", (Setting(0.01),))
     assert choose_setting(index, queries(6), least_recall=0.99).kept is None
     with pytest.raises(ModelError, match="no measured setting"):
         index.search_approximately(queries(), 5)
@@ -286,29 +319,27 @@ def test_nothing_is_approximate_before_it_was_measured(tmp_path: Path) -> None:
 
 
 def test_a_gallery_that_has_changed_a_lot_since(tmp_path: Path) -> None:
-    index = made(tmp_path)
-    index.keep_setting(FEW, NONE, recall=1.0, queries=20)
+    index = keep(made(tmp_path), FEW)
     index.add([entry(f"{n}.mp4", 50 + n) for n in range(10)])
     assert len(index.search_approximately(queries(1), 5)[0]) == 5
     index.add([entry("one more.mp4", 99)])
     with pytest.raises(ModelError, match=f"11 videos in .* are newer than the setting .* measured with 40; .*{REMEDY}"):
         index.search_approximately(queries(), 5)
     assert len(index.search(queries(), 5)[0]) == 5
-    index.keep_setting(FEW, NONE, recall=1.0, queries=20)
+    keep(index, FEW)
     assert len(index.search_approximately(queries(1), 5)[0]) == 5
 
 
 def test_a_setting_of_another_model(tmp_path: Path) -> None:
-    index = made(tmp_path)
-    index.keep_setting(FEW, NONE, recall=1.0, queries=20)
+    index = keep(made(tmp_path), FEW)
     with sqlite3.connect(tmp_path / FILE) as file:
-        file.execute("UPDATE stage SET proven = replace(proven, '0123456789abcdef', 'fedcba9876543210')")
+        file.execute("UPDATE first_stage SET setting = replace(setting, '0123456789abcdef', 'fedcba9876543210')")
     file.close()
     with pytest.raises(ModelError, match=f"measured with checkpoint fedcba9876543210, not 0123456789abcdef; .*{REMEDY}"):
         index.search_approximately(queries(), 5)
 
 
-SOUND = MeasuredSetting(FEW, ((0.25, -1.0),), 1.0, 20, 40, 40, HEADER.model).to_json()
+SOUND = MeasuredSetting(FEW, 1.0, 20, 40, 40, HEADER.model).to_json()
 
 
 @pytest.mark.parametrize(
@@ -319,32 +350,30 @@ SOUND = MeasuredSetting(FEW, ((0.25, -1.0),), 1.0, 20, 40, 40, HEADER.model).to_
         "{}",
         '{"setting": 1}',
         SOUND[:-5],
-        SOUND.replace('"share": 0.5', '"share": 0'),
-        SOUND.replace('"share": 0.5', '"share": NaN'),
-        SOUND.replace('"share": 0.5', '"share": "half"'),
-        SOUND.replace('"columns": 8', '"columns": -8'),
-        SOUND.replace('"columns": 8', '"columns": Infinity'),
         SOUND.replace('"kept": 0.1', '"kept": 2'),
         SOUND.replace('"kept": 0.1', '"kept": null'),
-        SOUND.replace("-1.0", "NaN"),
-        SOUND.replace("[0.25, -1.0]", "1"),
-        MeasuredSetting(Setting(()), NONE, 1.0, 20, 40, 40, HEADER.model).to_json(),
+        SOUND.replace('"kept": 0.1', '"kept": 0'),
+        SOUND.replace('"kept": 0.1', '"kept": NaN'),
+        SOUND.replace('"kept": 0.1', '"kept": "half"'),
+        SOUND.replace('"videos": 40', '"videos": Infinity'),
+        SOUND.replace('"videos": 40', '"videos": -1'),
+        "[" * 5000,
     ],
 )
 def test_a_damaged_setting(text: str, tmp_path: Path) -> None:
     assert text != SOUND
-    index = made(tmp_path, 3)
+    index = keep(made(tmp_path, 3), FEW)
     with index._database.writing():
-        index._database.keep_setting(text)
+        index._database._connection.execute("UPDATE first_stage SET setting = ?", (text,))
     with pytest.raises(ModelError, match=f"the setting for an approximate search in .* is damaged: .*; .*{REMEDY}"):
         index.search_approximately(queries(), 5)
 
 
 def test_a_method_of_another_score_is_refused_by_name(tmp_path: Path) -> None:
     index = DiskIndex.make(tmp_path, MsSl(MsSlConfig(hidden=8, heads=2), frame_columns=6, word_columns=6), HEADER)
-    for search in (index.search_approximately, partial(index.search_with_setting, setting=ALL, mean_direction=NONE)):
+    for search in (partial(index.search_approximately, k=5), index.learn_stage):
         with pytest.raises(ModelError, match=r"^MsSl does not score by a weighted sum of best cosines, .* search it exactly$"):
-            search(queries(), 5)
+            search(queries())
 
 
 @pytest.mark.parametrize(
@@ -406,7 +435,7 @@ def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Call
 def test_verified_and_then_searched_by_the_command_line(
     large: None, gallery: Path, said: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measure, "SETTINGS", (setting(0.5, 8, 0.25), setting(1.0, 288, 0.99)))
+    monkeypatch.setattr(measure, "SETTINGS", (Setting(0.99),))
     status, _, told = said("search", gallery, "a dog runs", "--approximate")
     assert status == 1
     assert told.startswith(f"prvr: the index in {gallery} has no measured setting for an approximate search; ")
@@ -415,15 +444,15 @@ def test_verified_and_then_searched_by_the_command_line(
     assert (status, told) == (0, "")
     lines = out.splitlines()
     assert lines[:2] == [f"{gallery}: 40 videos, 0 damaged", "24 queries: recall@10 1.0000 against the exact scan"]
-    assert lines[3].split("  ") == ["sketches: rows x columns, and the videos they keep", "recall@10", "ms a query"]
+    assert lines[3].split("  ") == ["videos that the first stage keeps", "recall@10", "ms a query"]
     assert len({len(line) for line in lines[3:-1]}) == 1
-    assert lines[-2].startswith("100% x 288 keep 99%")
-    assert lines[-1] == "kept for prvr search --approximate: 100% x 288 keep 99%"
+    assert lines[-2].startswith("99% of the videos")
+    assert lines[-1] == "kept for prvr search --approximate: 99% of the videos"
     assert len(json.loads(said("search", gallery, "a dog runs", "--approximate", "--json")[1])["hits"]) == 10
-    monkeypatch.setattr(measure, "SETTINGS", (setting(0.1, 1, 0.01),))
+    monkeypatch.setattr(measure, "SETTINGS", (Setting(0.01),))
     found = json.loads(said(*verify, "--least-recall", 1, "--json")[1])["first_stages"]
     assert (found["queries"], found["kept"], len(found["measured"])) == (24, None, 1)
-    assert found["measured"][0]["setting"] == {"steps": [{"share": 0.1, "columns": 1, "kept": 0.01, "heaviest": False}]}
+    assert found["measured"][0]["setting"] == {"kept": 0.01}
     assert (found["measured"][0]["seconds"], found["measured"][0]["exact_seconds"]) == (1.0, 8.0)
     assert "no measured setting" in said("search", gallery, "a dog runs", "--approximate")[2]
     with sqlite3.connect(gallery / FILE) as file, file.blobopen("rows", "data", 5) as blob:
@@ -435,7 +464,7 @@ def test_verified_and_then_searched_by_the_command_line(
 
 def test_what_is_said_where_nothing_is_good_enough() -> None:
     *_, row, last = Trial(20, (Measured(FEW, 0.5, 0.00123, 0.009),), None).lines(0.99)
-    assert row == f"{'50% x 8 keep 10%':<50}     0.5000        1.23"
+    assert row == f"{'10% of the videos':<33}     0.5000        1.23"
     assert last == "none finds 0.99 of the ten best in less time than the exact search; nothing is kept"
 
 
@@ -464,7 +493,7 @@ def test_searched_approximately_by_python(gallery: Path) -> None:
     index = open_index(gallery)
     with pytest.raises(ModelError, match="no measured setting"):
         index.search("a dog runs", approximate=True)
-    require_approximate(index.index).keep_setting(setting(1.0, 288, 1.0), NONE, recall=1.0, queries=24)
+    keep(require_approximate(index.index), ALL, index.encode("a cat sits"))
     hits = open_index(gallery).search("a dog runs", k=4, approximate=True)
     assert hits == index.search("a dog runs", k=4)
     assert all(hit.spans for hit in hits)
@@ -493,9 +522,46 @@ def test_the_service_searches_approximately_as_the_command_line_does(
         assert "has no measured setting for an approximate search; " in refused.json()["error"]
         index = DiskIndex(gallery, ONE_FIELD)
         assert index.count() == 40
-        index.keep_setting(setting(0.2, 4, 0.25), NONE, recall=1.0, queries=20)
+        keep(index, Setting(0.25), (torch.randn(4, 288, generator=torch.manual_seed(1)),))
         index.close()
         expected = [(hit["video"], pytest.approx(hit["score"])) for hit in json.loads(said(*asked, "--json")[1])["hits"]]
         assert answered(approximate="true") == expected
-        assert answered() == answered(approximate="false") != expected
+        index = DiskIndex(gallery, ONE_FIELD)
+        index.forget_setting()
+        index.close()
+        assert service.client.get("/api/search", params={"q": "a dog runs", "approximate": "true"}).status_code == 409
+        assert answered() == answered(approximate="false")
         assert service.client.get("/api/search", params={"q": "a dog", "min_score": "nan"}).status_code == 422
+
+
+# What is damaged
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("UPDATE first_stage SET codebook = x'00'", "the codebook of the first stage is damaged: its checksum differs"),
+        ("UPDATE first_stage SET codebook = 'text'", "the codebook of the first stage is damaged: its checksum differs"),
+        ("UPDATE sketches SET data = x'00' WHERE number = 7", "the sketch of the video with number 7 is damaged"),
+        ("UPDATE sketches SET data = zeroblob(999999) WHERE number = 7", "the sketch of the video with number 7 is damaged"),
+        ("UPDATE sketches SET data = 'text' WHERE number = 7", "the sketch of the video with number 7 is damaged"),
+        ("DELETE FROM sketches WHERE number < 3", "2 videos in .* have no sketch"),
+        ("DELETE FROM sketches", "40 videos in .* have no sketch"),
+    ],
+)
+def test_a_damaged_stage_is_one_line_and_the_exact_search_goes_on(statement: str, told: str, tmp_path: Path) -> None:
+    index = keep(made(tmp_path), FEW)
+    exact = index.search(queries(), 5)
+    with sqlite3.connect(tmp_path / FILE) as file:
+        file.execute(statement)
+    file.close()
+    for _ in range(2):
+        with pytest.raises(ModelError, match=f"^{told}; .*{REMEDY}"):
+            index.search_approximately(queries(), 5)
+    assert index.search(queries(), 5) == exact
+    assert bool(index.verify()) == ("DELETE" not in statement)
+    # Nor does it stand in the way of a video that is added.
+    index.add([entry("new.mp4", 90)])
+    assert "new.mp4" in index
+    keep(index, ALL)
+    assert index.search_approximately(queries(), 99) == index.search(queries(), 99)

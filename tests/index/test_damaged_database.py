@@ -41,7 +41,7 @@ def read_all(path: Path) -> None:
     try:
         with database.reading():
             for number in database.videos.values():
-                database.codes(number)
+                database.codes([number])
                 database.record(number).entry()
                 database.about(number)
     finally:

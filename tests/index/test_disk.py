@@ -78,7 +78,7 @@ def test_a_reader_reads_only_what_is_new(tmp_path: Path, monkeypatch: pytest.Mon
     writer, reads = made(tmp_path, count=5), []
     reader = DiskIndex(tmp_path, MODEL)
     real = type(reader._database).codes
-    monkeypatch.setattr(type(reader._database), "codes", lambda self, number: reads.append(number) or real(self, number))
+    monkeypatch.setattr(type(reader._database), "codes", lambda self, some: reads.extend(some) or real(self, some))
     found(reader)
     assert len(reads) == 5
     writer.add([entry("5.mp4", 5), entry("0.mp4", 60)])
@@ -91,8 +91,8 @@ def test_a_reader_reads_only_what_is_new(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_only_as_many_are_scored_again_as_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index, reads = made(tmp_path, count=200), []
-    real = type(index._database).record
-    monkeypatch.setattr(type(index._database), "record", lambda self, number: reads.append(number) or real(self, number))
+    real = type(index._database).records
+    monkeypatch.setattr(type(index._database), "records", lambda self, some: reads.extend(some) or real(self, some))
     best = index.search(QUERY, 3)
     assert best == [row[:3] for row in index.search(QUERY, 200)]
     reads.clear()
@@ -103,8 +103,8 @@ def test_only_as_many_are_scored_again_as_it_takes(tmp_path: Path, monkeypatch: 
 def test_the_rows_of_a_hit_are_read_and_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made(tmp_path, count=40).close()
     index, reads, checks = DiskIndex(tmp_path, MODEL), [], []
-    real, checksum = type(index._database).record, database._checksum
-    monkeypatch.setattr(type(index._database), "record", lambda self, number: reads.append(number) or real(self, number))
+    real, checksum = type(index._database).records, database._checksum
+    monkeypatch.setattr(type(index._database), "records", lambda self, some: reads.extend(some) or real(self, some))
     monkeypatch.setattr(database, "_checksum", lambda *data: checks.append(1) or checksum(*data))
     (hits,) = find(index, QUERY, 3)
     assert len(hits) == 3

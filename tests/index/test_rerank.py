@@ -14,9 +14,9 @@ from toy_world import FRAMES, WORDS
 from prvr.index.contract import Header, ScoredVideo
 from prvr.index.disk import DiskIndex
 from prvr.index.encode import add_videos
-from prvr.index.measure import choose_setting, mean_direction
-from prvr.index.rerank import candidate_fields, rerank
-from prvr.index.setting import Setting, Step
+from prvr.index.measure import choose_setting
+from prvr.index.rerank import rerank
+from prvr.index.setting import Setting
 from prvr.methods.gmmformer_v2 import GmmFormerV2Config
 from prvr.methods.holmes import HolmesDualConfig
 from prvr.methods.ral import RalGmmFormerV2Config
@@ -28,7 +28,7 @@ MODELS = {
     "holmes_dual": HolmesDualConfig(**SIZES),
 }
 HEADER = Header("0" * 16, "float32", "videos")
-EVERY = Setting((Step(1.0, 8, 1.0),))
+EVERY = Setting(1.0)
 every_model = pytest.mark.parametrize("model", [build(name, settings) for name, settings in MODELS.items()], ids=list(MODELS))
 
 
@@ -57,13 +57,13 @@ def check_same(found: list[list[ScoredVideo]], exact: list[list[ScoredVideo]]) -
 @every_model
 def test_where_all_videos_are_candidates_the_answer_is_the_exact_one(model: Any, tmp_path: Path) -> None:
     index, queries = filled(tmp_path, model), asked(model)
-    direction = mean_direction(candidate_fields(model, queries))
+    learned = index.learn_stage(queries)
     assert model.score_weights is None
-    index.keep_setting(EVERY, direction, recall=1.0, queries=20)
+    index.keep_setting(EVERY, learned, recall=1.0, queries=20)
     for k in (1, 5, 99):
         exact = index.search(queries, k)
         check_same(index.search_approximately(queries, k), exact)
-        check_same(index.search_with_setting(queries, k, setting=EVERY, mean_direction=direction), exact)
+        check_same(index.search_with_setting(queries, k, setting=EVERY, learned=learned), exact)
     # It follows the file.
     index.delete([exact[0][0].video])
     check_same(index.search_approximately(queries, 99), index.search(queries, 99))
@@ -73,8 +73,7 @@ def test_where_all_videos_are_candidates_the_answer_is_the_exact_one(model: Any,
 @every_model
 def test_few_candidates_are_scored_by_the_model(model: Any, tmp_path: Path) -> None:
     index, queries = filled(tmp_path, model), asked(model)
-    few = Setting((Step(1.0, 8, 0.2),))
-    found = index.search_with_setting(queries, 3, setting=few, mean_direction=mean_direction(candidate_fields(model, queries)))
+    found = index.search_with_setting(queries, 3, setting=Setting(0.2), learned=index.learn_stage(queries))
     exact = [{one.video: one.score for one in row} for row in index.search(queries, 99)]
     for row, known in zip(found, exact, strict=True):
         assert len(row) == 3

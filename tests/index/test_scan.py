@@ -49,8 +49,8 @@ def a_gallery(videos: int, columns: Sequence[int], seed: int) -> tuple[list[np.n
     return fields, starts
 
 
-def coded(fields: Sequence[np.ndarray], starts: Sequence[np.ndarray], weights: tuple[float, ...], threads: int = 1) -> Gallery:
-    return Gallery([quantise(rows) for rows in fields], starts, weights, threads=threads)
+def coded(fields: Sequence[np.ndarray], starts: Sequence[np.ndarray], weights: tuple[float, ...]) -> Gallery:
+    return Gallery([quantise(rows) for rows in fields], starts, weights)
 
 
 def decoded(codes: Codes) -> np.ndarray:
@@ -148,7 +148,7 @@ def test_no_score_is_farther_from_the_exact_one_than_it_says(
     monkeypatch.setattr(scan, "ROWS_AT_ONCE", rows_at_once)
     fields, starts = a_gallery(30, columns, seed=len(columns))
     weights = (0.7, -0.3, 2.0)[: len(columns)]
-    gallery, draw = coded(fields, starts, weights, threads=2), np.random.default_rng(9)
+    gallery, draw = coded(fields, starts, weights), np.random.default_rng(9)
     for _ in range(5):
         queries = [draw.standard_normal(d).astype(np.float32) for d in columns]
         scores, bounds = gallery.scores(queries)
@@ -156,13 +156,25 @@ def test_no_score_is_farther_from_the_exact_one_than_it_says(
 
 
 @pytest.mark.parametrize("threads", [1, 2])
+def test_several_queries_have_the_scores_that_each_has_alone(threads: int, kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prvr.device.thread_count", lambda: threads)
+    monkeypatch.setattr(scan, "ROWS_AT_ONCE", 20)
+    fields, starts = a_gallery(30, (64, 48), seed=5)
+    gallery, draw = coded(fields, starts, (0.7, 0.3)), np.random.default_rng(9)
+    several = [[draw.standard_normal(d).astype(np.float32) for d in (64, 48)] for _ in range(3)]
+    for query, (scores, bounds) in zip(several, gallery.scores_of_each(several), strict=True):
+        alone, same = gallery.scores(query)
+        np.testing.assert_allclose(scores, alone, atol=1e-6)
+        assert np.array_equal(bounds, same)
+
+
 @pytest.mark.parametrize("rows_at_once", [1, 20, 1 << 15])
 def test_some_videos_are_scored_again_within_half_the_bounds(
-    threads: int, rows_at_once: int, kernel: str, monkeypatch: pytest.MonkeyPatch
+    rows_at_once: int, kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scan, "ROWS_AT_ONCE", rows_at_once)
     fields, starts = a_gallery(30, (64, 48), seed=5)
-    gallery, draw = coded(fields, starts, (0.7, 0.3), threads=threads), np.random.default_rng(9)
+    gallery, draw = coded(fields, starts, (0.7, 0.3)), np.random.default_rng(9)
     queries = [draw.standard_normal(d).astype(np.float32) for d in (64, 48)]
     exact, (_, wide) = exact_scores(fields, starts, (0.7, 0.3), queries), gallery.scores(queries)
     for places in ([29, 0, 7, 8, 7], [3], []):

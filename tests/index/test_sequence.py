@@ -20,7 +20,7 @@ from prvr.index.exact import ExactIndex
 from prvr.index.moments import BAR, find_spans, frame_rows, relevance
 from prvr.index.ranking import has_curve_as_score, rank
 from prvr.index.sequence import best_in_order, spans_in_order
-from prvr.index.setting import Setting, Step
+from prvr.index.setting import Setting
 from prvr.index.stores import make_store
 from prvr.methods.contract import Embeddings, Model
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
@@ -239,10 +239,11 @@ def test_an_approximate_first_stage_keeps_the_candidates_of_all_parts(tmp_path: 
     asked = EncodedQuestion(Question("0", then=("1",)), parts, model, {})
     exact = rank(index, asked.queries, 10, asked.in_order)
     assert exact[0].entry.video == "007.mp4"
-    index.keep_setting(Setting((Step(0.1, 2, 1.0),)), (), recall=1.0, queries=20)
+    learned = index.learn_stage((torch.from_numpy(np.stack([first, second])),))
+    index.keep_setting(Setting(1.0), learned, recall=1.0, queries=20)
     everything = rank(index, asked.queries, 10, asked.in_order, approximate=True)
     assert [(one.entry.video, one.score) for one in everything] == [(one.entry.video, one.score) for one in exact]
-    index.keep_setting(Setting((Step(0.5, 16, 0.02),)), (), recall=0.9, queries=20)
+    index.keep_setting(Setting(0.1), learned, recall=0.9, queries=20)
     few = rank(index, asked.queries, 10, asked.in_order, approximate=True)
     assert (few[0].entry.video, few[0].score, few[0].value) == (exact[0].entry.video, exact[0].score, exact[0].value)
     with pytest.raises(SettingError, match="copy the index to a folder"):

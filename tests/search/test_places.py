@@ -103,9 +103,10 @@ def test_a_renamed_video_is_there_at_every_moment(
     for name in ("put", "drop"):
         real = getattr(type(reader._database), name)
 
-        def watched(self: object, *args: object, real: object = real, **named: object) -> None:
-            real(self, *args, **named)  # type: ignore[operator]
+        def watched(self: object, *args: object, real: object = real, **named: object) -> object:
+            result = real(self, *args, **named)  # type: ignore[operator]
             seen.append({"a.mp4", "z.mp4"} & set(reader.ids))
+            return result
 
         monkeypatch.setattr(type(reader._database), name, watched)
     index_folder(videos, gallery, teacher)

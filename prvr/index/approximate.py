@@ -1,0 +1,154 @@
+"""Approximate search of an index on disk: the first stage that its file holds, and the candidates of that, scored exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import NamedTuple, cast, final
+
+import numpy as np
+from jaxtyping import Float32, Int
+
+from prvr.errors import ModelError
+from prvr.index.contract import Entry, ScoredVideo
+from prvr.index.database import Database
+from prvr.index.resident import Query, best_by_rows
+from prvr.index.scan import score_videos
+from prvr.index.setting import MeasuredSetting, Setting, measure_again, require_valid
+from prvr.index.sketches import Codebook, learn_codebook, segment_vectors, weighted_fields
+from prvr.index.stage import FindsCandidates, FirstStage, LearnedStage
+from prvr.methods.model import Embeddings, Model, StoredModel, weights_of_candidates
+from prvr.nn.ranks import as_arrays, unit, unit_queries
+
+# Videos whose segments a codebook is learned from.
+SAMPLE = 600
+# Codes have errors of a few thousandths: the best SURE * k by codes contain the exact k best.
+SURE = 3
+
+Rescore = Callable[[Query, Int[np.ndarray, "C"]], tuple[Float32[np.ndarray, "C"], Float32[np.ndarray, "C"]]]
+"""Returns the scores of videos by their codes in memory, and the largest errors that they can have."""
+
+
+class _Kept(NamedTuple):
+    """written: what the file says of it. videos: the state of the file that the stage is up to date with."""
+
+    written: tuple[str, int] | None
+    videos: dict[str, int]
+    measured: MeasuredSetting
+    stage: FirstStage
+
+
+@final
+class ApproximateSearch:
+    """The first stage of an index on disk, for a model with weights of candidates. Within a transaction of its database."""
+
+    def __init__(self, database: Database, model: StoredModel) -> None:
+        self._database, self._model = database, model
+        self._weights = weights_of_candidates(model) or ()
+        self._path: Path = database.path.parent
+        self._kept: _Kept | None = None
+
+    def search(
+        self,
+        stage: FindsCandidates,
+        queries: Embeddings,
+        k: int,
+        *,
+        count: int,
+        allowed: Collection[int] | None,
+        rescore: Rescore | None,
+    ) -> list[list[ScoredVideo]]:
+        """The k best of `count` candidates of each query.
+
+        Args:
+            allowed: the numbers of the videos to search; all if None.
+            rescore: for codes in memory; None reads those of the candidates from the file.
+        """
+        numbers = [stage.candidates(query, count, allowed) for query in unit_queries(weighted_fields(queries, self._weights))]
+        if self._model.score_weights is None:
+            # With torch, which only models that score all rows themselves need.
+            from prvr.index.rerank import rerank
+
+            entries = [[record.entry() for record in self._database.records(row.tolist())] for row in numbers]
+            return rerank(cast(Model, self._model), queries, k, entries)
+        return [self._best(query, k, row, rescore) for query, row in zip(unit_queries(queries), numbers, strict=True)]
+
+    def kept(self) -> tuple[MeasuredSetting, FirstStage]:
+        """The setting that is kept and its first stage, up to date with the file.
+
+        Raises:
+            ModelError: no setting is kept that is valid for the videos, or it is damaged.
+        """
+        videos, tables = self._database.videos, self._database.stage
+        if self._kept is None or self._kept.videos is not videos:
+            written, before, self._kept = tables.setting(), self._kept, None
+            model = self._database.header.model
+            measured = require_valid(written and written[0], self._path, model=model, numbers=videos.values())
+            try:
+                known = before is not None and before.written == written
+                stage = before.stage if before is not None and known else FirstStage(tables.require_codebook())
+                stage.follow(videos.values(), tables.sketches(stage.codebook.bytes_a_segment, after=stage.last))
+                if len(stage) < len(videos):
+                    raise ModelError(f"{len(videos) - len(stage)} videos in {self._path} have no sketch")
+            except ModelError as problem:
+                raise ModelError(f"{problem}; {measure_again(self._path)}") from None
+            self._kept = _Kept(written, videos, measured, stage)
+        return self._kept.measured, self._kept.stage
+
+    def learn(self, queries: Embeddings, on_video: Callable[[int, int], None] | None) -> LearnedStage:
+        """As `ApproximateStore.learn_stage`."""
+        numbers = list(self._database.videos.values())
+        if not numbers:
+            raise ModelError(f"the index in {self._path} holds no videos; index some first: prvr index VIDEOS {self._path}")
+        sample = np.concatenate([self._vectors(number) for number in numbers[:: -(-len(numbers) // SAMPLE)]])
+        fields = as_arrays(weighted_fields(queries, self._weights))
+        codebook = learn_codebook(sample, np.concatenate([unit(field) for field in fields], axis=1))
+        sketches = {}
+        for number in numbers:
+            sketches[number] = codebook.encode(self._vectors(number))
+            if on_video:
+                on_video(len(sketches), len(numbers))
+        stage = FirstStage(codebook)
+        stage.follow(numbers, sketches.items())
+        return LearnedStage(stage, codebook, sketches)
+
+    def keep(self, setting: Setting, learned: LearnedStage, *, recall: float, queries: int) -> None:
+        """As `ApproximateStore.keep_setting`."""
+        numbers, codebook = self._database.numbers(), learned.codebook
+        model = self._database.header.model
+        measured = MeasuredSetting(setting, recall, queries, len(numbers), max(numbers, default=0), model)
+        # Another process may have added videos since.
+        sketches = (
+            (number, learned.sketches[number] if number in learned.sketches else codebook.encode(self._vectors(number)))
+            for number in numbers
+        )
+        self._database.stage.keep(measured.to_json(), codebook, sketches)
+
+    def codebook(self) -> Codebook | None:
+        """The codebook by which videos that are written are sketched; None if there is none."""
+        try:
+            return self._database.stage.codebook()
+        except ModelError:
+            # A damaged one is of no use, and no reason not to add a video.
+            self._database.stage.forget()
+            return None
+
+    def put(self, number: int, entry: Entry, codebook: Codebook | None) -> None:
+        """Writes the sketch of a video."""
+        if codebook is not None:
+            self._database.stage.put(number, codebook.encode(segment_vectors(entry.fields, self._weights)))
+
+    def _best(self, query: Query, k: int, numbers: Int[np.ndarray, "C"], rescore: Rescore | None) -> list[ScoredVideo]:
+        """The k best of some videos: those that are best by their codes, by their rows."""
+        weights, database = self._model.score_weights or (), self._database
+        if not len(numbers):
+            return []
+        if rescore is None:
+            scores, errors = score_videos(query, weights, list(zip(*database.codes(numbers.tolist()), strict=True)))
+        else:
+            scores, errors = rescore(query, numbers)
+        order = np.argsort(-scores, kind="stable")[: SURE * k]
+        return best_by_rows(query, k, numbers[order], (scores + errors)[order], database.records, weights)
+
+    def _vectors(self, number: int) -> Float32[np.ndarray, "S D"]:
+        return segment_vectors(self._database.record(number).rows, self._weights)

@@ -1,0 +1,112 @@
+"""What a first stage needs, in the file of an index: its setting, its codebook and a sketch of every video.
+
+first_stage  one row or none: the measured setting and the codebook, as safetensors
+sketches     of each video its codes (`prvr.index.sketches`), written and removed with it
+
+Created when a setting is kept: other indexes do not have them, and older versions of prvr ignore them. FAISS never reads a
+file: its object is made from these arrays, whose sizes and checksums are compared first.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import final
+
+import numpy as np
+from jaxtyping import UInt8
+
+from prvr.errors import ModelError
+from prvr.index.sketches import Codebook
+
+TABLES = (
+    # Of an earlier version.
+    "DROP TABLE IF EXISTS stage",
+    "CREATE TABLE IF NOT EXISTS first_stage (setting TEXT NOT NULL, crc32 INTEGER NOT NULL, codebook BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS sketches (number INTEGER PRIMARY KEY, crc32 INTEGER NOT NULL, data BLOB NOT NULL)",
+)
+
+
+@final
+class StageTables:
+    """The tables of a first stage in a connection. Within a transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def setting(self) -> tuple[str, int] | None:
+        """The text of the setting, and the checksum of the codebook, which is another one after each measurement."""
+        found = self._exist() and self._connection.execute("SELECT setting, crc32 FROM first_stage").fetchone()
+        return (str(found[0]), found[1]) if found else None
+
+    def codebook(self) -> Codebook | None:
+        """The codebook; None if no setting is kept.
+
+        Raises:
+            ModelError: it is damaged.
+        """
+        found = self._exist() and self._connection.execute("SELECT crc32, codebook FROM first_stage").fetchone()
+        if not found:
+            return None
+        try:
+            if not isinstance(found[1], bytes) or found[0] != zlib.crc32(found[1]):
+                raise ValueError("its checksum differs")
+            return Codebook.from_bytes(found[1])
+        except ValueError as problem:
+            raise ModelError(f"the codebook of the first stage is damaged: {problem}") from None
+
+    def require_codebook(self) -> Codebook:
+        """The codebook. Raises: ModelError, if it is damaged or there is none."""
+        if (codebook := self.codebook()) is None:
+            raise ModelError("the codebook of the first stage is gone")
+        return codebook
+
+    def sketches(
+        self, bytes_a_segment: int, *, after: int = 0, only: int | None = None
+    ) -> Iterator[tuple[int, UInt8[np.ndarray, "_ B"]]]:
+        """The numbers of the videos above one, or one alone, and their sketches, in the order of the numbers.
+
+        Raises:
+            ModelError: one is damaged.
+        """
+        where, than = ("number > ?", after) if only is None else ("number = ?", only)
+        found = self._connection.execute(f"SELECT number, crc32, data FROM sketches WHERE {where} ORDER BY number", (than,))
+        for number, crc32, data in found:
+            if not (isinstance(data, bytes) and data and len(data) % bytes_a_segment == 0 and crc32 == zlib.crc32(data)):
+                raise ModelError(f"the sketch of the video with number {number} is damaged")
+            yield number, np.frombuffer(data, np.uint8).reshape(-1, bytes_a_segment)
+
+    def check(self, number: int) -> None:
+        """Reads the sketch of a video. Raises: ModelError, as `sketches`."""
+        if (codebook := self.codebook()) is not None:
+            list(self.sketches(codebook.bytes_a_segment, only=number))
+
+    def keep(self, setting: str, codebook: Codebook, sketches: Iterable[tuple[int, UInt8[np.ndarray, "_ _"]]]) -> None:
+        """Writes all of a first stage in place of the one before."""
+        self.forget()
+        for statement in TABLES:
+            self._connection.execute(statement)
+        data = codebook.to_bytes()
+        self._connection.execute("INSERT INTO first_stage VALUES (?, ?, ?)", (setting, zlib.crc32(data), data))
+        for number, sketch in sketches:
+            self.put(number, sketch)
+
+    def forget(self) -> None:
+        """Removes all of a first stage."""
+        if self._exist():
+            self._connection.execute("DELETE FROM first_stage")
+            self._connection.execute("DELETE FROM sketches")
+
+    def put(self, number: int, sketch: UInt8[np.ndarray, "_ _"]) -> None:
+        """Writes the sketch of a video."""
+        data = sketch.tobytes()
+        self._connection.execute("INSERT INTO sketches VALUES (?, ?, ?)", (number, zlib.crc32(data), data))
+
+    def drop(self, number: int) -> None:
+        """Removes the sketch of a video."""
+        if self._exist():
+            self._connection.execute("DELETE FROM sketches WHERE number = ?", (number,))
+
+    def _exist(self) -> bool:
+        return self._connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'first_stage'").fetchone() is not None
