@@ -161,7 +161,7 @@ def _copy_test_videos(test: Dataset, world: Path, folder: Path) -> Path:
 
 
 def _draw_queries(test: Dataset) -> list[Caption]:
-    """Captions of the test split, drawn by the seed, whatever their hits will be."""
+    """Captions of the test split, drawn by the seed and not by success."""
     return random.Random(f"queries {SEED}").sample(test.captions, min(QUERIES, len(test.captions)))
 
 

@@ -1,4 +1,4 @@
-"""What a journal of features says of an item beside its rows, checked once for all that read it."""
+"""The facts of an item in a journal of features, beside its rows, checked once for every reader."""
 
 from __future__ import annotations
 

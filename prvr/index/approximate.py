@@ -30,7 +30,7 @@ Rescore = Callable[[Query, Int[np.ndarray, "C"]], tuple[Float32[np.ndarray, "C"]
 
 
 class _Kept(NamedTuple):
-    """written: what the file says of it. videos: the state of the file that the stage is up to date with."""
+    """written: the setting as in the file. videos: the state of the file that the stage follows."""
 
     written: tuple[str, int] | None
     videos: dict[str, int]
@@ -125,7 +125,7 @@ class ApproximateSearch:
         self._database.stage.keep(measured.to_json(), codebook, sketches)
 
     def codebook(self) -> Codebook | None:
-        """The codebook by which videos that are written are sketched; None if there is none."""
+        """The codebook that sketches new videos; None without a first stage."""
         try:
             return self._database.stage.codebook()
         except ModelError:

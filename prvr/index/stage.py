@@ -64,7 +64,7 @@ class FirstStage:
 
     @property
     def last(self) -> int:
-        """The largest number of a video that is held; 0 if there is none."""
+        """The largest number of a video here; 0 without videos."""
         return int(self._numbers[-1]) if len(self._numbers) else 0
 
     def __len__(self) -> int:

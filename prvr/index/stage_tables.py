@@ -57,7 +57,7 @@ class StageTables:
             raise ModelError(f"the codebook of the first stage is damaged: {problem}") from None
 
     def require_codebook(self) -> Codebook:
-        """The codebook. Raises: ModelError, if it is damaged or there is none."""
+        """The codebook. Raises: ModelError, if it is damaged or missing."""
         if (codebook := self.codebook()) is None:
             raise ModelError("the codebook of the first stage is gone")
         return codebook

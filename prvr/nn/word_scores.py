@@ -30,7 +30,7 @@ WORDS_AT_ONCE = 1024
 
 @runtime_checkable
 class ScoresWords(Protocol):
-    """A model whose queries have rows of words as a third field, and which of them are real as a fourth.
+    """A model with rows of words as third field of its queries, and the mask of real words as fourth.
 
     confidence: what each word of a sentence weighs. padded_to: as `raise_to_floor` takes it.
     """

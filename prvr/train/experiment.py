@@ -329,7 +329,7 @@ def _toml(value: Any) -> str:
 
 
 def with_label(on_progress: Progress | None, label: str) -> Progress | None:
-    """Progress whose notes begin with a label."""
+    """Progress with a label before each note."""
     return None if on_progress is None else lambda note, done, total: on_progress(label + note, done, total)
 
 
