@@ -3,7 +3,7 @@
 # make thorough   all of them
 # make check   format, lint, types, documents and tests
 # make docs    the documentation site in site/; a broken link or an undocumented page fails it
-# make quick   the same without the slow tests, in under a minute
+# make quick   format, lint, types and the quick tests
 # make processors   the tests as on other processors: each of SETTINGS in turn; takes that many times the time of make test
 # make bench   the benchmarks, `python -m benchmarks` lists them
 # Each sets up .venv by itself, from the package registry alone.
@@ -45,7 +45,7 @@ $(SETTINGS): .venv/installed
 check: lint types docs test
 
 quick: lint types
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not thorough"
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

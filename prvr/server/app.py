@@ -78,7 +78,7 @@ def _described() -> FastAPI:
     app = FastAPI(
         title="prvr",
         version=version("prvr"),
-        summary="Type a sentence; get the video that holds the moment, and where in it.",
+        summary="Type a sentence; get the video that contains the moment, and where in it.",
         docs_url=None,  # its page would fetch scripts from other hosts
         redoc_url=None,
         redirect_slashes=False,
