@@ -161,7 +161,10 @@ class DiskTexts:
 
     def keep_readers(self, readers: Mapping[str, str | None]) -> None:
         """Notes what is read from now on, and removes the texts of kinds that are not."""
-        if readers != self.readers():
+        with self._lock, self._database.reading():
+            is_folded = self._database.text_tables.is_folded()
+        # Words of an older version are folded again here, where `prvr index` begins.
+        if readers != self.readers() or not is_folded:
             with self._lock, self._database.writing():
                 self._database.text_tables.keep_readers(readers)
 
