@@ -20,6 +20,7 @@ from prvr.index.scan import products_by_numpy
 from prvr.index.text_windows import embedded_by, windows_of
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
 from prvr.search import text_embedding
+from prvr.search.copying import _copy_embeddings
 from prvr.search.text_embedding import embed_texts
 from prvr.search.text_matches import NEIGHBOUR, MeaningMatcher, TextMatch
 
@@ -285,3 +286,20 @@ def test_an_encoder_without_embeddings_of_sentences_is_remembered(
     assert (noted.made_by, noted.rows.shape) == (embedded_by("1"), (0, 0))  # type: ignore[union-attr]
     assert matches(index, "more cooking") == []
     assert index.verify() == {}
+
+
+def test_a_copy_lists_what_is_to_be_embedded_once(index: DiskIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = DiskIndex.make(tmp_path / "copy", MODEL, Header("model", "float16", "videos"))
+    there.add([*index.fetch("abc").values()])
+    for video in "abc":
+        say(index, video, "about cooking")
+        say(there, video, "about cooking")
+    embed_texts(index.texts, Topics())
+    to_embed, calls = there.texts.videos_to_embed, []
+    monkeypatch.setattr(there.texts, "videos_to_embed", lambda made_by: calls.append(made_by) or to_embed(made_by))
+    for _ in range(2):
+        _copy_embeddings(index.texts, there.texts, ids=["a", "b", "c"])
+    assert len(calls) == 2
+    assert to_embed(embedded_by("1")) == []
+    assert [there.texts.embeddings(video) for video in "abc"] == [index.texts.embeddings(video) for video in "abc"]
+    there.close()
