@@ -204,13 +204,13 @@ class TextTables:
             ModelError: one of them is damaged.
         """
         self.read(video)
-        if self._exist() and self.is_folded():
+        if self._exist() and self.has_current_words():
             rows = "SELECT text, words FROM texts LEFT JOIN texts_words ON texts_words.rowid = texts.number WHERE video = ?"
             if any(" ".join(words_of(text)) != words for text, words in self._connection.execute(rows, (video,))):
                 raise ModelError(DAMAGED)
         self.embeddings.read(video)
 
-    def is_folded(self) -> bool:
+    def has_current_words(self) -> bool:
         """Whether the words are folded by the rule of this version; also if there are none."""
         if not self._has("texts_words"):
             return True
@@ -245,7 +245,7 @@ class TextTables:
     def _make(self) -> None:
         for statement in SCHEMA:
             self._connection.execute(statement)
-        if not self._has("texts_words") or not self.is_folded():
+        if not self._has("texts_words") or not self.has_current_words():
             self._fold()
 
     def _fold(self) -> None:

@@ -162,9 +162,9 @@ class DiskTexts:
     def keep_readers(self, readers: Mapping[str, str | None]) -> None:
         """Notes what is read from now on, and removes the texts of kinds that are not."""
         with self._lock, self._database.reading():
-            is_folded = self._database.text_tables.is_folded()
+            has_current_words = self._database.text_tables.has_current_words()
         # Words of an older version are folded again here, where `prvr index` begins.
-        if readers != self.readers() or not is_folded:
+        if readers != self.readers() or not has_current_words:
             with self._lock, self._database.writing():
                 self._database.text_tables.keep_readers(readers)
 

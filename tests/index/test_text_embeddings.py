@@ -233,11 +233,10 @@ def test_a_damaged_embedding_is_said_at_each_query_and_found_once_repaired(index
     assert matches(index, "more cooking")
     say(index, "b", "some cooking")
     embed_texts(index.texts, Topics())
-    for statement in ("UPDATE text_embeddings SET start = scale, scale = 'x' WHERE video = 2", None):
-        if statement:
-            with sqlite3.connect(tmp_path / FILE) as connection:
-                connection.execute(statement)
-            connection.close()
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute("UPDATE text_embeddings SET start = scale, scale = 'x' WHERE video = 2")
+    connection.close()
+    for _ in range(2):
         with pytest.raises(ModelError, match="are damaged"):
             matches(index, "more cooking")
     with sqlite3.connect(tmp_path / FILE) as connection:
@@ -276,9 +275,7 @@ def test_a_video_that_fails_is_named_and_the_others_are_embedded(index: DiskInde
     assert [match.video for match in matches(index, "more cooking")] == ["b"]
 
 
-def test_an_encoder_without_embeddings_of_sentences_is_remembered(
-    index: DiskIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_encoder_without_embeddings_of_sentences_is_remembered(index: DiskIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     say(index, "a", "about cooking")
     monkeypatch.setattr(text_embedding, "sentence_embedder", lambda encoder: None)
     assert embed_texts(index.texts, Topics()) == {}
