@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int8
 
 from prvr.errors import ModelError
-from prvr.index.scan import code_query, kernel, quantise
+from prvr.index.scan import ROWS_AT_ONCE, code_query, kernel, quantise
 
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS text_embeddings (number INTEGER PRIMARY KEY AUTOINCREMENT, video INTEGER NOT NULL,"
@@ -60,7 +60,10 @@ class NearestText(NamedTuple):
 
 
 class TextBackground(NamedTuple):
-    """What all embeddings are made by (`text_windows.embedded_by`); and rows of unrelated sentences, of unit length."""
+    """What all embeddings are made by (`text_windows.embedded_by`); and rows of unrelated sentences, of unit length.
+
+    Of an encoder that gives no embeddings of sentences there are no rows, and no columns.
+    """
 
     made_by: str
     rows: Float32[np.ndarray, "S E"]
@@ -138,7 +141,9 @@ class EmbeddingTables:
         """What `keep_background` wrote; None if there is nothing, or if it is damaged."""
         found = self._exist() and self._connection.execute("SELECT made_by, columns, rows FROM text_background").fetchone()
         try:
-            made_by, columns, data = found or ("", 0, b"")
+            made_by, columns, data = found or ("", 1, b"")
+            if (columns, data) == (0, b""):
+                return TextBackground(str(made_by), np.empty((0, 0), np.float32))
             rows = np.frombuffer(data, np.float16).reshape(-1, columns).astype(np.float32)
         except (ValueError, TypeError, OverflowError):
             return None
@@ -212,22 +217,24 @@ class _Resident:
             return
         rows = connection.execute("SELECT number, video, kind FROM text_embeddings ORDER BY number").fetchall()
         numbers = np.array([number for number, _, _ in rows], np.int64)
-        self._kinds = sorted({str(kind) for *_, kind in rows})
-        self._kind = np.array([self._kinds.index(str(kind)) for *_, kind in rows], np.int64)
+        kinds = sorted({str(kind) for *_, kind in rows})
+        kind_of = np.array([kinds.index(str(kind)) for *_, kind in rows], np.int64)
         # Of a damaged video, the number is that of none.
-        self._videos = np.array([video if isinstance(video, int) else 0 for _, video, _ in rows], np.int64)
+        videos = np.array([video if isinstance(video, int) else 0 for _, video, _ in rows], np.int64)
         stay: Bool[np.ndarray, "N"] = np.isin(self._numbers, numbers)
         last = int(self._numbers[-1]) if len(self._numbers) else 0
         new = connection.execute("SELECT scale, codes FROM text_embeddings WHERE number > ? ORDER BY number", (last,)).fetchall()
         try:
             codes = np.frombuffer(b"".join(data for _, data in new), np.int8).reshape(len(new), -1) if new else self._codes[:0]
-            self._codes = np.concatenate([self._codes[stay], codes]) if self._codes.size else codes
-            self._scales = np.concatenate([self._scales[stay], np.array([scale for scale, _ in new], np.float32)])
-            if not np.isfinite(self._scales).all():
+            codes = np.concatenate([self._codes[stay], codes]) if self._codes.size else codes
+            scales = np.concatenate([self._scales[stay], np.array([scale for scale, _ in new], np.float32)])
+            if not np.isfinite(scales).all():
                 raise ValueError
         except (ValueError, TypeError, OverflowError):
             raise ModelError(DAMAGED) from None
-        self._numbers, self._version = numbers, version
+        # All or nothing: rows that are damaged are read again once they are repaired.
+        self._numbers, self._videos, self._kinds, self._kind = numbers, videos, kinds, kind_of
+        self._codes, self._scales, self._version = codes, scales, version
 
     def nearest(
         self, sentence: Float[np.ndarray, "E"], count: int, kinds: Collection[str], videos: Collection[int]
@@ -238,7 +245,9 @@ class _Resident:
         if self._codes.shape[1] != len(sentence):
             raise ModelError(DAMAGED)
         query = code_query(np.asarray(sentence, np.float32))
-        cosines = kernel()(self._codes, query.values) @ query.scales * self._scales
+        # In blocks: without numkong, the kernel makes float32 of its rows.
+        blocks = [self._codes[start : start + ROWS_AT_ONCE] for start in range(0, len(self._codes), ROWS_AT_ONCE)]
+        cosines = np.concatenate([kernel()(block, query.values) @ query.scales for block in blocks]) * self._scales
         chosen = np.isin(self._kind, [place for place, kind in enumerate(self._kinds) if kind in kinds])
         chosen &= np.isin(self._videos, list(videos))
         found: dict[int, tuple[int, int, float]] = {}

@@ -2,6 +2,7 @@
 
 texts         a row per text: its video, its times in seconds, its kind, confidence and language, a checksum
 texts_words   the words of each text, as `prvr.index.words` folds them
+words_rule    one row: the rule by which the words are folded; older indexes have none
 text_sources  a row per video and kind: what the texts were made of, up to which second, and what could not be read
 text_worth    one row or none: the weights of texts beside a picture (`prvr.search.senses`)
 text_readers  a row per kind that was chosen: the setting of its reader, or NULL for a kind that is not read
@@ -23,19 +24,22 @@ from typing import Any, NamedTuple, final
 from prvr.encoders.timed_texts import TextSource, TextsPart, TimedText
 from prvr.errors import ModelError, VideoError
 from prvr.index.text_embeddings import EmbeddingTables
-from prvr.index.words import Term, words_of
+from prvr.index.words import RULE, Term, words_of
 
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS texts (number INTEGER PRIMARY KEY, video INTEGER NOT NULL, start REAL NOT NULL,"
     " end REAL NOT NULL, kind TEXT NOT NULL, confidence REAL NOT NULL, language TEXT NOT NULL, text TEXT NOT NULL,"
     " crc32 INTEGER NOT NULL)",
     "CREATE INDEX IF NOT EXISTS texts_of_video ON texts (video, kind, start)",
-    "CREATE VIRTUAL TABLE IF NOT EXISTS texts_words USING fts5(words, prefix = '2 3',"
-    " tokenize = \"unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'\")",
+    "CREATE TABLE IF NOT EXISTS words_rule (rule TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS text_sources (video INTEGER NOT NULL, kind TEXT NOT NULL, made_of TEXT NOT NULL,"
     " seconds REAL NOT NULL, is_complete INTEGER NOT NULL, problems TEXT NOT NULL, PRIMARY KEY (video, kind)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS text_worth (worth TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS text_readers (kind TEXT PRIMARY KEY, setting TEXT)",
+)
+WORDS = (
+    "CREATE VIRTUAL TABLE texts_words USING fts5(words, prefix = '2 3',"
+    " tokenize = \"unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'\")"
 )
 COLUMNS = "start, end, text, kind, confidence, language"
 # The best texts by BM25 that are looked at for one query.
@@ -114,9 +118,7 @@ class TextTables:
             values = (text.start, text.end, text.text, text.kind, text.confidence, text.language)
             insert = f"INSERT INTO texts (video, {COLUMNS}, crc32) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
             number = self._connection.execute(insert, (video, *values, _checksum(text))).lastrowid
-            self._connection.execute(
-                "INSERT INTO texts_words (rowid, words) VALUES (?, ?)", (number, " ".join(words_of(text.text)))
-            )
+            self._keep_words(number, text.text)
         problems = json.dumps([*_lines(known[1]), *part.problems])
         source = (*where, made_of, part.seconds, is_complete, problems)
         self._connection.execute("INSERT OR REPLACE INTO text_sources VALUES (?, ?, ?, ?, ?, ?)", source)
@@ -202,11 +204,17 @@ class TextTables:
             ModelError: one of them is damaged.
         """
         self.read(video)
-        if self._exist():
+        if self._exist() and self.has_current_words():
             rows = "SELECT text, words FROM texts LEFT JOIN texts_words ON texts_words.rowid = texts.number WHERE video = ?"
             if any(" ".join(words_of(text)) != words for text, words in self._connection.execute(rows, (video,))):
                 raise ModelError(DAMAGED)
         self.embeddings.read(video)
+
+    def has_current_words(self) -> bool:
+        """Whether the words are folded by the rule of this version; also if there are none."""
+        if not self._has("texts_words"):
+            return True
+        return self._has("words_rule") and self._connection.execute("SELECT rule FROM words_rule").fetchone() == (RULE,)
 
     def videos_to_embed(self, made_by: str) -> set[int]:
         """The videos of which a text lacks an embedding made by this."""
@@ -237,9 +245,27 @@ class TextTables:
     def _make(self) -> None:
         for statement in SCHEMA:
             self._connection.execute(statement)
+        if not self._has("texts_words") or not self.has_current_words():
+            self._fold()
+
+    def _fold(self) -> None:
+        """Makes the index of words from the texts, in place of one by another rule."""
+        self._connection.execute("DROP TABLE IF EXISTS texts_words")
+        self._connection.execute(WORDS)
+        # As bytes: a damaged text is a fault of its video alone.
+        for number, text in self._connection.execute("SELECT number, CAST(text AS BLOB) FROM texts"):
+            self._keep_words(number, text.decode(errors="replace"))
+        self._connection.execute("DELETE FROM words_rule")
+        self._connection.execute("INSERT INTO words_rule VALUES (?)", (RULE,))
+
+    def _keep_words(self, number: int | None, text: str) -> None:
+        self._connection.execute("INSERT INTO texts_words (rowid, words) VALUES (?, ?)", (number, " ".join(words_of(text))))
 
     def _exist(self) -> bool:
-        return bool(self._connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'text_readers'").fetchone())
+        return self._has("text_readers")
+
+    def _has(self, table: str) -> bool:
+        return bool(self._connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (table,)).fetchone())
 
 
 DAMAGED = "its texts are damaged; remove damaged videos with: prvr index verify INDEX --drop, and index again"

@@ -161,7 +161,10 @@ class DiskTexts:
 
     def keep_readers(self, readers: Mapping[str, str | None]) -> None:
         """Notes what is read from now on, and removes the texts of kinds that are not."""
-        if readers != self.readers():
+        with self._lock, self._database.reading():
+            has_current_words = self._database.text_tables.has_current_words()
+        # Words of an older version are folded again here, where `prvr index` begins.
+        if readers != self.readers() or not has_current_words:
             with self._lock, self._database.writing():
                 self._database.text_tables.keep_readers(readers)
 

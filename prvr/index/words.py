@@ -25,6 +25,8 @@ UNSPACED = re.compile(
     rf"([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff][{MARKS}]*)"
 )
 MOST_TERMS = 64
+# Words of another rule are folded again (`prvr.index.text_tables`).
+RULE = f"words 2, Unicode {unicodedata.unidata_version}"
 
 
 @dataclass(frozen=True)

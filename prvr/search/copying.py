@@ -136,14 +136,17 @@ def _copy_embeddings(ours: TextStore, theirs: TextStore, *, ids: Sequence[str]) 
         return
     if (known := theirs.background()) is None or known.made_by != background.made_by:
         theirs.keep_background(background)
-    without = {*ours.videos_to_embed(background.made_by)}
+    if not background.rows.size:
+        return
+    # Each lists the texts of all videos: once, and not for each video.
+    without, pending = ({*texts.videos_to_embed(background.made_by)} for texts in (ours, theirs))
     for id in ids:
         wanted, there = ({one.key: one for one in texts.embeddings(id)} for texts in (ours, theirs))
         new, gone = (
             [one for key, one in wanted.items() if there.get(key) != one],
             [key for key in there if there[key] != wanted.get(key)],
         )
-        if new or gone or id in theirs.videos_to_embed(background.made_by):
+        if new or gone or id in pending:
             theirs.keep_embeddings(id, background.made_by, new, drop=gone, is_complete=id not in without)
 
 

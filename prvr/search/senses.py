@@ -68,7 +68,9 @@ class FusionWeights:
         if text is None:
             return FusionWeights()
         try:
-            return FusionWeights(**{name: float(value) for name, value in parse_json(text).items()})
+            # Before there was a weight of meaning, that of words was `weight`.
+            names = {"weight": "words"}
+            return FusionWeights(**{names.get(name, name): float(value) for name, value in parse_json(text).items()})
         except (ValueError, TypeError, AttributeError):
             raise DataError(f"the weights of texts are damaged: {text!r:.100}; weigh again: prvr index weigh") from None
 

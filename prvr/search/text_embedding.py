@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from prvr.encoders import Encoder
 from prvr.encoders.sentence_embeddings import BATCH, Embed, sentence_embedder
+from prvr.errors import ModelError
 from prvr.extract.extraction import Progress
 from prvr.index.reference import unrelated_sentences
 from prvr.index.text_embeddings import TextBackground, to_embeddings
@@ -11,27 +14,35 @@ from prvr.index.text_windows import embedded_by, windows_of
 from prvr.index.texts import TextStore
 
 
-def embed_texts(texts: TextStore, encoder: Encoder, *, on_progress: Progress | None = None) -> None:
+def embed_texts(texts: TextStore, encoder: Encoder, *, on_progress: Progress | None = None) -> dict[str, str]:
     """Embeds the windows of texts that have no embedding by an encoder, and removes embeddings without texts.
 
-    Every BATCH windows are kept as soon as they are embedded; whatever ends the call, the next one goes on from there. Nothing is
-    done if the encoder gives no embeddings of sentences (`prvr.encoders.sentence_embeddings`).
+    Every BATCH windows are kept as soon as they are embedded; whatever ends the call, the next one goes on from there. If the
+    encoder gives no embeddings of sentences (`prvr.encoders.sentence_embeddings`), that is noted and nothing else is done.
+
+    Returns:
+        Why videos could not be embedded, by their ids.
 
     Raises:
         DataError: they cannot be written.
-        ModelError: the encoder fails, or texts are damaged.
+        ModelError: the encoder fails on unrelated sentences.
     """
     embed, made_by = sentence_embedder(encoder), embedded_by(encoder.fingerprint)
-    if embed is None:
-        return
     known = texts.background()
     if known is None or known.made_by != made_by:
-        texts.keep_background(TextBackground(made_by, embed(unrelated_sentences())))
-    pending = texts.videos_to_embed(made_by)
+        rows = np.empty((0, 0), np.float32) if embed is None else embed(unrelated_sentences())
+        texts.keep_background(TextBackground(made_by, rows))
+    if embed is None:
+        return {}
+    pending, problems = texts.videos_to_embed(made_by), {}
     for done, video in enumerate(pending):
         if on_progress is not None:
             on_progress(f"meaning: {video}", done, len(pending))
-        _embed_video(texts, video, embed, made_by)
+        try:
+            _embed_video(texts, video, embed, made_by)
+        except ModelError as problem:
+            problems[video] = str(problem)
+    return problems
 
 
 def _embed_video(texts: TextStore, video: str, embed: Embed, made_by: str) -> None:

@@ -175,14 +175,16 @@ class Indexer:
 
     def _embed_texts(self, on_progress: Progress | None) -> dict[str, str]:
         """Embeds what is new of the texts by the encoder of queries, and returns why that cannot be."""
-        if not self._index.texts.videos_to_embed(embedded_by(self._checkpoint.sources.text.fingerprint or "")):
+        texts, made_by = self._index.texts, embedded_by(self._checkpoint.sources.text.fingerprint or "")
+        known = texts.background()
+        # What gives no embeddings of sentences is not opened again to find that out.
+        gives_none = known is not None and known.made_by == made_by and not known.rows.size
+        if gives_none or not texts.videos_to_embed(made_by):
             return {}
         try:
-            encoder = self._text_encoder
+            return embed_texts(texts, self._text_encoder, on_progress=on_progress)
         except (ModelError, MissingExtra) as problem:
             return {"search by meaning": str(problem)}
-        embed_texts(self._index.texts, encoder, on_progress=on_progress)
-        return {}
 
     @cached_property
     def _text_encoder(self) -> Encoder:

@@ -11,13 +11,16 @@ import pytest
 
 from prvr.encoders.timed_texts import TextsPart, TimedText
 from prvr.errors import ModelError
+from prvr.index import text_embeddings
 from prvr.index.contract import Entry, Header
 from prvr.index.disk import DiskIndex
 from prvr.index.place import FILE
 from prvr.index.reference import unrelated_sentences
+from prvr.index.scan import products_by_numpy
 from prvr.index.text_windows import embedded_by, windows_of
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
 from prvr.search import text_embedding
+from prvr.search.copying import _copy_embeddings
 from prvr.search.text_embedding import embed_texts
 from prvr.search.text_matches import NEIGHBOUR, MeaningMatcher, TextMatch
 
@@ -222,3 +225,78 @@ def test_damage_is_found(index: DiskIndex, tmp_path: Path) -> None:
     embed_texts(index.texts, Topics())
     with pytest.raises(ModelError, match="are damaged"):
         matches(index, "more cooking")
+
+
+def test_a_damaged_embedding_is_said_at_each_query_and_found_once_repaired(index: DiskIndex, tmp_path: Path) -> None:
+    say(index, "a", "about cooking")
+    embed_texts(index.texts, Topics())
+    assert matches(index, "more cooking")
+    say(index, "b", "some cooking")
+    embed_texts(index.texts, Topics())
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute("UPDATE text_embeddings SET start = scale, scale = 'x' WHERE video = 2")
+    connection.close()
+    for _ in range(2):
+        with pytest.raises(ModelError, match="are damaged"):
+            matches(index, "more cooking")
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute("UPDATE text_embeddings SET scale = start, start = 0.0 WHERE video = 2")
+    connection.close()
+    assert {match.video for match in matches(index, "more cooking")} == {"a", "b"}
+
+
+def test_embeddings_are_compared_in_blocks(index: DiskIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    for video in "abc":
+        say(index, video, "about cooking", f"number {video}")
+    embed_texts(index.texts, Topics())
+    whole, sizes = matches(index, "more cooking"), []
+
+    def products(rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        sizes.append(len(rows))
+        return products_by_numpy(rows, vectors)
+
+    monkeypatch.setattr(text_embeddings, "ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(text_embeddings, "kernel", lambda: products)
+    assert matches(index, "more cooking") == whole != []
+    assert sizes == [4, 2]
+
+
+def test_a_video_that_fails_is_named_and_the_others_are_embedded(index: DiskIndex) -> None:
+    class Fails(Topics):
+        def encode_sentences(self, texts: list[str]) -> np.ndarray:
+            if "too long" in texts:
+                raise ModelError("no memory")
+            return super().encode_sentences(texts)
+
+    say(index, "a", "too long")
+    say(index, "b", "about cooking")
+    assert embed_texts(index.texts, Fails()) == {"a": "no memory"}
+    assert index.texts.videos_to_embed(embedded_by("1")) == ["a"]
+    assert [match.video for match in matches(index, "more cooking")] == ["b"]
+
+
+def test_an_encoder_without_embeddings_of_sentences_is_remembered(index: DiskIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    say(index, "a", "about cooking")
+    monkeypatch.setattr(text_embedding, "sentence_embedder", lambda encoder: None)
+    assert embed_texts(index.texts, Topics()) == {}
+    noted = index.texts.background()
+    assert (noted.made_by, noted.rows.shape) == (embedded_by("1"), (0, 0))  # type: ignore[union-attr]
+    assert matches(index, "more cooking") == []
+    assert index.verify() == {}
+
+
+def test_a_copy_lists_what_is_to_be_embedded_once(index: DiskIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = DiskIndex.make(tmp_path / "copy", MODEL, Header("model", "float16", "videos"))
+    there.add([*index.fetch("abc").values()])
+    for video in "abc":
+        say(index, video, "about cooking")
+        say(there, video, "about cooking")
+    embed_texts(index.texts, Topics())
+    to_embed, calls = there.texts.videos_to_embed, []
+    monkeypatch.setattr(there.texts, "videos_to_embed", lambda made_by: calls.append(made_by) or to_embed(made_by))
+    for _ in range(2):
+        _copy_embeddings(index.texts, there.texts, ids=["a", "b", "c"])
+    assert len(calls) == 2
+    assert to_embed(embedded_by("1")) == []
+    assert [there.texts.embeddings(video) for video in "abc"] == [index.texts.embeddings(video) for video in "abc"]
+    there.close()

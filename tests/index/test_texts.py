@@ -249,6 +249,27 @@ def test_damage_is_found_and_said_of_the_video(index: DiskIndex, tmp_path: Path,
     assert "prvr index verify INDEX --drop" in faults["a"]
 
 
+def test_words_of_an_older_rule_are_no_fault_and_are_folded_again(index: DiskIndex, tmp_path: Path) -> None:
+    say(index, "a", "ガラス")
+    say(index, "b", "मैं हिन्दी")
+    index.texts.keep_readers({"speech": "tiny"})
+    index.close()
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        for statement in (
+            "DROP TABLE texts_words",
+            "DROP TABLE IF EXISTS words_rule",
+            "CREATE VIRTUAL TABLE texts_words USING fts5(words, prefix = '2 3', tokenize = 'unicode61 remove_diacritics 2')",
+            "INSERT INTO texts_words (rowid, words) VALUES (1, 'カ ラ ス'), (2, 'म हनद')",
+        ):
+            connection.execute(statement)
+    index = DiskIndex(tmp_path, MODEL)
+    assert (index.verify(), found(index, "हिन्दी")) == ({}, [])
+    index.texts.keep_readers({"speech": "tiny"})
+    assert (found(index, "हिन्दी"), found(index, "ガラス")) == ([("b", "मैं हिन्दी")], [("a", "ガラス")])
+    assert index.verify() == {}
+    index.close()
+
+
 def test_a_damaged_text_is_not_shown(index: DiskIndex, tmp_path: Path) -> None:
     say(index, "a", "a dog")
     with sqlite3.connect(tmp_path / FILE) as connection:
