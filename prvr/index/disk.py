@@ -239,11 +239,19 @@ class DiskIndex:
                 try:
                     self._database.record(number).entry()
                     self._database.codes([number])
-                    self._database.stage.check(number)
                     self._database.text_tables.check(number)
                 except (ModelError, ValueError, TypeError) as problem:
                     faults[id] = str(problem)
         return faults
+
+    def stage_fault(self) -> str | None:
+        """What is damaged of the first stage, which a measurement replaces; None if nothing is. Reads all of it."""
+        with self._lock, self._database.reading():
+            try:
+                self._database.stage.check()
+            except ModelError as problem:
+                return str(problem)
+        return None
 
     def move(self, videos: str) -> None:
         """Changes the folder of the videos in the header."""

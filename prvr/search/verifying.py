@@ -13,8 +13,9 @@ import torch
 from prvr.datasets.reading import text_lines
 from prvr.errors import DataError, SettingError
 from prvr.extract.extraction import Progress
-from prvr.index.contract import require_approximate
+from prvr.index.contract import ApproximateStore, require_approximate
 from prvr.index.measure import Recall, Trial, choose_setting, measure_recall
+from prvr.index.setting import measure_again
 from prvr.methods.contract import Embeddings
 from prvr.search.asking import VideoSearch
 from prvr.search.opening import open_index, store_of
@@ -25,13 +26,18 @@ FEWEST = 20
 
 @dataclass(frozen=True)
 class Verified:
-    """The number of videos, faults by video, the videos that were dropped, recall, and settings of approximate search."""
+    """The number of videos, faults by video, the videos that were dropped, recall, and settings of approximate search.
+
+    stage_fault: the damage of what approximate search scans, and what became of it; None if there is none. Videos do not have
+    it: all of that is computed from them.
+    """
 
     videos: int
     faults: dict[str, str]
     dropped: tuple[str, ...]
     recall: Recall | None
     first_stages: Trial | None
+    stage_fault: str | None
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as JSON values."""
@@ -73,6 +79,7 @@ def verify_index(
         if least_recall is not None:
             require_approximate(store)
         faults, count = store.verify(), store.count()
+        stage_fault = store.stage_fault() if isinstance(store, ApproximateStore) else None
         damaged = tuple(id for id in faults if id) if drop else ()
         store.delete(damaged)
     finally:
@@ -90,7 +97,9 @@ def verify_index(
                 settings = choose_setting(store, encoded, least_recall=least_recall, on_video=on_video, on_setting=on_setting)
         finally:
             index.index.close()
-    return Verified(count, faults, damaged, recall, settings)
+    if stage_fault:
+        stage_fault += f"; {measure_again(Path(place)) if settings is None else 'this measurement replaced it'}"
+    return Verified(count, faults, damaged, recall, settings, stage_fault)
 
 
 def read_queries(path: Path) -> list[str]:

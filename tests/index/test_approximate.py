@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -489,6 +490,28 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_read(
         assert told.startswith("prvr: ShardedIndex is searched where its videos are, and exactly; ")
 
 
+@pytest.mark.parametrize("statement", ["UPDATE first_stage SET crc32 = 0", "UPDATE sketches SET crc32 = 0 WHERE number = 7"])
+def test_a_damaged_stage_costs_no_video_and_is_measured_again(
+    statement: str, large: None, gallery: Path, said: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "SETTINGS", (Setting(0.99),))
+    index = open_index(gallery)
+    keep(require_approximate(index.index), ALL, index.encode("a cat sits"))
+    index.index.close()
+    with sqlite3.connect(gallery / FILE) as file:
+        file.execute(statement)
+    file.close()
+    verify = ("index", "verify", gallery, "--drop")
+    status, out, told = said(*verify)
+    assert (status, out.splitlines(), len(told.splitlines())) == (1, [f"{gallery}: 40 videos, 0 damaged"], 1)
+    assert re.match(f"prvr: {gallery}, approximate search: the .* is damaged.*; measure one with .*{REMEDY}", told)
+    status, out, told = said(*verify, "--queries", gallery.parent / "queries.txt", "--approximate")
+    assert (status, out.splitlines()[-1]) == (1, "kept for prvr search --approximate: 99% of the videos")
+    assert told.endswith("; this measurement replaced it\n")
+    assert said(*verify)[::2] == (0, "")
+    assert open_index(gallery).index.count() == 40
+
+
 def test_searched_approximately_by_python(gallery: Path) -> None:
     index = open_index(gallery)
     with pytest.raises(ModelError, match="no measured setting"):
@@ -559,7 +582,8 @@ def test_a_damaged_stage_is_one_line_and_the_exact_search_goes_on(statement: str
         with pytest.raises(ModelError, match=f"^{told}; .*{REMEDY}"):
             index.search_approximately(queries(), 5)
     assert index.search(queries(), 5) == exact
-    assert bool(index.verify()) == ("DELETE" not in statement)
+    assert index.verify() == {}
+    assert re.match(told, index.stage_fault() or "") if "DELETE" not in statement else index.stage_fault() is None
     # Nor does it stand in the way of a video that is added.
     index.add([entry("new.mp4", 90)])
     assert "new.mp4" in index

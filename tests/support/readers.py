@@ -524,7 +524,7 @@ def read_index(folder: Path) -> None:
     model = _MODEL["model"]
     store = DiskIndex(folder, model)
     try:
-        store.verify()
+        store.verify(), store.stage_fault()
         store.fetch(store.ids)
         store.about()
         words, mask = torch.ones(1, 2, 5), torch.ones(1, 2, dtype=torch.bool)
