@@ -234,6 +234,8 @@ def test_without_faiss_a_search_is_exact_and_says_so_once(
 def test_how_many_are_kept_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = ((10, 1000), (1, 1000), (20, 1000), (10, 50), (10, 1001))
     assert [Setting(0.03).candidates(*one) for one in asked] == [30, 30, 60, 10, 31]
+    # Of more than any gallery has.
+    assert Setting(0.03).candidates(10**400, 1000) == 10**400
     assert str(Setting(0.015)) == "1.5% of the videos"
     index, kept = keep(made(tmp_path), Setting(0.5)), []
     real = FirstStage.candidates
@@ -358,6 +360,7 @@ SOUND = MeasuredSetting(FEW, 1.0, 20, 40, 40, HEADER.model).to_json()
         SOUND.replace('"kept": 0.1', '"kept": "half"'),
         SOUND.replace('"videos": 40', '"videos": Infinity'),
         SOUND.replace('"videos": 40', '"videos": -1'),
+        SOUND.replace('"videos": 40', f'"videos": {"9" * 308}'),
         "[" * 5000,
     ],
 )
