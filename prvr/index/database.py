@@ -218,10 +218,9 @@ class Database:
             for dtype, shape in ((np.int8, (rows, columns)), (np.float32, (rows,)), (np.float32, (rows,))):
                 parts.append(np.frombuffer(data, dtype, int(np.prod(shape)), start).reshape(shape))
                 start += parts[-1].nbytes
-            # Of directions both are below 1; a NaN would hide all other videos, too.
-            if not all(((part >= 0) & (part <= 2)).all() for part in parts[1:]):
-                raise ModelError(self._damage_message(_id_of(key), "codes"))
             fields.append(Codes(*parts))
+            if not fields[-1].are_possible():
+                raise ModelError(self._damage_message(_id_of(key), "codes"))
         return fields
 
     def put(self, entry: Entry, codes: Sequence[Codes], *, texts_of: int | None = None) -> int:

@@ -177,8 +177,10 @@ class DiskIndex:
         require_approximate(self)
         with self._lock, self._database.reading():
             count = setting.candidates(k, len(self._database.videos))
-            rescore = self._rescore()
-            return self._approximate.search(learned.stage, queries, k, count=count, allowed=None, rescore=rescore)
+            rescore, videos = self._rescore(), self._database.videos
+            # Another process may have deleted videos since.
+            allowed = None if learned.videos in (None, videos) else list(videos.values())
+            return self._approximate.search(learned.stage, queries, k, count=count, allowed=allowed, rescore=rescore)
 
     def learn_stage(self, queries: Embeddings, *, on_video: Callable[[int, int], None] | None = None) -> LearnedStage:
         """A first stage for queries like these, with the sketches of all videos; nothing is written.

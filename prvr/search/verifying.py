@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from prvr.datasets.reading import text_lines
-from prvr.errors import DataError, SettingError
+from prvr.errors import DataError, SettingError, require
 from prvr.extract.extraction import Progress
 from prvr.index.contract import ApproximateStore, require_approximate
 from prvr.index.measure import Recall, Trial, choose_setting, measure_recall
@@ -67,6 +67,7 @@ def verify_index(
     Raises:
         ModelError: there is no index, its file is too damaged to be read, or its model does not support approximate search.
         DataError: no queries in the file, or too few to measure settings.
+        MissingExtra: settings are to be measured, and FAISS is not installed.
         SettingError: settings are to be measured without queries or in an index elsewhere, or `least_recall` is not a share.
     """
     texts = [] if queries is None else read_queries(queries)
@@ -124,6 +125,7 @@ def _check_measurable(least_recall: float, texts: list[str], path: Path | None) 
         raise DataError(
             f"{path} holds {len(texts)} different queries, too few to tell what a first stage misses; write {FEWEST} or more"
         )
+    require("faiss", extra="index")
 
 
 def _encode(index: VideoSearch, texts: list[str]) -> Embeddings:

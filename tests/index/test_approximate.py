@@ -20,7 +20,7 @@ from tiny_encoders import make_textual, make_visual
 from benchmarks.index_gallery import World, chunks, easy_queries, hard_queries
 from prvr.cli import main
 from prvr.errors import DataError, MissingExtra, ModelError, SettingError
-from prvr.index import disk, measure
+from prvr.index import approximate, disk, measure
 from prvr.index.conditions import parse
 from prvr.index.contract import Entry, Header, Store, require_approximate
 from prvr.index.disk import DiskIndex
@@ -291,6 +291,35 @@ def test_videos_that_came_while_it_was_measured_are_sketched(tmp_path: Path) -> 
     assert index.search_approximately(queries(), 99) == index.search(queries(), 99)
 
 
+def test_videos_that_went_while_it_is_measured_are_no_candidates(tmp_path: Path) -> None:
+    index, other = made(tmp_path), DiskIndex(tmp_path, ONE_FIELD)
+    learned = index.learn_stage(queries())
+    other.delete(["0.mp4"])
+    other.add([entry("1.mp4", 90)])
+    found = index.search_with_setting(queries(), 99, setting=ALL, learned=learned)
+    assert [len(row) for row in found] == [38] * 4
+    assert not {hit.video for row in found for hit in row} & {"0.mp4", "1.mp4"}
+
+
+def test_a_codebook_is_learned_from_few_segments_of_each_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index, sizes = made(tmp_path, 10), []
+    real = approximate.learn_codebook
+    monkeypatch.setattr(approximate, "SAMPLE_OF_VIDEO", 2)
+    monkeypatch.setattr(approximate, "learn_codebook", lambda sample, asked: sizes.append(len(sample)) or real(sample, asked))
+    assert min(map(len, index.learn_stage(queries()).sketches.values())) > 2
+    assert sizes == [20]
+
+
+def test_a_stage_begins_anew_where_most_of_its_videos_are_gone(tmp_path: Path) -> None:
+    index = keep(made(tmp_path), ALL)
+    held = []
+    for gone in (0, 20, 25):
+        index.delete([f"{n}.mp4" for n in range(gone)])
+        assert index.search_approximately(queries(), 99) == index.search(queries(), 99)
+        held.append(len(index._approximate.kept()[1]._numbers))
+    assert held == [40, 40, 15]
+
+
 def test_the_fastest_that_finds_enough_and_is_faster_than_the_exact_search() -> None:
     one, two, three, slow = (
         Measured(FEW, *numbers) for numbers in ((0.98, 1.0, 9.0), (0.99, 3.0, 9.0), (1.0, 4.0, 18.0), (1.0, 9.0, 9.0))
@@ -485,6 +514,10 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_read(
     )
     with pytest.raises(SettingError, match=r"the least recall is 99\.0; it is a share"):
         verify_index(gallery, queries=enough, least_recall=99.0)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "faiss", None)
+        with pytest.raises(MissingExtra, match=r"faiss is not installed; pip install 'prvr\[index\]'"):
+            verify_index(gallery, queries=enough, least_recall=0.99)
     url = f"shards://{gallery.parent / 'shards'}?shards=2"
     copy_index(gallery, url)
     for arguments in (("index", "verify", url, "--queries", enough), ("search", url, "a dog")):
