@@ -80,9 +80,18 @@ def test_any_value_in_any_column_of_an_index_is_read_right_or_refused_in_one_lin
     make_index(tmp_path)
     whole = (tmp_path / "index.sqlite").read_bytes()
     columns = columns_of(tmp_path / "index.sqlite")
-    assert {"header", "videos", "rows", "codes", "stage", "texts", "text_sources", "text_worth", "text_readers"} <= {
-        t for t, _ in columns
-    }
+    assert {
+        "header",
+        "videos",
+        "rows",
+        "codes",
+        "first_stage",
+        "sketches",
+        "texts",
+        "text_sources",
+        "text_worth",
+        "text_readers",
+    } <= {t for t, _ in columns}
 
     @limited
     @given(st.sampled_from(columns), st.data())

@@ -199,7 +199,7 @@ def verify(
 ) -> None:
     """Read all of an index and compare it with its checksums; with queries, compare the search with an exact scan.
 
-    With --approximate, measure what prvr search --approximate would find, and how fast. Exit status 1 if a video is damaged.
+    With --approximate, measure what prvr search --approximate would find, and how fast. Exit status 1 if something is damaged.
     """
     from prvr.search import verify_index
 
@@ -217,7 +217,8 @@ def verify(
             device=device,
             on_progress=tell,
         )
-    warn({id or path: problem for id, problem in done.faults.items()})
+    stage = {f"{path}, approximate search": done.stage_fault} if done.stage_fault else {}
+    warn({**{id or path: problem for id, problem in done.faults.items()}, **stage})
     lines = [f"{path}: {done.videos} videos, {len(done.faults)} damaged{', taken out' if done.dropped else ''}"]
     if done.recall is not None:
         lines.append(f"{done.recall.queries} queries: recall@{done.recall.k} {done.recall.search:.4f} against the exact scan")
@@ -228,7 +229,7 @@ def verify(
     if done.first_stages is not None:
         lines += done.first_stages.lines(least)
     show(as_json, {"index": path, **done.as_dict()}, lines)
-    if done.faults:
+    if done.faults or done.stage_fault:
         raise typer.Exit(1)
 
 

@@ -22,6 +22,8 @@ from prvr.nn.ranks import as_arrays, unit, unit_queries
 
 # Videos whose segments a codebook is learned from.
 SAMPLE = 600
+# Segments of each of them, at most: a film of two hours has thousands.
+SAMPLE_OF_VIDEO = 128
 # Codes have errors of a few thousandths: the best SURE * k by codes contain the exact k best.
 SURE = 3
 
@@ -69,7 +71,8 @@ class ApproximateSearch:
             # With torch, which only models that score all rows themselves need.
             from prvr.index.rerank import rerank
 
-            entries = [[record.entry() for record in self._database.records(row.tolist())] for row in numbers]
+            # Query by query: the rows of all candidates would not fit into memory.
+            entries = ([record.entry() for record in self._database.records(row.tolist())] for row in numbers)
             return rerank(cast(Model, self._model), queries, k, entries)
         return [self._best(query, k, row, rescore) for query, row in zip(unit_queries(queries), numbers, strict=True)]
 
@@ -87,6 +90,8 @@ class ApproximateSearch:
             try:
                 known = before is not None and before.written == written
                 stage = before.stage if before is not None and known else FirstStage(tables.require_codebook())
+                if stage.is_mostly_gone(videos.values()):
+                    stage = FirstStage(stage.codebook)
                 stage.follow(videos.values(), tables.sketches(stage.codebook.bytes_a_segment, after=stage.last))
                 if len(stage) < len(videos):
                     raise ModelError(f"{len(videos) - len(stage)} videos in {self._path} have no sketch")
@@ -100,7 +105,7 @@ class ApproximateSearch:
         numbers = list(self._database.videos.values())
         if not numbers:
             raise ModelError(f"the index in {self._path} holds no videos; index some first: prvr index VIDEOS {self._path}")
-        sample = np.concatenate([self._vectors(number) for number in numbers[:: -(-len(numbers) // SAMPLE)]])
+        sample = np.concatenate([_sample(self._vectors(number)) for number in numbers[:: -(-len(numbers) // SAMPLE)]])
         fields = as_arrays(weighted_fields(queries, self._weights))
         codebook = learn_codebook(sample, np.concatenate([unit(field) for field in fields], axis=1))
         sketches = {}
@@ -110,7 +115,7 @@ class ApproximateSearch:
                 on_video(len(sketches), len(numbers))
         stage = FirstStage(codebook)
         stage.follow(numbers, sketches.items())
-        return LearnedStage(stage, codebook, sketches)
+        return LearnedStage(stage, codebook, sketches, self._database.videos)
 
     def keep(self, setting: Setting, learned: LearnedStage, *, recall: float, queries: int) -> None:
         """As `ApproximateStore.keep_setting`."""
@@ -152,3 +157,8 @@ class ApproximateSearch:
 
     def _vectors(self, number: int) -> Float32[np.ndarray, "S D"]:
         return segment_vectors(self._database.record(number).rows, self._weights)
+
+
+def _sample(vectors: Float32[np.ndarray, "S D"]) -> Float32[np.ndarray, "N D"]:
+    """At most `SAMPLE_OF_VIDEO` of a video's segments, evenly spaced; copied, so that the others are not held."""
+    return np.ascontiguousarray(vectors[:: -(-len(vectors) // SAMPLE_OF_VIDEO)])

@@ -157,6 +157,8 @@ class ApproximateStore(PersistentStore, Protocol):
 
     def forget_setting(self) -> None: ...
 
+    def stage_fault(self) -> str | None: ...
+
 
 def require_approximate(index: Store) -> ApproximateStore:
     """The index, if it supports approximate search.

@@ -219,6 +219,8 @@ class Database:
                 parts.append(np.frombuffer(data, dtype, int(np.prod(shape)), start).reshape(shape))
                 start += parts[-1].nbytes
             fields.append(Codes(*parts))
+            if not fields[-1].are_possible():
+                raise ModelError(self._damage_message(_id_of(key), "codes"))
         return fields
 
     def put(self, entry: Entry, codes: Sequence[Codes], *, texts_of: int | None = None) -> int:

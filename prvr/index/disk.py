@@ -177,8 +177,10 @@ class DiskIndex:
         require_approximate(self)
         with self._lock, self._database.reading():
             count = setting.candidates(k, len(self._database.videos))
-            rescore = self._rescore()
-            return self._approximate.search(learned.stage, queries, k, count=count, allowed=None, rescore=rescore)
+            rescore, videos = self._rescore(), self._database.videos
+            # Another process may have deleted videos since.
+            allowed = None if learned.videos in (None, videos) else list(videos.values())
+            return self._approximate.search(learned.stage, queries, k, count=count, allowed=allowed, rescore=rescore)
 
     def learn_stage(self, queries: Embeddings, *, on_video: Callable[[int, int], None] | None = None) -> LearnedStage:
         """A first stage for queries like these, with the sketches of all videos; nothing is written.
@@ -239,11 +241,19 @@ class DiskIndex:
                 try:
                     self._database.record(number).entry()
                     self._database.codes([number])
-                    self._database.stage.check(number)
                     self._database.text_tables.check(number)
                 except (ModelError, ValueError, TypeError) as problem:
                     faults[id] = str(problem)
         return faults
+
+    def stage_fault(self) -> str | None:
+        """What is damaged of the first stage, which a measurement replaces; None if nothing is. Reads all of it."""
+        with self._lock, self._database.reading():
+            try:
+                self._database.stage.check()
+            except ModelError as problem:
+                return str(problem)
+        return None
 
     def move(self, videos: str) -> None:
         """Changes the folder of the videos in the header."""

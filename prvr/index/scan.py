@@ -37,6 +37,11 @@ class Codes(NamedTuple):
     scales: Float32[np.ndarray, "R"]
     errors: Float32[np.ndarray, "R"]
 
+    def are_possible(self) -> bool:
+        """Whether `quantise` may have made these. A single NaN would hide all videos of a gallery."""
+        # Scales are below 0.01, and errors are about 1 at most, of directions in any number of columns.
+        return all(bool(((part >= 0) & (part <= 2)).all()) for part in (self.scales, self.errors))
+
 
 def quantise(rows: Float[np.ndarray, "R D"]) -> Codes:
     """The codes of rows. A row without a direction (zero, or not finite) has the cosine 0 with everything."""

@@ -15,6 +15,8 @@ from prvr.files import parse_json
 TOP = 10
 # A setting is valid for the videos it was measured with and this share of newer ones.
 NEWER = 0.25
+# Numbers of videos are below it, in SQLite.
+LIMIT = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Setting:
 
     def candidates(self, k: int, videos: int) -> int:
         """How many out of `videos` are kept where k hits are wanted."""
-        return max(k, math.ceil(self.kept * videos * max(k / TOP, 1)))
+        return k if k >= videos else max(k, math.ceil(self.kept * videos * max(k / TOP, 1)))
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class MeasuredSetting:
             queries, videos, last = (int(values[name]) for name in ("queries", "videos", "last"))
         except (KeyError, TypeError, OverflowError, RecursionError) as problem:
             raise ValueError(f"{type(problem).__name__} {problem}") from problem
-        if not (0 < kept <= 1 and videos >= 0):
+        if not (0 < kept <= 1 and 0 <= videos < LIMIT and 0 <= last < LIMIT):
             raise ValueError(f"{text[:200]!r} is not a setting of approximate search")
         return MeasuredSetting(Setting(kept), recall, queries, videos, last, model)
 

@@ -86,6 +86,8 @@ class Codebook(NamedTuple):
             book = Codebook(**load(data))
         except (SafetensorError, TypeError, KeyError) as problem:
             raise ValueError(f"{type(problem).__name__} {problem}") from problem
+        if [values.ndim for values in book] != [1, 2, 2, 3]:
+            raise ValueError("its arrays do not fit together")
         columns, (groups, odd) = book.axes.shape[-1:], divmod(book.axes.shape[-1], 4)
         shapes = [(len(book.mean),), (len(book.mean), *columns), (len(book.mean), *columns), (2 * groups, LEVELS, 2)]
         fit = [values.shape for values in book] == shapes and not odd and groups > 0
@@ -142,7 +144,7 @@ def segment_vectors(
     Args:
         weights: of the fields; a field of weight 0 is left out.
     """
-    used = [(unit(rows.astype(np.float32)), weight) for rows, weight in zip(fields, weights, strict=True) if weight]
+    used = [(_directions(rows), weight) for rows, weight in zip(fields, weights, strict=True) if weight]
     heaviest = max(used, key=lambda field: abs(field[1]))[0]
     length, count = len(heaviest), int(np.ceil(share * len(heaviest)))
     distances = 1 - (heaviest[1:] * heaviest[:-1]).sum(1)
@@ -157,3 +159,8 @@ def segment_vectors(
         # Rounded outwards, so that no segment is empty.
         parts.append(weight * unit(sums[-(-end * len(rows) // length)] - sums[first * len(rows) // length]))
     return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def _directions(rows: Float[np.ndarray, "R D"]) -> Float32[np.ndarray, "R D"]:
+    """Rows of unit length; zero for a row that is not finite, as in `scan.rotate`."""
+    return unit(np.where(np.isfinite(rows).all(1, keepdims=True), rows, 0).astype(np.float32))

@@ -37,11 +37,15 @@ class FindsCandidates(Protocol):
 
 
 class LearnedStage(NamedTuple):
-    """A first stage that was made for a gallery, and the sketches of its videos by their numbers, to be kept."""
+    """A first stage that was made for a gallery, and the sketches of its videos by their numbers, to be kept.
+
+    videos: the state of the file that they are of; None if the caller knows that all candidates are there.
+    """
 
     stage: FindsCandidates
     codebook: Codebook
     sketches: dict[int, UInt8[np.ndarray, "_ _"]]
+    videos: dict[str, int] | None = None
 
 
 @final
@@ -70,6 +74,10 @@ class FirstStage:
     def __len__(self) -> int:
         return int(self._alive.sum())
 
+    def is_mostly_gone(self, numbers: Collection[int]) -> bool:
+        """Whether fewer than half of the videos here are among these: most of a scan would be of deleted ones."""
+        return bool(2 * np.isin(self._numbers, list(numbers)).sum() < len(self._numbers))
+
     def follow(self, numbers: Collection[int], new: Iterable[tuple[int, UInt8[np.ndarray, "_ _"]]]) -> None:
         """Makes these the videos that are searched.
 
@@ -82,14 +90,15 @@ class FirstStage:
     def extend(self, new: Iterable[tuple[int, UInt8[np.ndarray, "_ _"]]]) -> None:
         """Adds videos; `new` is as in `follow`."""
         added: list[int] = []
-        codes, places = [self._codes], [self._places]
+        codes, places, count = [self._codes], [self._places], 0
         for number, sketch in new:
             codes.append(sketch)
             places.append(np.full(len(sketch), len(self._numbers) + len(added), np.int32))
             added.append(number)
-            if sum(map(len, places[1:])) >= SEGMENTS_IN_PART:
+            count += len(sketch)
+            if count >= SEGMENTS_IN_PART:
                 self._fill(codes, places)
-                codes, places = [self._codes], [self._places]
+                codes, places, count = [self._codes], [self._places], 0
         if len(codes) > 1:
             self._fill(codes, places)
         self._numbers = np.append(self._numbers, np.array(added, np.int64))
@@ -105,7 +114,7 @@ class FirstStage:
             allowed: the numbers of the videos to search; all if None.
         """
         searched = self._alive if allowed is None else self._alive & np.isin(self._numbers, list(allowed))
-        if count >= searched.sum():
+        if count >= int(searched.sum()):
             return self._numbers[searched]
         segments, total = SEGMENTS_A_VIDEO * count, sum(len(part.places) for part in self._parts)
         vector = self.codebook.project(np.concatenate(query)[None])

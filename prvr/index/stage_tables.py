@@ -62,25 +62,23 @@ class StageTables:
             raise ModelError("the codebook of the first stage is gone")
         return codebook
 
-    def sketches(
-        self, bytes_a_segment: int, *, after: int = 0, only: int | None = None
-    ) -> Iterator[tuple[int, UInt8[np.ndarray, "_ B"]]]:
-        """The numbers of the videos above one, or one alone, and their sketches, in the order of the numbers.
+    def sketches(self, bytes_a_segment: int, *, after: int = 0) -> Iterator[tuple[int, UInt8[np.ndarray, "_ B"]]]:
+        """The numbers of the videos above one and their sketches, in the order of the numbers.
 
         Raises:
             ModelError: one is damaged.
         """
-        where, than = ("number > ?", after) if only is None else ("number = ?", only)
-        found = self._connection.execute(f"SELECT number, crc32, data FROM sketches WHERE {where} ORDER BY number", (than,))
+        found = self._connection.execute("SELECT number, crc32, data FROM sketches WHERE number > ? ORDER BY number", (after,))
         for number, crc32, data in found:
             if not (isinstance(data, bytes) and data and len(data) % bytes_a_segment == 0 and crc32 == zlib.crc32(data)):
                 raise ModelError(f"the sketch of the video with number {number} is damaged")
             yield number, np.frombuffer(data, np.uint8).reshape(-1, bytes_a_segment)
 
-    def check(self, number: int) -> None:
-        """Reads the sketch of a video. Raises: ModelError, as `sketches`."""
+    def check(self) -> None:
+        """Reads the codebook and all sketches. Raises: ModelError, as `codebook` and `sketches`."""
         if (codebook := self.codebook()) is not None:
-            list(self.sketches(codebook.bytes_a_segment, only=number))
+            for _ in self.sketches(codebook.bytes_a_segment):
+                pass
 
     def keep(self, setting: str, codebook: Codebook, sketches: Iterable[tuple[int, UInt8[np.ndarray, "_ _"]]]) -> None:
         """Writes all of a first stage in place of the one before."""

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from prvr.datasets.reading import text_lines
-from prvr.errors import DataError, SettingError
+from prvr.errors import DataError, SettingError, require
 from prvr.extract.extraction import Progress
-from prvr.index.contract import require_approximate
+from prvr.index.contract import ApproximateStore, require_approximate
 from prvr.index.measure import Recall, Trial, choose_setting, measure_recall
+from prvr.index.setting import measure_again
 from prvr.methods.contract import Embeddings
 from prvr.search.asking import VideoSearch
 from prvr.search.opening import open_index, store_of
@@ -25,13 +26,18 @@ FEWEST = 20
 
 @dataclass(frozen=True)
 class Verified:
-    """The number of videos, faults by video, the videos that were dropped, recall, and settings of approximate search."""
+    """The number of videos, faults by video, the videos that were dropped, recall, and settings of approximate search.
+
+    stage_fault: the damage of what approximate search scans, and what became of it; None if there is none. Videos do not have
+    it: all of that is computed from them.
+    """
 
     videos: int
     faults: dict[str, str]
     dropped: tuple[str, ...]
     recall: Recall | None
     first_stages: Trial | None
+    stage_fault: str | None
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as JSON values."""
@@ -61,6 +67,7 @@ def verify_index(
     Raises:
         ModelError: there is no index, its file is too damaged to be read, or its model does not support approximate search.
         DataError: no queries in the file, or too few to measure settings.
+        MissingExtra: settings are to be measured, and FAISS is not installed.
         SettingError: settings are to be measured without queries or in an index elsewhere, or `least_recall` is not a share.
     """
     texts = [] if queries is None else read_queries(queries)
@@ -73,6 +80,7 @@ def verify_index(
         if least_recall is not None:
             require_approximate(store)
         faults, count = store.verify(), store.count()
+        stage_fault = store.stage_fault() if isinstance(store, ApproximateStore) else None
         damaged = tuple(id for id in faults if id) if drop else ()
         store.delete(damaged)
     finally:
@@ -90,7 +98,9 @@ def verify_index(
                 settings = choose_setting(store, encoded, least_recall=least_recall, on_video=on_video, on_setting=on_setting)
         finally:
             index.index.close()
-    return Verified(count, faults, damaged, recall, settings)
+    if stage_fault:
+        stage_fault += f"; {measure_again(Path(place)) if settings is None else 'this measurement replaced it'}"
+    return Verified(count, faults, damaged, recall, settings, stage_fault)
 
 
 def read_queries(path: Path) -> list[str]:
@@ -115,6 +125,7 @@ def _check_measurable(least_recall: float, texts: list[str], path: Path | None) 
         raise DataError(
             f"{path} holds {len(texts)} different queries, too few to tell what a first stage misses; write {FEWEST} or more"
         )
+    require("faiss", extra="index")
 
 
 def _encode(index: VideoSearch, texts: list[str]) -> Embeddings:

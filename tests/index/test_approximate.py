@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from tiny_encoders import make_textual, make_visual
 from benchmarks.index_gallery import World, chunks, easy_queries, hard_queries
 from prvr.cli import main
 from prvr.errors import DataError, MissingExtra, ModelError, SettingError
-from prvr.index import disk, measure
+from prvr.index import approximate, disk, measure
 from prvr.index.conditions import parse
 from prvr.index.contract import Entry, Header, Store, require_approximate
 from prvr.index.disk import DiskIndex
@@ -233,6 +234,8 @@ def test_without_faiss_a_search_is_exact_and_says_so_once(
 def test_how_many_are_kept_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = ((10, 1000), (1, 1000), (20, 1000), (10, 50), (10, 1001))
     assert [Setting(0.03).candidates(*one) for one in asked] == [30, 30, 60, 10, 31]
+    # Of more than any gallery has.
+    assert Setting(0.03).candidates(10**400, 1000) == 10**400
     assert str(Setting(0.015)) == "1.5% of the videos"
     index, kept = keep(made(tmp_path), Setting(0.5)), []
     real = FirstStage.candidates
@@ -286,6 +289,35 @@ def test_videos_that_came_while_it_was_measured_are_sketched(tmp_path: Path) -> 
     other.delete(["0.mp4"])
     index.keep_setting(ALL, learned, recall=1.0, queries=20)
     assert index.search_approximately(queries(), 99) == index.search(queries(), 99)
+
+
+def test_videos_that_went_while_it_is_measured_are_no_candidates(tmp_path: Path) -> None:
+    index, other = made(tmp_path), DiskIndex(tmp_path, ONE_FIELD)
+    learned = index.learn_stage(queries())
+    other.delete(["0.mp4"])
+    other.add([entry("1.mp4", 90)])
+    found = index.search_with_setting(queries(), 99, setting=ALL, learned=learned)
+    assert [len(row) for row in found] == [38] * 4
+    assert not {hit.video for row in found for hit in row} & {"0.mp4", "1.mp4"}
+
+
+def test_a_codebook_is_learned_from_few_segments_of_each_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index, sizes = made(tmp_path, 10), []
+    real = approximate.learn_codebook
+    monkeypatch.setattr(approximate, "SAMPLE_OF_VIDEO", 2)
+    monkeypatch.setattr(approximate, "learn_codebook", lambda sample, asked: sizes.append(len(sample)) or real(sample, asked))
+    assert min(map(len, index.learn_stage(queries()).sketches.values())) > 2
+    assert sizes == [20]
+
+
+def test_a_stage_begins_anew_where_most_of_its_videos_are_gone(tmp_path: Path) -> None:
+    index = keep(made(tmp_path), ALL)
+    held = []
+    for gone in (0, 20, 25):
+        index.delete([f"{n}.mp4" for n in range(gone)])
+        assert index.search_approximately(queries(), 99) == index.search(queries(), 99)
+        held.append(len(index._approximate.kept()[1]._numbers))
+    assert held == [40, 40, 15]
 
 
 def test_the_fastest_that_finds_enough_and_is_faster_than_the_exact_search() -> None:
@@ -357,6 +389,7 @@ SOUND = MeasuredSetting(FEW, 1.0, 20, 40, 40, HEADER.model).to_json()
         SOUND.replace('"kept": 0.1', '"kept": "half"'),
         SOUND.replace('"videos": 40', '"videos": Infinity'),
         SOUND.replace('"videos": 40', '"videos": -1'),
+        SOUND.replace('"videos": 40', f'"videos": {"9" * 308}'),
         "[" * 5000,
     ],
 )
@@ -481,12 +514,38 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_read(
     )
     with pytest.raises(SettingError, match=r"the least recall is 99\.0; it is a share"):
         verify_index(gallery, queries=enough, least_recall=99.0)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "faiss", None)
+        with pytest.raises(MissingExtra, match=r"faiss is not installed; pip install 'prvr\[index\]'"):
+            verify_index(gallery, queries=enough, least_recall=0.99)
     url = f"shards://{gallery.parent / 'shards'}?shards=2"
     copy_index(gallery, url)
     for arguments in (("index", "verify", url, "--queries", enough), ("search", url, "a dog")):
         status, _, told = said(*arguments, "--model", gallery / MODEL, "--approximate")
         assert (status, len(told.splitlines())) == (1, 1)
         assert told.startswith("prvr: ShardedIndex is searched where its videos are, and exactly; ")
+
+
+@pytest.mark.parametrize("statement", ["UPDATE first_stage SET crc32 = 0", "UPDATE sketches SET crc32 = 0 WHERE number = 7"])
+def test_a_damaged_stage_costs_no_video_and_is_measured_again(
+    statement: str, large: None, gallery: Path, said: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "SETTINGS", (Setting(0.99),))
+    index = open_index(gallery)
+    keep(require_approximate(index.index), ALL, index.encode("a cat sits"))
+    index.index.close()
+    with sqlite3.connect(gallery / FILE) as file:
+        file.execute(statement)
+    file.close()
+    verify = ("index", "verify", gallery, "--drop")
+    status, out, told = said(*verify)
+    assert (status, out.splitlines(), len(told.splitlines())) == (1, [f"{gallery}: 40 videos, 0 damaged"], 1)
+    assert re.match(f"prvr: {gallery}, approximate search: the .* is damaged.*; measure one with .*{REMEDY}", told)
+    status, out, told = said(*verify, "--queries", gallery.parent / "queries.txt", "--approximate")
+    assert (status, out.splitlines()[-1]) == (1, "kept for prvr search --approximate: 99% of the videos")
+    assert told.endswith("; this measurement replaced it\n")
+    assert said(*verify)[::2] == (0, "")
+    assert open_index(gallery).index.count() == 40
 
 
 def test_searched_approximately_by_python(gallery: Path) -> None:
@@ -559,7 +618,8 @@ def test_a_damaged_stage_is_one_line_and_the_exact_search_goes_on(statement: str
         with pytest.raises(ModelError, match=f"^{told}; .*{REMEDY}"):
             index.search_approximately(queries(), 5)
     assert index.search(queries(), 5) == exact
-    assert bool(index.verify()) == ("DELETE" not in statement)
+    assert index.verify() == {}
+    assert re.match(told, index.stage_fault() or "") if "DELETE" not in statement else index.stage_fault() is None
     # Nor does it stand in the way of a video that is added.
     index.add([entry("new.mp4", 90)])
     assert "new.mp4" in index

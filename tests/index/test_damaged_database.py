@@ -82,6 +82,20 @@ def test_a_video_of_another_width(path: Path) -> None:
     assert "the shapes of 'c'" in refusal(path)
 
 
+@pytest.mark.parametrize("part", ["scales", "errors"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0, 3e38])
+def test_codes_that_are_changed_with_their_checksum(path: Path, part: str, value: float) -> None:
+    rows = np.ones((3, 4), np.float16)
+    codes = quantise(rows.astype(np.float32))
+    getattr(codes, part)[1] = value
+    database = Database(path)
+    with database.writing():
+        database.put(Entry("a", (rows,), (3,)), [codes])
+    database.close()
+    assert "the codes of 'a' in" in refusal(path)
+    assert "prvr index verify" in refusal(path)
+
+
 @pytest.mark.parametrize("column", ["windows", "edges", "about"])
 @pytest.mark.parametrize("text", ["[NaN]", "[", '"x"', "5", "[" * 5000])
 def test_texts_that_are_changed(path: Path, column: str, text: str) -> None:

@@ -14,6 +14,7 @@ from toy_world import FRAMES, WORDS
 from prvr.index.contract import Header, ScoredVideo
 from prvr.index.disk import DiskIndex
 from prvr.index.encode import add_videos
+from prvr.index.exact import ExactIndex
 from prvr.index.measure import choose_setting
 from prvr.index.rerank import rerank
 from prvr.index.setting import Setting
@@ -81,6 +82,18 @@ def test_few_candidates_are_scored_by_the_model(model: Any, tmp_path: Path) -> N
         assert [one.score for one in row] == sorted((one.score for one in row), reverse=True)
     best = [row[0].video for row in index.search(queries, 1)]
     assert sum(one in {hit.video for hit in row} for one, row in zip(best, found, strict=True)) >= 2
+
+
+def test_rows_are_read_query_by_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("ral_gmmformer_v2", MODELS["ral_gmmformer_v2"])
+    index, queries, done = filled(tmp_path, model), asked(model), []
+    read, score = index._database.records, ExactIndex.search
+    monkeypatch.setattr(index._database, "records", lambda numbers: done.append("read") or read(numbers))
+    learned = index.learn_stage(queries)
+    done.clear()
+    monkeypatch.setattr(ExactIndex, "search", lambda *given, **more: done.append("score") or score(*given, **more))
+    index.search_with_setting(queries, 3, setting=Setting(0.2), learned=learned)
+    assert done[-8:] == ["read", "score"] * 4
 
 
 @every_model

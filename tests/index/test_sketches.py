@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from benchmarks import index_speed
 from benchmarks.index_gallery import World, chunks, easy_queries, hard_queries
@@ -65,6 +66,14 @@ def test_a_field_without_weight_is_left_out_and_a_vector_of_the_whole_video_is_i
     assert found.shape[1] == 6
     assert 1 < len(found) <= 6
     np.testing.assert_allclose(found[:, 4:], np.tile([0.24, 0.32], (len(found), 1)), atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_row_that_is_not_finite_counts_as_zero(value: float) -> None:
+    rows = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    zeroed, rows[3, 2] = rows.copy(), value
+    zeroed[3] = 0
+    np.testing.assert_array_equal(segment_vectors([rows], (1.0,)), segment_vectors([zeroed], (1.0,)))
 
 
 @pytest.mark.parametrize("rows", [np.ones((1, 3)), np.ones((9, 3))])
@@ -138,9 +147,13 @@ def test_a_codebook_is_read_as_it_was_written_and_nothing_else_is() -> None:
         book._replace(query_axes=book.query_axes[:, :4]),
         book._replace(centroids=book.centroids[:, :8]),
         book._replace(mean=book.mean.astype(np.float64)),
+        book._replace(mean=np.array(1, np.float32)),
+        book._replace(axes=np.array(1, np.float32)),
+        book._replace(query_axes=np.array(1, np.float32)),
+        book._replace(centroids=np.array(1, np.float32)),
         book._replace(centroids=np.full_like(book.centroids, np.nan)),
     )
-    for data in (b"", b"x" * 99, *(one.to_bytes() for one in wrong)):
+    for data in (b"", b"x" * 99, *(save({name: values.copy() for name, values in one._asdict().items()}) for one in wrong)):
         with pytest.raises(ValueError, match=r"Error|do not fit together"):
             Codebook.from_bytes(data)
     with pytest.raises(ModelError, match="the codebook of the first stage has 8 columns, the embeddings 7"):

@@ -41,7 +41,7 @@ from prvr.features.sources import FeatureSources, Source
 from prvr.index.contract import Entry, Header
 from prvr.index.disk import DiskIndex
 from prvr.index.encode import read_sampled
-from prvr.index.setting import Setting, Step
+from prvr.index.setting import Setting
 from prvr.index.text_embeddings import TextBackground, to_embeddings
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.calibration import Calibration
@@ -508,7 +508,8 @@ def make_index(folder: Path) -> None:
         embedding = to_embeddings([("key", "subtitle", 0.0, 2.0)], np.ones((1, 4), np.float32))
         store.texts.keep_embeddings(video, "x", embedding, is_complete=True)
     store.texts.keep_readers({"subtitle": ""})
-    store.keep_setting(Setting((Step(0.5, 4, 1.0, False),)), ((0.0,) * 4, (0.0,) * 4), recall=1.0, queries=9)
+    learned = store.learn_stage(tuple(torch.ones(1, 4) for _ in model.embedding_fields))
+    store.keep_setting(Setting(0.5), learned, recall=1.0, queries=9)
     store.close()
 
 
@@ -524,7 +525,7 @@ def read_index(folder: Path) -> None:
     model = _MODEL["model"]
     store = DiskIndex(folder, model)
     try:
-        store.verify()
+        store.verify(), store.stage_fault()
         store.fetch(store.ids)
         store.about()
         words, mask = torch.ones(1, 2, 5), torch.ones(1, 2, dtype=torch.bool)
