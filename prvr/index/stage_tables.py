@@ -38,7 +38,7 @@ class StageTables:
     def setting(self) -> tuple[str, int] | None:
         """The text of the setting, and the checksum of the codebook, which is another one after each measurement."""
         found = self._exist() and self._connection.execute("SELECT setting, crc32 FROM first_stage").fetchone()
-        return (str(found[0]), found[1]) if found else None
+        return (str(found[0]), found[1] if isinstance(found[1], int) else -1) if found else None
 
     def codebook(self) -> Codebook | None:
         """The codebook; None if no setting is kept.

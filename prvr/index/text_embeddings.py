@@ -93,7 +93,9 @@ class EmbeddingTables:
         if self._exist():
             rows = self._connection.execute("SELECT video, kind, texts FROM text_embedded WHERE made_by = ?", (made_by,))
             done = {(video, kind): state for video, kind, state in rows}
-        return {video for video, kind in texts.keys() | done.keys() if texts.get((video, kind)) != done.get((video, kind))}
+        unlike = {video for video, kind in texts.keys() | done.keys() if texts.get((video, kind)) != done.get((video, kind))}
+        # A damaged row may have anything as its video.
+        return {video for video in unlike if isinstance(video, int)}
 
     def read(self, video: int) -> list[TextEmbedding]:
         """The embeddings of a video.
@@ -228,7 +230,7 @@ class _Resident:
             codes = np.frombuffer(b"".join(data for _, data in new), np.int8).reshape(len(new), -1) if new else self._codes[:0]
             codes = np.concatenate([self._codes[stay], codes]) if self._codes.size else codes
             scales = np.concatenate([self._scales[stay], np.array([scale for scale, _ in new], np.float32)])
-            if not np.isfinite(scales).all():
+            if not np.isfinite(scales).all() or not len(codes) == len(scales) == len(numbers):
                 raise ValueError
         except (ValueError, TypeError, OverflowError):
             raise ModelError(DAMAGED) from None
