@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from math import ceil
 from pathlib import Path
 from typing import NamedTuple, cast, final
 
@@ -25,9 +26,9 @@ SAMPLE = 600
 # Segments of each of them, at most: a film of two hours has thousands.
 SAMPLE_OF_VIDEO = 128
 # The best PROMISING * k by the codes of the segments that were found are scored by all their codes; 4 lost no video of
-# the ten best in 3,000 of the benchmark's gallery. Codes have errors of a few thousandths: the best SURE * k by these contain
-# the exact k best.
-PROMISING, SURE = 6, 2
+# the ten best in 3,000 of the benchmark's gallery. Codes have errors of less than a thousandth: half as many again as are
+# wanted contain the exact best.
+PROMISING, SURE = 6, 1.5
 
 
 class _Kept(NamedTuple):
@@ -160,7 +161,7 @@ class ApproximateSearch:
             if len(found.of) and len(numbers) > PROMISING * k:
                 numbers = numbers[np.argsort(-resident.score_segments(query, found), kind="stable")[: PROMISING * k]]
             scores, errors = resident.rescore(query, numbers)
-        order = np.argsort(-scores, kind="stable")[: SURE * k]
+        order = np.argsort(-scores, kind="stable")[: ceil(SURE * k) + 1]
         return best_by_rows(query, k, numbers[order], (scores + errors)[order], database.records, weights)
 
     def _segments(self, number: int) -> Segments:

@@ -46,6 +46,22 @@ class Codes(NamedTuple):
         return all(bool(((part >= 0) & (part <= 2)).all()) for part in (self.scales, self.errors))
 
 
+def codes_bytes(rows: int, columns: int) -> int:
+    """The size of stored codes: a byte for each number, and for each row a scale and an error of float32."""
+    return rows * (columns + 8)
+
+
+def parse_codes(data: bytes, shapes: Sequence[tuple[int, int]]) -> list[Codes]:
+    """The codes of a video's fields, as views of the bytes of all their arrays."""
+    fields, start = [], 0
+    for rows, columns in shapes:
+        values = np.frombuffer(data, np.int8, rows * columns, start).reshape(rows, columns)
+        scales, errors = np.frombuffer(data, np.float32, 2 * rows, start + values.nbytes).reshape(2, rows)
+        fields.append(Codes(values, scales, errors))
+        start += codes_bytes(rows, columns)
+    return fields
+
+
 def quantise(rows: Float[np.ndarray, "R D"]) -> Codes:
     """The codes of rows. A row without a direction (zero, or not finite) has the cosine 0 with everything."""
     parts = [code(rotate(rows[start : start + ROWS_AT_ONCE])) for start in range(0, max(len(rows), 1), ROWS_AT_ONCE)]
