@@ -33,8 +33,8 @@ from prvr.index.contract import Entry, Header
 from prvr.index.disk import DiskIndex
 from prvr.index.measure import SETTINGS
 from prvr.index.setting import TOP, Setting
-from prvr.index.sketches import learn_codebook, segment_vectors
-from prvr.index.stage import FindsCandidates, FirstStage, LearnedStage
+from prvr.index.sketches import divide, learn_codebook
+from prvr.index.stage import Candidates, FindsCandidates, FirstStage, LearnedStage
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
 
 if TYPE_CHECKING:
@@ -171,14 +171,17 @@ def _fill(
         for kind, asked in queries.items():
             scores[kind].append(exact_scores(fields, starts, asked, weights))
         spans = list(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True))
-        vectors = [segment_vectors([rows[a:b] for rows in fields], weights) for a, b in spans]
+        segments = [divide([rows[a:b] for rows in fields], weights) for a, b in spans]
         if plain is None:
             few = starts[: PLAIN + 1]
             plain = tuple(rows[: few[-1]].copy() for rows in fields), few
-            stages = {kind: FirstStage(learn_codebook(np.concatenate(vectors), others[kind])) for kind in queries}
+            stages = {
+                kind: FirstStage(learn_codebook(np.concatenate([of.vectors for of in segments]), others[kind]))
+                for kind in queries
+            }
         numbers = range(done + 1, done + len(spans) + 1)
         for stage in stages.values():
-            stage.extend((number, stage.codebook.encode(of)) for number, of in zip(numbers, vectors, strict=True))
+            stage.extend((number, stage.codebook.sketch(of)) for number, of in zip(numbers, segments, strict=True))
         entries = [
             Entry(f"{number:07}", tuple(rows[a:b] for rows in fields), (b - a,))
             for number, (a, b) in zip(numbers, spans, strict=True)
@@ -279,7 +282,7 @@ def _stage_line(gallery: Gallery, size: Size, part: str, kind: str, stage: Finds
     else:
         best = np.argsort(-gallery.scores[kind], axis=1)[:, :TOP] + 1
         kept = [stage.candidates(_vectors(gallery, kind, n), count) for n in range(QUERIES)]
-        shares = [len(set(row.tolist()) & set(of.tolist())) / TOP for row, of in zip(best, kept, strict=True)]
+        shares = [len(set(row.tolist()) & set(of.numbers.tolist())) / TOP for row, of in zip(best, kept, strict=True)]
     return Line(part, times, (), note=f"recall@10 {np.mean(shares):.4f}")
 
 
@@ -291,10 +294,11 @@ class _Elsewhere:
 
     def candidates(
         self, query: Sequence[Float[np.ndarray, "_"]], count: int, allowed: Collection[int] | None = None
-    ) -> Int[np.ndarray, "C"]:
+    ) -> Candidates:
         found = self._stage.candidates(query, self._count)
         # Steps that have no divisor in common with the number of videos: each is another one.
-        return np.unique(1 + found * 7919 % self._held)
+        numbers, places = np.unique(1 + found.numbers * 7919 % self._held, return_inverse=True)
+        return found._replace(numbers=numbers, of=places[found.of])
 
 
 def rivals(gallery: Gallery, *, graphs: bool) -> dict[str, dict[str, FindsCandidates]]:
@@ -372,11 +376,11 @@ class _Rows:
 
     def candidates(
         self, query: Sequence[Float[np.ndarray, "_"]], count: int, allowed: Collection[int] | None = None
-    ) -> Int[np.ndarray, "C"]:
+    ) -> Candidates:
         found = np.asarray(self._search(query[self._field][None].astype(np.float32), self._rows)).astype(np.int64)
         owners = self._owners[found[found >= 0]]
         _, firsts = np.unique(owners, return_index=True)
-        return owners[np.sort(firsts)]
+        return Candidates(owners[np.sort(firsts)])
 
 
 def _rows_of(gallery: Gallery) -> int:

@@ -86,7 +86,7 @@ def test_any_value_in_any_column_of_an_index_is_read_right_or_refused_in_one_lin
         "rows",
         "codes",
         "first_stage",
-        "sketches",
+        "segments",
         "texts",
         "text_sources",
         "text_worth",

@@ -22,6 +22,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, final
 from urllib.parse import quote
@@ -31,7 +32,7 @@ from jaxtyping import Float
 
 from prvr.errors import DataError, ModelError, PrvrError
 from prvr.index.contract import Entry, Header
-from prvr.index.scan import Codes
+from prvr.index.scan import Codes, codes_bytes, parse_codes
 from prvr.index.stage_tables import StageTables
 from prvr.index.text_tables import TextTables
 
@@ -99,7 +100,7 @@ class Database:
         # Within a transaction: the number of each video, in the order of addition.
         self.videos: dict[str, int] = {}
         self._version: tuple[int, int] | None = None
-        self._checked: set[int] = set()
+        self._checked: set[tuple[str, int]] = set()
         # The columns of each field, of the first video that was read.
         self._widths: tuple[int, ...] = ()
         if not path.is_file():
@@ -179,17 +180,15 @@ class Database:
 
     def records(self, numbers: Sequence[int]) -> list[Record]:
         """As `record`, of several videos at once."""
-        tables = "videos JOIN rows USING (number)"
-        found = self._select_all("id, crc32, data, shapes, windows, about, edges", tables, numbers)
+        found = self._select_all("id, crc32, data, shapes, windows, about, edges", "videos JOIN rows USING (number)", numbers)
         return [self._record(number, *row) for number, row in zip(numbers, found, strict=True)]
 
     def _record(self, number: int, key: Any, crc32: Any, data: Any, *texts: Any) -> Record:
         if not (isinstance(data, bytes) and isinstance(key, bytes) and all(isinstance(text, str) for text in texts)):
             raise ModelError(self._damage_message(_id_of(key), "embeddings"))
-        if number not in self._checked:
-            if crc32 != _checksum(data, key, *texts):
-                raise ModelError(self._damage_message(_id_of(key), "embeddings"))
-            self._checked.add(number)
+        if ("rows", number) not in self._checked and crc32 != _checksum(data, key, *texts):
+            raise ModelError(self._damage_message(_id_of(key), "embeddings"))
+        self._checked.add(("rows", number))
         shapes, windows, about, edges = texts
         sizes = self._shapes(key, shapes, len(data))
         wide = _widen(data, self.header.dtype)
@@ -200,27 +199,22 @@ class Database:
         return Record(_id_of(key), windows, about, edges, tuple(fields))
 
     def codes(self, numbers: Sequence[int]) -> list[list[Codes]]:
-        """The codes of videos, of each field by field."""
-        tables = "videos JOIN codes USING (number) JOIN rows USING (number)"
-        found = self._select_all("id, codes.crc32, codes.data, shapes, length(rows.data)", tables, numbers)
-        return [self._codes(*row) for row in found]
+        """The codes of videos, of each field by field. They are checked the first time that this connection reads them."""
+        columns, tables = "id, codes.crc32, codes.data, shapes, length(rows.data)", "videos JOIN codes USING (number) JOIN rows"
+        found = self._select_all(columns, f"{tables} USING (number)", numbers)
+        return [self._codes(number, *row) for number, row in zip(numbers, found, strict=True)]
 
-    def _codes(self, key: Any, crc32: Any, data: Any, shapes: Any, size: Any) -> list[Codes]:
-        if not isinstance(data, bytes) or crc32 != zlib.crc32(data):
+    def _codes(self, number: int, key: Any, crc32: Any, data: Any, shapes: Any, size: Any) -> list[Codes]:
+        known = ("codes", number) in self._checked
+        if not isinstance(data, bytes) or (not known and crc32 != zlib.crc32(data)):
             raise ModelError(self._damage_message(_id_of(key), "codes"))
         sizes = self._shapes(key, shapes, size)
-        # A byte for each number, and for each row a scale and an error of float32.
-        if sum(rows * (columns + 8) for rows, columns in sizes) != len(data):
+        if sum(codes_bytes(*shape) for shape in sizes) != len(data):
             raise ModelError(self._damage_message(_id_of(key), "shapes"))
-        fields, start = [], 0
-        for rows, columns in sizes:
-            parts = []
-            for dtype, shape in ((np.int8, (rows, columns)), (np.float32, (rows,)), (np.float32, (rows,))):
-                parts.append(np.frombuffer(data, dtype, int(np.prod(shape)), start).reshape(shape))
-                start += parts[-1].nbytes
-            fields.append(Codes(*parts))
-            if not fields[-1].are_possible():
-                raise ModelError(self._damage_message(_id_of(key), "codes"))
+        fields = parse_codes(data, sizes)
+        if not known and not all(field.are_possible() for field in fields):
+            raise ModelError(self._damage_message(_id_of(key), "codes"))
+        self._checked.add(("codes", number))
         return fields
 
     def put(self, entry: Entry, codes: Sequence[Codes], *, texts_of: int | None = None) -> int:
@@ -294,12 +288,9 @@ class Database:
         found = [text for (text,) in self._connection.execute("PRAGMA integrity_check(5)")]
         return [] if found == ["ok"] else found
 
-    def _shapes(self, key: Any, text: Any, size: Any) -> list[tuple[int, int]]:
+    def _shapes(self, key: Any, text: Any, size: Any) -> Sequence[tuple[int, int]]:
         """The shapes of a video's fields, checked against the bytes of its rows and the widths of the first video."""
-        try:
-            shapes = [(int(rows), int(columns)) for rows, columns in json.loads(text)]
-        except (ValueError, TypeError, RecursionError, OverflowError):
-            shapes = []
+        shapes = _parse_shapes(text)
         widths = tuple(columns for _, columns in shapes)
         fit = bool(shapes) and all(rows > 0 and columns > 0 for rows, columns in shapes)
         if not fit or sum(rows * columns for rows, columns in shapes) * DTYPES[self.header.dtype] != size:
@@ -336,6 +327,15 @@ class Database:
 
     def _damage_message(self, video: str, what: str) -> str:
         return f"the {what} of {video!r} in {self.path} are damaged; {REMEDY.format(self.path.parent)}"
+
+
+@lru_cache
+def _parse_shapes(text: Any) -> tuple[tuple[int, int], ...]:
+    """The shapes in a text; none where it holds something else."""
+    try:
+        return tuple((int(rows), int(columns)) for rows, columns in json.loads(text))
+    except (ValueError, TypeError, RecursionError, OverflowError):
+        return ()
 
 
 def _widen(data: bytes, dtype: str) -> Float[np.ndarray, "N"]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from prvr.errors import ModelError
-from prvr.index.approximate import ApproximateSearch, Rescore
+from prvr.index.approximate import ApproximateSearch
 from prvr.index.conditions import Condition, select
 from prvr.index.contract import Entry, Header, ScoredVideo, cast_entries, require_approximate, require_weights
 from prvr.index.database import Database
@@ -167,8 +167,8 @@ class DiskIndex:
             measured, stage = self._approximate.kept()
             # Of fewer videos than were measured the best are a larger share.
             count = measured.setting.candidates(k, max(measured.videos, len(self._database.videos)))
-            allowed, rescore = self._numbers(where), self._rescore()
-            return self._approximate.search(stage, queries, k, count=count, allowed=allowed, rescore=rescore)
+            allowed, resident = self._numbers(where), self._resident()
+            return self._approximate.search(stage, queries, k, count=count, allowed=allowed, resident=resident)
 
     def search_with_setting(
         self, queries: Embeddings, k: int, *, setting: Setting, learned: LearnedStage
@@ -177,10 +177,10 @@ class DiskIndex:
         require_approximate(self)
         with self._lock, self._database.reading():
             count = setting.candidates(k, len(self._database.videos))
-            rescore, videos = self._rescore(), self._database.videos
+            resident, videos = self._resident(), self._database.videos
             # Another process may have deleted videos since.
             allowed = None if learned.videos in (None, videos) else list(videos.values())
-            return self._approximate.search(learned.stage, queries, k, count=count, allowed=allowed, rescore=rescore)
+            return self._approximate.search(learned.stage, queries, k, count=count, allowed=allowed, resident=resident)
 
     def learn_stage(self, queries: Embeddings, *, on_video: Callable[[int, int], None] | None = None) -> LearnedStage:
         """A first stage for queries like these, with the sketches of all videos; nothing is written.
@@ -303,12 +303,12 @@ class DiskIndex:
             self._held.add([self._database.record(number).entry() for number in new])
         self._followed = now
 
-    def _rescore(self) -> Rescore | None:
-        """The scores of videos by their codes, where these are in memory already."""
+    def _resident(self) -> ResidentCodes | None:
+        """The codes of the videos, where they are in memory already."""
         if not (isinstance(self._held, ResidentCodes) and len(self._held)):
             return None
         self._follow()
-        return self._held.rescore if len(self._held) else None
+        return self._held if len(self._held) else None
 
     def _put(self, entry: Entry, codebook: Codebook | None, *, texts_of: int | None = None) -> None:
         number = self._database.put(entry, [quantise(rows) for rows in entry.fields], texts_of=texts_of)

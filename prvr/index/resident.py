@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Float32, Int
 from prvr.index.contract import ScoredVideo
 from prvr.index.database import Record
 from prvr.index.scan import Codes, Gallery, candidate_places, join
+from prvr.index.stage import Candidates
 from prvr.nn.ranks import best_places, score_parts, tolerance
 
 VIDEOS_AT_ONCE = 256
@@ -85,6 +86,16 @@ class ResidentCodes:
         assert self._gallery is not None
         # Numbers increase in the order of addition.
         return self._gallery.rescore(query, np.searchsorted(self._numbers, numbers))
+
+    def score_segments(self, query: Query, found: Candidates) -> Float32[np.ndarray, "C"]:
+        """Scores of candidates by the codes of the segments by which they were found: not more than those of all rows."""
+        assert self._gallery is not None
+        places = np.searchsorted(self._numbers, found.numbers)
+        of_segments = self._gallery.score_segments(query, places[found.of], found.firsts, found.ends)
+        best = np.full((len(of_segments), len(places)), -np.inf, np.float32)
+        for of_field, values in zip(best, of_segments, strict=True):
+            np.maximum.at(of_field, found.of, values)
+        return best.sum(0)
 
     def search_by_codes(self, query: Query, k: int) -> list[tuple[int, float]]:
         """The numbers of the k best videos and their scores, both by the codes alone, best first."""

@@ -17,11 +17,14 @@ from jaxtyping import Bool, Float, Float32, Int, Int8
 
 from prvr.device import map_in_threads
 from prvr.errors import DataError
+from prvr.index.sketches import rows_of
 from prvr.nn.ranks import tolerance
 
 LEVELS = 127
-# Rows that are coded or scanned together: their cosines stay in the processor's cache.
+# Rows that are coded together, or scanned for several queries: their cosines stay in the processor's cache.
 ROWS_AT_ONCE = 1 << 15
+# Rows that lie together in memory, and are scanned by one thread.
+ROWS_IN_BLOCK = 1 << 17
 # Videos whose rows are gathered together.
 VIDEOS_TOGETHER = 64
 # Of float32: the relative error of each step of a sum of D products.
@@ -41,6 +44,22 @@ class Codes(NamedTuple):
         """Whether `quantise` may have made these. A single NaN would hide all videos of a gallery."""
         # Scales are below 0.01, and errors are about 1 at most, of directions in any number of columns.
         return all(bool(((part >= 0) & (part <= 2)).all()) for part in (self.scales, self.errors))
+
+
+def codes_bytes(rows: int, columns: int) -> int:
+    """The size of stored codes: a byte for each number, and for each row a scale and an error of float32."""
+    return rows * (columns + 8)
+
+
+def parse_codes(data: bytes, shapes: Sequence[tuple[int, int]]) -> list[Codes]:
+    """The codes of a video's fields, as views of the bytes of all their arrays."""
+    fields, start = [], 0
+    for rows, columns in shapes:
+        values = np.frombuffer(data, np.int8, rows * columns, start).reshape(rows, columns)
+        scales, errors = np.frombuffer(data, np.float32, 2 * rows, start + values.nbytes).reshape(2, rows)
+        fields.append(Codes(values, scales, errors))
+        start += codes_bytes(rows, columns)
+    return fields
 
 
 def quantise(rows: Float[np.ndarray, "R D"]) -> Codes:
@@ -97,6 +116,8 @@ class Gallery:
         self.weights = weights
         self._blocks: list[list[_Block]] = [[] for _ in weights]
         self._errors = np.zeros((len(weights), 0), np.float32)
+        # Of the field with the largest weight, the number of rows of each video.
+        self._lengths = np.zeros(0, np.int64)
         self.add(fields, starts)
 
     def __len__(self) -> int:
@@ -129,11 +150,14 @@ class Gallery:
         if len(starts[0]) > 1:
             errors = [np.maximum.reduceat(codes.errors, of[:-1]) for codes, of in zip(fields, starts, strict=True)]
             self._errors = np.concatenate([self._errors, errors], axis=1)
+            self._lengths = np.append(self._lengths, np.diff(starts[int(np.abs(self.weights).argmax())]))
         for blocks, codes, of_field in zip(self._blocks, fields, starts, strict=True):
             block = _Block(codes, of_field, first)
             # The last block is seldom full: videos that come one by one share a block, too.
             block = _append(blocks.pop(), block) if blocks else block
-            blocks += [_between(block, block.first + begin, block.first + end) for begin, end in ranges(block.starts)]
+            blocks += [
+                _between(block, block.first + begin, block.first + end) for begin, end in ranges(block.starts, ROWS_IN_BLOCK)
+            ]
 
     def scores(self, queries: Sequence[Float32[np.ndarray, "_"]]) -> tuple[Float32[np.ndarray, "V"], Float32[np.ndarray, "V"]]:
         """The score of every video, and the largest error that it can have."""
@@ -165,6 +189,33 @@ class Gallery:
         """The scores of some videos, and the largest errors that they can have: half those of `scores`."""
         return score_videos(queries, self.weights, [_some(blocks, places) for blocks in self._blocks])
 
+    def score_segments(
+        self,
+        queries: Sequence[Float32[np.ndarray, "_"]],
+        places: Int[np.ndarray, "S"],
+        firsts: Int[np.ndarray, "S"],
+        ends: Int[np.ndarray, "S"],
+    ) -> Float32[np.ndarray, "B S"]:
+        """Of each field its weight times the best cosine in segments of the videos at some places (`sketches.rows_of`)."""
+        order = np.argsort(places, kind="stable")
+        places, lengths = places[order], self._lengths[places[order]]
+        # Segments are as a file has them: none is beyond its video.
+        firsts, ends = np.minimum(firsts[order], lengths - 1), np.minimum(ends[order], lengths)
+        codes = [Codes(*(part[:1] for part in code_query(query))) for query in queries]
+        best = np.empty((len(self.weights), len(places)), np.float32)
+
+        def score(job: tuple[int, _Block]) -> None:
+            number, block = job
+            some = slice(*np.searchsorted(places, (block.first, block.first + len(block.starts) - 1)))
+            at = places[some] - block.first
+            rows = np.diff(block.starts)[at]
+            begin, end = rows_of(firsts[some], ends[some], rows, lengths[some])
+            if len(at):
+                best[number, order[some]] = _best_in(block.codes, block.starts[at] + begin, end - begin, codes[number])
+
+        map_in_threads(score, [(number, block) for number, blocks in enumerate(self._blocks) for block in blocks])
+        return best * np.array(self.weights, np.float32)[:, None]
+
     def candidates(
         self, queries: Sequence[Float32[np.ndarray, "_"]], k: int, allowed: Bool[np.ndarray, "V"] | None = None
     ) -> Int[np.ndarray, "C"]:
@@ -192,11 +243,11 @@ def candidate_places(
     return places[np.argsort(-scores[places], kind="stable")] if k > 0 else places[:0]
 
 
-def ranges(starts: Int[np.ndarray, "N"]) -> Iterator[tuple[int, int]]:
-    """All videos in ranges of places, with at most `ROWS_AT_ONCE` rows or one video in each."""
+def ranges(starts: Int[np.ndarray, "N"], size: int) -> Iterator[tuple[int, int]]:
+    """All videos in ranges of places, with at most `size` rows or one video in each."""
     begin = 0
     while begin < len(starts) - 1:
-        end = max(begin + 1, int(np.searchsorted(starts, starts[begin] + ROWS_AT_ONCE, "right")) - 1)
+        end = max(begin + 1, int(np.searchsorted(starts, starts[begin] + size, "right")) - 1)
         yield begin, end
         begin = end
 
@@ -257,12 +308,30 @@ def _between(block: _Block, begin: int, end: int) -> _Block:
 
 def _best(codes: Codes, starts: Int[np.ndarray, "N"], vectors: Int8[np.ndarray, "Q D"]) -> Float32[np.ndarray, "V Q"]:
     """The best row's product of each video with each vector, in units of the vector's scale."""
-    products = kernel()(codes.values, vectors)
-    products *= codes.scales[:, None]
     if len(vectors) == 1:
         # One column: a tenth of the time of the general way.
-        return np.maximum.reduceat(products[:, 0], starts[:-1])[:, None]
-    return np.maximum.reduceat(products, starts[:-1], axis=0)
+        return np.maximum.reduceat(_products(codes, vectors)[:, 0], starts[:-1])[:, None]
+    best = np.empty((len(starts) - 1, len(vectors)), np.float32)
+    for begin, end in ranges(starts, ROWS_AT_ONCE):
+        rows = slice(starts[begin], starts[end])
+        products = _products(Codes(*(field[rows] for field in codes)), vectors)
+        best[begin:end] = np.maximum.reduceat(products, starts[begin:end] - starts[begin], axis=0)
+    return best
+
+
+def _products(codes: Codes, vectors: Int8[np.ndarray, "Q D"]) -> Float32[np.ndarray, "R Q"]:
+    """The product of each row with each vector, in units of the vector's scale."""
+    products = kernel()(codes.values, vectors)
+    products *= codes.scales[:, None]
+    return products
+
+
+def _best_in(codes: Codes, begin: Int[np.ndarray, "S"], counts: Int[np.ndarray, "S"], query: Codes) -> Float32[np.ndarray, "S"]:
+    """The best row's cosine in each of several ranges of rows."""
+    starts = np.cumsum(counts) - counts
+    rows = np.repeat(begin - starts, counts) + np.arange(counts.sum())
+    products = _products(Codes(*(field[rows] for field in codes)), query.values)[:, 0]
+    return np.maximum.reduceat(products, starts) * query.scales
 
 
 def score_videos(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Int, Int32, UInt8
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -22,6 +22,7 @@ from prvr.errors import ModelError, require
 from prvr.nn.ranks import unit
 
 Value = TypeVar("Value")
+IntOrArray = int | Int[np.ndarray, "S"]
 
 # Segments of a video, as a share of its rows. docs/index-speed.md has recall and time of other numbers.
 SHARE = 0.35
@@ -29,6 +30,20 @@ COLUMNS = 192
 # What four bits tell apart.
 LEVELS = 16
 LEAST = 1e-6
+
+
+class Segments(NamedTuple):
+    """The parts of a video. firsts: the first row of each, in the field with the largest weight."""
+
+    vectors: Float32[np.ndarray, "S D"]
+    firsts: Int32[np.ndarray, "S"]
+
+
+class Sketch(NamedTuple):
+    """What is stored of `Segments`."""
+
+    codes: UInt8[np.ndarray, "S B"]
+    firsts: Int32[np.ndarray, "S"]
 
 
 class Codebook(NamedTuple):
@@ -57,6 +72,10 @@ class Codebook(NamedTuple):
         pairs = ((vectors - self.mean) @ self.axes).reshape(len(vectors), -1, 1, 2)
         codes = ((pairs - self.centroids) ** 2).sum(-1).argmin(-1).astype(np.uint8)
         return codes[:, ::2] | codes[:, 1::2] << 4
+
+    def sketch(self, segments: Segments) -> Sketch:
+        """The codes of a video's segments. Raises: ModelError, as `encode`."""
+        return Sketch(self.encode(segments.vectors), segments.firsts)
 
     def project(self, queries: Float[np.ndarray, "Q D"]) -> Float32[np.ndarray, "Q K"]:
         """Queries in the columns that FAISS compares with codes.
@@ -133,13 +152,11 @@ def weighted_fields(fields: Sequence[Value], weights: Sequence[float]) -> list[V
     return [field for field, weight in zip(fields, weights, strict=False) if weight]
 
 
-def segment_vectors(
-    fields: Sequence[Float[np.ndarray, "_ _"]], weights: Sequence[float], *, share: float = SHARE
-) -> Float32[np.ndarray, "S D"]:
-    """The vectors of a video's segments.
+def divide(fields: Sequence[Float[np.ndarray, "_ _"]], weights: Sequence[float], *, share: float = SHARE) -> Segments:
+    """Divides a video into segments.
 
     A segment ends where the rows of the field with the largest weight have changed by an equal part of all their changes.
-    Other fields are divided at the same shares of their rows.
+    Other fields are divided at the same shares of their rows (`rows_of`).
 
     Args:
         weights: of the fields; a field of weight 0 is left out.
@@ -156,9 +173,17 @@ def segment_vectors(
     parts = []
     for rows, weight in used:
         sums = np.concatenate([np.zeros_like(rows[:1]), np.cumsum(rows, axis=0, dtype=np.float32)])
-        # Rounded outwards, so that no segment is empty.
-        parts.append(weight * unit(sums[-(-end * len(rows) // length)] - sums[first * len(rows) // length]))
-    return np.concatenate(parts, axis=1).astype(np.float32)
+        begin, stop = rows_of(first, end, len(rows), length)
+        parts.append(weight * unit(sums[stop] - sums[begin]))
+    return Segments(np.concatenate(parts, axis=1).astype(np.float32), first.astype(np.int32))
+
+
+def rows_of(
+    firsts: Int[np.ndarray, "S"], ends: Int[np.ndarray, "S"], rows: IntOrArray, length: IntOrArray
+) -> tuple[Int[np.ndarray, "S"], Int[np.ndarray, "S"]]:
+    """The first row and the end of segments in a field of `rows` rows, where the heaviest field has `length`."""
+    # Rounded outwards, so that no segment is empty.
+    return firsts * rows // length, -(-ends * rows // length)
 
 
 def _directions(rows: Float[np.ndarray, "R D"]) -> Float32[np.ndarray, "R D"]:

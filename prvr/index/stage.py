@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int32, UInt8
 
 from prvr.device import map_in_threads
 from prvr.errors import require
-from prvr.index.sketches import Codebook
+from prvr.index.sketches import Codebook, Sketch
 
 # Segments that are scanned together, by one thread.
 SEGMENTS_IN_PART = 1 << 19
@@ -18,11 +18,28 @@ SEGMENTS_IN_PART = 1 << 19
 SEGMENTS_A_VIDEO = 4
 
 
+# The end of the last segment of a video, whose number of rows is not known here.
+LAST = 1 << 30
+
+
+class Candidates(NamedTuple):
+    """The most promising videos for a query, best first, and of those that were found by some segments, these.
+
+    of: the place in `numbers` of each segment's video. firsts, ends: its rows (`Segments`); the end may be beyond the last row.
+    """
+
+    numbers: Int[np.ndarray, "C"]
+    of: Int[np.ndarray, "S"] = np.empty(0, np.int64)
+    firsts: Int[np.ndarray, "S"] = np.empty(0, np.int64)
+    ends: Int[np.ndarray, "S"] = np.empty(0, np.int64)
+
+
 class _Part(NamedTuple):
-    """Segments as FAISS holds them, and the place of the video of each."""
+    """Segments as FAISS holds them, and the place of the video and the first row of each."""
 
     index: Any
     places: Int32[np.ndarray, "S"]
+    firsts: Int32[np.ndarray, "S"]
 
 
 @runtime_checkable
@@ -31,8 +48,8 @@ class FindsCandidates(Protocol):
 
     def candidates(
         self, query: Sequence[Float[np.ndarray, "_"]], count: int, allowed: Collection[int] | None = None
-    ) -> Int[np.ndarray, "C"]:
-        """The numbers of the most promising videos, best first."""
+    ) -> Candidates:
+        """The most promising videos."""
         ...
 
 
@@ -44,7 +61,7 @@ class LearnedStage(NamedTuple):
 
     stage: FindsCandidates
     codebook: Codebook
-    sketches: dict[int, UInt8[np.ndarray, "_ _"]]
+    sketches: dict[int, Sketch]
     videos: dict[str, int] | None = None
 
 
@@ -60,9 +77,8 @@ class FirstStage:
         self.codebook = codebook
         self._faiss = require("faiss", extra="index")
         self._parts: list[_Part] = []
-        # The codes of the last part, which more are added to, and the places of their videos.
+        # The codes of the last part, if more are added to it.
         self._codes = np.zeros((0, codebook.bytes_a_segment), np.uint8)
-        self._places = np.zeros(0, np.int32)
         self._numbers: Int[np.ndarray, "V"] = np.empty(0, np.int64)
         self._alive: Bool[np.ndarray, "V"] = np.empty(0, bool)
 
@@ -78,7 +94,7 @@ class FirstStage:
         """Whether fewer than half of the videos here are among these: most of a scan would be of deleted ones."""
         return bool(2 * np.isin(self._numbers, list(numbers)).sum() < len(self._numbers))
 
-    def follow(self, numbers: Collection[int], new: Iterable[tuple[int, UInt8[np.ndarray, "_ _"]]]) -> None:
+    def follow(self, numbers: Collection[int], new: Iterable[tuple[int, Sketch]]) -> None:
         """Makes these the videos that are searched.
 
         Args:
@@ -87,27 +103,27 @@ class FirstStage:
         self.extend(new)
         self._alive = np.isin(self._numbers, list(numbers))
 
-    def extend(self, new: Iterable[tuple[int, UInt8[np.ndarray, "_ _"]]]) -> None:
+    def extend(self, new: Iterable[tuple[int, Sketch]]) -> None:
         """Adds videos; `new` is as in `follow`."""
         added: list[int] = []
-        codes, places, count = [self._codes], [self._places], 0
+        waiting: list[tuple[Int32[np.ndarray, "_"], Sketch]] = []
+        count = len(self._codes)
         for number, sketch in new:
-            codes.append(sketch)
-            places.append(np.full(len(sketch), len(self._numbers) + len(added), np.int32))
+            waiting.append((np.full(len(sketch.codes), len(self._numbers) + len(added), np.int32), sketch))
             added.append(number)
-            count += len(sketch)
+            count += len(sketch.codes)
             if count >= SEGMENTS_IN_PART:
-                self._fill(codes, places)
-                codes, places, count = [self._codes], [self._places], 0
-        if len(codes) > 1:
-            self._fill(codes, places)
+                self._fill(waiting)
+                waiting, count = [], 0
+        if waiting:
+            self._fill(waiting)
         self._numbers = np.append(self._numbers, np.array(added, np.int64))
         self._alive = np.append(self._alive, np.ones(len(added), bool))
 
     def candidates(
         self, query: Sequence[Float[np.ndarray, "_"]], count: int, allowed: Collection[int] | None = None
-    ) -> Int[np.ndarray, "C"]:
-        """The numbers of the videos with the best segments, best first: `count`, or all where there are fewer.
+    ) -> Candidates:
+        """The videos with the best segments: `count`, or all where there are fewer.
 
         Args:
             query: a vector of unit length for each field with a weight.
@@ -115,35 +131,47 @@ class FirstStage:
         """
         searched = self._alive if allowed is None else self._alive & np.isin(self._numbers, list(allowed))
         if count >= int(searched.sum()):
-            return self._numbers[searched]
+            return Candidates(self._numbers[searched])
         segments, total = SEGMENTS_A_VIDEO * count, sum(len(part.places) for part in self._parts)
         vector = self.codebook.project(np.concatenate(query)[None])
         while True:
-            places = self._best_places(vector, segments)
-            places = places[searched[places]]
-            if len(places) >= count or segments >= total:
-                return self._numbers[places[:count]]
+            places, firsts, ends = self._best_segments(vector, segments)
+            kept = searched[places]
+            videos, first, of = np.unique(places[kept], return_index=True, return_inverse=True)
+            if len(videos) >= count or segments >= total:
+                order = np.argsort(first)[:count]
+                # The rank of each video; those beyond `count` have none.
+                ranks = np.full(len(videos), -1)
+                ranks[order] = np.arange(len(order))
+                of = ranks[of]
+                return Candidates(self._numbers[videos[order]], of[of >= 0], firsts[kept][of >= 0], ends[kept][of >= 0])
             segments *= 4
 
-    def _best_places(self, vector: Float32[np.ndarray, "1 K"], segments: int) -> Int32[np.ndarray, "C"]:
-        """The places of the videos of the best segments, best first."""
+    def _best_segments(
+        self, vector: Float32[np.ndarray, "1 K"], segments: int
+    ) -> tuple[Int32[np.ndarray, "S"], Int32[np.ndarray, "S"], Int32[np.ndarray, "S"]]:
+        """The best segments, best first: the places of their videos, their first rows and their ends."""
 
-        def search(part: _Part) -> tuple[Float32[np.ndarray, "S"], Int32[np.ndarray, "S"]]:
-            scores, rows = part.index.search(vector, min(segments, len(part.places)))
-            return scores[0], part.places[rows[0]]
+        def search(part: _Part) -> tuple[np.ndarray, ...]:
+            scores, found = part.index.search(vector, min(segments, len(part.places)))
+            places, after = part.places[found[0]], np.minimum(found[0] + 1, len(part.places) - 1)
+            # All segments of a video are in one part, one after the other.
+            continued = (part.places[after] == places) & (after > found[0])
+            return scores[0], places, part.firsts[found[0]], np.where(continued, part.firsts[after], LAST)
 
-        scores, places = (np.concatenate(found) for found in zip(*map_in_threads(search, self._parts), strict=True))
-        ordered = places[np.argsort(-scores, kind="stable")[:segments]]
-        _, firsts = np.unique(ordered, return_index=True)
-        return ordered[np.sort(firsts)]
+        scores, *found = (np.concatenate(values) for values in zip(*map_in_threads(search, self._parts), strict=True))
+        best = np.argsort(-scores, kind="stable")[:segments]
+        places, firsts, ends = (values[best] for values in found)
+        return places, firsts, ends
 
-    def _fill(self, codes: Sequence[UInt8[np.ndarray, "_ B"]], places: Sequence[Int32[np.ndarray, "_"]]) -> None:
+    def _fill(self, added: Sequence[tuple[Int32[np.ndarray, "_"], Sketch]]) -> None:
         """Makes the last part anew, with more segments; a full one stays as it is."""
-        all_codes, all_places = np.concatenate(codes), np.concatenate(places)
-        index = self._faiss_index(all_codes)
-        self._parts = [*(self._parts[:-1] if len(self._places) else self._parts), _Part(index, all_places)]
-        full = len(all_places) >= SEGMENTS_IN_PART
-        self._codes, self._places = (all_codes[:0], all_places[:0]) if full else (all_codes, all_places)
+        last = self._parts[-1:] if len(self._codes) else []
+        codes = np.concatenate([self._codes, *(sketch.codes for _, sketch in added)])
+        places = np.concatenate([*(part.places for part in last), *(of for of, _ in added)])
+        firsts = np.concatenate([*(part.firsts for part in last), *(sketch.firsts for _, sketch in added)])
+        self._parts[len(self._parts) - len(last) :] = [_Part(self._faiss_index(codes), places, firsts)]
+        self._codes = codes[:0] if len(codes) >= SEGMENTS_IN_PART else codes
 
     def _faiss_index(self, codes: UInt8[np.ndarray, "S B"]) -> Any:
         faiss, centroids = self._faiss, self.codebook.centroids

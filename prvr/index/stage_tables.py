@@ -1,7 +1,7 @@
 """What a first stage needs, in the file of an index: its setting, its codebook and a sketch of every video.
 
 first_stage  one row or none: the measured setting and the codebook, as safetensors
-sketches     of each video its codes (`prvr.index.sketches`), written and removed with it
+segments     of each video its codes and first rows (`prvr.index.sketches`), written and removed with it
 
 Created when a setting is kept: other indexes do not have them, and older versions of prvr ignore them. FAISS never reads a
 file: its object is made from these arrays, whose sizes and checksums are compared first.
@@ -15,16 +15,17 @@ from collections.abc import Iterable, Iterator
 from typing import final
 
 import numpy as np
-from jaxtyping import UInt8
 
 from prvr.errors import ModelError
-from prvr.index.sketches import Codebook
+from prvr.index.sketches import Codebook, Sketch
 
+FIRSTS = np.dtype("<i4")
 TABLES = (
-    # Of an earlier version.
+    # Of earlier versions.
     "DROP TABLE IF EXISTS stage",
+    "DROP TABLE IF EXISTS sketches",
     "CREATE TABLE IF NOT EXISTS first_stage (setting TEXT NOT NULL, crc32 INTEGER NOT NULL, codebook BLOB NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS sketches (number INTEGER PRIMARY KEY, crc32 INTEGER NOT NULL, data BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS segments (number INTEGER PRIMARY KEY, crc32 INTEGER NOT NULL, data BLOB NOT NULL)",
 )
 
 
@@ -62,17 +63,21 @@ class StageTables:
             raise ModelError("the codebook of the first stage is gone")
         return codebook
 
-    def sketches(self, bytes_a_segment: int, *, after: int = 0) -> Iterator[tuple[int, UInt8[np.ndarray, "_ B"]]]:
+    def sketches(self, bytes_a_segment: int, *, after: int = 0) -> Iterator[tuple[int, Sketch]]:
         """The numbers of the videos above one and their sketches, in the order of the numbers.
 
         Raises:
             ModelError: one is damaged.
         """
-        found = self._connection.execute("SELECT number, crc32, data FROM sketches WHERE number > ? ORDER BY number", (after,))
+        found = self._connection.execute("SELECT number, crc32, data FROM segments WHERE number > ? ORDER BY number", (after,))
         for number, crc32, data in found:
-            if not (isinstance(data, bytes) and data and len(data) % bytes_a_segment == 0 and crc32 == zlib.crc32(data)):
+            if not isinstance(data, bytes) or not data or crc32 != zlib.crc32(data):
                 raise ModelError(f"the sketch of the video with number {number} is damaged")
-            yield number, np.frombuffer(data, np.uint8).reshape(-1, bytes_a_segment)
+            count, rest = divmod(len(data), bytes_a_segment + FIRSTS.itemsize)
+            firsts = np.frombuffer(data, FIRSTS, 0 if rest else count)
+            if rest or firsts[0] != 0 or not (firsts[1:] > firsts[:-1]).all():
+                raise ModelError(f"the sketch of the video with number {number} is damaged")
+            yield number, Sketch(np.frombuffer(data, np.uint8, offset=firsts.nbytes).reshape(count, bytes_a_segment), firsts)
 
     def check(self) -> None:
         """Reads the codebook and all sketches. Raises: ModelError, as `codebook` and `sketches`."""
@@ -80,7 +85,7 @@ class StageTables:
             for _ in self.sketches(codebook.bytes_a_segment):
                 pass
 
-    def keep(self, setting: str, codebook: Codebook, sketches: Iterable[tuple[int, UInt8[np.ndarray, "_ _"]]]) -> None:
+    def keep(self, setting: str, codebook: Codebook, sketches: Iterable[tuple[int, Sketch]]) -> None:
         """Writes all of a first stage in place of the one before."""
         self.forget()
         for statement in TABLES:
@@ -94,17 +99,17 @@ class StageTables:
         """Removes all of a first stage."""
         if self._exist():
             self._connection.execute("DELETE FROM first_stage")
-            self._connection.execute("DELETE FROM sketches")
+            self._connection.execute("DELETE FROM segments")
 
-    def put(self, number: int, sketch: UInt8[np.ndarray, "_ _"]) -> None:
+    def put(self, number: int, sketch: Sketch) -> None:
         """Writes the sketch of a video."""
-        data = sketch.tobytes()
-        self._connection.execute("INSERT INTO sketches VALUES (?, ?, ?)", (number, zlib.crc32(data), data))
+        data = sketch.firsts.astype(FIRSTS).tobytes() + sketch.codes.tobytes()
+        self._connection.execute("INSERT INTO segments VALUES (?, ?, ?)", (number, zlib.crc32(data), data))
 
     def drop(self, number: int) -> None:
         """Removes the sketch of a video."""
         if self._exist():
-            self._connection.execute("DELETE FROM sketches WHERE number = ?", (number,))
+            self._connection.execute("DELETE FROM segments WHERE number = ?", (number,))
 
     def _exist(self) -> bool:
-        return self._connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'first_stage'").fetchone() is not None
+        return self._connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'segments'").fetchone() is not None

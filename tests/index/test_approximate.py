@@ -27,6 +27,7 @@ from prvr.index.disk import DiskIndex
 from prvr.index.exact import ExactIndex
 from prvr.index.measure import Measured, Trial, choose_setting, fastest
 from prvr.index.place import FILE
+from prvr.index.resident import ResidentCodes
 from prvr.index.scan import Gallery
 from prvr.index.setting import MeasuredSetting, Setting
 from prvr.index.stage import FirstStage
@@ -259,7 +260,7 @@ def test_a_setting_outlives_its_process_and_the_last_one_counts(tmp_path: Path) 
         assert again.search_approximately(queries(), 7) == again.search_with_setting(queries(), 7, setting=one, learned=learned)
     with sqlite3.connect(tmp_path / FILE) as file:
         ((text,),) = file.execute("SELECT setting FROM first_stage").fetchall()
-        assert file.execute("SELECT count(*) FROM sketches").fetchone() == (40,)
+        assert file.execute("SELECT count(*) FROM segments").fetchone() == (40,)
     file.close()
     assert MeasuredSetting.from_json(text) == MeasuredSetting(ALL, 0.995, 25, 40, 40, HEADER.model)
     again.forget_setting()
@@ -275,7 +276,7 @@ def test_a_sketch_is_written_and_removed_with_its_video(tmp_path: Path) -> None:
     index.delete(["8.mp4"])
     with sqlite3.connect(tmp_path / FILE) as file:
         numbers = [
-            [n for (n,) in file.execute(f"SELECT number FROM {table} ORDER BY number")] for table in ("videos", "sketches")
+            [n for (n,) in file.execute(f"SELECT number FROM {table} ORDER BY number")] for table in ("videos", "segments")
         ]
     file.close()
     assert numbers[0] == numbers[1] == index.numbers
@@ -306,8 +307,36 @@ def test_a_codebook_is_learned_from_few_segments_of_each_video(tmp_path: Path, m
     real = approximate.learn_codebook
     monkeypatch.setattr(approximate, "SAMPLE_OF_VIDEO", 2)
     monkeypatch.setattr(approximate, "learn_codebook", lambda sample, asked: sizes.append(len(sample)) or real(sample, asked))
-    assert min(map(len, index.learn_stage(queries()).sketches.values())) > 2
+    assert min(len(sketch.codes) for sketch in index.learn_stage(queries()).sketches.values()) > 2
     assert sizes == [20]
+
+
+def test_few_of_the_candidates_are_scored_by_all_their_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index, scored = made(tmp_path), []
+    monkeypatch.setattr(approximate, "PROMISING", 5)
+    learned, exact = index.learn_stage(queries()), index.search(queries(), 3)
+    real = ResidentCodes.rescore
+    monkeypatch.setattr(
+        ResidentCodes, "rescore", lambda held, query, numbers: scored.append(len(numbers)) or real(held, query, numbers)
+    )
+    found = index.search_with_setting(queries(), 3, setting=Setting(0.9), learned=learned)
+    assert scored == [15] * 4
+    same = [len({hit.video for hit in one} & {hit.video for hit in other}) for one, other in zip(found, exact, strict=True)]
+    assert sum(same) >= 11
+
+
+def test_a_stage_of_an_earlier_version_is_measured_again(tmp_path: Path) -> None:
+    index = keep(made(tmp_path), ALL)
+    index.close()
+    with sqlite3.connect(tmp_path / FILE) as file:
+        file.execute("ALTER TABLE segments RENAME TO sketches")
+    file.close()
+    index = DiskIndex(tmp_path, ONE_FIELD)
+    with pytest.raises(ModelError, match=f"has no measured setting .*{REMEDY}"):
+        index.search_approximately(queries(), 5)
+    index.add([entry("new.mp4", 90)])
+    keep(index, ALL)
+    assert index.search_approximately(queries(), 99) == index.search(queries(), 99)
 
 
 def test_a_stage_begins_anew_where_most_of_its_videos_are_gone(tmp_path: Path) -> None:
@@ -526,7 +555,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_read(
         assert told.startswith("prvr: ShardedIndex is searched where its videos are, and exactly; ")
 
 
-@pytest.mark.parametrize("statement", ["UPDATE first_stage SET crc32 = 0", "UPDATE sketches SET crc32 = 0 WHERE number = 7"])
+@pytest.mark.parametrize("statement", ["UPDATE first_stage SET crc32 = 0", "UPDATE segments SET crc32 = 0 WHERE number = 7"])
 def test_a_damaged_stage_costs_no_video_and_is_measured_again(
     statement: str, large: None, gallery: Path, said: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -601,11 +630,12 @@ def test_the_service_searches_approximately_as_the_command_line_does(
     [
         ("UPDATE first_stage SET codebook = x'00'", "the codebook of the first stage is damaged: its checksum differs"),
         ("UPDATE first_stage SET codebook = 'text'", "the codebook of the first stage is damaged: its checksum differs"),
-        ("UPDATE sketches SET data = x'00' WHERE number = 7", "the sketch of the video with number 7 is damaged"),
-        ("UPDATE sketches SET data = zeroblob(999999) WHERE number = 7", "the sketch of the video with number 7 is damaged"),
-        ("UPDATE sketches SET data = 'text' WHERE number = 7", "the sketch of the video with number 7 is damaged"),
-        ("DELETE FROM sketches WHERE number < 3", "2 videos in .* have no sketch"),
-        ("DELETE FROM sketches", "40 videos in .* have no sketch"),
+        ("UPDATE segments SET data = x'00' WHERE number = 7", "the sketch of the video with number 7 is damaged"),
+        ("UPDATE segments SET data = zeroblob(999999) WHERE number = 7", "the sketch of the video with number 7 is damaged"),
+        ("UPDATE segments SET data = 'text' WHERE number = 7", "the sketch of the video with number 7 is damaged"),
+        ("UPDATE segments SET data = substr(data, 2) WHERE number = 7", "the sketch of the video with number 7 is damaged"),
+        ("DELETE FROM segments WHERE number < 3", "2 videos in .* have no sketch"),
+        ("DELETE FROM segments", "40 videos in .* have no sketch"),
     ],
 )
 def test_a_damaged_stage_is_one_line_and_the_exact_search_goes_on(statement: str, told: str, tmp_path: Path) -> None:

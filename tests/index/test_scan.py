@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -146,6 +147,7 @@ def test_no_score_is_farther_from_the_exact_one_than_it_says(
     columns: tuple[int, ...], rows_at_once: int, kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scan, "ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(scan, "ROWS_IN_BLOCK", 2 * rows_at_once)
     fields, starts = a_gallery(30, columns, seed=len(columns))
     weights = (0.7, -0.3, 2.0)[: len(columns)]
     gallery, draw = coded(fields, starts, weights), np.random.default_rng(9)
@@ -159,6 +161,7 @@ def test_no_score_is_farther_from_the_exact_one_than_it_says(
 def test_several_queries_have_the_scores_that_each_has_alone(threads: int, kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prvr.device.thread_count", lambda: threads)
     monkeypatch.setattr(scan, "ROWS_AT_ONCE", 20)
+    monkeypatch.setattr(scan, "ROWS_IN_BLOCK", 40)
     fields, starts = a_gallery(30, (64, 48), seed=5)
     gallery, draw = coded(fields, starts, (0.7, 0.3)), np.random.default_rng(9)
     several = [[draw.standard_normal(d).astype(np.float32) for d in (64, 48)] for _ in range(3)]
@@ -173,6 +176,7 @@ def test_some_videos_are_scored_again_within_half_the_bounds(
     rows_at_once: int, kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scan, "ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(scan, "ROWS_IN_BLOCK", 2 * rows_at_once)
     fields, starts = a_gallery(30, (64, 48), seed=5)
     gallery, draw = coded(fields, starts, (0.7, 0.3)), np.random.default_rng(9)
     queries = [draw.standard_normal(d).astype(np.float32) for d in (64, 48)]
@@ -182,6 +186,37 @@ def test_some_videos_are_scored_again_within_half_the_bounds(
         scores, bounds = gallery.rescore(queries, chosen)
         assert (np.abs(scores - exact[chosen]) <= bounds).all()
         assert (bounds < 0.7 * wide[chosen]).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("rows_in_block", [1, 40, 1 << 17])
+def test_segments_have_the_best_cosine_of_their_rows(
+    rows_in_block: int, threads: int, kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prvr.device.thread_count", lambda: threads)
+    monkeypatch.setattr(scan, "ROWS_IN_BLOCK", rows_in_block)
+    fields, starts = a_gallery(30, (64, 48), seed=5)
+    # The second field is the heavier one: its rows divide the video.
+    gallery, draw = coded(fields, starts, (0.3, -0.7)), np.random.default_rng(9)
+    queries = [draw.standard_normal(d).astype(np.float32) for d in (64, 48)]
+    places = draw.integers(0, 30, 50)
+    lengths = np.diff(starts[1])[places]
+    firsts = draw.integers(0, lengths)
+    ends = draw.integers(firsts + 1, lengths + 9)
+    found = gallery.score_segments(queries, places, firsts, ends)
+    for number, (rows, of, weight) in enumerate(zip(fields, starts, (0.3, -0.7), strict=True)):
+        unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        cosines = unit @ (queries[number] / np.linalg.norm(queries[number]))
+        for at, (place, first, end) in enumerate(zip(places, firsts, ends, strict=True)):
+            count, length = of[place + 1] - of[place], starts[1][place + 1] - starts[1][place]
+            begin, stop = int(first * count / length), math.ceil(min(end, length) * count / length)
+            best = max(cosines[row] for row in range(of[place] + begin, of[place] + stop))
+            assert abs(found[number, at] - weight * best) < 0.02
+    # A file that was tampered with may hold rows that are not there.
+    none = np.zeros(0, int)
+    beyond = gallery.score_segments(queries, places, firsts + 10**6, ends + 10**6)
+    assert np.isfinite(beyond).all()
+    assert gallery.score_segments(queries, none, none, none).shape == (2, 0)
 
 
 @settings(max_examples=40, deadline=None)
@@ -232,6 +267,7 @@ def test_a_broken_row_does_not_hide_the_others() -> None:
 @pytest.mark.parametrize("rows_at_once", [1, 7, 1 << 15])
 def test_a_gallery_that_grew_scores_as_one_made_at_once(rows_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(scan, "ROWS_IN_BLOCK", 2 * rows_at_once)
     fields, starts = a_gallery(20, (16, 8), seed=3)
     whole, grown = coded(fields, starts, (0.7, 0.3)), coded([rows[:0] for rows in fields], [of[:1] for of in starts], (0.7, 0.3))
     for begin, end in ((0, 1), (1, 2), (2, 2), (2, 13), (13, 20)):

@@ -15,31 +15,33 @@ from benchmarks.index_gallery import World, chunks, easy_queries, hard_queries
 from benchmarks.measure import SMALL
 from prvr.errors import ModelError
 from prvr.index import stage as stage_module
-from prvr.index.sketches import Codebook, learn_codebook, segment_vectors
+from prvr.index.sketches import Codebook, Segments, Sketch, divide, learn_codebook
 from prvr.index.stage import FirstStage
 
 WEIGHTS = (0.7, 0.3)
 
 
-def drawn(videos: int) -> tuple[World, list[np.ndarray], list[np.ndarray]]:
-    """A world, its exact scores for hard queries, and the vectors of each video's segments."""
+def drawn(videos: int) -> tuple[World, list[np.ndarray], list[Segments]]:
+    """A world, its exact scores for hard queries, and each video's segments."""
     world = World(videos, columns=48, fewest=8, most=30)
     ((fields, starts),) = chunks(world)
     spans = list(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True))
-    vectors = [segment_vectors([rows[a:b] for rows in fields], WEIGHTS) for a, b in spans]
-    return world, [np.asarray(index_speed.exact_scores(fields, starts, hard_queries(world, 40), WEIGHTS))], vectors
+    segments = [divide([rows[a:b] for rows in fields], WEIGHTS) for a, b in spans]
+    return world, [np.asarray(index_speed.exact_scores(fields, starts, hard_queries(world, 40), WEIGHTS))], segments
 
 
 @pytest.fixture(scope="module")
-def learned() -> tuple[np.ndarray, list[list[np.ndarray]], Codebook, list[np.ndarray]]:
+def learned() -> tuple[np.ndarray, list[list[np.ndarray]], Codebook, list[Sketch]]:
     """Exact scores, queries, a codebook of half of these, and the sketches of 200 videos."""
-    world, (scores,), vectors = drawn(200)
+    world, (scores,), segments = drawn(200)
     queries = hard_queries(world, 40)
-    book = learn_codebook(np.concatenate(vectors), np.concatenate([field[20:] for field in queries], axis=1))
-    return scores, [[field[n] for field in queries] for n in range(20)], book, [book.encode(of) for of in vectors]
+    book = learn_codebook(
+        np.concatenate([of.vectors for of in segments]), np.concatenate([field[20:] for field in queries], axis=1)
+    )
+    return scores, [[field[n] for field in queries] for n in range(20)], book, [book.sketch(of) for of in segments]
 
 
-def staged(book: Codebook, sketches: list[np.ndarray]) -> FirstStage:
+def staged(book: Codebook, sketches: list[Sketch]) -> FirstStage:
     stage = FirstStage(book)
     stage.follow(range(1, len(sketches) + 1), enumerate(sketches, start=1))
     return stage
@@ -52,17 +54,18 @@ def test_segments_by_hand() -> None:
     # Three rows alike, two alike, one: the only changes are between them.
     rows = np.array([[2, 0]] * 3 + [[0, 1]] * 2 + [[-3, 0]], np.float32)
     other = np.array([[0, 5], [0, 5], [7, 0]], np.float32)
-    found = segment_vectors([rows, other], (0.75, 0.25), share=0.5)
+    found, firsts = divide([rows, other], (0.75, 0.25), share=0.5)
     # The second field has half as many rows: rows 0 to 1, 1 to 2 and 2 of it.
     half = 0.25 / np.sqrt(2)
     expected = [[0.75, 0, 0, 0.25], [0, 0.75, half, half], [-0.75, 0, 0.25, 0]]
     np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert firsts.tolist() == [0, 3, 5]
 
 
 def test_a_field_without_weight_is_left_out_and_a_vector_of_the_whole_video_is_in_every_segment() -> None:
     draw = np.random.default_rng(0)
     rows, whole, none = draw.normal(size=(12, 4)), np.array([[3.0, 4.0]]), draw.normal(size=(5, 7))
-    found = segment_vectors([rows, whole, none], (0.6, 0.4, 0.0), share=0.5)
+    found, _ = divide([rows, whole, none], (0.6, 0.4, 0.0), share=0.5)
     assert found.shape[1] == 6
     assert 1 < len(found) <= 6
     np.testing.assert_allclose(found[:, 4:], np.tile([0.24, 0.32], (len(found), 1)), atol=1e-6)
@@ -73,12 +76,12 @@ def test_a_row_that_is_not_finite_counts_as_zero(value: float) -> None:
     rows = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
     zeroed, rows[3, 2] = rows.copy(), value
     zeroed[3] = 0
-    np.testing.assert_array_equal(segment_vectors([rows], (1.0,)), segment_vectors([zeroed], (1.0,)))
+    np.testing.assert_array_equal(divide([rows], (1.0,)).vectors, divide([zeroed], (1.0,)).vectors)
 
 
 @pytest.mark.parametrize("rows", [np.ones((1, 3)), np.ones((9, 3))])
 def test_what_never_changes_is_one_segment(rows: np.ndarray) -> None:
-    assert segment_vectors([rows], (1.0,)).shape == (1, 3)
+    assert divide([rows], (1.0,)).vectors.shape == (1, 3)
 
 
 def test_more_segments_of_a_video_score_nearer_to_its_rows() -> None:
@@ -89,7 +92,7 @@ def test_more_segments_of_a_video_score_nearer_to_its_rows() -> None:
     errors = []
     for share in (0.1, 0.4, 1.0):
         spans = pairwise(starts)
-        vectors = [segment_vectors([rows[a:b] for rows in fields], WEIGHTS, share=share) for a, b in spans]
+        vectors = [divide([rows[a:b] for rows in fields], WEIGHTS, share=share).vectors for a, b in spans]
         scores = np.stack([(np.concatenate(queries, axis=1) @ of.T).max(1) for of in vectors], axis=1)
         errors.append(float(np.abs(scores - exact).mean()))
     assert errors == sorted(errors, reverse=True)
@@ -164,12 +167,12 @@ def test_a_codebook_is_read_as_it_was_written_and_nothing_else_is() -> None:
 
 
 def test_nearly_all_of_the_best_are_kept_on_hard_queries(
-    learned: tuple[np.ndarray, list[list[np.ndarray]], Codebook, list[np.ndarray]],
+    learned: tuple[np.ndarray, list[list[np.ndarray]], Codebook, list[Sketch]],
 ) -> None:
     scores, queries, book, sketches = learned
     stage, shares = staged(book, sketches), {}
     for count in (10, 40, 100):
-        kept = [set(stage.candidates(query, count).tolist()) for query in queries]
+        kept = [set(stage.candidates(query, count).numbers.tolist()) for query in queries]
         assert {len(row) for row in kept} == {count}
         best = [set((np.argsort(-row)[:10] + 1).tolist()) for row in scores]
         shares[count] = np.mean([len(of & row) / 10 for of, row in zip(best, kept, strict=False)])
@@ -179,15 +182,15 @@ def test_nearly_all_of_the_best_are_kept_on_hard_queries(
 
 
 def test_candidates_are_those_with_the_largest_inner_products_best_first(
-    learned: tuple[np.ndarray, list[list[np.ndarray]], Codebook, list[np.ndarray]],
+    learned: tuple[np.ndarray, list[list[np.ndarray]], Codebook, list[Sketch]],
 ) -> None:
     _, queries, book, sketches = learned
     stage = staged(book, sketches)
-    nibbles = [np.stack([of & 15, of >> 4], 2).reshape(len(of), -1) for of in sketches]
+    nibbles = [np.stack([of & 15, of >> 4], 2).reshape(len(of), -1) for of, _ in sketches]
     columns = [book.centroids[np.arange(len(book.centroids)), of].reshape(len(of), -1) for of in nibbles]
     for query in queries[:5]:
         slow = np.array([(of @ book.project(np.concatenate(query)[None])[0]).max() for of in columns])
-        found = slow[stage.candidates(query, 20) - 1]
+        found = slow[stage.candidates(query, 20).numbers - 1]
         # FAISS adds products in 8 bits.
         assert (np.diff(found) < 0.02).all()
         assert found.min() > np.sort(slow)[-20] - 0.02
@@ -195,7 +198,7 @@ def test_candidates_are_those_with_the_largest_inner_products_best_first(
 
 @pytest.mark.parametrize("segments", [1, 40, 1 << 19])
 def test_a_stage_that_grew_finds_what_one_made_at_once_does(
-    segments: int, learned: tuple[np.ndarray, list[list[np.ndarray]], Codebook, list[np.ndarray]], monkeypatch: pytest.MonkeyPatch
+    segments: int, learned: tuple[np.ndarray, list[list[np.ndarray]], Codebook, list[Sketch]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, queries, book, sketches = learned
     whole = staged(book, sketches[:60])
@@ -206,23 +209,43 @@ def test_a_stage_that_grew_finds_what_one_made_at_once_does(
         assert len(grown) == grown.last == end
     for query in queries:
         # FAISS adds products in 8 bits, so that some tie.
-        assert len(set(grown.candidates(query, 15)) & set(whole.candidates(query, 15))) >= 13
+        assert len(set(grown.candidates(query, 15).numbers) & set(whole.candidates(query, 15).numbers)) >= 13
 
 
 def test_only_videos_that_are_there_and_allowed_are_candidates(
-    learned: tuple[np.ndarray, list[list[np.ndarray]], Codebook, list[np.ndarray]],
+    learned: tuple[np.ndarray, list[list[np.ndarray]], Codebook, list[Sketch]],
 ) -> None:
     _, queries, book, sketches = learned
     stage = staged(book, sketches)
     stage.follow(range(101, 201), [])
-    found = stage.candidates(queries[0], 10)
+    found = stage.candidates(queries[0], 10).numbers
     assert len(found) == 10
     assert found.min() > 100
     # The allowed ones are far down the list: more is asked for until there are enough.
-    last = stage.candidates(queries[0], 100)[-12:]
-    assert set(stage.candidates(queries[0], 10, last.tolist()).tolist()) < set(last.tolist())
-    assert stage.candidates(queries[0], 10, [150, 1]).tolist() == [150]
-    assert FirstStage(book).candidates(queries[0], 10).tolist() == []
+    last = stage.candidates(queries[0], 100).numbers[-12:]
+    assert set(stage.candidates(queries[0], 10, last.tolist()).numbers.tolist()) < set(last.tolist())
+    assert stage.candidates(queries[0], 10, [150, 1]).numbers.tolist() == [150]
+    assert FirstStage(book).candidates(queries[0], 10).numbers.tolist() == []
+
+
+@pytest.mark.parametrize("segments", [1, 40, 1 << 19])
+def test_candidates_come_with_the_rows_of_the_segments_that_found_them(
+    segments: int, learned: tuple[np.ndarray, list[list[np.ndarray]], Codebook, list[Sketch]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, queries, book, sketches = learned
+    monkeypatch.setattr(stage_module, "SEGMENTS_IN_PART", segments)
+    stage = staged(book, sketches)
+    stage.follow(range(50, 201), [])
+    for query in queries[:5]:
+        found = stage.candidates(query, 20)
+        assert sorted(set(found.of.tolist())) == list(range(20))
+        assert len(found.of) == len(found.firsts) == len(found.ends) > 20
+        # The best segment of the first video comes first.
+        assert found.of[0] == 0
+        for of, first, end in zip(found.of, found.firsts, found.ends, strict=True):
+            firsts = [*sketches[found.numbers[of] - 1].firsts.tolist(), stage_module.LAST]
+            assert firsts[firsts.index(first) + 1] == end
+    assert len(stage.candidates(queries[0], 151).of) == 0
 
 
 # The benchmark
