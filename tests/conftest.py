@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import shapes
 import torch
 import typer
 from commands import Answer, Prvr
-from jaxtyping import install_import_hook
 
 torch.set_num_threads(int(os.environ.get("PRVR_TEST_THREADS", "1")))
 
@@ -36,9 +36,13 @@ def modules_with_shapes() -> list[str]:
     return [".".join(path.relative_to(product.parent).with_suffix("").parts).removesuffix(".__init__") for path in files]
 
 
-# Shapes are checked at every call. In modules without any there are plain types alone, which are mypy's: to check these at
-# every call, too, took a tenth of the time of all tests.
-install_import_hook(modules_with_shapes(), "beartype.beartype")
+# In modules without any shapes there are plain types alone, which are mypy's: to check these, too, took a tenth of the time
+# of all tests.
+shapes.install(modules_with_shapes())
+
+
+def pytest_runtest_setup() -> None:
+    shapes.calls.clear()
 
 
 def shared_folder() -> Path:
