@@ -15,7 +15,10 @@ import torch
 import typer
 from commands import Answer, Prvr
 
-torch.set_num_threads(int(os.environ.get("PRVR_TEST_THREADS", "1")))
+THREADS = os.environ.get("PRVR_TEST_THREADS", "1")
+torch.set_num_threads(int(THREADS))
+# In the processes that tests start, too: threads of several processes on two cores wait for each other, and wait busily.
+os.environ.setdefault("OMP_NUM_THREADS", THREADS)
 
 # What is imported and collected stays: to look through it for garbage again and again took two fifths of the time of collecting.
 gc.disable()
@@ -60,13 +63,13 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def few_unrelated_sentences() -> Iterator[None]:
-    """Of the sentences that each index of a folder is measured with, every tenth: all took two thirds of `prvr index`.
+    """Of the sentences that each index of a folder is measured with, every thirtieth: all took two thirds of `prvr index`.
 
     `tests/index/test_reference.py` looks at all of them, and so does every process that a test starts.
     """
     from prvr.index import reference
 
-    some = reference.unrelated_sentences()[::10]
+    some = reference.unrelated_sentences()[::30]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "unrelated_sentences", lambda: some)
         yield

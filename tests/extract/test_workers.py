@@ -275,6 +275,7 @@ def cluster() -> Iterator[Any]:
 @needs_ray
 @pytest.mark.filterwarnings("default")
 class TestCluster:
+    @pytest.mark.thorough
     def test_two_nodes_give_the_same_to_the_bit(self, cluster: Any, folder: Path, expected: Packed, tmp_path: Path) -> None:
         from prvr.extract.cluster import Cluster
 
@@ -315,7 +316,11 @@ class TestCluster:
         from prvr.extract.cluster import Cluster
 
         with pytest.raises(ModelError, match="where a worker looks"):
-            run(folder, tmp_path / "f", Cluster(cluster.address, EncoderOpener(str(folder / "encoder"), "f" * 16, "cpu")))
+            run(
+                folder,
+                tmp_path / "f",
+                Cluster(cluster.address, EncoderOpener(str(folder / "encoder"), "f" * 16, "cpu"), number=1),
+            )
 
     @pytest.mark.thorough
     def test_a_video_that_kills_its_worker(self, cluster: Any, folder: Path, expected: Packed, tmp_path: Path) -> None:
@@ -334,6 +339,7 @@ class TestCluster:
         source.mkdir()
         for number in range(12):
             write_video(source / f"{number}.mp4", colourful(seconds=4 + number % 3))
+        (source / "bad.mp4").write_text("no video")
         third = cluster.add_node(num_cpus=1)
         lost: list[str] = []
 
@@ -347,7 +353,7 @@ class TestCluster:
         found = find_videos(source)
         result = extract_videos(found, tmp_path / "f", encoder=encoder, rate=25.0, engine=engine, on_progress=lose_a_node)
         assert lost
-        assert (len(result.done), dict(result.problems)) == (12, {})
+        assert (len(result.done), set(result.problems)) == (12, {"bad.mp4"})
         extract_videos(found, tmp_path / "one", encoder=encoder, rate=25.0)
         assert_same(Packed(tmp_path / "f"), Packed(tmp_path / "one"))
 

@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import struct
-import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,7 @@ from waiting import until
 
 from prvr.errors import VideoError
 from prvr.search import index_folder, zero_shot
-from prvr.server import connection, picture_process, reading, stills
+from prvr.server import connection, index_service, picture_process, reading, stills
 from prvr.server.picture_process import DecoderFailure, PictureProcess
 from prvr.server.service import PICTURES_AT_ONCE
 from prvr.server.stills import MOST_PIXELS, make_picture
@@ -285,10 +284,16 @@ def error_of(service: Running, path: str) -> tuple[int, str]:
     return answer.status_code, answer.json().get("error", "")
 
 
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each request looks at the index again, and not only after a second."""
+    monkeypatch.setattr(index_service, "FRESH", -1.0)
+
+
+@pytest.mark.usefixtures("fresh")
 def test_an_index_that_is_deleted_and_comes_back(own: World) -> None:
     with running(own.index) as service:
         own.index.rename(own.index.with_name("away"))
-        time.sleep(1.1)
         for path in ("/health", "/api/search?q=dog", "/api/videos", "/media/beach.mp4", "/thumbnails/beach.mp4", "/metrics"):
             status, said = error_of(service, path)
             assert (status, "no index in " in said) == (503, True), (path, said)
@@ -302,6 +307,7 @@ def test_an_index_that_is_deleted_and_comes_back(own: World) -> None:
         assert len(service.client.get("/api/search?q=dog").json()["hits"]) == 4
 
 
+@pytest.mark.usefixtures("fresh")
 @pytest.mark.parametrize("part", ["header", "pages"])
 def test_an_index_that_is_damaged_and_mended(own: World, part: str) -> None:
     file = own.index / "index.sqlite"
@@ -315,14 +321,12 @@ def test_an_index_that_is_damaged_and_mended(own: World, part: str) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(service.service.index._index, "_file", None)
             patch.setattr(service.service.index._list, "_file", None)
-            time.sleep(1.1)
             for path in ("/health", "/api/search?q=dog", "/api/videos"):
                 status, said = error_of(service, path)
                 assert status == 503, (path, said)
                 assert said.startswith("INDEX"), said
                 assert "\n" not in said
         file.write_bytes(whole)
-        time.sleep(1.1)
         assert service.client.get("/health").json()["videos"] == 5
         assert len(service.client.get("/api/search?q=dog").json()["hits"]) == 5
 

@@ -21,6 +21,7 @@ from waiting import until
 
 from prvr.errors import DataError
 from prvr.search import index_folder, zero_shot
+from prvr.server import index_service
 from prvr.server.answers import UpkeepReport
 from prvr.server.service import UPLOADS_AT_ONCE
 
@@ -299,6 +300,7 @@ def test_the_last_video_and_its_copy_can_be_deleted(world: World, tmp_path: Path
             return UpkeepReport(state="idle", waiting=False, problems=[], error=None, **numbers)
 
         monkeypatch.setattr(keeper, "_run_command", index)
+        monkeypatch.setattr(index_service, "FRESH", -1.0)  # each request reads the names of the videos again
 
         def delete(*names: str) -> UpkeepReport:
             for name in names:
@@ -307,7 +309,6 @@ def test_the_last_video_and_its_copy_can_be_deleted(world: World, tmp_path: Path
             return UpkeepReport(**client.get("/api/upkeep").json())
 
         def places() -> list[list[str]]:
-            until(lambda: time.sleep(1.1) is None)
             videos = client.get("/api/videos").json()["videos"]
             return [[video["video"], *video["fields"].get("copies", ())] for video in videos]
 
@@ -416,6 +417,6 @@ def test_the_service_ends_while_a_run_is_under_way(world: World) -> None:
     with running(world.index, token=TOKEN) as service:
         assert service.client.post("/api/upkeep", headers=BEARER).json()["state"] == "running"
         began = time.monotonic()
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 60
     with pytest.raises(httpx.ConnectError):
         httpx.get(service.url, trust_env=False)

@@ -94,6 +94,6 @@ def running(index: Path, **told: object) -> Iterator[Running]:
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120, trust_env=False) as client:
         yield Running(service, port, client)
     server.should_exit = True
-    thread.join(10)
+    thread.join(120)
     opened.close()
     assert not thread.is_alive()
