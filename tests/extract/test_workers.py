@@ -189,19 +189,19 @@ def test_a_run_that_is_cut_off_goes_on(
     out = tmp_path / "f" / "encoder" / "frames"
     process = start()
     # The third may be seen before it is safe on the disk, and then an interrupt takes it back.
-    until(lambda: finished(out) >= 3, seconds=120)
+    until(lambda: finished(out) >= 3)
     workers = children(process.pid)
     assert len(workers) >= 2
     os.kill(process.pid, how) if how == signal.SIGKILL else os.killpg(process.pid, how)
-    _, said = process.communicate(timeout=240)
+    _, said = process.communicate(timeout=300)
     if how == signal.SIGINT:
         assert process.returncode == 130
         assert said.splitlines() == ["prvr: interrupted; completed work is kept: repeat the command to continue"]
     before = {id: rows.tobytes() for id, rows in Packed(out).items()}
     assert 2 <= len(before) < VIDEOS
-    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), seconds=120)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
     process = start()
-    answer, said = process.communicate(timeout=240)
+    answer, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert f"{VIDEOS - len(before)} done, {len(before)} kept" in answer
     extract_videos(find_videos(tmp_path / "long"), tmp_path / "one", encoder=image_encoder(folder / "encoder"), rate=25.0)

@@ -402,7 +402,7 @@ def test_a_full_line_turns_away(served: Running, monkeypatch: pytest.MonkeyPatch
     for thread in waiting:
         thread.start()
     until(lambda: served.service.index.waiting == 2)
-    answer = httpx.get(served.url + "api/search?q=dog", trust_env=False)
+    answer = httpx.get(served.url + "api/search?q=dog", trust_env=False, timeout=300)
     hold.set()
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     for thread in waiting:
@@ -706,7 +706,7 @@ def test_two_pictures_are_made_at_a_time(world: World, tmp_path: Path, monkeypat
     import asyncio
 
     made = PictureProcess.picture
-    both, lock, now = threading.Barrier(2, timeout=120), threading.Lock(), [0, 0]
+    both, lock, now = threading.Barrier(2, timeout=300), threading.Lock(), [0, 0]
 
     def picture(process: PictureProcess, video: Path, seconds: float) -> bytes:
         with lock:

@@ -63,7 +63,7 @@ def ask(served: Running, operation: object, cases: object, seen: Counter[int], *
     @given(case=cases)
     def check(case: object) -> None:
         try:
-            answer = case.call(base_url=served.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=120)
+            answer = case.call(base_url=served.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=300)
         except requests.exceptions.RequestException:
             # The server answers 400 to a head that it does not read to its end; the answer can be lost with the connection.
             assert len(urlencode(case.query, doseq=True)) > MOST_OF_A_HEAD  # type: ignore[attr-defined]

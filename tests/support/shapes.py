@@ -11,7 +11,8 @@ import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial, wraps
-from typing import Any
+from types import CodeType
+from typing import Any, get_args
 
 import beartype
 import jaxtyping
@@ -25,6 +26,7 @@ calls: Counter[Hashable] = Counter()
 """Calls that were checked in this test, by function and shapes."""
 
 _jaxtyped = partial(jaxtyping.jaxtyped, typechecker=beartype.beartype)
+_shaped: dict[CodeType, bool] = {}
 
 
 def install(modules: Sequence[str]) -> None:
@@ -45,24 +47,44 @@ def _check(checked: Any) -> Any:
 
 
 def _checked_at_first(function: Callable[..., Any]) -> Callable[..., Any]:
-    checked: Callable[..., Any] | None = None
+    code, checked = function.__code__, None
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal checked
-        key = (function.__code__, _shape(args), _shape(tuple(kwargs.values())))
-        if calls[key] >= FIRST:
-            return function(*args, **kwargs)
-        calls[key] += 1
-        # Not before it is needed: to compile the checks of all functions took a second of each process.
-        checked = checked or _jaxtyped(function)
-        return checked(*args, **kwargs)
+        if checked is None:
+            if code not in _shaped:
+                _shaped[code] = any(_has_shape(_read(one, function)) for one in function.__annotations__.values())
+            # Not before it is called: to compile the checks of all functions took a second of each process.
+            checked = _jaxtyped(function) if _shaped[code] else function
+        if checked is not function:
+            key = (code, _shapes(args), _shapes(tuple(kwargs.values())))
+            if calls[key] < FIRST:
+                calls[key] += 1
+                return checked(*args, **kwargs)
+        return function(*args, **kwargs)
 
     return call
 
 
-def _shape(value: object) -> Hashable:
+def _read(annotation: object, function: Callable[..., Any]) -> object:
+    try:
+        return eval(annotation, function.__globals__) if isinstance(annotation, str) else annotation
+    except Exception:  # a name of type checking alone; jaxtyping takes it for Any, too
+        return Any
+
+
+def _has_shape(annotation: object) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, jaxtyping.AbstractArray):
+        return True
+    return any(map(_has_shape, annotation if isinstance(annotation, list) else get_args(annotation)))
+
+
+def _shapes(values: tuple[object, ...]) -> Hashable:
     """The shapes and types of arrays, also of those in tuples; of all else nothing."""
-    if isinstance(value, torch.Tensor | np.ndarray):
-        return (value.shape, value.dtype)
-    return tuple(map(_shape, value)) if isinstance(value, tuple) else None
+    return tuple(
+        [(one.shape, one.dtype) if isinstance(one, _ARRAYS) else isinstance(one, tuple) and _shapes(one[:9]) for one in values]
+    )
+
+
+_ARRAYS = (torch.Tensor, np.ndarray)

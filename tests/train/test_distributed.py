@@ -493,7 +493,7 @@ def test_devices_and_torchrun_train_alike(world: list[str], tmp_path: Path, prvr
     for name, start in starts.items():
         more = ["--devices", "2"] if name == "devices" else []
         call = [*start, *command(world, tmp_path / name, "epochs=2", "--json", *more)[2:]]
-        done = subprocess.run([sys.executable, *call], env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+        done = subprocess.run([sys.executable, *call], env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["run"] == str(tmp_path / name)  # one process speaks
         np.testing.assert_allclose(numbers(tmp_path / name), numbers(tmp_path / "one"), rtol=1e-5, atol=1e-5)
@@ -528,14 +528,14 @@ def test_a_command_that_is_cut_off(world: list[str], tmp_path: Path, how: str, s
     )
     signal.signal(signal.SIGINT, before)
     # The history comes last of what an epoch writes.
-    until((tmp_path / "run" / "history.jsonl").exists, seconds=240)
+    until((tmp_path / "run" / "history.jsonl").exists)
     workers = list(children_of(process.pid))
     assert len(workers) == 2
     if how == "interrupt":
         os.killpg(process.pid, signal.SIGINT)
     else:
         os.kill(workers[1], signal.SIGKILL)
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == status
     assert out == ""
     assert says in err
