@@ -1,6 +1,6 @@
 # make demo    the main job on a small rendered world, about five minutes; its last line serves the gallery
 # make test    the tests, but for those that take very long
-# make thorough   all of them
+# make thorough   all of them, with the shapes of every call checked
 # make check   format, lint, types, documents and tests
 # make docs    the documentation site in site/; a broken link or an undocumented page fails it
 # make quick   format, lint, types and the quick tests
@@ -31,7 +31,7 @@ test: .venv/installed
 	$(BIN)/pytest -n 3 --dist worksteal -m "not thorough"
 
 thorough: .venv/installed
-	$(BIN)/pytest -n 3 --dist worksteal
+	PRVR_TEST_SHAPES=all $(BIN)/pytest -n 3 --dist worksteal
 
 # Compiles the tests and all that they import, once and not by each of three processes at the same time.
 compiled: .venv/installed

@@ -10,12 +10,15 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import shapes
 import torch
 import typer
 from commands import Answer, Prvr
-from jaxtyping import install_import_hook
 
-torch.set_num_threads(int(os.environ.get("PRVR_TEST_THREADS", "1")))
+THREADS = os.environ.get("PRVR_TEST_THREADS", "1")
+torch.set_num_threads(int(THREADS))
+# In the processes that tests start, too: threads of several processes on two cores wait for each other, and wait busily.
+os.environ.setdefault("OMP_NUM_THREADS", THREADS)
 
 # What is imported and collected stays: to look through it for garbage again and again took two fifths of the time of collecting.
 gc.disable()
@@ -36,9 +39,13 @@ def modules_with_shapes() -> list[str]:
     return [".".join(path.relative_to(product.parent).with_suffix("").parts).removesuffix(".__init__") for path in files]
 
 
-# Shapes are checked at every call. In modules without any there are plain types alone, which are mypy's: to check these at
-# every call, too, took a tenth of the time of all tests.
-install_import_hook(modules_with_shapes(), "beartype.beartype")
+# In modules without any shapes there are plain types alone, which are mypy's: to check these, too, took a tenth of the time
+# of all tests.
+shapes.install(modules_with_shapes())
+
+
+def pytest_runtest_setup() -> None:
+    shapes.calls.clear()
 
 
 def shared_folder() -> Path:
@@ -56,13 +63,13 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def few_unrelated_sentences() -> Iterator[None]:
-    """Of the sentences that each index of a folder is measured with, every tenth: all took two thirds of `prvr index`.
+    """Of the sentences that each index of a folder is measured with, every thirtieth: all took two thirds of `prvr index`.
 
     `tests/index/test_reference.py` looks at all of them, and so does every process that a test starts.
     """
     from prvr.index import reference
 
-    some = reference.unrelated_sentences()[::10]
+    some = reference.unrelated_sentences()[::30]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "unrelated_sentences", lambda: some)
         yield

@@ -44,12 +44,22 @@ CHANGED = [
     ZeroShotConfig(),
     EveryKind(),
     EveryKind(2, 1e-9, True, "b,=c", "large", (), ("large", "small"), None, 0.25),
-    *(part for name in PRESETS for part in (preset(name).settings, preset(name).training, preset(name).distillation)),
 ]
 
 
 @pytest.mark.parametrize("settings", CHANGED, ids=lambda s: type(s).__name__)
 def test_settings_survive_json(settings: Any) -> None:
+    check_survives_json(settings)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_settings_of_presets_survive_json(name: str) -> None:
+    recipe = preset(name)
+    for settings in (recipe.settings, recipe.training, recipe.distillation):
+        check_survives_json(settings)
+
+
+def check_survives_json(settings: Any) -> None:
     again = from_dict(type(settings), json.loads(json.dumps(to_dict(settings))))
     assert again == settings
     assert {name: type(value) for name, value in vars(again).items()} == {n: type(v) for n, v in vars(settings).items()}

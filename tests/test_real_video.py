@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,29 @@ from prvr.search import index_folder, open_index, zero_shot
 
 @pytest.mark.slow
 @pytest.mark.shared
-def test_captions_find_their_clips_and_moments(shared: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("step", "least", "moments"),
+    [
+        # Of every other clip; measured here: 77.5 / 100 / 100, and 0.42 of the moments. A caption is 2.5 points.
+        (2, (67, 92, 97), 0.3),
+        # Measured elsewhere with the same model at the same rate: 49.4 / 84.8 / 96.2. A caption is 1.3 points.
+        pytest.param(1, (42, 77, 92), 0.4, marks=pytest.mark.thorough),
+    ],
+)
+def test_captions_find_their_clips_and_moments(
+    shared: Path, tmp_path: Path, step: int, least: tuple[float, ...], moments: float
+) -> None:
     source = shared / "data" / "videos"
+    clips = [json.loads(line) for line in (source / "clips.jsonl").read_text().splitlines()][::step]
+    (tmp_path / "clips").mkdir()
+    for clip in clips:
+        shutil.copy2(source / clip["file"], tmp_path / "clips")
     checkpoint = zero_shot(shared / "data" / "models" / "mobilenet-minilm", rate=1.0)
-    done = index_folder(source / "clips", tmp_path / "gallery", checkpoint)
-    assert len(done.added) == 35
+    done = index_folder(tmp_path / "clips", tmp_path / "gallery", checkpoint)
+    assert len(done.added) == len(clips)
     gallery = open_index(tmp_path / "gallery")
     ranks, overlaps = [], []
-    for clip in map(json.loads, (source / "clips.jsonl").read_text().splitlines()):
+    for clip in clips:
         for caption in clip["captions"]:
             hits = gallery.search(caption["text"], k=35)
             rank = 1 + [hit.video for hit in hits].index(Path(clip["file"]).name)
@@ -29,9 +45,6 @@ def test_captions_find_their_clips_and_moments(shared: Path, tmp_path: Path) -> 
             assert 0 <= hits[0].start < hits[0].end <= 40
             if rank == 1:
                 overlaps.append(overlap((hits[0].start, hits[0].end), (caption["start"], caption["end"])))
-    recall = {k: 100 * np.mean(np.array(ranks) <= k) for k in (1, 5, 10)}
-    # Measured elsewhere with the same model at the same rate: 49.4 / 84.8 / 96.2. A caption is 1.3 points.
-    assert recall[1] >= 42
-    assert recall[5] >= 77
-    assert recall[10] >= 92
-    assert np.mean([o >= 0.3 for o in overlaps]) > 0.4
+    recall = tuple(100 * np.mean(np.array(ranks) <= k) for k in (1, 5, 10))
+    assert all(found >= wanted for found, wanted in zip(recall, least, strict=True)), recall
+    assert np.mean([o >= 0.3 for o in overlaps]) > moments

@@ -28,7 +28,7 @@ from prvr.cli.terminal import (
     warn,
 )
 from prvr.cli.texts import ScreenGate, ScreenText, Speech, SpeechGate, Subtitles, text_settings
-from prvr.errors import SettingError
+from prvr.errors import SettingError, require
 
 if TYPE_CHECKING:
     from prvr.methods.checkpoint import Checkpoint
@@ -96,6 +96,8 @@ def update(
     from prvr.search import DEFAULT, MODEL, index_folder, watch_folder
 
     target, stored = path or videos / DEFAULT, as_dtype(dtype) if dtype else None
+    # Before an encoder is opened, which takes seconds.
+    require("av", extra="video")
     checkpoint = _checkpoint(target, model, encoder, videos=videos, rate=rate, parts=parts, method=method)
     if calibrate is not None:
         from prvr.evaluate.reliability import calibration_from_scores

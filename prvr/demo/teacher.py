@@ -14,26 +14,23 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.normalizers import Lowercase
-from tokenizers.pre_tokenizers import Punctuation, WhitespaceSplit
-from tokenizers.pre_tokenizers import Sequence as SplitBy
-from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from prvr.demo.background import STRIPS
 from prvr.demo.stage import Stage
 from prvr.demo.wordings import COLOURS, LIGHTS, PLACES, THINGS, Event, describe, manners, shared_events, vocabulary
 from prvr.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 SIDE, PATCH, WIDTH, LAYERS, HEADS = 64, 8, 64, 3, 4
 LONGEST = 24
@@ -67,6 +64,8 @@ def train_teacher(folder: Path, *, seed: int, steps: int = STEPS, on_progress: P
     origin = {"made_by": MADE_BY, "seed": seed, "steps": steps}
     if _origin_of(folder) == origin:
         return
+    from transformers import CLIPModel
+
     tokenizer = _tokenizer()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -165,6 +164,8 @@ def _pixels(stills: list[np.ndarray]) -> Tensor:
 
 
 def _image_processor() -> CLIPImageProcessorPil:
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
     middle = [0.5, 0.5, 0.5]
     crop = {"height": SIDE, "width": SIDE}
     return CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=crop, image_mean=middle, image_std=middle)
@@ -172,6 +173,14 @@ def _image_processor() -> CLIPImageProcessorPil:
 
 def _tokenizer() -> PreTrainedTokenizerFast:
     """A tokenizer with one token for each word; punctuation is dropped."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.normalizers import Lowercase
+    from tokenizers.pre_tokenizers import Punctuation, WhitespaceSplit
+    from tokenizers.pre_tokenizers import Sequence as SplitBy
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
     numbers = {word: number for number, word in enumerate([PAD, UNKNOWN, FIRST, LAST, *sorted(vocabulary(new=True))])}
     tokenizer = Tokenizer(WordLevel(numbers, unk_token=UNKNOWN))
     tokenizer.normalizer = Lowercase()
@@ -190,6 +199,8 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _config(tokenizer: PreTrainedTokenizerFast) -> CLIPConfig:
+    from transformers import CLIPConfig
+
     tower = {
         "hidden_size": WIDTH,
         "intermediate_size": 2 * WIDTH,

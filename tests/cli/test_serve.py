@@ -70,15 +70,17 @@ def test_it_says_where_it_is_and_ends_when_told(world: World, end: signal.Signal
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as served:
         assert served.stdout is not None
         said = json.loads(served.stdout.readline())
-        assert httpx.get(said["url"] + "api/about", trust_env=False).json()["writable"] is True
-        assert "Say what the moment shows." in httpx.get(said["url"], trust_env=False).text
+        assert httpx.get(said["url"] + "api/about", trust_env=False, timeout=300).json()["writable"] is True
+        assert "Say what the moment shows." in httpx.get(said["url"], trust_env=False, timeout=300).text
         # Names of other sites are those of a service for this machine alone.
-        other = httpx.get(said["url"] + "health", headers={"Host": "other.example"}, trust_env=False)
+        other = httpx.get(said["url"] + "health", headers={"Host": "other.example"}, trust_env=False, timeout=300)
         assert other.status_code == (421 if host == "127.0.0.1" else 200)
         bearer = {"Authorization": "Bearer from-the-environment"}
-        large = httpx.put(said["url"] + "api/videos/a.mp4", headers=bearer, content=bytes(1_100_000), trust_env=False)
+        large = httpx.put(
+            said["url"] + "api/videos/a.mp4", headers=bearer, content=bytes(1_100_000), trust_env=False, timeout=300
+        )
         assert (large.status_code, "--upload-limit" in large.json()["error"]) == (413, True)
         served.send_signal(end)
-        _, err = served.communicate(timeout=120)
+        _, err = served.communicate(timeout=300)
         assert served.returncode in (0, -signal.SIGTERM)
         assert err == "" or (host == "0.0.0.0" and err.count("\n") == 1 and "every machine that reaches this address" in err)

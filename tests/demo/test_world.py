@@ -13,7 +13,6 @@ import av
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, CLIPModel
 
 from prvr.demo import teacher as tiny_clip
 from prvr.demo import world
@@ -216,6 +215,9 @@ def test_what_is_not_the_demos_is_left_alone(tmp_path, rendered):
 
 
 def test_the_teacher_opens_as_any_clip_does_and_padding_changes_nothing(teacher):
+    # At the top of the file, every process of the tests would import it.
+    from transformers import AutoTokenizer, CLIPModel
+
     model, tokenizer = CLIPModel.from_pretrained(teacher), AutoTokenizer.from_pretrained(teacher)
     short, long = "a red ball rolls past the castle", "at dusk a couple of scarlet coaches roll past the old windmill in close up"
     with torch.inference_mode():
@@ -257,7 +259,7 @@ def test_a_teacher_whose_training_was_interrupted_is_not_there(tmp_path):
 
 @pytest.mark.slow
 def test_training_lowers_the_loss(tmp_path, monkeypatch):
-    monkeypatch.setattr(tiny_clip, "STILLS", 128)
+    monkeypatch.setattr(tiny_clip, "STILLS", 32)
     losses: list[float] = []
     train_teacher(tmp_path / "teacher", seed=0, steps=40, on_progress=lambda step, steps, loss, right: losses.append(loss))
-    assert losses[-1] < losses[0] < 4.85  # of a guess: ln 128
+    assert losses[-1] < losses[0] < 3.47  # of a guess: ln 32

@@ -160,36 +160,61 @@ def home(index: DiskIndex) -> tuple[str, int]:
 
 
 def slow(index: DiskIndex) -> int:
-    time.sleep(4)
+    time.sleep(2)
     return index.count()
+
+
+def check_slow_answer(index: Any, shard: int, patch: pytest.MonkeyPatch) -> None:
+    """A call that takes longer than anybody waits without looking whether the actor is alive: it is, and is awaited."""
+    pool, looked = index._pool, []
+    (count,), get = pool.call({shard: DiskIndex.count}).values(), pool._get
+
+    def patient(answer: Any, which: int) -> Any:
+        # However long the machine takes to answer a ping.
+        patch.setattr("prvr.index.cluster.PATIENCE", 120)
+        looked.append(which)
+        return get(answer, which)
+
+    patch.setattr(pool, "_get", patient)
+    patch.setattr("prvr.index.cluster.PATIENCE", 0.5)
+    assert pool.call({shard: slow}) == {shard: count}
+    assert looked == [shard, shard]
 
 
 @pytest.mark.slow
 @needs_ray
 @pytest.mark.filterwarnings("default")
-def test_a_slow_answer_is_awaited_and_none_is_told(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    url, model, videos = f"ray://{cluster.address}{tmp_path}/a", MODELS["no sum of cosines"](), gallery(7)
-    index = make_store(f"{url}?shards=1", model, HEADER)
+def test_a_cluster_without_room_is_told(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_store(f"shards://{tmp_path}/a?shards=1", MODEL, HEADER).close()
+    monkeypatch.setattr("prvr.index.cluster.PATIENCE", 2)
+    monkeypatch.setattr("prvr.index.cluster.PROCESSORS", 64)
+    with pytest.raises(DataError, match=r"no machine of the Ray cluster serves .*0-of-1: .*; see that one has 64 processors"):
+        open_store(f"ray://{cluster.address}{tmp_path}/a", MODEL)
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+@needs_ray
+@pytest.mark.filterwarnings("default")
+def test_a_method_that_its_model_scores_is_served_like_any_other(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, videos = MODELS["no sum of cosines"](), gallery(7)
+    index = make_store(f"ray://{cluster.address}{tmp_path}/a?shards=1", model, HEADER)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr("prvr.index.cluster.PATIENCE", 2)
-            assert index._pool.call({0: slow}) == {0: 0}
-        # Here, since an actor takes long to start: a method that its model scores is served like any other.
+            check_slow_answer(index, 0, patch)
         assert model.score_weights is None
         add_videos(index, videos, videos)
         assert_serves(index, videos, tolerance=TOLERANCE["disk float16"])
     finally:
         index.close()
-    monkeypatch.setattr("prvr.index.cluster.PATIENCE", 2)
-    monkeypatch.setattr("prvr.index.cluster.PROCESSORS", 64)
-    with pytest.raises(DataError, match=r"no machine of the Ray cluster serves .*0-of-1: .*; see that one has 64 processors"):
-        open_store(url, MODEL)
 
 
 @pytest.mark.slow
 @needs_ray
 @pytest.mark.filterwarnings("default")
-def test_a_cluster_serves_the_shards_and_loses_a_node(cluster: Any, tmp_path: Path) -> None:
+def test_a_cluster_serves_the_shards_and_loses_a_node(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
     url = f"ray://{cluster.address}{tmp_path}/a"
@@ -204,6 +229,8 @@ def test_a_cluster_serves_the_shards_and_loses_a_node(cluster: Any, tmp_path: Pa
         for each in (index, one):
             each.add(encode(student, [Sampled(name, rows, about={"seed": n}) for n, (name, rows) in enumerate(videos.items())]))
         check()
+        with monkeypatch.context() as patch:
+            check_slow_answer(index, 1, patch)
         assert len(index.fetch(["3.mp4"])["3.mp4"].fields) == len(student.score_weights or ()) == 2
 
         def homes() -> list[tuple[str, int]]:

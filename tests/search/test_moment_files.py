@@ -145,7 +145,7 @@ def test_a_player_is_started_with_the_file_and_the_time_as_they_are(tmp_path: Pa
     program, child = playing.play(file, 12.5)
     assert program == str(player)
     assert child is not None
-    assert child.wait(10) == 0
+    assert child.wait(120) == 0
     assert said.read_text().split("\0")[:-1] == ["--start=12.500", "--", str(file)]
     assert not (tmp_path / "hacked").exists()
 

@@ -39,7 +39,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def context(browser: Any) -> Iterator[Any]:
     made = browser.new_context(viewport={"width": 1200, "height": 800})
-    made.set_default_timeout(90_000)
+    made.set_default_timeout(300_000)
     yield made
     made.close()
 

@@ -397,16 +397,16 @@ def test_messages_name_no_path_of_this_machine(said: str, shown: str, tmp_path: 
 def test_a_full_line_turns_away(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_service, "MOST_WAITING", 2)
     hold = threading.Event()
-    served.service.index._thread.submit(hold.wait, 10)
+    served.service.index._thread.submit(hold.wait, 300)
     waiting = [threading.Thread(target=served.client.get, args=("/api/search?q=dog",)) for _ in range(2)]
     for thread in waiting:
         thread.start()
     until(lambda: served.service.index.waiting == 2)
-    answer = httpx.get(served.url + "api/search?q=dog", trust_env=False)
+    answer = httpx.get(served.url + "api/search?q=dog", trust_env=False, timeout=300)
     hold.set()
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     for thread in waiting:
-        thread.join(10)
+        thread.join(120)
     assert served.client.get("/api/search?q=dog").status_code == 200
 
 
@@ -416,9 +416,9 @@ def test_a_full_line_turns_away(served: Running, monkeypatch: pytest.MonkeyPatch
 def test_nothing_but_queries_waits_for_queries(served: Running, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_service, "FRESH", -1.0)  # each request reads the names of the videos again
     hold = threading.Event()
-    served.service.index._thread.submit(hold.wait, 60)
+    served.service.index._thread.submit(hold.wait, 600)
     waiting = threading.Thread(
-        target=httpx.get, args=(served.url + "api/search?q=dog",), kwargs={"timeout": 60, "trust_env": False}
+        target=httpx.get, args=(served.url + "api/search?q=dog",), kwargs={"timeout": 600, "trust_env": False}
     )
     waiting.start()
     try:
@@ -438,7 +438,7 @@ def test_nothing_but_queries_waits_for_queries(served: Running, world: World, mo
         assert waiting.is_alive()
     finally:
         hold.set()
-        waiting.join(20)
+        waiting.join(120)
     assert not waiting.is_alive()
 
 
@@ -706,7 +706,7 @@ def test_two_pictures_are_made_at_a_time(world: World, tmp_path: Path, monkeypat
     import asyncio
 
     made = PictureProcess.picture
-    both, lock, now = threading.Barrier(2, timeout=120), threading.Lock(), [0, 0]
+    both, lock, now = threading.Barrier(2, timeout=300), threading.Lock(), [0, 0]
 
     def picture(process: PictureProcess, video: Path, seconds: float) -> bytes:
         with lock:

@@ -18,8 +18,8 @@ from serving import TOKEN, Running, make_world, running
 
 requests = pytest.importorskip("requests")
 
-# `FUZZ=500 pytest tests/test_server_fuzz.py` looks longer.
-EXAMPLES = int(os.environ.get("FUZZ", "15"))
+# `FUZZ=500 pytest tests/server/test_fuzz.py` looks longer.
+EXAMPLES = int(os.environ.get("FUZZ", "4"))
 # Bytes: h11 reads heads of 64 KiB.
 MOST_OF_A_HEAD = 60_000
 
@@ -37,7 +37,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @pytest.mark.slow
-def test_no_request_makes_the_service_fail(served: Running) -> None:
+@pytest.mark.parametrize("examples", [EXAMPLES, pytest.param(5 * EXAMPLES, marks=pytest.mark.thorough)])
+def test_no_request_makes_the_service_fail(served: Running, examples: int) -> None:
     schemathesis = pytest.importorskip("schemathesis")
     description = schemathesis.openapi.from_url(served.url + "openapi.json")
     operations = [operation.ok() for operation in description.get_all_operations()]
@@ -45,7 +46,7 @@ def test_no_request_makes_the_service_fail(served: Running) -> None:
     seen: Counter[int] = Counter()
     for operation in operations:
         for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
-            ask(served, operation, operation.as_strategy(generation_mode=mode), seen, examples=EXAMPLES)
+            ask(served, operation, operation.as_strategy(generation_mode=mode), seen, examples=examples)
     assert served.client.get("/health").json()["status"] == "ok"
     assert {200, 404, 422} <= set(seen), seen
 
@@ -62,7 +63,7 @@ def ask(served: Running, operation: object, cases: object, seen: Counter[int], *
     @given(case=cases)
     def check(case: object) -> None:
         try:
-            answer = case.call(base_url=served.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=120)
+            answer = case.call(base_url=served.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=300)
         except requests.exceptions.RequestException:
             # The server answers 400 to a head that it does not read to its end; the answer can be lost with the connection.
             assert len(urlencode(case.query, doseq=True)) > MOST_OF_A_HEAD  # type: ignore[attr-defined]

@@ -115,7 +115,7 @@ def test_axe_finds_nothing_in_any_view(browser: Any, served: Running, screen: st
     scheme, width, height = SCREENS[screen]
     for name, view in VIEWS.items():
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce")
-        context.set_default_timeout(90_000)
+        context.set_default_timeout(300_000)
         tab = Tab(context, served.url)
         view(tab)
         tab.page.wait_for_load_state("networkidle")
@@ -131,7 +131,7 @@ def test_axe_finds_nothing_in_any_view(browser: Any, served: Running, screen: st
 
 def test_all_of_it_by_keyboard(browser: Any, served: Running) -> None:
     context = browser.new_context(viewport={"width": 1200, "height": 800})
-    context.set_default_timeout(90_000)
+    context.set_default_timeout(300_000)
     tab = Tab(context, served.url).open()
 
     def press(*keys: str) -> None:

@@ -154,7 +154,7 @@ def test_from_a_drop_to_a_card(browser: Any, world: World, tmp_path: Path) -> No
     new = write_video(tmp_path / "new.mp4", colourful())
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     context = browser.new_context()
-    context.set_default_timeout(90_000)
+    context.set_default_timeout(300_000)
     with running(own.index, token=TOKEN) as service:
         tab = Tab(context, service.url).open()
         assert tab.videos() == ["kitchen.mp4"]
@@ -162,8 +162,8 @@ def test_from_a_drop_to_a_card(browser: Any, world: World, tmp_path: Path) -> No
         tab.find("#token").fill(TOKEN)
         tab.find("#files").set_input_files([str(new), str(tmp_path / "broken.mp4")])
         tab.shows("#indexing", "Looking for new videos.")
-        until(lambda: tab.videos() == ["kitchen.mp4", "new.mp4"], lambda: str(tab.texts(".arrival")), seconds=120)
-        until(lambda: "can be searched" in tab.texts(".arrival")[0], lambda: str(tab.texts(".arrival")), seconds=120)
+        until(lambda: tab.videos() == ["kitchen.mp4", "new.mp4"], lambda: str(tab.texts(".arrival")))
+        until(lambda: "can be searched" in tab.texts(".arrival")[0], lambda: str(tab.texts(".arrival")))
         tab.shows(".arrival", "broken.mp4 is a text file, not a video")
         assert tab.texts("#about") == ["2 videos"]
         assert tab.faults == []

@@ -65,7 +65,7 @@ def served(videos: Path) -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def tab(browser: Any, served: Running) -> Iterator[Tab]:
     context = browser.new_context(viewport={"width": 1200, "height": 800}, accept_downloads=True)
-    context.set_default_timeout(90_000)
+    context.set_default_timeout(300_000)
     opened = Tab(context, served.url)
     yield opened
     assert opened.faults == []

@@ -16,11 +16,13 @@ import pytest
 pytest.importorskip("fastapi")
 
 from serving import TOKEN, Running, World, running
+from tiny_encoders import make_textual, make_visual
 from tiny_videos import colourful, copy_as_another, write_video
 from waiting import until
 
 from prvr.errors import DataError
 from prvr.search import index_folder, zero_shot
+from prvr.server import index_service
 from prvr.server.answers import UpkeepReport
 from prvr.server.service import UPLOADS_AT_ONCE
 
@@ -180,7 +182,7 @@ def test_slow_uploads_are_few_and_end(served: Running, own: World, monkeypatch: 
     until(lambda: not served.service.uploads.locked())
     monkeypatch.setattr("prvr.server.writing.PATIENCE", 0.2)
     with begun_upload(served, "slow.mp4", 5000) as connection:
-        connection.settimeout(60)
+        connection.settimeout(300)
         assert b" 408 " in connection.recv(200)
     until(lambda: everything(own.videos) == before)
 
@@ -299,15 +301,15 @@ def test_the_last_video_and_its_copy_can_be_deleted(world: World, tmp_path: Path
             return UpkeepReport(state="idle", waiting=False, problems=[], error=None, **numbers)
 
         monkeypatch.setattr(keeper, "_run_command", index)
+        monkeypatch.setattr(index_service, "FRESH", -1.0)  # each request reads the names of the videos again
 
         def delete(*names: str) -> UpkeepReport:
             for name in names:
                 assert client.delete(f"/api/videos/{name}", headers=BEARER).status_code == 202, name
-            until(lambda: client.get("/api/upkeep").json()["state"] != "running", seconds=120)
+            until(lambda: client.get("/api/upkeep").json()["state"] != "running")
             return UpkeepReport(**client.get("/api/upkeep").json())
 
         def places() -> list[list[str]]:
-            until(lambda: time.sleep(1.1) is None)
             videos = client.get("/api/videos").json()["videos"]
             return [[video["video"], *video["fields"].get("copies", ())] for video in videos]
 
@@ -330,7 +332,9 @@ def test_the_last_video_and_its_copy_can_be_deleted(world: World, tmp_path: Path
 
 @pytest.mark.slow
 def test_from_upload_to_hit_and_back(world: World, tmp_path: Path) -> None:
-    own = World(tmp_path / "videos", tmp_path / "gallery", world.encoder)
+    # The processes that the service starts open this encoder in a third of the time that a CLIP takes.
+    encoder = make_textual(make_visual(tmp_path / "tiny", size=[8, 12]))
+    own = World(tmp_path / "videos", tmp_path / "gallery", encoder)
     shutil.copytree(world.videos, own.videos)
     index_folder(own.videos, own.index, zero_shot(own.encoder))
     with running(own.index, token=TOKEN) as service:
@@ -350,7 +354,7 @@ def test_from_upload_to_hit_and_back(world: World, tmp_path: Path) -> None:
         assert client.put("/api/videos/broken.mp4", headers=BEARER, content=b"no video").json()["waiting"] is True
         assert client.delete("/api/videos/kitchen.mp4", headers=BEARER).status_code == 202
         seen = []
-        until(lambda: seen.append(upkeep()) or seen[-1].state != "running", seconds=120)  # type: ignore[func-returns-value]
+        until(lambda: seen.append(upkeep()) or seen[-1].state != "running")  # type: ignore[func-returns-value]
         # Six files, of which kitchen.mp4 is gone; three are new, of which two are being encoded or were.
         progress = [report.progress for report in seen if report.progress is not None]
         assert progress, "no progress was seen"
@@ -371,7 +375,7 @@ def test_from_upload_to_hit_and_back(world: World, tmp_path: Path) -> None:
         assert {name for hit in hits for name in (hit["video"], *hit["near_identical"])} == names()
         shutil.rmtree(own.index / "model")
         client.post("/api/upkeep", headers=BEARER)
-        until(lambda: upkeep().state != "running", seconds=120)
+        until(lambda: upkeep().state != "running")
         assert upkeep().state == "failed"
         assert "INDEX/model" in (upkeep().error or "")
         assert str(tmp_path) not in (upkeep().error or "")
@@ -404,7 +408,7 @@ def test_a_file_that_ends_its_decoder_costs_itself_alone(world: World, tmp_path:
     monkeypatch.syspath_prepend(tmp_path / "first")
     with running(own.index, token=TOKEN) as service:
         service.client.post("/api/upkeep", headers=BEARER)
-        until(lambda: service.client.get("/api/upkeep").json()["state"] != "running", seconds=120)
+        until(lambda: service.client.get("/api/upkeep").json()["state"] != "running")
         report = UpkeepReport(**service.client.get("/api/upkeep").json())
         assert (report.state, report.added) == ("idle", 1), report
         assert len(report.problems) == 1
@@ -416,6 +420,6 @@ def test_the_service_ends_while_a_run_is_under_way(world: World) -> None:
     with running(world.index, token=TOKEN) as service:
         assert service.client.post("/api/upkeep", headers=BEARER).json()["state"] == "running"
         began = time.monotonic()
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 60
     with pytest.raises(httpx.ConnectError):
         httpx.get(service.url, trust_env=False)

@@ -72,7 +72,7 @@ class Running:
 
     def raw(self, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes]:
         """An answer to a path as it is: clients that know better mend dots and slashes."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
         try:
             connection.request(method, path, headers=headers)
             answer = connection.getresponse()
@@ -91,9 +91,9 @@ def running(index: Path, **told: object) -> Iterator[Running]:
     thread.start()
     port = opened.getsockname()[1]
     # The pool is not to follow a proxy of the machine that the tests run on.
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120, trust_env=False) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300, trust_env=False) as client:
         yield Running(service, port, client)
     server.should_exit = True
-    thread.join(10)
+    thread.join(120)
     opened.close()
     assert not thread.is_alive()

@@ -103,4 +103,4 @@ def tiny_hub(models: Mapping[str, Path], *, licence: str, refuses: int = 404, pu
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(120)

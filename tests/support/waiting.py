@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 
-def until(condition: Callable[[], object], said: Callable[[], str] = lambda: "", *, seconds: float = 120) -> None:
+def until(condition: Callable[[], object], said: Callable[[], str] = lambda: "", *, seconds: float = 300) -> None:
     """Looks again and again; the test fails, with what is said, where it takes longer."""
     end, pause = time.monotonic() + seconds, 0.02
     while not condition():
