@@ -33,6 +33,7 @@ def extract_folder(
     words: Sequence[str | Path] = (),
     rate: float = 1.0,
     batch_size: int = 32,
+    every_frame: bool = False,
     device: str = "cpu",
     workers: int | None = None,
     ray: str | None = None,
@@ -44,6 +45,7 @@ def extract_folder(
         encoders: encoders of frames, by folder or hub name; those that also read sentences encode the captions, too.
         words: encoders with a row per word, for the captions.
         rate: frames per second.
+        every_frame: encodes also a frame that looks like the one before, instead of giving it the row of that.
         workers: the number of processes; by default this process alone, or one on each machine of a cluster.
         ray: the address of a Ray cluster that does it: HOST:PORT, `auto` or `local`.
 
@@ -73,6 +75,7 @@ def extract_folder(
             encoder=encoder,
             rate=rate,
             batch_size=batch_size,
+            every_frame=every_frame,
             engine=engine_for(encoder, device=device, workers=workers, ray=ray),
             on_progress=on_progress,
         )

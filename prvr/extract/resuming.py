@@ -9,6 +9,7 @@ modification, first and last bytes. At the end, stamp and SHA-256 are of all tha
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
@@ -64,7 +65,7 @@ class ResumingEngine:
 
     def encode(self, jobs: Sequence[Job], *, sampling: FrameSampling) -> Iterator[Outcome]:
         """Yields the outcome of each job with all its rows, the part that was read, and what there is of long videos."""
-        resumed = [replace(job, after=self._parts.end_of(job, sampling.batch_size)) for job in jobs]
+        resumed = [self._parts.resume(job, sampling.batch_size) for job in jobs]
         begun = {job.id for job in resumed if job.after is not None}
         self._paths = {job.id: job.path for job in jobs}
         self._damage = {id: self._parts.damage_of(id) for id in begun}
@@ -148,17 +149,18 @@ class _Parts:
     def ids(self) -> set[str]:
         return set(self._keys)
 
-    def end_of(self, job: Job, batch_size: int) -> float | None:
-        """Returns the time of the last frame of a video that is stored; None if none of its file is."""
+    def resume(self, job: Job, batch_size: int) -> Job:
+        """Returns a job without the frames that are stored; as it is if none of its file are."""
         with suppress(VideoError):
             stamp = stamp_of(job.path)
             if job.id not in self._keys:
                 self._rename(job, stamp)
             info = self._last(job.id)
             if info and has_same_stamp(info["file"], stamp) and info["batch_size"] == batch_size:
-                return float(info["times"][-1])
+                look, row = info.get("look"), self._open().features[self._keys[job.id][-1]][-1]
+                return replace(job, after=float(info["times"][-1]), look=look and base64.b64decode(look), row=row)
         self.forget(job.id)
-        return None
+        return job
 
     def _rename(self, job: Job, stamp: Stamp) -> None:
         """Gives a video the parts of a missing one, if its file is the same."""
@@ -186,7 +188,8 @@ class _Parts:
             with suppress(VideoError):
                 self._ends[part.id] = ends_of(path)
         info = {"times": part.times, "file": part.stamp, "ends": self._ends.get(part.id), "batch_size": batch_size}
-        return self._append(part.id, part.rows, {**info, "damage": part.damage})
+        look = None if part.look is None else base64.b64encode(part.look).decode()
+        return self._append(part.id, part.rows, {**info, "damage": part.damage, "look": look})
 
     def _append(self, id: str, rows: np.ndarray, info: Mapping[str, Any]) -> int:
         writer, keys = self._open(), self._keys.setdefault(id, [])

@@ -20,7 +20,7 @@ from prvr.errors import DataError, MissingExtra, SettingError
 from prvr.extract import Extraction, extract_sentences, extract_videos, extract_words, feature_folder
 from prvr.extract.decoding import DecoderThreads
 from prvr.extract.encoding import rows_are_independent
-from prvr.extract.engine import Job
+from prvr.extract.engine import FrameSampling, Job
 from prvr.features.packed import Packed
 from prvr.video import VideoReader, find_videos
 from tests.features.test_packed import disk_of
@@ -282,7 +282,9 @@ def test_videos_share_batches(videos: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_decoding_stays_so_far_ahead_and_no_further(videos: dict[str, Path], tmp_path: Path) -> None:
-    ahead = DecoderThreads(iter([Job("a", videos["a.mp4"]), Job("b", videos["b.mkv"])]), rate=1.0, limit=2, threads=1)
+    ahead = DecoderThreads(
+        iter([Job("a", videos["a.mp4"]), Job("b", videos["b.mkv"])]), FrameSampling(1.0, 32), limit=2, threads=1
+    )
     pieces = iter(ahead)
     next(pieces)
     until(lambda: len(ahead._ready) == 2)
@@ -300,7 +302,7 @@ def test_an_error_that_is_no_matter_of_one_file_ends_the_run(videos: dict[str, P
 
     monkeypatch.setattr("prvr.extract.decoding.VideoReader", broken)
     with pytest.raises(MissingExtra, match="av is not"):
-        list(DecoderThreads(iter([Job("a", videos["a.mp4"])]), rate=1.0, limit=2, threads=2))
+        list(DecoderThreads(iter([Job("a", videos["a.mp4"])]), FrameSampling(1.0, 32), limit=2, threads=2))
 
 
 def test_a_file_that_breaks_the_decoder_in_a_new_way_is_told(
