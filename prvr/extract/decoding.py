@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from prvr.errors import PrvrError, VideoError
 from prvr.extract.engine import Changed, FrameSampling, Job, Refused
 from prvr.extract.file_stamps import Stamp, sha256_of, stamp_of
 from prvr.extract.repeats import is_repeat, look_of
-from prvr.video import VideoReader
+from prvr.video import RemotePath, VideoReader, local_copy
 
 # Limit on the frames that wait in memory; 32 frames of 4K would take 800 MB.
 WAITING_BYTES = 1 << 28
@@ -163,21 +164,16 @@ def decode(job: Job, sampling: FrameSampling, *, fit: Fit | None = None) -> Iter
     stamp: Stamp | None = None
     try:
         stamp = stamp_of(job.path)
-        with VideoReader(job.path, rate=sampling.rate, after=job.after) as reader:
-            yield VideoStart(job.id, job.after or 0.0, reader.duration, stamp, job.row)
-            recorded, last = reader.tags, job.look if job.row is not None else None
-            for time, picture in reader:
-                look = None if sampling.every_frame else look_of(picture)
-                if look is not None and is_repeat(look, last):
-                    yield Frame(job.id, time, None, reader.damage, last)
-                else:
-                    last = look
-                    yield Frame(job.id, time, fit(picture) if fit else picture, reader.damage, look)
-        # The content is read after the frames: if the stamp is still the same, both are of one file.
-        file = {**stamp, "sha256": sha256_of(job.path)}
+        with local_copy(job.path) as path:
+            with VideoReader(path, rate=sampling.rate, after=job.after) as reader:
+                yield VideoStart(job.id, job.after or 0.0, reader.duration, stamp, job.row)
+                recorded = reader.tags
+                yield from _frames(reader, job, sampling, fit)
+            # The content is read after the frames: if the stamp is still the same, both are of one file.
+            file = {**stamp, "sha256": sha256_of(path)}
         end: Piece = VideoEnd(job.id, reader.end, reader.frame_seconds, reader.problem, file, recorded)
     except VideoError as refused:
-        end = Refused(job.id, str(refused))
+        end = Refused(job.id, _said(refused, job))
     except PrvrError:
         raise
     # Any other error that a file makes a decoder raise is of this file alone.
@@ -188,3 +184,23 @@ def decode(job: Job, sampling: FrameSampling, *, fit: Fit | None = None) -> Iter
         yield Changed(job.id) if stamp is not None and stamp_of(job.path) != stamp else end
     except VideoError as gone:
         yield Refused(job.id, str(gone))
+
+
+def _frames(reader: VideoReader, job: Job, sampling: FrameSampling, fit: Fit | None) -> Iterator[Frame]:
+    last = job.look if job.row is not None else None
+    for time, picture in reader:
+        look = None if sampling.every_frame else look_of(picture)
+        if look is not None and is_repeat(look, last):
+            yield Frame(job.id, time, None, reader.damage, last)
+        else:
+            last = look
+            yield Frame(job.id, time, fit(picture) if fit else picture, reader.damage, look)
+
+
+def _said(problem: VideoError, job: Job) -> str:
+    """An error line in which a temporary copy has the name of its file."""
+    return (
+        re.sub(rf"\S*/prvr-\w+/{re.escape(job.path.name)}", str(job.path), str(problem))
+        if isinstance(job.path, RemotePath)
+        else str(problem)
+    )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from prvr.encoders import ImageEncoder, JoinedImageEncoder, image_encoder
 from prvr.errors import ModelError
+from prvr.video.remote import VideoPath
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Job:
     """
 
     id: str
-    path: Path
+    path: VideoPath
     after: float | None = None
     look: bytes | None = None
     row: np.ndarray | None = field(default=None, compare=False)

@@ -25,6 +25,7 @@ from prvr.extract.extraction import delete_items, explain_full_disk, open_frames
 from prvr.extract.file_stamps import Stamp, ends_of, has_same_stamp, stamp_of
 from prvr.features.compaction import remove
 from prvr.features.packed import PackedWriter, is_packed
+from prvr.video import VideoPath
 
 # An unfinished video is offered to searches whenever it has grown by this share: each time all of it is stored again.
 GROWTH = 1 / 8
@@ -59,7 +60,7 @@ class ResumingEngine:
         self._engine, self._parts = engine, parts
         self._offered: dict[str, int] = {}
         self._refused: dict[str, str] = {}
-        self._paths: dict[str, Path] = {}
+        self._paths: dict[str, VideoPath] = {}
         # What earlier runs could not read, in words.
         self._damage: dict[str, str | None] = {}
 
@@ -182,7 +183,7 @@ class _Parts:
         """Returns the info of the last part of a video; an empty one if it has no parts."""
         return self._open().features.info(self._keys[id][-1]) if id in self._keys else {}
 
-    def add(self, part: Part, path: Path, batch_size: int) -> int:
+    def add(self, part: Part, path: VideoPath, batch_size: int) -> int:
         """Stores a part, and returns the number of rows of its video so far."""
         if part.id not in self._ends:
             with suppress(VideoError):

@@ -16,11 +16,11 @@ from prvr.extract.resuming import resuming
 from prvr.extract.update import update_rows
 from prvr.features.compaction import tidy
 from prvr.features.packed import PackedWriter
-from prvr.video import check_rate
+from prvr.video import VideoPath, check_rate
 
 
 def extract_videos(
-    videos: Mapping[str, Path],
+    videos: Mapping[str, VideoPath],
     out: Path,
     *,
     encoder: ImageEncoder,
