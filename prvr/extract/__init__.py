@@ -46,7 +46,6 @@ def engine_for(encoder: ImageEncoder, *, device: str, workers: int | None = None
         ray: the address of a Ray cluster: HOST:PORT, `auto` or `local`.
     """
     if ray is not None:
-        from prvr.device import device_name
-
-        return Cluster(ray, EncoderOpener.for_encoder(encoder, device_name(device)), number=workers)
+        # `auto` as it is: the machines of the cluster have other devices than this one.
+        return Cluster(ray, EncoderOpener.for_encoder(encoder, device), number=workers)
     return ThisProcess(encoder) if workers is None else Processes(workers, EncoderOpener.for_encoder(encoder, device))

@@ -262,6 +262,8 @@ class IndexService:
 
     def without_paths(self, message: str) -> str:
         """A message as clients may see it."""
+        if self.remote is not None:
+            message = message.replace(f"{self.remote}/", "").replace(str(self.remote), "the folder of the videos")
         return without_paths(message, videos=self.folder, index=self._path)
 
     def _open(self) -> VideoSearch:
