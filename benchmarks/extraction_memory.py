@@ -3,9 +3,9 @@
     python -m benchmarks.extraction_memory [--videos FOLDER --encoder FOLDER --runs 3]
 
 Each way is a process of its own, and they take turns. The plain scripts read with PyAV or OpenCV, encode the first frame of each
-second in batches of 32 with the same ONNX network and preprocessing, and write an .npy file for each video. OpenCV follows neither
-rotation nor the shape of pixels, and truncates damaged files silently. Memory is the largest resident set of a process; of
-`--workers`, that of the largest one, and their sum is at most that times their number and one more.
+second in batches of 32 with the same ONNX network and preprocessing, and write an .npy file for each video. OpenCV follows no
+rotation nor the shape of pixels, and truncates damaged files silently. Memory is the largest resident set of a process: with
+`--workers`, that of the largest one.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.extraction import SHARED
 from prvr.video import find_videos
 
+# Not imported from `extraction`: without torch, as the plain scripts are; a child also counts what its parent holds when it starts.
+SHARED = Path(os.environ.get("PRVR_SHARED", Path(__file__).parents[2] / "shared")) / "data"
 BATCH = 32
 
 
@@ -47,16 +48,18 @@ def compare(videos: Path, encoder: Path, runs: int) -> None:
     same = ["--videos", str(videos), "--encoder", str(encoder)]
     ours = [sys.executable, "-m", "prvr", "extract", str(videos), "OUT", "--encoder", str(encoder)]
     ways = {f"plain {name}": [sys.executable, "-m", __spec__.name, "--only", name, *same, "--out", "OUT"] for name in READERS}
-    ways |= {"prvr extract": ours, "prvr extract --every-frame": [*ours, "--every-frame"]}
+    ways["prvr extract"] = ours
     ways |= {f"prvr extract --workers {number}": [*ours, "--workers", str(number)] for number in (1, 2)}
+    ways["prvr extract --every-frame"] = [*ours, "--every-frame"]
     ways["prvr index"] = [sys.executable, "-m", "prvr", "index", str(videos), "OUT", "--encoder", str(encoder)]
     if not (encoder / "textual").is_dir():
         del ways["prvr index"]
-    print(f"{processor()}; load {os.getloadavg()[0]:.1f} before")
+    print(f"{processor()}; load {os.getloadavg()[0]:.1f} before", file=sys.stderr)
     measured: dict[str, list[tuple[float, float, float]]] = {way: [] for way in ways}
     for _ in range(runs):
         for way, command in ways.items():
             measured[way].append(measure(command))
+            print(f"  {way}: {measured[way][-1]}", file=sys.stderr)
     for way, times in measured.items():
         work, seconds, memory = (statistics.median(column) for column in zip(*times, strict=True))
         ratios = [plain[0] / own[0] for plain, own in zip(measured["plain pyav"], times, strict=True)]
