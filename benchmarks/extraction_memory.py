@@ -25,7 +25,7 @@ import numpy as np
 
 from prvr.video import find_videos
 
-# Not imported from `extraction`: without torch, as the plain scripts are; a child also counts what its parent holds when it starts.
+# Not from `extraction`, which imports torch: the plain scripts need none, and a child also counts what its parent holds.
 SHARED = Path(os.environ.get("PRVR_SHARED", Path(__file__).parents[2] / "shared")) / "data"
 BATCH = 32
 
