@@ -19,6 +19,9 @@ def extract(
     words: Annotated[list[str] | None, typer.Option(help="Encoder of words, for the captions; repeatable.")] = None,
     rate: Rate = 1.0,
     batch_size: Annotated[int, typer.Option(help="Number of frames encoded together.", min=1)] = 32,
+    every_frame: Annotated[
+        bool, typer.Option("--every-frame", help="Encode also frames that look like the one before, which else take its row.")
+    ] = False,
     device: Device = "auto",
     workers: Workers = None,
     ray: Ray = None,
@@ -35,6 +38,7 @@ def extract(
             words=words or [],
             rate=rate,
             batch_size=batch_size,
+            every_frame=every_frame,
             device=device,
             workers=workers,
             ray=ray,

@@ -95,6 +95,8 @@ def update(
     from prvr.methods.exported import copy_export
     from prvr.search import DEFAULT, MODEL, index_folder, watch_folder
 
+    if path is None and not isinstance(videos, Path):
+        raise SettingError(f"name the folder of the index: prvr index {videos} GALLERY")
     target, stored = path or videos / DEFAULT, as_dtype(dtype) if dtype else None
     # Before an encoder is opened, which takes seconds.
     require("av", extra="video")

@@ -31,7 +31,22 @@ app = typer.Typer(
     add_completion=False,
 )
 
-Videos = Annotated[Path, typer.Argument(help="Folder of videos, with captions.jsonl if it is a data set.")]
+
+def _place(text: str) -> Any:
+    # A Path of a URL would lose a slash.
+    from prvr.video.remote import place_of
+
+    return place_of(text)
+
+
+Videos = Annotated[
+    Path,
+    typer.Argument(
+        help="Folder of videos, with captions.jsonl if it is a data set; or the URL of one, such as s3://bucket/videos.",
+        parser=_place,
+        metavar="VIDEOS",
+    ),
+]
 Data = Annotated[Path, typer.Argument(help="Folder of videos with captions.jsonl, or a feature package ROOT/COLLECTION.")]
 Features = Annotated[Path, typer.Argument(help="Folder that prvr extract or prvr data convert wrote, or a package.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -42,6 +42,15 @@ class ImageEncoder(Encoder, Protocol):
 
 
 @runtime_checkable
+class FittingEncoder(ImageEncoder, Protocol):
+    """An image encoder that resizes frames one by one: decoders do it early, so that no large frame waits in memory."""
+
+    def fit(self, frame: np.ndarray) -> np.ndarray:
+        """Returns a frame at the size that the network reads, for which `encode_images` gives the same row to the bit."""
+        ...
+
+
+@runtime_checkable
 class SentenceEncoder(Encoder, Protocol):
     """Turns sentences into (N, sentence_columns) float32, in the space of the encoder's images if it also encodes images."""
 

@@ -28,6 +28,8 @@ from prvr.files import parse_json, read_bytes
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 FAILED = "cannot run the encoder"
 PROMPT = "prompt.json"
+# Frames in one run of a network: on a CPU more are not faster, and take as much more memory.
+FRAMES_AT_ONCE = {"cpu": 8, "cuda": 1 << 16}
 
 
 def open_onnx(folder: Path, *, device: str = "cpu") -> Encoder:
@@ -57,6 +59,10 @@ class OnnxImages:
     def encode_images(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         """Encodes frames (height, width, 3), uint8 RGB, as rows (N, image_columns)."""
         return self._images.encode(frames)
+
+    def fit(self, frame: np.ndarray) -> np.ndarray:
+        """Returns a frame at the size that the network reads, for which `encode_images` gives the same row to the bit."""
+        return self._images.pixels.fit(frame)
 
 
 @final
@@ -110,6 +116,10 @@ class OnnxDual:
         """Encodes frames (height, width, 3), uint8 RGB, as rows (N, image_columns)."""
         return self._images.encode(frames)
 
+    def fit(self, frame: np.ndarray) -> np.ndarray:
+        """Returns a frame at the size that the network reads, for which `encode_images` gives the same row to the bit."""
+        return self._images.pixels.fit(frame)
+
     def encode_sentences(self, texts: Sequence[str]) -> np.ndarray:
         """Encodes sentences as rows (N, sentence_columns)."""
         return self._sentences.encode(texts)
@@ -125,20 +135,25 @@ class _Images:
     def __init__(self, folder: Path, device: str) -> None:
         self._session = open_session(folder / "model.onnx", device)
         self.columns = _columns(self._session, folder)
+        self._at_once = FRAMES_AT_ONCE["cpu" if self._session.get_providers()[0] == PROVIDERS["cpu"] else "cuda"]
         self._source = str(folder.parent)
         path = folder / "preprocess_cfg.json"
         try:
             config = parse_json(read_bytes(path))
         except (OSError, ValueError) as problem:
             raise ModelError(f"{path} is missing or broken ({problem!r}); get the encoder again") from problem
-        self._pixels = Pixels(config, path, extra="onnx")
-        planes = (3, self._pixels.height, self._pixels.width)
+        self.pixels = Pixels(config, path, extra="onnx")
+        planes = (3, self.pixels.height, self.pixels.width)
         self._input = _pixel_input(self._session, folder / "model.onnx", planes)
 
     def encode(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         if not frames:
             return np.empty((0, self.columns), np.float32)
-        planes = self._pixels.planes(frames)
+        rows = [self._run(frames[start : start + self._at_once]) for start in range(0, len(frames), self._at_once)]
+        return np.concatenate(rows)
+
+    def _run(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+        planes = self.pixels.planes(frames)
         with one_line_errors(self._source, FAILED):
             rows = np.asarray(self._session.run(["embedding"], {self._input: planes})[0])
         return check_rows(self._source, rows, count=len(frames), columns=self.columns)

@@ -106,6 +106,10 @@ class PeCore(TwoSidedEncoder):
         with one_line_errors(self.source):
             return len(self._tokenizer.encode(text).ids)
 
+    def fit(self, frame: np.ndarray) -> np.ndarray:
+        """Returns a frame at the size that the network reads, for which `encode_images` gives the same row to the bit."""
+        return self._pixels.fit(frame)
+
     def _image_rows(self, frames: Sequence[np.ndarray]) -> Tensor:
         return self._images(torch.from_numpy(self._pixels.planes(frames)).to(self._device))
 

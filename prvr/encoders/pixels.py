@@ -49,10 +49,15 @@ class Pixels:
 
     def planes(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         """Returns frames (height, width, 3), uint8 RGB of any size, as (N, 3, height, width) float32."""
-        pixels = np.stack([self._fit(frame) for frame in frames]).astype(np.float32) / np.float32(255)
-        return np.ascontiguousarray(((pixels - self._mean) / self._std).transpose(0, 3, 1, 2))
+        planes = np.empty((len(frames), 3, self.height, self.width), np.float32)
+        # Frame by frame: each step on a whole batch would take its memory once more.
+        for plane, frame in zip(planes, frames, strict=True):
+            pixels = self.fit(frame).astype(np.float32) / np.float32(255)
+            plane[:] = ((pixels - self._mean) / self._std).transpose(2, 0, 1)
+        return planes
 
-    def _fit(self, frame: np.ndarray) -> np.ndarray:
+    def fit(self, frame: np.ndarray) -> np.ndarray:
+        """Returns a frame resized and cropped (height, width, 3); one that was fitted before comes back as it is."""
         height, width = self.height, self.width
         image = self._pillow.fromarray(frame)
         resampling = self._pillow.Resampling[self._interpolation.upper()]

@@ -5,6 +5,7 @@ file_stamps.py  what identifies the content of a file
 engine.py       the interface of what encodes videos: `Engine`, its jobs and its outcomes
 encoding.py     the engine of one process: frames of several videos share batches
 decoding.py     decodes videos in threads ahead of the encoder
+repeats.py      frames that repeat the one before, which are not encoded
 processes.py    an engine of several processes on this machine
 cluster.py      an engine of Ray actors on several machines
 job_queue.py    the queue of these two, which finds the file that kills a worker
@@ -45,7 +46,6 @@ def engine_for(encoder: ImageEncoder, *, device: str, workers: int | None = None
         ray: the address of a Ray cluster: HOST:PORT, `auto` or `local`.
     """
     if ray is not None:
-        from prvr.device import device_name
-
-        return Cluster(ray, EncoderOpener.for_encoder(encoder, device_name(device)), number=workers)
+        # `auto` as it is: the machines of the cluster have other devices than this one.
+        return Cluster(ray, EncoderOpener.for_encoder(encoder, device), number=workers)
     return ThisProcess(encoder) if workers is None else Processes(workers, EncoderOpener.for_encoder(encoder, device))

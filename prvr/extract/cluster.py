@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, final
 
 from prvr.device import connect, gist, processor_count
+from prvr.encoders import needs_torch
 from prvr.errors import DataError, PrvrError, SettingError
 from prvr.extract.encoding import encode_jobs
 from prvr.extract.engine import EncoderOpener, FrameSampling, Job, Outcome
@@ -106,7 +107,7 @@ class _Workers:
         self, ray: ModuleType, jobs: Sequence[Job], number: int | None, opener: EncoderOpener, sampling: FrameSampling
     ) -> None:
         self._ray, self._queue = ray, JobQueue(jobs, deaths=DEATHS)
-        on_gpus = opener.device.startswith("cuda")
+        on_gpus = takes_gpus(opener, _nodes(ray))
         unit, share = ("GPU", 1.0) if on_gpus else ("CPU", PROCESSORS)
         self._number = min(_worker_count(ray, number, unit=unit, share=share), len(jobs))
         sharing = -(-self._number // len(_nodes(ray)))
@@ -181,6 +182,19 @@ class _Workers:
     def _kill(self, worker: _RemoteWorker) -> None:
         with suppress(self._ray.exceptions.RayError, ValueError):
             self._ray.kill(worker.actor)
+
+
+def takes_gpus(opener: EncoderOpener, nodes: Sequence[Mapping[str, float]]) -> bool:
+    """Returns whether each worker takes a GPU: with `cuda`; with `auto` where the cluster has any and torch runs the encoder.
+
+    Args:
+        nodes: the resources of each machine.
+    """
+    if opener.device != "auto":
+        return opener.device.startswith("cuda")
+    # An onnxruntime that can use a GPU is another package; whether the machines have it is not known here.
+    by_torch = any(needs_torch(part.source) for part in opener.parts or (opener,))
+    return by_torch and any(resources.get("GPU", 0) >= 1 for resources in nodes)
 
 
 def _nodes(ray: ModuleType) -> list[dict[str, float]]:

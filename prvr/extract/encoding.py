@@ -16,7 +16,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from prvr.device import processor_count
-from prvr.encoders import ImageEncoder
+from prvr.encoders import FittingEncoder, ImageEncoder
 from prvr.extract.decoding import DecoderThreads, Frame, Piece, VideoEnd, VideoStart
 from prvr.extract.engine import Changed, Encoded, FrameSampling, Job, Outcome, Part, Refused
 
@@ -26,6 +26,8 @@ BATCH_BYTES = 1 << 28
 BATCHES_AHEAD = 2
 # Seconds of video. A kill costs what is not in a part yet, what is in a batch, and what waits for the encoder.
 LOST, PART = 60, 25
+# While frames repeat, a batch is filled slowly: a frame waits for it for this many times the frames of a batch, then no longer.
+BATCHES_SPANNED = 5
 # The key of a batch that videos share. No video has this id, because ids are paths.
 SHARED = ""
 
@@ -50,7 +52,8 @@ def encode_jobs(jobs: Iterator[Job], encoder: ImageEncoder, *, sampling: FrameSa
     size, lost = sampling.batch_size, int(LOST * sampling.rate) - 2
     limit = max(1, size // 2, min(BATCHES_AHEAD * size, lost - size))
     most = min(int(PART * sampling.rate), max(0, lost - size - limit))
-    with closing(DecoderThreads(jobs, rate=sampling.rate, limit=limit, threads=threads)) as pieces:
+    fit = encoder.fit if isinstance(encoder, FittingEncoder) else None
+    with closing(DecoderThreads(jobs, sampling, limit=limit, threads=threads, fit=fit)) as pieces:
         yield from collect(pieces, Batches(encoder, batch_size=size), most=most)
 
 
@@ -58,20 +61,37 @@ def encode_jobs(jobs: Iterator[Job], encoder: ImageEncoder, *, sampling: FrameSa
 class _OpenVideo:
     """The times and the rows of a video since its last part, and how it ended, None while frames may follow.
 
-    number: of the first of these frames. damage: what could not be read before the last of them.
+    sources: of each of these frames, the number of the frame whose row it has, its own or the one that it repeats.
+    count: of all frames. waiting: how many of them wait for their rows, and oldest: the first of these. last: the last one that
+    is encoded; -1 before the first.
     """
 
     times: list[float] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
     rows: dict[int, np.ndarray] = field(default_factory=dict)
-    number: int = 0
+    count: int = 0
+    waiting: int = 0
+    oldest: int = 0
+    last: int = -1
     damage: str | None = None
+    look: bytes | None = None
     start: VideoStart | None = None
     end: VideoEnd | Refused | Changed | None = None
+
+    def add(self, frame: Frame) -> None:
+        """Takes note of the next frame."""
+        if frame.picture is not None:
+            self.oldest = self.oldest if self.waiting else self.count
+            self.last, self.waiting = self.count, self.waiting + 1
+        self.times.append(frame.time)
+        self.sources.append(self.last)
+        self.count += 1
+        self.damage, self.look = frame.damage, frame.look
 
     def outcome(self, most: int) -> Outcome | None:
         """Returns the outcome of the video, or a part of more than `most` frames; None while frames or rows are missing."""
         # While no frame waits for its batch, a reading from here on gives the same batches: the same bits with any encoder.
-        if len(self.rows) < len(self.times):
+        if self.waiting:
             return None
         if self.end is None:
             # A video that ends within a minute has no parts: a kill costs no more.
@@ -86,13 +106,13 @@ class _OpenVideo:
     def _part(self) -> Part:
         assert self.start is not None
         start = self.start
-        part = Part(start.id, self._stack(), tuple(self.times), self.times[-1], start.stated, start.stamp, self.damage)
-        self.number += len(self.times)
-        self.times, self.rows = [], {}
+        times = tuple(self.times)
+        part = Part(start.id, self._stack(), times, times[-1], start.stated, start.stamp, self.damage, self.look)
+        self.times, self.sources, self.rows = [], [], {self.last: self.rows[self.last]}
         return part
 
     def _stack(self) -> np.ndarray:
-        rows = [self.rows[number] for number in range(self.number, self.number + len(self.times))]
+        rows = [self.rows[number] for number in self.sources]
         return np.stack(rows) if rows else np.empty((0, 0), np.float32)
 
 
@@ -116,6 +136,7 @@ def collect(pieces: Iterable[Piece], batches: Batches, *, most: int) -> Iterator
         ids = dict.fromkeys(touched)
         for id, number, row in rows:
             videos[id].rows[number] = row
+            videos[id].waiting -= 1
             ids[id] = None
         for id in ids:
             if (outcome := videos[id].outcome(most)) is not None:
@@ -127,12 +148,17 @@ def collect(pieces: Iterable[Piece], batches: Batches, *, most: int) -> Iterator
         video = videos.setdefault(piece.id, _OpenVideo())
         if isinstance(piece, VideoStart):
             video.start = piece
+            video.rows = {} if piece.row is None else {-1: piece.row}
             yield Part(piece.id, np.empty((0, 0), np.float32), (), piece.seconds, piece.stated, piece.stamp)
             continue
         if isinstance(piece, Frame):
-            video.times.append(piece.time)
-            video.damage = piece.damage
-            rows = batches.add(piece.id, video.number + len(video.times) - 1, piece.picture)
+            video.add(piece)
+            if piece.picture is not None:
+                rows = batches.add(piece.id, video.last, piece.picture)
+            elif video.waiting and video.count - video.oldest > BATCHES_SPANNED * batches.size:
+                rows = batches.encode_now(piece.id)
+            else:
+                rows = iter(())
         else:
             video.end = piece
             rows = batches.end_of(piece.id)
@@ -153,7 +179,7 @@ class Batches:
     """Collects frames into batches, and yields the rows of a batch when it is full or flushed."""
 
     def __init__(self, encoder: ImageEncoder, *, batch_size: int) -> None:
-        self._encoder, self._batch_size = encoder, batch_size
+        self._encoder, self.size = encoder, batch_size
         # By batch size, and by video where videos may not share a batch.
         self._open: dict[tuple[int, str], list[_Waiting]] = {}
         self._may_share: dict[int, bool] = {}
@@ -161,7 +187,7 @@ class Batches:
     def add(self, id: str, number: int, picture: np.ndarray) -> Iterator[_Row]:
         """Adds a frame, and yields the rows of its batch if that is full now."""
         # The size depends on the picture alone: a frame's batch size must not depend on the other frames.
-        size = max(1, min(self._batch_size, BATCH_BYTES // picture.nbytes))
+        size = max(1, min(self.size, BATCH_BYTES // picture.nbytes))
         key = self._batch_of(size, id)
         batch = self._open.setdefault(key, [])
         batch.append(_Waiting(id, number, picture))
@@ -173,6 +199,11 @@ class Batches:
         for size, owner in list(self._open):
             if owner == id and self._may_share.get(size) is False:
                 yield from self._encode((size, owner))
+
+    def encode_now(self, id: str) -> Iterator[_Row]:
+        """Yields the rows of the batches in which frames of a video wait, which are not full."""
+        for key in [key for key, batch in self._open.items() if any(frame.id == id for frame in batch)]:
+            yield from self._encode(key)
 
     def flush(self) -> Iterator[_Row]:
         """Yields the rows of all frames that still wait."""

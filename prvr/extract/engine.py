@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from prvr.encoders import ImageEncoder, JoinedImageEncoder, image_encoder
 from prvr.errors import ModelError
+from prvr.video.remote import VideoPath
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,14 @@ class Job:
     """A video that is to be encoded.
 
     after: the frames up to this time, in seconds, are known and are not encoded again; None for a reading from the start.
+    look, row: of the last frame that was encoded before it, for frames that repeat it; None where that is not known.
     """
 
     id: str
-    path: Path
+    path: VideoPath
     after: float | None = None
+    look: bytes | None = None
+    row: np.ndarray | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Part:
 
     times: of the rows, in seconds, not rounded. seconds: where the reading is. stated: the duration in seconds that the file
     states, 0 if it states none. stamp: of the file when it was opened (`prvr.extract.file_stamps`). damage: what could not be
-    read, in words, since this reading began.
+    read, in words, since this reading began. look: of the last frame that was encoded, whose row is the last one; None where
+    all frames are encoded (`prvr.extract.repeats`).
     """
 
     id: str
@@ -41,6 +45,7 @@ class Part:
     stated: float
     stamp: dict[str, int]
     damage: str | None = None
+    look: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -86,10 +91,14 @@ Outcome = Part | Unfinished | Encoded | Refused | Changed
 
 @dataclass(frozen=True)
 class FrameSampling:
-    """How frames are sampled and encoded: `rate` in frames per second, `batch_size` frames per call of the encoder."""
+    """How frames are sampled and encoded: `rate` in frames per second, `batch_size` frames per call of the encoder.
+
+    every_frame: also those that repeat the one before (`prvr.extract.repeats`).
+    """
 
     rate: float
     batch_size: int
+    every_frame: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from prvr.errors import VideoError
+from prvr.video.remote import RemotePath, VideoPath, local_copy
 
 Stamp = dict[str, int]
 
 
-def stamp_of(path: Path) -> Stamp:
+def stamp_of(path: VideoPath) -> Stamp:
     """Returns the size and the times of a file.
 
     The kernel sets the time of the last change (ctime) at each write and rename, and no program can set it back: a clock
@@ -22,6 +22,8 @@ def stamp_of(path: Path) -> Stamp:
     Raises:
         VideoError: there is no such file, or this process may not look at it.
     """
+    if isinstance(path, RemotePath):
+        return path.stamp()
     try:
         file = path.stat()
     except OSError as problem:
@@ -29,12 +31,16 @@ def stamp_of(path: Path) -> Stamp:
     return {"size": file.st_size, "mtime_ns": file.st_mtime_ns, "ctime_ns": file.st_ctime_ns}
 
 
-def ends_of(path: Path) -> str:
+def ends_of(path: VideoPath) -> str:
     """Returns the SHA-256 of the first and the last MiB of a file, which says quickly that it is another one.
+
+    Of a remote file it is that of what its store says of it.
 
     Raises:
         VideoError: the file cannot be read.
     """
+    if isinstance(path, RemotePath):
+        return hashlib.sha256(repr(sorted(path.stamp().items())).encode()).hexdigest()
     try:
         with open(path, "rb") as file:
             head = file.read(1 << 20)
@@ -44,26 +50,27 @@ def ends_of(path: Path) -> str:
         raise VideoError(f"cannot read {path}: {problem.strerror}; check its permissions and the disk") from None
 
 
-def sha256_of(path: Path) -> str:
-    """Returns the SHA-256 of a file's bytes.
+def sha256_of(path: VideoPath) -> str:
+    """Returns the SHA-256 of a file's bytes; a remote file is copied here for that.
 
     Raises:
         VideoError: the file cannot be read.
     """
     try:
-        with open(path, "rb") as file:
+        with local_copy(path) as copy, open(copy, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as problem:
         raise VideoError(f"cannot read {path}: {problem.strerror}; check its permissions and the disk") from None
 
 
-def stamps_of(files: Mapping[str, Path]) -> tuple[dict[str, Stamp], dict[str, str]]:
+def stamps_of(files: Mapping[str, VideoPath]) -> tuple[dict[str, Stamp], dict[str, str]]:
     """Returns the stamps of files by id, and the problems of those that have none."""
     stamps: dict[str, Stamp] = {}
     problems: dict[str, str] = {}
     for id, path in files.items():
         try:
-            stamps[id] = stamp_of(path)
+            # One listing instead of a request for each file.
+            stamps[id] = path.stamp(fresh=False) if isinstance(path, RemotePath) else stamp_of(path)
         except VideoError as problem:
             problems[id] = str(problem)
     return stamps, problems
@@ -82,7 +89,7 @@ def has_same_stamp(recorded: Mapping[str, Any], stamp: Stamp) -> bool:
     return "size" in recorded and all(stamp[key] == recorded[key] for key in stamp if key in recorded)
 
 
-def has_same_content(recorded: Mapping[str, Any], stamp: Stamp, path: Path) -> bool:
+def has_same_content(recorded: Mapping[str, Any], stamp: Stamp, path: VideoPath) -> bool:
     """Returns whether a file with another stamp has the recorded content; reads all of it if the size is the same."""
     if "sha256" not in recorded or stamp["size"] != recorded["size"]:
         return False

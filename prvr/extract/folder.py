@@ -22,17 +22,18 @@ from prvr.extract import (
 )
 from prvr.features import durations_of
 from prvr.features.packed import Packed
-from prvr.video import find_passed_over, find_videos
+from prvr.video import VideoPath, find_passed_over, find_videos, place_of
 
 
 def extract_folder(
-    videos: str | Path,
+    videos: str | VideoPath,
     features: str | Path,
     *,
     encoders: Sequence[str | Path],
     words: Sequence[str | Path] = (),
     rate: float = 1.0,
     batch_size: int = 32,
+    every_frame: bool = False,
     device: str = "cpu",
     workers: int | None = None,
     ray: str | None = None,
@@ -41,9 +42,11 @@ def extract_folder(
     """Extracts features of a folder's videos, and of its captions if it has any.
 
     Args:
+        videos: the folder, or its URL (`prvr.video.remote`), where captions are not read.
         encoders: encoders of frames, by folder or hub name; those that also read sentences encode the captions, too.
         words: encoders with a row per word, for the captions.
         rate: frames per second.
+        every_frame: encodes also a frame that looks like the one before, instead of giving it the row of that.
         workers: the number of processes; by default this process alone, or one on each machine of a cluster.
         ray: the address of a Ray cluster that does it: HOST:PORT, `auto` or `local`.
 
@@ -56,10 +59,9 @@ def extract_folder(
         DataError: there are no videos, the captions are broken, or the folder has features of another encoder or rate.
     """
     # Absolute: other machines have other working directories.
-    videos, features = Path(videos).absolute(), Path(features)
+    videos, features = place_of(videos).absolute(), Path(features)
     files = find_videos(videos)
-    has_captions = (videos / CAPTIONS).exists()
-    dataset = load_folder(videos, "all") if has_captions else None
+    dataset = load_folder(videos, "all") if isinstance(videos, Path) and (videos / CAPTIONS).exists() else None
     texts = {caption.id: caption.text for caption in dataset.captions} if dataset else {}
     if words and not texts:
         raise DataError(f"{videos} has no {CAPTIONS}; there is nothing for {words[0]} to read")
@@ -73,6 +75,7 @@ def extract_folder(
             encoder=encoder,
             rate=rate,
             batch_size=batch_size,
+            every_frame=every_frame,
             engine=engine_for(encoder, device=device, workers=workers, ray=ray),
             on_progress=on_progress,
         )

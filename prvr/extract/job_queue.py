@@ -57,7 +57,9 @@ class JobQueue:
         if not isinstance(outcome, Part):
             del assignment.jobs[outcome.id]
         elif outcome.times:
-            assignment.jobs[outcome.id] = replace(assignment.jobs[outcome.id], after=outcome.times[-1])
+            assignment.jobs[outcome.id] = replace(
+                assignment.jobs[outcome.id], after=outcome.times[-1], look=outcome.look, row=outcome.rows[-1]
+            )
 
     def worker_died(self, assignment: Assignment, reason: str) -> Iterator[Refused]:
         """Puts the jobs of a dead worker back as suspects, and yields those that are refused."""

@@ -9,6 +9,7 @@ modification, first and last bytes. At the end, stamp and SHA-256 are of all tha
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
@@ -24,6 +25,7 @@ from prvr.extract.extraction import delete_items, explain_full_disk, open_frames
 from prvr.extract.file_stamps import Stamp, ends_of, has_same_stamp, stamp_of
 from prvr.features.compaction import remove
 from prvr.features.packed import PackedWriter, is_packed
+from prvr.video import VideoPath
 
 # An unfinished video is offered to searches whenever it has grown by this share: each time all of it is stored again.
 GROWTH = 1 / 8
@@ -58,13 +60,13 @@ class ResumingEngine:
         self._engine, self._parts = engine, parts
         self._offered: dict[str, int] = {}
         self._refused: dict[str, str] = {}
-        self._paths: dict[str, Path] = {}
+        self._paths: dict[str, VideoPath] = {}
         # What earlier runs could not read, in words.
         self._damage: dict[str, str | None] = {}
 
     def encode(self, jobs: Sequence[Job], *, sampling: FrameSampling) -> Iterator[Outcome]:
         """Yields the outcome of each job with all its rows, the part that was read, and what there is of long videos."""
-        resumed = [replace(job, after=self._parts.end_of(job, sampling.batch_size)) for job in jobs]
+        resumed = [self._parts.resume(job, sampling.batch_size) for job in jobs]
         begun = {job.id for job in resumed if job.after is not None}
         self._paths = {job.id: job.path for job in jobs}
         self._damage = {id: self._parts.damage_of(id) for id in begun}
@@ -148,17 +150,18 @@ class _Parts:
     def ids(self) -> set[str]:
         return set(self._keys)
 
-    def end_of(self, job: Job, batch_size: int) -> float | None:
-        """Returns the time of the last frame of a video that is stored; None if none of its file is."""
+    def resume(self, job: Job, batch_size: int) -> Job:
+        """Returns a job without the frames that are stored; as it is if none of its file are."""
         with suppress(VideoError):
             stamp = stamp_of(job.path)
             if job.id not in self._keys:
                 self._rename(job, stamp)
             info = self._last(job.id)
             if info and has_same_stamp(info["file"], stamp) and info["batch_size"] == batch_size:
-                return float(info["times"][-1])
+                look, row = info.get("look"), self._open().features[self._keys[job.id][-1]][-1]
+                return replace(job, after=float(info["times"][-1]), look=look and base64.b64decode(look), row=row)
         self.forget(job.id)
-        return None
+        return job
 
     def _rename(self, job: Job, stamp: Stamp) -> None:
         """Gives a video the parts of a missing one, if its file is the same."""
@@ -180,13 +183,14 @@ class _Parts:
         """Returns the info of the last part of a video; an empty one if it has no parts."""
         return self._open().features.info(self._keys[id][-1]) if id in self._keys else {}
 
-    def add(self, part: Part, path: Path, batch_size: int) -> int:
+    def add(self, part: Part, path: VideoPath, batch_size: int) -> int:
         """Stores a part, and returns the number of rows of its video so far."""
         if part.id not in self._ends:
             with suppress(VideoError):
                 self._ends[part.id] = ends_of(path)
         info = {"times": part.times, "file": part.stamp, "ends": self._ends.get(part.id), "batch_size": batch_size}
-        return self._append(part.id, part.rows, {**info, "damage": part.damage})
+        look = None if part.look is None else base64.b64encode(part.look).decode()
+        return self._append(part.id, part.rows, {**info, "damage": part.damage, "look": look})
 
     def _append(self, id: str, rows: np.ndarray, info: Mapping[str, Any]) -> int:
         writer, keys = self._open(), self._keys.setdefault(id, [])

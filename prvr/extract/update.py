@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Protocol, final
 
 import numpy as np
@@ -18,6 +17,7 @@ from prvr.errors import RowsError, VideoError
 from prvr.extract.engine import Changed, Encoded, Engine, FrameSampling, Job, Outcome, Part, Unfinished
 from prvr.extract.extraction import Extraction, Progress
 from prvr.extract.file_stamps import Stamp, has_same_stamp, recorded_file, sha256_of, stamp_of, stamps_of
+from prvr.video import VideoPath
 
 # How often a video is read whose file changes while it is read.
 READS = 3
@@ -58,7 +58,7 @@ class RowStore(Protocol):
 
 
 def update_rows(
-    files: Mapping[str, Path],
+    files: Mapping[str, VideoPath],
     store: RowStore,
     engine: Engine,
     *,
@@ -88,7 +88,7 @@ def update_rows(
 
 @final
 class _Update:
-    def __init__(self, files: Mapping[str, Path], store: RowStore, on_progress: Progress | None) -> None:
+    def __init__(self, files: Mapping[str, VideoPath], store: RowStore, on_progress: Progress | None) -> None:
         self._files, self._store, self._on_progress = files, store, on_progress
         self._stamps, self._problems = stamps_of(files)
         self._known = store.infos()

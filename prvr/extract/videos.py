@@ -16,16 +16,17 @@ from prvr.extract.resuming import resuming
 from prvr.extract.update import update_rows
 from prvr.features.compaction import tidy
 from prvr.features.packed import PackedWriter
-from prvr.video import check_rate
+from prvr.video import VideoPath, check_rate
 
 
 def extract_videos(
-    videos: Mapping[str, Path],
+    videos: Mapping[str, VideoPath],
     out: Path,
     *,
     encoder: ImageEncoder,
     rate: float = 1.0,
     batch_size: int = 32,
+    every_frame: bool = False,
     engine: Engine | None = None,
     on_progress: Progress | None = None,
 ) -> Extraction:
@@ -37,13 +38,14 @@ def extract_videos(
 
     Args:
         rate: frames per second.
+        every_frame: encodes also a frame that looks like the one before, instead of giving it the row of that.
         engine: decodes and encodes; by default this process.
 
     Raises:
         DataError: `out` holds features of another encoder or rate, or the disk is full; finished videos are kept.
         SettingError: `rate` is not a number above 0.
     """
-    engine, sampling = engine or ThisProcess(encoder), FrameSampling(check_rate(rate), batch_size)
+    engine, sampling = engine or ThisProcess(encoder), FrameSampling(check_rate(rate), batch_size, every_frame)
     unfinished = out.with_name(f"{out.name}.unfinished")
     with (
         open_frames(out, encoder, rate) as writer,

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,7 +31,7 @@ from prvr.search.question import EncodedQuestion, Question, parts_of, query_of_p
 from prvr.search.senses import ANY, PICTURE, Senses, check_sense
 from prvr.search.sentences import readable, sentence_features
 from prvr.search.text_matches import KINDS_OF, MeaningMatcher
-from prvr.video import name_in
+from prvr.video import VideoPath, name_in
 
 if TYPE_CHECKING:
     from prvr.index.rescoring import Rescoring
@@ -54,7 +53,7 @@ class VideoSearch:
         index: Store,
         encoder: Encoder,
         *,
-        videos: Path,
+        videos: VideoPath,
         open_image_encoder: Callable[[], Encoder] | None = None,
     ) -> None:
         self.checkpoint, self.index, self.encoder, self.videos = checkpoint, index, encoder, videos

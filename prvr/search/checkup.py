@@ -16,7 +16,7 @@ from prvr.encoders.hub import DEFAULT_ENCODER, cached_folder, in_bytes
 from prvr.errors import MissingExtra, PrvrError, require
 from prvr.index.place import index_folder_of
 from prvr.search.opening import store_of
-from prvr.video import find_videos
+from prvr.video import find_videos, place_of
 
 # The packages whose versions are shown, with the extra that installs each; None for a dependency.
 PACKAGES = {
@@ -104,7 +104,7 @@ def _index(checkup: Checkup, place: Path) -> str:
         checkup.missing[text] = step.partition(": ")[2] or step
         return ""
     try:
-        abouts, videos, sources = store.about(), Path(store.header.videos), checkpoint.sources.frames
+        abouts, videos, sources = store.about(), place_of(store.header.videos), checkpoint.sources.frames
     finally:
         store.close()
     known = {path for id, about in abouts.items() for path in (id, *about.get("copies", ()))}

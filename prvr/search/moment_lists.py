@@ -70,6 +70,8 @@ def check_file(file: Path, video: str) -> Path:
     Raises:
         DataError: it is no longer there, or a link leads out of the folder, or it is no video.
     """
+    if not file.is_absolute() and file.parts[0].endswith(":"):
+        raise DataError(f"{video} is in a store; copy it to this machine to cut or play it, or take the page of prvr serve")
     parts = Path(video).parts
     folder = file.parents[len(parts) - 1] if len(parts) <= len(file.parents) else file.parent
     try:
@@ -185,13 +187,13 @@ def parse_span(place: str | Path, text: str, rank: int = 1, *, model: str | Path
         raise SettingError(f"{text!r} is no stretch of a video; write VIDEO@START-END in seconds, such as trip/beach.mp4@12.5-20")
     _, store = store_of(place, model=model)
     try:
-        ids, videos = store.ids, Path(store.header.videos)
+        ids, videos = store.ids, store.header.videos
     finally:
         store.close()
     video = name_in(ids, parts[1])
     if video is None:
         raise SettingError(f"the index holds no video {parts[1]!r}; {nearest(parts[1], ids)}")
-    return ListedMoment(rank, video, videos / video, start, end, start, 0.0, None, "")
+    return ListedMoment(rank, video, Path(f"{videos}/{video}"), start, end, start, 0.0, None, "")
 
 
 def parse_file_moment(text: str) -> tuple[Path, float]:

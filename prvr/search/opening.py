@@ -24,7 +24,7 @@ from prvr.methods.repository import open_checkpoint
 from prvr.methods.zero_shot import ZeroShotConfig
 from prvr.search.asking import VideoSearch
 from prvr.search.matching import open_matching_encoder
-from prvr.video import find_videos
+from prvr.video import VideoPath, find_videos, place_of
 
 FEATURES = "features"
 # The method of an encoder alone.
@@ -75,7 +75,7 @@ def open_index(
         store.close()
         raise
     pictures = partial(open_matching_encoder, checkpoint.sources.frames, "frames", device)
-    videos = Path(store.header.videos)
+    videos = place_of(store.header.videos)
     return VideoSearch(checkpoints.to_device(checkpoint, device), store, text, videos=videos, open_image_encoder=pictures)
 
 
@@ -123,7 +123,9 @@ def _next_step(place: Path) -> str:
     return f"make one: prvr index {shlex.quote(str(place))}"
 
 
-def make_or_reopen(path: Path, checkpoint: Checkpoint, *, videos: Path, dtype: Literal["float16", "float32"] | None) -> DiskIndex:
+def make_or_reopen(
+    path: Path, checkpoint: Checkpoint, *, videos: VideoPath, dtype: Literal["float16", "float32"] | None
+) -> DiskIndex:
     """Opens the index in a folder, or makes a new one, and stores a copy of its checkpoint there.
 
     Raises:
@@ -154,7 +156,7 @@ def _keep_calibration(checkpoint: Checkpoint, copy: Path) -> Checkpoint:
     return replace(checkpoint, calibration=checkpoints.load(copy).calibration)
 
 
-def _move(store: DiskIndex, path: Path, videos: Path) -> None:
+def _move(store: DiskIndex, path: Path, videos: VideoPath) -> None:
     # Videos that are not in the folder are removed: one wrong word must not empty an index.
     known = store.ids
     if known and not set(known) & find_videos(videos).keys():

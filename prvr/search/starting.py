@@ -19,6 +19,7 @@ from prvr.methods.exported import open_exported, text_needs_torch
 from prvr.methods.model import Model
 from prvr.search.asking import VideoSearch
 from prvr.search.matching import open_matching_encoder
+from prvr.video.remote import place_of
 
 
 def open_for_search(
@@ -70,7 +71,7 @@ def open_without_torch(place: str | Path) -> VideoSearch | None:
     encoder = open_matching_encoder(checkpoint.sources.text, "text", "cpu", open_with=open_text_side)
     # A search calls no more of the contract than a stored model has.
     store = DiskIndex(folder, cast(Model, checkpoint.model))
-    return VideoSearch(checkpoint, store, encoder, videos=Path(header.videos))
+    return VideoSearch(checkpoint, store, encoder, videos=place_of(header.videos))
 
 
 def _look(folder: Path) -> tuple[Header, int]:

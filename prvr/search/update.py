@@ -12,7 +12,7 @@ import numpy as np
 
 from prvr.encoders import Encoder, ImageEncoder
 from prvr.encoders.text_readers import DEFAULT_READERS, open_reader
-from prvr.errors import MissingExtra, ModelError
+from prvr.errors import MissingExtra, ModelError, SettingError
 from prvr.extract import engine_for
 from prvr.extract.engine import FrameSampling
 from prvr.extract.extraction import Progress
@@ -35,7 +35,7 @@ from prvr.search.opening import FEATURES, make_or_reopen
 from prvr.search.sentences import sentence_features
 from prvr.search.text_embedding import embed_texts
 from prvr.search.video_fields import fields_of_file, read_video_fields
-from prvr.video import check_rate, find_passed_over, find_videos
+from prvr.video import VideoPath, check_rate, find_passed_over, find_videos, place_of
 
 BATCH_SIZE = 32
 # Below the folder of an index: the parts of videos that are not finished (`prvr.extract.resuming`).
@@ -53,7 +53,7 @@ class Indexing:
 
 
 def index_folder(
-    videos: str | Path,
+    videos: str | VideoPath,
     path: str | Path,
     checkpoint: Checkpoint,
     *,
@@ -69,6 +69,7 @@ def index_folder(
     Whatever ends the call, all finished videos are kept, and the next call goes on. They can be searched all the time.
 
     Args:
+        videos: the folder, or its URL (`prvr.video.remote`), below which texts of videos are not read.
         dtype: of the embeddings on disk; by default that of the index, float16 for a new one.
         workers: the number of processes that decode and encode; by default this process alone, or one on each machine of a
             cluster.
@@ -80,8 +81,9 @@ def index_folder(
         SettingError: the index holds another dtype, or there is no cluster at that address.
     """
     # Checked before anything is made: a folder without videos gets no index.
-    find_videos(Path(videos))
-    indexer = Indexer(Path(videos), Path(path), checkpoint, dtype=dtype, device=device, workers=workers, ray=ray, texts=texts)
+    place = place_of(videos)
+    find_videos(place)
+    indexer = Indexer(place, Path(path), checkpoint, dtype=dtype, device=device, workers=workers, ray=ray, texts=texts)
     try:
         return indexer.update(on_progress=on_progress)
     finally:
@@ -94,7 +96,7 @@ class Indexer:
 
     def __init__(
         self,
-        videos: Path,
+        videos: VideoPath,
         path: Path,
         checkpoint: Checkpoint,
         *,
@@ -120,7 +122,10 @@ class Indexer:
         self._index = make_or_reopen(path, self._checkpoint, videos=videos, dtype=dtype)
         try:
             stored = self._index.texts.readers()
-            chosen = DEFAULT_READERS | stored | dict(texts or {})
+            self._reads_texts = isinstance(videos, Path)
+            if any((texts or {}).values()) and not self._reads_texts:
+                raise SettingError(f"texts of videos are read from files of this machine, not below {videos}; leave them out")
+            chosen = DEFAULT_READERS | stored | dict(texts or {}) if self._reads_texts else {}
             # Before anything long: what is not installed, or not there, is found now.
             self._readers = [open_reader(kind, setting) for kind, setting in chosen.items() if setting is not None]
             # What is kept is read in another folder, too.
@@ -167,8 +172,8 @@ class Indexer:
         jobs = []
         for id, about in self._index.about().items():
             # Without its SHA-256, a video is not finished.
-            if "sha256" in about.get("file", {}) and id not in skip:
-                paths = tuple(self.videos / path for path in (id, *about.get("copies", ())))
+            if self._reads_texts and "sha256" in about.get("file", {}) and id not in skip:
+                paths = tuple(Path(str(self.videos)) / path for path in (id, *about.get("copies", ())))
                 jobs.append(TextJob(id, paths, about["file"], about["duration"]))
         problems = [update_texts(jobs, reader, self._index.texts, on_progress=on_progress).problems for reader in self._readers]
         return join_problems(*problems, self._embed_texts(on_progress))

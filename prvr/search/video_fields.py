@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from prvr.errors import DataError
 from prvr.files import parse_json, read_bytes
 from prvr.index.conditions import FOLDER
-from prvr.video import name_in
+from prvr.video import RemotePath, VideoPath, name_in
 
 FILE = "videos.jsonl"
 # Fields that the index itself has of every video.
@@ -23,7 +22,7 @@ RESERVED = (FOLDER, "copies", "date", "duration", "file", "problem", "recorded",
 MOST_LEVELS = 32
 
 
-def read_video_fields(folder: Path, videos: Collection[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+def read_video_fields(folder: VideoPath, videos: Collection[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Returns the fields of each video that has any, and the problems of lines about videos that are not in the folder.
 
     Raises:
@@ -34,7 +33,7 @@ def read_video_fields(folder: Path, videos: Collection[str]) -> tuple[dict[str, 
     problems: dict[str, str] = {}
     try:
         # Only a line feed ends a line: JSON allows other separators within a string.
-        lines = read_bytes(path).decode().split("\n")
+        lines = (path.read_bytes() if isinstance(path, RemotePath) else read_bytes(path)).decode().split("\n")
     except FileNotFoundError:
         return {}, {}
     except OSError as problem:

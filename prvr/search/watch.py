@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Literal
 
 from prvr.encoders.subtitles import SUFFIXES
-from prvr.errors import DataError
+from prvr.errors import DataError, SettingError
 from prvr.extract.extraction import Progress
 from prvr.extract.file_stamps import Stamp, stamps_of
 from prvr.methods.checkpoint import Checkpoint
 from prvr.search.update import Indexer, Indexing
 from prvr.search.video_fields import FILE as FIELDS
 from prvr.search.video_fields import read_video_fields
-from prvr.video import find_videos
+from prvr.video import VideoPath, find_videos, place_of
 
 SECONDS = 2.0
 
 
 def watch_folder(
-    videos: str | Path,
+    videos: str | VideoPath,
     path: str | Path,
     checkpoint: Checkpoint,
     *,
@@ -50,23 +50,26 @@ def watch_folder(
     Raises:
         PrvrError: as `index_folder`.
     """
-    indexer = Indexer(Path(videos), Path(path), checkpoint, dtype=dtype, device=device, workers=workers, ray=ray, texts=texts)
+    place = place_of(videos)
+    if not isinstance(place, Path):
+        raise SettingError(f"--watch follows a folder of this machine, not {place}; run prvr index again when it has changed")
+    indexer = Indexer(place, Path(path), checkpoint, dtype=dtype, device=device, workers=workers, ray=ray, texts=texts)
     try:
         before: dict[str, Stamp] = {}
         done: dict[str, Stamp] | None = None
         reported: str | None = None
         indexed: tuple[str, ...] = ()
         while True:
-            now = _look(indexer.videos)
+            now = _look(place)
             resting = {id: stamp for id, stamp in now.items() if before.get(id) == stamp}
             if resting and resting != done and (FIELDS in resting or FIELDS not in now):
-                problem = _problem_of_fields(indexer.videos)
+                problem = _problem_of_fields(place)
                 if problem is None:
-                    reported, result = None, _update(indexer, now, resting, on_progress)
+                    reported, result = None, _update(indexer, place, now, resting, on_progress)
                     if result is not None:
                         yield result
                         done, indexed = resting, result.added + result.kept
-                elif problem != reported and _fields_are_same(indexer.videos, now):
+                elif problem != reported and _fields_are_same(place, now):
                     yield Indexing((), indexed, (), {FIELDS: f"{problem}; until then the index stays as it is"})
                     reported = problem
             before = now
@@ -85,13 +88,13 @@ def _problem_of_fields(videos: Path) -> str | None:
 
 
 def _update(
-    indexer: Indexer, now: Mapping[str, Stamp], resting: Mapping[str, Stamp], on_progress: Progress | None
+    indexer: Indexer, videos: Path, now: Mapping[str, Stamp], resting: Mapping[str, Stamp], on_progress: Progress | None
 ) -> Indexing | None:
     """Updates the index; None if that failed because the folder or the file of fields changed at that moment."""
     try:
         return indexer.update(skip=now.keys() - resting.keys(), on_progress=on_progress)
     except DataError:
-        if _fields_are_same(indexer.videos, now):
+        if _fields_are_same(videos, now):
             raise
         return None
 

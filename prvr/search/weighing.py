@@ -52,6 +52,8 @@ def weigh_senses(place: str | Path, *, device: str = "cpu", on_progress: Progres
         texts = require_texts(search.index, "weighing")
         if not texts.count():
             raise SettingError(f"the index in {place} holds no texts to weigh; index the folder with subtitles or --speech first")
+        if not isinstance(search.videos, Path):
+            raise SettingError(f"weighing reads captions.jsonl of a folder of this machine, not of {search.videos}")
         held = set(search.index.ids)
         captions = [caption for caption in load(search.videos, "all").captions if caption.video in held]
         weighed = fit_weights(search, captions, on_progress=on_progress)

@@ -34,7 +34,8 @@ from prvr.search.question import Question
 from prvr.search.senses import ANY
 from prvr.server.answers import FacetsAnswer, Moments, PartAnswer, SpanAnswer, TextAnswer, Video
 from prvr.server.followed_file import FollowedFile
-from prvr.server.names import alike, shown_name, title_of, without_paths
+from prvr.server.names import alike, file_of, shown_name, title_of, without_paths
+from prvr.server.remote_copies import RemoteCopies
 from prvr.video import name_in
 
 Answer = TypeVar("Answer")
@@ -63,6 +64,7 @@ class IndexService:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="index")
         self._names_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="names")
         self._path, self._method, self._device = path, method, device
+        self._copies = RemoteCopies(path / "copies")
         # Its calibration can change while its videos stay.
         self._index = FollowedFile(path / FILE, self._open, lambda opened: opened.index.close(), also=path / MODEL / CONFIG)
         self._thread.submit(self._index.get).result()
@@ -115,6 +117,12 @@ class IndexService:
                 if name_in([shown_name(copy) for copy in about.get("copies", ())], name) is not None:
                     return id
             raise
+
+    async def file_of(self, id: str) -> Path:
+        """The file of a video; a copy of one in object storage. Raises HTTPException 404 if it does not exist."""
+        if self.remote is None:
+            return file_of(id, self.folder)
+        return await asyncio.to_thread(self._copies.get, self.remote / id)
 
     async def search(
         self,
@@ -254,11 +262,15 @@ class IndexService:
 
     def without_paths(self, message: str) -> str:
         """A message as clients may see it."""
+        if self.remote is not None:
+            message = message.replace(f"{self.remote}/", "").replace(str(self.remote), "the folder of the videos")
         return without_paths(message, videos=self.folder, index=self._path)
 
     def _open(self) -> VideoSearch:
         opened = open_index(self._path, method=self._method, device=self._device)
-        self.folder, self.checkpoint = opened.videos, opened.checkpoint
+        self.checkpoint = opened.checkpoint
+        self.remote = None if isinstance(opened.videos, Path) else opened.videos
+        self.folder = opened.videos if isinstance(opened.videos, Path) else self._path / "copies"
         return opened
 
     async def _call(self, function: Callable[[VideoSearch], Answer]) -> Answer:
@@ -295,6 +307,7 @@ class IndexService:
         """Ends the threads; queries in the queue are cancelled."""
         self._thread.shutdown(cancel_futures=True)
         self._names_thread.shutdown(cancel_futures=True)
+        self._copies.close()
 
 
 def _entry(index: VideoSearch, id: str) -> Entry:

@@ -16,7 +16,6 @@ from starlette.types import Receive, Scope, Send
 from prvr.errors import DataError, NoPictures, VideoError
 from prvr.server.answers import refusals
 from prvr.server.cutting_process import BusyError, Download
-from prvr.server.names import file_of
 from prvr.server.picture_process import DecoderFailure
 from prvr.server.service import Served, VideoName
 from prvr.video import TYPES
@@ -36,7 +35,7 @@ router = APIRouter(tags=["media"])
 )
 async def media(video: VideoName, service: Served) -> FileResponse:
     """A video file; a player seeks by ranges."""
-    path = file_of(await service.index.video_at(video), service.index.folder)
+    path = await service.index.file_of(await service.index.video_at(video))
     return FileResponse(path, media_type=TYPES[path.suffix.lower()], headers={"Cache-Control": "private, no-cache"})
 
 
@@ -47,7 +46,7 @@ async def thumbnail(
     t: Annotated[float, Query(description="Where in the video, in seconds.", ge=0, le=1e6, allow_inf_nan=False)] = 0.0,
 ) -> Response:
     """The picture of a moment, as JPEG; 415 for a file without pictures, such as sound alone."""
-    path = file_of(await service.index.video_at(video), service.index.folder)
+    path = await service.index.file_of(await service.index.video_at(video))
     try:
         picture = await service.thumbnails.picture(path, t)
     except (VideoError, FileNotFoundError) as problem:
@@ -72,7 +71,7 @@ async def cut(
 ) -> StreamingResponse:
     """A moment as a file of its own: the packets of the video, from the key frame before it."""
     id = await service.index.video_at(video)
-    path = file_of(id, service.index.folder)
+    path = await service.index.file_of(id)
     name = PurePosixPath(video).name
     try:
         check = partial(service.index.check_unchanged, id, path)
@@ -102,7 +101,7 @@ async def proxy(
 ) -> FileResponse:
     """A window of a video as every browser plays it, on the clock of the video: before and after it a still is shown."""
     id = await service.index.video_at(video)
-    path = file_of(id, service.index.folder)
+    path = await service.index.file_of(id)
     duration = await service.index.duration_of(id)
     if duration is not None and window * WINDOW >= duration:
         raise HTTPException(422, f"{window * WINDOW:g} s is outside {PurePosixPath(video).name}, which has {duration:.1f} s")

@@ -43,6 +43,8 @@ async def require_token(
         raise HTTPException(
             401, "the token is missing or wrong; send Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
         )
+    if service.index.remote is not None:
+        raise HTTPException(403, "the videos of this index are in a store; change them there, and run prvr index again")
     return service
 
 

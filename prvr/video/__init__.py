@@ -11,6 +11,7 @@ places.py       finds a time in a large stream
 pictures.py     a decoded frame as a player shows it, in standard dynamic range
 picture_file.py reads a picture file
 skipping.py     finds the packets that need not be decoded
+remote.py       videos in object storage, by URL
 tags.py         what a file says of its recording
 cutting.py      a stretch of a video as a file; packets.py: its packets with their times
 sound.py        the sound of a video, decoded or encoded again; subtitle_streams.py: its subtitles
@@ -20,15 +21,30 @@ frame_rate.py   how editing programs count the frames
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Iterator
-from pathlib import Path
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import overload
 
 from prvr.errors import DataError
 from prvr.video.containers import container_of
 from prvr.video.reader import VideoReader
+from prvr.video.remote import RemotePath, VideoPath, local_copy, place_of
 from prvr.video.skipping import check_rate
 
-__all__ = ["SUFFIXES", "TYPES", "VideoReader", "check_rate", "find_passed_over", "find_videos", "is_video", "name_in"]
+__all__ = [
+    "SUFFIXES",
+    "TYPES",
+    "RemotePath",
+    "VideoPath",
+    "VideoReader",
+    "check_rate",
+    "find_passed_over",
+    "find_videos",
+    "is_video",
+    "local_copy",
+    "name_in",
+    "place_of",
+]
 
 # Each with the media type of its files. Those without a suffix are videos where they begin like one.
 TYPES = {
@@ -66,15 +82,26 @@ TYPES = {
 SUFFIXES = frozenset(TYPES) - {""}
 
 
-def find_videos(folder: Path) -> dict[str, Path]:
+@overload
+def find_videos(folder: Path) -> dict[str, Path]: ...
+@overload
+def find_videos(folder: VideoPath) -> Mapping[str, VideoPath]: ...
+def find_videos(folder: VideoPath) -> Mapping[str, VideoPath]:
     """Returns the video files of a folder and its subfolders by id: the path within the folder, with its suffix.
 
     Videos are known by their suffixes, and files without a suffix by how they begin. A link to a file of the folder is one of its
     videos. A link that leads out of the folder is none (`find_passed_over`), and links to folders are not followed.
 
+    Below a URL, only suffixes count.
+
     Raises:
-        DataError: there is no such folder, or no video in it.
+        DataError: there is no such folder, no video in it, or a store that cannot be listed.
     """
+    if isinstance(folder, RemotePath):
+        remote = {id: file for id, file in folder.find().items() if PurePosixPath(id).suffix.lower() in SUFFIXES}
+        if not remote:
+            raise DataError(f"no video below {folder}; known are {' '.join(sorted(SUFFIXES))}")
+        return remote
     if not folder.is_dir():
         raise DataError(f"no folder {folder}; give the folder that holds the videos")
     entries = ((id, path) for id, path in _entries(folder) if path.is_file())
@@ -86,12 +113,14 @@ def find_videos(folder: Path) -> dict[str, Path]:
     return found
 
 
-def find_passed_over(folder: Path) -> dict[str, str]:
+def find_passed_over(folder: VideoPath) -> dict[str, str]:
     """Returns what seems to be a video and is not read, by path within the folder, each with the reason.
 
     These are links that lead out of the folder or nowhere, pipes and devices, and files that begin like videos and have another
     suffix.
     """
+    if isinstance(folder, RemotePath):
+        return {}
     reasons = {id: _why_passed_over(path, folder) for id, path in _entries(folder)}
     return {id: reason for id, reason in reasons.items() if reason is not None}
 

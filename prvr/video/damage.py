@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import final
 
 from prvr.video.missing import Gaps
-from prvr.video.skipping import RisingStamps, TimeLine
+from prvr.video.skipping import TimeLine
 
 
 @final
@@ -15,20 +16,20 @@ class Damage:
     `errors`: of the container and the decoder, in words. `lost`: the number of packets that are not whole.
     """
 
-    def __init__(self, line: TimeLine, gaps: Gaps, stamps: RisingStamps) -> None:
-        self._line, self._gaps, self._stamps = line, gaps, stamps
+    def __init__(self, line: TimeLine, gaps: Gaps, jumps: Sequence[int]) -> None:
+        self._line, self._gaps, self._jumps = line, gaps, jumps
         self.errors: list[str] = []
         self.lost = 0
 
     def because(self) -> str:
         """Returns the first reason, after a colon; nothing where none is known."""
-        is_lost = self.lost > len(self._stamps.jumps)
+        is_lost = self.lost > len(self._jumps)
         return ": packets were lost" if is_lost else f": {self.errors[0]}" if self.errors else ""
 
     def of_pictures(self) -> str | None:
         """Returns how many pictures are missing or damaged."""
         # Where recordings are put together, packets do not follow each other either.
-        places = len(self.errors) + max(0, self.lost - len(self._stamps.jumps))
+        places = len(self.errors) + max(0, self.lost - len(self._jumps))
         if gaps := self._gaps.places:
             lost = self._line.length(sum(length for _, length in gaps))
             return f"damaged: {lost:.2f} s of its pictures are missing, after {self._line.in_words(at for at, _ in gaps)}"
@@ -36,7 +37,7 @@ class Damage:
 
     def of_stamps(self) -> str | None:
         """Returns where the stamps jump."""
-        if not self._stamps.jumps:
+        if not self._jumps:
             return None
-        times = self._line.in_words(self._stamps.jumps)
+        times = self._line.in_words(self._jumps)
         return f"its time stamps jump at {times}, as where recordings are put together; times go on from there"

@@ -52,8 +52,8 @@ def picture_of(frame: Any, aspect: Fraction, *, lines: int | None = None) -> np.
     wide = frame.color_trc in (PQ, HLG)
     image: np.ndarray = frame.to_ndarray(format="rgb48le" if wide else "rgb24", width=width, height=height, threads=1)
     if wide:
-        image = to_standard_range(image, frame.color_trc, frame.color_primaries, _peak(frame.side_data))
-    display = frame.side_data.get("DISPLAYMATRIX")
+        image = to_standard_range(image, frame.color_trc, frame.color_primaries, _peak(_side_data(frame)))
+    display = _side_data(frame).get("DISPLAYMATRIX")
     if display is not None:
         # The pixel at (x, y), y downwards, is shown at (a x + c y, b x + d y), apart from the origin.
         a, b, _, c, d = np.frombuffer(display, np.int32, 5).tolist()
@@ -96,6 +96,14 @@ def compress_highlights(light: np.ndarray, peak: float) -> np.ndarray:
     t = np.maximum(value - knee, 0.0) / (1 - knee)
     curve = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (-2 * t**3 + 3 * t**2) * most
     return _from_pq(np.where(value < knee, value, curve) * top)
+
+
+def _side_data(frame: Any) -> Any:
+    from av.sidedata.sidedata import SideDataContainer
+
+    # Not `frame.side_data`: frame and container then refer to each other, and the picture, megabytes, stays in memory until
+    # Python looks for circles, hundreds of frames later.
+    return SideDataContainer(frame)  # type: ignore[call-arg]  # PyAV's annotations lack it
 
 
 @cache

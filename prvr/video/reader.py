@@ -67,12 +67,10 @@ class VideoReader:
     """
 
     def __init__(self, path: Path, *, rate: float, after: float | None = None, most_pixels: int | None = None) -> None:
-        self.path = path
-        self.rate = check_rate(rate)
+        self.path, self.rate = path, check_rate(rate)
         self._conclusion: str | None = None
         self._av = require("av", extra="video")
-        self._most_pixels = most_pixels
-        self._after = after
+        self._most_pixels, self._after = most_pixels, after
         self._open()
         self.duration = self.end = stated_duration(self._container, self._stream)
 
@@ -83,9 +81,12 @@ class VideoReader:
         self.close()
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file, which cannot be read any further."""
         for container in self._containers:
             container.close()
+        # These refer back to the reader: decoders and their pictures would stay in memory until Python looks for circles.
+        for name in ("_containers", "_container", "_stream", "_codec", "_joined", "_stamps", "_packets", "_needed"):
+            self.__dict__.pop(name, None)
 
     @property
     def damage(self) -> str | None:
@@ -165,7 +166,7 @@ class VideoReader:
         self._last_place = self._last_end = self._found = 0
         self._joined = JoinedPackets(stream, self._demux, self._other_at, self.path.stat().st_size)
         self._stamps = RisingStamps(self._joined, stream.time_base, round(self._frame_duration / stream.time_base))
-        self._damage = Damage(self._line, self._gaps, self._stamps)
+        self._damage = Damage(self._line, self._gaps, self._stamps.jumps)
         self._packets = iter(self._stamps) if self._names & set(STREAMS) else self._demux(stream)
         self._starts_afresh = fresh_starts(stream)
         # If packets do not have the time of their frame (AVI), every packet is decoded.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_encoders import TEXTS, frames, make_textual, make_visual, onnx
 
-from prvr.encoders import image_encoder, open_encoder, sentence_encoder
+from prvr.encoders import FittingEncoder, image_encoder, open_encoder, sentence_encoder
 from prvr.encoders.onnx import OnnxDual, OnnxImages, OnnxSentences
 from prvr.errors import ModelError
 
@@ -110,3 +110,14 @@ def test_real_eyes(shared: Path, name: str, columns: int) -> None:
     assert encoder.encode_images(frames((48, 64), (64, 48))).shape == (2, columns)
     with pytest.raises(ModelError, match="no text side"):
         sentence_encoder(shared / "data/models" / name)
+
+
+@pytest.mark.parametrize("mode", ["squash", "shortest"])
+def test_a_frame_that_was_fitted_before_has_the_same_row(tmp_path: Path, mode: str) -> None:
+    encoder = OnnxImages(make_visual(tmp_path, size=[8, 12], resize_mode=mode, interpolation="bicubic"))
+    assert isinstance(encoder, FittingEncoder)
+    sizes = [(40, 60), (33, 20), (8, 12), (9, 100)]
+    whole = [frame for size in sizes for frame in frames(size)]
+    fitted = [encoder.fit(frame) for frame in whole]
+    assert {frame.shape for frame in fitted} == {(8, 12, 3)}
+    assert np.array_equal(encoder.encode_images(5 * fitted), encoder.encode_images(5 * whole))

@@ -203,7 +203,7 @@ def test_a_kill_costs_a_minute_also_where_a_film_shares_batches(rate: float, bef
     limits: list[int] = []
 
     class Threads:
-        def __init__(self, jobs: object, *, limit: int, **_: object) -> None:
+        def __init__(self, *_: object, limit: int, **others: object) -> None:
             limits.append(limit)
 
         def __iter__(self) -> Iterator[Piece]:

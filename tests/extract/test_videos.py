@@ -13,14 +13,16 @@ from typing import final
 
 import numpy as np
 import pytest
+from tiny_encoders import make_visual
 from tiny_videos import HEIGHT, WIDTH, colourful, noisy, write_video
 from waiting import until
 
+from prvr.encoders import image_encoder
 from prvr.errors import DataError, MissingExtra, SettingError
 from prvr.extract import Extraction, extract_sentences, extract_videos, extract_words, feature_folder
 from prvr.extract.decoding import DecoderThreads
-from prvr.extract.encoding import rows_are_independent
-from prvr.extract.engine import Job
+from prvr.extract.encoding import Batches, rows_are_independent
+from prvr.extract.engine import FrameSampling, Job
 from prvr.features.packed import Packed
 from prvr.video import VideoReader, find_videos
 from tests.features.test_packed import disk_of
@@ -282,7 +284,9 @@ def test_videos_share_batches(videos: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_decoding_stays_so_far_ahead_and_no_further(videos: dict[str, Path], tmp_path: Path) -> None:
-    ahead = DecoderThreads(iter([Job("a", videos["a.mp4"]), Job("b", videos["b.mkv"])]), rate=1.0, limit=2, threads=1)
+    ahead = DecoderThreads(
+        iter([Job("a", videos["a.mp4"]), Job("b", videos["b.mkv"])]), FrameSampling(1.0, 32), limit=2, threads=1
+    )
     pieces = iter(ahead)
     next(pieces)
     until(lambda: len(ahead._ready) == 2)
@@ -294,13 +298,29 @@ def test_decoding_stays_so_far_ahead_and_no_further(videos: dict[str, Path], tmp
         assert not thread.is_alive()
 
 
+def test_frames_wait_at_the_size_that_the_network_reads(
+    videos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = image_encoder(make_visual(tmp_path / "tiny", size=[8, 12]))
+    sizes: set[tuple[int, ...]] = set()
+    add = Batches.add
+    monkeypatch.setattr(
+        Batches, "add", lambda self, id, number, picture: sizes.add(picture.shape) or add(self, id, number, picture)
+    )
+    extract_videos(videos, tmp_path / "f", encoder=encoder)
+    assert sizes == {(8, 12, 3)}
+    with VideoReader(videos["a.mp4"], rate=1.0) as reader:
+        rows = encoder.encode_images([picture for _, picture in reader])
+    np.testing.assert_allclose(Packed(tmp_path / "f")["a.mp4"], rows, rtol=1e-5)
+
+
 def test_an_error_that_is_no_matter_of_one_file_ends_the_run(videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(path: Path, *, rate: float, after: float | None) -> None:
         raise MissingExtra("av is not installed")
 
     monkeypatch.setattr("prvr.extract.decoding.VideoReader", broken)
     with pytest.raises(MissingExtra, match="av is not"):
-        list(DecoderThreads(iter([Job("a", videos["a.mp4"])]), rate=1.0, limit=2, threads=2))
+        list(DecoderThreads(iter([Job("a", videos["a.mp4"])]), FrameSampling(1.0, 32), limit=2, threads=2))
 
 
 def test_a_file_that_breaks_the_decoder_in_a_new_way_is_told(

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from waiting import until
 from prvr.encoders import JoinedImageEncoder, image_encoder
 from prvr.errors import MissingExtra, ModelError, SettingError
 from prvr.extract import EncoderOpener, Engine, Extraction, engine_for, extract_videos
+from prvr.extract.cluster import _worker_count, takes_gpus
 from prvr.extract.engine import FrameSampling, Job
 from prvr.extract.job_queue import Assignment, JobQueue
 from prvr.extract.processes import Processes
@@ -245,6 +247,31 @@ def test_a_second_death_may_be_asked_for() -> None:
 
 
 # Several machines
+
+
+@pytest.mark.parametrize(
+    ("device", "source", "gpus", "takes"),
+    [
+        ("auto", "openai/clip-vit-base-patch32", (0, 2), True),
+        ("auto", "openai/clip-vit-base-patch32", (0, 0), False),
+        ("auto", "onnx", (0, 2), False),
+        ("cpu", "openai/clip-vit-base-patch32", (0, 2), False),
+        ("cuda", "onnx", (0, 2), True),
+    ],
+)
+def test_workers_take_gpus_where_the_cluster_has_some(
+    folder: Path, device: str, source: str, gpus: tuple[int, int], takes: bool
+) -> None:
+    source = str(folder / "encoder") if source == "onnx" else source
+    nodes = [{"CPU": 4.0, "GPU": float(number)} for number in gpus]
+    assert takes_gpus(EncoderOpener(source, "", device), nodes) is takes
+    joined = EncoderOpener("both", "", device, (EncoderOpener(source, "", device),))
+    assert takes_gpus(joined, nodes) is takes
+    ray = SimpleNamespace(nodes=lambda: [{"Alive": True, "Resources": node} for node in nodes])
+    # One for each GPU, and with a processor's half for each, one for each machine.
+    unit, share, number = ("GPU", 1.0, sum(gpus)) if takes else ("CPU", 0.5, 2)
+    assert _worker_count(ray, None, unit=unit, share=share) == number
+
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed; pip install 'prvr[ray]'")
 

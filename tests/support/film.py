@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -48,7 +49,6 @@ def make_film(path: Path, *, seconds: int, fps: int, shade: int = 0) -> Path:
 def work(told: Connection, verb: str, videos: Path, out: Path, encoder: Path, rate: float) -> None:
     """Runs in the process that is killed."""
     from prvr.extract import decoding, encoding
-    from prvr.extract.engine import Job
     from prvr.extract.folder import extract_folder
     from prvr.search import index_folder, zero_shot
 
@@ -56,8 +56,8 @@ def work(told: Connection, verb: str, videos: Path, out: Path, encoder: Path, ra
 
     tell = told.send
 
-    def decode_and_tell(job: Job, *, rate: float) -> Iterator[decoding.Piece]:
-        for piece in decode(job, rate=rate):
+    def decode_and_tell(*args: Any, **options: Any) -> Iterator[decoding.Piece]:
+        for piece in decode(*args, **options):
             if isinstance(piece, decoding.VideoStart):
                 tell(f"begin {piece.seconds}")
             elif isinstance(piece, decoding.Frame):

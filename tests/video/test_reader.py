@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import re
@@ -408,3 +409,24 @@ def test_real_files_decode_to_their_end(shared: Path) -> None:
         assert reader.problem is None, path
         assert times == pytest.approx(range(len(times)), abs=0.2), path
         assert len(times) == pytest.approx(reader.duration, abs=1.5), path
+
+
+def test_nothing_that_was_read_waits_for_python_to_look_for_circles(tmp_path: Path) -> None:
+    """Decoded pictures are megabytes that Python does not count: some hundred of them would wait."""
+    path = write_video(tmp_path / "a.mp4", colourful())
+
+    def of_pyav() -> int:
+        return sum(type(one).__module__.startswith("av.") for one in gc.get_objects())
+
+    gc.collect()
+    before = of_pyav()
+    gc.disable()
+    try:
+        for _ in range(3):
+            read(path)
+            with VideoReader(path, rate=1.0) as reader:
+                reader.still(2.0)
+        del reader
+        assert of_pyav() == before
+    finally:
+        gc.enable()
