@@ -76,5 +76,6 @@ def ours(inputs: Scores) -> Tensor:
 def loops(inputs: Scores) -> Tensor:
     """Computes the same losses in loops."""
     labels = inputs.target.tolist()
-    kl = plain.frame_kl(inputs.cosines, inputs.teacher, labels, inputs.mask, temperature=0.2)
+    student, teacher = (frames.transpose(1, 2) for frames in (inputs.cosines, inputs.teacher))
+    kl = plain.frame_kl(student, teacher, labels, inputs.mask, temperature=0.2)
     return kl + plain.info_nce(inputs.dots, labels) + plain.triplet(inputs.cosines.amax(-1), labels, margin=0.1, pool=1)

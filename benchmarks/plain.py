@@ -1,8 +1,8 @@
 """A DL-DKD++ student that computes with our weights as the published code is described to.
 
-It also computes with padding; it computes scores twice, by cosine and by inner product; it takes a slice of all frame scores
-for each query, and loops over the labels. It does not enter `fast_products`: torch multiplies as it does by default. The numbers
-are those of `prvr.methods.dl_dkd`.
+It also computes with padding; it computes scores twice, by cosine and by inner product, as (query, frame, video), the axes of the
+released code's; it takes a slice of all frame scores for each query, and loops over the labels. It does not enter
+`fast_products`: torch multiplies as it does by default. The numbers are those of `prvr.methods.dl_dkd`.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ def encode_videos(model: DlDkd, branch: DlDkdBranch, frames: Tensor, mask: Bool[
     return branch.mapping(_sequence(model, branch.frame_projection, branch.frames, frames, mask))
 
 
-def cosines(queries: Tensor, videos: Tensor, mask: Tensor) -> Float[Tensor, "Q V F"]:
+def cosines(queries: Tensor, videos: Tensor, mask: Tensor) -> Float[Tensor, "Q F V"]:
     """Normalises both sides, then multiplies every query with every frame."""
     return dots(normalize(queries, dim=-1), normalize(videos, dim=-1), mask)
 
 
-def dots(queries: Tensor, videos: Tensor, mask: Tensor) -> Float[Tensor, "Q V F"]:
+def dots(queries: Tensor, videos: Tensor, mask: Tensor) -> Float[Tensor, "Q F V"]:
     """Multiplies every query with every frame; padded frames get a very small score."""
-    scores = torch.einsum("qd,vfd->qvf", queries, videos)
-    return scores * mask.float() + (1 - mask.float()) * MASKED
+    scores, real = torch.einsum("qd,vfd->qfv", queries, videos), mask.float().T
+    return scores * real + (1 - real) * MASKED
 
 
 def objective(model: DlDkd, batch: Batch, epoch: int) -> dict[str, Tensor]:
@@ -53,7 +53,7 @@ def objective(model: DlDkd, batch: Batch, epoch: int) -> dict[str, Tensor]:
     soft = SoftTargets.at(distillation, epoch, batch)
     teacher = batch.teachers[0]
     guides = cosines(teacher.queries, teacher.frames, mask)
-    relevance = dots(teacher.queries, teacher.frames, mask).amax(-1)
+    relevance = dots(teacher.queries, teacher.frames, mask).amax(1)
     terms: dict[str, Tensor] = {}
     for place, name in enumerate(model.embedding_fields):
         branch = model.branches[place]
@@ -61,8 +61,8 @@ def objective(model: DlDkd, batch: Batch, epoch: int) -> dict[str, Tensor]:
         queries = encode_queries(model, branch, batch.words, batch.word_mask)
         videos = encode_videos(model, branch, batch.frames, mask)
         near = cosines(queries, videos, mask)
-        inner = dots(queries, videos, mask).amax(-1)
-        terms[f"{name}_triplet"] = triplet(near.amax(-1), labels, margin=config.margin, pool=config.negative_pool)
+        inner = dots(queries, videos, mask).amax(1)
+        terms[f"{name}_triplet"] = triplet(near.amax(1), labels, margin=config.margin, pool=config.negative_pool)
         guide = relevance if name == "inheritance" else inner
         terms[f"{name}_nce"] = config.nce_weight * soft_info_nce(inner, labels, guide, soft)
         if name == "inheritance":
@@ -73,12 +73,12 @@ def objective(model: DlDkd, batch: Batch, epoch: int) -> dict[str, Tensor]:
 
 
 def frame_kl(student: Tensor, teacher: Tensor, labels: list[int], mask: Tensor, *, temperature: float) -> Tensor:
-    """Takes a slice of all frame scores for each query; the backward pass of each makes a gradient of them all."""
+    """Takes a slice of all frame scores (Q, F, V) for each query; the backward pass of each makes a gradient of them all."""
     total = student.new_zeros(())
     for query, video in enumerate(labels):
         length = int(mask[video].sum())
-        mine = (student[query, video, :length] / temperature).softmax(0)
-        guide = (teacher[query, video, :length] / temperature).softmax(0)
+        mine = (student[query, :length, video] / temperature).softmax(0)
+        guide = (teacher[query, :length, video] / temperature).softmax(0)
         total = total + (guide * (guide / mine).log()).sum()
     return total
 

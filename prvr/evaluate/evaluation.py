@@ -21,7 +21,7 @@ from prvr.evaluate.found_moments import find_moments
 from prvr.evaluate.metrics import MomentRetrieval, Retrieval, moment_retrieval, ranks, retrieval
 from prvr.evaluate.qvhighlights import MomentValues
 from prvr.evaluate.saved_scores import UNSAID, QueryFacts, SavedScores
-from prvr.features import Features, FeatureSet, durations_of, rows_of
+from prvr.features import Features, FeatureSet, durations_of, release, rows_of
 from prvr.index.encode import add_videos, encode_queries
 from prvr.index.exact import ExactIndex
 from prvr.index.rescoring import Anchors, Rescoring
@@ -255,8 +255,12 @@ def encode_captions(model: Model, captions: Sequence[str], text: Features) -> Em
         rows = [rows_of("caption", id, text) for id in captions[start : start + QUERIES_IN_ORDER]]
         # Sentences of similar length are encoded together, to have little padding.
         order = torch.tensor([len(words) for words in rows]).argsort(stable=True)
-        encoded = [encode_queries(model, [rows[place] for place in some]) for some in order.split(QUERIES_AT_ONCE)]
+        # The longest first, as in `index.encode`.
+        batches = reversed(order.split(QUERIES_AT_ONCE))
+        encoded = [encode_queries(model, [rows[place] for place in some]) for some in batches][::-1]
         parts.append(tuple(_join(field)[order.argsort()] for field in zip(*encoded, strict=True)))
+        del rows
+        release(text)
     model.train(was_training)
     return tuple(_join(field) for field in zip(*parts, strict=True))
 

@@ -32,6 +32,13 @@ class Stored(Protocol):
 
 
 @runtime_checkable
+class Mapped(Protocol):
+    """Features whose file is read through a memory map, or features that are made of such."""
+
+    def release(self) -> None: ...
+
+
+@runtime_checkable
 class OneWidth(Protocol):
     """Features in which all items must have the width that most have."""
 
@@ -133,6 +140,15 @@ def rows_of(what: str, id: str, features: Features) -> np.ndarray:
             "come from different encoders; extract them again with one"
         )
     return rows
+
+
+def release(features: Features) -> None:
+    """Takes the pages of memory-mapped files that were read out of this process's memory; they stay in the system's cache.
+
+    Whoever reads many items once calls it now and then: otherwise the whole file counts as memory in the end.
+    """
+    if isinstance(features, Mapped):
+        features.release()
 
 
 def durations_of(features: Features, videos: Iterable[str]) -> dict[str, float]:

@@ -62,6 +62,10 @@ class BigFile(Mapping[str, np.ndarray]):
     def __contains__(self, video: object) -> bool:
         return video in self._frames
 
+    def release(self) -> None:
+        """Maps the file anew: pages that were read count as this process's memory. Rows that are still held stay valid."""
+        self._rows = _map_rows(self.path / ROWS, *self._rows.shape)
+
 
 def is_bigfile(path: Path) -> bool:
     """Whether a folder is in this format, whole or not."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from prvr.errors import DataError
+from prvr.features import release
 from prvr.features.packed import Packed
 
 
@@ -46,6 +47,11 @@ class JoinedFeatures(Mapping[str, np.ndarray]):
     def stack(self) -> JoinedFeatures:
         """The same parts, each with rows of its own and zeros below them."""
         return JoinedFeatures(self.parts, aligned=False)
+
+    def release(self) -> None:
+        """As `prvr.features.release`, of each part."""
+        for part, _ in self.parts:
+            release(part)
 
     def __contains__(self, id: object) -> bool:
         return any(id in part for part, _ in self.parts)

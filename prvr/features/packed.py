@@ -109,6 +109,12 @@ class Packed(Mapping[str, np.ndarray]):
         checksum = self._items[id]["crc32"]
         return None if checksum is None else zlib.crc32(self[id].data) == checksum
 
+    def release(self) -> None:
+        """Unmaps the file: pages that were read count as this process's memory. Rows that are still held stay valid."""
+        self._rows = None
+        if self.clips is not None:
+            self.clips.release()
+
     @property
     def stored_rows(self) -> int:
         """The number of rows in the file, dead ones included."""

@@ -13,6 +13,9 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+# A new block is this many times as large as the tensor that it is made for.
+ROOM = 2
+
 
 class Memory:
     """Memory for the tensors of one batch that the next batch reuses; it overwrites them.
@@ -35,7 +38,8 @@ class Memory:
         if block == len(self._blocks):
             self._blocks.append(np.empty(0, np.uint8))
         if size > len(self._blocks[block]):
-            self._blocks[block] = np.empty(size, np.uint8)
+            # With room to grow: pages that are not written take no memory, and a longer batch needs no new block to be cleared.
+            self._blocks[block] = np.empty(ROOM * size, np.uint8)
         return self._blocks[block][:size].view(dtype).reshape(shape)
 
 

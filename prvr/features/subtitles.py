@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from prvr.errors import DataError
-from prvr.features import Features, columns, place, rows_of
+from prvr.features import Features, columns, place, release, rows_of
 
 
 class SubtitledFrames(Mapping[str, np.ndarray]):
@@ -34,6 +34,11 @@ class SubtitledFrames(Mapping[str, np.ndarray]):
 
     def __contains__(self, id: object) -> bool:
         return id in self.frames
+
+    def release(self) -> None:
+        """As `prvr.features.release`, of both."""
+        release(self.frames)
+        release(self.subtitles)
 
     def _beside(self, id: str, count: int) -> np.ndarray:
         if id not in self.subtitles:

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from prvr.batch import frames_of, pad, pad_clips, read_clips, read_frames, read_words
 from prvr.cpu import fast_products
-from prvr.features import Features, rows_of
+from prvr.features import Features, release, rows_of
 from prvr.features.packed import Packed
 from prvr.index.contract import Entry, Store
 from prvr.index.moments import frame_edges
@@ -55,8 +55,9 @@ def add_videos(index: Store, videos: Iterable[str], frames: Features, *, duratio
     """
     ids, frames = list(videos), frames_of(frames, index.model.reading)
     for start in range(0, len(ids), VIDEOS_AT_ONCE):
-        samples = [read_sampled(id, frames, durations=durations or {}) for id in ids[start : start + VIDEOS_AT_ONCE]]
-        index.add(encode(index.model, samples))
+        some = ids[start : start + VIDEOS_AT_ONCE]
+        index.add(encode(index.model, [read_sampled(id, frames, durations=durations or {}) for id in some]))
+        release(frames)
 
 
 def read_sampled(video: str, frames: Features, *, durations: Mapping[str, float]) -> Sampled:
@@ -127,7 +128,9 @@ def _encode_sequences(model: Model, sequences: Sequence[_Sequence]) -> list[tupl
     device = device_of(model)
     lengths = [len(one.frames) for one in sequences]
     longest = max(lengths, default=0) if model.reading.padded_together else 0
-    for batch in _batches(lengths, limit=FRAMES_AT_ONCE["cpu" if device.type == "cpu" else "elsewhere"]):
+    # The longest first: what is kept of a batch lies between the memory that the batch used and the next one's, which fits in
+    # there only if it is no longer.
+    for batch in reversed(list(_batches(lengths, limit=FRAMES_AT_ONCE["cpu" if device.type == "cpu" else "elsewhere"]))):
         padded, mask = pad([sequences[place].frames for place in batch])
         more = max(longest - mask.shape[1], 0)
         padded, mask = functional.pad(padded, (0, 0, 0, more)), functional.pad(mask, (0, more))

@@ -25,6 +25,9 @@ from prvr.nn.ranks import tolerance as tolerance
 from prvr.nn.ranks import unit_queries as unit_queries
 
 QUERIES_AT_ONCE = 256
+# Frame scores that `compare` holds at once on the CPU: 28 MiB of float32. glibc returns every block of 32 MiB or more to the
+# system, which clears the next one.
+SCORES_AT_ONCE = 7 << 20
 
 
 class Comparison(NamedTuple):
@@ -104,12 +107,17 @@ class _Compare(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, queries: Tensor, videos: Tensor, mask: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query_norms, frame_norms = (x.norm(dim=-1).clamp(min=LEAST_NORM) for x in (queries, videos))
-        scores = frame_dots(queries, videos, mask)
-        dots, best_dots = scores.max(-1)
-        scores /= frame_norms
-        cosines, best_cosines = scores.max(-1)
+        dots, cosines = queries.new_empty(2, len(queries), len(videos)).unbind()
+        best_dots, best_cosines = target.new_empty(2, len(queries), len(videos)).unbind()
+        profile = queries.new_empty(len(queries), mask.shape[1])
+        for some in _blocks(queries, mask):
+            scores = frame_dots(queries[some], videos, mask)
+            torch.max(scores, -1, out=(dots[some], best_dots[some]))
+            scores /= frame_norms
+            torch.max(scores, -1, out=(cosines[some], best_cosines[some]))
+            profile[some] = own_video(scores, target[some])
         cosines /= query_norms[:, None]
-        profile = own_video(scores, target) / query_norms[:, None]
+        profile /= query_norms[:, None]
         ctx.save_for_backward(queries, videos, mask, target, query_norms, frame_norms, best_dots, best_cosines, cosines, profile)
         return cosines, dots, profile
 
@@ -124,13 +132,24 @@ class _Compare(torch.autograd.Function):
         of_query_norms = by_norm.sum(1) + profile_by_norm.sum(1)
         of_frame_norms = torch.zeros_like(frame_norms).scatter_add_(1, best_cosines.T, (by_norm * query_norms[:, None]).T)
         of_frame_norms.index_add_(0, target, profile_by_norm * query_norms[:, None])
-        weights = queries.new_zeros(len(queries), *mask.shape)
-        weights.scatter_(2, best_dots[..., None], of_dots[..., None])
-        weights.scatter_add_(2, best_cosines[..., None], (of_cosines / frame_norms.gather(1, best_cosines.T).T)[..., None])
-        place = target[:, None, None].expand(-1, 1, mask.shape[1])
-        weights.scatter_add_(1, place, (of_profile / frame_norms[target])[:, None])
-        weights = weights.flatten(1)
-        of_queries = weights @ videos.flatten(0, 1) - queries * (of_query_norms / query_norms)[:, None]
-        of_videos = weights.T @ queries
-        of_videos -= (videos * (of_frame_norms / frame_norms.square())[..., None]).flatten(0, 1)
+        of_cosines = of_cosines / frame_norms.gather(1, best_cosines.T).T
+        of_profile = of_profile / frame_norms[target]
+        of_queries = queries * (-of_query_norms / query_norms)[:, None]
+        of_videos = (videos * (-of_frame_norms / frame_norms.square())[..., None]).flatten(0, 1)
+        for some in _blocks(queries, mask):
+            # Of the scores of a query with a video only the best ones have a gradient, and those of its own video.
+            weights = queries.new_zeros(len(queries[some]), *mask.shape)
+            weights.scatter_(2, best_dots[some, :, None], of_dots[some, :, None])
+            weights.scatter_add_(2, best_cosines[some, :, None], of_cosines[some, :, None])
+            place = target[some, None, None].expand(-1, 1, mask.shape[1])
+            weights = weights.scatter_add_(1, place, of_profile[some, None]).flatten(1)
+            of_queries[some].addmm_(weights, videos.flatten(0, 1))
+            of_videos.addmm_(weights.T, queries[some])
         return of_queries, of_videos.view_as(videos), None, None
+
+
+def _blocks(queries: Float[Tensor, "Q D"], mask: Bool[Tensor, "V F"]) -> list[slice]:
+    """Queries that are compared at once with all videos: on the CPU as many as `SCORES_AT_ONCE` allows, elsewhere all."""
+    count, frames = len(queries), max(mask.numel(), 1)
+    some = max(SCORES_AT_ONCE // frames, 1) if queries.device.type == "cpu" else max(count, 1)
+    return [slice(start, start + some) for start in range(0, count, some)]

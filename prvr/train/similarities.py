@@ -6,7 +6,6 @@ whose scores are kept may read other features than its student, and is not neede
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from prvr.errors import DataError, one_line
 from prvr.evaluate.evaluation import encode_captions
 from prvr.evaluate.saved_scores import BROKEN
 from prvr.features import FeatureSet, check
-from prvr.files import write_json, write_whole
+from prvr.files import whole_file, write_json
 from prvr.index.encode import add_videos
 from prvr.index.exact import ExactIndex
 from prvr.methods.checkpoint import Checkpoint, features_for
@@ -70,10 +69,10 @@ def keep_similarities(path: Path, checkpoint: Checkpoint, dataset: Dataset, feat
         "videos": list(dataset.video_ids),
     }
     if not _holds(path / ABOUT, wanted):
-        whole = io.BytesIO()
-        np.save(whole, similarities(checkpoint, dataset, features).scores.astype(np.float16), allow_pickle=False)
+        scores = similarities(checkpoint, dataset, features).scores.astype(np.float16)
         (path / ABOUT).unlink(missing_ok=True)
-        write_whole(path / SCORES, whole.getvalue())
+        with whole_file(path / SCORES) as file:
+            np.save(file, scores, allow_pickle=False)
         # Last: a folder with this file is complete.
         write_json(path / ABOUT, wanted)
     return open_similarities(path)

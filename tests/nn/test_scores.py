@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from prvr.nn import scores
 from prvr.nn.scores import TIED, best_places, every_row, first_best, fused, score_parts, tolerance, unit_queries
 
 
@@ -74,3 +76,30 @@ def test_the_order_of_equal_videos_does_not_depend_on_the_order_of_summation(col
     (ranked,) = found
     assert all(list(ranked[start : start + 4]) == sorted(ranked[start : start + 4]) for start in range(0, 24, 4))
     assert [len({place % 6 for place in ranked[start : start + 4]}) for start in range(0, 24, 4)] == [1] * 6
+
+
+def test_few_frame_scores_are_in_memory_at_once_and_change_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    queries, videos, frames = 7, 4, 5
+    mask = torch.arange(frames) < torch.tensor([[5], [1], [3], [4]])
+    target = torch.tensor([0, 0, 1, 2, 3, 3, 3])
+    q, v = torch.randn(queries, 6, dtype=torch.float64), torch.randn(videos, frames, 6, dtype=torch.float64)
+    weights = [torch.randn(queries, n, dtype=torch.float64) for n in (videos, videos, frames)]
+    made: list[int] = []
+    dots = scores.frame_dots
+
+    def watch(some: Tensor, of_videos: Tensor, its: Tensor) -> Tensor:
+        made.append(len(some))
+        return dots(some, of_videos, its)
+
+    monkeypatch.setattr(scores, "frame_dots", watch)
+    results = []
+    for at_once in (1 << 20, 3 * videos * frames + 1):
+        monkeypatch.setattr(scores, "SCORES_AT_ONCE", at_once)
+        a, b = q.clone().requires_grad_(), v.clone().requires_grad_()
+        parts = [part.masked_fill(part.isinf(), 0) for part in scores.compare(a, b, mask, target)]
+        sum((w * part).sum() for w, part in zip(weights, parts, strict=True)).backward()
+        results.append([*parts, a.grad, b.grad])
+    assert made == [7, 3, 3, 1]
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)

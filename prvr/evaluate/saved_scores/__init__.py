@@ -6,7 +6,6 @@ A file is an `.npz` of plain arrays: scores (Q, V), target (Q,), also (P, 2), th
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 
 from prvr.errors import DataError, one_line
 from prvr.evaluate.qvhighlights import IOUS, LEVELS, RANGES
-from prvr.files import write_whole
+from prvr.files import whole_file
 from prvr.methods.calibration import Calibration, from_dict
 
 FORMAT = 1
@@ -126,9 +125,8 @@ def save_scores(saved: SavedScores, path: str | Path) -> None:
         "about": np.frombuffer(json.dumps(about).encode(), np.uint8),
     }
     known = {name: getattr(saved.facts, name) for name in NUMBERS if getattr(saved.facts, name) is not None}
-    data = io.BytesIO()
-    np.savez(data, allow_pickle=False, **arrays, **known)
-    write_whole(Path(path), data.getvalue())
+    with whole_file(Path(path)) as file:
+        np.savez(file, allow_pickle=False, **arrays, **known)
 
 
 def load_scores(path: str | Path) -> SavedScores:
