@@ -63,7 +63,7 @@ class QdrantIndex:
         qdrant = require("qdrant_client", extra="qdrant")
         with qdrant_errors(qdrant, place):
             if not client.collection_exists(collection):
-                create(qdrant.models, client, collection, model, replace(header, dtype=DTYPE))
+                create(qdrant, client, collection, model, replace(header, dtype=DTYPE), place=place)
         return QdrantIndex(client, collection, model, place=place)
 
     @property

@@ -24,6 +24,7 @@ from prvr.methods.contract import Model
 PORT = 6333
 KEY = "QDRANT_API_KEY"
 SECONDS = 120
+BAD_REQUEST = 400
 FORMAT = 2
 # Without a first stage: searched exactly.
 OLDER_FORMAT = 1
@@ -55,8 +56,13 @@ def connect(url: str) -> tuple[Any, str]:
     return client, collection
 
 
-def create(models: ModuleType, client: Any, collection: str, model: Model, header: Header) -> None:
-    """Creates the collection of an index: a multivector for each field, and one of few rows in four bits for the first stage."""
+def create(qdrant: ModuleType, client: Any, collection: str, model: Model, header: Header, *, place: str) -> None:
+    """Creates the collection of an index: a multivector for each field, and one of few rows in four bits for the first stage.
+
+    Raises:
+        DataError: the server is too old.
+    """
+    models = qdrant.models
     best_row = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
     # On disk, and without a graph: one over rows finds half to nine tenths of what a scan finds.
     rows = partial(
@@ -76,7 +82,13 @@ def create(models: ModuleType, client: Any, collection: str, model: Model, heade
     )
     # ASCII: the folder's name need not be UTF-8.
     metadata = {NOTE: json.dumps({"format": FORMAT, **asdict(header)})}
-    client.create_collection(collection, vectors_config=fields, on_disk_payload=True, metadata=metadata)
+    try:
+        client.create_collection(collection, vectors_config=fields, on_disk_payload=True, metadata=metadata)
+    except qdrant.http.exceptions.UnexpectedResponse as problem:
+        if problem.status_code != BAD_REQUEST:
+            raise
+        # An older server does not know codes of four bits.
+        raise DataError(f"Qdrant refuses at {place}: {_gist(problem)}; a server of 1.18 or later is needed") from problem
     for key in ("folders", "kinds", "equals"):
         client.create_payload_index(collection, key, field_schema=models.PayloadSchemaType.KEYWORD)
 
