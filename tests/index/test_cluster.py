@@ -288,7 +288,8 @@ def test_the_nodes_index_each_its_shard_and_one_that_dies_goes_on(cluster: Any, 
     done = index_folder(videos, url, teacher, on_progress=kill_one)
     assert (tuple(sorted(done.added + done.kept)), done.dropped, done.problems, len(killed)) == (names, (), {}, 1)
     (videos / "1.mp4").unlink()
-    assert index_folder(videos, url, teacher) == Indexing((), (names[0], *names[2:]), ("1.mp4",), {})
+    # Without Ray, which takes seconds to start an actor: the files are the same.
+    assert index_folder(videos, f"shards://{tmp_path}/shards", teacher) == Indexing((), (names[0], *names[2:]), ("1.mp4",), {})
     index_folder(videos, tmp_path / "one", teacher)
     shards, one = open_index(f"shards://{tmp_path}/shards"), open_index(tmp_path / "one")
     unmeasured = [dataclasses.replace(hit, strength=None) for hit in one.search("a red picture")]
