@@ -60,7 +60,7 @@ def open_index(
 
     Args:
         place: the folder of the index, a folder of videos that has its index in `.prvr`, or the URL of an index elsewhere.
-        model: the expected checkpoint of the index; required for a URL, where no checkpoint is stored.
+        model: the expected checkpoint of the index; required for a server, where no checkpoint is stored.
         method: its method, as in `checkpoint.load`; required for an external method that is not installed.
 
     Raises:

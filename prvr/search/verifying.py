@@ -68,7 +68,7 @@ def verify_index(
         ModelError: there is no index, its file is too damaged to be read, or its model does not support approximate search.
         DataError: no queries in the file, or too few to measure settings.
         MissingExtra: settings are to be measured, and FAISS is not installed.
-        SettingError: settings are to be measured without queries or in an index elsewhere, or `least_recall` is not a share.
+        SettingError: settings are to be measured without queries or in shards, or `least_recall` is not a share.
     """
     texts = [] if queries is None else read_queries(queries)
     if least_recall is not None:
