@@ -38,7 +38,9 @@ LEAST_RECALL = "0.99"
 
 Index = Annotated[str, typer.Argument(help="Folder of the index, or of the videos that contain it.", metavar="INDEX")]
 Model = Annotated[Path | None, typer.Option(help="Folder of a run, or OWNER/NAME on the hub.")]
-UrlModel = Annotated[Path | None, typer.Option(help="Run that made the index, as folder or name on the hub; required for a server.")]
+UrlModel = Annotated[
+    Path | None, typer.Option(help="Run that made the index, as folder or name on the hub; required for a server.")
+]
 
 
 class IndexGroup(TyperGroup):

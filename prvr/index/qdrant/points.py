@@ -24,7 +24,7 @@ from prvr.files import parse_json
 from prvr.index.contract import Entry
 from prvr.index.database import key_of
 from prvr.index.qdrant.filters import terms
-from prvr.index.sketches import segment_vectors
+from prvr.index.sketches import divide
 
 Rows = Float[np.ndarray, "_ _"]
 
@@ -44,7 +44,7 @@ def vectors_of(entry: Entry, fields: Sequence[str]) -> dict[str, list[list[float
 
 def stage_of(entry: Entry, weights: Sequence[float]) -> list[list[float]]:
     """The rows that the first stage scans; four digits, since the server keeps four bits."""
-    return segment_vectors(entry.fields, weights).astype(np.float64).round(4).tolist()
+    return divide(entry.fields, weights).vectors.astype(np.float64).round(4).tolist()
 
 
 def has_stage(vectors: Mapping[str, Any], entry: Entry, name: str, weights: Sequence[float]) -> bool:

@@ -31,7 +31,7 @@ OLDER_FORMAT = 1
 NOTE = "prvr"
 # The measured setting of approximate searches, beside the note.
 SETTING = "prvr-setting"
-# The multivector that the first stage scans: `prvr.index.sketches.segment_vectors`.
+# The multivector that the first stage scans: `prvr.index.sketches.divide`.
 STAGE = "prvr-first-stage"
 
 
