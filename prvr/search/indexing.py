@@ -93,7 +93,7 @@ def _index_shards(
     if on_cluster:
         done = index_on_cluster(parts.netloc, updates, checkpoint, on_progress)
     else:
-        done = [update.run(checkpoint, _named(on_progress, update)) for update in updates]
+        done = [update.run(checkpoint, _with_shard(on_progress, update)) for update in updates]
     added, kept, dropped = (
         tuple(sorted(id for one in done for id in getattr(one, field))) for field in ("added", "kept", "dropped")
     )
@@ -102,7 +102,7 @@ def _index_shards(
     return Indexing(added, kept, dropped, problems)
 
 
-def _named(on_progress: Progress | None, update: ShardUpdate) -> Progress | None:
+def _with_shard(on_progress: Progress | None, update: ShardUpdate) -> Progress | None:
     if on_progress is None:
         return None
     return lambda text, done, total: on_progress(f"shard {update.number + 1} of {update.count}: {text}", done, total)

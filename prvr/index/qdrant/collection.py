@@ -194,7 +194,7 @@ class QdrantIndex:
                 id = video_of(point.payload)
                 entry = self._entry(point, id)
                 if self._has_stage and not has_stage(point.vector, entry, STAGE, self._weights):
-                    raise self._damaged(id)
+                    raise self._damage_error(id)
             except (ModelError, ValueError, KeyError, TypeError) as problem:
                 faults[id] = str(problem)
         return faults
@@ -309,9 +309,9 @@ class QdrantIndex:
         try:
             return entry_of(point.vector, point.payload, self.model.embedding_fields)
         except ModelError:
-            raise self._damaged(id) from None
+            raise self._damage_error(id) from None
 
-    def _damaged(self, id: str) -> ModelError:
+    def _damage_error(self, id: str) -> ModelError:
         remedy = f"remove it with: prvr index verify {self.place} --drop, and copy again"
         return ModelError(f"the point of {id!r} in {self.place} is damaged; {remedy}")
 
