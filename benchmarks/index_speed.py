@@ -200,30 +200,33 @@ def exact_scores(
     return np.tensordot(np.asarray(weights, np.float32), np.stack(best), 1)
 
 
-def gallery_lines(
-    gallery: Gallery, size: Size, *, rivals: Mapping[str, Callable[[str], Mapping[str, FindsCandidates]]]
-) -> list[Line]:
+def gallery_lines(gallery: Gallery, size: Size, *, rivals: Mapping[str, Mapping[str, FindsCandidates]]) -> list[Line]:
     """The exact search beside NumPy and the memory, then approximate searches by our first stage and by others."""
     title = f"{gallery.videos:,} videos"
     kinds = list(gallery.queries)
     lines = [*_exact_lines(gallery, size, title, kinds[0]), _batch_line(gallery, size, title, kinds[0])]
     for kind in kinds:
-        ours = {f"{100 * setting.kept:.3g} %": (gallery.stages[kind], setting) for setting in SETTINGS}
-        contenders: dict[str, Mapping[str, tuple[FindsCandidates, Setting]]] = {"first stage": ours}
-        if kind != "easy":
-            for name, stages in rivals.items():
-                contenders[name] = {label: (stage, Setting(1.0)) for label, stage in stages.items()}
-        for name, settings in contenders.items():
-            for label, (stage, setting) in settings.items():
-                lines.append(_stage_line(gallery, size, f"{title}: {name}, {label}, {kind}", kind, stage, setting))
+        for setting in SETTINGS:
+            part = f"{title}: first stage, {100 * setting.kept:.3g} %, {kind}"
+            lines.append(_stage_line(gallery, size, part, kind, gallery.stages[kind], setting))
+        lines += [] if kind == "easy" else rival_lines(gallery, size, kind, rivals)
     return lines
+
+
+def rival_lines(gallery: Gallery, size: Size, kind: str, rivals: Mapping[str, Mapping[str, FindsCandidates]]) -> list[Line]:
+    """Approximate searches by other libraries in place of our first stage."""
+    return [
+        _stage_line(gallery, size, f"{gallery.videos:,} videos: {name}, {label}, {kind}", kind, stage, Setting(1.0))
+        for name, stages in rivals.items()
+        for label, stage in stages.items()
+    ]
 
 
 def _exact_lines(gallery: Gallery, size: Size, title: str, kind: str) -> list[Line]:
     """The exact search beside NumPy's float32 scan, and the scan of the codes beside a sum over as many bytes; by turns."""
     index, (fields, starts) = gallery.index, gallery.plain
     times_larger, share = gallery.videos / index.count(), gallery.videos / (len(starts) - 1)
-    index.search_by_codes(_query(gallery, kind, 0), TOP)
+    index.search_by_codes(query_of(gallery, kind, 0), TOP)
     codes_bytes = sum(rows.shape[1] for rows in fields) * _rows_of(gallery)
     words = torch.ones(1 << 25, dtype=torch.int64)
     number = iter(range(10**6))
@@ -233,20 +236,20 @@ def _exact_lines(gallery: Gallery, size: Size, title: str, kind: str) -> list[Li
         for at in range(0, codes_bytes, words.nbytes):
             words[: (codes_bytes - at) // 8].sum()
 
-    turns = {
-        "exact": lambda: index.search(_query(gallery, kind, next(number)), TOP),
+    contenders = {
+        "exact": lambda: index.search(query_of(gallery, kind, next(number)), TOP),
         "numpy": lambda: exact_scores(fields, starts, _one(gallery, kind, next(number)), weights),
-        "scan": lambda: index.search_by_codes(_query(gallery, kind, next(number)), TOP),
+        "scan": lambda: index.search_by_codes(query_of(gallery, kind, next(number)), TOP),
         "memory": read,
     }
-    times = _turns(turns, 4 * size.runs)
+    times = turns(contenders, 4 * size.runs)
     times["numpy"] = tuple(share * seconds for seconds in times["numpy"])
     note = f"NumPy's from {len(starts) - 1} videos"
     if times_larger > 1:
         note += f"; ours is {times_larger:.3g} times that of {index.count():,}"
         times |= {name: tuple(times_larger * seconds for seconds in times[name]) for name in ("exact", "scan", "memory")}
     else:
-        found = [_found(gallery, kind, n, index.search(_query(gallery, kind, n), TOP)[0]) for n in range(QUERIES)]
+        found = [share_of_best(gallery, kind, n, index.search(query_of(gallery, kind, n), TOP)[0]) for n in range(QUERIES)]
         note += f"; recall@10 {np.mean(found):.3f}"
     megabytes = f"{codes_bytes * times_larger / 1e6:.0f} MB"
     return [
@@ -259,8 +262,8 @@ def _batch_line(gallery: Gallery, size: Size, title: str, kind: str) -> Line:
     """Seconds of each of twenty queries at once, beside one at a time, in the index on disk."""
     index, together = gallery.index, 20
     batch = tuple(torch.from_numpy(field[:together]) for field in gallery.queries[kind])
-    times = _turns(
-        {"batch": lambda: index.search(batch, TOP), "one": lambda: index.search(_query(gallery, kind, 1), TOP)}, size.runs
+    times = turns(
+        {"batch": lambda: index.search(batch, TOP), "one": lambda: index.search(query_of(gallery, kind, 1), TOP)}, size.runs
     )
     each = tuple(seconds / together for seconds in times["batch"])
     return Line(f"{title}: exact, each of {together} at once, beside one", each, times["one"], note=f"{index.count():,} videos")
@@ -273,12 +276,12 @@ def _stage_line(gallery: Gallery, size: Size, part: str, kind: str, stage: Finds
     learned = LearnedStage(chosen, next(iter(gallery.stages.values())).codebook, {})
 
     def answer(number: int) -> list[Any]:
-        return gallery.index.search_with_setting(_query(gallery, kind, number), TOP, setting=setting, learned=learned)[0]
+        return gallery.index.search_with_setting(query_of(gallery, kind, number), TOP, setting=setting, learned=learned)[0]
 
     number = iter(range(10**6))
-    times = _turns({"ours": lambda: answer(next(number))}, 4 * size.runs)["ours"]
+    times = turns({"ours": lambda: answer(next(number))}, 4 * size.runs)["ours"]
     if whole:
-        shares = [_found(gallery, kind, n, answer(n)) for n in range(QUERIES)]
+        shares = [share_of_best(gallery, kind, n, answer(n)) for n in range(QUERIES)]
     else:
         best = np.argsort(-gallery.scores[kind], axis=1)[:, :TOP] + 1
         kept = [stage.candidates(_vectors(gallery, kind, n), count) for n in range(QUERIES)]
@@ -392,12 +395,12 @@ def _rows_of(gallery: Gallery) -> int:
     )
 
 
-def _found(gallery: Gallery, kind: str, number: int, hits: Sequence[Any]) -> float:
+def share_of_best(gallery: Gallery, kind: str, number: int, hits: Sequence[Any]) -> float:
     best = np.argsort(-gallery.scores[kind][number])[:TOP] + 1
     return len(set(best.tolist()) & {int(hit.video) for hit in hits}) / len(best)
 
 
-def _query(gallery: Gallery, kind: str, number: int) -> tuple[torch.Tensor, ...]:
+def query_of(gallery: Gallery, kind: str, number: int) -> tuple[torch.Tensor, ...]:
     return tuple(torch.from_numpy(field) for field in _one(gallery, kind, number))
 
 
@@ -409,7 +412,7 @@ def _vectors(gallery: Gallery, kind: str, number: int) -> list[Float32[np.ndarra
     return [field[number % QUERIES] for field in gallery.queries[kind]]
 
 
-def _turns(contenders: Mapping[str, Callable[[], object]], runs: int) -> dict[str, tuple[float, ...]]:
+def turns(contenders: Mapping[str, Callable[[], object]], runs: int) -> dict[str, tuple[float, ...]]:
     """Returns the seconds of contenders that take turns; the first run fills the caches and is not counted."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -434,6 +437,8 @@ def draw_index(lines: Sequence[Line], path: Path) -> None:
 
 
 def _draw_gallery(axes: Axes, lines: Sequence[Line]) -> None:
+    from matplotlib import rcParams
+
     curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for line in lines:
         if "recall@10" in line.note and ": exact" not in line.part:
@@ -446,6 +451,6 @@ def _draw_gallery(axes: Axes, lines: Sequence[Line]) -> None:
         style = {"hard": "o-", "own": "o-", "turned": "s--"}.get(kind, "x:")
         axes.plot(*zip(*ordered, strict=True), style, color=f"C{names.index(name)}", markersize=3, label=f"{name}, {kind}")
     exact = next(line for line in lines if ": exact, beside" in line.part)
-    axes.plot(1000 * float(np.median(exact.ours)), 1, "k*", label="exact")
+    axes.plot(1000 * float(np.median(exact.ours)), 1, "*", color=rcParams["text.color"], label="exact")
     axes.legend(fontsize=6)
     axes.grid(alpha=0.3)

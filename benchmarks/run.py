@@ -19,6 +19,7 @@ import torch
 
 from benchmarks.evaluation import evaluation_lines, ranking_lines
 from benchmarks.extraction import encoding_lines
+from benchmarks.index_cluster import cluster_lines, draw_cluster
 from benchmarks.index_speed import draw_index, index_lines, large_index_lines, searching_lines, vectors_lines
 from benchmarks.loading import loading_lines
 from benchmarks.losses import losses_lines
@@ -53,6 +54,9 @@ BENCHMARKS = {
     "ranking": Benchmark("the figures of a score matrix", ranking_lines, ("default",)),
     "searching": Benchmark("a query in an index on disk", searching_lines, ("default",)),
     "index": Benchmark("a query in galleries of 2,000 and 10,000 videos", index_lines, ("default",), draw_index),
+    "index-cluster": Benchmark(
+        "a query among 10,000 videos in one file, shards and Qdrant", cluster_lines, ("default",), draw_cluster
+    ),
     LARGE: Benchmark("a query among 100,000 videos (3 GB)", large_index_lines, ("default",), draw_index),
     VECTORS: Benchmark("a query among vectors of your own, --vectors", vectors_lines, ("default",), draw_index),
     "memory": Benchmark("the peak memory of a training step", memory_lines, ("default",)),

@@ -38,7 +38,9 @@ LEAST_RECALL = "0.99"
 
 Index = Annotated[str, typer.Argument(help="Folder of the index, or of the videos that contain it.", metavar="INDEX")]
 Model = Annotated[Path | None, typer.Option(help="Folder of a run, or OWNER/NAME on the hub.")]
-UrlModel = Annotated[Path | None, typer.Option(help="Run that made the index, as folder or name on the hub; required for a URL.")]
+UrlModel = Annotated[
+    Path | None, typer.Option(help="Run that made the index, as folder or name on the hub; required for a server.")
+]
 
 
 class IndexGroup(TyperGroup):
@@ -57,7 +59,9 @@ app.add_typer(index)
 @index.command(epilog="Example: prvr index videos gallery --model run. See also: prvr index copy, prvr index verify.")
 def update(
     videos: Videos,
-    path: Annotated[Path | None, typer.Argument(help="Folder of the index.", show_default="VIDEOS/.prvr")] = None,
+    path: Annotated[
+        str | None, typer.Argument(help="Folder of the index, or URL of shards.", show_default="VIDEOS/.prvr")
+    ] = None,
     model: Model = None,
     method: Method = "",
     encoder: Annotated[
@@ -94,13 +98,18 @@ def update(
     from prvr.features import as_dtype
     from prvr.methods.exported import copy_export
     from prvr.search import DEFAULT, MODEL, index_folder, watch_folder
+    from prvr.search.indexing import folder_to_index
+    from prvr.search.opening import is_remote
 
     if path is None and not isinstance(videos, Path):
         raise SettingError(f"name the folder of the index: prvr index {videos} GALLERY")
     target, stored = path or videos / DEFAULT, as_dtype(dtype) if dtype else None
+    folder = folder_to_index(target)
+    if watch and is_remote(target):
+        raise SettingError(f"--watch is for an index in a folder; call prvr index {videos} {target} again instead")
     # Before an encoder is opened, which takes seconds.
     require("av", extra="video")
-    checkpoint = _checkpoint(target, model, encoder, videos=videos, rate=rate, parts=parts, method=method)
+    checkpoint = _checkpoint(folder, model, encoder, videos=videos, rate=rate, parts=parts, method=method)
     if calibrate is not None:
         from prvr.evaluate.reliability import calibration_from_scores
 
@@ -111,12 +120,12 @@ def update(
         settings["texts"] = texts
         if watch:
             for done in watch_folder(videos, target, checkpoint, **settings):
-                copy_export(model, target / MODEL, checkpoint)
+                copy_export(model, folder / MODEL, checkpoint)
                 _show(done, target, as_json)
         else:
             done = index_folder(videos, target, checkpoint, **settings)
     if not watch:
-        copy_export(model, target / MODEL, checkpoint)
+        copy_export(model, folder / MODEL, checkpoint)
         _show(done, target, as_json)
 
 
@@ -162,7 +171,7 @@ def _refuse_other_reading(rate: float | None, parts: str) -> None:
         raise SettingError(f"--parts {parts} is for --encoder; an index and a trained student are compared as they were made")
 
 
-def _show(done: Indexing, path: Path, as_json: bool) -> None:
+def _show(done: Indexing, path: Path | str, as_json: bool) -> None:
     warn(done.problems)
     numbers = counts(done, ("added", "kept", "dropped", "problems"))
     show(as_json, {"index": str(path), **numbers}, [f"{path}: {in_words(numbers)}"])

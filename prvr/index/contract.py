@@ -25,7 +25,6 @@ from jaxtyping import Float
 from prvr.errors import ModelError, RowsError, SettingError
 from prvr.index.conditions import Condition
 from prvr.index.setting import Setting
-from prvr.index.stage import LearnedStage
 from prvr.methods.model import Embeddings, Model, weights_of_candidates
 
 
@@ -136,35 +135,39 @@ class PersistentStore(Store, Protocol):
 
 @runtime_checkable
 class ApproximateStore(PersistentStore, Protocol):
-    """An index that can scan sketches of its videos instead of all codes, in a `Setting` that it keeps.
+    """An index with a first stage that scans less than all rows, in a `Setting` that it keeps.
 
-    `learn_stage` makes the sketches of all videos, for queries like those that it takes; `keep_setting` writes them.
+    What `learn_stage` returns is for the index alone: a first stage for queries like those that it takes, or None where the
+    index has one for all queries. `keep_setting` writes it.
     """
 
-    def learn_stage(self, queries: Embeddings, *, on_video: Callable[[int, int], None] | None = None) -> LearnedStage: ...
+    def learn_stage(self, queries: Embeddings, *, on_video: Callable[[int, int], None] | None = None) -> Any: ...
 
     def search_approximately(
         self, queries: Embeddings, k: int, *, where: Sequence[Condition] = ()
     ) -> list[list[ScoredVideo]]: ...
 
-    def search_with_setting(
-        self, queries: Embeddings, k: int, *, setting: Setting, learned: LearnedStage
-    ) -> list[list[ScoredVideo]]: ...
+    def search_with_setting(self, queries: Embeddings, k: int, *, setting: Setting, learned: Any) -> list[list[ScoredVideo]]: ...
 
-    def search_by_codes(self, queries: Embeddings, k: int) -> list[list[tuple[str, float]]]: ...
-
-    def keep_setting(self, setting: Setting, learned: LearnedStage, *, recall: float, queries: int) -> None: ...
+    def keep_setting(self, setting: Setting, learned: Any, *, recall: float, queries: int) -> None: ...
 
     def forget_setting(self) -> None: ...
 
     def stage_fault(self) -> str | None: ...
 
 
+@runtime_checkable
+class CodedStore(Store, Protocol):
+    """An index that can search by the codes of its rows alone, for measurements."""
+
+    def search_by_codes(self, queries: Embeddings, k: int) -> list[list[tuple[str, float]]]: ...
+
+
 def require_approximate(index: Store) -> ApproximateStore:
     """The index, if it supports approximate search.
 
     Raises:
-        SettingError: it is not in a folder of this machine.
+        SettingError: it is in shards, or in memory.
         ModelError: its model neither scores by a weighted sum of best cosines nor reranks by one.
     """
     if not isinstance(index, ApproximateStore):

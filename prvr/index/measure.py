@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from prvr.index.contract import ApproximateStore, ScoredVideo, Store
+from prvr.index.contract import ApproximateStore, CodedStore, ScoredVideo, Store
 from prvr.index.exact import ExactIndex
 from prvr.index.setting import TOP, Setting
 from prvr.methods.contract import Embeddings
@@ -77,7 +77,7 @@ def measure_recall(index: Store, queries: Embeddings, *, k: int = TOP) -> Recall
     # One query at a time: the rows of all hits would not fit into memory.
     found = [_ranking(index.search(query, k)[0]) for query in _split(queries)]
     codes = None
-    if isinstance(index, ApproximateStore) and index.model.score_weights is not None:
+    if isinstance(index, CodedStore) and index.model.score_weights is not None:
         codes = share_found(exact, index.search_by_codes(queries, k))
     return Recall(len(exact), k, share_found(exact, found), codes)
 

@@ -70,13 +70,14 @@ class MeasuredSetting:
         return MeasuredSetting(Setting(kept), recall, queries, videos, last, model)
 
 
-def measure_again(path: Path) -> str:
-    """What to do where the index in a folder has no valid setting."""
-    return f"measure one with sentences of your own: prvr index verify {path} --queries FILE --approximate"
+def measure_again(place: Path | str) -> str:
+    """What to do where the index at a place has no valid setting."""
+    model = " --model RUN" if "://" in str(place) else ""
+    return f"measure one with sentences of your own: prvr index verify {place} --queries FILE --approximate{model}"
 
 
-def require_valid(text: str | None, path: Path, *, model: str, numbers: Collection[int]) -> MeasuredSetting:
-    """The setting that the index in a folder keeps, if it is valid for its model and its videos.
+def require_valid(text: str | None, path: Path | str, *, model: str, numbers: Collection[int]) -> MeasuredSetting:
+    """The setting that the index in a folder or at a URL keeps, if it is valid for its model and its videos.
 
     Args:
         text: as `MeasuredSetting.to_json` wrote it; None if the index keeps no setting.

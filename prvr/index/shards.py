@@ -106,7 +106,7 @@ class ShardedIndex:
         """
         parts: dict[int, list[Entry]] = {}
         for entry in cast_entries(entries, self.header.dtype):
-            parts.setdefault(self._shard_of(entry.video), []).append(entry)
+            parts.setdefault(shard_of(entry.video, self._shards), []).append(entry)
         self._pool.call({shard: partial(_add, entries=part) for shard, part in parts.items()})
 
     def delete(self, ids: Sequence[str]) -> None:
@@ -170,17 +170,24 @@ class ShardedIndex:
         return [answers[shard] for shard in range(self._shards)]
 
     def _one(self, video: str, function: Callable[[DiskIndex], Answer]) -> Answer:
-        shard = self._shard_of(video)
+        shard = shard_of(video, self._shards)
         return self._pool.call({shard: function})[shard]
 
     def _by_shard(self, ids: Sequence[str]) -> dict[int, list[str]]:
         parts: dict[int, list[str]] = {}
         for id in ids:
-            parts.setdefault(self._shard_of(id), []).append(id)
+            parts.setdefault(shard_of(id, self._shards), []).append(id)
         return parts
 
-    def _shard_of(self, id: str) -> int:
-        return zlib.crc32(key_of(id)) % self._shards
+
+def shard_of(video: str, count: int) -> int:
+    """The number of the shard, out of `count`, that a video is in."""
+    return zlib.crc32(key_of(video)) % count
+
+
+def folder_of(url: str) -> Path:
+    """The folder that holds all shards of a URL, and the checkpoint that made them; errors as `make_index`."""
+    return _parse(url)[0]
 
 
 def make_index(url: str, model: Model, header: Header) -> ShardedIndex:

@@ -15,17 +15,18 @@ from prvr.methods.contract import Model
 
 @dataclass(frozen=True)
 class Kind:
-    """How an index of one kind is opened, and how it is created if it does not exist."""
+    """How an index of one kind is opened, how it is created if it does not exist, and its folder, if it is in one."""
 
     make: Callable[[str, Model, Header], PersistentStore]
     open: Callable[[str, Model], PersistentStore]
+    folder: Callable[[str], Path] | None = None
 
 
 KINDS: Mapping[str, Kind] = {
     "qdrant": Kind(qdrant.make_index, qdrant.open_index),
     "qdrant+https": Kind(qdrant.make_index, qdrant.open_index),
-    "ray": Kind(cluster.make_index, cluster.open_index),
-    "shards": Kind(shards.make_index, shards.open_index),
+    "ray": Kind(cluster.make_index, cluster.open_index, shards.folder_of),
+    "shards": Kind(shards.make_index, shards.open_index, shards.folder_of),
 }
 """By the scheme of a URL, such as qdrant."""
 
@@ -49,6 +50,14 @@ def make_store(place: str | Path, model: Model, header: Header) -> PersistentSto
     if isinstance(place, str) and "://" in place:
         return _kind(place).make(place, model, header)
     return DiskIndex.make(Path(place), model, header)
+
+
+def folder_of(place: str | Path) -> Path | None:
+    """The folder that holds an index and its checkpoint; None for an index on a server."""
+    if not (isinstance(place, str) and "://" in place):
+        return Path(place)
+    kind = KINDS.get(place.partition("://")[0])
+    return kind.folder(place) if kind and kind.folder else None
 
 
 def _kind(url: str) -> Kind:

@@ -12,6 +12,7 @@ asking.py        searches an index; answering.py: its answer as JSON values
 sentences.py     the text of a query, and its features
 senses.py        what is said and written beside the pictures; text_matches.py: where; weighing.py: fits their weights
 update.py        brings an index up to date with its folder; text_embedding.py: its texts, so that they are found by meaning
+indexing.py      the same for an index or for shards; cluster_indexing.py: for shards on a Ray cluster
 feature_cache.py the frames as the encoder returned them
 watch.py         updates an index whenever its folder changes
 copying.py       copies an index
@@ -32,8 +33,9 @@ from prvr.index.place import DEFAULT
 
 if TYPE_CHECKING:
     from prvr.search.copying import Copied, copy_index
+    from prvr.search.indexing import index_folder
     from prvr.search.opening import MODEL, open_index, zero_shot
-    from prvr.search.update import Indexing, index_folder
+    from prvr.search.update import Indexing
     from prvr.search.verifying import Verified, verify_index
     from prvr.search.watch import watch_folder
 
@@ -43,7 +45,7 @@ _PLACES = {
     "MODEL": "opening",
     "Verified": "verifying",
     "copy_index": "copying",
-    "index_folder": "update",
+    "index_folder": "indexing",
     "open_index": "opening",
     "verify_index": "verifying",
     "watch_folder": "watch",

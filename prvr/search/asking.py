@@ -89,7 +89,7 @@ class VideoSearch:
         Raises:
             SettingError: no such sense, or more than one sentence for speech or screen; a sentence without words or too long, k
                 below 1, a `min_score` that is not finite, a condition with an error; a moment that the index does not hold; a
-                question that the model does not support; an approximate search of an index elsewhere; or no re-scoring was
+                question that the model does not support; an approximate search of shards; or no re-scoring was
                 chosen.
             ModelError: an approximate search without a setting that was measured on these videos, or a model without rows to
                 re-score by.

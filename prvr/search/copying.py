@@ -14,7 +14,7 @@ from prvr.extract.extraction import Progress
 from prvr.index.contract import Entry, PersistentStore
 from prvr.index.place import index_folder_of
 from prvr.index.reference import copy_reference
-from prvr.index.stores import make_store
+from prvr.index.stores import folder_of, make_store
 from prvr.index.texts import HasTexts, TextStore
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.exported import copy_export
@@ -64,10 +64,10 @@ def copy_index(
         theirs = make_store(target, checkpoint.model, ours.header)
         try:
             check_same_model(target, theirs.header, checkpoint)
-            if not is_remote(target):
-                checkpoints.save(checkpoint, Path(target) / MODEL)
+            if (folder := folder_of(target)) is not None:
+                checkpoints.save(checkpoint, folder / MODEL)
                 if not is_remote(source):
-                    copy_export(index_folder_of(Path(source)) / MODEL, Path(target) / MODEL, checkpoint)
+                    copy_export(index_folder_of(Path(source)) / MODEL, folder / MODEL, checkpoint)
             copied = _copy(ours, theirs, on_progress)
             copy_reference(checkpoint, ours, theirs)
             return replace(copied, without_texts=_copy_texts(ours, theirs))

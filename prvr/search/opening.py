@@ -17,7 +17,7 @@ from prvr.index.contract import Header, PersistentStore
 from prvr.index.disk import DiskIndex
 from prvr.index.place import FILE, index_folder_of
 from prvr.index.place import MODEL as MODEL
-from prvr.index.stores import open_store
+from prvr.index.stores import folder_of, open_store
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.repository import open_checkpoint
@@ -60,7 +60,7 @@ def open_index(
 
     Args:
         place: the folder of the index, a folder of videos that has its index in `.prvr`, or the URL of an index elsewhere.
-        model: the expected checkpoint of the index; required for a URL, where no checkpoint is stored.
+        model: the expected checkpoint of the index; required for a server, where no checkpoint is stored.
         method: its method, as in `checkpoint.load`; required for an external method that is not installed.
 
     Raises:
@@ -89,6 +89,9 @@ def store_of(
 ) -> tuple[Checkpoint, PersistentStore]:
     """Opens the checkpoint of an index, and the index itself; arguments and errors as in `open_index`."""
     if isinstance(place, str) and is_remote(place):
+        folder = folder_of(place)
+        if model is None and folder is not None and (folder / MODEL / checkpoints.CONFIG).exists():
+            model = folder / MODEL
         if model is None:
             raise ModelError(f"{place} does not hold its model; name the checkpoint that it was built with: --model RUN")
         checkpoint = open_checkpoint(model, method=method)
@@ -126,7 +129,28 @@ def _next_step(place: Path) -> str:
 def make_or_reopen(
     path: Path, checkpoint: Checkpoint, *, videos: VideoPath, dtype: Literal["float16", "float32"] | None
 ) -> DiskIndex:
-    """Opens the index in a folder, or makes a new one, and stores a copy of its checkpoint there.
+    """Opens the index in a folder, or makes a new one, with a copy of its checkpoint; errors as `make_without_model`."""
+    store = make_without_model(path, checkpoint, videos=videos, dtype=dtype)
+    try:
+        keep_checkpoint(checkpoint, path)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def keep_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Stores a copy of a checkpoint beside its index; also beside an existing one.
+
+    The encoder may have moved, and a search opens the encoder that the copy names.
+    """
+    checkpoints.save(_keep_calibration(checkpoint, path / MODEL), path / MODEL)
+
+
+def make_without_model(
+    path: Path, checkpoint: Checkpoint, *, videos: VideoPath, dtype: Literal["float16", "float32"] | None
+) -> DiskIndex:
+    """Opens the index in a folder, or makes a new one.
 
     Raises:
         ModelError: the index was built with another checkpoint.
@@ -141,8 +165,6 @@ def make_or_reopen(
             raise SettingError(f"the index in {path} holds {store.header.dtype}, not {dtype}; index into another folder")
         if store.header.videos != header.videos:
             _move(store, path, videos)
-        # Also for an existing index: its encoder may have moved, and search opens the encoder that the copy names.
-        checkpoints.save(_keep_calibration(checkpoint, path / MODEL), path / MODEL)
     except BaseException:
         store.close()
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,17 +26,18 @@ from prvr.index.disk import DiskIndex
 from prvr.index.encode import Sampled, encode_long, encode_queries
 from prvr.index.place import FILE
 from prvr.index.reference import update_reference
+from prvr.index.shards import shard_of
 from prvr.index.text_windows import embedded_by
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings
 from prvr.search.feature_cache import with_cache
 from prvr.search.matching import open_matching_encoder
-from prvr.search.opening import FEATURES, make_or_reopen
+from prvr.search.opening import FEATURES, make_or_reopen, make_without_model
 from prvr.search.sentences import sentence_features
 from prvr.search.text_embedding import embed_texts
 from prvr.search.video_fields import fields_of_file, read_video_fields
-from prvr.video import VideoPath, check_rate, find_passed_over, find_videos, place_of
+from prvr.video import VideoPath, check_rate, find_passed_over, find_videos
 
 BATCH_SIZE = 32
 # Below the folder of an index: the parts of videos that are not finished (`prvr.extract.resuming`).
@@ -52,47 +54,13 @@ class Indexing:
     problems: Mapping[str, str]
 
 
-def index_folder(
-    videos: str | VideoPath,
-    path: str | Path,
-    checkpoint: Checkpoint,
-    *,
-    dtype: Literal["float16", "float32"] | None = None,
-    device: str = "cpu",
-    workers: int | None = None,
-    ray: str | None = None,
-    texts: Mapping[str, str | None] | None = None,
-    on_progress: Progress | None = None,
-) -> Indexing:
-    """Brings an index up to date with a folder: adds new videos, replaces changed ones, removes those without a file.
-
-    Whatever ends the call, all finished videos are kept, and the next call goes on. They can be searched all the time.
-
-    Args:
-        videos: the folder, or its URL (`prvr.video.remote`), below which texts of videos are not read.
-        dtype: of the embeddings on disk; by default that of the index, float16 for a new one.
-        workers: the number of processes that decode and encode; by default this process alone, or one on each machine of a
-            cluster.
-        ray: the address of a Ray cluster that decodes and encodes: HOST:PORT, `auto` or `local`.
-
-    Raises:
-        ModelError: the index was built with another checkpoint, or the student reads features that no encoder makes.
-        DataError: there are no videos, another process is indexing there, or the disk is full.
-        SettingError: the index holds another dtype, or there is no cluster at that address.
-    """
-    # Checked before anything is made: a folder without videos gets no index.
-    place = place_of(videos)
-    find_videos(place)
-    indexer = Indexer(place, Path(path), checkpoint, dtype=dtype, device=device, workers=workers, ray=ray, texts=texts)
-    try:
-        return indexer.update(on_progress=on_progress)
-    finally:
-        indexer.close()
-
-
 @final
 class Indexer:
-    """A folder of videos and its index, with the encoder and the model that bring the index up to date."""
+    """A folder of videos and its index, with the encoder and the model that bring the index up to date.
+
+    Args:
+        shard: the index is this shard, out of so many: it has the videos that belong there, and no checkpoint of its own.
+    """
 
     def __init__(
         self,
@@ -105,6 +73,7 @@ class Indexer:
         workers: int | None = None,
         ray: str | None = None,
         texts: Mapping[str, str | None] | None = None,
+        shard: tuple[int, int] | None = None,
     ) -> None:
         if checkpoint.sources.subtitles is not None:
             raise ModelError(
@@ -119,7 +88,9 @@ class Indexer:
         self._engine = engine_for(encoder, device=device, workers=workers, ray=ray)
         self._sampling = FrameSampling(check_rate(checkpoint.sources.frames.rate or 1.0), BATCH_SIZE)
         self._checkpoint = checkpoints.to_device(checkpoint, device)
-        self._index = make_or_reopen(path, self._checkpoint, videos=videos, dtype=dtype)
+        self._shard = shard
+        make = make_or_reopen if shard is None else make_without_model
+        self._index = make(path, self._checkpoint, videos=videos, dtype=dtype)
         try:
             stored = self._index.texts.readers()
             self._reads_texts = isinstance(videos, Path)
@@ -153,6 +124,9 @@ class Indexer:
         try:
             self._index.texts.keep_readers({**self._index.texts.readers(), **self._chosen})
             fields, problems = read_video_fields(self.videos, files)
+            if self._shard is not None:
+                number, count = self._shard
+                files = {id: file for id, file in files.items() if shard_of(id, count) == number}
             reads: dict[str, Any] = {"encoder": self._encoder, "rate": rate, "videos": files.keys()}
             with (
                 resuming(self.path / UNFINISHED, self._engine, **reads) as resumed,
@@ -161,7 +135,8 @@ class Indexer:
                 store = IndexRows(self._index, fields)
                 done = update_rows(files, store, engine, sampling=self._sampling, skip=skip, on_progress=on_progress)
             problems = join_problems(find_passed_over(self.videos), problems, done.problems, self._read_texts(skip, on_progress))
-            self._measure_unrelated(on_progress)
+            if self._shard is None:
+                self._measure_unrelated(on_progress)
             self._index.tidy()
         finally:
             lock.release()
@@ -203,6 +178,23 @@ class Indexer:
             return encode_queries(self._index.model, [sentence_features(self._checkpoint, self._encoder, sentence)])
 
         update_reference(self._checkpoint, self._index, encode, on_progress=on_progress)
+
+
+@dataclass(frozen=True)
+class ShardUpdate:
+    """Brings one shard up to date: its number out of `count`, its folder, the folder of the videos, and `Indexer`'s settings."""
+
+    number: int
+    count: int
+    path: Path
+    videos: VideoPath
+    settings: Mapping[str, Any]
+
+    def run(self, checkpoint: Checkpoint, on_progress: Progress | None) -> Indexing:
+        """Reads, encodes and writes the videos that belong to the shard."""
+        shard = (self.number, self.count)
+        with closing(Indexer(self.videos, self.path, checkpoint, shard=shard, **self.settings)) as indexer:
+            return indexer.update(on_progress=on_progress)
 
 
 def join_problems(*problems: Mapping[str, str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from prvr.index.measure import Recall, Trial, choose_setting, measure_recall
 from prvr.index.setting import measure_again
 from prvr.methods.contract import Embeddings
 from prvr.search.asking import VideoSearch
-from prvr.search.opening import open_index, store_of
+from prvr.search.opening import is_remote, open_index, store_of
 
 # With fewer sentences one missed answer in a hundred cannot be told from many.
 FEWEST = 20
@@ -68,11 +68,13 @@ def verify_index(
         ModelError: there is no index, its file is too damaged to be read, or its model does not support approximate search.
         DataError: no queries in the file, or too few to measure settings.
         MissingExtra: settings are to be measured, and FAISS is not installed.
-        SettingError: settings are to be measured without queries or in an index elsewhere, or `least_recall` is not a share.
+        SettingError: settings are to be measured without queries or in shards, or `least_recall` is not a share.
     """
     texts = [] if queries is None else read_queries(queries)
     if least_recall is not None:
         _check_measurable(least_recall, texts, queries)
+        if not is_remote(place):
+            require("faiss", extra="index")
     if on_progress:
         on_progress("reading", 0, 1)
     _, store = store_of(place, model=model, method=method)
@@ -99,7 +101,7 @@ def verify_index(
         finally:
             index.index.close()
     if stage_fault:
-        stage_fault += f"; {measure_again(Path(place)) if settings is None else 'this measurement replaced it'}"
+        stage_fault += f"; {measure_again(place) if settings is None else 'this measurement replaced it'}"
     return Verified(count, faults, damaged, recall, settings, stage_fault)
 
 
@@ -125,7 +127,6 @@ def _check_measurable(least_recall: float, texts: list[str], path: Path | None) 
         raise DataError(
             f"{path} holds {len(texts)} different queries, too few to tell what a first stage misses; write {FEWEST} or more"
         )
-    require("faiss", extra="index")
 
 
 def _encode(index: VideoSearch, texts: list[str]) -> Embeddings:

@@ -255,3 +255,44 @@ def test_a_cluster_serves_the_shards_and_loses_a_node(cluster: Any, tmp_path: Pa
         index.close()
     assert not ray.is_initialized()
     assert_same(open_store(f"shards://{tmp_path}/a", student), one, asked(student, 1))
+
+
+# Videos are indexed there
+
+
+@pytest.mark.slow
+@needs_ray
+@pytest.mark.filterwarnings("default")
+def test_the_nodes_index_each_its_shard_and_one_that_dies_goes_on(cluster: Any, tmp_path: Path) -> None:
+    import psutil
+    from tiny_encoders import make_textual, make_visual
+    from tiny_videos import SECONDS, plain, write_video
+
+    from prvr.search import Indexing, index_folder, open_index, zero_shot
+
+    # The test before this one may have lost a node.
+    cluster.add_node(num_cpus=1)
+    teacher, videos = zero_shot(make_textual(make_visual(tmp_path / "tiny", size=[8, 12])), rate=2.0), tmp_path / "videos"
+    videos.mkdir()
+    for number, colour in enumerate(SECONDS):
+        write_video(videos / f"{number}.mp4", [(100 * n, plain(colour)) for n in range(20)])
+    names, killed = tuple(sorted(path.name for path in videos.iterdir())), []
+
+    def kill_one(*_: object) -> None:
+        if not killed:
+            indexers = [one for one in psutil.process_iter(["name", "cmdline"]) if "ray::ShardIndexer" in str(one.info)]
+            killed.extend(one.pid for one in indexers[:1])
+            os.kill(killed[0], signal.SIGKILL)
+
+    url = f"ray://{cluster.address}{tmp_path}/shards?shards=2"
+    done = index_folder(videos, url, teacher, on_progress=kill_one)
+    assert (tuple(sorted(done.added + done.kept)), done.dropped, done.problems, len(killed)) == (names, (), {}, 1)
+    (videos / "1.mp4").unlink()
+    # Without Ray, which takes seconds to start an actor: the files are the same.
+    assert index_folder(videos, f"shards://{tmp_path}/shards", teacher) == Indexing((), (names[0], *names[2:]), ("1.mp4",), {})
+    index_folder(videos, tmp_path / "one", teacher)
+    shards, one = open_index(f"shards://{tmp_path}/shards"), open_index(tmp_path / "one")
+    unmeasured = [dataclasses.replace(hit, strength=None) for hit in one.search("a red picture")]
+    assert shards.search("a red picture") == unmeasured
+    for index in (shards, one):
+        index.index.close()

@@ -184,8 +184,8 @@ def test_a_collection_of_something_else_or_of_another_format(tmp_path: Path) -> 
     client.create_collection(collection, vectors_config={})
     with pytest.raises(ModelError, match="is a collection of something else, or its server is older than"):
         open_store(url_for(tmp_path), MODEL)
-    client.update_collection(collection, metadata={"prvr": json.dumps({"format": 2})})
-    with pytest.raises(ModelError, match="has format 2, this prvr reads 1"):
+    client.update_collection(collection, metadata={"prvr": json.dumps({"format": 3})})
+    with pytest.raises(ModelError, match="has format 3, this prvr reads 1 and 2"):
         open_store(url_for(tmp_path), MODEL)
 
 

@@ -1,7 +1,8 @@
 """An index in Qdrant: a point for each video, in which each embedding field is a named multivector.
 
 The server finds the best row of each field (MAX_SIM) without a graph, so exactly, and adds up the fields by their weights,
-video by video. It returns no rows with the scores; those of the hits are read afterwards.
+video by video. An approximate search scans few rows of each video first, in four bits, and scores the best of these so. The
+server returns no rows with the scores; those of the hits are read afterwards, and decide.
 
 qdrant://HOST[:PORT]/COLLECTION         over HTTP [default port: 6333]
 qdrant+https://HOST[:PORT]/COLLECTION   encrypted; the key for the server is read from QDRANT_API_KEY

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, final
 
@@ -13,8 +13,10 @@ from prvr.errors import ModelError, require
 from prvr.index.conditions import FOLDER, Condition, select
 from prvr.index.contract import Entry, Header, ScoredVideo, cast_entries, require_weights
 from prvr.index.qdrant.filters import KINDS, Filter, filter_for, has_field, unsupported_kinds
-from prvr.index.qdrant.points import about_of, entry_of, payload_of, point_id, vectors_of, video_of
-from prvr.index.qdrant.server import NOTE, create, header_of, qdrant_errors
+from prvr.index.qdrant.points import about_of, entry_of, has_stage, payload_of, point_id, stage_of, vectors_of, video_of
+from prvr.index.qdrant.server import FORMAT, NOTE, SETTING, STAGE, check_columns, create, header_of, qdrant_errors
+from prvr.index.setting import MeasuredSetting, Setting, require_valid
+from prvr.index.sketches import weighted_fields
 from prvr.methods.contract import Embeddings, Model
 from prvr.nn.scores import best_places, score_parts, tolerance, unit_queries
 
@@ -36,7 +38,8 @@ class QdrantIndex:
         place: its name in error messages.
 
     Raises:
-        ModelError: the collection does not exist, is something else or of another format, or does not support the model.
+        ModelError: the collection does not exist, is something else or of another format, has other columns than the model, or
+            does not support it.
         DataError: the server cannot be reached, or refuses.
     """
 
@@ -48,8 +51,10 @@ class QdrantIndex:
         with self._errors():
             if not client.collection_exists(collection):
                 raise ModelError(f"no index in {place}; copy one there: prvr index copy INDEX {place}")
-            note = (client.get_collection(collection).config.metadata or {}).get(NOTE)
-        self.header = header_of(note, place)
+            settings = client.get_collection(collection).config
+        self.header, version = header_of((settings.metadata or {}).get(NOTE), place)
+        check_columns(settings.params.vectors, model, place)
+        self._has_stage = version == FORMAT
 
     @staticmethod
     def make(client: Any, collection: str, model: Model, header: Header, *, place: str) -> QdrantIndex:
@@ -58,7 +63,7 @@ class QdrantIndex:
         qdrant = require("qdrant_client", extra="qdrant")
         with qdrant_errors(qdrant, place):
             if not client.collection_exists(collection):
-                create(qdrant.models, client, collection, model, replace(header, dtype=DTYPE))
+                create(qdrant, client, collection, model, replace(header, dtype=DTYPE), place=place)
         return QdrantIndex(client, collection, model, place=place)
 
     @property
@@ -81,9 +86,9 @@ class QdrantIndex:
             DataError: an embedding holds NaN or infinite values (nothing is added then), or the server refuses (the videos
                 before the one that it refuses are added then).
         """
-        models, fields = self._qdrant.models, self.model.embedding_fields
+        models = self._qdrant.models
         for part in _parts(cast_entries(entries, DTYPE)):
-            points = [models.PointStruct(id=point_id(e.video), vector=vectors_of(e, fields), payload=payload_of(e)) for e in part]
+            points = [models.PointStruct(id=point_id(e.video), vector=self._vectors(e), payload=payload_of(e)) for e in part]
             with self._errors():
                 self._client.upsert(self._collection, points, wait=True)
 
@@ -104,7 +109,7 @@ class QdrantIndex:
         for start in range(0, len(ids), WHOLE_POINTS_AT_ONCE):
             part = {point_id(id): id for id in ids[start : start + WHOLE_POINTS_AT_ONCE]}
             with self._errors():
-                points = self._client.retrieve(self._collection, list(part), with_payload=True, with_vectors=True)
+                points = self._client.retrieve(self._collection, list(part), with_payload=True, with_vectors=self._fields)
             entries |= {part[point.id]: self._entry(point, part[point.id]) for point in points}
         return {id: entries[id] for id in ids if id in entries}
 
@@ -118,16 +123,64 @@ class QdrantIndex:
         Raises:
             SettingError: no video has the field of a condition.
         """
+        return self._search(queries, k, where, lambda count: None)
+
+    def search_approximately(self, queries: Embeddings, k: int, *, where: Sequence[Condition] = ()) -> list[list[ScoredVideo]]:
+        """As `search`, but most of the k best: those among the candidates of the setting that is kept.
+
+        Raises:
+            SettingError: no video has the field of a condition.
+            ModelError: no setting is kept that was measured on these videos, or the collection has no first stage.
+        """
+        self._require_stage()
+        with self._errors():
+            kept = (self._client.get_collection(self._collection).config.metadata or {}).get(SETTING)
+        numbers = range(1, self._count(None) + 1)
+        measured = require_valid(kept, self.place, model=self.header.model, numbers=numbers)
+        # Of fewer videos than were measured the best are a larger share.
+        return self._search(queries, k, where, lambda _: measured.setting.candidates(k, max(measured.videos, len(numbers))))
+
+    def search_with_setting(
+        self, queries: Embeddings, k: int, *, setting: Setting, learned: None = None
+    ) -> list[list[ScoredVideo]]:
+        """As `search_approximately`, with a setting that is not kept; for measurements."""
+        self._require_stage()
+        return self._search(queries, k, (), lambda count: setting.candidates(k, count))
+
+    def learn_stage(self, queries: Embeddings, *, on_video: Callable[[int, int], None] | None = None) -> None:
+        """Does nothing: the first stage is in the collection, and for all queries."""
+        self._require_stage()
+
+    def keep_setting(self, setting: Setting, learned: None, *, recall: float, queries: int) -> None:
+        """Writes a setting that was measured on the current videos, in place of the one before."""
+        count = self._count(None)
+        self._keep(MeasuredSetting(setting, recall, queries, count, count, self.header.model).to_json())
+
+    def forget_setting(self) -> None:
+        """Removes the setting that is kept."""
+        self._keep(None)
+
+    def stage_fault(self) -> None:
+        """Nothing: the rows of the first stage are in the points of their videos, and `verify` compares them."""
+
+    def _search(
+        self, queries: Embeddings, k: int, where: Sequence[Condition], candidates: Callable[[int], int | None]
+    ) -> list[list[ScoredVideo]]:
+        """The k best of each query.
+
+        Args:
+            candidates: how many out of a number of videos the first stage keeps; None for a search without one.
+        """
         condition = self._filter(where)
         count = self._count(condition)
         found = []
         for query in unit_queries(queries):
-            ranked = self._best(query, k, condition, count) if count and k > 0 else []
-            entries = self.fetch([id for id, _ in ranked])
-            # Another process may have deleted a video since.
-            hits = [(entries[id], score) for id, score in ranked if id in entries]
-            parts = [tuple(score_parts(entry.fields, query, self._weights)) for entry, _ in hits]
-            found.append([ScoredVideo(entry.video, score, of, entry) for (entry, score), of in zip(hits, parts, strict=True)])
+            ranked = self._best(query, k, condition, count, candidates(count)) if count and k > 0 else []
+            # Another process may have deleted a video since: it is left out.
+            entries = list(self.fetch(sorted(id for id, _ in ranked)).values())
+            parts = [tuple(score_parts(entry.fields, query, self._weights)) for entry in entries]
+            hits = [ScoredVideo(e.video, sum(of), of, e) for e, of in zip(entries, parts, strict=True)]
+            found.append([hits[place] for place in best_places(np.array([hit.score for hit in hits]), k)])
         return found
 
     def verify(self) -> dict[str, str]:
@@ -139,7 +192,9 @@ class QdrantIndex:
             id = point.id
             try:
                 id = video_of(point.payload)
-                self._entry(point, id)
+                entry = self._entry(point, id)
+                if self._has_stage and not has_stage(point.vector, entry, STAGE, self._weights):
+                    raise self._damage_error(id)
             except (ModelError, ValueError, KeyError, TypeError) as problem:
                 faults[id] = str(problem)
         return faults
@@ -148,13 +203,22 @@ class QdrantIndex:
         """Closes the connection."""
         self._client.close()
 
-    def _best(self, query: Sequence[Float[np.ndarray, "_"]], k: int, condition: Any, count: int) -> list[tuple[str, float]]:
-        """The k best videos and their scores by the server, best first; ties by id."""
+    def _best(
+        self, query: Sequence[Float[np.ndarray, "_"]], k: int, condition: Any, count: int, candidates: int | None
+    ) -> list[tuple[str, float]]:
+        """The k best videos and their scores by the server, best first; ties by id.
+
+        Args:
+            candidates: how many videos the first stage keeps; None for all videos.
+        """
         models = self._qdrant.models
         exact = models.SearchParams(exact=True)
+        few = None if candidates is None else [self._first_stage(query, max(candidates, k + SPARE), condition)]
         # A formula sees only the points that its parts found, so each part finds all.
+        limit = count + ROOM if few is None else few[0].limit
+        among = condition if few is None else None
         parts = [
-            models.Prefetch(query=[vector.tolist()], using=field, limit=count + ROOM, filter=condition, params=exact)
+            models.Prefetch(query=[vector.tolist()], using=field, limit=limit, filter=among, params=exact, prefetch=few)
             for field, vector in zip(self.model.embedding_fields, query, strict=True)
         ]
         terms = [models.MultExpression(mult=[weight, f"$score[{n}]"]) for n, weight in enumerate(self._weights)]
@@ -172,6 +236,32 @@ class QdrantIndex:
             if len(known) < limit or scores.min() < np.partition(scores, -k)[-k] - tolerance(scores):
                 return [known[place] for place in best_places(scores, k)]
             limit *= 2
+
+    def _first_stage(self, query: Sequence[Float[np.ndarray, "_"]], count: int, condition: Any) -> Any:
+        """The part of a request that finds the most promising videos, by the codes of few rows alone."""
+        models = self._qdrant.models
+        vector = np.concatenate(weighted_fields(query, self._weights)).tolist()
+        by_codes = models.SearchParams(quantization=models.QuantizationSearchParams(rescore=False))
+        return models.Prefetch(query=[vector], using=STAGE, limit=count, filter=condition, params=by_codes)
+
+    def _require_stage(self) -> None:
+        if not self._has_stage:
+            raise ModelError(
+                f"{self.place} was written by an earlier prvr, without the rows of a first stage; copy the index to a collection "
+                "of another name, or search exactly"
+            )
+
+    def _keep(self, setting: str | None) -> None:
+        with self._errors():
+            self._client.update_collection(self._collection, metadata={SETTING: setting})
+
+    @property
+    def _fields(self) -> list[str]:
+        return list(self.model.embedding_fields)
+
+    def _vectors(self, entry: Entry) -> dict[str, list[list[float]]]:
+        stage = {STAGE: stage_of(entry, self._weights)} if self._has_stage else {}
+        return vectors_of(entry, self._fields) | stage
 
     def _filter(self, where: Sequence[Condition]) -> Any:
         """The conditions as a filter of the server; those that it does not support are applied here, and it gets ids."""
@@ -219,8 +309,11 @@ class QdrantIndex:
         try:
             return entry_of(point.vector, point.payload, self.model.embedding_fields)
         except ModelError:
-            remedy = f"remove it with: prvr index verify {self.place} --drop, and copy again"
-            raise ModelError(f"the point of {id!r} in {self.place} is damaged; {remedy}") from None
+            raise self._damage_error(id) from None
+
+    def _damage_error(self, id: str) -> ModelError:
+        remedy = f"remove it with: prvr index verify {self.place} --drop, and copy again"
+        return ModelError(f"the point of {id!r} in {self.place} is damaged; {remedy}")
 
     def _errors(self) -> Any:
         return qdrant_errors(self._qdrant, self.place)

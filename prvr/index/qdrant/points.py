@@ -1,6 +1,6 @@
 """Videos to points of Qdrant and back.
 
-vectors   of each field its rows at unit length, so that inner products are cosines
+vectors   of each field its rows at unit length, so that inner products are cosines; and the few rows of the first stage
 payload   `video`, `about` and `frames` (windows and edges) as JSON text, in ASCII: a file name need not be UTF-8;
           the rows' lengths, and a checksum; and the terms of `prvr.index.qdrant.filters`
 
@@ -24,8 +24,12 @@ from prvr.files import parse_json
 from prvr.index.contract import Entry
 from prvr.index.database import key_of
 from prvr.index.qdrant.filters import terms
+from prvr.index.sketches import divide
 
 Rows = Float[np.ndarray, "_ _"]
+
+# Of float16, as a server stores the rows of the first stage.
+STAGE_ERROR = 1e-3
 
 
 def point_id(video: str) -> str:
@@ -36,6 +40,17 @@ def point_id(video: str) -> str:
 def vectors_of(entry: Entry, fields: Sequence[str]) -> dict[str, list[list[float]]]:
     """The rows of each field at unit length."""
     return {name: unit(rows).tolist() for name, rows in zip(fields, entry.fields, strict=True)}
+
+
+def stage_of(entry: Entry, weights: Sequence[float]) -> list[list[float]]:
+    """The rows that the first stage scans; four digits, since the server keeps four bits."""
+    return divide(entry.fields, weights).vectors.astype(np.float64).round(4).tolist()
+
+
+def has_stage(vectors: Mapping[str, Any], entry: Entry, name: str, weights: Sequence[float]) -> bool:
+    """Whether the vectors of a point contain the rows that the first stage scans."""
+    rows, expected = np.array(vectors.get(name, []), np.float32), np.array(stage_of(entry, weights), np.float32)
+    return rows.shape == expected.shape and np.allclose(rows, expected, atol=STAGE_ERROR)
 
 
 def payload_of(entry: Entry) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,14 +17,22 @@ import torch
 from prvr.errors import DataError, ModelError, SettingError, require
 from prvr.files import parse_json
 from prvr.index.contract import Header
+from prvr.index.sketches import weighted_fields
 from prvr.methods.checkpoint import device_of
 from prvr.methods.contract import Model
 
 PORT = 6333
 KEY = "QDRANT_API_KEY"
 SECONDS = 120
-FORMAT = 1
+BAD_REQUEST = 400
+FORMAT = 2
+# Without a first stage: searched exactly.
+OLDER_FORMAT = 1
 NOTE = "prvr"
+# The measured setting of approximate searches, beside the note.
+SETTING = "prvr-setting"
+# The multivector that the first stage scans: `prvr.index.sketches.divide`.
+STAGE = "prvr-first-stage"
 
 
 def connect(url: str) -> tuple[Any, str]:
@@ -47,32 +56,71 @@ def connect(url: str) -> tuple[Any, str]:
     return client, collection
 
 
-def create(models: ModuleType, client: Any, collection: str, model: Model, header: Header) -> None:
-    """Creates the collection of an index."""
+def create(qdrant: ModuleType, client: Any, collection: str, model: Model, header: Header, *, place: str) -> None:
+    """Creates the collection of an index: a multivector for each field, and one of few rows in four bits for the first stage.
+
+    Raises:
+        DataError: the server is too old.
+    """
+    models = qdrant.models
     best_row = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
-    # A graph over rows finds half to nine tenths of what a scan finds.
-    no_graph = models.HnswConfigDiff(m=0)
-    fields = {
-        name: models.VectorParams(size=columns, distance=models.Distance.DOT, multivector_config=best_row, hnsw_config=no_graph)
-        for name, columns in _columns(model).items()
-    }
+    # On disk, and without a graph: one over rows finds half to nine tenths of what a scan finds.
+    rows = partial(
+        models.VectorParams,
+        distance=models.Distance.DOT,
+        multivector_config=best_row,
+        hnsw_config=models.HnswConfigDiff(m=0),
+        on_disk=True,
+    )
+    four_bits = models.TurboQuantQuantizationConfig(bits=models.TurboQuantBitSize.BITS4, always_ram=True)
+    columns = columns_of(model)
+    fields = {name: rows(size=size) for name, size in columns.items()}
+    fields[STAGE] = rows(
+        size=sum(weighted_fields([*columns.values()], model.score_weights or ())),
+        datatype=models.Datatype.FLOAT16,
+        quantization_config=models.TurboQuantization(turbo=four_bits),
+    )
     # ASCII: the folder's name need not be UTF-8.
     metadata = {NOTE: json.dumps({"format": FORMAT, **asdict(header)})}
-    client.create_collection(collection, vectors_config=fields, on_disk_payload=True, metadata=metadata)
+    try:
+        client.create_collection(collection, vectors_config=fields, on_disk_payload=True, metadata=metadata)
+    except qdrant.http.exceptions.UnexpectedResponse as problem:
+        if problem.status_code != BAD_REQUEST:
+            raise
+        # An older server does not know codes of four bits.
+        raise DataError(f"Qdrant refuses at {place}: {_gist(problem)}; a server of 1.18 or later is needed") from problem
     for key in ("folders", "kinds", "equals"):
         client.create_payload_index(collection, key, field_schema=models.PayloadSchemaType.KEYWORD)
 
 
 @torch.inference_mode()
-def _columns(model: Model) -> dict[str, int]:
+def columns_of(model: Model) -> dict[str, int]:
     """The number of columns of each field, from encoding a video of one frame."""
     frame = torch.zeros(1, 1, model.reading.frame_columns, device=device_of(model))
     rows = model.encode_videos(frame, frame.new_ones(1, 1, dtype=torch.bool))
     return {name: field.shape[-1] for name, field in zip(model.embedding_fields, rows, strict=True)}
 
 
-def header_of(note: Any, place: str) -> Header:
-    """The header of an index, from the note in its collection's metadata.
+def check_columns(vectors: Any, model: Model, place: str) -> None:
+    """Compares the columns of a collection with those of a model's embeddings.
+
+    Args:
+        vectors: the settings of the collection's vectors by name.
+
+    Raises:
+        ModelError: they differ.
+    """
+    for name, columns in columns_of(model).items():
+        there = getattr(vectors.get(name), "size", None) if isinstance(vectors, dict) else None
+        if there != columns:
+            found = f"{there} columns in {name}" if there else f"no vectors {name}"
+            raise ModelError(
+                f"{place} has {found}, and the model's embeddings have {columns}; copy to a collection of another name"
+            )
+
+
+def header_of(note: Any, place: str) -> tuple[Header, int]:
+    """The header of an index and its format, from the note in its collection's metadata.
 
     Raises:
         ModelError: there is no note, or the index has another format.
@@ -85,12 +133,14 @@ def header_of(note: Any, place: str) -> Header:
     try:
         about = parse_json(note)
         version = about.pop("format")
-        header = Header(**about) if version == FORMAT else None
+        header = Header(**about) if version in (OLDER_FORMAT, FORMAT) else None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(f"the note of {place} is damaged; copy to a collection of another name") from None
     if header is None:
-        raise ModelError(f"{place} has format {version}, this prvr reads {FORMAT}; copy to a collection of another name")
-    return header
+        raise ModelError(
+            f"{place} has format {version}, this prvr reads {OLDER_FORMAT} and {FORMAT}; copy to a collection of another name"
+        )
+    return header, version
 
 
 @contextmanager
