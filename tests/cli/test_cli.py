@@ -82,6 +82,14 @@ def train(prvr: Prvr, world: World, *more: object) -> Answer:
     return prvr("train", world.videos, world.features, world.run, *names, *SETTINGS, *more)
 
 
+def test_an_encoder_without_words_is_refused_before_the_videos_are_read(prvr: Prvr, made: World, tmp_path: Path) -> None:
+    make_textual(tmp_path / "onnx")
+    answer = prvr("extract", made.videos, tmp_path / "features", "--encoder", made.clip, "--words", tmp_path / "onnx")
+    assert answer.status == 1
+    assert "'onnx' gives no rows per word; take a text model such as RoBERTa, or CLIP" in answer.err
+    assert not (tmp_path / "features").exists()
+
+
 def test_the_whole_way(prvr: Prvr, world: World, tmp_path: Path) -> None:
     features = tmp_path / "features"
     answer = prvr("extract", world.videos, features, "--encoder", world.clip, "--words", world.roberta, "--rate", 2, "--json")
