@@ -51,8 +51,9 @@ class PackedShelf:
         if not is_packed(path):
             known = sorted(folder.parent.name for folder in self.root.glob(f"*/{kind}") if is_packed(folder))
             option = "--words" if kind == "words" else "--encoder"
-            make = f"make them with: prvr extract VIDEOS {self.root} {option} ENCODER, or name the folder ROOT/COLLECTION of a package"
-            hint = nearest(name, known) if known else f"there are none of any encoder; {make}"
+            make = f"make them with: prvr extract VIDEOS {self.root} {option} ENCODER"
+            none = f"there are none of any encoder; {make}, or name the folder ROOT/COLLECTION of a package"
+            hint = nearest(name, known) if known else none
             raise DataError(f"no {kind} features of {name!r} in {self.root}; {hint}")
         return Packed(path)
 
