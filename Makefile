@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test compiled thorough check processors quick lint types docs bench $(SETTINGS)
 
-demo: .venv/installed
+demo: .venv/demo
 	$(BIN)/prvr demo demo
 
 # Three processes on two cores: many tests wait for a browser, a process or a clock.
@@ -62,7 +62,12 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks all
 	for script in distributed extraction serving; do $(BIN)/python -m benchmarks.$$script || exit 1; done
 
-.venv/installed: pyproject.toml constraints.txt
+# What the demo needs is half of what the tests need.
+.venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[video,encoders,index,serve]'
+	touch $@
+
+.venv/installed: .venv/demo
 	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@

@@ -1,4 +1,4 @@
-"""The places of the demo's world: scenery in a light, wider than the picture, so that a camera can pan over it."""
+"""The places of the demo's world: scenery in a light, larger than the picture, so that a camera can pan over it and shake."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from prvr.demo.drawing import Colour
 
-WIDER = 1.25
+WIDER, TALLER = 1.25, 1.03
 FINE = 2
 HORIZON, STRIP = 0.66, 0.76
 CLOUD, MOON, SUN, LIT = (250, 250, 252), (244, 240, 214), (255, 236, 150), (255, 226, 130)
@@ -55,8 +55,8 @@ STRIPS = {"road": (98, 98, 104), "water": (50, 120, 180)}
 
 
 def paint(place: str, light: str, kind: str, size: tuple[int, int], chance: random.Random) -> Image.Image:
-    """Draws a place in a light, for things that move in a way; `size` is the picture's, the result is WIDER times as wide."""
-    width, height = round(WIDER * size[0]) * FINE, size[1] * FINE
+    """Draws a place in a light, for things that move in a way; `size` is the picture's, the result WIDER and TALLER."""
+    width, height = round(WIDER * size[0]) * FINE, round(TALLER * size[1]) * FINE
     shown = LIGHTS[light]
     picture = _sky(shown, width, height)
     _draw_sky(ImageDraw.Draw(picture), light, width, height, chance)

@@ -29,10 +29,11 @@ class Stage:
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
         self._things: dict[tuple[str, str, int, str, bool], Image.Image] = {}
+        self._unlit: dict[tuple[str, str, int], Image.Image] = {}
         self._falling = {"rain": self._drops(), "snow": self._flakes()}
 
     def scenery(self, place: str, light: str, kind: str, chance: random.Random) -> Image.Image:
-        """A place in a light, wider than a picture; `kind` is that of the things that will move there."""
+        """A place in a light, larger than a picture; `kind` is that of the things that will move there."""
         return paint(place, light, kind, (self.width, self.height), chance)
 
     def put(self, picture: Image.Image, event: Event, phase: float, *, left: bool, tilt: float = 0.0) -> None:
@@ -77,12 +78,16 @@ class Stage:
         return [(x, y, size)]
 
     def _thing(self, event: Event, size: float, left: bool) -> Image.Image:
-        key = event.thing, event.colour, round(size), event.light, left
+        """A thing in its light. Drawing and resizing take most of the time, so that all lights and both sides share them."""
+        unlit = event.thing, event.colour, round(size)
+        key = (*unlit, event.light, left)
+        if unlit not in self._unlit:
+            drawn = draw_thing(event.thing, event.colour)
+            self._unlit[unlit] = drawn.resize((unlit[2], unlit[2]), Image.Resampling.LANCZOS)
         if key not in self._things:
-            drawn = draw_thing(event.thing, event.colour).resize((key[2], key[2]), Image.Resampling.LANCZOS)
             light = LIGHTS[event.light]
-            drawn = light.on(drawn, share=0.6 * light.share)
-            self._things[key] = drawn.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if left else drawn
+            lit = light.on(self._unlit[unlit], share=0.6 * light.share)
+            self._things[key] = lit.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if left else lit
         return self._things[key]
 
     def _drops(self) -> Image.Image:

@@ -44,7 +44,7 @@ HIGHEST_SCALE = math.log(100)
 REPORTED_EVERY = 25
 
 # Increase the number when training changes: a teacher that was saved before is then trained again.
-MADE_BY = "prvr demo teacher 2"
+MADE_BY = "prvr demo teacher 3"
 ORIGIN = "demo.json"
 
 Progress = Callable[[int, int, float, float], None]
@@ -143,8 +143,8 @@ class _Studio:
         """A still of an event: (SIDE, SIDE, 3)."""
         chance, stage = self._chance, self._stage
         scenery = self._scenery(event)
-        left = chance.randint(0, scenery.width - stage.width)
-        picture = scenery.crop((left, 0, left + stage.width, SIDE))
+        left, top = chance.randint(0, scenery.width - stage.width), chance.randint(0, scenery.height - SIDE)
+        picture = scenery.crop((left, top, left + stage.width, top + SIDE))
         stage.put(picture, event, chance.uniform(0.15, 0.85), left=chance.random() < 0.5, tilt=chance.uniform(-8, 8))
         stage.fall(picture, event.light, chance.random())
         edge = (stage.width - SIDE) // 2

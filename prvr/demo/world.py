@@ -3,7 +3,7 @@
 Each video is 20 to 40 seconds with three to six events, each in a place and a light of its own; before, between and after them
 the places are empty. No event happens twice in a world, but many have the same thing, colour, place or light. A folder holds
 
-    video_000.mp4 ...   H.264, 192 × 144 pixels, 10 frames a second
+    video_000.mp4 ...   H.264, 192 × 144 pixels, 8 frames a second
     captions.jsonl      {"video", "text", "start", "end", "split"}: seconds; split "train", "dev" or "test", by video
 
 An event of a train or dev video has two captions of common wordings. An event of a test video has one, of any wordings, and *at
@@ -25,17 +25,17 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-from PIL import Image
+import numpy as np
 
 from prvr.demo.camera import Camera
 from prvr.demo.stage import Stage
 from prvr.demo.wordings import Event, describe, reserved_events, shared_events, vocabulary
 from prvr.errors import DataError, SettingError
 
-WIDTH, HEIGHT, RATE = 192, 144, 10
+WIDTH, HEIGHT, RATE = 192, 144, 8
 CAPTIONS = "captions.jsonl"
 # Increase the number when the same plan gives other pixels: videos that were drawn before are then drawn again.
-DRAWN_BY, VERSION = "prvr demo world", 2
+DRAWN_BY, VERSION = "prvr demo world", 3
 MOST_EVENTS, LAST_START = 6, 31
 THREADS = 2
 PART = ".part"
@@ -151,7 +151,7 @@ def _video(number: int, split: str, events: list[Event], chance: random.Random) 
     return VideoPlan(f"video_{number:03d}.mp4", split, seconds * RATE, tuple(scenes), chance.getrandbits(32))
 
 
-def _pictures(video: VideoPlan, stage: Stage) -> Iterator[Image.Image]:
+def _pictures(video: VideoPlan, stage: Stage) -> Iterator[np.ndarray]:
     """The pictures of a video: a scene's place is seen until halfway to the next scene."""
     chance = random.Random(video.seed)
     camera = Camera(stage.width, stage.height, chance=chance)
@@ -177,7 +177,7 @@ def _write_video(path: Path, video: VideoPlan, stage: Stage) -> None:
         stream.thread_count = 1
         stream.options = {"crf": "30", "preset": "superfast", "g": str(2 * RATE), "x264-params": "cpu-independent=1"}
         for number, picture in enumerate(_pictures(video, stage)):
-            frame = av.VideoFrame.from_image(picture)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = number, tick
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

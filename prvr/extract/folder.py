@@ -66,6 +66,11 @@ def extract_folder(
     if words and not texts:
         raise DataError(f"{videos} has no {CAPTIONS}; there is nothing for {words[0]} to read")
     done = {}
+    # Words first: one that cannot read them is refused before hours of video.
+    for source in words:
+        reader = word_encoder(source, device=device)
+        out = feature_folder(features, reader.name, "words")
+        done[f"{reader.name}/words"] = extract_words(texts, out, encoder=reader, on_progress=on_progress)
     for source in encoders:
         encoder = image_encoder(source, device=device)
         out = feature_folder(features, encoder.name, "frames")
@@ -86,8 +91,4 @@ def extract_folder(
         if texts and isinstance(encoder, SentenceEncoder):
             out = feature_folder(features, encoder.name, "sentences")
             done[f"{encoder.name}/sentences"] = extract_sentences(texts, out, encoder=encoder, on_progress=on_progress)
-    for source in words:
-        reader = word_encoder(source, device=device)
-        out = feature_folder(features, reader.name, "words")
-        done[f"{reader.name}/words"] = extract_words(texts, out, encoder=reader, on_progress=on_progress)
     return done

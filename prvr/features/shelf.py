@@ -50,8 +50,10 @@ class PackedShelf:
         path = self.root / name / kind
         if not is_packed(path):
             known = sorted(folder.parent.name for folder in self.root.glob(f"*/{kind}") if is_packed(folder))
-            make = f"make them with: prvr extract VIDEOS {self.root}, or name the folder ROOT/COLLECTION of a package"
-            hint = nearest(name, known) if known else f"there are none in {self.root}; {make}"
+            option = "--words" if kind == "words" else "--encoder"
+            make = f"make them with: prvr extract VIDEOS {self.root} {option} ENCODER"
+            none = f"there are none of any encoder; {make}, or name the folder ROOT/COLLECTION of a package"
+            hint = nearest(name, known) if known else none
             raise DataError(f"no {kind} features of {name!r} in {self.root}; {hint}")
         return Packed(path)
 

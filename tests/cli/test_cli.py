@@ -82,6 +82,14 @@ def train(prvr: Prvr, world: World, *more: object) -> Answer:
     return prvr("train", world.videos, world.features, world.run, *names, *SETTINGS, *more)
 
 
+def test_an_encoder_without_words_is_refused_before_the_videos_are_read(prvr: Prvr, made: World, tmp_path: Path) -> None:
+    make_textual(tmp_path / "onnx")
+    answer = prvr("extract", made.videos, tmp_path / "features", "--encoder", made.clip, "--words", tmp_path / "onnx")
+    assert answer.status == 1
+    assert "'onnx' gives no rows per word; take a text model such as RoBERTa, or CLIP" in answer.err
+    assert not (tmp_path / "features").exists()
+
+
 def test_the_whole_way(prvr: Prvr, world: World, tmp_path: Path) -> None:
     features = tmp_path / "features"
     answer = prvr("extract", world.videos, features, "--encoder", world.clip, "--words", world.roberta, "--rate", 2, "--json")
@@ -131,8 +139,11 @@ def test_search_serves_what_evaluate_counts(prvr: Prvr, world: World, tmp_path: 
     counted = evaluate_model(checkpoint.model, dataset, features_for(world.features, checkpoint))
     searched = open_index(gallery)
     for caption, scores in zip(dataset.captions, counted.scores, strict=True):
-        hits = {hit.video: hit.score for hit in searched.search(caption.text, k=12)}
-        np.testing.assert_allclose([hits[video] for video in counted.videos], scores, atol=1e-5)
+        found = searched.search(caption.text, k=12)
+        # A student that has learned so little may embed two videos alike: then one of them takes no place of its own.
+        alike = {video for hit in found for video in hit.near_identical}
+        expected = {video: score for video, score in zip(counted.videos, scores, strict=True) if video not in alike}
+        assert {hit.video: hit.score for hit in found} == pytest.approx(expected, abs=1e-5)
 
 
 def test_zero_shot_index_grows_changes_and_shrinks(prvr: Prvr, world: World, tmp_path: Path) -> None:
@@ -558,7 +569,7 @@ def test_a_folder_of_videos_that_is_called_like_a_command(prvr: Prvr, world: Wor
     assert "0 added, 12 kept" in prvr("index", "update", "copy", "gallery").out
     assert "0 added, 12 kept" in prvr("index", "--device", "cpu", "./copy", "gallery").out
     assert prvr("index", "copy", "gallery", "backup").out.startswith("backup: 12 written")
-    assert "Missing argument 'videos'" in prvr("index").err
+    assert "Missing argument 'videos'" in prvr("index").err.replace("VIDEOS", "videos")
     assert "No such option: --aproximate" in prvr("index", "verify", "gallery", "--aproximate").err
 
 

@@ -13,9 +13,11 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from prvr.demo import teacher as tiny_clip
 from prvr.demo import world
+from prvr.demo.camera import Camera
 from prvr.demo.stage import Stage
 from prvr.demo.teacher import WIDTH, _batch, train_teacher
 from prvr.demo.wordings import LIGHTS, PLACES, describe, every_event, reserved_events, shared_events, vocabulary
@@ -161,6 +163,26 @@ def test_no_two_events_look_alike():
         stage.put(picture, event, 0.25, left=False)
         looks.add(picture.tobytes())
     assert len(looks) == len(events)
+
+
+@pytest.mark.parametrize("height", [64, world.HEIGHT])
+def test_a_camera_sees_scenery_up_to_every_edge(height):
+    stage = Stage(height * 4 // 3, height)
+    size = stage.scenery("castle", "day", "foot", random.Random(0)).size
+    for seed in range(20):
+        camera = Camera(stage.width, height, chance=random.Random(seed))
+        views = [camera.view(Image.new("L", size, 255), number / world.RATE) for number in range(40 * world.RATE)]
+        assert min(view.getextrema()[0] for view in views) == 255
+
+
+def test_grain_wraps_neither_white_nor_black():
+    for seed in range(20):
+        camera = Camera(20, 15, chance=random.Random(seed))
+        for colour, least, most in ((255, 180, 255), (0, 0, 12)):
+            developed = camera.develop(Image.new("RGB", (20, 15), (colour,) * 3), seed / 10, seed)
+            assert developed.shape == (15, 20, 3)
+            assert least <= developed.min()
+            assert developed.max() <= most
 
 
 @pytest.mark.parametrize("light", LIGHTS)

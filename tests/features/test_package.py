@@ -136,7 +136,9 @@ def test_other_files_are_found_by_their_names(package: Path) -> None:
 
 
 def test_a_folder_that_is_no_package_says_both_ways_on(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"there are none in .*prvr extract VIDEOS .* or name the folder ROOT/COLLECTION"):
+    with pytest.raises(
+        DataError, match=r"there are none of any encoder; .*prvr extract VIDEOS .* or name the folder ROOT/COLLECTION"
+    ):
         student_features(tmp_path, frames="i3d", words="roberta")
 
 
