@@ -6,7 +6,8 @@
 
 The rows are those of the tables "peers" and "additions", and DL-DKD++ with late interaction (late_interaction.py). For the
 first seed each row is trained with its preset for EPOCHS epochs, and then with one change after the other, of which those
-that raise SumR on dev are kept: contrastive weights of 1 (docs/decisions/0051), a distillation weight of 1, three times the rate.
+that raise SumR on dev are kept: contrastive weights of 1 (docs/decisions/0051), the --weights of the distillation (1), and the
+--rates, as multiples of the preset's (none).
 With what was kept it is trained for the other seeds, and only then scored on test. OUT/chosen.jsonl has a line for each trial,
 OUT/scored.jsonl one for each seed of a row; a run that is there already is not trained again, so that the command can be
 interrupted. The package of the night montage must be in a folder that is called montage, as must its files.
@@ -32,7 +33,7 @@ from prvr.papers.row_run import RowRun, recipe_of
 from prvr.papers.tables import Row, table
 from prvr.train.run_state import HISTORY
 
-RATE, EPOCHS = 3.0, 20
+EPOCHS = 20
 TAUGHT = {"soft_targets": "teacher", "distillation_weight": 0.1}
 LATE = Row("DL-DKD++ with late interaction", "dl-dkd++", TAUGHT, method="experiments.late_interaction:LateDlDkd")
 
@@ -45,14 +46,14 @@ def of_all(row: Row, collection: str) -> tuple[str, ...]:
     return tuple(f"{name}={EPOCHS}" for name in names if known.get(name) is not None)
 
 
-def candidates(row: Row, collection: str) -> list[tuple[str, ...]]:
+def candidates(row: Row, collection: str, distillation: list[float], rates: list[float]) -> list[tuple[str, ...]]:
     """The changes to a row's settings that are tried one after the other."""
     recipe = recipe_of(row, collection, ())
     weights = {name: value for name, value in to_dict(recipe.settings).items() if f"_{name}".endswith("_nce_weight")}
     tried = [tuple(f"{name}=1" for name, value in weights.items() if value and value < 1)]
     if recipe.distillation.distillation_weight:
-        tried.append(("distillation_weight=1",))
-    return [*filter(None, tried), (f"lr={recipe.training.lr * RATE:g}",)]
+        tried += [(f"distillation_weight={weight:g}",) for weight in distillation]
+    return [*filter(None, tried), *((f"lr={recipe.training.lr * rate:g}",) for rate in rates)]
 
 
 def dev_curve(folder: Path) -> list[float]:
@@ -73,10 +74,10 @@ def quiet(note: str, done: int, total: int) -> None:
     pass
 
 
-def choose(run: RowRun, out: Path) -> tuple[str, ...]:
+def choose(run: RowRun, out: Path, given: argparse.Namespace) -> tuple[str, ...]:
     """Returns the changes that raise SumR on dev, after training with each."""
     best, kept = -1.0, of_all(run.row, run.materials.collection)
-    for changes in [(), *candidates(run.row, run.materials.collection)]:
+    for changes in [(), *candidates(run.row, run.materials.collection, given.weights, given.rates)]:
         trial = replace(run, plan=replace(run.plan, changes=(*kept, *changes)))
         begun = time.process_time()
         trial._train(quiet)
@@ -101,20 +102,23 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--teachers", nargs="*", default=["clip_vit_b32"])
     parser.add_argument("--roles", default="")
+    parser.add_argument("--tables", nargs="*", default=["peers", "additions"])
+    parser.add_argument("--weights", nargs="*", type=float, default=[1.0])
+    parser.add_argument("--rates", nargs="*", type=float, default=[])
     given = parser.parse_args()
     torch.set_num_threads(1)
     given.out.mkdir(parents=True, exist_ok=True)
     texts = {"words": "roberta", **({"roles": given.roles} if given.roles else {})}
     materials = Materials(given.data, given.features, "i3d", texts, tuple(given.teachers))
     splits = [open_splits(given.data, protocol="honest", seed=seed) for seed in range(given.seeds)]
-    rows = {row.name: row for name in ("peers", "additions") for row in table(name).rows} | {LATE.name: LATE}
+    rows = {row.name: row for name in given.tables for row in table(name).rows} | {LATE.name: LATE}
     wanted = [rows[name] for name in given.rows or rows]
     for row in wanted:
         if reason := materials.missing_for(row):
             print(f"{row.name}: left out, {reason}", flush=True)
             continue
         first = RowRun(row, given.out, materials, Plan(given.seeds), splits[0], 0)
-        changes = choose(first, given.out) if row.base else ()
+        changes = choose(first, given.out, given) if row.base else ()
         for seed in range(given.seeds if row.base else 1):
             run = RowRun(row, given.out, materials, Plan(given.seeds, changes=changes), splits[seed], seed)
             scores = run.score(quiet)

@@ -49,7 +49,10 @@ def _by_name(systems: list[str]) -> dict[str, list[Path]]:
     """The files of each system; its name precedes `=`, or is the first file without its suffix."""
     named: dict[str, list[Path]] = {}
     for argument in systems:
-        name, _, files = argument.rpartition("=")
+        name, mark, files = argument.partition("=")
+        if not mark or "/" in name or Path(argument).exists():
+            # Folders of runs have settings in their names.
+            name, files = "", argument
         paths = [Path(file) for file in files.split(",") if file]
         if not paths:
             raise SettingError(f"{argument!r} names no scores; expected SCORES.npz, or NAME=SEED1.npz,SEED2.npz")

@@ -372,6 +372,12 @@ def test_compare_says_where_protocols_differ_and_what_does_not_fit(prvr: Prvr, p
     says(prvr("compare", "a.npz", "a.npz"), "two systems are called 'a'")
     says(prvr("compare", "a.npz", "b="), "names no scores")
     says(prvr("compare", "a.npz", "none.npz"), "no scores at none.npz")
+    # Folders of `prvr reproduce` have settings in their names.
+    folder = place / "weight=0.0"
+    folder.mkdir()
+    save_scores(run, folder / "s.npz")
+    lines = prvr("compare", "a.npz", "none=weight=0.0/s.npz,weight=0.0/s.npz", "weight=0.0/s.npz", "--resamples", 50).out.splitlines()
+    assert [line.split(":")[0] for line in lines[:3]] == ["a", "none", "s"]
 
 
 def test_compare_reads_what_evaluate_reads(prvr: Prvr, place: Path) -> None:
