@@ -376,7 +376,9 @@ def test_compare_says_where_protocols_differ_and_what_does_not_fit(prvr: Prvr, p
     folder = place / "weight=0.0"
     folder.mkdir()
     save_scores(run, folder / "s.npz")
-    lines = prvr("compare", "a.npz", "none=weight=0.0/s.npz,weight=0.0/s.npz", "weight=0.0/s.npz", "--resamples", 50).out.splitlines()
+    lines = prvr(
+        "compare", "a.npz", "none=weight=0.0/s.npz,weight=0.0/s.npz", "weight=0.0/s.npz", "--resamples", 50
+    ).out.splitlines()
     assert [line.split(":")[0] for line in lines[:3]] == ["a", "none", "s"]
 
 
