@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from benchmarks.index_speed import (
-    QUERIES,
     Gallery,
     drawn_gallery,
     gallery_lines,
@@ -122,7 +121,7 @@ def _in_core(
 def _timed(gallery: Gallery, size: Size, part: str, index: PersistentStore, search: Callable[[Any], Sequence[Any]]) -> Line:
     number = iter(range(10**6))
     taken = turns({"ours": lambda: search(query_of(gallery, KIND, next(number)))}, 4 * size.runs)["ours"]
-    found = [share_of_best(gallery, KIND, n, search(query_of(gallery, KIND, n))) for n in range(QUERIES)]
+    found = [share_of_best(gallery, KIND, n, search(query_of(gallery, KIND, n))) for n in range(len(gallery.queries[KIND][0]))]
     return Line(part, taken, (), note=f"recall@10 {np.mean(found):.4f}")
 
 

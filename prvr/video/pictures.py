@@ -103,7 +103,10 @@ def _side_data(frame: Any) -> Any:
 
     # Not `frame.side_data`: frame and container then refer to each other, and the picture, megabytes, stays in memory until
     # Python looks for circles, hundreds of frames later.
-    return SideDataContainer(frame)  # type: ignore[call-arg]  # PyAV's annotations lack it
+    try:
+        return SideDataContainer(frame)  # type: ignore[call-arg]  # PyAV's annotations lack it
+    except TypeError:  # a PyAV that makes it in another way
+        return frame.side_data
 
 
 @cache

@@ -558,7 +558,7 @@ def every_command() -> list[str]:
 def test_defaults_are_shown(prvr: Prvr) -> None:
     shown = {command: " ".join(prvr(*command, "--help").out.split()) for command in (("evaluate",), ("index",), ("train",))}
     assert "train, dev, test or all. [default: test]" in shown["evaluate",]
-    assert "Folder of the index. [default: (VIDEOS/.prvr)]" in shown["index",]
+    assert "Folder of the index, or URL of shards. [default: (VIDEOS/.prvr)]" in shown["index",]
     assert "[default: (the first teacher's)]" in shown["train",]
 
 

@@ -59,7 +59,11 @@ def _checked_at_first(function: Callable[..., Any]) -> Callable[..., Any]:
             checked = _jaxtyped(function) if _shaped[code] else function
         if checked is not function:
             key = (code, _shapes(args), _shapes(tuple(kwargs.values())))
-            if calls[key] < FIRST:
+            try:
+                seen = calls[key]
+            except TypeError:  # a model that is exported is called with shapes that are symbols
+                seen = FIRST
+            if seen < FIRST:
                 calls[key] += 1
                 return checked(*args, **kwargs)
         return function(*args, **kwargs)

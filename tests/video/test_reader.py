@@ -416,7 +416,7 @@ def test_nothing_that_was_read_waits_for_python_to_look_for_circles(tmp_path: Pa
     path = write_video(tmp_path / "a.mp4", colourful())
 
     def of_pyav() -> int:
-        return sum(type(one).__module__.startswith("av.") for one in gc.get_objects())
+        return sum(str(type(one).__module__).startswith("av.") for one in gc.get_objects())
 
     gc.collect()
     before = of_pyav()
