@@ -36,7 +36,7 @@ SIDE, PATCH, WIDTH, LAYERS, HEADS = 64, 8, 64, 3, 4
 LONGEST = 24
 PAD, UNKNOWN, FIRST, LAST = "<pad>", "<unk>", "<s>", "</s>"
 
-STEPS, STILLS, LOOK_ALIKES = 500, 128, 4
+STEPS, STILLS, LOOK_ALIKES = 600, 128, 4
 # Sceneries of each kind that stills are taken from.
 SCENERIES = 4
 LEARNING_RATE, WARM_UP = 2e-3, 50
