@@ -85,7 +85,7 @@ def test_any_value_in_any_column_of_an_index_is_read_right_or_refused_in_one_lin
         "videos",
         "rows",
         "codes",
-        "first_stage",
+        "stage_setting",
         "segments",
         "texts",
         "text_sources",

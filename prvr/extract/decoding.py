@@ -16,6 +16,7 @@ from prvr.extract.engine import Changed, FrameSampling, Job, Refused
 from prvr.extract.file_stamps import Stamp, sha256_of, stamp_of
 from prvr.extract.repeats import is_repeat, look_of
 from prvr.video import RemotePath, VideoReader, local_copy
+from prvr.video.remote import COPY
 
 # Limit on the frames that wait in memory; 32 frames of 4K would take 800 MB.
 WAITING_BYTES = 1 << 28
@@ -200,7 +201,7 @@ def _frames(reader: VideoReader, job: Job, sampling: FrameSampling, fit: Fit | N
 def _said(problem: VideoError, job: Job) -> str:
     """An error line in which a temporary copy has the name of its file."""
     return (
-        re.sub(rf"\S*/prvr-\w+/{re.escape(job.path.name)}", str(job.path), str(problem))
+        re.sub(rf"\S*/prvr-\w+/{COPY}(\.\w+)?", lambda _: str(job.path), str(problem))
         if isinstance(job.path, RemotePath)
         else str(problem)
     )

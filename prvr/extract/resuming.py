@@ -25,7 +25,7 @@ from prvr.extract.extraction import delete_items, explain_full_disk, open_frames
 from prvr.extract.file_stamps import Stamp, ends_of, has_same_stamp, stamp_of
 from prvr.features.compaction import remove
 from prvr.features.packed import PackedWriter, is_packed
-from prvr.video import VideoPath
+from prvr.video import RemotePath, VideoPath
 
 # An unfinished video is offered to searches whenever it has grown by this share: each time all of it is stored again.
 GROWTH = 1 / 8
@@ -66,7 +66,7 @@ class ResumingEngine:
 
     def encode(self, jobs: Sequence[Job], *, sampling: FrameSampling) -> Iterator[Outcome]:
         """Yields the outcome of each job with all its rows, the part that was read, and what there is of long videos."""
-        resumed = [self._parts.resume(job, sampling.batch_size) for job in jobs]
+        resumed = [self._parts.resume(job, sampling) for job in jobs]
         begun = {job.id for job in resumed if job.after is not None}
         self._paths = {job.id: job.path for job in jobs}
         self._damage = {id: self._parts.damage_of(id) for id in begun}
@@ -78,20 +78,23 @@ class ResumingEngine:
                 yield outcome
                 yield from self._keep(outcome, sampling)
                 continue
-            if isinstance(outcome, Refused) and outcome.id in begun:
+            # What cannot be read from a store now may be there later.
+            away = isinstance(outcome, Refused) and isinstance(self._paths[outcome.id], RemotePath)
+            if isinstance(outcome, Refused) and outcome.id in begun and not away:
                 # It may be that nothing was left to read: from its beginning the video shows what it is.
                 outcome = Changed(outcome.id)
             if isinstance(outcome, Encoded):
                 outcome = self._join(outcome)
             yield outcome
-            self._parts.forget(outcome.id)
+            if not away:
+                self._parts.forget(outcome.id)
 
     def _keep(self, part: Part, sampling: FrameSampling) -> Iterator[Outcome]:
         if not part.times or part.id in self._refused:
             return
         try:
             part = replace(part, damage=self._add_damage(part.id, part.damage))
-            count = self._parts.add(part, self._paths[part.id], sampling.batch_size)
+            count = self._parts.add(part, self._paths[part.id], sampling)
         except RowsError as refused:
             self._refused[part.id] = str(refused)
             return
@@ -150,16 +153,19 @@ class _Parts:
     def ids(self) -> set[str]:
         return set(self._keys)
 
-    def resume(self, job: Job, batch_size: int) -> Job:
+    def resume(self, job: Job, sampling: FrameSampling) -> Job:
         """Returns a job without the frames that are stored; as it is if none of its file are."""
-        with suppress(VideoError):
+        try:
             stamp = stamp_of(job.path)
             if job.id not in self._keys:
                 self._rename(job, stamp)
             info = self._last(job.id)
-            if info and has_same_stamp(info["file"], stamp) and info["batch_size"] == batch_size:
+            if info and has_same_stamp(info["file"], stamp) and _is_read_as(info, sampling):
                 look, row = info.get("look"), self._open().features[self._keys[job.id][-1]][-1]
                 return replace(job, after=float(info["times"][-1]), look=look and base64.b64decode(look), row=row)
+        except VideoError:
+            if isinstance(job.path, RemotePath):
+                return job
         self.forget(job.id)
         return job
 
@@ -183,12 +189,13 @@ class _Parts:
         """Returns the info of the last part of a video; an empty one if it has no parts."""
         return self._open().features.info(self._keys[id][-1]) if id in self._keys else {}
 
-    def add(self, part: Part, path: VideoPath, batch_size: int) -> int:
+    def add(self, part: Part, path: VideoPath, sampling: FrameSampling) -> int:
         """Stores a part, and returns the number of rows of its video so far."""
         if part.id not in self._ends:
             with suppress(VideoError):
                 self._ends[part.id] = ends_of(path)
-        info = {"times": part.times, "file": part.stamp, "ends": self._ends.get(part.id), "batch_size": batch_size}
+        info = {"times": part.times, "file": part.stamp, "ends": self._ends.get(part.id), "batch_size": sampling.batch_size}
+        info["every_frame"] = sampling.every_frame
         look = None if part.look is None else base64.b64encode(part.look).decode()
         return self._append(part.id, part.rows, {**info, "damage": part.damage, "look": look})
 
@@ -218,3 +225,8 @@ class _Parts:
         if self._writer is None:
             self._writer = open_frames(self._path, self._encoder, self._rate)
         return self._writer
+
+
+def _is_read_as(info: Mapping[str, Any], sampling: FrameSampling) -> bool:
+    # Repeated frames were not left out at first.
+    return info["batch_size"] == sampling.batch_size and info.get("every_frame", True) == sampling.every_frame

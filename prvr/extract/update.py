@@ -14,10 +14,10 @@ from typing import Any, Protocol, final
 import numpy as np
 
 from prvr.errors import RowsError, VideoError
-from prvr.extract.engine import Changed, Encoded, Engine, FrameSampling, Job, Outcome, Part, Unfinished
+from prvr.extract.engine import Changed, Encoded, Engine, FrameSampling, Job, Outcome, Part, Refused, Unfinished
 from prvr.extract.extraction import Extraction, Progress
 from prvr.extract.file_stamps import Stamp, has_same_stamp, recorded_file, sha256_of, stamp_of, stamps_of
-from prvr.video import VideoPath
+from prvr.video import RemotePath, VideoPath
 
 # How often a video is read whose file changes while it is read.
 READS = 3
@@ -117,7 +117,9 @@ class _Update:
         copies = self._find_copies(new)
         # A video that is gone may be one of the files that are not read now, under its new name.
         renamed = {self._stamps[id]["size"] for id in skip if id in self._stamps and id not in self._known}
-        gone = [id for id in self._known if id not in self._stamps and self._size(id) not in renamed]
+        # What a store does not say now may be there later.
+        away = {id for id, file in self._files.items() if isinstance(file, RemotePath)}
+        gone = [id for id in self._known if id not in self._stamps and id not in away and self._size(id) not in renamed]
         self._dropped += self._store.rearrange({id: (source, self._file(id)) for id, source in copies.items()}, gone)
         for id, source in copies.items():
             self._done.add(id)
@@ -153,6 +155,13 @@ class _Update:
         if has_same_stamp(recorded, stamp):
             return True
         self._report(id, number)
+        file = self._files[id]
+        if isinstance(file, RemotePath):
+            # Listings may state less than what is said of a file.
+            with suppress(VideoError):
+                stamp = self._stamps[id] = stamp_of(file)
+            if has_same_stamp(recorded, stamp):
+                return True
         return stamp["size"] == recorded.get("size") and "sha256" in recorded and self._hash(id) == recorded["sha256"]
 
     def _find_copies(self, new: Sequence[str]) -> dict[str, str]:
@@ -223,7 +232,10 @@ class _Update:
                 problem = str(refused)
         else:
             problem = outcome.problem
-        if id not in self._done:
+        if isinstance(outcome, Refused) and isinstance(self._files[id], RemotePath):
+            # It may be read later; what is known of it stays.
+            self._kept += [id] if id in self._known else []
+        elif id not in self._done:
             # Rows of an earlier content of the file are of no use.
             self._dropped += self._store.rearrange({}, [id, *twins])
         if problem:

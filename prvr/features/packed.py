@@ -68,6 +68,10 @@ class Packed(Mapping[str, np.ndarray]):
         item = self._items[id]
         offset, rows = item["offset"], item["rows"]
         if self._rows is None or offset + rows > len(self._rows):
+            if self._file_number() != self._mapped:
+                # Another process has compacted the file: rows lie elsewhere.
+                self.refresh()
+                offset, rows = (self._items[id][name] for name in ("offset", "rows"))
             self._rows = self._map_rows()
         view = self._rows[offset : offset + rows]
         if self.clips is not None and id in self.clips:
@@ -128,6 +132,7 @@ class Packed(Mapping[str, np.ndarray]):
 
     def refresh(self) -> None:
         """Reads the journal again, for items that another process has added or deleted."""
+        self._mapped = self._file_number()
         self._items, self._rows = _read_items(self.path), None
         count = self._count()
         lost = [id for id, item in self._items.items() if item["offset"] + item["rows"] > count]
@@ -143,6 +148,10 @@ class Packed(Mapping[str, np.ndarray]):
             return np.empty((0, self.columns), self.dtype)
         # As a plain array: slicing a memmap costs several times as much.
         return np.asarray(np.memmap(self.path / ROWS, self.dtype, "r", shape=(count, self.columns))).view(self._view)
+
+    def _file_number(self) -> int:
+        rows = self.path / ROWS
+        return rows.stat().st_ino if rows.exists() else 0
 
     def _count(self) -> int:
         rows = self.path / ROWS

@@ -5,7 +5,7 @@ videos   a row per video: its id, the shapes of its fields, its windows, what is
 rows     of each video its embeddings, field after field, as float16 or float32
 codes    of each video the int8 codes of its embeddings, which a scan reads instead (`prvr.index.scan`)
 reference  one row or none: what unrelated sentences reach here, and their embeddings (`prvr.index.reference`)
-first_stage, sketches  what approximate search scans, where a setting was measured (`prvr.index.stage_tables`)
+stage_setting, segments  what approximate search scans, where a setting was measured (`prvr.index.stage_tables`)
 texts    what is said and written in the videos, with tables of words, sources and embeddings (`prvr.index.text_tables`)
 
 Readers continue while one process writes (SQLite's write-ahead log). A video that is replaced gets a new number, and numbers

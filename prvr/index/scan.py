@@ -308,7 +308,7 @@ def _between(block: _Block, begin: int, end: int) -> _Block:
 
 def _best(codes: Codes, starts: Int[np.ndarray, "N"], vectors: Int8[np.ndarray, "Q D"]) -> Float32[np.ndarray, "V Q"]:
     """The best row's product of each video with each vector, in units of the vector's scale."""
-    if len(vectors) == 1:
+    if len(vectors) == 1 and kernel() is not products_by_numpy:
         # One column: a tenth of the time of the general way.
         return np.maximum.reduceat(_products(codes, vectors)[:, 0], starts[:-1])[:, None]
     best = np.empty((len(starts) - 1, len(vectors)), np.float32)

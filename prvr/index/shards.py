@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, final, runtime_checkable
@@ -216,10 +217,18 @@ def make_shards(url: str, model: Model, header: Header) -> list[Path]:
         SettingError: as `make_index`.
     """
     folder, wanted = _parse(url)
-    count = _count(folder, wanted) or wanted or DEFAULT
-    for path in _paths(folder, count):
+    if urlsplit(url).scheme == "shards":
+        _require_local(url)
+    elif not urlsplit(url).netloc:
+        raise SettingError(f"{url!r} names no cluster; write ray://HOST:PORT/FOLDER, ray://auto/FOLDER or ray://local/FOLDER")
+    paths = _paths(folder, _count(folder, wanted) or wanted or DEFAULT)
+    if there := [path for path in paths if (path / FILE).exists()]:
+        # One that was lost is made like the others.
+        with closing(DiskIndex(there[0], model)) as other:
+            header = other.header
+    for path in paths:
         DiskIndex.make(path, model, header).close()
-    return _paths(folder, count)
+    return paths
 
 
 def find_shards(url: str) -> list[Path]:

@@ -1,6 +1,6 @@
 """What a first stage needs, in the file of an index: its setting, its codebook and a sketch of every video.
 
-first_stage  one row or none: the measured setting and the codebook, as safetensors
+stage_setting  one row or none: the measured setting and the codebook, as safetensors
 segments     of each video its codes and first rows (`prvr.index.sketches`), written and removed with it
 
 Created when a setting is kept: other indexes do not have them, and older versions of prvr ignore them. FAISS never reads a
@@ -23,8 +23,9 @@ FIRSTS = np.dtype("<i4")
 TABLES = (
     # Of earlier versions.
     "DROP TABLE IF EXISTS stage",
+    "DROP TABLE IF EXISTS first_stage",
     "DROP TABLE IF EXISTS sketches",
-    "CREATE TABLE IF NOT EXISTS first_stage (setting TEXT NOT NULL, crc32 INTEGER NOT NULL, codebook BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS stage_setting (setting TEXT NOT NULL, crc32 INTEGER NOT NULL, codebook BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS segments (number INTEGER PRIMARY KEY, crc32 INTEGER NOT NULL, data BLOB NOT NULL)",
 )
 
@@ -38,7 +39,7 @@ class StageTables:
 
     def setting(self) -> tuple[str, int] | None:
         """The text of the setting, and the checksum of the codebook, which is another one after each measurement."""
-        found = self._exist() and self._connection.execute("SELECT setting, crc32 FROM first_stage").fetchone()
+        found = self._exist() and self._connection.execute("SELECT setting, crc32 FROM stage_setting").fetchone()
         return (str(found[0]), found[1] if isinstance(found[1], int) else -1) if found else None
 
     def codebook(self) -> Codebook | None:
@@ -47,7 +48,7 @@ class StageTables:
         Raises:
             ModelError: it is damaged.
         """
-        found = self._exist() and self._connection.execute("SELECT crc32, codebook FROM first_stage").fetchone()
+        found = self._exist() and self._connection.execute("SELECT crc32, codebook FROM stage_setting").fetchone()
         if not found:
             return None
         try:
@@ -91,14 +92,14 @@ class StageTables:
         for statement in TABLES:
             self._connection.execute(statement)
         data = codebook.to_bytes()
-        self._connection.execute("INSERT INTO first_stage VALUES (?, ?, ?)", (setting, zlib.crc32(data), data))
+        self._connection.execute("INSERT INTO stage_setting VALUES (?, ?, ?)", (setting, zlib.crc32(data), data))
         for number, sketch in sketches:
             self.put(number, sketch)
 
     def forget(self) -> None:
         """Removes all of a first stage."""
         if self._exist():
-            self._connection.execute("DELETE FROM first_stage")
+            self._connection.execute("DELETE FROM stage_setting")
             self._connection.execute("DELETE FROM segments")
 
     def put(self, number: int, sketch: Sketch) -> None:

@@ -89,9 +89,10 @@ def _index_shards(
     header = Header(checkpoint.fingerprint, settings["dtype"] or "float16", str(videos.resolve()))
     paths = make_shards(url, checkpoint.model, header)
     # Before anything long, and before the checkpoint that is kept there is replaced.
-    make_without_model(paths[0], checkpoint, videos=videos, dtype=settings["dtype"]).close()
+    for path in paths:
+        make_without_model(path, checkpoint, videos=videos, dtype=settings["dtype"]).close()
     keep_checkpoint(checkpoint, folder)
-    updates = [ShardUpdate(n, len(paths), path.absolute(), videos.absolute(), settings) for n, path in enumerate(paths)]
+    updates = [ShardUpdate(n, len(paths), path.absolute(), videos.resolve(), settings) for n, path in enumerate(paths)]
     if on_cluster:
         done = index_on_cluster(parts.netloc, updates, checkpoint, on_progress)
     else:

@@ -61,10 +61,12 @@ def fields_of_file(file: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict
         file: its stamp.
         recorded: what it says, as extraction records it; a field of its own, because the user's own fields go before.
     """
-    modified = datetime.fromtimestamp(file["mtime_ns"] / 1e9, UTC).isoformat(timespec="seconds")
+    # Some stores state no time.
+    modified = file["mtime_ns"] and datetime.fromtimestamp(file["mtime_ns"] / 1e9, UTC).isoformat(timespec="seconds")
     captured = recorded.get("captured")
     date = datetime.fromisoformat(captured).astimezone(UTC).isoformat(timespec="seconds") if captured else modified
-    return {"date": date, "modified": modified, "recorded": dict(recorded), **recorded}
+    dates = {"date": date, "modified": modified}
+    return {**{name: value for name, value in dates.items() if value}, "recorded": dict(recorded), **recorded}
 
 
 def _read_line(line: str, where: str) -> tuple[str, dict[str, Any]]:

@@ -6,12 +6,14 @@ where the store's own tools look for them; a URL that holds any is refused, as U
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, final
@@ -19,8 +21,20 @@ from typing import Any, final
 from prvr.errors import DataError, MissingExtra, SettingError, VideoError, nearest, one_line, require
 
 # What stores call the time of the last change, and the tag of a content.
-TIMES = ("mtime", "LastModified", "last_modified", "updated", "Last-Modified", "created")
-TAGS = ("ETag", "etag", "md5Hash", "Content-MD5", "generation")
+TIMES = (
+    "mtime",
+    "LastModified",
+    "last_modified",
+    "updated",
+    "Last-Modified",
+    "modify",
+    "modificationTime",
+    "date_time",
+    "created",
+)
+TAGS = ("ETag", "etag", "md5Hash", "Content-MD5", "generation", "CRC")
+# Of the names of temporary copies: names in a store may be longer than those of files.
+COPY = "remote-video"
 
 
 @final
@@ -30,24 +44,14 @@ class RemotePath:
 
     listed: what the store said of it when its folder was listed; empty where it was not.
 
-    Raises:
-        SettingError: the URL holds credentials.
     """
 
     url: str
     listed: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        protocol = self.url.partition("://")[0]
-        # Of a file system within another one, such as zip://::s3://bucket/a.zip, each.
-        places = [place.partition("://")[2] for place in self.url.split("::")]
-        if any("@" in place.partition("/")[0] or "?" in place for place in places):
-            raise SettingError(
-                f"this {protocol}:// URL holds credentials or a query, and URLs are stored in indexes; give credentials in the "
-                "environment or in the files of the store's own tools"
-            )
-        if not self.url.endswith("://"):
-            object.__setattr__(self, "url", self.url.rstrip("/"))
+        protocol, mark, place = self.url.partition("://")
+        object.__setattr__(self, "url", protocol + mark + (place.rstrip("/") or place[:1]))
 
     def __str__(self) -> str:
         return self.url
@@ -76,7 +80,9 @@ class RemotePath:
         """
         system, root = self._system()
         try:
-            listed = system.find(root, detail=True)
+            # Otherwise some file systems leave out a folder that cannot be listed now, as if its videos were gone.
+            strictly = {"on_error": "raise"} if _finds_by_walking(system) else {}
+            listed = system.find(root, detail=True, **strictly)
         except Exception as problem:  # Each store has exceptions of its own.
             raise DataError(f"cannot list {self}: {_reason(problem)}; check the URL and the credentials") from None
         if not listed:
@@ -98,8 +104,9 @@ class RemotePath:
             VideoError: there is no such file, or the store cannot be asked.
         """
         info = self.listed
-        if fresh or not info:
-            system, path = self._system()
+        # Listings of web servers state no size.
+        if fresh or not info.get("size"):
+            system, path = self._opened()
             try:
                 info = system.info(path)
             except Exception as problem:  # As above.
@@ -129,9 +136,13 @@ class RemotePath:
         Raises:
             VideoError: it cannot be read, or the reading breaks off.
         """
-        system, path = self._system()
+        system, path = self._opened()
         try:
             system.get_file(path, str(target))
+        except OSError as problem:
+            if problem.errno == errno.ENOSPC:
+                raise DataError(f"no space for a copy of {self} in {target.parent}; make room, or set TMPDIR") from None
+            raise VideoError(f"cannot read {self}: {_reason(problem)}; run again, what was finished is kept") from None
         except Exception as problem:  # As above.
             raise VideoError(f"cannot read {self}: {_reason(problem)}; run again, what was finished is kept") from None
         size, there = self.stamp()["size"], target.stat().st_size
@@ -141,6 +152,13 @@ class RemotePath:
     def _file(self, name: str, listed: Mapping[str, Any]) -> RemotePath:
         inner, mark, outer = self.url.partition("::")
         return RemotePath(f"{inner}{'' if inner.endswith('/') else '/'}{name}{mark}{outer}", listed)
+
+    def _opened(self) -> tuple[Any, str]:
+        """As `_system`, for one file of several: it raises a VideoError, which costs that one."""
+        try:
+            return self._system()
+        except DataError as problem:
+            raise VideoError(str(problem)) from None
 
     def _system(self) -> tuple[Any, str]:
         fsspec = require("fsspec", extra="storage")
@@ -161,10 +179,22 @@ VideoPath = Path | RemotePath
 
 
 def place_of(place: str | VideoPath) -> VideoPath:
-    """Returns a URL as a remote path, and anything else as a path of this machine."""
-    if isinstance(place, str):
-        return RemotePath(place) if "://" in place else Path(place)
-    return place
+    """Returns a URL as a remote path, and anything else as a path of this machine.
+
+    Raises:
+        SettingError: the URL holds credentials.
+    """
+    if isinstance(place, str) and "://" in place:
+        # Of a file system within another one, such as zip://::s3://bucket/a.zip, each.
+        inner = [part.partition("://")[2] for part in place.split("::")]
+        # A secret may have a slash: KEY:SEC/RET@bucket.
+        if any("@" in part.partition("/")[0] or "?" in part or re.match(r"[^/]*:(?!\d+/).*@", part) for part in inner):
+            raise SettingError(
+                f"this {place.partition('://')[0]}:// URL holds credentials or a query, and URLs are stored in indexes; give "
+                "credentials in the environment or in the files of the store's own tools"
+            )
+        return RemotePath(place)
+    return Path(place) if isinstance(place, str) else place
 
 
 @contextmanager
@@ -178,21 +208,35 @@ def local_copy(path: VideoPath) -> Iterator[Path]:
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="prvr-") as folder:
-        copy = Path(folder) / path.name
+        copy = Path(folder) / (COPY + PurePosixPath(path.name).suffix[:20])
         path.copy_to(copy)
         yield copy
 
 
 def _nanoseconds(info: Mapping[str, Any]) -> int:
+    """The time of the last change; 0 where the store says none, or in a way that is not known."""
     value = next((info[key] for key in TIMES if info.get(key)), 0)
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            value = parsedate_to_datetime(str(value))
-    return round((value.timestamp() if isinstance(value, datetime) else float(value)) * 1e9)
+    try:
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value) if value[4:5] == "-" else parsedate_to_datetime(value)
+        elif isinstance(value, tuple):
+            value = datetime(*value).replace(tzinfo=UTC)
+        seconds = value.timestamp() if isinstance(value, datetime) else float(value)
+    except (ValueError, TypeError, OverflowError):
+        return 0
+    # Some count milliseconds.
+    return round(seconds * 1e9) if seconds < 1e11 else round(seconds * 1e6)
+
+
+def _finds_by_walking(system: Any) -> bool:
+    kind, plain = type(system), require("fsspec.spec", extra="storage").AbstractFileSystem
+    waiting = require("fsspec.asyn", extra="storage").AsyncFileSystem
+    if isinstance(system, waiting):
+        return bool(kind._find is waiting._find and kind._walk is waiting._walk)
+    return bool(kind.find is plain.find and kind.walk is plain.walk)
 
 
 def _reason(problem: Exception) -> str:
     # Of a file that is not there, most file systems say its path alone.
-    return "it is not there" if isinstance(problem, FileNotFoundError) else one_line(problem)
+    # Queries of signed URLs are credentials.
+    return "it is not there" if isinstance(problem, FileNotFoundError) else re.sub(r"\?[^\s'\"]+", "?...", one_line(problem))

@@ -259,7 +259,7 @@ def test_a_setting_outlives_its_process_and_the_last_one_counts(tmp_path: Path) 
         again = DiskIndex(tmp_path, ONE_FIELD)
         assert again.search_approximately(queries(), 7) == again.search_with_setting(queries(), 7, setting=one, learned=learned)
     with sqlite3.connect(tmp_path / FILE) as file:
-        ((text,),) = file.execute("SELECT setting FROM first_stage").fetchall()
+        ((text,),) = file.execute("SELECT setting FROM stage_setting").fetchall()
         assert file.execute("SELECT count(*) FROM segments").fetchone() == (40,)
     file.close()
     assert MeasuredSetting.from_json(text) == MeasuredSetting(ALL, 0.995, 25, 40, 40, HEADER.model)
@@ -330,6 +330,7 @@ def test_a_stage_of_an_earlier_version_is_measured_again(tmp_path: Path) -> None
     index.close()
     with sqlite3.connect(tmp_path / FILE) as file:
         file.execute("ALTER TABLE segments RENAME TO sketches")
+        file.execute("ALTER TABLE stage_setting RENAME TO first_stage")
     file.close()
     index = DiskIndex(tmp_path, ONE_FIELD)
     with pytest.raises(ModelError, match=f"has no measured setting .*{REMEDY}"):
@@ -337,6 +338,10 @@ def test_a_stage_of_an_earlier_version_is_measured_again(tmp_path: Path) -> None
     index.add([entry("new.mp4", 90)])
     keep(index, ALL)
     assert index.search_approximately(queries(), 99) == index.search(queries(), 99)
+    with sqlite3.connect(tmp_path / FILE) as file:
+        tables = {name for (name,) in file.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    file.close()
+    assert not tables & {"first_stage", "sketches"}
 
 
 def test_a_stage_begins_anew_where_most_of_its_videos_are_gone(tmp_path: Path) -> None:
@@ -394,7 +399,7 @@ def test_a_gallery_that_has_changed_a_lot_since(tmp_path: Path) -> None:
 def test_a_setting_of_another_model(tmp_path: Path) -> None:
     index = keep(made(tmp_path), FEW)
     with sqlite3.connect(tmp_path / FILE) as file:
-        file.execute("UPDATE first_stage SET setting = replace(setting, '0123456789abcdef', 'fedcba9876543210')")
+        file.execute("UPDATE stage_setting SET setting = replace(setting, '0123456789abcdef', 'fedcba9876543210')")
     file.close()
     with pytest.raises(ModelError, match=f"measured with checkpoint fedcba9876543210, not 0123456789abcdef; .*{REMEDY}"):
         index.search_approximately(queries(), 5)
@@ -426,7 +431,7 @@ def test_a_damaged_setting(text: str, tmp_path: Path) -> None:
     assert text != SOUND
     index = keep(made(tmp_path, 3), FEW)
     with index._database.writing():
-        index._database._connection.execute("UPDATE first_stage SET setting = ?", (text,))
+        index._database._connection.execute("UPDATE stage_setting SET setting = ?", (text,))
     with pytest.raises(ModelError, match=f"the setting for an approximate search in .* is damaged: .*; .*{REMEDY}"):
         index.search_approximately(queries(), 5)
 
@@ -555,7 +560,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_read(
         assert told.startswith("prvr: ShardedIndex is searched where its videos are, and exactly; ")
 
 
-@pytest.mark.parametrize("statement", ["UPDATE first_stage SET crc32 = 0", "UPDATE segments SET crc32 = 0 WHERE number = 7"])
+@pytest.mark.parametrize("statement", ["UPDATE stage_setting SET crc32 = 0", "UPDATE segments SET crc32 = 0 WHERE number = 7"])
 def test_a_damaged_stage_costs_no_video_and_is_measured_again(
     statement: str, large: None, gallery: Path, said: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -628,8 +633,8 @@ def test_the_service_searches_approximately_as_the_command_line_does(
 @pytest.mark.parametrize(
     ("statement", "told"),
     [
-        ("UPDATE first_stage SET codebook = x'00'", "the codebook of the first stage is damaged: its checksum differs"),
-        ("UPDATE first_stage SET codebook = 'text'", "the codebook of the first stage is damaged: its checksum differs"),
+        ("UPDATE stage_setting SET codebook = x'00'", "the codebook of the first stage is damaged: its checksum differs"),
+        ("UPDATE stage_setting SET codebook = 'text'", "the codebook of the first stage is damaged: its checksum differs"),
         ("UPDATE segments SET data = x'00' WHERE number = 7", "the sketch of the video with number 7 is damaged"),
         ("UPDATE segments SET data = zeroblob(999999) WHERE number = 7", "the sketch of the video with number 7 is damaged"),
         ("UPDATE segments SET data = 'text' WHERE number = 7", "the sketch of the video with number 7 is damaged"),
