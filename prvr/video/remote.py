@@ -80,9 +80,7 @@ class RemotePath:
         """
         system, root = self._system()
         try:
-            # Otherwise some file systems leave out a folder that cannot be listed now, as if its videos were gone.
-            strictly = {"on_error": "raise"} if _finds_by_walking(system) else {}
-            listed = system.find(root, detail=True, **strictly)
+            listed = _list(system, root) if _finds_by_walking(system) else system.find(root, detail=True)
         except Exception as problem:  # Each store has exceptions of its own.
             raise DataError(f"cannot list {self}: {_reason(problem)}; check the URL and the credentials") from None
         if not listed:
@@ -226,6 +224,19 @@ def _nanoseconds(info: Mapping[str, Any]) -> int:
         return 0
     # Some count milliseconds.
     return round(seconds * 1e9) if seconds < 1e11 else round(seconds * 1e6)
+
+
+def _list(system: Any, root: str) -> dict[str, Any]:
+    """As `find`, which leaves out a folder that cannot be listed now, as if its videos were gone."""
+    found, waiting = {}, [root]
+    while waiting:
+        folder = waiting.pop()
+        for info in system.ls(folder, detail=True):
+            if info["type"] != "directory":
+                found[info["name"]] = info
+            elif info["name"].rstrip("/") != folder.rstrip("/") and not info.get("islink"):
+                waiting.append(info["name"])
+    return found
 
 
 def _finds_by_walking(system: Any) -> bool:

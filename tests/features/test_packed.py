@@ -364,3 +364,17 @@ def test_a_killed_writer_leaves_every_acknowledged_item(tmp_path: Path) -> None:
         np.testing.assert_array_equal(features[id], np.full((1 + int(id) % 50, 64), int(id)))
     journal = (tmp_path / "f" / "items.jsonl").read_text().splitlines()
     assert json.loads(journal[0])["id"] == "0"
+
+
+def test_rows_that_were_released_are_found_where_another_process_has_moved_them(tmp_path: Path) -> None:
+    with PackedWriter(tmp_path / "f", columns=2, about={}) as out:
+        for number in range(4):
+            out.append(str(number), np.full((2, 2), number, np.float32))
+    features = Packed(tmp_path / "f")
+    assert features["2"][0, 0] == 2
+    features.release()
+    with PackedWriter(tmp_path / "f", columns=2, about={}) as out:
+        out.delete("0")
+        out.delete("1")
+    compact(tmp_path / "f")
+    assert [float(features[name][0, 0]) for name in "23"] == [2, 3]

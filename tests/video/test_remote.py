@@ -111,6 +111,66 @@ def test_a_reading_that_breaks_off_costs_one_video(
     assert extract_folder(store, tmp_path / "f", encoders=[encoder])["tiny/frames"].done == ("a.mp4",)
 
 
+def test_what_a_store_does_not_give_now_stays_known(
+    store: str, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, gallery, model = fsspec.filesystem("memory"), tmp_path / "gallery", zero_shot(encoder)
+    index_folder(store, gallery, model)
+    # The same file, written again: its stamp says that it may have changed.
+    system.pipe_file("/bucket/a.mp4", system.cat_file("/bucket/a.mp4") + b"more")
+
+    def refuse(self: object, path: str, target: str, **options: object) -> None:
+        raise OSError("the network is away: https://host/a.mp4?X-Amz-Signature=secret is refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(system), "get_file", refuse)
+        done = index_folder(store, gallery, model)
+    assert (done.dropped, set(done.kept)) == ((), {"a.mp4", "in/b.mkv"})
+    assert "https://host/a.mp4?... is refused" in done.problems["a.mp4"]
+    assert open_index(gallery).index.count() == 2
+    assert index_folder(store, gallery, model).added == ("a.mp4",)
+
+
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local = type(fsspec.filesystem("file"))
+    listed = local.ls
+
+    def ls(self: object, path: str, *given: object, **options: object) -> object:
+        if path.rstrip("/").endswith("/in"):
+            raise OSError("timed out")
+        return listed(self, path, *given, **options)
+
+    monkeypatch.setattr(local, "ls", ls)
+    with pytest.raises(DataError, match=r"cannot list file:///.*timed out"):
+        find_videos(place_of(folder.as_uri()))
+
+
+@pytest.mark.parametrize("name", ["what?.mp4", "me@home.mp4", "a\\d.mp4", f"{'long' * 70}.mp4"])
+def test_names_that_only_stores_have_cost_nothing(name: str, store: str, encoder: Path, tmp_path: Path) -> None:
+    system = fsspec.filesystem("memory")
+    system.pipe_file(f"/bucket/{name}", b"no video at all")
+    done = extract_folder(store, tmp_path / "f", encoders=[encoder])["tiny/frames"]
+    assert done.done == ("a.mp4", "in/b.mkv")
+    assert name in done.problems[name]
+    assert "/tmp" not in done.problems[name]
+
+
+@pytest.mark.parametrize(
+    ("listed", "seconds"),
+    [
+        ({"mtime": 5.5}, 5.5),
+        ({"modificationTime": 1_700_000_000_500}, 1_700_000_000.5),
+        ({"date_time": (1980, 1, 2, 0, 0, 0)}, 315_619_200),
+        ({"LastModified": "Thu, 01 Jan 1970 00:00:09 GMT"}, 9),
+        ({"modify": "20240102"}, 0),
+        ({}, 0),
+    ],
+)
+def test_the_time_of_a_file_in_the_words_of_its_store(listed: dict[str, object], seconds: float) -> None:
+    path = RemotePath("memory://bucket/a.mp4", {"size": 3, **listed})
+    assert path.stamp(fresh=False) == {"size": 3, "mtime_ns": round(seconds * 1e9)}
+
+
 def test_a_damaged_video_is_named_by_its_url(store: str, encoder: Path, tmp_path: Path) -> None:
     fsspec.filesystem("memory").pipe_file("/bucket/a.mp4", b"no video at all")
     problems = extract_folder(store, tmp_path / "f", encoders=[encoder])["tiny/frames"].problems
@@ -126,6 +186,7 @@ def test_a_damaged_video_is_named_by_its_url(store: str, encoder: Path, tmp_path
         ("zip://::file:///none/a.zip", DataError, "cannot "),
         ("https://me:secret@host/videos", SettingError, "this https:// URL holds credentials"),
         ("https://host/videos?X-Amz-Signature=secret", SettingError, "this https:// URL holds credentials"),
+        ("s3://KEY:sec/secret@bucket", SettingError, "this s3:// URL holds credentials"),
     ],
 )
 def test_what_is_wrong_with_a_url_is_one_line_without_secrets(url: str, kind: type[PrvrError], line: str) -> None:
@@ -140,6 +201,15 @@ def test_what_is_wrong_with_a_url_is_one_line_without_secrets(url: str, kind: ty
 def test_a_store_whose_package_is_missing_names_the_install() -> None:
     with pytest.raises(MissingExtra, match=r"s3:// needs a package .*pip install 'prvr\[storage\]'"):
         find_videos(RemotePath("s3://bucket/videos"))
+
+
+def test_the_root_of_a_store_stays_one() -> None:
+    assert [str(place_of(url)) for url in ("file:///", "file:///a/", "memory://", "http://host:80/me@home/")] == [
+        "file:///",
+        "file:///a",
+        "memory://",
+        "http://host:80/me@home",
+    ]
 
 
 def test_a_file_that_is_gone_is_one_line(store: str) -> None:
