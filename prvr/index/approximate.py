@@ -28,7 +28,7 @@ SAMPLE_OF_VIDEO = 128
 # The best PROMISING * k by the codes of the segments that were found are scored by all their codes; 4 lost no video of
 # the ten best in 3,000 of the benchmark's gallery. Codes have errors of less than a thousandth: half as many again as are
 # wanted contain the exact best where these are farther apart than that.
-PROMISING, SURE = 6, 1.5
+PROMISING, SURE = 10, 1.5
 
 
 class _Kept(NamedTuple):
