@@ -167,7 +167,8 @@ class RemotePath:
             # Without the cache of listings: a file that changes while it is read must be noticed.
             system, path = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         except ImportError as problem:
-            raise MissingExtra(f"{protocol}:// needs a package ({one_line(problem)}); pip install 'prvr[storage]', or that package") from problem
+            needed = f"{protocol}:// needs a package ({one_line(problem)})"
+            raise MissingExtra(f"{needed}; pip install 'prvr[storage]', or that package") from problem
         except Exception as problem:  # As above.
             raise DataError(f"cannot open {self}: {_reason(problem)}; check the URL and the credentials") from None
         return system, str(path)
