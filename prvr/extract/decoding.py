@@ -174,7 +174,7 @@ def decode(job: Job, sampling: FrameSampling, *, fit: Fit | None = None) -> Iter
             file = {**stamp, "sha256": sha256_of(path)}
         end: Piece = VideoEnd(job.id, reader.end, reader.frame_seconds, reader.problem, file, recorded)
     except VideoError as refused:
-        end = Refused(job.id, _said(refused, job))
+        end = Refused(job.id, _error_line(refused, job))
     except PrvrError:
         raise
     # Any other error that a file makes a decoder raise is of this file alone.
@@ -198,7 +198,7 @@ def _frames(reader: VideoReader, job: Job, sampling: FrameSampling, fit: Fit | N
             yield Frame(job.id, time, fit(picture) if fit else picture, reader.damage, look)
 
 
-def _said(problem: VideoError, job: Job) -> str:
+def _error_line(problem: VideoError, job: Job) -> str:
     """An error line in which a temporary copy has the name of its file."""
     return (
         re.sub(rf"\S*/prvr-\w+/{COPY}(\.\w+)?", lambda _: str(job.path), str(problem))

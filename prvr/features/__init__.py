@@ -33,7 +33,7 @@ class Stored(Protocol):
 
 @runtime_checkable
 class Mapped(Protocol):
-    """Features whose file is read through a memory map, or features that are made of such."""
+    """Features that are read through a memory map, or are made of such features."""
 
     def release(self) -> None: ...
 

@@ -149,7 +149,7 @@ class _Compare(torch.autograd.Function):
 
 
 def _blocks(queries: Float[Tensor, "Q D"], mask: Bool[Tensor, "V F"]) -> list[slice]:
-    """Queries that are compared at once with all videos: on the CPU as many as `SCORES_AT_ONCE` allows, elsewhere all."""
+    """Queries that are compared at once with all videos: on the CPU limited by `SCORES_AT_ONCE`, elsewhere all."""
     count, frames = len(queries), max(mask.numel(), 1)
     some = max(SCORES_AT_ONCE // frames, 1) if queries.device.type == "cpu" else max(count, 1)
     return [slice(start, start + some) for start in range(0, count, some)]

@@ -104,7 +104,7 @@ class RemotePath:
         info = self.listed
         # Listings of web servers state no size.
         if fresh or not info.get("size"):
-            system, path = self._opened()
+            system, path = self._open()
             try:
                 info = system.info(path)
             except Exception as problem:  # As above.
@@ -134,7 +134,7 @@ class RemotePath:
         Raises:
             VideoError: it cannot be read, or the reading breaks off.
         """
-        system, path = self._opened()
+        system, path = self._open()
         try:
             system.get_file(path, str(target))
         except OSError as problem:
@@ -151,7 +151,7 @@ class RemotePath:
         inner, mark, outer = self.url.partition("::")
         return RemotePath(f"{inner}{'' if inner.endswith('/') else '/'}{name}{mark}{outer}", listed)
 
-    def _opened(self) -> tuple[Any, str]:
+    def _open(self) -> tuple[Any, str]:
         """As `_system`, for one file of several: it raises a VideoError, which costs that one."""
         try:
             return self._system()
@@ -228,7 +228,7 @@ def _nanoseconds(info: Mapping[str, Any]) -> int:
 
 
 def _list(system: Any, root: str) -> dict[str, Any]:
-    """As `find`, which leaves out a folder that cannot be listed now, as if its videos were gone."""
+    """As `find`, which leaves out a folder that cannot be listed now, as if it had no videos."""
     found, waiting = {}, [root]
     while waiting:
         folder = waiting.pop()
