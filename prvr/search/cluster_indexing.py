@@ -43,7 +43,7 @@ class ShardIndexer:
         self._seen: tuple[str, float, float] = ("", 0.0, 0.0)
 
     def progress(self) -> tuple[str, float, float]:
-        """Returns the current video, the seconds of video that are read and those of all videos; also while another call is executed."""
+        """Returns the current video, the seconds of video that are read, and of all; also while another call is executed."""
         return self._seen
 
     def update(self, shard: ShardUpdate, checkpoint: list[Any]) -> Indexing | PrvrError:
