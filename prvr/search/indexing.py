@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from prvr.errors import SettingError
 from prvr.extract.extraction import Progress
 from prvr.index.contract import Header
+from prvr.index.place import FILE
 from prvr.index.shards import make_shards
 from prvr.index.stores import folder_of
 from prvr.methods.checkpoint import Checkpoint
@@ -83,6 +84,8 @@ def _index_shards(
     videos: VideoPath, url: str, checkpoint: Checkpoint, settings: dict[str, Any], on_progress: Progress | None
 ) -> Indexing:
     folder, parts = folder_to_index(url), urlsplit(url)
+    if (folder / FILE).exists():
+        raise SettingError(f"{folder} holds an index in one file, whose model shards would replace; name another folder")
     on_cluster = parts.scheme == "ray"
     if on_cluster and settings["ray"] is not None:
         raise SettingError(f"{url} names its cluster, whose machines decode and encode; leave out --ray")

@@ -172,3 +172,18 @@ def test_what_is_refused(videos: Path, teacher: Checkpoint, tmp_path: Path) -> N
         folder_to_index("qdrant://x/a")
     # The checkpoint that is kept there is still the one of the shards.
     assert open_index(url).search("red", k=1)
+
+
+def test_what_is_there_is_not_replaced_and_a_lost_shard_is_made_like_the_others(
+    videos: Path, teacher: Checkpoint, tmp_path: Path
+) -> None:
+    url, folder = f"shards://{tmp_path / 'g'}?shards={SHARDS}", tmp_path / "g"
+    index_folder(videos, url, teacher, dtype="float32")
+    shutil.rmtree(next(path for path in sorted(folder.glob("*-of-*"))))
+    index_folder(videos, url, teacher)
+    assert open_index(url).index.count() == len(NAMES)
+    index_folder(videos, tmp_path / "one", teacher)
+    with pytest.raises(SettingError, match="holds an index in one file, whose model shards would replace"):
+        index_folder(videos, f"shards://{tmp_path / 'one'}", teacher)
+    with pytest.raises(SettingError, match="names a machine"):
+        index_folder(videos, "shards://data/gallery", teacher)
