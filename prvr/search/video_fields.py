@@ -61,8 +61,9 @@ def fields_of_file(file: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict
         file: its stamp.
         recorded: what it says, as extraction records it; a field of its own, because the user's own fields go before.
     """
-    # Some stores state no time.
-    modified = file["mtime_ns"] and datetime.fromtimestamp(file["mtime_ns"] / 1e9, UTC).isoformat(timespec="seconds")
+    # Some stores state no time; a file of this machine may be of 1970, and has a `ctime_ns`.
+    known = file["mtime_ns"] or "ctime_ns" in file
+    modified = known and datetime.fromtimestamp(file["mtime_ns"] / 1e9, UTC).isoformat(timespec="seconds")
     captured = recorded.get("captured")
     date = datetime.fromisoformat(captured).astimezone(UTC).isoformat(timespec="seconds") if captured else modified
     dates = {"date": date, "modified": modified}
