@@ -77,6 +77,8 @@ def quiet(note: str, done: int, total: int) -> None:
 def choose(run: RowRun, out: Path, given: argparse.Namespace) -> tuple[str, ...]:
     """Returns the changes that raise SumR on dev, after training with each."""
     best, kept = -1.0, of_all(run.row, run.materials.collection)
+    if given.changes:
+        return (*kept, *given.changes)
     for changes in [(), *candidates(run.row, run.materials.collection, given.weights, given.rates)]:
         trial = replace(run, plan=replace(run.plan, changes=(*kept, *changes)))
         begun = time.process_time()
@@ -103,6 +105,7 @@ def main() -> None:
     parser.add_argument("--teachers", nargs="*", default=["clip_vit_b32"])
     parser.add_argument("--roles", default="")
     parser.add_argument("--tables", nargs="*", default=["peers", "additions"])
+    parser.add_argument("--changes", nargs="*", default=[])
     parser.add_argument("--weights", nargs="*", type=float, default=[1.0])
     parser.add_argument("--rates", nargs="*", type=float, default=[])
     given = parser.parse_args()

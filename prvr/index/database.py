@@ -3,7 +3,7 @@
 header   one row: the fields of `Header`
 videos   a row per video: its id, the shapes of its fields, its windows, what is known of it, the times between its frames
 rows     of each video its embeddings, field after field, as float16 or float32
-codes    of each video the int8 codes of its embeddings, which a scan reads instead (`prvr.index.scan`)
+codes    of each video the int8 codes of its embeddings, which a scan reads instead (`prvr.index.codes`)
 reference  one row or none: what unrelated sentences reach here, and their embeddings (`prvr.index.reference`)
 stage_setting, segments  what approximate search scans, where a setting was measured (`prvr.index.stage_tables`)
 texts    what is said and written in the videos, with tables of words, sources and embeddings (`prvr.index.text_tables`)
@@ -31,8 +31,8 @@ import numpy as np
 from jaxtyping import Float
 
 from prvr.errors import DataError, ModelError, PrvrError
+from prvr.index.codes import Codes, codes_bytes, parse_codes
 from prvr.index.contract import Entry, Header
-from prvr.index.scan import Codes, codes_bytes, parse_codes
 from prvr.index.stage_tables import StageTables
 from prvr.index.text_tables import TextTables
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, final
 
 from prvr.errors import ModelError
 from prvr.index.approximate import ApproximateSearch
+from prvr.index.codes import quantise
 from prvr.index.conditions import Condition, select
 from prvr.index.contract import Entry, Header, ScoredVideo, cast_entries, require_approximate, require_weights
 from prvr.index.database import Database
 from prvr.index.place import FILE
 from prvr.index.resident import ResidentCodes
-from prvr.index.scan import quantise
 from prvr.index.setting import Setting
 from prvr.index.sketches import Codebook
 from prvr.index.stage import LearnedStage

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from itertools import pairwise
 from typing import NamedTuple, final
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
+from prvr.index.codes import Codes, join
 from prvr.index.contract import ScoredVideo
 from prvr.index.database import Record
-from prvr.index.scan import Codes, Gallery, candidate_places, join
+from prvr.index.scan import Gallery, candidate_places
 from prvr.index.stage import Candidates
 from prvr.nn.ranks import best_places, score_parts, tolerance
 
@@ -132,8 +134,9 @@ def best_by_rows(
     upper = np.maximum.accumulate(upper[::-1])[::-1]
     found: list[_Scored] = []
     least = -np.inf
-    for start in range(0, len(numbers), ROWS_TOGETHER):
-        some = slice(start, start + ROWS_TOGETHER)
+    # None of the first k can be left out, most of the others can.
+    for start, end in pairwise([0, *range(min(k, len(numbers)), len(numbers) + ROWS_TOGETHER, ROWS_TOGETHER)]):
+        some = slice(start, end)
         for record in read(numbers[some][upper[some] >= least].tolist()):
             parts = score_parts(record.rows, query, weights)
             # Rows are large: those of videos that cannot be among the best are not kept.

@@ -7,88 +7,25 @@ a quarter of the memory of float32, and a scan waits for memory. The error of co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int, Int8
+from jaxtyping import Bool, Float32, Int, Int8
 
 from prvr.device import map_in_threads
 from prvr.errors import DataError
+from prvr.index.codes import ROWS_AT_ONCE, Codes, code_query, join
 from prvr.index.sketches import rows_of
 from prvr.nn.ranks import tolerance
 
-LEVELS = 127
-# Rows that are coded together, or scanned for several queries: their cosines stay in the processor's cache.
-ROWS_AT_ONCE = 1 << 15
 # Rows that lie together in memory, and are scanned by one thread.
 ROWS_IN_BLOCK = 1 << 17
 # Videos whose rows are gathered together.
 VIDEOS_TOGETHER = 64
-# Of float32: the relative error of each step of a sum of D products.
-ROUNDING = 2.0**-23
-
 Kernel = Callable[[Int8[np.ndarray, "R D"], Int8[np.ndarray, "N D"]], Float32[np.ndarray, "R N"]]
-
-
-class Codes(NamedTuple):
-    """Directions of rows, rotated by `rotation`: `scales * values` up to a distance of `errors`."""
-
-    values: Int8[np.ndarray, "R D"]
-    scales: Float32[np.ndarray, "R"]
-    errors: Float32[np.ndarray, "R"]
-
-    def are_possible(self) -> bool:
-        """Whether `quantise` may have made these. A single NaN would hide all videos of a gallery."""
-        # Scales are below 0.01, and errors are about 1 at most, of directions in any number of columns.
-        return all(bool(((part >= 0) & (part <= 2)).all()) for part in (self.scales, self.errors))
-
-
-def codes_bytes(rows: int, columns: int) -> int:
-    """The size of stored codes: a byte for each number, and for each row a scale and an error of float32."""
-    return rows * (columns + 8)
-
-
-def parse_codes(data: bytes, shapes: Sequence[tuple[int, int]]) -> list[Codes]:
-    """The codes of a video's fields, as views of the bytes of all their arrays."""
-    fields, start = [], 0
-    for rows, columns in shapes:
-        values = np.frombuffer(data, np.int8, rows * columns, start).reshape(rows, columns)
-        scales, errors = np.frombuffer(data, np.float32, 2 * rows, start + values.nbytes).reshape(2, rows)
-        fields.append(Codes(values, scales, errors))
-        start += codes_bytes(rows, columns)
-    return fields
-
-
-def quantise(rows: Float[np.ndarray, "R D"]) -> Codes:
-    """The codes of rows. A row without a direction (zero, or not finite) has the cosine 0 with everything."""
-    parts = [code(rotate(rows[start : start + ROWS_AT_ONCE])) for start in range(0, max(len(rows), 1), ROWS_AT_ONCE)]
-    return parts[0] if len(parts) == 1 else join(parts)
-
-
-def join(parts: Sequence[Codes]) -> Codes:
-    """The codes of all parts, in their order."""
-    return Codes(*(np.concatenate(field) for field in zip(*parts, strict=True)))
-
-
-@cache
-def rotation(columns: int) -> Float32[np.ndarray, "D D"]:
-    """The rotation before coding. It depends on the number of columns alone.
-
-    Embeddings have a few columns far larger than the others, which would waste the levels of a row. Two rounds of signs
-    and Hadamard blocks, with a shuffle between, spread each column over all. Codes on disk rely on it: each number is exact,
-    and the draws are those of RandomState, which never change.
-    """
-    draw = np.random.RandomState(0)
-    block = columns & -columns
-    turns = np.ones((1, 1))
-    while len(turns) < block:
-        turns = np.block([[turns, turns], [turns, -turns]]) / np.sqrt(2)
-    blocks = np.kron(np.eye(columns // block), turns)
-    signs = draw.randint(0, 2, (2, columns)) * 2 - 1
-    return ((signs[0][:, None] * blocks)[:, draw.permutation(columns)] * signs[1] @ blocks).astype(np.float32)
 
 
 class Gallery:
@@ -187,7 +124,10 @@ class Gallery:
         self, queries: Sequence[Float32[np.ndarray, "_"]], places: Int[np.ndarray, "C"]
     ) -> tuple[Float32[np.ndarray, "C"], Float32[np.ndarray, "C"]]:
         """The scores of some videos, and the largest errors that they can have: half those of `scores`."""
-        return score_videos(queries, self.weights, [_some(blocks, places) for blocks in self._blocks])
+        order = np.argsort(places)
+        found = _score(queries, self.weights, [_gather_videos(blocks, places[order]) for blocks in self._blocks])
+        back = np.argsort(order)
+        return found[0][back], found[1][back]
 
     def score_segments(
         self,
@@ -279,14 +219,6 @@ def products_by_numpy(rows: Int8[np.ndarray, "R D"], vectors: Int8[np.ndarray, "
     return rows.astype(np.float32) @ vectors.astype(np.float32).T
 
 
-def code_query(query: Float32[np.ndarray, "D"]) -> Codes:
-    """A query as the sum of two codes, with the errors of the first alone and of both."""
-    unit = rotate(query[None])
-    first = code(unit)
-    rest = code(unit - first.values * first.scales[:, None])
-    return join([first, rest])
-
-
 class _Block(NamedTuple):
     """Rows of the video at place `first` and of those after it; `starts` has each one's first row, and the number of rows."""
 
@@ -326,12 +258,26 @@ def _products(codes: Codes, vectors: Int8[np.ndarray, "Q D"]) -> Float32[np.ndar
     return products
 
 
-def _best_in(codes: Codes, begin: Int[np.ndarray, "S"], counts: Int[np.ndarray, "S"], query: Codes) -> Float32[np.ndarray, "S"]:
-    """The best row's cosine in each of several ranges of rows."""
+def _gather(codes: Codes, begin: Int[np.ndarray, "S"], counts: Int[np.ndarray, "S"]) -> tuple[Codes, Int[np.ndarray, "S"]]:
+    """The rows of several ranges after one another, and the first of each range."""
     starts = np.cumsum(counts) - counts
     rows = np.repeat(begin - starts, counts) + np.arange(counts.sum())
-    products = _products(Codes(*(field[rows] for field in codes)), query.values)[:, 0]
-    return np.maximum.reduceat(products, starts) * query.scales
+    return Codes(*(np.take(field, rows, axis=0) for field in codes)), starts
+
+
+def _gather_videos(blocks: Sequence[_Block], places: Int[np.ndarray, "C"]) -> Iterator[tuple[Codes, Int[np.ndarray, "N"]]]:
+    """The rows of the videos at increasing places, some videos together, and the first of each."""
+    for block in blocks:
+        at = places[slice(*np.searchsorted(places, (block.first, block.first + len(block.starts) - 1)))] - block.first
+        for start in range(0, len(at), VIDEOS_TOGETHER):
+            some = at[start : start + VIDEOS_TOGETHER]
+            yield _gather(block.codes, block.starts[some], block.starts[some + 1] - block.starts[some])
+
+
+def _best_in(codes: Codes, begin: Int[np.ndarray, "S"], counts: Int[np.ndarray, "S"], query: Codes) -> Float32[np.ndarray, "S"]:
+    """The best row's cosine in each of several ranges of rows."""
+    rows, starts = _gather(codes, begin, counts)
+    return np.maximum.reduceat(_products(rows, query.values)[:, 0], starts) * query.scales
 
 
 def score_videos(
@@ -342,8 +288,24 @@ def score_videos(
     Args:
         fields: of each field, the codes of all videos.
     """
+    return _score(queries, weights, [_join_some(of_field) for of_field in fields])
+
+
+def _join_some(videos: Sequence[Codes]) -> Iterator[tuple[Codes, Int[np.ndarray, "N"]]]:
+    """The rows of videos, some videos together, and the first of each."""
+    for start in range(0, len(videos), VIDEOS_TOGETHER):
+        some = videos[start : start + VIDEOS_TOGETHER]
+        yield join(some), np.cumsum([0, *(len(codes.scales) for codes in some[:-1])])
+
+
+def _score(
+    queries: Sequence[Float32[np.ndarray, "_"]],
+    weights: Sequence[float],
+    fields: Sequence[Iterable[tuple[Codes, Int[np.ndarray, "N"]]]],
+) -> tuple[Float32[np.ndarray, "V"], Float32[np.ndarray, "V"]]:
+    """As `score_videos`, of videos that come in parts: rows, and the first row of each video."""
     codes = [code_query(query) for query in queries]
-    scored = [_best_of(of_field, query) for of_field, query in zip(fields, codes, strict=True)]
+    scored = [_best_of(parts, query) for parts, query in zip(fields, codes, strict=True)]
     best, errors = (np.stack(values) for values in zip(*scored, strict=True))
     return _weighted_sum(weights, best, codes, errors)
 
@@ -358,42 +320,13 @@ def _weighted_sum(
     return along @ best, np.abs(along) @ (errors + query_errors[:, None] * (1 + errors))
 
 
-def _some(blocks: Sequence[_Block], places: Int[np.ndarray, "C"]) -> list[Codes]:
-    """The codes of the videos at some places."""
-    found = []
-    numbers = np.searchsorted([block.first for block in blocks], places, "right") - 1
-    for place, number in zip(places.tolist(), numbers.tolist(), strict=True):
-        codes, starts, first = blocks[number]
-        rows = slice(starts[place - first], starts[place - first + 1])
-        found.append(Codes(*(field[rows] for field in codes)))
-    return found
-
-
-def _best_of(videos: Sequence[Codes], query: Codes) -> tuple[Float32[np.ndarray, "C"], Float32[np.ndarray, "C"]]:
+def _best_of(
+    parts: Iterable[tuple[Codes, Int[np.ndarray, "N"]]], query: Codes
+) -> tuple[Float32[np.ndarray, "C"], Float32[np.ndarray, "C"]]:
     """The best row's cosine of some videos, and the largest error of their rows."""
-    if not videos:
-        return np.zeros(0, np.float32), np.zeros(0, np.float32)
-    # Copied in parts: a call for each video would take as long as its rows.
-    parts = [videos[start : start + VIDEOS_TOGETHER] for start in range(0, len(videos), VIDEOS_TOGETHER)]
-    products = [kernel()(np.concatenate([codes.values for codes in part]), query.values) for part in parts]
-    scales, errors = (np.concatenate([codes[field] for codes in videos]) for field in (1, 2))
-    cosines = np.concatenate(products) @ query.scales * scales
-    starts = np.cumsum([0, *(len(codes.scales) for codes in videos[:-1])])
-    return np.maximum.reduceat(cosines, starts), np.maximum.reduceat(errors, starts)
-
-
-def rotate(rows: Float[np.ndarray, "R D"]) -> Float32[np.ndarray, "R D"]:
-    """The directions of rows, rotated; zero for a row without one."""
-    finite = np.isfinite(rows).all(1, keepdims=True)
-    rows = np.where(finite, rows, 0).astype(np.float32)
-    # Divided by the largest value first: squares of float32 end at 1e38.
-    rows /= np.maximum(np.abs(rows).max(1, keepdims=True, initial=0), np.finfo(np.float32).tiny)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1) @ rotation(rows.shape[1])
-
-
-def code(rows: Float32[np.ndarray, "R D"]) -> Codes:
-    """The codes of rows of length 1 or less, without normalisation or rotation."""
-    scales = np.abs(rows).max(1, initial=0) / np.float32(LEVELS)
-    values = np.rint(rows / np.where(scales > 0, scales, 1)[:, None]).astype(np.int8)
-    errors = np.linalg.norm(rows - values * scales[:, None], axis=1)
-    return Codes(values, scales, errors + np.float32(rows.shape[1] * ROUNDING) * (scales > 0))
+    best, errors = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
+    for codes, starts in parts:
+        cosines = kernel()(codes.values, query.values) @ query.scales * codes.scales
+        best.append(np.maximum.reduceat(cosines, starts))
+        errors.append(np.maximum.reduceat(codes.errors, starts))
+    return np.concatenate(best), np.concatenate(errors)

@@ -19,7 +19,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int8
 
 from prvr.errors import ModelError
-from prvr.index.scan import ROWS_AT_ONCE, code_query, kernel, quantise
+from prvr.index.codes import ROWS_AT_ONCE, code_query, quantise
+from prvr.index.scan import kernel
 
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS text_embeddings (number INTEGER PRIMARY KEY AUTOINCREMENT, video INTEGER NOT NULL,"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from prvr.errors import ModelError
+from prvr.index.codes import quantise
 from prvr.index.contract import Entry, Header
 from prvr.index.database import Database
-from prvr.index.scan import quantise
 
 SHAPES = ["[[1, 2]]", "[[4, 3]]", "[]", "x", "{}", "5", "[[-3, -4]]", "[[1e400, 4]]", "[[3]]", '[["a", "b"]]', "[" * 5000]
 REPLACED = ["data = x''", "data = 'text'", "data = zeroblob(5)", "data = zeroblob(10000000)", "crc32 = 'x'"]

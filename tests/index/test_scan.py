@@ -11,8 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prvr.errors import DataError
-from prvr.index import scan
-from prvr.index.scan import Codes, Gallery, join, quantise, rotation
+from prvr.index import codes, scan
+from prvr.index.codes import Codes, join, quantise, rotation
+from prvr.index.database import Record
+from prvr.index.resident import best_by_rows
+from prvr.index.scan import Gallery
 
 KERNELS = {"numkong": scan.products_by_numkong, "numpy": scan.products_by_numpy}
 
@@ -102,7 +105,7 @@ def test_no_rows_have_no_codes() -> None:
 def test_many_rows_are_coded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.random.default_rng(0).standard_normal((10, 8)).astype(np.float32)
     whole = quantise(rows)
-    monkeypatch.setattr(scan, "ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(codes, "ROWS_AT_ONCE", 3)
     for one, other in zip(quantise(rows), whole, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
@@ -308,3 +311,25 @@ def test_what_does_not_fit_together_is_refused() -> None:
         Gallery([codes], [np.array([0, 1, 1, 3])], (1.0,))
     with pytest.raises(DataError, match=r"0 of 2 videos have no rows, or the 3 rows are not all of a video"):
         Gallery([codes], [np.array([0, 1, 2])], (1.0,))
+
+
+# Rows
+
+
+def test_rows_are_read_of_the_best_and_of_those_that_may_be_better() -> None:
+    rows = np.linspace(1, 0.5, 20, dtype=np.float32)
+    read = []
+
+    def records(numbers: Sequence[int]) -> list[Record]:
+        read.append(list(numbers))
+        angles = rows[list(numbers)]
+        return [
+            Record(f"{n:02}", "[1]", "{}", "null", (np.array([[c, np.sqrt(1 - c * c)]], np.float32),))
+            for n, c in zip(numbers, angles, strict=True)
+        ]
+
+    query = [np.array([1, 0], np.float32)]
+    best = best_by_rows(query, 3, np.arange(20), rows + np.float32(0.06), records, (1.0,))
+    assert [one.video for one in best] == ["00", "01", "02"]
+    # The third has 0.947; the fifth may have 0.955, the sixth 0.928.
+    assert [number for some in read for number in some] == [0, 1, 2, 3, 4]

@@ -20,8 +20,8 @@ from tiny_videos import SECONDS, plain, write_video
 from prvr.datasets import Caption
 from prvr.encoders.timed_texts import TextsPart, TimedText
 from prvr.errors import DataError, SettingError
+from prvr.index.codes import rotation
 from prvr.index.exact import ExactIndex
-from prvr.index.scan import rotation
 from prvr.index.text_embeddings import TextBackground, TextEmbedding
 from prvr.index.text_tables import FoundText, FoundTexts
 from prvr.index.text_windows import embedded_by
