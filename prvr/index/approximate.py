@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from math import ceil
 from pathlib import Path
 from typing import NamedTuple, cast, final
 
@@ -14,7 +13,7 @@ from prvr.errors import ModelError
 from prvr.index.contract import Entry, ScoredVideo
 from prvr.index.database import Database
 from prvr.index.resident import Query, ResidentCodes, best_by_rows
-from prvr.index.scan import score_videos
+from prvr.index.scan import candidate_places, score_videos
 from prvr.index.setting import MeasuredSetting, Setting, measure_again, require_valid
 from prvr.index.sketches import Codebook, Segments, divide, learn_codebook, weighted_fields
 from prvr.index.stage import Candidates, FindsCandidates, FirstStage, LearnedStage
@@ -26,9 +25,11 @@ SAMPLE = 600
 # Segments of each of them, at most: a film of two hours has thousands.
 SAMPLE_OF_VIDEO = 128
 # The best PROMISING * k by the codes of the segments that were found are scored by all their codes; 4 lost no video of
-# the ten best in 3,000 of the benchmark's gallery. Codes have errors of less than a thousandth: half as many again as are
-# wanted contain the exact best where these are farther apart than that.
-PROMISING, SURE = 10, 1.5
+# the ten best in 3,000 of the benchmark's gallery.
+PROMISING = 10
+# Codes are rotated, so that the error of a row lies in no direction of its own: along a query it is hardly ever more than
+# this many times its length divided by the root of the columns.
+DEVIATIONS = 6
 
 
 class _Kept(NamedTuple):
@@ -161,7 +162,8 @@ class ApproximateSearch:
             if len(found.of) and len(numbers) > PROMISING * k:
                 numbers = numbers[np.argsort(-resident.score_segments(query, found), kind="stable")[: PROMISING * k]]
             scores, errors = resident.rescore(query, numbers)
-        order = np.argsort(-scores, kind="stable")[: ceil(SURE * k) + 1]
+        errors *= min(1, DEVIATIONS / len(query[0]) ** 0.5)
+        order = candidate_places(scores, errors, k)
         return best_by_rows(query, k, numbers[order], (scores + errors)[order], database.records, weights)
 
     def _segments(self, number: int) -> Segments:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -170,7 +170,8 @@ def require_approximate(index: Store) -> ApproximateStore:
         SettingError: it is in shards, or in memory.
         ModelError: its model neither scores by a weighted sum of best cosines nor reranks by one.
     """
-    if not isinstance(index, ApproximateStore):
+    # Not by isinstance, which reads the properties of a store: all its ids.
+    if not callable(getattr(index, "search_approximately", None)):
         raise SettingError(
             f"{type(index).__name__} is searched where its videos are, and exactly; an approximate search needs the codes of "
             "all videos in this process: copy the index to a folder of this machine (prvr index copy), or search it exactly"
@@ -180,7 +181,7 @@ def require_approximate(index: Store) -> ApproximateStore:
             f"{type(index.model).__name__} does not score by a weighted sum of best cosines, the only score that an "
             "approximate search supports; search it exactly"
         )
-    return index
+    return cast(ApproximateStore, index)
 
 
 def require_weights(model: Model, store: str) -> tuple[float, ...]:

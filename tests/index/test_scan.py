@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from prvr.errors import DataError
 from prvr.index import codes, scan
+from prvr.index.approximate import DEVIATIONS
 from prvr.index.codes import Codes, join, quantise, rotation
 from prvr.index.database import Record
 from prvr.index.resident import best_by_rows
@@ -88,6 +89,21 @@ def test_no_row_is_farther_from_its_code_than_it_says(rows: int, columns: int, s
     assert (away <= codes.errors).all()
     # Not by saying much: half a step in each column at most, and a hundredth of a step for rounding.
     assert (codes.errors <= 0.51 * np.sqrt(columns) * codes.scales + 1e-5).all()
+
+
+@pytest.mark.parametrize("kind", ["random", "one column", "like the query"])
+def test_along_a_query_the_error_is_far_less_than_its_length(kind: str) -> None:
+    draw = np.random.default_rng(0)
+    values, queries = units(draw.standard_normal((2000, 384))), units(draw.standard_normal((50, 384)))
+    if kind == "one column":
+        values, queries = values + 3 * np.eye(384)[draw.integers(0, 384, 2000)], np.eye(384)[:50]
+    elif kind == "like the query":
+        values = queries[draw.integers(0, 50, 2000)] + 0.3 * values
+    codes = quantise(values.astype(np.float32))
+    asked = queries @ rotation(384).astype(np.float64)
+    away = np.abs(units(values) @ queries.T - decoded(codes) @ asked.T)
+    assert (away <= codes.errors[:, None] * DEVIATIONS / np.sqrt(384)).all()
+    assert DEVIATIONS / np.sqrt(384) < 1 / 3
 
 
 def test_rows_without_a_direction_are_zero() -> None:
