@@ -4,7 +4,7 @@
     prvr data convert ROOT/montage PACKED --whole
     python experiments/comparison.py ROOT/montage PACKED OUT [--rows NAME ...] [--seeds 3]
 
-The rows are those of the tables "peers" and "additions", and DL-DKD++ with late interaction (late_interaction.py). For the
+The rows are those of the tables "peers" and "additions", DL-DKD++ with late interaction (late_interaction.py), and wider. For the
 first seed each row is trained with its preset for EPOCHS epochs, and then with one change after the other, of which those
 that raise SumR on dev are kept: contrastive weights of 1 (docs/decisions/0051), the --weights of the distillation (1), and the
 --rates, as multiples of the preset's (none).
@@ -34,8 +34,11 @@ from prvr.papers.tables import Row, table
 from prvr.train.run_state import HISTORY
 
 EPOCHS = 20
-TAUGHT = {"soft_targets": "teacher", "distillation_weight": 0.1}
-LATE = Row("DL-DKD++ with late interaction", "dl-dkd++", TAUGHT, method="experiments.late_interaction:LateDlDkd")
+TAUGHT = {"soft_targets": "teacher", "distillation_weight": 0.1, "detach_self_targets": False}
+# A class has its own defaults: here it is as wide as the other students (`prvr.train.presets`, NAME/montage).
+AS_WIDE = {"hidden": 64, "max_frames": 96, "max_words": 24}
+LATE = Row("DL-DKD++ with late interaction", "dl-dkd++", {**TAUGHT, **AS_WIDE}, method="experiments.late_interaction:LateDlDkd")
+WIDE = Row("DL-DKD++, 128 columns", "dl-dkd++", {"hidden": 128})
 
 
 def of_all(row: Row, collection: str) -> tuple[str, ...]:
@@ -114,7 +117,7 @@ def main() -> None:
     texts = {"words": "roberta", **({"roles": given.roles} if given.roles else {})}
     materials = Materials(given.data, given.features, "i3d", texts, tuple(given.teachers))
     splits = [open_splits(given.data, protocol="honest", seed=seed) for seed in range(given.seeds)]
-    rows = {row.name: row for name in given.tables for row in table(name).rows} | {LATE.name: LATE}
+    rows = {row.name: row for name in given.tables for row in table(name).rows} | {row.name: row for row in (LATE, WIDE)}
     wanted = [rows[name] for name in given.rows or rows]
     for row in wanted:
         if reason := materials.missing_for(row):
