@@ -7,7 +7,8 @@
 The rows are those of the tables "peers" and "additions", DL-DKD++ with late interaction (late_interaction.py), and wider. For the
 first seed each row is trained with its preset for EPOCHS epochs, and then with one change after the other, of which those
 that raise SumR on dev are kept: contrastive weights of 1 (docs/decisions/0051), the --weights of the distillation (1), and the
---rates, as multiples of the preset's (none).
+--rates, as multiples of the preset's (none). With --changes nothing is tried: a row that adds one thing to another takes what
+was chosen for that.
 With what was kept it is trained for the other seeds, and only then scored on test. OUT/chosen.jsonl has a line for each trial,
 OUT/scored.jsonl one for each seed of a row; a run that is there already is not trained again, so that the command can be
 interrupted. The package of the night montage must be in a folder that is called montage, as must its files.
