@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import types
 import typing
 from collections.abc import Collection, Mapping, Sequence
@@ -13,8 +12,14 @@ from prvr.errors import SettingError, nearest
 
 T = TypeVar("T")
 
+# Numbers of networks are float32, and torch's whole numbers have 64 bits.
+MOST, MOST_WHOLE = 3.4e38, 2**63
+
 ADDED_LATER = {"added later": True}
 """The metadata of a field that checkpoints and runs of older versions do not have; see `settings_to_compare`."""
+
+
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Mapping: "a table of settings"}
 
 
 def to_dict(settings: Any) -> dict[str, Any]:
@@ -94,8 +99,10 @@ def _fit(name: str, value: Any, kind: Any) -> Any:
         return dict(value)
     if typing.get_origin(kind) is typing.Literal and value in typing.get_args(kind):
         return value
-    if base is float and isinstance(value, int | float) and type(value) is not bool and abs(value) <= sys.float_info.max:
+    if base is float and isinstance(value, int | float) and type(value) is not bool and abs(value) <= MOST:
         return float(value)
+    if base is int and type(value) is int and abs(value) >= MOST_WHOLE:
+        raise SettingError(f"{name} is {value:.3e}; it takes a whole number below 2^63")
     if base in (int, bool, str) and type(value) is base:
         return value
     raise SettingError(f"{name} is {value!r}; it takes {_in_words(kind)}")
@@ -116,7 +123,7 @@ def _in_words(kind: Any) -> str:
         return f"{_in_words(arguments[0])}, several with commas between"
     if origin in (types.UnionType, typing.Union):
         return " or ".join("none" if arg is type(None) else _in_words(arg) for arg in arguments)
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(kind, str(kind))
+    return WORDS.get(kind) or WORDS.get(origin) or str(kind)
 
 
 def check_above_zero(settings: Any, *names: str) -> None:

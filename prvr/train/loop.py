@@ -29,7 +29,7 @@ from prvr.config import settings_to_compare, to_dict
 from prvr.cpu import fast_products
 from prvr.datasets import Dataset
 from prvr.device import open_device
-from prvr.errors import DataError, ModelError, SettingError
+from prvr.errors import DataError, ModelError, RowsError, SettingError
 from prvr.evaluate.evaluation import calibrate, retrieve
 from prvr.features import Features, FeatureSet
 from prvr.features.packed import Packed
@@ -205,7 +205,10 @@ class _Loop:
         """Evaluates, saves the model if it is the best so far, and saves and returns the state after this epoch."""
         state = self.state
         kept = replace(self.checkpoint, model=self.optimisation.student)
-        figures = retrieve(kept.model, self.data.dev, self.data.features)
+        try:
+            figures = retrieve(kept.model, self.data.dev, self.data.features)
+        except RowsError as problem:
+            raise ModelError(f"after epoch {state.epoch} {problem}; lower lr (now {self.training.lr:g})") from None
         better = figures.sumr > state.best_sumr
         record = {
             "epoch": state.epoch,
