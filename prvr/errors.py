@@ -60,9 +60,10 @@ class ProcessLost(PrvrError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns the end of an error line about an unknown name: the nearest known name, or the known names."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    by_lower = {known_name.lower(): known_name for known_name in names}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1)
     if close:
-        return f"did you mean {close[0]!r}?"
+        return f"did you mean {by_lower[close[0]]!r}?"
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return f"known: {', '.join(names[:MOST_NAMED])}{more}"
 

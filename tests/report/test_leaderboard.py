@@ -195,6 +195,7 @@ def test_saved_scores_and_folders(monkeypatch: pytest.MonkeyPatch, prvr: Prvr) -
 
 def test_what_is_refused(prvr: Prvr) -> None:
     says(prvr("leaderboard", "tv"), "no figures are published on 'tv'; did you mean 'tvr'?")
+    says(prvr("leaderboard", "TVR"), "no figures are published on 'TVR'; did you mean 'tvr'?")
     says(prvr("leaderboard", "toy"), "no figures are published on 'toy'")
     says(prvr("leaderboard", "tvr", "--runs", "none"), "none is neither a SCORES.npz")
     says(prvr("leaderboard", "tvr", "--runs", result("a.json"), "--runs", "a.json"), "two runs are called 'a'; name one")
