@@ -19,6 +19,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -138,6 +139,23 @@ def check_answers(model: Model, reference: str) -> None:
         ) from problem
     if faults:
         raise ModelError(f"{reference}: {'; '.join(faults)}; {_EXAMPLE}")
+
+
+@contextmanager
+def failures_named(reference: str) -> Iterator[None]:
+    """What an external method raises on its data becomes one line with its name.
+
+    Raises:
+        ModelError: it has raised something that is none of our errors.
+    """
+    try:
+        yield
+    except (PrvrError, OSError):
+        raise
+    except Exception as problem:
+        if not REFERENCE.fullmatch(reference):
+            raise
+        raise ModelError(f"{reference} fails on its data ({_in_a_line(problem)}); --debug shows where") from problem
 
 
 def check_terms(terms: Any, reference: str) -> Terms:
