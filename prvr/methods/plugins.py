@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from prvr.batch import Reading
 from prvr.config import from_dict, to_dict
-from prvr.errors import ModelError, PrvrError, SettingError, nearest
+from prvr.errors import ModelError, PrvrError, SettingError, is_out_of_memory, nearest
 from prvr.methods.contract import Embeddings, Method, Model, Terms
 from prvr.methods.probe import probe
 
@@ -153,7 +153,7 @@ def failures_named(reference: str) -> Iterator[None]:
     except (PrvrError, OSError):
         raise
     except Exception as problem:
-        if not REFERENCE.fullmatch(reference):
+        if not REFERENCE.fullmatch(reference) or is_out_of_memory(problem):
             raise
         raise ModelError(f"{reference} fails on its data ({_in_a_line(problem)}); --debug shows where") from problem
 
