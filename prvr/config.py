@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Collection, Mapping, Sequence
@@ -13,7 +14,8 @@ from prvr.errors import SettingError, nearest
 T = TypeVar("T")
 
 # Numbers of networks are float32, and torch's whole numbers have 64 bits.
-MOST, MOST_WHOLE = 3.4e38, 2**63
+MOST_OF: dict[Any, float] = {float: 3.4e38, int: 2**63 - 1}
+MOST_SHOWN = 40
 
 ADDED_LATER = {"added later": True}
 """The metadata of a field that checkpoints and runs of older versions do not have; see `settings_to_compare`."""
@@ -99,13 +101,14 @@ def _fit(name: str, value: Any, kind: Any) -> Any:
         return dict(value)
     if typing.get_origin(kind) is typing.Literal and value in typing.get_args(kind):
         return value
-    if base is float and isinstance(value, int | float) and type(value) is not bool and abs(value) <= MOST:
+    if base is float and isinstance(value, int | float) and type(value) is not bool and abs(value) <= MOST_OF[float]:
         return float(value)
-    if base is int and type(value) is int and abs(value) >= MOST_WHOLE:
-        raise SettingError(f"{name} is {value:.3e}; it takes a whole number below 2^63")
-    if base in (int, bool, str) and type(value) is base:
+    too_large = base in (int, float) and type(value) in (int, float) and MOST_OF[base] < abs(value) < math.inf
+    if base in (int, bool, str) and type(value) is base and not too_large:
         return value
-    raise SettingError(f"{name} is {value!r}; it takes {_in_words(kind)}")
+    shown = repr(value) if len(repr(value)) <= MOST_SHOWN or not too_large else f"{repr(value)[:MOST_SHOWN]}..."
+    limit = {int: " below 2^63", float: f" that float32 holds, up to {MOST_OF[float]:g}"}[base] if too_large else ""
+    raise SettingError(f"{name} is {shown}; it takes {_in_words(kind)}{limit}")
 
 
 def _base(kind: Any) -> Any:

@@ -121,6 +121,7 @@ def test_every_preset_is_written_and_read(name: str, tmp_path: Path) -> None:
         ("[settings]\nlr = 0.1", ("unknown setting 'lr' in [settings]; it belongs in [training]",)),
         ("[training]\nlr = 'fast'", ("lr is 'fast'; it takes a number",)),
         ("[training]\nlr = nan", ("lr is nan; it takes a number",)),
+        (f"[training]\nlr = {10**400}", ("lr is 1000", "...; it takes a number that float32 holds")),
         ("[training]\nepochs = 1.5", ("epochs is 1.5; it takes a whole number",)),
         ("[training]\noptimiser = 'sgd'", ("optimiser is 'sgd'; it takes bert_adam or adamw",)),
         ("[training]\nema_decay = 1", ("ema_decay is 1.0",)),
