@@ -142,8 +142,8 @@ def check_answers(model: Model, reference: str) -> None:
 
 
 @contextmanager
-def failures_named(reference: str) -> Iterator[None]:
-    """What an external method raises on its data becomes one line with its name.
+def name_failures(reference: str) -> Iterator[None]:
+    """Turns what an external method raises on its data into one line with its name.
 
     Raises:
         ModelError: it has raised something that is none of our errors.

@@ -40,7 +40,7 @@ from prvr.methods.calibration import from_dict
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings, Gather, Model, Terms
 from prvr.methods.distiller import Distiller, check_teachers
-from prvr.methods.plugins import check_answers, failures_named
+from prvr.methods.plugins import check_answers, name_failures
 from prvr.train.branches import find_untrained, ranking_terms, remedy, untrained_when_kept
 from prvr.train.distributed import Group, SingleProcess
 from prvr.train.optimisation import Optimisation
@@ -206,7 +206,7 @@ class _Loop:
         state = self.state
         kept = replace(self.checkpoint, model=self.optimisation.student)
         try:
-            with failures_named(kept.method):
+            with name_failures(kept.method):
                 figures = retrieve(kept.model, self.data.dev, self.data.features)
         except RowsError as problem:
             raise ModelError(f"after epoch {state.epoch} {problem}; lower lr (now {self.training.lr:g})") from None
@@ -244,7 +244,7 @@ class _Loop:
         for number, (videos, batch, gather) in enumerate(self._batches(epoch)):
             on_progress(self._note(), epoch * self.batches + number, self.training.epochs * self.batches)
             self.group.draw_apart((self.training.seed, epoch, number))
-            with failures_named(self.checkpoint.method):
+            with name_failures(self.checkpoint.method):
                 embedded = self.optimisation.embed(self.checkpoint.model, batch.to(self.device), gather)
                 if self.group.leads:
                     _add(equal, self._equal_terms(apart, embedded))
