@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
+import math
 import types
 import typing
 from collections.abc import Collection, Mapping, Sequence
@@ -13,8 +13,15 @@ from prvr.errors import SettingError, nearest
 
 T = TypeVar("T")
 
+# Numbers of networks are float32, and torch's whole numbers have 64 bits.
+MOST_OF: dict[Any, float] = {float: 3.4e38, int: 2**63 - 1}
+MOST_SHOWN = 40
+
 ADDED_LATER = {"added later": True}
 """The metadata of a field that checkpoints and runs of older versions do not have; see `settings_to_compare`."""
+
+
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Mapping: "a table of settings"}
 
 
 def to_dict(settings: Any) -> dict[str, Any]:
@@ -94,11 +101,14 @@ def _fit(name: str, value: Any, kind: Any) -> Any:
         return dict(value)
     if typing.get_origin(kind) is typing.Literal and value in typing.get_args(kind):
         return value
-    if base is float and isinstance(value, int | float) and type(value) is not bool and abs(value) <= sys.float_info.max:
+    if base is float and isinstance(value, int | float) and type(value) is not bool and abs(value) <= MOST_OF[float]:
         return float(value)
-    if base in (int, bool, str) and type(value) is base:
+    too_large = base in (int, float) and type(value) in (int, float) and MOST_OF[base] < abs(value) < math.inf
+    if base in (int, bool, str) and type(value) is base and not too_large:
         return value
-    raise SettingError(f"{name} is {value!r}; it takes {_in_words(kind)}")
+    shown = repr(value) if len(repr(value)) <= MOST_SHOWN or not too_large else f"{repr(value)[:MOST_SHOWN]}..."
+    limit = {int: " below 2^63", float: f" that float32 holds, up to {MOST_OF[float]:g}"}[base] if too_large else ""
+    raise SettingError(f"{name} is {shown}; it takes {_in_words(kind)}{limit}")
 
 
 def _base(kind: Any) -> Any:
@@ -116,7 +126,7 @@ def _in_words(kind: Any) -> str:
         return f"{_in_words(arguments[0])}, several with commas between"
     if origin in (types.UnionType, typing.Union):
         return " or ".join("none" if arg is type(None) else _in_words(arg) for arg in arguments)
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(kind, str(kind))
+    return WORDS.get(kind) or WORDS.get(origin) or str(kind)
 
 
 def check_above_zero(settings: Any, *names: str) -> None:

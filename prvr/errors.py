@@ -60,9 +60,10 @@ class ProcessLost(PrvrError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns the end of an error line about an unknown name: the nearest known name, or the known names."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    by_lower = {known_name.lower(): known_name for known_name in names}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1)
     if close:
-        return f"did you mean {close[0]!r}?"
+        return f"did you mean {by_lower[close[0]]!r}?"
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return f"known: {', '.join(names[:MOST_NAMED])}{more}"
 
@@ -70,6 +71,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def one_line(problem: BaseException) -> str:
     """Returns an error's text as one line of at most 200 characters."""
     return " ".join(str(problem).split())[:200] or type(problem).__name__
+
+
+def is_out_of_memory(problem: BaseException) -> bool:
+    """Whether a device or the machine had too little memory; torch's errors are known by their text, not to import it here."""
+    text = str(problem)
+    told = ("out of memory", "can't allocate memory", "not enough memory", "calculation overflowed")
+    return isinstance(problem, MemoryError) or (isinstance(problem, RuntimeError) and any(one in text for one in told))
 
 
 def require(module: str, *, extra: str) -> ModuleType:

@@ -160,7 +160,7 @@ def test_a_method_of_ones_own_by_its_tutorial(
     import uvicorn
 
     monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: None)
-    folder, (_, of_python) = own_method
+    folder, (_, of_python, elsewhere) = own_method
     make_folder(folder)
     commands = [line[2:] for block in blocks("console", OWN_METHOD.read_text()) for line in block.splitlines()]
     assert len(commands) == 8
@@ -169,7 +169,11 @@ def test_a_method_of_ones_own_by_its_tutorial(
         assert answer.status == 0, (command, answer.err)
     assert json.loads((folder / "mine" / "config.json").read_text())["method"] == "mymethod:Mine"
     _shorten(monkeypatch)
-    exec(compile(of_python, str(OWN_METHOD), "exec"), {})
+    names: dict[str, Any] = {}
+    exec(compile(of_python, str(OWN_METHOD), "exec"), names)
+    torch.save(names["student"].model.state_dict(), folder / "mine.pt")
+    exec(compile(elsewhere, str(OWN_METHOD), "exec"), names)
+    assert checkpoints.load(folder / "imported").fingerprint == names["student"].fingerprint
     figures, *_, video = capsys.readouterr().out.splitlines()
     assert "R@1/5/10/100" in figures
     assert video.startswith("video_")
@@ -177,7 +181,7 @@ def test_a_method_of_ones_own_by_its_tutorial(
 
 @pytest.mark.slow
 def test_the_check_of_a_method_of_ones_own(own_method: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, (check, _) = own_method
+    folder, (check, *_) = own_method
     monkeypatch.syspath_prepend(folder)
     names: dict[str, Any] = {}
     exec(compile(check, str(OWN_METHOD), "exec"), names)
@@ -202,7 +206,7 @@ def test_the_check_of_a_method_of_ones_own(own_method: tuple[Path, list[str]], m
 def test_the_check_finds_what_is_wrong(
     own_method: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch, old: str, new: str
 ) -> None:
-    folder, (check, _) = own_method
+    folder, (check, *_) = own_method
     text = (folder / "mymethod.py").read_text()
     assert old in text
     (folder / "mymethod.py").write_text(text.replace(old, new))

@@ -25,7 +25,7 @@ from prvr.cli import (  # noqa: F401
     train,
 )
 from prvr.cli.terminal import app, echo
-from prvr.errors import PrvrError
+from prvr.errors import PrvrError, is_out_of_memory, one_line
 
 
 def main() -> None:
@@ -51,6 +51,14 @@ def main() -> None:
         if isinstance(problem, OSError):
             text = f"{problem.strerror or problem}{f': {problem.filename}' if problem.filename else ''}; completed work is kept"
         _fail(text, status=1)
+    except Exception as problem:
+        if debug or not is_out_of_memory(problem):
+            raise
+        _fail(
+            f"too little memory ({one_line(problem)}); take a smaller batch (batch_videos=... of prvr train), a smaller model or "
+            "--device cpu; completed work is kept",
+            status=1,
+        )
     finally:
         notices.removeHandler(shown)
 

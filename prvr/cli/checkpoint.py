@@ -19,6 +19,7 @@ def import_(
     model: Annotated[Path, typer.Argument(help="A model.ckpt that the authors of a method published.")],
     out: Annotated[Path, typer.Argument(help="Folder of the imported checkpoint.")],
     visual_feature: Annotated[str, typer.Option(help="Name of its frames in the package: i3d_resnet for TVR, i3d ...")],
+    words: Annotated[str, typer.Option(help="Name of its word features in the package.")] = "roberta",
     preset: Annotated[str, typer.Option(help="Preset for settings that are not in the file, such as those of a data set.")] = "",
     as_json: Json = False,
 ) -> None:
@@ -27,7 +28,7 @@ def import_(
 
     from prvr.papers.authors import import_checkpoint
 
-    imported = import_checkpoint(model, out, visual_feature=visual_feature, preset_name=preset)
+    imported = import_checkpoint(model, out, visual_feature=visual_feature, words=words, preset_name=preset)
     made = imported.checkpoint
     assert isinstance(made.model, nn.Module)
     parameters = sum(parameter.numel() for parameter in made.model.parameters())

@@ -49,9 +49,19 @@ def _lines(path: Path, collection: str) -> Iterator[tuple[str, str]]:
     try:
         return text_lines(path)
     except (FileNotFoundError, NotADirectoryError):
-        found = sorted(file.name.removesuffix(SUFFIX).removeprefix(collection) for file in path.parent.glob(f"*{SUFFIX}"))
-        there = f"the splits there: {', '.join(found)}" if found else "a package has them as ROOT/COLLECTION/TextData"
-        raise DataError(f"no captions at {path}; {there}") from None
+        there = sorted(file.name.removesuffix(SUFFIX) for file in path.parent.glob(f"*{SUFFIX}"))
+        raise DataError(f"no captions at {path}; {_what_is(there, collection)}") from None
+
+
+def _what_is(there: list[str], collection: str) -> str:
+    """What to say of the files that are there instead, by their names without the suffix."""
+    if not there:
+        return "a package has them as ROOT/COLLECTION/TextData"
+    others = {name.removesuffix("train") for name in there if name.endswith("train")}
+    if len(others) == 1 and not any(name.startswith(collection) for name in there):
+        other = others.pop()
+        return f"the files there are of {other!r}: call the folder {collection} {other}, or link to it by that name"
+    return f"the splits there: {', '.join(name.removeprefix(collection) for name in there)}"
 
 
 def is_package(path: Path) -> bool:

@@ -80,8 +80,17 @@ def features_for(features: str | Path, checkpoint: Checkpoint) -> FeatureSet:
 
 
 def build(method: str, settings: Any, sources: FeatureSources) -> Checkpoint:
-    """A new model; its weights are drawn from torch's random state."""
-    return _build(method, open_method(method), settings, sources)
+    """A new model; its weights are drawn from torch's random state.
+
+    Raises:
+        SettingError: there is no such model, as of more numbers than memory holds.
+    """
+    try:
+        return _build(method, open_method(method), settings, sources)
+    except (RuntimeError, MemoryError) as problem:
+        raise SettingError(
+            f"{method} cannot be made with these settings ({_first_line(problem)}); take smaller ones; --debug shows where"
+        ) from problem
 
 
 def zero_shot_checkpoint(features: FeatureSet, *, parts: str = "frames") -> Checkpoint:

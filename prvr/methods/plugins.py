@@ -19,6 +19,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 
 from prvr.batch import Reading
 from prvr.config import from_dict, to_dict
-from prvr.errors import ModelError, PrvrError, SettingError, nearest
+from prvr.errors import ModelError, PrvrError, SettingError, is_out_of_memory, nearest
 from prvr.methods.contract import Embeddings, Method, Model, Terms
 from prvr.methods.probe import probe
 
@@ -138,6 +139,23 @@ def check_answers(model: Model, reference: str) -> None:
         ) from problem
     if faults:
         raise ModelError(f"{reference}: {'; '.join(faults)}; {_EXAMPLE}")
+
+
+@contextmanager
+def name_failures(reference: str) -> Iterator[None]:
+    """Turns what an external method raises on its data into one line with its name.
+
+    Raises:
+        ModelError: it has raised something that is none of our errors.
+    """
+    try:
+        yield
+    except (PrvrError, OSError):
+        raise
+    except Exception as problem:
+        if not REFERENCE.fullmatch(reference) or is_out_of_memory(problem):
+            raise
+        raise ModelError(f"{reference} fails on its data ({_in_a_line(problem)}); --debug shows where") from problem
 
 
 def check_terms(terms: Any, reference: str) -> Terms:

@@ -73,8 +73,9 @@ class Ral(WordScoredModel):
         self.apply(initialise)
 
     def distributions(self, queries: Embeddings, videos: Embeddings, batch: Batch) -> tuple[Distributed, Distributed]:
-        """Those of the texts and of the videos of a batch."""
-        target, frames, mask = batch.target, videos[1], batch.frame_mask
+        """Those of the texts and of the videos of a batch; videos without a caption, which have no text, are left out."""
+        described, target = batch.target.unique(return_inverse=True)
+        frames, mask = videos[1][described], batch.frame_mask[described]
         words, real, computed = support_rows(queries[2], queries[3], target, len(frames))
         text = (words * real[..., None]).sum(1) / real.sum(1, keepdim=True)
         unit = normalize(frames, dim=-1, eps=scores.LEAST_NORM).sum(1) / mask.sum(1, keepdim=True)

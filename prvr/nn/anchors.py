@@ -45,8 +45,7 @@ def temporal_anchors(frames: Float[Tensor, "V F D"], mask: Bool[Tensor, "V F"], 
     A part without a frame is the frame at its beginning. All frames take part, unlike in `nn.clips`.
     """
     lengths = mask.sum(1, keepdim=True)
-    share = torch.arange(count + 1, dtype=torch.float64, device=frames.device) / count
-    edges = (share * lengths).round().long()
+    edges = ((torch.arange(count + 1, device=frames.device) * lengths).double() / count).round().long()
     first = torch.minimum(edges[:, :-1], lengths - 1)[..., None]
     last = torch.maximum(edges[:, 1:, None], first + 1)
     frame = torch.arange(frames.shape[1], device=frames.device)

@@ -14,12 +14,11 @@ from prvr.papers.costs import SOURCE, TITLE, write_costs
 from prvr.papers.plan import Materials, Plan
 from prvr.papers.row_run import Progress
 from prvr.papers.run import footprints, score_rows
-from prvr.papers.tables import TABLES, table, with_methods
+from prvr.papers.tables import COMPLEXITY, TABLES, table, with_methods
 from prvr.papers.write import WrittenTable, write_table
 
 # The frames of a student in the packages in circulation; in other packages they are called i3d.
 FRAMES = {"tvr": "i3d_resnet", "charades": "i3d_rgb_lgi", "toy": "toy_frames"}
-COMPLEXITY = "complexity"
 
 
 def list_tables() -> dict[str, dict[str, str]]:

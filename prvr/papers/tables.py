@@ -300,6 +300,8 @@ _ALL = (
     ),
 )
 TABLES: dict[str, Table] = {table.name: table for table in _ALL}
+# The table without rows that are trained (`papers.costs`).
+COMPLEXITY = "complexity"
 
 
 def table(name: str) -> Table:
@@ -309,7 +311,7 @@ def table(name: str) -> Table:
         SettingError: no table has that name; the nearest name is suggested.
     """
     if name not in TABLES:
-        raise SettingError(f"unknown table {name!r}; {nearest(name, TABLES)}")
+        raise SettingError(f"unknown table {name!r}; {nearest(name, (*TABLES, COMPLEXITY))}")
     return TABLES[name]
 
 

@@ -59,9 +59,8 @@ class BoardRow:
         name = f"**{self.name}**" if self.own else self.name
         seeds = f", {self.seeds} seeds" if self.seeds and self.seeds > 1 else ""
         year = "yours" if self.own else str(self.year)
-        return (
-            f"| {' | '.join([name, year, *cells, self.protocol + seeds, '; '.join(filter(None, (self.source, self.remark)))])} |"
-        )
+        texts = [name, year, *cells, self.protocol + seeds, "; ".join(filter(None, (self.source, self.remark)))]
+        return "".join(["| ", " | ".join(_in_a_line(text).replace("|", r"\|") for text in texts), " |"])
 
     def _cell(self, column: str) -> str:
         if column not in self.figures:
@@ -88,9 +87,9 @@ class Leaderboard:
         lines = [f"# {self.title}", "", "Compare within a table only."]
         for title, rows in self.groups.items():
             head = ["system", "year", *COLUMNS, "protocol", "source or features, remarks"]
-            lines += ["", f"## {title}", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *map(str, rows)]
+            lines += ["", f"## {_in_a_line(title)}", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *map(str, rows)]
         if self.set_apart:
-            lines += ["", "## Set apart", "", *(f"- {name}: {reason}" for name, reason in self.set_apart.items())]
+            lines += ["", "## Set apart", "", *(f"- {_in_a_line(f'{name}: {why}')}" for name, why in self.set_apart.items())]
         own = {row.protocol for rows in self.groups.values() for row in rows if row.own} - {"community"}
         if own:
             lines += ["", f"Published figures are the best epoch on the split that they are of; yours: {', '.join(sorted(own))}."]
@@ -149,6 +148,11 @@ class _Result:
     protocol: str
     origin: Mapping[str, str]
     untrained: tuple[str, ...]
+
+
+def _in_a_line(text: str) -> str:
+    """A text, part of which a file chose, without breaks of lines: it must not look like further rows."""
+    return " ".join(text.split())
 
 
 def _rank(rows: Sequence[BoardRow]) -> list[BoardRow]:

@@ -127,7 +127,7 @@ def read_recipe(path: Path) -> Experiment:
         DataError, OSError: the file cannot be read.
     """
     try:
-        values = tomllib.loads(read_bytes(path, most=MOST_BYTES).decode())
+        values = tomllib.loads(read_bytes(path, most=MOST_BYTES).decode("utf-8-sig"))
     # ValueError: also of bytes that are not UTF-8, and of numbers with thousands of digits.
     except (ValueError, RecursionError) as problem:
         reason = "it is nested too deeply" if isinstance(problem, RecursionError) else problem

@@ -29,7 +29,7 @@ from prvr.config import settings_to_compare, to_dict
 from prvr.cpu import fast_products
 from prvr.datasets import Dataset
 from prvr.device import open_device
-from prvr.errors import DataError, ModelError, SettingError
+from prvr.errors import DataError, ModelError, RowsError, SettingError
 from prvr.evaluate.evaluation import calibrate, retrieve
 from prvr.features import Features, FeatureSet
 from prvr.features.packed import Packed
@@ -40,7 +40,7 @@ from prvr.methods.calibration import from_dict
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings, Gather, Model, Terms
 from prvr.methods.distiller import Distiller, check_teachers
-from prvr.methods.plugins import check_answers
+from prvr.methods.plugins import check_answers, name_failures
 from prvr.train.branches import find_untrained, ranking_terms, remedy, untrained_when_kept
 from prvr.train.distributed import Group, SingleProcess
 from prvr.train.optimisation import Optimisation
@@ -205,7 +205,11 @@ class _Loop:
         """Evaluates, saves the model if it is the best so far, and saves and returns the state after this epoch."""
         state = self.state
         kept = replace(self.checkpoint, model=self.optimisation.student)
-        figures = retrieve(kept.model, self.data.dev, self.data.features)
+        try:
+            with name_failures(kept.method):
+                figures = retrieve(kept.model, self.data.dev, self.data.features)
+        except RowsError as problem:
+            raise ModelError(f"after epoch {state.epoch} {problem}; lower lr (now {self.training.lr:g})") from None
         better = figures.sumr > state.best_sumr
         record = {
             "epoch": state.epoch,
@@ -240,10 +244,11 @@ class _Loop:
         for number, (videos, batch, gather) in enumerate(self._batches(epoch)):
             on_progress(self._note(), epoch * self.batches + number, self.training.epochs * self.batches)
             self.group.draw_apart((self.training.seed, epoch, number))
-            embedded = self.optimisation.embed(self.checkpoint.model, batch.to(self.device), gather)
-            if self.group.leads:
-                _add(equal, self._equal_terms(apart, embedded))
-            terms = self.distiller.objective(self.checkpoint.model, *embedded, epoch, self._kept_scores(videos))
+            with name_failures(self.checkpoint.method):
+                embedded = self.optimisation.embed(self.checkpoint.model, batch.to(self.device), gather)
+                if self.group.leads:
+                    _add(equal, self._equal_terms(apart, embedded))
+                terms = self.distiller.objective(self.checkpoint.model, *embedded, epoch, self._kept_scores(videos))
             self.optimisation.step(torch.stack(list(terms.values())).sum(), self.group)
             _add(sums, terms)
         means, of_equal = ({name: float(value) / self.batches for name, value in each.items()} for each in (sums, equal))

@@ -100,11 +100,13 @@ def learning_rate(step: int, *, lr: float, total_steps: int | None, warmup: floa
     if total_steps is None:
         return lr
     done = step / total_steps
+    if done >= 1:
+        return 0.0
     if done < warmup:
         return lr * (done / warmup)
     if schedule == "cosine":
-        return lr * ((1 + math.cos(math.pi * min((done - warmup) / (1 - warmup), 1.0))) / 2)
-    return lr * max((1 - done) / (1 - warmup), 0.0)
+        return lr * ((1 + math.cos(math.pi * ((done - warmup) / (1 - warmup)))) / 2)
+    return lr * ((1 - done) / (1 - warmup))
 
 
 def _clip(gradients: list[Tensor], most: float) -> list[Tensor]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 
-from prvr.config import ADDED_LATER, check_above_zero, override
+from prvr.config import ADDED_LATER, check_above_zero, check_not_below_zero, check_shares, override
 from prvr.errors import SettingError, nearest
 from prvr.features.sources import FeatureSources
 from prvr.methods import BUILT_IN, distiller, open_method, register_method
@@ -23,6 +23,8 @@ _NONE: Plain = MappingProxyType({})
 _REMEDIES = ("distillation_weight=0.1", "distillation_target=batch_matrix distillation_weight=1", "soft_targets=teacher")
 # What a run is known by besides its settings (`loop._identity`).
 _IN_A_RUN = ("method", "frames", "text", "train", "dev", "val", "test", "teachers", "similarities")
+# An epoch's own seed (`loop._epoch_seed`) has 64 bits.
+MOST_SEED = 10**12
 # DL-DKD's setting was a truth value once.
 _OLD_SPELLINGS = {"soft_targets=true": "soft_targets=teacher", "soft_targets=false": "soft_targets=none"}
 
@@ -54,6 +56,10 @@ class Training:
 
     def __post_init__(self) -> None:
         check_above_zero(self, "lr", "epochs", "batch_videos", *([] if self.clip_norm is None else ["clip_norm"]))
+        check_not_below_zero(self, "weight_decay", "patience")
+        check_shares(self, "warmup")
+        if abs(self.seed) > MOST_SEED:
+            raise SettingError(f"seed is {self.seed}; take one from {-MOST_SEED} to {MOST_SEED}")
         if not 0 <= self.ema_decay < 1:
             raise SettingError(f"ema_decay is {self.ema_decay}; it is 0 or more and below 1, such as 0.999, and 0 for no average")
         for name in ("optimiser", "schedule", "precision"):

@@ -7,7 +7,8 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from commands import Prvr
+import torch
+from commands import Prvr, says
 from tiny_encoders import make_textual, make_visual
 from tiny_videos import plain, write_video
 
@@ -59,6 +60,30 @@ def test_no_name_reaches_the_terminal_as_it_is(prvr: Prvr, tmp_path: Path) -> No
     assert {hit["video"] for hit in json.loads(as_json.out)["hits"]} == set(NAMES)
     assert refused.status == 1
     assert len(refused.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 20.1 GB)"),
+        MemoryError("Unable to allocate 9.31 GiB for an array with shape (50000, 50000) and data type float32"),
+        None,
+    ],
+)
+def test_too_little_memory_is_a_line(prvr: Prvr, monkeypatch: pytest.MonkeyPatch, problem: Exception | None) -> None:
+    from prvr.report import leaderboard
+
+    def fail(*given: object) -> None:
+        if problem is not None:
+            raise problem
+        torch.empty(1 << 55)
+
+    monkeypatch.setattr(leaderboard, "make_leaderboard", fail)
+    says(prvr("leaderboard", "tvr"), "too little memory", "batch_videos", "completed work is kept")
+    monkeypatch.setattr(leaderboard, "make_leaderboard", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        prvr("leaderboard", "tvr")
 
 
 def test_progress_of_video_in_words() -> None:

@@ -327,3 +327,11 @@ def test_a_split_that_is_not_there() -> None:
         load(ROOT, "toy", "dev")
     with pytest.raises(DataError, match="ROOT/COLLECTION/TextData"):
         load(ROOT, "tvr", "train")
+
+
+def test_a_folder_that_has_not_the_name_of_its_collection(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "toy" / "TextData", tmp_path / "TVR-new" / "TextData")
+    with pytest.raises(
+        DataError, match=r"no captions at .*; the files there are of 'toy': call the folder TVR-new toy, or link to it"
+    ):
+        load(tmp_path, "TVR-new", "train")

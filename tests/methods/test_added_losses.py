@@ -17,6 +17,7 @@ import torch
 from commands import Prvr, says
 from method_checks import toy_batch
 from packed_toy import packed_toy
+from tiny_students import STUDENTS
 from torch import Tensor
 from toy_world import READS, TEACHER, toy_world
 
@@ -25,37 +26,14 @@ from prvr.config import settings_to_compare, to_dict
 from prvr.errors import DataError, SettingError
 from prvr.features import TeacherFeatures
 from prvr.methods import checkpoint as checkpoints
-from prvr.methods.collaborative_experts import CollaborativeExpertsConfig
 from prvr.methods.contract import embed
 from prvr.methods.distiller import Distiller
-from prvr.methods.dl_dkd import DlDkdConfig
-from prvr.methods.dual_encoding import DualEncodingConfig
-from prvr.methods.gmmformer import GmmFormerConfig
-from prvr.methods.gmmformer_v2 import GmmFormerV2Config
-from prvr.methods.hlformer import HlFormerConfig
-from prvr.methods.ms_sl import MsSlConfig
-from prvr.methods.ral import RalGmmFormerV2Config
-from prvr.methods.reloclnet import ReloclnetConfig
-from prvr.methods.xml import XmlConfig
 from prvr.nn import losses
 from prvr.nn.caption_losses import focal_diversity, matching
 from prvr.nn.distillation import ADDED_WEIGHTS, Distillation
 from prvr.nn.relations import relation_loss
 from prvr.train.loop import Data, Recipe, Training, train_student
 
-SIZES: dict[str, Any] = {"hidden": 8, "heads": 2, "max_frames": 20, "dropout": 0.0, "input_dropout": 0.0}
-STUDENTS: dict[str, Any] = {
-    "dl_dkd": DlDkdConfig(**SIZES),
-    "xml": XmlConfig(**SIZES),
-    "reloclnet": ReloclnetConfig(**SIZES),
-    "ms_sl": MsSlConfig(**SIZES, clips=4),
-    "gmmformer": GmmFormerConfig(**SIZES, clips=4),
-    "gmmformer_v2": GmmFormerV2Config(**SIZES, clips=4),
-    "hlformer": HlFormerConfig(**SIZES, clips=4, lorentz_columns=3),
-    "ral_gmmformer_v2": RalGmmFormerV2Config(**SIZES, clips=4),
-    "dual_encoding": DualEncodingConfig(hidden=8),
-    "collaborative_experts": CollaborativeExpertsConfig(experts=(8, 12)),
-}
 RELATIONS = Distillation(distillation_target="query_relations", distillation_weight=1.0, distillation_decay="fixed")
 ALL_ADDED = Distillation(neg_nce_weight=0.1, query_diversity_weight=0.2, clip_matching_weight=0.3, degraded_weight=0.4)
 

@@ -316,6 +316,25 @@ def test_loss_terms_are_scalars_by_name(write: Write, tmp_path: Path, case: str)
     assert "\n" not in str(no.value)
 
 
+FAILS: dict[str, tuple[str, str]] = {
+    "objective": ('return {"contrast"', 'return {batch.targets: 0, "contrast"'),
+    "training": ("return (self.frames(frames)", "return (self.frames(frames if len(mask) == 1 else frames[..., 1:])"),
+    "evaluation": (
+        "return (self.frames(frames)",
+        "return (self.frames(frames if self.training or len(mask) == 1 else frames[..., 1:])",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAILS)
+def test_a_class_that_fails_on_its_data_is_a_line(write: Write, tmp_path: Path, case: str) -> None:
+    reference = register_method(write(f"fails_in_{case}", FAILS[case]))
+    with pytest.raises(ModelError, match=rf"{reference} fails .*\(\w+Error: .*\); --debug shows where") as no:
+        train(reference, tmp_path / "run")
+    assert "\n" not in str(no.value)
+    assert no.value.__cause__ is not None
+
+
 def test_a_term_with_the_name_of_one_that_is_added_is_refused(write: Write) -> None:
     reference = register_method(write("same_term", ('"contrast":', '"distillation":')))
     model = checkpoints.build(reference, open_method(reference).config(), READS).model

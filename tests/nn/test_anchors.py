@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -89,6 +91,15 @@ def test_parts_are_equal_and_leave_out_no_frame() -> None:
     # Edges round(2.5 k): 0, 2, 5, 8, 10, halves to even; of three frames 0, 1, 2, 2, 3, so that the third part is empty.
     assert made[0].tolist() == [0.5, 3.0, 6.0, 8.5]
     assert made[1].tolist() == [0.0, 1.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize(("count", "length"), [(10, 45), (10, 85), (12, 210), (8, 100), (3, 9)])
+def test_parts_begin_where_whole_numbers_say(count: int, length: int) -> None:
+    frames = torch.arange(float(length)).double()[None, :, None]
+    made = anchors.temporal_anchors(frames, torch.ones(1, length, dtype=torch.bool), count)[0, :, 0]
+    edges = [round(Fraction(k * length, count)) for k in range(count + 1)]
+    parts = [range(first, max(last, first + 1)) for first, last in itertools.pairwise(edges)]
+    assert made.tolist() == pytest.approx([sum(part) / len(part) for part in parts])
 
 
 def test_padding_changes_nothing() -> None:

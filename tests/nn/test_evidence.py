@@ -144,6 +144,14 @@ def test_a_plan_moves_all_that_there_is() -> None:
             assert plan[v, place].tolist() == pytest.approx(wanted[place], abs=1e-7)
 
 
+@pytest.mark.parametrize(("captions", "clips"), [(5, 18), (10, 9), (9, 20), (15, 6), (1, 3)])
+def test_the_dustbin_counts_three_tenths_of_all_entries(captions: int, clips: int) -> None:
+    """Where three tenths of the entries are a whole number, neither order of the products may round it down."""
+    similarities = torch.arange(captions * clips, dtype=torch.float64).view(1, captions, clips)
+    blocks = evidence.Blocks(similarities, torch.ones(1, captions, dtype=torch.bool))
+    assert evidence.dustbin_values(blocks, share=0.3).item() == max(1, 3 * captions * clips // 10) - 1
+
+
 def sinkhorn(similarities: list[list[float]], dustbin: float, *, temperature: float, rounds: int) -> list[list[float]]:
     """In plain numbers: rows and columns are scaled by turns; then each row of a caption to a sum of 1."""
     clips = len(similarities[0])

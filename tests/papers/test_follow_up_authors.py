@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from commands import Prvr
-from gmmformer_family import METHOD, Peer, check_close, every_peer, peer, read
+from gmmformer_family import FOLDER, METHOD, Peer, check_close, every_peer, peer, read
 from leaders import Leader, every_leader, leader
 from torch import Tensor, nn
 
@@ -74,6 +75,19 @@ def test_a_published_checkpoint_of_a_leader_becomes_our_model(name: str, tmp_pat
     ours, theirs = state_of(made.model), state_of(given.model().float())
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_a_published_checkpoint_of_msc_reads_words_of_another_name(prvr: Prvr, tmp_path: Path) -> None:
+    sizes = json.loads((FOLDER / "msc" / "config.json").read_text())["sizes"]
+    stored = {"n_heads": sizes["heads"], "map_size": sizes["clips"], "margin": 0.3}
+    torch.save({"model": weights("msc"), "model_cfg": stored, "epoch": 12}, tmp_path / "model.ckpt")
+    names = ("--visual-feature", "clip_l14", "--words", "clip_l14_words")
+    answer = prvr("checkpoint", "import", tmp_path / "model.ckpt", tmp_path / "run", *names)
+    assert answer.status == 0, answer.err
+    made = checkpoints.load(tmp_path / "run")
+    assert (made.method, made.settings.margin) == ("msc", 0.3)
+    assert (made.sources.frames.name, made.sources.text.name) == ("clip_l14", "clip_l14_words")
+    assert made.sources.text.columns == weights("msc")["query_input_proj.net.1.weight"].shape[1]
 
 
 def test_a_leader_of_other_shapes_is_refused(tmp_path: Path) -> None:

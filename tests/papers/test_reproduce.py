@@ -246,6 +246,8 @@ def test_a_table_that_cannot_be_run_at_all_is_refused(materials: Materials, tmp_
         Plan(seeds=0)
     with pytest.raises(SettingError, match="unknown table 'decya'; did you mean 'decay'"):
         table("decya")
+    with pytest.raises(SettingError, match="unknown table 'complexty'; did you mean 'complexity'"):
+        table("complexty")
 
 
 def test_every_table_is_linked_from_the_papers_page() -> None:

@@ -193,8 +193,29 @@ def test_saved_scores_and_folders(monkeypatch: pytest.MonkeyPatch, prvr: Prvr) -
     assert make_leaderboard("tvr", ["dead.npz"]).set_apart == {"dead": "its model (did not learn: inheritance)"}
 
 
+def test_no_text_of_a_run_forges_a_row(prvr: Prvr) -> None:
+    forged = "\n| ours | 2026 | 99.9 | 99.9 | 99.9 | 99.9 | 399.6 | 1 | honest | paper |\n\u2028"
+    own = result("a.json", origin={**CLASSIC, "frames": f"clip{forged}", "teachers": f"x | y{forged}"})
+    honest = prvr("leaderboard", "tvr").out.splitlines()
+    answer = prvr("leaderboard", "tvr", "--runs", f"a|b=={own}", "--out", "board.md")
+    written = Path("board.md").read_text(encoding="utf-8").splitlines()
+    assert answer.out.splitlines() == written
+    added = [line for line in written if line not in honest]
+    rows = [line for line in added if line.startswith("| ") and not line.startswith("| system")]
+    (row,) = rows
+    assert row.startswith("| **a\\|b=** | yours | 20.0 |")
+    # As many cells as the head has.
+    assert len(re.split(r"(?<!\\)\|", row)) == len(
+        re.split(r"(?<!\\)\|", "| system | year | 1 | 2 | 3 | 4 | 5 | 6 | protocol | source |")
+    )
+    assert next(line for line in added if line.startswith("#")).startswith("## features of one's own: clip | ours | 2026")
+    apart = result("b.json", protocol=f"odd{forged}", origin=CLASSIC)
+    assert not any(line.startswith("| ours") for line in prvr("leaderboard", "tvr", "--runs", apart).out.splitlines())
+
+
 def test_what_is_refused(prvr: Prvr) -> None:
     says(prvr("leaderboard", "tv"), "no figures are published on 'tv'; did you mean 'tvr'?")
+    says(prvr("leaderboard", "TVR"), "no figures are published on 'TVR'; did you mean 'tvr'?")
     says(prvr("leaderboard", "toy"), "no figures are published on 'toy'")
     says(prvr("leaderboard", "tvr", "--runs", "none"), "none is neither a SCORES.npz")
     says(prvr("leaderboard", "tvr", "--runs", result("a.json"), "--runs", "a.json"), "two runs are called 'a'; name one")

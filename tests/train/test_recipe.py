@@ -17,6 +17,8 @@ from prvr.features.sources import FeatureSources, Source
 from prvr.methods import METHODS, open_method
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.distiller import Distiller
+from prvr.train.experiment import read_recipe
+from prvr.train.optimiser import learning_rate
 from prvr.train.presets import PRESETS, preset
 from prvr.train.recipe import change, check_uses_teacher
 
@@ -74,7 +76,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def train(prvr: Prvr, world: tuple[Path, Path], out: Path, *more: str) -> Answer:
     names = ("--frames", "toy_frames", "--words", "words", "--teacher", "strong")
-    return prvr("train", *world, out, *names, *more, "hidden=8", "epochs=1", "batch_videos=8")
+    return prvr("train", *world, out, *names, "hidden=8", "epochs=1", "batch_videos=8", *more)
 
 
 @pytest.mark.parametrize(
@@ -101,3 +103,51 @@ def test_dl_dkd_learns_what_depends_on_its_teachers(world: tuple[Path, Path], tm
     assert best.about["distillation"][name] == value
     # The checkpoint is the student's alone.
     assert {name.partition(".")[0] for name in best.model.state_dict()} == {"branches"}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        (f"seed={10**13}", "seed is 10000000000000; take one from -1000000000000 to 1000000000000"),
+        (f"epochs={10**30}", f"epochs is {10**30}; it takes a whole number below 2^63"),
+        (f"epochs={10**400}", f"epochs is {str(10**400)[:40]}...; it takes a whole number below 2^63"),
+        ("lr=1e39", "lr is 1e+39; it takes a number that float32 holds, up to 3.4e+38"),
+        ("weight_decay=-1e300", "weight_decay is -1e+300; it takes a number that float32 holds"),
+        ("weight_decay=-1", "weight_decay is -1.0; it is 0 or more"),
+        ("patience=-1", "patience is -1; it is 0 or more"),
+        ("warmup=2", "warmup is 2.0; it takes a share from 0 to 1"),
+        ("warmup=-0.1", "warmup is -0.1; it takes a share from 0 to 1"),
+    ],
+)
+def test_numbers_that_no_training_has(setting: str, words: str) -> None:
+    with pytest.raises(SettingError) as no:
+        change(preset("dl-dkd++/toy"), [setting])
+    assert words in str(no.value)
+
+
+@pytest.mark.parametrize("setting", [f"hidden={10**14}", f"max_frames={10**13}", f"hidden={2**62}"])
+def test_a_model_that_no_memory_holds_is_a_line(world: tuple[Path, Path], tmp_path: Path, prvr: Prvr, setting: str) -> None:
+    # The last of two values of a setting is taken.
+    names = ("--frames", "toy_frames", "--words", "words", "--teacher", "strong")
+    answer = prvr("train", *world, tmp_path / "run", *names, setting)
+    says(answer, "dl_dkd cannot be made with these settings", "--debug shows where")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("rate", ["lr=1000", "lr=1e30"])
+def test_steps_that_are_too_large_are_named_as_the_reason(
+    world: tuple[Path, Path], tmp_path: Path, prvr: Prvr, rate: str
+) -> None:
+    answer = train(prvr, world, tmp_path / "run", rate, "warmup=0", "patience=60", "epochs=60")
+    says(answer, f"lower lr (now {float(rate[3:]):g})")
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_rate_that_rises_to_the_end(schedule: str) -> None:
+    rates = [learning_rate(step, lr=8.0, total_steps=4, warmup=1.0, schedule=schedule) for step in range(6)]
+    assert rates == [0, 2, 4, 6, 0, 0]
+
+
+def test_a_recipe_by_an_editor_that_marks_utf8(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text('words = "été"\n', encoding="utf-8-sig")
+    assert read_recipe(tmp_path / "recipe.toml").words == "été"

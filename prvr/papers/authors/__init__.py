@@ -56,11 +56,13 @@ class ImportedCheckpoint:
     left_out: tuple[str, ...]
 
 
-def import_checkpoint(source: str | Path, out: str | Path, *, visual_feature: str, preset_name: str = "") -> ImportedCheckpoint:
+def import_checkpoint(
+    source: str | Path, out: str | Path, *, visual_feature: str, words: str = "roberta", preset_name: str = ""
+) -> ImportedCheckpoint:
     """Saves a published checkpoint as ours.
 
     Args:
-        visual_feature: the name of its frames in the published package, such as `i3d_resnet` (TVR).
+        visual_feature, words: the names of its frames and of its words in the package, such as `i3d_resnet` (TVR).
         preset_name: the preset of the settings that the file does not store; by default that of its method on TVR, depending on
             the names in the file. A file of MS-SL++ has the names of MS-SL.
 
@@ -74,7 +76,8 @@ def import_checkpoint(source: str | Path, out: str | Path, *, visual_feature: st
     tensors, about, digest = _read(source)
     names: PublishedNames = read_follow_up_names(tensors) or read_names(tensors)
     weights = {names.ours[name]: tensor.float() for name, tensor in tensors.items() if name in names.ours}
-    fresh = _build(source, weights, names, about["settings"], visual_feature=visual_feature, preset_name=preset_name)
+    reads = visual_feature, words
+    fresh = _build(source, weights, names, about["settings"], reads=reads, preset_name=preset_name)
     assert isinstance(fresh.model, nn.Module)
     fresh.model.load_state_dict(weights)
     origin = {"file": source.name, "sha256": digest, "stored": about["settings"], "left_out": list(names.left_out)}
@@ -89,7 +92,7 @@ def _build(
     names: PublishedNames,
     stored: Mapping[str, Any],
     *,
-    visual_feature: str,
+    reads: tuple[str, str],
     preset_name: str,
 ) -> Checkpoint:
     """Builds a model with the file's sizes and settings, after checking that the weights fit it."""
@@ -103,7 +106,7 @@ def _build(
         settings = from_dict(type(recipe.settings), {**defaults, **known, **sizes.settings})
     except SettingError as problem:
         raise ModelError(f"{source} has settings that no model can have: {problem}") from None
-    sources = FeatureSources(Source(visual_feature, sizes.frame_columns), Source("roberta", sizes.word_columns))
+    sources = FeatureSources(Source(reads[0], sizes.frame_columns), Source(reads[1], sizes.word_columns))
     # On the meta device first: the sizes come from the file, and a wrong one must not allocate memory.
     with torch.device("meta"):
         _check_fit(source, checkpoints.build(recipe.method, settings, sources), weights, names)
