@@ -75,6 +75,24 @@ def few_unrelated_sentences() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def curves_are_not_painted() -> Iterator[None]:
+    """A run's curves are put together and not painted: to paint them took as long as to train three epochs.
+
+    Those of tests with `painted_curves` are, and so are those of every process that a test starts.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prvr.train.run_state.write_picture", lambda path, figure: path.write_bytes(b""))
+        yield
+
+
+@pytest.fixture
+def painted_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prvr.files import write_picture
+
+    monkeypatch.setattr("prvr.train.run_state.write_picture", write_picture)
+
+
 # Read from the annotations of all commands, at each call: a third of what a short command takes.
 commands_of = cache(typer.main.get_command)
 

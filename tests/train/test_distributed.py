@@ -175,7 +175,7 @@ def all_of_it(root: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("prvr.device._reduced_precisions", lambda device: ["bfloat16", "float16"])
             for precision in ("bfloat16", "float16"):
-                reduced = dataclasses.replace(EVERYTHING, precision=precision, epochs=2)
+                reduced = dataclasses.replace(EVERYTHING, precision=precision)
                 found[precision] = trained(root / precision, group, training=reduced)
                 trained(root / f"{precision} again", group, training=reduced, until=6)
                 found[f"{precision} resumed"] = trained(root / f"{precision} again", group, training=reduced)
