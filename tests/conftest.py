@@ -63,13 +63,13 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def few_unrelated_sentences() -> Iterator[None]:
-    """Of the sentences that each index of a folder is measured with, every thirtieth: all took two thirds of `prvr index`.
+    """Of the sentences that each index of a folder is measured with, every tenth: all took two thirds of `prvr index`.
 
     `tests/index/test_reference.py` looks at all of them, and so does every process that a test starts.
     """
     from prvr.index import reference
 
-    some = reference.unrelated_sentences()[::30]
+    some = reference.unrelated_sentences()[::10]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "unrelated_sentences", lambda: some)
         yield
