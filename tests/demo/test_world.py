@@ -281,7 +281,8 @@ def test_a_teacher_whose_training_was_interrupted_is_not_there(tmp_path):
 
 @pytest.mark.slow
 def test_training_lowers_the_loss(tmp_path, monkeypatch):
-    monkeypatch.setattr(tiny_clip, "STILLS", 128)
+    monkeypatch.setattr(tiny_clip, "STILLS", 32)
     losses: list[float] = []
     train_teacher(tmp_path / "teacher", seed=0, steps=40, on_progress=lambda step, steps, loss, right: losses.append(loss))
-    assert losses[-1] < losses[0] < 4.85  # of a guess: ln 128
+    # A guess: ln 32, or 3.47, as with captions of other stills; with a rate of 0, 3.8.
+    assert losses[-1] < losses[0] < 3.3

@@ -287,7 +287,6 @@ def cluster() -> Iterator[Any]:
     """Ray on two nodes with one processor each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_raylet_start_wait_time_s", "300")
         # For `Deadly`.
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path), prepend=os.pathsep)
         from ray.cluster_utils import Cluster as RealCluster
