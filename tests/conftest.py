@@ -79,7 +79,7 @@ def few_unrelated_sentences() -> Iterator[None]:
 def curves_are_not_painted() -> Iterator[None]:
     """A run's curves are put together and not painted: to paint them took as long as to train three epochs.
 
-    Those of tests with `painted_curves` are, and so are those of every process that a test starts.
+    Those of tests with `painted_curves` are, and so are those of the commands that a test starts.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("prvr.train.run_state.write_picture", lambda path, figure: path.write_bytes(b""))
