@@ -63,16 +63,34 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def few_unrelated_sentences() -> Iterator[None]:
-    """Of the sentences that each index of a folder is measured with, every thirtieth: all took two thirds of `prvr index`.
+    """Of the sentences that each index of a folder is measured with, every tenth: all took two thirds of `prvr index`.
 
     `tests/index/test_reference.py` looks at all of them, and so does every process that a test starts.
     """
     from prvr.index import reference
 
-    some = reference.unrelated_sentences()[::30]
+    some = reference.unrelated_sentences()[::10]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "unrelated_sentences", lambda: some)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def curves_are_not_painted() -> Iterator[None]:
+    """A run's curves are put together and not painted: to paint them took as long as to train three epochs.
+
+    Those of tests with `painted_curves` are, and so are those of the commands that a test starts.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prvr.train.run_state.write_picture", lambda path, figure: path.write_bytes(b""))
+        yield
+
+
+@pytest.fixture
+def painted_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prvr.files import write_picture
+
+    monkeypatch.setattr("prvr.train.run_state.write_picture", write_picture)
 
 
 # Read from the annotations of all commands, at each call: a third of what a short command takes.

@@ -294,10 +294,8 @@ def test_memory_that_was_held_and_given_back_is_seen() -> None:
         for name in BENCHMARKS
     ],
 )
-def test_every_benchmark_runs_at_a_small_size(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_benchmark_runs_at_a_small_size(name: str, tmp_path: Path) -> None:
     size = SMALL
-    monkeypatch.setattr(index_speed, "QUERIES", 20)
-    monkeypatch.setattr(index_speed, "ROWS", index_speed.ROWS[:1])
     if name == VECTORS:
         size = replace(SMALL, vectors=str(tmp_path))
         draw = np.random.default_rng(0)

@@ -284,4 +284,5 @@ def test_training_lowers_the_loss(tmp_path, monkeypatch):
     monkeypatch.setattr(tiny_clip, "STILLS", 32)
     losses: list[float] = []
     train_teacher(tmp_path / "teacher", seed=0, steps=40, on_progress=lambda step, steps, loss, right: losses.append(loss))
-    assert losses[-1] < losses[0] < 3.47  # of a guess: ln 32
+    # A guess: ln 32, or 3.47, as with captions of other stills; with a rate of 0, 3.8.
+    assert losses[-1] < losses[0] < 3.3

@@ -357,6 +357,7 @@ def train(reference: str, out: Path, *, epochs: int = 2, **settings: object) -> 
     )
 
 
+@pytest.mark.usefixtures("painted_curves")
 def test_terms_of_any_name_and_of_some_epochs_alone(write: Write, tmp_path: Path) -> None:
     names = 'return {"total": loss, "a wéird/name": loss * 0} | ({"late_ranking": loss} if epoch else {"early": loss})'
     reference = write("any_names", ('return {"contrast": contrast(cosines / self.config.temperature, batch.target)}', ""))

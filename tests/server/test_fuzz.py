@@ -19,7 +19,7 @@ from serving import TOKEN, Running, make_world, running
 requests = pytest.importorskip("requests")
 
 # `FUZZ=500 pytest tests/server/test_fuzz.py` looks longer.
-EXAMPLES = int(os.environ.get("FUZZ", "4"))
+EXAMPLES = int(os.environ.get("FUZZ", "15"))
 # Bytes: h11 reads heads of 64 KiB.
 MOST_OF_A_HEAD = 60_000
 

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -416,10 +417,19 @@ def test_a_file_that_ends_its_decoder_costs_itself_alone(world: World, tmp_path:
         assert "SIGSEGV" in report.problems[0]
 
 
-def test_the_service_ends_while_a_run_is_under_way(world: World) -> None:
+def test_the_service_ends_while_a_run_is_under_way(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An update that would never end is ended with the service, within seconds."""
+    note = tmp_path / "update"
+    text = f"import os, time; open({str(note)!r}, 'w').write(f'{{os.getpid()}} '); time.sleep(3600)"
+    (tmp_path / "endless_update.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("prvr.server.upkeep.update_process", SimpleNamespace(__name__="endless_update"))
     with running(world.index, token=TOKEN) as service:
         assert service.client.post("/api/upkeep", headers=BEARER).json()["state"] == "running"
+        until(lambda: note.exists() and note.read_text())
         began = time.monotonic()
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 8
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(note.read_text()), 0)
     with pytest.raises(httpx.ConnectError):
         httpx.get(service.url, trust_env=False)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from waiting import until
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+# The shell is the same engine without a window of a browser around the page: less than half of the processor time.
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser"))), "")
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--no-proxy-server"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -24,7 +25,7 @@ def chromium() -> Iterator[Any]:
     """The browser; the test is skipped where there is none."""
     playwright = pytest.importorskip("playwright.sync_api")
     if not CHROMIUM:
-        pytest.skip("no chromium on this machine; install it to test the page (apt install chromium)")
+        pytest.skip("no chromium on this machine; install it to test the page (apt install chromium-headless-shell)")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser

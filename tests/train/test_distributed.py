@@ -157,8 +157,9 @@ def drawn(group: Group) -> list[float]:
 def all_of_it(root: Path) -> None:
     """What each of two processes does once; what it finds is written down for the tests below."""
     torch.set_num_threads(1)
-    with join_group("cpu") as group:
+    with join_group("cpu") as group, pytest.MonkeyPatch.context() as patch:
         assert isinstance(group, ProcessGroup)
+        patch.setattr("prvr.train.run_state.write_picture", lambda path, figure: None)
         place = root / f"process{group.rank}"
         place.mkdir()
         for name, case in STEPS.items():
@@ -172,10 +173,10 @@ def all_of_it(root: Path) -> None:
         found["dropout resumed"] = trained(root / "dropout again", group, WITH_DROPOUT)
         trained(root / "dropout handed on", group, WITH_DROPOUT, until=5)
         found["everything"] = trained(root / "everything", group, training=EVERYTHING)
-        with pytest.MonkeyPatch.context() as patch:
+        with patch.context() as patch:
             patch.setattr("prvr.device._reduced_precisions", lambda device: ["bfloat16", "float16"])
             for precision in ("bfloat16", "float16"):
-                reduced = dataclasses.replace(EVERYTHING, precision=precision, epochs=2)
+                reduced = dataclasses.replace(EVERYTHING, precision=precision)
                 found[precision] = trained(root / precision, group, training=reduced)
                 trained(root / f"{precision} again", group, training=reduced, until=6)
                 found[f"{precision} resumed"] = trained(root / f"{precision} again", group, training=reduced)

@@ -186,12 +186,12 @@ def test_mean_and_deviation_by_hand() -> None:
 
 @pytest.mark.slow
 def test_seeds_have_a_folder_each_and_their_mean(world: tuple[Path, Path], tmp_path: Path, prvr: Prvr) -> None:
-    answer = worked(train(prvr, world, tmp_path / "all", "--seeds", "2", "seed=5"))
-    for place in range(2):
+    answer = worked(train(prvr, world, tmp_path / "all", "--seeds", "3", "seed=5"))
+    for place in range(3):
         worked(train(prvr, world, tmp_path / f"alone{place}", f"seed={5 + place}"))
         check_same(tmp_path / "all" / f"seed{place}", tmp_path / f"alone{place}")
     written = json.loads((tmp_path / "all" / "seeds.json").read_text())
-    assert [run["seed"] for run in written["seeds"]] == [5, 6]
+    assert [run["seed"] for run in written["seeds"]] == [5, 6, 7]
     sums = [run["dev"]["sumr"] for run in written["seeds"]]
     assert len(set(sums)) > 1
     assert written["mean"]["sumr"] == pytest.approx(statistics.mean(sums))
@@ -199,7 +199,7 @@ def test_seeds_have_a_folder_each_and_their_mean(world: tuple[Path, Path], tmp_p
     assert f"SumR {statistics.mean(sums):.1f} ± {statistics.stdev(sums):.1f} on dev" in answer.out.splitlines()[-1]
     # The recipe of the folder repeats all of them, that of a run the run alone.
     worked(prvr("train", tmp_path / "again", "--recipe", tmp_path / "all" / "recipe.toml"))
-    for place in range(2):
+    for place in range(3):
         check_same(tmp_path / "again" / f"seed{place}", tmp_path / "all" / f"seed{place}")
     worked(prvr("train", tmp_path / "one", "--recipe", tmp_path / "all" / "seed1" / "recipe.toml"))
     check_same(tmp_path / "one", tmp_path / "all" / "seed1")

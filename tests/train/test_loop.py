@@ -20,6 +20,7 @@ from prvr.evaluate.evaluation import evaluate_model
 from prvr.features import TeacherFeatures
 from prvr.features.packed import Packed, PackedWriter
 from prvr.methods import checkpoint as checkpoints
+from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.dl_dkd import DlDkd, DlDkdConfig
 from prvr.nn.distillation import Distillation
 from prvr.train.loop import Data, Recipe, Training, train_student
@@ -44,6 +45,7 @@ def history(out: Path) -> list[dict]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("painted_curves")
 @pytest.mark.parametrize(
     ("changes", "epochs"),
     [
@@ -76,13 +78,19 @@ class Killed(BaseException):
     """Nothing may catch this."""
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Checkpoint]:
+    """A run that nothing cut off."""
+    out = tmp_path_factory.mktemp("whole")
+    return out, run(out, toy_world())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "step", [pytest.param(step, marks=[] if step in (1, 7) else pytest.mark.thorough) for step in (0, 1, 4, 7, 12)]
 )
-def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path: Path, step: int) -> None:
-    data = toy_world()
-    whole = run(tmp_path / "whole", data)
+def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path: Path, step: int, whole: tuple[Path, Checkpoint]) -> None:
+    data, (out, uncut) = toy_world(), whole
 
     def kill(note: str, done: int, total: int) -> None:
         if done == step:
@@ -91,10 +99,10 @@ def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path: Path, step: int) -> 
     with pytest.raises(Killed):
         run(tmp_path / "cut", data, on_progress=kill)
     resumed = run(tmp_path / "cut", data)
-    assert resumed.fingerprint == whole.fingerprint
+    assert resumed.fingerprint == uncut.fingerprint
     for name, tensor in resumed.model.state_dict().items():
-        assert torch.equal(tensor, whole.model.state_dict()[name])
-    first, second = (history(tmp_path / name) for name in ("whole", "cut"))
+        assert torch.equal(tensor, uncut.model.state_dict()[name])
+    first, second = history(out), history(tmp_path / "cut")
     for record in first + second:
         record.pop("seconds")
     assert first == second
@@ -102,9 +110,10 @@ def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path: Path, step: int) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["model.safetensors", "config.json", "state.safetensors", "history.jsonl"])
-def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_loses_nothing(
+    tmp_path: Path, moment: str, whole: tuple[Path, Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, real, calls = toy_world(), __import__("os").replace, []
-    whole = run(tmp_path / "whole", data)
 
     def full(source: str, target: Path) -> None:
         calls.append(Path(target).name)
@@ -118,13 +127,13 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path, moment: str, monkeyp
             run(tmp_path / "cut", data)
     assert not list((tmp_path / "cut").glob("*.part"))
     checkpoints.load(tmp_path / "cut")
-    assert run(tmp_path / "cut", data).fingerprint == whole.fingerprint
+    assert run(tmp_path / "cut", data).fingerprint == whole[1].fingerprint
 
 
-def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
-    data, steps = toy_world(), []
-    first = run(tmp_path, data)
-    again = run(tmp_path, data, on_progress=lambda note, done, total: steps.append(done))
+def test_a_finished_run_is_not_trained_again(whole: tuple[Path, Checkpoint]) -> None:
+    steps: list[int] = []
+    out, first = whole
+    again = run(out, toy_world(), on_progress=lambda note, done, total: steps.append(done))
     assert not steps
     assert again.fingerprint == first.fingerprint
 
