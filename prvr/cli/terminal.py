@@ -66,8 +66,8 @@ Annotations = Annotated[Path | None, typer.Option(help="For a package: folder of
 Protocol = Annotated[
     str,
     typer.Option(
-        help="What the best epoch is chosen on: honest (a part of train), validation (a package's val), or community (test, as in "
-        "the field)."
+        help="What the best epoch is chosen on: honest (a part of train), validation (a package's val), or community (test, as "
+        "in the field)."
     ),
 ]
 Resamples = Annotated[int, typer.Option(help="Number of draws of the bootstrap and of the randomisation test.", min=1)]
