@@ -211,7 +211,7 @@ class IndexService:
         if problem:
             raise DataError(problem)
 
-    async def containing(self, text: str) -> list[str]:
+    async def names_with(self, text: str) -> list[str]:
         """The names of the videos whose name, or that of a copy, contains a text in capitals or not."""
         names, wanted = await self.names(), _folded(text)
         abouts = await self._read(DiskIndex.about) if wanted else {}

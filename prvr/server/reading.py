@@ -171,7 +171,7 @@ async def videos(
     limit: Annotated[int, Query(description="How many at most.", ge=1, le=200)] = 60,
 ) -> Videos:
     """The videos of the index."""
-    names = await service.index.select(await service.index.containing(contains), where=where)
+    names = await service.index.select(await service.index.names_with(contains), where=where)
     names = await service.index.arrange(names, order=sort)
     return Videos(total=len(names), videos=await service.index.videos(names[offset : offset + limit]))
 
