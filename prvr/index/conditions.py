@@ -131,7 +131,9 @@ def _lookup(about: Mapping[str, Any], field: str) -> Any:
 
 def _fields(abouts: Iterable[Mapping[str, Any]]) -> set[str]:
     """All names of fields, but for what an index notes of a file for itself; those within objects with a dot."""
-    names, waiting = {FOLDER}, [("", {name: about[name] for name in about.keys() - NOTED}) for about in abouts]
+    names = {FOLDER}
+    waiting: list[tuple[str, Mapping[str, Any]]]
+    waiting = [("", {name: about[name] for name in about.keys() - NOTED}) for about in abouts]
     while waiting:
         above, about = waiting.pop()
         names |= {above + name for name in about}

@@ -212,11 +212,11 @@ class IndexService:
             raise DataError(problem)
 
     async def names_with(self, text: str) -> list[str]:
-        """The names of the videos whose name, or that of a copy, contains a text in capitals or not."""
-        names, wanted = await self.names(), _folded(text)
+        """The names of the videos that contain a text, in capitals or not, or that have a copy of such a name."""
+        names, wanted = await self.names(), _fold(text)
         abouts = await self._read(DiskIndex.about) if wanted else {}
         paths = {name: (name, *map(shown_name, abouts.get(id, {}).get("copies", ()))) for name, id in names.items()}
-        return [name for name, known in paths.items() if any(wanted in _folded(path) for path in known)]
+        return [name for name, known in paths.items() if any(wanted in _fold(path) for path in known)]
 
     async def select(self, names: Collection[str], *, where: Sequence[str]) -> list[str]:
         """The names of the videos that meet all conditions."""
@@ -352,5 +352,5 @@ def _moments(hit: Hit, *, title: str, limit: int | None) -> Moments:
     )
 
 
-def _folded(name: str) -> str:
+def _fold(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
