@@ -9,8 +9,10 @@ import re
 import runpy
 import shlex
 import shutil
+import subprocess
 import sys
 import tomllib
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -137,6 +139,19 @@ def test_every_extra_is_on_the_first_page() -> None:
     assert {name for name, within in rows if within == "yes"} == set(everything[1].split(","))
 
 
+# What only a measurement says; its section has the date of it, or a link to where that is.
+MEASURED = re.compile(r"EPYC|Zen \d|processor seconds|seconds of (a )?processor|\d s of (a )?processor|busy( CPU)? cores|time -v")
+
+
+@pytest.mark.parametrize(
+    "document", [path for path in DOCUMENTS if path.stem != "LOG" and "decisions" not in path.parts], ids=str
+)
+def test_every_measurement_has_its_date(document: Path) -> None:
+    for section in re.split(r"^#+ ", document.read_text(), flags=re.M):
+        if found := MEASURED.search(section):
+            assert re.search(r"20\d\d-\d\d-\d\d|(LOG|performance)\.md", section), (section.splitlines()[0], found[0])
+
+
 OWN_METHOD = TUTORIALS / "method.md"
 
 
@@ -215,6 +230,25 @@ def test_the_check_finds_what_is_wrong(
     exec(compile(check, str(OWN_METHOD), "exec"), names)
     with pytest.raises(AssertionError):
         names["test_my_method"](folder / "checked")
+
+
+def test_the_package_of_a_method_of_ones_own(own_method: tuple[Path, list[str]]) -> None:
+    pytest.importorskip("setuptools")
+    folder, _ = own_method
+    (folder / "pyproject.toml").write_text(*blocks("toml", OWN_METHOD.read_text()))
+    # What the tutorial has put beside it by then.
+    (folder / "test_mymethod.py").touch()
+    for name in ("videos", "features", "mine"):
+        (folder / name).mkdir()
+    build = "from setuptools.build_meta import build_wheel; build_wheel('made')"
+    (folder / "made").mkdir()
+    done = subprocess.run([sys.executable, "-c", build], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = (folder / "made").glob("*.whl")
+    with zipfile.ZipFile(wheel) as files:
+        assert {name for name in files.namelist() if "/" not in name} == {"mymethod.py"}
+        (about,) = (name for name in files.namelist() if name.endswith("entry_points.txt"))
+        assert files.read(about).decode().split() == ["[prvr.methods]", "mine", "=", "mymethod:Mine"]
 
 
 def _toy_as_tvr(root: Path) -> None:

@@ -16,8 +16,8 @@ app.add_typer(checkpoint)
 
 @checkpoint.command("import", epilog="Example: prvr checkpoint import model.ckpt run --visual-feature i3d_resnet")
 def import_(
-    model: Annotated[Path, typer.Argument(help="A model.ckpt that the authors of a method published.")],
-    out: Annotated[Path, typer.Argument(help="Folder of the imported checkpoint.")],
+    model: Annotated[Path, typer.Argument(help="A model.ckpt that the authors of a method published.", metavar="MODEL")],
+    out: Annotated[Path, typer.Argument(help="Folder of the imported checkpoint.", metavar="OUT")],
     visual_feature: Annotated[str, typer.Option(help="Name of its frames in the package: i3d_resnet for TVR, i3d ...")],
     words: Annotated[str, typer.Option(help="Name of its word features in the package.")] = "roberta",
     preset: Annotated[str, typer.Option(help="Preset for settings that are not in the file, such as those of a data set.")] = "",
@@ -42,10 +42,12 @@ def import_(
 
 @checkpoint.command(epilog="Example: prvr checkpoint push run me/dl-dkd-holidays --licence apache-2.0")
 def push(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    repository: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face hub, or ./FOLDER to look at it first.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
+    repository: Annotated[
+        str, typer.Argument(help="OWNER/NAME on the Hugging Face hub, or ./FOLDER to look at it first.", metavar="REPOSITORY")
+    ],
     licence: Annotated[
-        str, typer.Option("--licence", "--license", help="Of the weights, as the hub writes it: apache-2.0, mit ...")
+        str, typer.Option("--licence", "--license", help="Licence of the weights, as the hub writes it: apache-2.0, mit ...")
     ],
     private: Annotated[bool, typer.Option("--private", help="A new repository is private.")] = False,
     method: Method = "",
@@ -64,8 +66,12 @@ def push(
 
 @checkpoint.command(epilog="Example: prvr checkpoint pull me/dl-dkd-holidays run")
 def pull(
-    repository: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face hub, or ./FOLDER that was pushed to.")],
-    folder: Annotated[Path | None, typer.Argument(help="A new folder for the checkpoint.", show_default="./NAME")] = None,
+    repository: Annotated[
+        str, typer.Argument(help="OWNER/NAME on the Hugging Face hub, or ./FOLDER that was pushed to.", metavar="REPOSITORY")
+    ],
+    folder: Annotated[
+        Path | None, typer.Argument(help="A new folder for the checkpoint.", metavar="FOLDER", show_default="./NAME")
+    ] = None,
     encoder: Annotated[
         list[str] | None, typer.Option(help="Folder of an encoder that it reads and the hub does not have; repeatable.")
     ] = None,
@@ -95,7 +101,9 @@ def pull(
 @checkpoint.command(epilog="Example: prvr checkpoint export gallery")
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run, or of an index: the checkpoint in it.", metavar="RUN|INDEX")],
-    folder: Annotated[Path | None, typer.Argument(help="A new folder for the export.", show_default="RUN/onnx")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(help="A new folder for the export.", metavar="FOLDER", show_default="RUN/onnx")
+    ] = None,
     method: Method = "",
     as_json: Json = False,
 ) -> None:

@@ -16,7 +16,10 @@ from prvr.errors import SettingError
 def compare(
     systems: Annotated[
         list[str],
-        typer.Argument(help="SCORES of each system, the baseline first; SCORES,SCORES for its seeds, NAME=SCORES to name it."),
+        typer.Argument(
+            help="SCORES of each system, the baseline first; SCORES,SCORES for its seeds, NAME=SCORES to name it.",
+            metavar="SYSTEMS",
+        ),
     ],
     truth: Truth = None,
     queries: Queries = None,

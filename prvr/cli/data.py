@@ -17,7 +17,9 @@ app.add_typer(data)
 
 @data.command(epilog="Example: prvr data check packages")
 def check(
-    root: Annotated[Path, typer.Argument(help="Folder of packages, or a package: with FeatureData and TextData.")],
+    root: Annotated[
+        Path, typer.Argument(help="Folder of packages, or a package: with FeatureData and TextData.", metavar="ROOT")
+    ],
     thorough: Annotated[bool, typer.Option("--thorough", help="Read every item instead of a sample of each file.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -39,7 +41,7 @@ def check(
 @data.command(epilog="Example: prvr data convert packages/tvr features/tvr --dtype float16")
 def convert(
     package: Annotated[Path, typer.Argument(help="Folder of a published package.", metavar="ROOT/COLLECTION")],
-    out: Annotated[Path, typer.Argument(help="Folder of the packed features; an interrupted command continues.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the packed features; an interrupted command continues.", metavar="OUT")],
     visual_feature: Annotated[list[str] | None, typer.Option(help="Name in FeatureData; repeatable.", show_default="all")] = None,
     dtype: Annotated[str, typer.Option(help="float32 keeps the numbers of the package, float16 halves the size.")] = "float32",
     frames: Annotated[int, typer.Option(help="Longer videos are sampled to this number of frames.", min=1)] = 128,
@@ -65,7 +67,7 @@ def convert(
 
 @data.command(epilog="Example: prvr data verify features/tvr")
 def verify(
-    features: Annotated[Path, typer.Argument(help="A packed folder, or a folder of them.")],
+    features: Annotated[Path, typer.Argument(help="A packed folder, or a folder of them.", metavar="FEATURES")],
     as_json: Json = False,
 ) -> None:
     """Check packed features against their checksums."""
@@ -78,10 +80,12 @@ def verify(
 
 @data.command(epilog="Example: prvr data denoise denoised --recipe run/recipe.toml --below 100")
 def denoise(
-    out: Annotated[Path, typer.Argument(help="Folder of the teachers and of captions.json; an interrupted command continues.")],
+    out: Annotated[
+        Path, typer.Argument(help="Folder of the teachers and of captions.json; an interrupted command continues.", metavar="OUT")
+    ],
     recipe: Annotated[list[Path], typer.Option(help="How a teacher is trained, such as RUN/recipe.toml; repeatable.")],
-    below: Annotated[int, typer.Option(help="Keep a caption whose own video is ranked below this; 1 is the best rank.", min=2)],
-    combine: Annotated[str, typer.Option(help="Of several teachers' ranks: mean, median, any or all.")] = "mean",
+    below: Annotated[int, typer.Option(help="Keep a caption whose own video has a better rank than this; 1 is the best.", min=2)],
+    combine: Annotated[str, typer.Option(help="How several teachers' ranks are combined: mean, median, any or all.")] = "mean",
     folds: Annotated[int, typer.Option(help="Parts of the videos; each is ranked by a teacher of the others.")] = 5,
     method: Methods = None,
     as_json: Json = False,
@@ -107,7 +111,7 @@ def export(
         str,
         typer.Argument(help="A packed folder, such as FEATURES/NAME/frames, or an index for Parquet.", metavar="FEATURES|INDEX"),
     ],
-    file: Annotated[Path, typer.Argument(help="The file to write: FILE.parquet, or FILE.hdf5 for HDF5.")],
+    file: Annotated[Path, typer.Argument(help="The file to write: FILE.parquet, or FILE.hdf5 for HDF5.", metavar="FILE")],
     branch: Annotated[str, typer.Option(help="Of an index: the branch to write.", show_default="all")] = "",
     model: Annotated[Path | None, typer.Option(help="Of an index at a URL: the run that made it.")] = None,
     method: Method = "",

@@ -42,14 +42,16 @@ Truth = Annotated[Path | None, typer.Option(help="Correct videos: qrels, a capti
 Queries = Annotated[Path | None, typer.Option(help="For a score matrix: ids of its rows, one a line.")]
 Gallery = Annotated[Path | None, typer.Option(help="For a score matrix or TREC file: ids of all videos, one a line.")]
 Also = Annotated[Path | None, typer.Option(help="Further correct videos: published labels, *.gt.jsonl or their zip.")]
-Groups = Annotated[bool, typer.Option("--groups", help="Also by moment-to-video ratio, length and kind.")]
-VideoToText = Annotated[bool, typer.Option("--video-to-text", help="Also of the captions that each video finds.")]
+Groups = Annotated[bool, typer.Option("--groups", help="Also count by moment-to-video ratio, length and kind.")]
+VideoToText = Annotated[bool, typer.Option("--video-to-text", help="Also count the captions that each video finds.")]
 Save = Annotated[Path | None, typer.Option(help="Save the scores, for prvr score, compare and report: SCORES.npz.")]
 
 
 @app.command(epilog="Example: prvr evaluate videos features --model run --split test")
 def evaluate(
-    data: Annotated[Path, typer.Argument(help="Folder of videos with captions.jsonl, or a package.", callback=_refuse_scores)],
+    data: Annotated[
+        Path, typer.Argument(help="Folder of videos with captions.jsonl, or a package.", metavar="DATA", callback=_refuse_scores)
+    ],
     features: Features,
     model: Annotated[Path | None, typer.Option(help="Folder of a run, or OWNER/NAME on the hub.")] = None,
     method: Method = "",
@@ -112,7 +114,8 @@ def score(
     scores: Annotated[
         Path,
         typer.Argument(
-            help="Scores of prvr evaluate --save, a TREC ranking, a score matrix, or moments as QVHighlights' .jsonl."
+            help="Scores of prvr evaluate --save, a TREC ranking, a score matrix, or moments as QVHighlights' .jsonl.",
+            metavar="SCORES",
         ),
     ],
     truth: Truth = None,

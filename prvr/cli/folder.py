@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from prvr.cli.terminal import Device, Features, Json, Rate, Ray, Videos, Workers, app, progress, show, show_extractions
+from prvr.cli.terminal import Device, Json, Rate, Ray, Videos, Workers, app, progress, show, show_extractions
 from prvr.errors import require
 
 
 @app.command(epilog="Example: prvr extract videos features --encoder openai/clip-vit-base-patch32 --words roberta-base")
 def extract(
     videos: Videos,
-    features: Features,
+    features: Annotated[Path, typer.Argument(help="Folder to write the features to.", metavar="FEATURES")],
     encoder: Annotated[list[str], typer.Option(help="Encoder of frames, by folder or Hugging Face name; repeatable.")],
     words: Annotated[list[str] | None, typer.Option(help="Encoder of words, for the captions; repeatable.")] = None,
     rate: Rate = 1.0,
@@ -49,10 +49,10 @@ def extract(
 
 @app.command(epilog="Example: prvr demo demo")
 def demo(
-    out: Annotated[Path, typer.Argument(help="Folder of the demo; an interrupted demo continues.")] = Path("demo"),
+    out: Annotated[Path, typer.Argument(help="Folder of the demo; an interrupted demo continues.", metavar="OUT")] = Path("demo"),
     as_json: Json = False,
 ) -> None:
-    """Run the main job on a small world of rendered videos: render, teach, train, evaluate, index, search, report."""
+    """Show the whole system on rendered videos: render, train a teacher and students, evaluate, index, search, report."""
     for module in ("av", "PIL", "transformers"):
         require(module, extra="all")
     from prvr.demo.run import run_demo

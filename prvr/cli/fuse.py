@@ -14,8 +14,8 @@ from prvr.cli.terminal import Data, Features, Json, Method, app, show
 def fuse(
     data: Data,
     features: Features,
-    model: Annotated[Path, typer.Argument(help="Folder of the student's run.")],
-    out: Annotated[Path, typer.Argument(help="Folder of the checkpoint of both.")],
+    model: Annotated[Path, typer.Argument(help="Folder of the student's run.", metavar="RUN")],
+    out: Annotated[Path, typer.Argument(help="Folder of the checkpoint of both.", metavar="OUT")],
     teacher: Annotated[str, typer.Option(help="Name of the teacher in FEATURES.")],
     method: Method = "",
     as_json: Json = False,

@@ -51,16 +51,18 @@ class IndexGroup(TyperGroup):
         return super().parse_args(ctx, args if args and args[0] in self.commands else ["update", *args])
 
 
-HELP = "Bring an index up to date with a folder of videos, copy it, or verify it."
+HELP = "Bring an index up to date with a folder of videos, copy it, verify it, or weigh its texts."
 index = typer.Typer(name="index", help=HELP, cls=IndexGroup, rich_markup_mode=None)
 app.add_typer(index)
 
 
-@index.command(epilog="Example: prvr index videos gallery --model run. See also: prvr index copy, prvr index verify.")
+@index.command(
+    epilog="Example: prvr index videos gallery --model run. See also: prvr index copy, prvr index verify, prvr index weigh."
+)
 def update(
     videos: Videos,
     path: Annotated[
-        str | None, typer.Argument(help="Folder of the index, or URL of shards.", show_default="VIDEOS/.prvr")
+        str | None, typer.Argument(help="Folder of the index, or URL of shards.", metavar="INDEX", show_default="VIDEOS/.prvr")
     ] = None,
     model: Model = None,
     method: Method = "",
@@ -93,7 +95,7 @@ def update(
     A new index takes SigLIP 2 base, unless a model is named; its size and licence are shown before it is downloaded. An existing
     index needs no name again. It can be searched meanwhile, and an interrupted call continues. A line of VIDEOS/videos.jsonl
     ({"video": "a.mp4", "camera": "north"}) adds fields to a video for prvr search --where. For a folder of videos named copy,
-    verify or update write ./copy.
+    verify, weigh or update, write ./copy.
     """
     from prvr.features import as_dtype
     from prvr.methods.exported import copy_export
@@ -200,7 +202,7 @@ def copy(
 def verify(
     path: Index,
     queries: Annotated[Path | None, typer.Option(help="Text file with a sentence a line: also measure recall.")] = None,
-    approximate: Annotated[bool, typer.Option("--approximate", help="Measure first stages; keep the fastest good one.")] = False,
+    approximate: Annotated[bool, typer.Option("--approximate", help="Measure faster searches; keep the best.")] = False,
     least_recall: Annotated[
         float | None, typer.Option(help="Recall@10 that it must reach.", min=0.5, max=1.0, show_default=LEAST_RECALL)
     ] = None,
@@ -263,7 +265,9 @@ def weigh(path: Index, device: Device = "auto", as_json: Json = False) -> None:
 @app.command(epilog='Example: prvr search gallery "a dog rides a skateboard" --then "the dog falls off"')
 def search(
     path: Index,
-    query: Annotated[str, typer.Argument(help="A sentence about the moment; not needed with --image or --like.")] = "",
+    query: Annotated[
+        str, typer.Argument(help="A sentence about the moment; not needed with --image or --like.", metavar="QUERY")
+    ] = "",
     then: Annotated[list[str] | None, typer.Option(help="What happens later in the video; repeatable, in this order.")] = None,
     also: Annotated[list[str] | None, typer.Option(help="QUERY in other words; repeatable.")] = None,
     without: Annotated[list[str] | None, typer.Option(help="What the moment does not show; repeatable.")] = None,
@@ -296,8 +300,10 @@ def search(
     sense: Annotated[
         str, typer.Option("--in", help="picture, speech (subtitles, too), screen, or any of these.", metavar="SENSE")
     ] = "any",
-    approximate: Annotated[bool, typer.Option("--approximate", help="Use the first stage that prvr index verify kept.")] = False,
-    rescore: Annotated[str, typer.Option(help="anchors: as prvr evaluate --rescore anchors chose it for RUN.")] = "",
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Faster, not exact: as prvr index verify --approximate measured.")
+    ] = False,
+    rescore: Annotated[str, typer.Option(help="anchors: score the best hits again by their parts, as evaluated.")] = "",
     prompt: Annotated[
         str | None,
         typer.Option(help='Template for the query, such as "a photo of a {}."; "" for none.', show_default="that of the encoder"),

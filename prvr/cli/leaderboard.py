@@ -12,7 +12,9 @@ from prvr.cli.terminal import Json, app, show
 
 @app.command(epilog="Example: prvr leaderboard tvr --runs run --runs ours=seed1.npz,seed2.npz,seed3.npz")
 def leaderboard(
-    collection: Annotated[str, typer.Argument(help="tvr, activitynet ...; without a name, all collections are listed.")] = "",
+    collection: Annotated[
+        str, typer.Argument(help="tvr, activitynet ...; without a name, all collections are listed.", metavar="COLLECTION")
+    ] = "",
     runs: Annotated[
         list[str] | None,
         typer.Option(

@@ -38,7 +38,8 @@ def doctor(
 @app.command(epilog="Example: prvr setup --encoder timm/PE-Core-S-16-384")
 def setup(
     folder: Annotated[
-        Path | None, typer.Argument(help="Folder to put the encoder in, to carry it to a machine that is offline.")
+        Path | None,
+        typer.Argument(help="Folder to put the encoder in, to carry it to a machine that is offline.", metavar="FOLDER"),
     ] = None,
     encoder: Annotated[str, typer.Option(help="Its name on the Hugging Face hub.", show_default="SigLIP 2 base")] = "",
     as_json: Json = False,

@@ -18,7 +18,7 @@ NO_PAPER = "of no paper"
 
 @app.command(epilog="Example: prvr presets gmmformer-v2/tvr")
 def presets(
-    name: Annotated[str, typer.Argument(help="A preset, to show it whole, or a collection, such as tvr.")] = "",
+    name: Annotated[str, typer.Argument(help="A preset, to show it whole, or a collection, such as tvr.", metavar="NAME")] = "",
     method: Method = "",
     as_json: Json = False,
 ) -> None:

@@ -17,7 +17,8 @@ def report(
         list[str],
         typer.Argument(
             help="SCORES.npz, a run's folder, a folder of its seeds, or a folder of prvr reproduce; "
-            "NAME=RUN,RUN for the seeds of one."
+            "NAME=RUN,RUN for the seeds of one.",
+            metavar="SYSTEMS",
         ),
     ],
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),

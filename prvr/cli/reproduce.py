@@ -12,9 +12,13 @@ from prvr.cli.terminal import Annotations, Device, Json, Methods, Protocol, app,
 
 @app.command(epilog="Example: prvr reproduce decay results --data packages/tvr --seeds 3")
 def reproduce(
-    table: Annotated[str, typer.Argument(help="The table; without a name, all tables are listed.")] = "",
-    out: Annotated[Path, typer.Argument(help="Folder of results; an interrupted command continues.")] = Path("reproduced"),
-    settings: Annotated[list[str] | None, typer.Argument(help="Changes to the settings of every row, key=value.")] = None,
+    table: Annotated[str, typer.Argument(help="The table; without a name, all tables are listed.", metavar="TABLE")] = "",
+    out: Annotated[Path, typer.Argument(help="Folder of results; an interrupted command continues.", metavar="OUT")] = Path(
+        "reproduced"
+    ),
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="Changes to the settings of every row, key=value.", metavar="KEY=VALUE")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="A feature package ROOT/COLLECTION.", show_default="a toy world")] = None,
     features: Annotated[Path | None, typer.Option(help="Its packed features.", show_default="the package")] = None,
     frames: Annotated[str, typer.Option(help="Frame features of the student.", show_default="the name in the package")] = "",

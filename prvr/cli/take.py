@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @app.command(epilog='Example: prvr cut gallery "a dog rides a skateboard" -k 3 --out dogs')
 def cut(
     path: Index,
-    query: Annotated[str, typer.Argument(help="A sentence about the moment; not needed with --span.")] = "",
+    query: Annotated[str, typer.Argument(help="A sentence about the moment; not needed with --span.", metavar="QUERY")] = "",
     k: Annotated[int, typer.Option("-k", help="Number of moments.")] = 5,
     span: Annotated[
         list[str] | None,
@@ -63,7 +63,7 @@ def cut(
 @app.command("open", epilog='Example: prvr open gallery "a dog rides a skateboard"')
 def open_moment(
     path: Annotated[str, typer.Argument(help="Folder of the index; without QUERY a moment.", metavar="INDEX|FILE@SECONDS")],
-    query: Annotated[str, typer.Argument(help="A sentence about the moment.")] = "",
+    query: Annotated[str, typer.Argument(help="A sentence about the moment.", metavar="QUERY")] = "",
     hit: Annotated[int, typer.Option(help="Which of the hits: 1 is the best.", min=1)] = 1,
     model: UrlModel = None,
     method: Method = "",

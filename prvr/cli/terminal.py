@@ -47,8 +47,12 @@ Videos = Annotated[
         metavar="VIDEOS",
     ),
 ]
-Data = Annotated[Path, typer.Argument(help="Folder of videos with captions.jsonl, or a feature package ROOT/COLLECTION.")]
-Features = Annotated[Path, typer.Argument(help="Folder that prvr extract or prvr data convert wrote, or a package.")]
+Data = Annotated[
+    Path, typer.Argument(help="Folder of videos with captions.jsonl, or a feature package ROOT/COLLECTION.", metavar="DATA")
+]
+Features = Annotated[
+    Path, typer.Argument(help="Folder that prvr extract or prvr data convert wrote, or a package.", metavar="FEATURES")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Device = Annotated[str, typer.Option(help="Device of the networks: auto (cuda, else mps, else cpu), cpu, cuda, cuda:1, mps ...")]
 Parts = Annotated[
@@ -62,15 +66,17 @@ Annotations = Annotated[Path | None, typer.Option(help="For a package: folder of
 Protocol = Annotated[
     str,
     typer.Option(
-        help="It chooses the epoch: honest (a part of train), validation (a package's val), or community (test, as in the field)."
+        help="What the best epoch is chosen on: honest (a part of train), validation (a package's val), or community (test, as "
+        "in the field)."
     ),
 ]
-Resamples = Annotated[int, typer.Option(help="Of the bootstrap and of the randomisation test.", min=1)]
+Resamples = Annotated[int, typer.Option(help="Number of draws of the bootstrap and of the randomisation test.", min=1)]
 Rate = Annotated[float, typer.Option(help="Frames read per second of video.", min=0.01)]
 Workers = Annotated[
     int | None,
     typer.Option(
-        help="Processes that share the videos: one that a file ends costs that file alone. With --ray, on the cluster.", min=1
+        help="Number of processes that share the videos; a file that ends one costs that file alone. With --ray, on the cluster.",
+        min=1,
     ),
 ]
 Ray = Annotated[str | None, typer.Option("--ray", help="Ray cluster that encodes: HOST:PORT, auto, or local.", metavar="ADDRESS")]

@@ -45,15 +45,19 @@ def _take_defaults(context: typer.Context, path: Path | None) -> Path | None:
 def train(
     context: typer.Context,
     data: Annotated[
-        Path | None, typer.Argument(help="Folder of videos with captions.jsonl, or a feature package ROOT/COLLECTION.")
+        Path | None,
+        typer.Argument(help="Folder of videos with captions.jsonl, or a feature package ROOT/COLLECTION.", metavar="DATA"),
     ] = None,
     features: Annotated[
-        Path | None, typer.Argument(help="Folder that prvr extract or prvr data convert wrote, or a package.")
+        Path | None, typer.Argument(help="Folder that prvr extract or prvr data convert wrote, or a package.", metavar="FEATURES")
     ] = None,
     out: Annotated[
-        Path | None, typer.Argument(help="Folder of the run; an interrupted run continues. With --recipe OUT may stand alone.")
+        Path | None,
+        typer.Argument(
+            help="Folder of the run; an interrupted run continues. With --recipe, it can be the only argument.", metavar="OUT"
+        ),
     ] = None,
-    settings: Annotated[list[str] | None, typer.Argument(help="Changes to the preset, key=value.")] = None,
+    settings: Annotated[list[str] | None, typer.Argument(help="Changes to the preset, key=value.", metavar="KEY=VALUE")] = None,
     recipe: Annotated[
         Path | None,
         typer.Option(help="TOML file of all of this, such as RUN/recipe.toml.", callback=_take_defaults, is_eager=True),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -36,6 +36,15 @@ class Mapped(Protocol):
     """Features that are read through a memory map, or are made of such features."""
 
     def release(self) -> None: ...
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """Features that know facts of each item, and the time of each of its rows in seconds, or None."""
+
+    def info(self, id: str) -> dict[str, Any]: ...
+
+    def times(self, id: str) -> list[float] | None: ...
 
 
 @runtime_checkable
@@ -153,7 +162,7 @@ def release(features: Features) -> None:
 
 def durations_of(features: Features, videos: Iterable[str]) -> dict[str, float]:
     """The durations of videos in seconds, where the features keep them."""
-    if not isinstance(features, Packed):
+    if not isinstance(features, Timed):
         return {}
     known = {id: features.info(id).get("duration") for id in videos if id in features}
     return {id: float(seconds) for id, seconds in known.items() if isinstance(seconds, int | float) and 0 < seconds < np.inf}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from prvr.errors import DataError
-from prvr.features import release
+from prvr.features import Timed, release
 from prvr.features.packed import Packed
 
 
@@ -47,6 +48,19 @@ class JoinedFeatures(Mapping[str, np.ndarray]):
     def stack(self) -> JoinedFeatures:
         """The same parts, each with rows of its own and zeros below them."""
         return JoinedFeatures(self.parts, aligned=False)
+
+    def info(self, id: str) -> dict[str, Any]:
+        """The facts of an item, by the encoder that has most of it."""
+        most = self._most(id)
+        return most.info(id) if isinstance(most, Timed) else {}
+
+    def times(self, id: str) -> list[float] | None:
+        """The time of each row in seconds, by the encoder that has most of the item; None where that one has none."""
+        most = self._most(id)
+        return most.times(id) if isinstance(most, Timed) else None
+
+    def _most(self, id: str) -> Mapping[str, np.ndarray]:
+        return max((part for part, _ in self.parts if id in part), key=lambda part: len(part[id]))
 
     def release(self) -> None:
         """As `prvr.features.release`, of each part."""

@@ -31,6 +31,8 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 }
 FOLDER = "folder"
 ABSENT = object()
+# What an index notes of a file for itself: its stamps, and what is in fields of its own, too.
+NOTED = frozenset({"file", "recorded"})
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,10 @@ def _lookup(about: Mapping[str, Any], field: str) -> Any:
 
 
 def _fields(abouts: Iterable[Mapping[str, Any]]) -> set[str]:
-    """All names of fields; those within objects with a dot."""
-    names, waiting = {FOLDER}, [("", about) for about in abouts]
+    """All names of fields, but for what an index notes of a file for itself; those within objects with a dot."""
+    names = {FOLDER}
+    waiting: list[tuple[str, Mapping[str, Any]]]
+    waiting = [("", {name: about[name] for name in about.keys() - NOTED}) for about in abouts]
     while waiting:
         above, about = waiting.pop()
         names |= {above + name for name in about}

@@ -18,8 +18,7 @@ from torch.nn import functional
 
 from prvr.batch import frames_of, pad, pad_clips, read_clips, read_frames, read_words
 from prvr.cpu import fast_products
-from prvr.features import Features, release, rows_of
-from prvr.features.packed import Packed
+from prvr.features import Features, Timed, release, rows_of
 from prvr.index.contract import Entry, Store
 from prvr.index.moments import frame_edges
 from prvr.methods.checkpoint import device_of
@@ -63,8 +62,8 @@ def add_videos(index: Store, videos: Iterable[str], frames: Features, *, duratio
 def read_sampled(video: str, frames: Features, *, durations: Mapping[str, float]) -> Sampled:
     """A video's features, with times from the folder of features or else from the durations."""
     rows = rows_of("video", video, frames)
-    info = frames.info(video) if isinstance(frames, Packed) else {}
-    times = frames.times(video) if isinstance(frames, Packed) else None
+    info = frames.info(video) if isinstance(frames, Timed) else {}
+    times = frames.times(video) if isinstance(frames, Timed) else None
     if times is not None and info.get("duration") is not None:
         return Sampled(video, rows, tuple(times), info["duration"], frame_seconds=info.get("frame_seconds"))
     duration = durations.get(video)

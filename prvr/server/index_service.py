@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -210,6 +211,13 @@ class IndexService:
         if problem:
             raise DataError(problem)
 
+    async def names_with(self, text: str) -> list[str]:
+        """The names of the videos that contain a text, in capitals or not, or that have a copy of such a name."""
+        names, wanted = await self.names(), _fold(text)
+        abouts = await self._read(DiskIndex.about) if wanted else {}
+        paths = {name: (name, *map(shown_name, abouts.get(id, {}).get("copies", ()))) for name, id in names.items()}
+        return [name for name, known in paths.items() if any(wanted in _fold(path) for path in known)]
+
     async def select(self, names: Collection[str], *, where: Sequence[str]) -> list[str]:
         """The names of the videos that meet all conditions."""
         conditions = [parse(condition) for condition in where]
@@ -342,3 +350,7 @@ def _moments(hit: Hit, *, title: str, limit: int | None) -> Moments:
         found_by=list(hit.found_by),
         quotes=[TextAnswer(**quote.as_dict()) for quote in hit.quotes],
     )
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

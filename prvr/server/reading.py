@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import unicodedata
 from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
@@ -163,16 +162,17 @@ async def transcript(
 @api.get("/videos")
 async def videos(
     service: Served,
-    contains: Annotated[str, Query(description="Only names that contain this.", max_length=MOST_CHARACTERS)] = "",
+    contains: Annotated[
+        str, Query(description="Only names that contain this; those of copies, too.", max_length=MOST_CHARACTERS)
+    ] = "",
     where: Conditions = [],  # noqa: B006
     sort: Annotated[Order, Query(description="The order; videos of unknown date or duration are last.")] = "name",
     offset: Annotated[int, Query(description="How many are skipped.", ge=0, le=10**9)] = 0,
     limit: Annotated[int, Query(description="How many at most.", ge=1, le=200)] = 60,
 ) -> Videos:
     """The videos of the index."""
-    wanted = unicodedata.normalize("NFC", contains).casefold()
-    names = [name for name in await service.index.names() if wanted in unicodedata.normalize("NFC", name).casefold()]
-    names = await service.index.arrange(await service.index.select(names, where=where), order=sort)
+    names = await service.index.select(await service.index.names_with(contains), where=where)
+    names = await service.index.arrange(names, order=sort)
     return Videos(total=len(names), videos=await service.index.videos(names[offset : offset + limit]))
 
 

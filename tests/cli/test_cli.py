@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -547,6 +548,15 @@ def test_every_command_has_help_with_an_example(prvr: Prvr) -> None:
         # `prvr index` is short for `prvr index update`.
         assert f"Example: prvr {command.removesuffix(' update')} " in " ".join(answer.out.split())
         assert "if not said" not in answer.out
+
+
+def test_every_argument_has_the_name_that_the_help_calls_it_by(prvr: Prvr) -> None:
+    for command in every_command():
+        usage = prvr(*command.split(), "--help").out.partition("\n\n")[0]
+        names = re.findall(r"[{\[]([^]}]+)[]}]", usage)
+        assert all(name == name.upper() for name in names if name != "ARGS"), usage
+    # It is written there, not read.
+    assert "FEATURES <path>  Folder to write the features to." in prvr("extract", "--help").out
 
 
 def every_command() -> list[str]:

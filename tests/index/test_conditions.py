@@ -95,6 +95,12 @@ def test_what_is_no_condition(text: str, line: str) -> None:
         select(VIDEOS, [parse(text)])
 
 
+def test_the_stamps_of_files_are_no_fields_to_choose_from() -> None:
+    noted = {"a.mp4": {"duration": 2.0, "file": {"size": 3, "sha256": "0"}, "recorded": {"title": "x"}, "title": "x"}}
+    with pytest.raises(SettingError, match=r"no video has a field 'foo'; known: duration, folder, title$"):
+        select(noted, [parse("foo=1")])
+
+
 WITHIN: dict[str, dict[str, Any]] = {
     "a.mp4": {"gps": {"lat": 1.5, "place": {"name": "Bern"}}, "a.b": 1, "people": [{"name": "x"}, "y"]},
     "b.mp4": {"gps": {"lat": 47, "tags": ["peak"]}, "a": {"b": 2}, "crew": [{"name": "z"}], "seen": {}},

@@ -575,6 +575,10 @@ def test_copies_are_one_video_and_names_with_line_feeds_are_served(world: World,
         assert (hit["video"], hit["copies"], hit["problem"]) == (name, ["second.mp4"], None)
         (video,) = service.client.get("/api/videos").json()["videos"]
         assert video["fields"]["copies"] == ["second.mp4"]
+        assert [service.client.get("/api/videos", params={"contains": text}).json()["total"] for text in ("SECOND", "third")] == [
+            1,
+            0,
+        ]
         content = (world.videos / "beach.mp4").read_bytes()
         for path in (name, "second.mp4"):
             assert service.client.get("/api/similar", params={"video": path}).json()["hits"] == []

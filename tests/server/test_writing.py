@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
+import shlex
 import shutil
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +20,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
+from PIL import Image
 from serving import TOKEN, Running, World, running
 from tiny_encoders import make_textual, make_visual
 from tiny_videos import colourful, copy_as_another, write_video
@@ -433,3 +438,21 @@ def test_the_service_ends_while_a_run_is_under_way(world: World, tmp_path: Path,
         os.kill(int(note.read_text()), 0)
     with pytest.raises(httpx.ConnectError):
         httpx.get(service.url, trust_env=False)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not here")
+def test_the_requests_of_the_guide(served: Running, own: World, tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "serve.md").read_text()
+    lines = re.findall(r"^curl .+$", guide, flags=re.M)
+    assert len(lines) == 4
+    shutil.copyfile(own.videos / "kitchen.mp4", tmp_path / "beach.mp4")
+    Image.new("RGB", (32, 32), (220, 30, 30)).save(tmp_path / "photo.jpg")
+    answers = []
+    for line in lines:
+        command = line.replace("http://127.0.0.1:8000/", served.url).replace("$PRVR_TOKEN", TOKEN)
+        done = subprocess.run([*shlex.split(command), "-s"], cwd=tmp_path, capture_output=True, check=True)
+        answers.append(json.loads(done.stdout))
+    assert len(answers[0]["hits"]) == 3
+    assert answers[1]["hits"]
+    assert [answer["state"] for answer in answers[2:]] == ["running", "running"]
+    assert not (own.videos / "holiday" / "beach.mp4").exists()
