@@ -210,8 +210,8 @@ def open_index(url: str, model: Model) -> ShardedIndex:
     return ShardedIndex(LocalShards(paths, model), len(paths), model)
 
 
-def make_shards(url: str, model: Model, header: Header) -> list[Path]:
-    """The folders of all shards at a URL. Missing ones are created, so that a copy fills them again.
+def shard_folders(url: str) -> list[Path]:
+    """The folders of all shards at a URL, whether they exist or not.
 
     Raises:
         SettingError: as `make_index`.
@@ -221,7 +221,16 @@ def make_shards(url: str, model: Model, header: Header) -> list[Path]:
         _require_local(url)
     elif not urlsplit(url).netloc:
         raise SettingError(f"{url!r} names no cluster; write ray://HOST:PORT/FOLDER, ray://auto/FOLDER or ray://local/FOLDER")
-    paths = _paths(folder, _count(folder, wanted) or wanted or DEFAULT)
+    return _paths(folder, _count(folder, wanted) or wanted or DEFAULT)
+
+
+def make_shards(url: str, model: Model, header: Header) -> list[Path]:
+    """The folders of all shards at a URL. Missing ones are created, so that a copy fills them again.
+
+    Raises:
+        SettingError: as `make_index`.
+    """
+    paths = shard_folders(url)
     if there := [path for path in paths if (path / FILE).exists()]:
         # One that was lost is made like the others.
         with closing(DiskIndex(there[0], model)) as other:
