@@ -7,7 +7,7 @@ machine is started on another one, and goes on in its shard: what was written th
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, final
@@ -88,13 +88,13 @@ class ShardIndexers:
         self._updates = [replace(update, settings={**update.settings, "device": device}) for update in updates]
         options = {"num_cpus": PROCESSORS, "num_gpus": int(device.startswith("cuda")), "scheduling_strategy": "SPREAD"}
         retries = {"max_restarts": RESTARTS, "max_task_retries": RESTARTS, "concurrency_groups": {PINGS: 1}}
-        self._kind = self._ray.remote(**options, **retries)(ShardIndexer)
+        kind = self._ray.remote(**options, **retries)(ShardIndexer)
         self._checkpoint = [self._ray.put(checkpoint)]
-        self._actors: list[Any] = []
-        self._add_actor()
+        nodes = sum(node["Alive"] for node in self._ray.nodes())
+        self._actors = [kind.remote(-(-len(updates) // nodes)) for _ in updates]
 
     def check(self, stored: Mapping[str, str | None]) -> None:
-        """Opens, on one machine, what the updates need; nothing is written.
+        """Opens what the updates need, and waits for one of the actors to have it; nothing is written.
 
         Args:
             stored: the readers of texts that the shards keep.
@@ -102,7 +102,10 @@ class ShardIndexers:
         Raises:
             PrvrError: it cannot be opened, or no machine works.
         """
-        (problem,) = self._wait({self._actors[0].check.remote(self._updates[0], self._checkpoint, stored): 0}, None).values()
+        calls = zip(self._actors, self._updates, strict=True)
+        # All are called: those that the cluster has no room for wait until others have ended.
+        answers = [actor.check.remote(update, self._checkpoint, stored) for actor, update in calls]
+        _, problem = next(self._answers(answers, None))
         if problem is not None:
             raise problem
 
@@ -112,13 +115,14 @@ class ShardIndexers:
         Raises:
             DataError: no machine works; what was finished is kept.
         """
-        for _ in self._updates[1:]:
-            self._add_actor()
-        pending = {
-            actor.update.remote(update, self._checkpoint): number
-            for number, (actor, update) in enumerate(zip(self._actors, self._updates, strict=True))
-        }
-        results = self._wait(pending, on_progress)
+        calls = zip(self._actors, self._updates, strict=True)
+        results: dict[int, Any] = {}
+        for number, result in self._answers(
+            [actor.update.remote(update, self._checkpoint) for actor, update in calls], on_progress
+        ):
+            results[number] = result
+            # Its place is free for a shard that waits.
+            self._ray.kill(self._actors[number])
         return [results[number] for number in range(len(self._actors))]
 
     def close(self) -> None:
@@ -129,13 +133,9 @@ class ShardIndexers:
         if self._is_ours:
             self._ray.shutdown()
 
-    def _add_actor(self) -> None:
-        nodes = sum(node["Alive"] for node in self._ray.nodes())
-        self._actors.append(self._kind.remote(-(-len(self._updates) // nodes)))
-
-    def _wait(self, pending: dict[Any, int], on_progress: Progress | None) -> dict[int, Any]:
-        """The results of pending calls by the number of their shard, or their errors."""
-        results: dict[int, Any] = {}
+    def _answers(self, calls: Sequence[Any], on_progress: Progress | None) -> Iterator[tuple[int, Any]]:
+        """Yields the results of calls, one for each shard, or their errors, with the number of the shard, as they come."""
+        pending = {answer: number for number, answer in enumerate(calls)}
         pings: dict[Any, int] = {}
         seen: dict[int, tuple[str, float, float]] = {}
         last_answer = time.monotonic()
@@ -152,20 +152,16 @@ class ShardIndexers:
                         seen[number] = self._ray.get(answer)
                 else:
                     number = pending.pop(answer)
-                    results[number] = self._result(answer, number)
-                    if pending:
-                        # Its place is free for a shard that waits.
-                        self._ray.kill(self._actors[number])
+                    yield number, self._result(answer, number)
             if on_progress is not None and seen:
                 text = list(seen.values())[-1][0]
                 done, total = sum(one[1] for one in seen.values()), sum(one[2] for one in seen.values())
-                on_progress(f"{len(results)} of {len(self._actors)} shards, {text}", done, total)
+                on_progress(f"{len(calls) - len(pending)} of {len(calls)} shards, {text}", done, total)
             if time.monotonic() - last_answer > PATIENCE:
                 raise DataError(
                     f"no machine of the Ray cluster indexes within {PATIENCE} s; check that one has {PROCESSORS} processors to "
                     "spare (ray status), and run again: what was finished is kept"
                 )
-        return results
 
     def _result(self, answer: Any, number: int) -> Any:
         try:
