@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from fastapi import HTTPException
 
-from prvr.errors import DataError, ModelError
+from prvr.errors import DataError, ModelError, VideoGone
 from prvr.index.conditions import parse, select
 from prvr.index.contract import Entry
 from prvr.index.disk import DiskIndex
@@ -122,7 +122,10 @@ class IndexService:
         """The file of a video; a copy of one in object storage. Raises HTTPException 404 if it does not exist."""
         if self.remote is None:
             return file_of(id, self.folder)
-        return await asyncio.to_thread(self._copies.get, self.remote / id)
+        try:
+            return await self._copies.get(self.remote / id)
+        except VideoGone:
+            raise HTTPException(404, f"the file of {shown_name(id)!r} is no longer in its store; index again") from None
 
     async def search(
         self,

@@ -164,6 +164,31 @@ def test_the_command(videos: Path, teacher: Checkpoint, tmp_path: Path, prvr: Pr
     assert f"prvr index copy INDEX {server}" in prvr("index", videos, server).err
 
 
+KNOWN = "known are qdrant://, qdrant+https://, ray://, shards://"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "line"),
+    [
+        ("shard", f"no index is known by shard://; did you mean shards://? {KNOWN}"),
+        ("rays", f"no index is known by rays://; did you mean ray://? {KNOWN}"),
+        ("SHARDS", f"no index is known by SHARDS://; did you mean shards://? {KNOWN}"),
+        ("s3", f"no index is known by s3://; {KNOWN}"),
+    ],
+)
+def test_a_mistyped_scheme(
+    scheme: str, line: str, videos: Path, teacher: Checkpoint, tmp_path: Path, prvr: Prvr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = f"{scheme}:///x"
+    with pytest.raises(SettingError) as refused:
+        index_folder(videos, url, teacher)
+    assert str(refused.value) == line
+    for command in (["index", videos, url], ["search", url, "red"], ["index", "verify", url], ["index", "copy", url, "there"]):
+        assert prvr(*command) == (1, "", f"prvr: {line}\n")
+    assert in_folder(tmp_path) == sorted(["videos", "videos/deep", *(f"videos/{name}" for name in NAMES)])
+
+
 def test_what_is_refused(videos: Path, teacher: Checkpoint, tmp_path: Path) -> None:
     url = f"shards://{tmp_path}/shards"
     index_folder(videos, f"{url}?shards=2", teacher)
