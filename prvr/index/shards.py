@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, final, runtime_checkable
@@ -54,7 +54,9 @@ class LocalShards:
     """The shards in this process, one after the other."""
 
     def __init__(self, paths: Sequence[Path], model: Model) -> None:
-        self._shards = [DiskIndex(path, model) for path in paths]
+        with ExitStack() as opened:
+            self._shards = [opened.enter_context(closing(DiskIndex(path, model))) for path in paths]
+            opened.pop_all()
 
     def call(self, functions: Mapping[int, Callable[[DiskIndex], Answer]]) -> dict[int, Answer]:
         """Calls a function with each of some shards, by their numbers; returns the results."""

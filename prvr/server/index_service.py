@@ -310,6 +310,8 @@ class IndexService:
         """Ends the threads; queries in the queue are cancelled."""
         self._thread.shutdown(cancel_futures=True)
         self._names_thread.shutdown(cancel_futures=True)
+        self._index.close()
+        self._list.close()
         self._copies.close()
 
 
