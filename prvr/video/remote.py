@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -143,6 +143,44 @@ class RemotePath:
             raise
         except Exception as problem:  # As above.
             raise DataError(f"cannot read {self}: {_reason(problem)}; check the URL and the credentials") from None
+
+    def sizes(self, name: str) -> dict[str, int]:
+        """Returns the sizes of the files in a folder below this one, by their names; none if there is no such folder.
+
+        Raises:
+            DataError: it cannot be listed.
+        """
+        system, path = (self / name)._system()
+        try:
+            return {PurePosixPath(info["name"]).name: int(info["size"] or 0) for info in system.ls(path, detail=True)}
+        except FileNotFoundError:
+            return {}
+        except Exception as problem:  # As above.
+            raise DataError(f"cannot list {self}: {_reason(problem)}; check the URL and the credentials") from None
+
+    def write(self, content: Path | bytes) -> None:
+        """Writes a file: a copy of one of this machine, or bytes.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        system, path = self._system()
+        try:
+            if "file" in system.protocol:
+                system.makedirs(system._parent(path), exist_ok=True)
+            if isinstance(content, bytes):
+                system.pipe_file(path, content)
+            else:
+                system.put_file(str(content), path)
+        except Exception as problem:  # As above.
+            why = f"cannot write {self}: {one_line(problem)}"
+            raise DataError(f"{why}; check the URL and the credentials, and run again: what was finished is kept") from None
+
+    def delete(self) -> None:
+        """Deletes a file; one that cannot be deleted is left."""
+        system, path = self._system()
+        with suppress(Exception):
+            system.rm_file(path)
 
     def copy_to(self, target: Path) -> None:
         """Copies a file here.
