@@ -5,7 +5,9 @@ PrvrError            an error that a user can fix; its text has the problem, the
 ├── DataError        captions, features or splits that do not fit together, or broken feature values
 │   └── RowsError    rows that hold NaN or infinite values, or do not fit where they are stored
 ├── VideoError       a file that cannot be decoded
-│   └── NoPictures   a file without pictures, such as sound alone
+│   ├── NoPictures   a file without pictures, such as sound alone
+│   ├── VideoGone    a remote file that its store no longer has
+│   └── NoSpace      no room for the copy of a remote file
 ├── ModelError       a checkpoint, an encoder or an index that is broken or belongs to another model
 ├── MissingExtra     an optional dependency that is not installed
 └── ProcessLost      one of several processes that work together has ended, or cannot be reached
@@ -43,6 +45,14 @@ class VideoError(PrvrError):
 
 class NoPictures(VideoError):
     """A file without pictures, such as sound alone."""
+
+
+class VideoGone(VideoError):
+    """A remote file that its store no longer has; a store that does not answer is no such error."""
+
+
+class NoSpace(VideoError):
+    """No room for the copy of a remote file."""
 
 
 class ModelError(PrvrError):

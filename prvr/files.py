@@ -8,8 +8,9 @@ import math
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # The largest text file that is read; the largest of published packages has a tenth of it.
 MOST_BYTES = 2**30
+# Of the names of temporary folders, and the file in them that is locked while their process lives.
+OWNED, OWNER = "prvr-copy-", "owner.lock"
 
 
 def lock_for_writing(path: Path) -> BaseFileLock:
@@ -39,6 +42,36 @@ def lock_for_writing(path: Path) -> BaseFileLock:
     except Timeout:
         raise DataError(f"another process is writing to {path}; wait for it to end") from None
     return lock
+
+
+@contextmanager
+def owned_folder(parent: Path) -> Iterator[Path]:
+    """Yields a new temporary folder, which is deleted at the end; `remove_abandoned` deletes those of killed processes."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=OWNED, dir=parent))
+        lock = FileLock(folder / OWNER, timeout=0, thread_local=False)
+        # Another process may take it for abandoned before its lock is held.
+        with suppress(Timeout, FileNotFoundError):
+            lock.acquire()
+            if (folder / OWNER).exists():
+                break
+            lock.release()
+    try:
+        yield folder
+    finally:
+        lock.release()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Deletes the temporary folders whose processes were killed: the kernel has released their locks."""
+    for folder in parent.glob(f"{OWNED}*"):
+        with suppress(Timeout, OSError):
+            # In a folder that all users write to, nothing of others is opened.
+            is_ours = not hasattr(os, "getuid") or folder.lstat().st_uid == os.getuid()
+            if is_ours and not folder.is_symlink() and (folder / OWNER).is_file():
+                with FileLock(folder / OWNER, timeout=0):
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_bytes(path: Path, *, most: int = MOST_BYTES) -> bytes:

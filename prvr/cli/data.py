@@ -78,6 +78,34 @@ def verify(
     show(as_json, {"features": str(features), "verified": each}, [f"{name}: {count} items" for name, count in each.items()])
 
 
+@data.command(epilog="Example: prvr data upload features s3://bucket/features")
+def upload(
+    features: Annotated[Path, typer.Argument(help="Folder of packed features.")],
+    url: Annotated[str, typer.Argument(help="Where they are copied to, by fsspec: s3://BUCKET/FOLDER.", metavar="URL")],
+    as_json: Json = False,
+) -> None:
+    """Copy packed features to object storage, in place of those that are there; an interrupted command continues."""
+    from prvr.features.object_storage import upload_features
+
+    with progress() as on_progress:
+        count = upload_features(features, url, on_progress)
+    show(as_json, {"url": url, "files": count}, [f"{url}: {count} files"])
+
+
+@data.command(epilog="Example: prvr data download s3://bucket/features features")
+def download(
+    url: Annotated[str, typer.Argument(help="Where prvr data upload copied features to.", metavar="URL")],
+    features: Annotated[Path, typer.Argument(help="A new folder.")],
+    as_json: Json = False,
+) -> None:
+    """Copy packed features from object storage, and check them; an interrupted command continues."""
+    from prvr.features.object_storage import download_features
+
+    with progress() as on_progress:
+        count = download_features(url, features, on_progress)
+    show(as_json, {"features": str(features), "files": count}, [f"{features}: {count} files"])
+
+
 @data.command(epilog="Example: prvr data denoise denoised --recipe run/recipe.toml --below 100")
 def denoise(
     out: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -354,7 +355,8 @@ def search(
         picture = None if image is None else read_picture(image)
         stored_rows = picture is None and not rescore
         gallery = open_for_search(path, model=model, method=method or None, device=device, stored_rows=stored_rows)
-        found = answer(gallery, question, settings, image=picture)
+        with closing(gallery.index):
+            found = answer(gallery, question, settings, image=picture)
     warn({"query": found["note"]} if "note" in found else {})
     hits, least = found["hits"], "" if min_score is None else f" with a {found['measure']} of {min_score:g} or more"
     lines = [line for hit in hits for line in hit_lines(hit)] or [f"nothing {'more ' if page > 1 else ''}here matches{least}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -96,7 +97,9 @@ def _search(path: str, query: str, k: int, model: Path | None, method: str, devi
     question, settings = {"text": query}, {"k": k}
     found = ask(path, question, settings, device=device) if model is None and not method else None
     if found is None:
-        found = answer(open_index(path, model=model, method=method or None, device=device), question, settings)
+        gallery = open_index(path, model=model, method=method or None, device=device)
+        with closing(gallery.index):
+            found = answer(gallery, question, settings)
     warn({"query": found["note"]} if "note" in found else {})
     moments = moments_of(found)
     if not moments:

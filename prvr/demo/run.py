@@ -13,6 +13,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,8 @@ def run_demo(out: str | Path, *, videos: dict[str, int] | None = None, on_progre
     shown = students[STUDENTS[-1]][0]
     index_folder(_copy_test_videos(test, world, out / "unseen"), out / "gallery", shown, on_progress=report)
     gallery = open_index(out / "gallery")
-    answers = [_search(gallery, caption) for caption in _draw_queries(test)]
+    with closing(gallery.index):
+        answers = [_search(gallery, caption) for caption in _draw_queries(test)]
     demo = Demo(out, figures, answers, untrained)
     runs = {name: _run_folders(out / "runs" / name) for name in STUDENTS}
     write_whole(demo.report, write_page(figures, untrained, runs, answers, videos=world).encode())

@@ -201,7 +201,7 @@ def _frames(reader: VideoReader, job: Job, sampling: FrameSampling, fit: Fit | N
 def _error_line(problem: VideoError, job: Job) -> str:
     """An error line in which a temporary copy has the name of its file."""
     return (
-        re.sub(rf"\S*/prvr-\w+/{COPY}(\.\w+)?", lambda _: str(job.path), str(problem))
+        re.sub(rf"\S*/prvr-[\w-]+/{COPY}(\.\w+)?", lambda _: str(job.path), str(problem))
         if isinstance(job.path, RemotePath)
         else str(problem)
     )

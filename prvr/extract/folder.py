@@ -21,6 +21,7 @@ from prvr.extract import (
     feature_folder,
 )
 from prvr.features import durations_of
+from prvr.features.object_storage import require_folder
 from prvr.features.packed import Packed
 from prvr.video import VideoPath, find_passed_over, find_videos, place_of
 
@@ -55,9 +56,10 @@ def extract_folder(
 
     Raises:
         ModelError: an encoder cannot be opened, or has no images or no words.
-        SettingError: there is no cluster at that address.
+        SettingError: there is no cluster at that address, or `features` is a URL.
         DataError: there are no videos, the captions are broken, or the folder has features of another encoder or rate.
     """
+    require_folder(features)
     # Absolute: other machines have other working directories.
     videos, features = place_of(videos).absolute(), Path(features)
     files = find_videos(videos)

@@ -18,6 +18,7 @@ from prvr.extract.engine import Changed, Encoded, Engine, FrameSampling, Job, Ou
 from prvr.extract.extraction import Extraction, Progress
 from prvr.extract.file_stamps import Stamp, has_same_stamp, recorded_file, sha256_of, stamp_of, stamps_of
 from prvr.video import RemotePath, VideoPath
+from prvr.video.remote import remove_abandoned_copies
 
 # How often a video is read whose file changes while it is read.
 READS = 3
@@ -79,6 +80,8 @@ def update_rows(
     Raises:
         DataError: the store cannot be written to; finished videos are kept.
     """
+    if any(isinstance(file, RemotePath) for file in files.values()):
+        remove_abandoned_copies()
     update = _Update(files, store, on_progress)
     update.sort(skip)
     for _ in range(READS):

@@ -18,6 +18,7 @@ from prvr.datasets.published import is_package
 from prvr.errors import DataError, SettingError, nearest
 from prvr.features import Features, FeatureSet, TeacherFeatures, columns, compare_lengths, place
 from prvr.features.joined import JoinedFeatures
+from prvr.features.object_storage import require_folder
 from prvr.features.package import Package, open_package
 from prvr.features.packed import Packed, is_packed
 from prvr.features.sources import FeatureSources, Source, join_sources
@@ -60,6 +61,7 @@ class PackedShelf:
 
 def open_shelf(features: str | Path) -> Package | PackedShelf:
     """Opens the features in a folder: a published package or packed features."""
+    require_folder(features)
     path = Path(features)
     return open_package(path) if is_package(path) else PackedShelf(path)
 

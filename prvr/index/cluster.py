@@ -18,7 +18,7 @@ from prvr.device import connect, gist
 from prvr.errors import DataError, PrvrError, SettingError, require
 from prvr.index.contract import Header
 from prvr.index.disk import DiskIndex
-from prvr.index.shards import ShardedIndex, find_shards, make_shards
+from prvr.index.shards import ShardedIndex, find_shards, make_shards, shard_folders
 from prvr.methods.contract import Model
 
 Answer = TypeVar("Answer")
@@ -124,9 +124,15 @@ def make_index(url: str, model: Model, header: Header) -> ShardedIndex:
         MissingExtra: Ray is not installed.
         DataError: the cluster does not serve them.
     """
-    address = _address(url)
-    paths = make_shards(url, model, header)
-    return ShardedIndex(Actors(address, paths, model), len(paths), model)
+    paths = shard_folders(url)
+    # The cluster is there before files are made; an actor opens its file when it is first called.
+    actors = Actors(_address(url), paths, model)
+    try:
+        make_shards(url, model, header)
+    except BaseException:
+        actors.close()
+        raise
+    return ShardedIndex(actors, len(paths), model)
 
 
 def open_index(url: str, model: Model) -> ShardedIndex:

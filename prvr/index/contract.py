@@ -141,6 +141,10 @@ class ApproximateStore(PersistentStore, Protocol):
     index has one for all queries. `keep_setting` writes it.
     """
 
+    def check_stage(self) -> None:
+        """Raises ModelError if the index was written without what its first stage scans."""
+        ...
+
     def learn_stage(self, queries: Embeddings, *, on_video: Callable[[int, int], None] | None = None) -> Any: ...
 
     def search_approximately(
@@ -168,7 +172,8 @@ def require_approximate(index: Store) -> ApproximateStore:
 
     Raises:
         SettingError: it is in shards, or in memory.
-        ModelError: its model neither scores by a weighted sum of best cosines nor reranks by one.
+        ModelError: its model neither scores by a weighted sum of best cosines nor reranks by one, or it was written without what
+            a first stage scans.
     """
     # Not by isinstance, which reads the properties of a store: all its ids.
     if not callable(getattr(index, "search_approximately", None)):
@@ -181,7 +186,9 @@ def require_approximate(index: Store) -> ApproximateStore:
             f"{type(index.model).__name__} does not score by a weighted sum of best cosines, the only score that an "
             "approximate search supports; search it exactly"
         )
-    return cast(ApproximateStore, index)
+    approximate = cast(ApproximateStore, index)
+    approximate.check_stage()
+    return approximate
 
 
 def require_weights(model: Model, store: str) -> tuple[float, ...]:

@@ -182,6 +182,9 @@ class DiskIndex:
             allowed = None if learned.videos in (None, videos) else list(videos.values())
             return self._approximate.search(learned.stage, queries, k, count=count, allowed=allowed, resident=resident)
 
+    def check_stage(self) -> None:
+        """Nothing: its first stage is computed from the rows."""
+
     def learn_stage(self, queries: Embeddings, *, on_video: Callable[[int, int], None] | None = None) -> LearnedStage:
         """A first stage for queries like these, with the sketches of all videos; nothing is written.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, final, runtime_checkable
@@ -54,7 +54,9 @@ class LocalShards:
     """The shards in this process, one after the other."""
 
     def __init__(self, paths: Sequence[Path], model: Model) -> None:
-        self._shards = [DiskIndex(path, model) for path in paths]
+        with ExitStack() as opened:
+            self._shards = [opened.enter_context(closing(DiskIndex(path, model))) for path in paths]
+            opened.pop_all()
 
     def call(self, functions: Mapping[int, Callable[[DiskIndex], Answer]]) -> dict[int, Answer]:
         """Calls a function with each of some shards, by their numbers; returns the results."""
@@ -210,8 +212,8 @@ def open_index(url: str, model: Model) -> ShardedIndex:
     return ShardedIndex(LocalShards(paths, model), len(paths), model)
 
 
-def make_shards(url: str, model: Model, header: Header) -> list[Path]:
-    """The folders of all shards at a URL. Missing ones are created, so that a copy fills them again.
+def shard_folders(url: str) -> list[Path]:
+    """The folders of all shards at a URL, whether they exist or not.
 
     Raises:
         SettingError: as `make_index`.
@@ -221,7 +223,16 @@ def make_shards(url: str, model: Model, header: Header) -> list[Path]:
         _require_local(url)
     elif not urlsplit(url).netloc:
         raise SettingError(f"{url!r} names no cluster; write ray://HOST:PORT/FOLDER, ray://auto/FOLDER or ray://local/FOLDER")
-    paths = _paths(folder, _count(folder, wanted) or wanted or DEFAULT)
+    return _paths(folder, _count(folder, wanted) or wanted or DEFAULT)
+
+
+def make_shards(url: str, model: Model, header: Header) -> list[Path]:
+    """The folders of all shards at a URL. Missing ones are created, so that a copy fills them again.
+
+    Raises:
+        SettingError: as `make_index`.
+    """
+    paths = shard_folders(url)
     if there := [path for path in paths if (path / FILE).exists()]:
         # One that was lost is made like the others.
         with closing(DiskIndex(there[0], model)) as other:

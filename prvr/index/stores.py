@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
-from prvr.errors import SettingError, nearest
+from prvr.errors import SettingError
 from prvr.index import cluster, qdrant, shards
 from prvr.index.contract import Header, PersistentStore
 from prvr.index.disk import DiskIndex
@@ -53,15 +54,21 @@ def make_store(place: str | Path, model: Model, header: Header) -> PersistentSto
 
 
 def folder_of(place: str | Path) -> Path | None:
-    """The folder that holds an index and its checkpoint; None for an index on a server."""
+    """The folder that holds an index and its checkpoint; None for an index on a server.
+
+    Raises:
+        SettingError: the scheme of the URL is unknown.
+    """
     if not (isinstance(place, str) and "://" in place):
         return Path(place)
-    kind = KINDS.get(place.partition("://")[0])
-    return kind.folder(place) if kind and kind.folder else None
+    folder = _kind(place).folder
+    return folder and folder(place)
 
 
 def _kind(url: str) -> Kind:
     scheme = url.partition("://")[0]
     if scheme not in KINDS:
-        raise SettingError(f"no index is known by {scheme}://; {nearest(scheme, KINDS)}")
+        close = get_close_matches(scheme.lower(), KINDS, n=1)
+        meant = f"did you mean {close[0]}://? " if close else ""
+        raise SettingError(f"no index is known by {scheme}://; {meant}known are {', '.join(f'{kind}://' for kind in KINDS)}")
     return KINDS[scheme]

@@ -7,22 +7,25 @@ by ray:// each in an actor of a Ray cluster (`prvr.search.cluster_indexing`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from prvr.errors import SettingError
+from prvr.errors import PrvrError, SettingError
 from prvr.extract.extraction import Progress
 from prvr.index.contract import Header
+from prvr.index.disk import DiskIndex
 from prvr.index.place import FILE
-from prvr.index.shards import make_shards
+from prvr.index.shards import make_shards, shard_folders
 from prvr.index.stores import folder_of
 from prvr.methods.checkpoint import Checkpoint
-from prvr.search.cluster_indexing import index_on_cluster
-from prvr.search.opening import is_remote, keep_checkpoint, make_without_model
-from prvr.search.update import Indexer, Indexing, ShardUpdate
+from prvr.search.cluster_indexing import ShardIndexers
+from prvr.search.indexing_tools import IndexingTools
+from prvr.search.opening import check_moved, is_remote, keep_checkpoint, open_existing
+from prvr.search.shard_updates import ShardUpdate, join_outcomes
+from prvr.search.update import Indexer, Indexing, IndexRows
 from prvr.video import VideoPath, find_videos, place_of
 
 
@@ -54,6 +57,8 @@ def index_folder(
         ModelError: the index was built with another checkpoint, or the student reads features that no encoder makes.
         DataError: there are no videos, another process is indexing there, or the disk is full.
         SettingError: the index holds another dtype or number of shards, is on a server, or there is no cluster at that address.
+
+    Of shards, some of which raise an error, the others are finished; the errors are among the problems.
     """
     # Checked before anything is made: a folder without videos gets no index.
     place = place_of(videos)
@@ -83,29 +88,69 @@ def folder_to_index(place: str | Path) -> Path:
 def _index_shards(
     videos: VideoPath, url: str, checkpoint: Checkpoint, settings: dict[str, Any], on_progress: Progress | None
 ) -> Indexing:
-    folder, parts = folder_to_index(url), urlsplit(url)
+    folder, parts, files = folder_to_index(url), urlsplit(url), find_videos(videos)
     if (folder / FILE).exists():
         raise SettingError(f"{folder} holds an index in one file, whose model shards would replace; name another folder")
     on_cluster = parts.scheme == "ray"
     if on_cluster and settings["ray"] is not None:
         raise SettingError(f"{url} names its cluster, whose machines decode and encode; leave out --ray")
-    header = Header(checkpoint.fingerprint, settings["dtype"] or "float16", str(videos.resolve()))
-    paths = make_shards(url, checkpoint.model, header)
-    # Before anything long, and before the checkpoint that is kept there is replaced.
-    for path in paths:
-        make_without_model(path, checkpoint, videos=videos, dtype=settings["dtype"]).close()
-    keep_checkpoint(checkpoint, folder)
+    paths = shard_folders(url)
+    before, stored = _check_shards(paths, checkpoint, videos=videos, dtype=settings["dtype"])
     updates = [ShardUpdate(n, len(paths), path.absolute(), videos.resolve(), settings) for n, path in enumerate(paths)]
+    # Nothing is made before all that can be refused was.
     if on_cluster:
-        done = index_on_cluster(parts.netloc, updates, checkpoint, on_progress)
+        with closing(ShardIndexers(parts.netloc, updates, checkpoint)) as indexers:
+            indexers.check(stored)
+            _make(url, checkpoint, videos=videos, dtype=settings["dtype"])
+            outcomes = indexers.update(on_progress)
     else:
-        done = [update.run(checkpoint, _with_shard(on_progress, update)) for update in updates]
-    added, kept, dropped = (
-        tuple(sorted(id for one in done for id in getattr(one, field))) for field in ("added", "kept", "dropped")
-    )
-    # What is wrong with the folder is found by each shard.
-    problems = {id: problem for one in done for id, problem in one.problems.items()}
-    return Indexing(added, kept, dropped, problems)
+        tools = updates[0].check(checkpoint, stored)
+        _make(url, checkpoint, videos=videos, dtype=settings["dtype"])
+        outcomes = [_run(update, checkpoint, on_progress, tools) for update in updates]
+    return join_outcomes(updates, outcomes, checkpoint, files=files, before=before)
+
+
+def _check_shards(
+    paths: Sequence[Path], checkpoint: Checkpoint, *, videos: VideoPath, dtype: Literal["float16", "float32"] | None
+) -> tuple[list[set[str]], dict[str, str | None]]:
+    """Checks the shards that exist; returns the videos of each, and the readers of texts that they keep."""
+    before: list[set[str]] = []
+    stored: dict[str, str | None] = {}
+    moved: dict[Path, Header] = {}
+    for path in paths:
+        shard = open_existing(path, checkpoint, dtype=dtype)
+        before.append(set())
+        if shard is None:
+            continue
+        with closing(shard):
+            before[-1] = {*IndexRows(shard, {}).infos()}
+            stored |= shard.texts.readers()
+            if shard.header.videos != str(videos.resolve()):
+                moved[path.parent] = shard.header
+    for folder, header in moved.items():
+        # Together: of a shard with few videos, each may be gone.
+        check_moved(folder, header, set().union(*before), videos)
+    return before, stored
+
+
+def _make(url: str, checkpoint: Checkpoint, *, videos: VideoPath, dtype: Literal["float16", "float32"] | None) -> None:
+    """Creates the shards that do not exist, and their copy of the checkpoint; all follow their folder of videos."""
+    header = Header(checkpoint.fingerprint, dtype or "float16", str(videos.resolve()))
+    for path in make_shards(url, checkpoint.model, header):
+        with closing(DiskIndex(path, checkpoint.model)) as shard:
+            if shard.header.videos != header.videos:
+                shard.move(header.videos)
+    keep_checkpoint(checkpoint, folder_to_index(url))
+
+
+def _run(
+    update: ShardUpdate, checkpoint: Checkpoint, on_progress: Progress | None, tools: IndexingTools
+) -> Indexing | PrvrError | OSError:
+    """The result of the update of a shard, or the error that it raises: the other shards go on."""
+    try:
+        return update.run(checkpoint, _with_shard(on_progress, update), tools=tools)
+    except (PrvrError, OSError) as problem:
+        return problem
 
 
 def _with_shard(on_progress: Progress | None, update: ShardUpdate) -> Progress | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -129,14 +130,64 @@ def _next_step(place: Path) -> str:
 def make_or_reopen(
     path: Path, checkpoint: Checkpoint, *, videos: VideoPath, dtype: Literal["float16", "float32"] | None
 ) -> DiskIndex:
-    """Opens the index in a folder, or makes a new one, with a copy of its checkpoint; errors as `make_without_model`."""
-    store = make_without_model(path, checkpoint, videos=videos, dtype=dtype)
+    """Opens the index in a folder, or makes a new one, with a copy of its checkpoint.
+
+    Raises:
+        ModelError, SettingError: as `open_existing`.
+        SettingError: it is of another folder of videos.
+    """
+    store = open_existing(path, checkpoint, dtype=dtype)
+    if store is None:
+        header = Header(checkpoint.fingerprint, dtype or "float16", str(videos.resolve()))
+        store = DiskIndex.make(path, checkpoint.model, header)
     try:
+        if store.header.videos != str(videos.resolve()):
+            check_moved(path, store.header, store.ids, videos)
+            store.move(str(videos.resolve()))
         keep_checkpoint(checkpoint, path)
     except BaseException:
         store.close()
         raise
     return store
+
+
+def open_existing(path: Path, checkpoint: Checkpoint, *, dtype: Literal["float16", "float32"] | None) -> DiskIndex | None:
+    """Opens the index in a folder; None if there is none.
+
+    Raises:
+        ModelError: the index was built with another checkpoint, is damaged, or of format 1.
+        SettingError: it holds another dtype.
+    """
+    refuse_older(path)
+    if not (path / FILE).exists():
+        return None
+    store = DiskIndex(path, checkpoint.model)
+    try:
+        check_same_model(path, store.header, checkpoint)
+        if dtype not in (None, store.header.dtype):
+            raise SettingError(f"the index in {path} holds {store.header.dtype}, not {dtype}; index into another folder")
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def check_moved(path: Path, header: Header, known: Collection[str], videos: VideoPath) -> None:
+    """Checks that an index whose header names another folder is of this one: at least one of its videos is there.
+
+    Videos that are not in the folder are removed: one wrong word must not empty an index.
+
+    Args:
+        known: the videos of the index; of all its shards together.
+
+    Raises:
+        SettingError: none is.
+    """
+    if known and not set(known) & find_videos(videos).keys():
+        raise SettingError(
+            f"the index in {path} is of {header.videos}, and none of its {len(known)} videos is in {videos}; "
+            "index into another folder, or delete this index first"
+        )
 
 
 def keep_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -147,46 +198,11 @@ def keep_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     checkpoints.save(_keep_calibration(checkpoint, path / MODEL), path / MODEL)
 
 
-def make_without_model(
-    path: Path, checkpoint: Checkpoint, *, videos: VideoPath, dtype: Literal["float16", "float32"] | None
-) -> DiskIndex:
-    """Opens the index in a folder, or makes a new one.
-
-    Raises:
-        ModelError: the index was built with another checkpoint.
-        SettingError: it holds another dtype, or is of another folder of videos.
-    """
-    refuse_older(path)
-    header = Header(checkpoint.fingerprint, dtype or "float16", str(videos.resolve()))
-    store = DiskIndex.make(path, checkpoint.model, header)
-    try:
-        check_same_model(path, store.header, checkpoint)
-        if dtype not in (None, store.header.dtype):
-            raise SettingError(f"the index in {path} holds {store.header.dtype}, not {dtype}; index into another folder")
-        if store.header.videos != header.videos:
-            _move(store, path, videos)
-    except BaseException:
-        store.close()
-        raise
-    return store
-
-
 def _keep_calibration(checkpoint: Checkpoint, copy: Path) -> Checkpoint:
     """Returns the checkpoint with the calibration of its stored copy, if it has none itself."""
     if checkpoint.calibration is not None or not (copy / checkpoints.CONFIG).exists():
         return checkpoint
     return replace(checkpoint, calibration=checkpoints.load(copy).calibration)
-
-
-def _move(store: DiskIndex, path: Path, videos: VideoPath) -> None:
-    # Videos that are not in the folder are removed: one wrong word must not empty an index.
-    known = store.ids
-    if known and not set(known) & find_videos(videos).keys():
-        raise SettingError(
-            f"the index in {path} is of {store.header.videos}, and none of its {len(known)} videos is in {videos}; "
-            "index into another folder, or delete this index first"
-        )
-    store.move(str(videos.resolve()))
 
 
 def refuse_older(path: Path) -> None:

@@ -11,11 +11,8 @@ from typing import Any, Literal, final
 
 import numpy as np
 
-from prvr.encoders import Encoder, ImageEncoder
-from prvr.encoders.text_readers import DEFAULT_READERS, open_reader
-from prvr.errors import MissingExtra, ModelError, SettingError
-from prvr.extract import engine_for
-from prvr.extract.engine import FrameSampling
+from prvr.encoders import Encoder
+from prvr.errors import MissingExtra, ModelError
 from prvr.extract.extraction import Progress
 from prvr.extract.file_stamps import recorded_file
 from prvr.extract.resuming import resuming
@@ -28,18 +25,17 @@ from prvr.index.place import FILE
 from prvr.index.reference import update_reference
 from prvr.index.shards import shard_of
 from prvr.index.text_windows import embedded_by
-from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.contract import Embeddings
 from prvr.search.feature_cache import with_cache
+from prvr.search.indexing_tools import IndexingTools, open_readers
 from prvr.search.matching import open_matching_encoder
-from prvr.search.opening import FEATURES, make_or_reopen, make_without_model
+from prvr.search.opening import FEATURES, make_or_reopen, open_existing
 from prvr.search.sentences import sentence_features
 from prvr.search.text_embedding import embed_texts
 from prvr.search.video_fields import fields_of_file, read_video_fields
-from prvr.video import VideoPath, check_rate, find_passed_over, find_videos
+from prvr.video import VideoPath, find_passed_over, find_videos
 
-BATCH_SIZE = 32
 # Below the folder of an index: the parts of videos that are not finished (`prvr.extract.resuming`).
 UNFINISHED = "unfinished"
 
@@ -58,8 +54,12 @@ class Indexing:
 class Indexer:
     """A folder of videos and its index, with the encoder and the model that bring the index up to date.
 
+    All that can be refused is, before an index is made.
+
     Args:
-        shard: the index is this shard, out of so many: it has the videos that belong there, and no checkpoint of its own.
+        shard: the index is this shard, out of so many, which exists: it has the videos that belong there, and no checkpoint of
+            its own.
+        tools: those of the checkpoint, if they are open already.
     """
 
     def __init__(
@@ -74,37 +74,27 @@ class Indexer:
         ray: str | None = None,
         texts: Mapping[str, str | None] | None = None,
         shard: tuple[int, int] | None = None,
+        tools: IndexingTools | None = None,
     ) -> None:
-        if checkpoint.sources.subtitles is not None:
-            raise ModelError(
-                f"this model reads the subtitles {checkpoint.sources.subtitles.name!r} beside the frames, and an index of a "
-                "folder has frames alone; index with a model that was trained without --subtitles"
-            )
-        encoder = open_matching_encoder(checkpoint.sources.frames, "frames", device)
-        if not isinstance(encoder, ImageEncoder):
-            raise ModelError(f"{encoder.name!r} has no image side; the model reads frames of it")
         # Absolute: other machines have other working directories.
-        self.videos, self.path, self._encoder, self._device = videos.absolute(), path, encoder, device
-        self._engine = engine_for(encoder, device=device, workers=workers, ray=ray)
-        self._sampling = FrameSampling(check_rate(checkpoint.sources.frames.rate or 1.0), BATCH_SIZE)
-        self._checkpoint = checkpoints.to_device(checkpoint, device)
-        self._shard = shard
-        make = make_or_reopen if shard is None else make_without_model
-        self._index = make(path, self._checkpoint, videos=videos, dtype=dtype)
-        try:
-            stored = self._index.texts.readers()
-            self._reads_texts = isinstance(videos, Path)
-            if any((texts or {}).values()) and not self._reads_texts:
-                raise SettingError(f"texts of videos are read from files of this machine, not below {videos}; leave them out")
-            chosen = DEFAULT_READERS | stored | dict(texts or {}) if self._reads_texts else {}
-            # Before anything long: what is not installed, or not there, is found now.
-            self._readers = [open_reader(kind, setting) for kind, setting in chosen.items() if setting is not None]
-            # What is kept is read in another folder, too.
-            settings = {reader.kind: reader.setting for reader in self._readers}
-            self._chosen = {kind: settings.get(kind) for kind in {**stored, **(texts or {})}}
-        except BaseException:
-            self._index.close()
-            raise
+        self.videos, self.path, self._shard = videos.absolute(), path, shard
+        stored: dict[str, str | None] = {}
+        if (there := open_existing(path, checkpoint, dtype=dtype)) is not None:
+            with closing(there):
+                stored = there.texts.readers()
+        tools = tools or IndexingTools.open(checkpoint, device=device, workers=workers, ray=ray)
+        self._encoder, self._engine, self._sampling = tools.encoder, tools.engine, tools.sampling
+        self._checkpoint, self._device = tools.checkpoint, tools.device
+        self._readers = open_readers(videos, texts or {}, stored)
+        # What is kept is read in another folder, too.
+        settings = {reader.kind: reader.setting for reader in self._readers}
+        self._chosen = {kind: settings.get(kind) for kind in {**stored, **(texts or {})}}
+        if shard is None:
+            self._index = make_or_reopen(path, self._checkpoint, videos=videos, dtype=dtype)
+        elif (index := open_existing(path, self._checkpoint, dtype=dtype)) is not None:
+            self._index = index
+        else:
+            raise ModelError(f"no shard in {path} on this machine; give all machines its folder under the same path")
 
     def close(self) -> None:
         """Closes the index."""
@@ -147,8 +137,8 @@ class Indexer:
         jobs = []
         for id, about in self._index.about().items():
             # Without its SHA-256, a video is not finished.
-            if self._reads_texts and "sha256" in about.get("file", {}) and id not in skip:
-                paths = tuple(Path(str(self.videos)) / path for path in (id, *about.get("copies", ())))
+            if isinstance(self.videos, Path) and "sha256" in about.get("file", {}) and id not in skip:
+                paths = tuple(self.videos / path for path in (id, *about.get("copies", ())))
                 jobs.append(TextJob(id, paths, about["file"], about["duration"]))
         problems = [update_texts(jobs, reader, self._index.texts, on_progress=on_progress).problems for reader in self._readers]
         return join_problems(*problems, self._embed_texts(on_progress))
@@ -178,23 +168,6 @@ class Indexer:
             return encode_queries(self._index.model, [sentence_features(self._checkpoint, self._encoder, sentence)])
 
         update_reference(self._checkpoint, self._index, encode, on_progress=on_progress)
-
-
-@dataclass(frozen=True)
-class ShardUpdate:
-    """Brings one shard up to date: its number out of `count`, its folder, the folder of the videos, and `Indexer`'s settings."""
-
-    number: int
-    count: int
-    path: Path
-    videos: VideoPath
-    settings: Mapping[str, Any]
-
-    def run(self, checkpoint: Checkpoint, on_progress: Progress | None) -> Indexing:
-        """Reads, encodes and writes the videos that belong to the shard."""
-        shard = (self.number, self.count)
-        with closing(Indexer(self.videos, self.path, checkpoint, shard=shard, **self.settings)) as indexer:
-            return indexer.update(on_progress=on_progress)
 
 
 def join_problems(*problems: Mapping[str, str]) -> dict[str, str]:

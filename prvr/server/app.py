@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, JSONResponse
 from starlette.staticfiles import StaticFiles
 
-from prvr.errors import PrvrError, SettingError
+from prvr.errors import NoSpace, PrvrError, SettingError
 from prvr.index.place import index_folder_of
 from prvr.server import media, reading, writing
 from prvr.server.cutting_process import CuttingProcesses
@@ -122,7 +122,7 @@ async def _refuse_invalid(request: Request, problem: Exception) -> JSONResponse:
 
 async def _report_error(request: Request, problem: Exception) -> JSONResponse:
     # A setting comes from the client; any other error is one of the index or its model, and may be temporary.
-    status = 422 if isinstance(problem, SettingError) else 503
+    status = 422 if isinstance(problem, SettingError) else 507 if isinstance(problem, NoSpace) else 503
     return JSONResponse({"error": request.app.state.service.index.without_paths(str(problem))}, status)
 
 

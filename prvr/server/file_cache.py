@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import final
 
-from prvr.files import write_whole
+from prvr.files import owned_folder, remove_abandoned, write_whole
 
 PART = ".part"
 # Seconds after which a file that was not finished is nobody's: its process was killed.
@@ -33,6 +33,7 @@ class FileCache:
         self._is_temporary = self.folder != folder
         self._suffix = suffix
         self._keeping = threading.Lock()
+        remove_abandoned(self.folder)
         for path in self.folder.glob(f"*{PART}"):
             with suppress(OSError):
                 if path.stat().st_mtime < time.time() - ABANDONED:
@@ -85,10 +86,9 @@ class FileCache:
         """
         # It may have been deleted meanwhile, to free space.
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(PART, dir=self.folder)
-        os.close(handle)
-        part = Path(name)
-        try:
+        with owned_folder(self.folder) as folder:
+            part = folder / f"{key[:8]}{PART}"
+            part.touch()
             yield part
             # Another user's service may read it.
             part.chmod(0o644)
@@ -97,26 +97,31 @@ class FileCache:
             with self._keeping:
                 os.replace(part, self.path_of(key))
                 self._count(self.path_of(key))
-        finally:
-            part.unlink(missing_ok=True)
+
+    def free(self, size: int) -> None:
+        """Deletes files not used for longest, of so many bytes together or more."""
+        with self._keeping:
+            self._shrink(max(0, self._bytes - size), None)
 
     def _count(self, newest: Path) -> None:
         self._bytes += newest.stat().st_size
-        if self._bytes <= self.most_bytes:
-            return
-        # Down to three quarters, so that not every later file lists the whole folder.
+        if self._bytes > self.most_bytes:
+            # Down to three quarters, so that not every later file lists the whole folder.
+            self._shrink(self.most_bytes * 3 // 4, newest)
+
+    def _shrink(self, size: int, newest: Path | None) -> None:
         known = []
         for path in self.folder.glob(f"*{self._suffix}"):
             with suppress(FileNotFoundError):  # another service deletes as well
                 about = path.stat()
                 known.append((about.st_atime_ns, about.st_size, path))
         self._bytes = sum(size for _, size, _ in known)
-        for _, size, path in sorted(known):
-            if self._bytes <= self.most_bytes * 3 // 4:
+        for _, bytes_of_file, path in sorted(known):
+            if self._bytes <= size:
                 return
             if path != newest:
                 path.unlink(missing_ok=True)
-                self._bytes -= size
+                self._bytes -= bytes_of_file
 
 
 def _writable(folder: Path) -> Path:

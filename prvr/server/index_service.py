@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from fastapi import HTTPException
 
-from prvr.errors import DataError, ModelError
+from prvr.errors import DataError, ModelError, VideoGone
 from prvr.index.conditions import parse, select
 from prvr.index.contract import Entry
 from prvr.index.disk import DiskIndex
@@ -123,7 +123,10 @@ class IndexService:
         """The file of a video; a copy of one in object storage. Raises HTTPException 404 if it does not exist."""
         if self.remote is None:
             return file_of(id, self.folder)
-        return await asyncio.to_thread(self._copies.get, self.remote / id)
+        try:
+            return await self._copies.get(self.remote / id)
+        except VideoGone:
+            raise HTTPException(404, f"the file of {shown_name(id)!r} is no longer in its store; index again") from None
 
     async def search(
         self,
@@ -315,6 +318,8 @@ class IndexService:
         """Ends the threads; queries in the queue are cancelled."""
         self._thread.shutdown(cancel_futures=True)
         self._names_thread.shutdown(cancel_futures=True)
+        self._index.close()
+        self._list.close()
         self._copies.close()
 
 

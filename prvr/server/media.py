@@ -30,7 +30,7 @@ router = APIRouter(tags=["media"])
 @router.get(
     "/media/{video:name}",
     response_class=FileResponse,
-    responses=refusals(404, 421, 422, 503)
+    responses=refusals(404, 421, 422, 503, 507)
     | {206: {"description": "A range."}, 416: {"description": "The range does not exist."}},
 )
 async def media(video: VideoName, service: Served) -> FileResponse:
@@ -39,7 +39,7 @@ async def media(video: VideoName, service: Served) -> FileResponse:
     return FileResponse(path, media_type=TYPES[path.suffix.lower()], headers={"Cache-Control": "private, no-cache"})
 
 
-@router.get("/thumbnails/{video:name}", response_class=Response, responses=refusals(404, 415, 421, 422, 503))
+@router.get("/thumbnails/{video:name}", response_class=Response, responses=refusals(404, 415, 421, 422, 503, 507))
 async def thumbnail(
     video: VideoName,
     service: Served,
@@ -60,7 +60,7 @@ async def thumbnail(
 Second = Annotated[float, Query(description="In the video, in seconds.", ge=0, le=1e6, allow_inf_nan=False)]
 
 
-@router.get("/cuts/{video:name}", response_class=StreamingResponse, responses=refusals(404, 421, 422, 503))
+@router.get("/cuts/{video:name}", response_class=StreamingResponse, responses=refusals(404, 421, 422, 503, 507))
 async def cut(
     video: VideoName,
     request: Request,
@@ -92,7 +92,7 @@ async def cut(
     return _Sending(made, headers)
 
 
-@router.get("/proxies/{video:name}", response_class=FileResponse, responses=refusals(404, 421, 422, 503))
+@router.get("/proxies/{video:name}", response_class=FileResponse, responses=refusals(404, 421, 422, 503, 507))
 async def proxy(
     video: VideoName,
     request: Request,

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Collection
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TextIO, final
 
@@ -31,8 +32,8 @@ def main() -> None:
     os.dup2(STDERR, STDOUT)
     try:
         checkpoint, store = store_of(index, method=method)
-        paths = {path for id, about in store.about().items() for path in (id, *about.get("copies", ()))}
-        store.close()
+        with closing(store):
+            paths = {path for id, about in store.about().items() for path in (id, *about.get("copies", ()))}
         progress = _Progress(reports, find_videos(videos), paths)
         # One process that decodes: a file that ends it costs itself alone.
         done = index_folder(videos, index, checkpoint, device=device, workers=1, on_progress=progress.report)

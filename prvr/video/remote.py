@@ -9,16 +9,28 @@ from __future__ import annotations
 import errno
 import hashlib
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, final
 
-from prvr.errors import DataError, MissingExtra, SettingError, VideoError, nearest, one_line, require
+from prvr.errors import (
+    DataError,
+    MissingExtra,
+    NoSpace,
+    SettingError,
+    VideoError,
+    VideoGone,
+    nearest,
+    one_line,
+    require,
+)
+from prvr.files import owned_folder, remove_abandoned
 
 # What stores call the time of the last change, and the tag of a content.
 TIMES = (
@@ -33,8 +45,11 @@ TIMES = (
     "created",
 )
 TAGS = ("ETag", "etag", "md5Hash", "Content-MD5", "generation", "CRC")
+# The status of web servers for a file that they do not have.
+NOT_THERE = (404, 410)
 # Of the names of temporary copies: names in a store may be longer than those of files.
 COPY = "remote-video"
+MAKE_ROOM = "make room, or set TMPDIR to a folder of another disk"
 
 
 @final
@@ -99,7 +114,8 @@ class RemotePath:
             fresh: asks the store, and does not use what it said in the listing.
 
         Raises:
-            VideoError: there is no such file, or the store cannot be asked.
+            VideoGone: there is no such file.
+            VideoError: the store cannot be asked.
         """
         info = self.listed
         # Listings of web servers state no size.
@@ -108,7 +124,7 @@ class RemotePath:
             try:
                 info = system.info(path)
             except Exception as problem:  # As above.
-                raise VideoError(f"cannot open {self}: {_reason(problem)}; check the URL and the credentials") from None
+                raise self._error("open", problem, "check the URL and the credentials") from None
         stamp = {"size": int(info.get("size") or 0), "mtime_ns": _nanoseconds(info)}
         tag = next((str(info[key]) for key in TAGS if info.get(key)), None)
         return stamp if tag is None else {**stamp, "tag": int(hashlib.sha256(tag.encode()).hexdigest()[:12], 16)}
@@ -128,24 +144,74 @@ class RemotePath:
         except Exception as problem:  # As above.
             raise DataError(f"cannot read {self}: {_reason(problem)}; check the URL and the credentials") from None
 
+    def sizes(self, name: str) -> dict[str, int]:
+        """Returns the sizes of the files in a folder below this one, by their names; none if there is no such folder.
+
+        Raises:
+            DataError: it cannot be listed.
+        """
+        system, path = (self / name)._system()
+        try:
+            return {PurePosixPath(info["name"]).name: int(info["size"] or 0) for info in system.ls(path, detail=True)}
+        except FileNotFoundError:
+            return {}
+        except Exception as problem:  # As above.
+            raise DataError(f"cannot list {self}: {_reason(problem)}; check the URL and the credentials") from None
+
+    def write(self, content: Path | bytes) -> None:
+        """Writes a file: a copy of one of this machine, or bytes.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        system, path = self._system()
+        try:
+            if "file" in system.protocol:
+                system.makedirs(system._parent(path), exist_ok=True)
+            if isinstance(content, bytes):
+                system.pipe_file(path, content)
+            else:
+                system.put_file(str(content), path)
+        except Exception as problem:  # As above.
+            why = f"cannot write {self}: {one_line(problem)}"
+            raise DataError(f"{why}; check the URL and the credentials, and run again: what was finished is kept") from None
+
+    def delete(self) -> None:
+        """Deletes a file; one that cannot be deleted is left."""
+        system, path = self._system()
+        with suppress(Exception):
+            system.rm_file(path)
+
     def copy_to(self, target: Path) -> None:
         """Copies a file here.
 
         Raises:
+            VideoGone: there is no such file.
+            NoSpace: there is no room for it.
             VideoError: it cannot be read, or the reading breaks off.
         """
         system, path = self._open()
+        self._check_space(target.parent)
         try:
             system.get_file(path, str(target))
-        except OSError as problem:
-            if problem.errno == errno.ENOSPC:
-                raise DataError(f"no space for a copy of {self} in {target.parent}; make room, or set TMPDIR") from None
-            raise VideoError(f"cannot read {self}: {_reason(problem)}; run again, what was finished is kept") from None
         except Exception as problem:  # As above.
-            raise VideoError(f"cannot read {self}: {_reason(problem)}; run again, what was finished is kept") from None
+            if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
+                raise NoSpace(f"no space for a copy of {self} in {target.parent}; {MAKE_ROOM}") from None
+            raise self._error("read", problem, "run again, what was finished is kept") from None
         size, there = self.stamp()["size"], target.stat().st_size
         if size and there != size:
             raise VideoError(f"{self} broke off after {there} of {size} bytes; run again, what was finished is kept")
+
+    def _check_space(self, folder: Path) -> None:
+        # Some web servers state no size: 0.
+        size = int(self.listed.get("size") or 0) or self.stamp()["size"]
+        free = shutil.disk_usage(folder).free
+        if size > free:
+            raise NoSpace(f"no space for a copy of {self} in {folder}: it has {size} bytes, {free} are free; {MAKE_ROOM}")
+
+    def _error(self, done: str, problem: Exception, remedy: str) -> VideoError:
+        kind = VideoGone if _is_gone(problem) else VideoError
+        return kind(f"cannot {done} {self}: {_reason(problem)}; {remedy}")
 
     def _file(self, name: str, listed: Mapping[str, Any]) -> RemotePath:
         inner, mark, outer = self.url.partition("::")
@@ -206,10 +272,16 @@ def local_copy(path: VideoPath) -> Iterator[Path]:
     if isinstance(path, Path):
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="prvr-") as folder:
-        copy = Path(folder) / (COPY + PurePosixPath(path.name).suffix[:20])
+    remove_abandoned_copies()
+    with owned_folder(Path(tempfile.gettempdir())) as folder:
+        copy = folder / (COPY + PurePosixPath(path.name).suffix[:20])
         path.copy_to(copy)
         yield copy
+
+
+def remove_abandoned_copies() -> None:
+    """Deletes the temporary copies of processes that were killed."""
+    remove_abandoned(Path(tempfile.gettempdir()))
 
 
 def _nanoseconds(info: Mapping[str, Any]) -> int:
@@ -248,7 +320,17 @@ def _finds_by_walking(system: Any) -> bool:
     return bool(kind.find is plain.find and kind.walk is plain.walk)
 
 
+def _is_gone(problem: Exception) -> bool:
+    """Whether a store says that a file is not there; of web servers, fsspec says so whatever is wrong, with its cause."""
+    cause = problem.__cause__
+    answered = getattr(cause, "status", None) in NOT_THERE if type(cause).__module__.startswith("aiohttp") else True
+    return isinstance(problem, FileNotFoundError) and answered and not isinstance(cause, (ConnectionError, TimeoutError))
+
+
 def _reason(problem: Exception) -> str:
     # Of a file that is not there, most file systems say its path alone.
+    if _is_gone(problem):
+        return "it is not there"
+    said = problem.__cause__ if isinstance(problem, FileNotFoundError) else problem
     # Queries of signed URLs are credentials.
-    return "it is not there" if isinstance(problem, FileNotFoundError) else re.sub(r"\?[^\s'\"]+", "?...", one_line(problem))
+    return re.sub(r"\?[^\s'\"]+", "?...", one_line(said or problem))

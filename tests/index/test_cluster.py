@@ -17,11 +17,13 @@ from typing import Any
 import pytest
 
 from prvr.errors import DataError, MissingExtra, ModelError, SettingError
+from prvr.files import lock_for_writing
 from prvr.index.conditions import parse
-from prvr.index.contract import Entry, PersistentStore
+from prvr.index.contract import Entry, Header, PersistentStore
 from prvr.index.disk import DiskIndex
 from prvr.index.encode import Sampled, add_videos, encode
 from prvr.index.place import FILE
+from prvr.index.shards import shard_of
 from prvr.index.stores import make_store, open_store
 from prvr.methods.contract import Embeddings
 from tests.index.test_contract import MODELS, TOLERANCE, asked, assert_serves, gallery, video
@@ -131,6 +133,9 @@ def test_no_cluster_there(tmp_path: Path) -> None:
     make_store(f"shards://{tmp_path}/a?shards=2", MODEL, HEADER)
     with pytest.raises(SettingError, match=r"no Ray cluster at '127\.0\.0\.1:9'"):
         open_store(f"ray://127.0.0.1:9{tmp_path}/a", MODEL)
+    with pytest.raises(SettingError, match="no Ray cluster"):
+        make_store(f"ray://127.0.0.1:9{tmp_path}/b", MODEL, HEADER)
+    assert not (tmp_path / "b").exists()
 
 
 @pytest.fixture(scope="module")
@@ -263,7 +268,9 @@ def test_a_cluster_serves_the_shards_and_loses_a_node(cluster: Any, tmp_path: Pa
 @pytest.mark.slow
 @needs_ray
 @pytest.mark.filterwarnings("default")
-def test_the_nodes_index_each_its_shard_and_one_that_dies_goes_on(cluster: Any, tmp_path: Path) -> None:
+def test_the_nodes_index_each_its_shard_and_one_that_dies_goes_on(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import psutil
     from tiny_encoders import make_textual, make_visual
     from tiny_videos import SECONDS, plain, write_video
@@ -275,21 +282,37 @@ def test_the_nodes_index_each_its_shard_and_one_that_dies_goes_on(cluster: Any, 
     teacher, videos = zero_shot(make_textual(make_visual(tmp_path / "tiny", size=[8, 12])), rate=2.0), tmp_path / "videos"
     videos.mkdir()
     for number, colour in enumerate(SECONDS):
-        write_video(videos / f"{number}.mp4", [(100 * n, plain(colour)) for n in range(20)])
+        write_video(videos / f"{number}{number}.mp4", [(100 * n, plain(colour)) for n in range(200)])
     names, killed = tuple(sorted(path.name for path in videos.iterdir())), []
 
     def kill_one(*_: object) -> None:
         if not killed:
             indexers = [one for one in psutil.process_iter(["name", "cmdline"]) if "ray::ShardIndexer" in str(one.info)]
-            killed.extend(one.pid for one in indexers[:1])
-            os.kill(killed[0], signal.SIGKILL)
+            # One that has ended meanwhile: another one the next time.
+            with suppress(ProcessLookupError, IndexError):
+                os.kill(indexers[0].pid, signal.SIGKILL)
+                killed.append(indexers[0].pid)
 
     url = f"ray://{cluster.address}{tmp_path}/shards?shards=2"
-    done = index_folder(videos, url, teacher, on_progress=kill_one)
-    assert (tuple(sorted(done.added + done.kept)), done.dropped, done.problems, len(killed)) == (names, (), {}, 1)
-    (videos / "1.mp4").unlink()
+    # Soon, before all is done.
+    monkeypatch.setattr("prvr.search.cluster_indexing.LOOK", 0.02)
+    # The first shard, whose actor is killed, goes on; the second one cannot be written to.
+    mine = [name for name in names if shard_of(name, 2) == 0]
+    others = [name for name in names if name not in mine]
+    make_store(f"shards://{tmp_path}/shards?shards=2", teacher.model, Header(teacher.fingerprint, "float16", str(videos)))
+    lock = lock_for_writing(tmp_path / "shards" / "1-of-2" / FILE)
+    try:
+        done = index_folder(videos, url, teacher, on_progress=kill_one)
+    finally:
+        lock.release()
+    assert (sorted(done.added + done.kept), done.dropped, len(killed)) == (mine, (), 1)
+    ((shard, problem),) = done.problems.items()
+    assert shard == f"shard 2 of 2 ({tmp_path}/shards/1-of-2)"
+    assert f"{len(others)} of its {len(others)} videos are not finished: {', '.join(others)}; run again" in problem
+    (videos / mine[0]).unlink()
     # Without Ray, which takes seconds to start an actor: the files are the same.
-    assert index_folder(videos, f"shards://{tmp_path}/shards", teacher) == Indexing((), (names[0], *names[2:]), ("1.mp4",), {})
+    rest = Indexing(tuple(others), tuple(mine[1:]), (mine[0],), {})
+    assert index_folder(videos, f"shards://{tmp_path}/shards", teacher) == rest
     index_folder(videos, tmp_path / "one", teacher)
     shards, one = open_index(f"shards://{tmp_path}/shards"), open_index(tmp_path / "one")
     unmeasured = [dataclasses.replace(hit, strength=None) for hit in one.search("a red picture")]

@@ -34,7 +34,7 @@ from prvr.index.setting import Setting
 from prvr.index.stores import make_store, open_store
 from prvr.methods.contract import Embeddings
 from prvr.methods.zero_shot import ZeroShot, ZeroShotConfig
-from prvr.search import MODEL, copy_index, index_folder, zero_shot
+from prvr.search import MODEL, copy_index, index_folder, verify_index, zero_shot
 from tests.index.test_contract import MODELS, assert_serves, gallery
 from tests.index.test_qdrant import ABOUT, EQUAL, FOLDERS, ORDER
 
@@ -146,7 +146,7 @@ def test_a_setting_is_measured_kept_and_forgotten(kind: str, tmp_path: Path, mon
 # What is refused
 
 
-def test_a_collection_of_an_earlier_version_is_searched_exactly(tmp_path: Path) -> None:
+def test_a_collection_of_an_earlier_version_is_searched_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = url_for(tmp_path)
     make_store(url, STUDENT, HEADER).close()
     client, name = connect(url)
@@ -163,6 +163,12 @@ def test_a_collection_of_an_earlier_version_is_searched_exactly(tmp_path: Path) 
         ModelError, match=r"was written by an earlier prvr, without the rows of a first stage; copy the index to a"
     ):
         index.search_approximately(queries(1), 3)
+    # Refused before anything is read or measured, which takes hours on a large server.
+    (tmp_path / "queries.txt").write_text("\n".join(map(str, range(20))))
+    monkeypatch.setattr("prvr.search.verifying.store_of", lambda *_, **__: (None, index))
+    monkeypatch.setattr(QdrantIndex, "verify", lambda _: pytest.fail("it was read"))
+    with pytest.raises(ModelError, match="was written by an earlier prvr"):
+        verify_index(url, queries=tmp_path / "queries.txt", least_recall=0.9)
 
 
 def test_other_columns_than_the_models(tmp_path: Path) -> None:

@@ -640,8 +640,10 @@ def test_what_cannot_be_copied(videos: Path, teacher: Checkpoint, tmp_path: Path
     assert not (tmp_path / "copy").exists()
     with pytest.raises(SettingError, match="no index is known by carrier://"):
         copy_index(gallery, "carrier://pigeon/gallery")
-    with pytest.raises(ModelError, match=r"does not hold its model; .* --model RUN"):
+    with pytest.raises(SettingError, match="no index is known by carrier://"):
         open_index("carrier://pigeon/gallery")
+    with pytest.raises(ModelError, match=r"does not hold its model; .* --model RUN"):
+        open_index("qdrant://pigeon/gallery")
     other = tmp_path / "other"
     index_folder(videos, other, zero_shot(teacher.sources.frames.source, rate=1.0))
     with pytest.raises(ModelError, match="was built with checkpoint"):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,8 +18,11 @@ from commands import Prvr
 from tiny_encoders import make_textual, make_visual
 from tiny_videos import SECONDS, plain, write_video
 
-from prvr.errors import ModelError, SettingError
+from prvr.errors import DataError, MissingExtra, ModelError, SettingError
+from prvr.features.sources import Source
+from prvr.files import lock_for_writing
 from prvr.index.disk import DiskIndex
+from prvr.index.place import FILE
 from prvr.index.shards import shard_of
 from prvr.methods.checkpoint import Checkpoint
 from prvr.search import MODEL, Indexing, copy_index, index_folder, open_index, zero_shot
@@ -157,6 +164,31 @@ def test_the_command(videos: Path, teacher: Checkpoint, tmp_path: Path, prvr: Pr
     assert f"prvr index copy INDEX {server}" in prvr("index", videos, server).err
 
 
+KNOWN = "known are qdrant://, qdrant+https://, ray://, shards://"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "line"),
+    [
+        ("shard", f"no index is known by shard://; did you mean shards://? {KNOWN}"),
+        ("rays", f"no index is known by rays://; did you mean ray://? {KNOWN}"),
+        ("SHARDS", f"no index is known by SHARDS://; did you mean shards://? {KNOWN}"),
+        ("s3", f"no index is known by s3://; {KNOWN}"),
+    ],
+)
+def test_a_mistyped_scheme(
+    scheme: str, line: str, videos: Path, teacher: Checkpoint, tmp_path: Path, prvr: Prvr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = f"{scheme}:///x"
+    with pytest.raises(SettingError) as refused:
+        index_folder(videos, url, teacher)
+    assert str(refused.value) == line
+    for command in (["index", videos, url], ["search", url, "red"], ["index", "verify", url], ["index", "copy", url, "there"]):
+        assert prvr(*command) == (1, "", f"prvr: {line}\n")
+    assert in_folder(tmp_path) == sorted(["videos", "videos/deep", *(f"videos/{name}" for name in NAMES)])
+
+
 def test_what_is_refused(videos: Path, teacher: Checkpoint, tmp_path: Path) -> None:
     url = f"shards://{tmp_path}/shards"
     index_folder(videos, f"{url}?shards=2", teacher)
@@ -187,3 +219,124 @@ def test_what_is_there_is_not_replaced_and_a_lost_shard_is_made_like_the_others(
         index_folder(videos, f"shards://{tmp_path / 'one'}", teacher)
     with pytest.raises(SettingError, match="names a machine"):
         index_folder(videos, "shards://data/gallery", teacher)
+
+
+def in_folder(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("target", ["shards://{}/g", "{}/g"])
+def test_nothing_is_made_before_all_is_checked(
+    target: str, videos: Path, teacher: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a shard, not an index, not a checkpoint."""
+    place = target.format(tmp_path)
+    sources = teacher.sources
+    gone = replace(sources, frames=replace(sources.frames, source=str(tmp_path / "gone"), fingerprint="0" * 16))
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)
+    with pytest.raises(MissingExtra, match=r"prvr\[speech\]"):
+        index_folder(videos, place, teacher, texts={"speech": "tiny"})
+    with pytest.raises(ModelError):
+        index_folder(videos, place, replace(teacher, sources=gone))
+    with pytest.raises(ModelError, match="has frames alone"):
+        index_folder(videos, place, replace(teacher, sources=replace(sources, subtitles=Source("asr", 4))))
+    with pytest.raises(SettingError):
+        index_folder(videos, place, replace(teacher, sources=replace(sources, frames=replace(sources.frames, rate=-1.0))))
+    assert in_folder(tmp_path) == sorted(["videos", "videos/deep", *(f"videos/{name}" for name in NAMES)])
+
+
+def test_nothing_is_made_before_a_machine_of_the_cluster_has_checked_all(
+    videos: Path, teacher: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray itself: tests/index/test_cluster.py."""
+    ray = SimpleNamespace(
+        get=lambda answer: getattr(answer, "value", answer),
+        put=lambda value: value,
+        kill=lambda actor: None,
+        nodes=lambda: [{"Alive": True}],
+    )
+    ray.remote = lambda **_: lambda kind: SimpleNamespace(remote=lambda sharing: InPlace(kind(sharing)))
+    ray.wait = lambda answers, **_: (answers, [])
+    ray.exceptions = SimpleNamespace(RayError=OSError, RayTaskError=OSError)
+    monkeypatch.setattr("prvr.search.cluster_indexing.connect", lambda address, otherwise: (ray, False))
+    monkeypatch.setattr("prvr.search.cluster_indexing.require", lambda *_, **__: ray)
+    frames = replace(teacher.sources.frames, source=str(tmp_path / "gone"), fingerprint="0" * 16)
+    with pytest.raises(ModelError):
+        index_folder(videos, f"ray://auto{tmp_path}/g", replace(teacher, sources=replace(teacher.sources, frames=frames)))
+    assert in_folder(tmp_path) == sorted(["videos", "videos/deep", *(f"videos/{name}" for name in NAMES)])
+    assert index_folder(videos, f"ray://auto{tmp_path}/g?shards=2", teacher).added == NAMES
+
+
+class Done:
+    """The answer of an actor, compared by identity."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class InPlace:
+    """An actor whose calls are executed at once."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any) -> Any:
+            return Done(getattr(self._actor, name)(*arguments))
+
+        return SimpleNamespace(remote=call, options=lambda **_: SimpleNamespace(remote=call))
+
+
+def test_a_folder_that_moved_is_followed_although_a_shard_has_none_of_its_videos(
+    videos: Path, teacher: Checkpoint, tmp_path: Path
+) -> None:
+    url = f"shards://{tmp_path}/g?shards={SHARDS}"
+    index_folder(videos, url, teacher)
+    held = [there for there in videos_of_shards(tmp_path / "g", teacher) if there]
+    assert len(held) > 1
+    moved = videos.rename(tmp_path / "moved")
+    for name in held[0]:
+        (moved / name).unlink()
+    done = index_folder(moved, url, teacher)
+    assert (set(done.kept), set(done.dropped)) == (set(NAMES) - held[0], held[0])
+    assert open_index(url).index.header.videos == str(moved)
+    # One in which no shard has any of its videos is another folder.
+    (tmp_path / "other").mkdir()
+    shutil.copy2(moved / next(iter(held[1])), tmp_path / "other" / "z.mp4")
+    with pytest.raises(SettingError, match=rf"the index in .*/g is of {moved}, and none of its \d videos is in .*other"):
+        index_folder(tmp_path / "other", url, teacher)
+
+
+def test_the_other_shards_are_finished_when_one_has_an_error(
+    videos: Path, teacher: Checkpoint, tmp_path: Path, prvr: Prvr
+) -> None:
+    url, folder = f"shards://{tmp_path}/g?shards={SHARDS}", tmp_path / "g"
+    (videos / "a.mp4").rename(tmp_path / "a.mp4")
+    index_folder(videos, url, teacher)
+    (tmp_path / "a.mp4").rename(videos / "a.mp4")
+    number = shard_of("a.mp4", SHARDS)
+    (videos / "new").mkdir()
+    others = [f"new/{n}.mp4" for n in range(9) if shard_of(f"new/{n}.mp4", SHARDS) != number][:2]
+    for name in others:
+        write_video(videos / name, [(100 * n, plain("white")) for n in range(3)])
+    lock = lock_for_writing(folder / f"{number}-of-{SHARDS}" / FILE)
+    try:
+        answer = prvr("index", videos, url)
+    finally:
+        lock.release()
+    assert answer.status == 0
+    assert answer.out == f"{url}: 2 added, 4 kept, 0 dropped, 1 problems\n"
+    mine = sum(shard_of(name, SHARDS) == number for name in NAMES)
+    lacks = f"another process is writing to .*; wait for it to end; 1 of its {mine} videos are not finished: a.mp4; run again"
+    assert re.search(rf"shard {number + 1} of 3 \(.*/{number}-of-3\): {lacks}", answer.err)
+    done = index_folder(videos, url, teacher)
+    assert (done.added, set(done.kept), done.problems) == (("a.mp4",), {*NAMES, *others} - {"a.mp4"}, {})
+
+
+def test_an_error_of_all_shards_is_one_of_the_call(videos: Path, teacher: Checkpoint, tmp_path: Path) -> None:
+    url = f"shards://{tmp_path}/g?shards=1"
+    index_folder(videos, url, teacher)
+    lock = lock_for_writing(tmp_path / "g" / "0-of-1" / FILE)
+    with pytest.raises(DataError, match="another process is writing"):
+        index_folder(videos, url, teacher)
+    lock.release()

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,8 +18,10 @@ pytest.importorskip("httpx")
 from serving import TOKEN, Running, pictures, running
 from tiny_encoders import make_textual, make_visual
 from tiny_videos import write_video
+from waiting import until
 
 from prvr.search import index_folder, zero_shot
+from prvr.server.remote_copies import ROOM, RemoteCopies
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -51,10 +58,97 @@ def test_what_is_gone_is_one_line_and_nothing_is_written(service: Running) -> No
     data = system.cat_file("/served/a.mp4")
     system.rm("/served/a.mp4")
     answer = service.client.get("/media/a.mp4")
-    assert answer.status_code == 503
-    assert answer.json()["error"] == "cannot open a.mp4: it is not there; check the URL and the credentials"
+    assert answer.status_code == 404
+    assert answer.json()["error"] == "the file of 'a.mp4' is no longer in its store; index again"
     system.pipe_file("/served/a.mp4", data)
     assert service.client.get("/media/none.mp4").status_code == 404
     changed = service.client.put("/api/videos/c.mp4", content=data, headers={"Authorization": f"Bearer {TOKEN}"})
     assert changed.status_code == 403
     assert "in a store" in changed.json()["error"]
+
+
+def copies_of(service: Running) -> list[str]:
+    return sorted(path.name for path in Path(service.service.index.folder).iterdir())
+
+
+def test_a_store_that_does_not_answer_is_no_file_that_is_gone(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ConnectionError("timed out")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "info", refuse)
+    answer = service.client.get("/media/a.mp4")
+    assert answer.status_code == 503
+    assert answer.json()["error"] == "cannot open a.mp4: timed out; check the URL and the credentials"
+
+
+def forget_copies(service: Running) -> None:
+    for path in Path(service.service.index.folder).iterdir():
+        path.unlink()
+
+
+def test_a_video_for_which_there_is_no_room_is_not_copied(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_copies(service)
+    size = len(fsspec.filesystem("memory").cat_file("/served/a.mp4"))
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=ROOM + size - 1))
+        answer = service.client.get("/media/a.mp4")
+    assert answer.status_code == 507
+    needed, free = ROOM + size, ROOM + size - 1
+    line = f"no space for a copy of a.mp4: {needed} bytes are needed, {free} are free; make room on the disk"
+    assert answer.json()["error"] == line
+    assert copies_of(service) == []
+    # Copies that nobody uses give way.
+    assert service.client.get("/media/in/b.mp4").status_code == 200
+    (old,) = copies_of(service)
+    there = Path(service.service.index.folder) / old
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=ROOM + size - there.exists()))
+        assert service.client.get("/media/a.mp4").status_code == 200
+    assert len(copies_of(service)) == 1
+    assert not there.exists()
+
+
+def test_one_video_is_copied_once_and_others_do_not_wait_for_it(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_copies(service)
+    assert service.client.get("/media/in/b.mp4").status_code == 200
+    system, copied, go_on = type(fsspec.filesystem("memory")), [], threading.Event()
+    real = system.get_file
+
+    def slow(self: object, path: str, target: str, **options: object) -> None:
+        copied.append(path)
+        assert go_on.wait(60)
+        real(self, path, target, **options)
+
+    monkeypatch.setattr(system, "get_file", slow)
+    with ThreadPoolExecutor(4) as threads:
+        same = [threads.submit(service.raw, "/media/a.mp4") for _ in range(3)]
+        try:
+            until(lambda: copied == ["/served/a.mp4"])
+            # One that is here already.
+            assert service.raw("/media/in/b.mp4")[0] == 200
+        finally:
+            go_on.set()
+        bodies = {one.result() for one in same}
+    assert bodies == {(200, fsspec.filesystem("memory").cat_file("/served/a.mp4"))}
+    assert copied == ["/served/a.mp4"]
+
+
+def test_copies_of_a_service_that_was_killed_are_removed_when_the_next_one_starts(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from prvr.server.file_cache import FileCache
+with FileCache(Path({str(tmp_path / "copies")!r}), ".mp4", most_bytes=9).making("key") as part:
+    part.write_bytes(b"half")
+    print("there", flush=True)
+    sys.stdin.read()
+"""
+    killed = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == "there\n"
+        RemoteCopies(tmp_path / "copies").close()
+        assert len(list((tmp_path / "copies").rglob("*.part"))) == 1
+        killed.kill()
+    RemoteCopies(tmp_path / "copies").close()
+    assert list((tmp_path / "copies").iterdir()) == []

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import subprocess
+import sys
+import tempfile
+import threading
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tiny_encoders import make_textual, make_visual
 from tiny_videos import colourful, write_video
 
-from prvr.errors import DataError, MissingExtra, PrvrError, SettingError, VideoError
+from prvr.errors import DataError, MissingExtra, NoSpace, PrvrError, SettingError, VideoError, VideoGone
 from prvr.extract.folder import extract_folder
 from prvr.features.packed import Packed
 from prvr.search import index_folder, open_index, verify_index, zero_shot
@@ -214,7 +223,82 @@ def test_the_root_of_a_store_stays_one() -> None:
 
 def test_a_file_that_is_gone_is_one_line(store: str) -> None:
     with (
-        pytest.raises(VideoError, match=r"cannot read memory://bucket/z.mp4: it is not there"),
+        pytest.raises(VideoGone, match=r"cannot open memory://bucket/z.mp4: it is not there"),
         local_copy(RemotePath(f"{store}/z.mp4")),
     ):
         pass
+
+
+def test_a_file_larger_than_the_disk_costs_itself_alone(
+    store: str, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {path: fsspec.filesystem("memory").size(f"/bucket/{path}") for path in ("a.mp4", "in/b.mkv")}
+    smaller, larger = sorted(sizes, key=lambda name: sizes[name])
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=sizes[smaller]))
+        done = extract_folder(store, tmp_path / "f", encoders=[encoder])["tiny/frames"]
+    assert done.done == (smaller,)
+    said = f"it has {sizes[larger]} bytes, {sizes[smaller]} are free; make room, or set TMPDIR to a folder of another disk"
+    assert done.problems[larger].endswith(said)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "get_file", full)
+    with pytest.raises(NoSpace, match="no space for a copy of"), local_copy(RemotePath(f"{store}/a.mp4")):
+        pass
+
+
+def test_the_next_run_removes_copies_of_processes_that_were_killed(
+    store: str, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract_folder(store, tmp_path / "f", encoders=[encoder])
+    temporary = tmp_path / "tmp"
+    (temporary / "prvr-copy-of-mine").mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    code = f"""
+import sys
+from pathlib import Path
+from prvr.files import owned_folder
+with owned_folder(Path({str(temporary)!r})) as folder:
+    (folder / "remote-video.mp4").write_bytes(b"half")
+    print(folder.name, flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout is not None
+        copy = temporary / killed.stdout.readline().strip()
+        with local_copy(RemotePath(f"{store}/a.mp4")) as there:
+            assert there.is_file()
+            assert (copy / "remote-video.mp4").exists()
+        killed.kill()
+    # Nothing is new: nothing is copied.
+    assert extract_folder(store, tmp_path / "f", encoders=[encoder])["tiny/frames"].kept == ("a.mp4", "in/b.mkv")
+    assert [path.name for path in temporary.iterdir()] == ["prvr-copy-of-mine"]
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """A web server that lists a folder."""
+    serve = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_web_server_that_is_away_is_no_file_that_is_gone(folder: Path, encoder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    with serving(folder) as url:
+        done = extract_folder(f"{url}/", tmp_path / "f", encoders=[encoder])["tiny/frames"]
+        assert (done.done, done.problems) == (("a.mp4", "in/b.mkv"), {})
+        with pytest.raises(VideoGone, match="it is not there"):
+            RemotePath(f"{url}/z.mp4").stamp()
+    with pytest.raises(VideoError, match="cannot open") as problem:
+        RemotePath(f"{url}/z.mp4").stamp()
+    assert not isinstance(problem.value, VideoGone)
+    assert "it is not there" not in str(problem.value)

@@ -132,7 +132,7 @@ class QdrantIndex:
             SettingError: no video has the field of a condition.
             ModelError: no setting is kept that was measured on these videos, or the collection has no first stage.
         """
-        self._require_stage()
+        self.check_stage()
         with self._errors():
             kept = (self._client.get_collection(self._collection).config.metadata or {}).get(SETTING)
         numbers = range(1, self._count(None) + 1)
@@ -144,12 +144,20 @@ class QdrantIndex:
         self, queries: Embeddings, k: int, *, setting: Setting, learned: None = None
     ) -> list[list[ScoredVideo]]:
         """As `search_approximately`, with a setting that is not kept; for measurements."""
-        self._require_stage()
+        self.check_stage()
         return self._search(queries, k, (), lambda count: setting.candidates(k, count))
+
+    def check_stage(self) -> None:
+        """Raises ModelError if an earlier prvr wrote the collection, without the rows of a first stage."""
+        if not self._has_stage:
+            raise ModelError(
+                f"{self.place} was written by an earlier prvr, without the rows of a first stage; copy the index to a collection "
+                "of another name, or search exactly"
+            )
 
     def learn_stage(self, queries: Embeddings, *, on_video: Callable[[int, int], None] | None = None) -> None:
         """Does nothing: the first stage is in the collection, and for all queries."""
-        self._require_stage()
+        self.check_stage()
 
     def keep_setting(self, setting: Setting, learned: None, *, recall: float, queries: int) -> None:
         """Writes a setting that was measured on the current videos, in place of the one before."""
@@ -243,13 +251,6 @@ class QdrantIndex:
         vector = np.concatenate(weighted_fields(query, self._weights)).tolist()
         by_codes = models.SearchParams(quantization=models.QuantizationSearchParams(rescore=False))
         return models.Prefetch(query=[vector], using=STAGE, limit=count, filter=condition, params=by_codes)
-
-    def _require_stage(self) -> None:
-        if not self._has_stage:
-            raise ModelError(
-                f"{self.place} was written by an earlier prvr, without the rows of a first stage; copy the index to a collection "
-                "of another name, or search exactly"
-            )
 
     def _keep(self, setting: str | None) -> None:
         with self._errors():

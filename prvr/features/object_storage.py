@@ -1,0 +1,153 @@
+"""Packed features in object storage: copied there from a folder, and back before they are read.
+
+URL/objects/SHA256           the files of the packed folders, by their content
+URL/prvr-features.json       which file has which content; it is written last
+
+So features that were not copied to the end are never taken for whole, those of before stay until then, and a call that was
+interrupted goes on: an object of the right size is there already.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from prvr.errors import DataError, NoSpace, SettingError
+from prvr.features.packed import HEADER, ITEMS, ROWS
+from prvr.files import lock_for_writing, parse_json
+from prvr.video.remote import RemotePath, place_of
+
+MANIFEST, OBJECTS, FORMAT = "prvr-features.json", "objects", 1
+# What is copied, how many bytes are done, and how many there are.
+Progress = Callable[[str, int, int], None]
+Files = Mapping[str, tuple[str, int]]
+"""The SHA-256 and the size of each file, by its path below the folder of features."""
+
+
+def require_folder(path: str | Path) -> None:
+    """Checks that features are in a folder of this machine.
+
+    Raises:
+        SettingError: it is a URL.
+    """
+    # A URL as a path has lost one of its slashes.
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        raise SettingError(
+            f"{path} is the URL of a store, and features are written and read in folders of this machine; copy a folder there "
+            "and back: prvr data upload FEATURES URL, prvr data download URL FEATURES"
+        )
+
+
+def upload_features(features: Path, url: str, on_progress: Progress) -> int:
+    """Copies the packed features in a folder to a store, in place of those that are there; returns the number of files.
+
+    Raises:
+        DataError: there are no packed features, another process writes to them, or the store cannot be read or written.
+        SettingError: it is no URL, or holds credentials.
+    """
+    place = _store(url)
+    folders = sorted(header.parent for header in features.rglob(HEADER))
+    if not folders:
+        raise DataError(f"no packed features in {features}; make some with: prvr extract VIDEOS {features} --encoder ENCODER")
+    with ExitStack() as stack:
+        for folder in folders:
+            stack.callback(lock_for_writing(folder).release)
+        paths = {path.relative_to(features).as_posix(): path for folder in folders for path in _files_of(folder)}
+        files = {name: (_sha256(path), path.stat().st_size) for name, path in paths.items()}
+        there = place.sizes(OBJECTS)
+        done, total = 0, sum(size for _, size in files.values())
+        for name, (content, size) in files.items():
+            on_progress(f"copying {name}", done, total)
+            if there.get(content) != size:
+                (place / OBJECTS / content).write(paths[name])
+            done += size
+        manifest = {
+            "format": FORMAT,
+            "files": {name: {"sha256": content, "size": size} for name, (content, size) in files.items()},
+        }
+        (place / MANIFEST).write(json.dumps(manifest, indent=1).encode())
+    for content in there.keys() - {content for content, _ in files.values()}:
+        (place / OBJECTS / content).delete()
+    return len(files)
+
+
+def download_features(url: str, features: Path, on_progress: Progress) -> int:
+    """Copies packed features from a store to a new folder; returns the number of files.
+
+    An interrupted call goes on. Each file is compared with its checksum.
+
+    Raises:
+        DataError: the folder exists, there are no whole features at the URL, or a file is damaged or cannot be read.
+        NoSpace: there is no room for them.
+        SettingError: it is no URL, or holds credentials.
+    """
+    place = _store(url)
+    require_folder(features)
+    if features.exists():
+        raise DataError(f"{features} is there already; delete it, or name another folder")
+    files, part = _read_manifest(place), features.with_name(f"{features.name}.part")
+    part.mkdir(parents=True, exist_ok=True)
+    missing = {name: of for name, of in files.items() if not _is_there(part / name, *of)}
+    total = sum(size for _, size in files.values())
+    needed, free = sum(size for _, size in missing.values()), shutil.disk_usage(part).free
+    if needed > free:
+        raise NoSpace(f"no space for {place} in {features.parent}: {needed} bytes are needed, {free} are free; make room")
+    done = total - needed
+    for name, (content, size) in missing.items():
+        on_progress(f"copying {name}", done, total)
+        (part / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / OBJECTS / content).copy_to(part / name)
+        if not _is_there(part / name, content, size):
+            raise DataError(f"{name} in {place} is not what was written; copy it there again: prvr data upload FEATURES {place}")
+        done += size
+    os.replace(part, features)
+    return len(files)
+
+
+def _store(url: str) -> RemotePath:
+    place = place_of(url)
+    if isinstance(place, Path):
+        raise SettingError(f"{url} is no URL of a store; write s3://BUCKET/FOLDER or the like")
+    return place
+
+
+def _files_of(folder: Path) -> list[Path]:
+    return [folder / name for name in (HEADER, ROWS, ITEMS) if (folder / name).is_file()]
+
+
+def _read_manifest(place: RemotePath) -> Files:
+    try:
+        files = {
+            str(name): (str(file["sha256"]), int(file["size"]))
+            for name, file in parse_json((place / MANIFEST).read_bytes())["files"].items()
+        }
+    except FileNotFoundError:
+        raise DataError(
+            f"no features in {place}, or not all of them; copy them there: prvr data upload FEATURES {place}"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        files = {"": ("", 0)}
+    # Anybody may have written it: no file leads out of the folder, and none is anything but a file of packed features.
+    if not all(_is_plain(name) and re.fullmatch(r"[0-9a-f]{64}", content) for name, (content, _) in files.items()):
+        raise DataError(f"{place}/{MANIFEST} is damaged; copy the features there again: prvr data upload FEATURES {place}")
+    return files
+
+
+def _is_plain(name: str) -> bool:
+    *folders, last = name.split("/")
+    return last in (HEADER, ROWS, ITEMS) and all(part not in ("", ".", "..") and not set(part) & set("\\:\0") for part in folders)
+
+
+def _is_there(path: Path, content: str, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size and _sha256(path) == content
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
