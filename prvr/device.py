@@ -6,8 +6,9 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
@@ -53,6 +54,22 @@ def open_device(name: str) -> torch.device:
         reason = (str(problem).splitlines() or [type(problem).__name__])[0][:200]
         raise SettingError(f"networks cannot run on device {name!r} here ({reason}); take cpu") from None
     return device
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch computes in one thread within this block, so that its numbers do not depend on the number of processors.
+
+    Two processes with a thread for each processor would wait for each other.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def check_precision(precision: str, device: torch.device) -> None:

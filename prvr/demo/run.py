@@ -13,28 +13,33 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prvr.datasets import Caption, Dataset
 from prvr.datasets.folder import load
 from prvr.demo.page import Answer, format_figures, write_page
+from prvr.demo.side_process import SideProcess
 from prvr.demo.teacher import train_teacher
 from prvr.demo.world import render_world
+from prvr.device import one_thread
 from prvr.evaluate.compare import mark_untrained
 from prvr.evaluate.evaluation import Evaluation, evaluate_model, untrained_of
 from prvr.extract.folder import extract_folder
 from prvr.features.shelf import student_features, teacher_features
 from prvr.files import write_whole
 from prvr.methods import checkpoint as checkpoints
-from prvr.methods.checkpoint import Checkpoint
 from prvr.methods.zero_shot import ZeroShotConfig
+from prvr.report.systems import read_history
 from prvr.search import index_folder, open_index
 from prvr.search.asking import VideoSearch
 from prvr.train import presets
 from prvr.train.loop import Data, train_student
+from prvr.train.recipe import Recipe
+from prvr.train.run_state import HISTORY
 
 VIDEOS = {"train": 120, "dev": 24, "test": 48}
 RATE = 2.0
@@ -96,57 +101,96 @@ class Demo:
         return [*lines, f"report: {self.report}", f"search it in the browser: {serve}"]
 
 
+@one_thread()
 def run_demo(out: str | Path, *, videos: dict[str, int] | None = None, on_progress: Progress | None = None) -> Demo:
-    """Runs the demo, or the part of it that an earlier call did not finish.
+    """Runs the demo, or the part of it that an earlier call did not finish, in two processes at a time.
+
+    The second process imports the script that calls this: it calls it below `if __name__ == "__main__":`.
 
     Args:
         videos: the number of videos of each split.
+
+    Raises:
+        DataError, ModelError, SettingError: a folder in `out` holds something else.
+        ProcessLost: the second process has died.
     """
     out, report = Path(out), on_progress or _show_nothing
     world, features = out / "videos", out / "features"
-    render_world(world, **(videos or VIDEOS), seed=SEED, on_progress=lambda done, total: report("rendering", done, total))
-    train_teacher(
-        out / "teacher",
-        seed=SEED,
-        on_progress=lambda done, total, loss, best: report(f"teacher on stills: loss {loss:.2f}, R@1 {best:.0%}", done, total),
-    )
+    _make_world_and_teacher(world, out / "teacher", videos or VIDEOS, report)
     extract_folder(world, features, encoders=[out / "teacher"], words=[out / "teacher"], rate=RATE, on_progress=report)
 
     test = load(world, "test")
     given = teacher_features(features, "teacher")
     zero_shot = checkpoints.build("zero_shot", ZeroShotConfig(), given.sources)
     figures = {"zero-shot teacher": [evaluate_model(zero_shot.model, test, given)]}
-    given = student_features(features, frames="teacher", words="teacher", teachers=["teacher"])
-    data = Data(load(world, "train"), load(world, "dev"), given)
-    students = {name: _train_students(out / "runs" / name, name, data, report) for name in STUDENTS}
-    untrained = {}
-    for name, trained in students.items():
-        figures[name] = [evaluate_model(student.model, test, given) for student in trained]
-        untrained[name] = tuple(sorted({branch for student in trained for branch in untrained_of(student)}))
-
-    shown = students[STUDENTS[-1]][0]
-    index_folder(_copy_test_videos(test, world, out / "unseen"), out / "gallery", shown, on_progress=report)
-    gallery = open_index(out / "gallery")
-    with closing(gallery.index):
-        answers = [_search(gallery, caption) for caption in _draw_queries(test)]
-    demo = Demo(out, figures, answers, untrained)
     runs = {name: _run_folders(out / "runs" / name) for name in STUDENTS}
+    *others, shown = [partial(_train_students, world, features, _recipes(name, runs[name])) for name in STUDENTS]
+    with ExitStack() as stack:
+        beside = [stack.enter_context(SideProcess(train)) for train in others]
+        own = shown(on_progress=report)
+        unseen, gallery = _copy_test_videos(test, world, out / "unseen"), out / "gallery"
+        index_folder(unseen, gallery, checkpoints.load(runs[STUDENTS[-1]][0]), on_progress=report)
+        trained = [*(process.result(partial(_show_epochs, runs, report)) for process in beside), own]
+    untrained = {}
+    for name, results in zip(STUDENTS, trained, strict=True):
+        figures[name] = [evaluation for evaluation, _ in results]
+        untrained[name] = tuple(sorted({branch for _, branches in results for branch in branches}))
+
+    searched = open_index(gallery)
+    with closing(searched.index):
+        answers = [_search(searched, caption) for caption in _draw_queries(test)]
+    demo = Demo(out, figures, answers, untrained)
     write_whole(demo.report, write_page(figures, untrained, runs, answers, videos=world).encode())
     return demo
+
+
+def _make_world_and_teacher(world: Path, teacher: Path, sizes: dict[str, int], report: Progress) -> None:
+    """Renders the videos while the teacher is trained, which needs none of them."""
+    train, dev, test = sizes["train"], sizes["dev"], sizes["test"]
+    with SideProcess(partial(render_world, world, train=train, dev=dev, test=test, seed=SEED)) as rendering:
+
+        def show(done: int, total: int, loss: float, best: float) -> None:
+            rendering.poll()
+            report(f"teacher on stills: loss {loss:.2f}, R@1 {best:.0%}", done, total)
+
+        train_teacher(teacher, seed=SEED, on_progress=show)
+        total = sum(sizes.values())
+        rendering.result(lambda: report("rendering", min(total, len(list(world.glob("video_*.mp4")))), total))
 
 
 def _run_folders(out: Path) -> list[Path]:
     return [out / f"seed{seed}" for seed in range(SEED, SEED + SEEDS)]
 
 
-def _train_students(out: Path, name: str, data: Data, report: Progress) -> list[Checkpoint]:
-    """Trains a preset with each seed."""
-    recipe, trained = presets.preset(name), []
-    for place, folder in enumerate(_run_folders(out)):
-        seeded = replace(recipe, training=replace(recipe.training, seed=SEED + place, **TRAINING))
-        label = f"{name}, seed {place + 1} of {SEEDS}: "
-        trained.append(train_student(folder, seeded, data=data, on_progress=_labelled(label, report)))
-    return trained
+def _recipes(name: str, folders: list[Path]) -> dict[Path, Recipe]:
+    """The preset of a student with each seed, by the folder of its run."""
+    recipe = presets.preset(name)
+    return {
+        folder: replace(recipe, training=replace(recipe.training, seed=SEED + place, **TRAINING))
+        for place, folder in enumerate(folders)
+    }
+
+
+@one_thread()
+def _train_students(
+    world: Path, features: Path, recipes: dict[Path, Recipe], *, on_progress: Progress | None = None
+) -> list[tuple[Evaluation, tuple[str, ...]]]:
+    """Trains students by the folders of their runs; returns for each its figures, and the branches that had learned nothing."""
+    given = student_features(features, frames="teacher", words="teacher", teachers=["teacher"])
+    data, test = Data(load(world, "train"), load(world, "dev"), given), load(world, "test")
+    results = []
+    for number, (folder, recipe) in enumerate(recipes.items(), 1):
+        label = f"{folder.parent.name}, seed {number} of {len(recipes)}: "
+        student = train_student(folder, recipe, data=data, on_progress=_labelled(label, on_progress or _show_nothing))
+        results.append((evaluate_model(student.model, test, given), untrained_of(student)))
+    return results
+
+
+def _show_epochs(runs: dict[str, list[Path]], report: Progress) -> None:
+    """Reports the epochs of all students: those of other processes are known from their files."""
+    histories = [folder / HISTORY for folders in runs.values() for folder in folders]
+    done = sum(len(read_history(path)) for path in histories if path.exists())
+    report("students", done, TRAINING["epochs"] * len(histories))
 
 
 def _labelled(label: str, report: Progress) -> Progress:

@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-SIDE, PATCH, WIDTH, LAYERS, HEADS = 64, 8, 64, 3, 4
+# Half of the height of the videos' pictures.
+SIDE, PATCH = 72, 12
+WIDTH, HEADS, IMAGE_LAYERS, TEXT_LAYERS = 64, 4, 3, 2
 LONGEST = 24
 PAD, UNKNOWN, FIRST, LAST = "<pad>", "<unk>", "<s>", "</s>"
 
-STEPS, STILLS, LOOK_ALIKES = 600, 128, 4
+STEPS, STILLS, LOOK_ALIKES = 900, 64, 4
 # Sceneries of each kind that stills are taken from.
 SCENERIES = 4
 LEARNING_RATE, WARM_UP = 2e-3, 50
@@ -44,7 +46,7 @@ HIGHEST_SCALE = math.log(100)
 REPORTED_EVERY = 25
 
 # Increase the number when training changes: a teacher that was saved before is then trained again.
-MADE_BY = "prvr demo teacher 3"
+MADE_BY = "prvr demo teacher 4"
 ORIGIN = "demo.json"
 
 Progress = Callable[[int, int, float, float], None]
@@ -92,11 +94,12 @@ def _train(
     allowed = set(events)
     optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _learning_rate_factor(step, steps))
-    own = torch.arange(STILLS)
+    own, noise = torch.arange(STILLS), torch.Generator().manual_seed(chance.getrandbits(32))
     for step in range(1, steps + 1):
         batch = _batch(events, allowed, chance)
         captions = tokenizer([describe(event, chance, new=True) for event in batch], padding=True, return_tensors="pt")
-        output = model(pixel_values=_pixels([studio.still(event) for event in batch]), **captions)
+        stills = [studio.still(event) for event in batch]
+        output = model(pixel_values=_pixels(stills, noise), **captions)
         loss = (cross_entropy(output.logits_per_text, own) + cross_entropy(output.logits_per_image, own)) / 2
         optimiser.zero_grad()
         loss.backward()
@@ -133,7 +136,7 @@ def _learning_rate_factor(step: int, steps: int) -> float:
 
 
 class _Studio:
-    """Takes stills of events: the middle square of a picture, with a cast of its own."""
+    """Takes stills of events: the middle square of a picture."""
 
     def __init__(self, chance: random.Random) -> None:
         self._chance, self._stage = chance, Stage(SIDE * 4 // 3, SIDE)
@@ -158,9 +161,20 @@ class _Studio:
         return self._chance.choice(kept)
 
 
-def _pixels(stills: list[np.ndarray]) -> Tensor:
-    """The output of the saved image processor for pictures of its own size: channels first, from -1 to 1."""
-    return torch.from_numpy(np.stack(stills)).permute(0, 3, 1, 2).float() / 127.5 - 1
+def _pixels(stills: list[np.ndarray], chance: torch.Generator) -> Tensor:
+    """The output of the saved image processor for pictures of its own size: channels first, from -1 to 1.
+
+    Each picture has a brightness, a colour cast and grain of its own, as a video has (`prvr.demo.camera`).
+    """
+
+    def between(least: float, most: float, *shape: int) -> Tensor:
+        return torch.empty(shape).uniform_(least, most, generator=chance)
+
+    pixels = torch.from_numpy(np.stack(stills)).permute(0, 3, 1, 2).float() / 127.5
+    count, channels = pixels.shape[:2]
+    pixels *= between(0.78, 1.08, count, 1, 1, 1) * between(0.95, 1.05, count, channels, 1, 1)
+    pixels += between(0, 0.1, count, 1, 1, 1) * between(0, 1, *pixels.shape)
+    return pixels.clamp_(0, 2) - 1
 
 
 def _image_processor() -> CLIPImageProcessorPil:
@@ -204,18 +218,20 @@ def _config(tokenizer: PreTrainedTokenizerFast) -> CLIPConfig:
     tower = {
         "hidden_size": WIDTH,
         "intermediate_size": 2 * WIDTH,
-        "num_hidden_layers": LAYERS,
         "num_attention_heads": HEADS,
         "projection_dim": WIDTH,
+        # In one pass over the numbers; CLIP's own "quick_gelu" takes three.
+        "hidden_act": "gelu",
     }
     text = {
+        "num_hidden_layers": TEXT_LAYERS,
         "vocab_size": len(tokenizer),
         "max_position_embeddings": LONGEST,
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
     }
-    image = {"image_size": SIDE, "patch_size": PATCH}
+    image = {"num_hidden_layers": IMAGE_LAYERS, "image_size": SIDE, "patch_size": PATCH}
     return CLIPConfig(
         text_config=tower | text, vision_config=tower | image, projection_dim=WIDTH, architectures=["CLIPModel"], dtype="float32"
     )

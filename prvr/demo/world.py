@@ -19,7 +19,6 @@ import json
 import os
 import random
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -37,7 +36,6 @@ CAPTIONS = "captions.jsonl"
 # Increase the number when the same plan gives other pixels: videos that were drawn before are then drawn again.
 DRAWN_BY, VERSION = "prvr demo world", 3
 MOST_EVENTS, LAST_START = 6, 31
-THREADS = 2
 PART = ".part"
 
 Progress = Callable[[int, int], None]
@@ -82,18 +80,11 @@ def render_world(folder: Path, *, train: int, dev: int, test: int, seed: int, on
     lines = "".join(json.dumps(line) + "\n" for line in captions(videos, seed=seed))
     _clear(folder, {video.name for video in videos}, lines)
     missing = [video for video in videos if _mark_of(folder / video.name) != _mark(video)]
-    stage, done = Stage(WIDTH, HEIGHT), len(videos) - len(missing)
-    with ThreadPoolExecutor(THREADS) as pool:
-        pending = [pool.submit(_write_video, folder / video.name, video, stage) for video in missing]
-        try:
-            for finished in as_completed(pending):
-                finished.result()
-                done += 1
-                if on_progress is not None:
-                    on_progress(done, len(videos))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    stage, there = Stage(WIDTH, HEIGHT), len(videos) - len(missing)
+    for done, video in enumerate(missing, there + 1):
+        _write_video(folder / video.name, video, stage)
+        if on_progress is not None:
+            on_progress(done, len(videos))
     part = folder / (CAPTIONS + PART)
     part.write_text(lines)
     os.replace(part, folder / CAPTIONS)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import shlex
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from serving import running
 
 from prvr.datasets import Caption, Dataset
 from prvr.demo import run, teacher
+from prvr.errors import DataError
 
 
 @pytest.mark.slow
@@ -43,6 +46,33 @@ def test_the_whole_demo_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         hits = served.client.get("/api/search", params={"q": demo.answers[0].caption.text}).json()["hits"]
     assert hits[0]["video"] == demo.answers[0].hits[0].video
     assert [each["videos"] for each in demo.as_dict()["test"]["dl-dkd++"]["seeds"]] == [4, 4]
+
+
+def test_a_folder_of_somebody_else_stops_the_demo_while_the_teacher_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_for_ever(folder: Path, *, seed: int, on_progress: Callable[[int, int, float, float], None]) -> None:
+        while True:
+            on_progress(1, 2, 1.0, 0.5)
+            time.sleep(0.01)
+
+    monkeypatch.setattr(run, "train_teacher", train_for_ever)
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "captions.jsonl").write_text("mine\n")
+    with pytest.raises(DataError, match="use another folder"):
+        run.run_demo(tmp_path, videos={"train": 2, "dev": 1, "test": 1})
+
+
+def test_epochs_of_other_processes_are_counted_from_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "TRAINING", {"epochs": 15})
+    folders = [tmp_path / name for name in "abc"]
+    for folder, epochs in zip(folders, (15, 4), strict=False):
+        folder.mkdir()
+        line = '{"epoch": 0, "losses": {"triplet": 1.0}, "dev": {"sumr": 100.0}}\n'
+        (folder / "history.jsonl").write_text(line * epochs)
+    shown: list[tuple[str, float, float]] = []
+    run._show_epochs({"one": folders[:2], "other": folders[2:]}, lambda *progress: shown.append(progress))
+    assert shown == [("students", 19, 45)]
 
 
 def test_queries_are_drawn_by_the_seed_alone() -> None:

@@ -19,7 +19,7 @@ from prvr.demo import teacher as tiny_clip
 from prvr.demo import world
 from prvr.demo.camera import Camera
 from prvr.demo.stage import Stage
-from prvr.demo.teacher import WIDTH, _batch, train_teacher
+from prvr.demo.teacher import WIDTH, _batch, _pixels, train_teacher
 from prvr.demo.wordings import LIGHTS, PLACES, describe, every_event, reserved_events, shared_events, vocabulary
 from prvr.demo.world import captions, plan_videos, render_world
 from prvr.encoders.dual import DualEncoder
@@ -234,6 +234,21 @@ def test_what_is_not_the_demos_is_left_alone(tmp_path, rendered):
         render_world(tmp_path, **SIZES, seed=0)
     with pytest.raises(DataError, match="no teacher of the demo"):
         train_teacher(tmp_path, seed=0, steps=2)
+
+
+def test_each_still_has_a_brightness_a_cast_and_grain_of_its_own() -> None:
+    black, grey = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 102, np.uint8)  # 0.8 of the 2 of white
+    pixels = 1 + _pixels([black, grey, grey], torch.Generator().manual_seed(0))
+    assert pixels.shape == (3, 3, 8, 8)
+    assert 0 <= pixels[0].min() < pixels[0].max() <= 0.1
+    assert pixels[1:].min() >= 0.8 * 0.78 * 0.95
+    assert pixels[1:].max() <= 0.8 * 1.08 * 1.05 + 0.1
+    means = pixels[1:].mean(dim=(2, 3))
+    assert abs(means[0].mean() - means[1].mean()) > 0.01  # brightness
+    assert (means.amax(1) - means.amin(1)).max() > 0.01  # cast
+    white = _pixels([np.full((8, 8, 3), 255, np.uint8)] * 20, torch.Generator().manual_seed(0))
+    assert white.max() == 1  # as the saved image processor gives it
+    assert torch.equal(white, _pixels([np.full((8, 8, 3), 255, np.uint8)] * 20, torch.Generator().manual_seed(0)))
 
 
 def test_the_teacher_opens_as_any_clip_does_and_padding_changes_nothing(teacher):

@@ -1,0 +1,92 @@
+"""A function in a process of its own, while this process does something else: two of them keep two processors busy."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Generic, TypeVar, final
+
+from prvr.errors import ProcessLost, PrvrError
+
+Result = TypeVar("Result")
+
+# Not fork: the threads of a network's libraries do not survive it.
+CONTEXT = multiprocessing.get_context("spawn")
+SHOWN_EVERY = 1.0
+
+
+@final
+class SideProcess(Generic[Result]):
+    """Runs a function until the end of a `with` block at the latest; it also ends with the process that started it.
+
+    Args:
+        function: can be pickled, as its result can.
+    """
+
+    def __init__(self, function: Callable[[], Result]) -> None:
+        self._pipe, theirs = CONTEXT.Pipe(duplex=False)
+        self._process = CONTEXT.Process(target=_run, args=(theirs, function), daemon=True)
+        self._process.start()
+        # Only the other process holds its end open, so that our end reports its death.
+        theirs.close()
+        self._outcome: tuple[Result | None, PrvrError | None] | None = None
+
+    def __enter__(self) -> SideProcess[Result]:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._process.terminate()
+        self._process.join()
+        self._pipe.close()
+
+    def poll(self, *, within: float = 0) -> bool:
+        """Returns whether there is a result, and waits for it for a number of seconds.
+
+        Raises:
+            PrvrError: what the function raised.
+            ProcessLost: the process has died.
+        """
+        if self._outcome is None and self._pipe.poll(within):
+            try:
+                self._outcome = self._pipe.recv()
+            except EOFError:
+                self._process.join()
+                raise ProcessLost(f"a process ended with status {self._process.exitcode}; start it again: it continues") from None
+        if self._outcome is None:
+            return False
+        if self._outcome[1] is not None:
+            raise self._outcome[1]
+        return True
+
+    def result(self, show: Callable[[], None]) -> Result:
+        """Waits for the result, and calls `show` every second until it is there.
+
+        Raises:
+            PrvrError, ProcessLost: as `poll`.
+        """
+        while not self.poll(within=SHOWN_EVERY):
+            show()
+        assert self._outcome is not None
+        return self._outcome[0]  # type: ignore[return-value]  # None only where the function returns it
+
+
+def _run(pipe: Connection, function: Callable[[], object]) -> None:
+    # An interrupt reaches both processes; the one that started this one ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        pipe.send((function(), None))
+    except PrvrError as problem:
+        pipe.send((None, problem))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
