@@ -1,4 +1,4 @@
-# make demo    the main job on a small rendered world, about six minutes; its last line serves the gallery
+# make demo    the main job on a small rendered world, about five minutes; its last line serves the gallery
 # make test    the tests, but for those that take very long
 # make thorough   all of them, with the shapes of every call checked
 # make check   format, lint, types, documents and tests
