@@ -12,12 +12,16 @@ was chosen for that.
 With what was kept it is trained for the other seeds, and only then scored on test. OUT/chosen.jsonl has a line for each trial,
 OUT/scored.jsonl one for each seed of a row; a run that is there already is not trained again, so that the command can be
 interrupted. The package of the night montage must be in a folder that is called montage, as must its files.
+
+With --write, nothing is trained: OUT/comparison.md, .json and .png have the rows whose seeds are all scored, compared with the
+first of them, and what they cost.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,12 +30,14 @@ from typing import Any
 import torch
 
 from prvr.config import to_dict
-from prvr.datasets.splits import open_splits
+from prvr.datasets.splits import Splits, open_splits
 from prvr.evaluate.metrics import retrieval
 from prvr.evaluate.saved_scores import SavedScores
 from prvr.papers.plan import Materials, Plan
 from prvr.papers.row_run import RowRun, recipe_of
-from prvr.papers.tables import Row, table
+from prvr.papers.run import Scored, footprints
+from prvr.papers.tables import Row, Table, table
+from prvr.papers.write import write_table
 from prvr.train.run_state import HISTORY
 
 EPOCHS = 20
@@ -99,6 +105,31 @@ def sumr(scores: SavedScores) -> float:
     return retrieval(scores.scores, scores.own).sumr
 
 
+def written_changes(out: Path, seeds: int) -> dict[str, tuple[str, ...]]:
+    """Of each row whose seeds are all scored, the changes with which it was trained."""
+    records = [json.loads(line) for line in (out / "scored.jsonl").read_text().splitlines()]
+    needed = {record["row"]: seeds if record["curve"] else 1 for record in records}
+    done = {name: len({record["seed"] for record in records if record["row"] == name}) for name in needed}
+    return {record["row"]: tuple(record["changes"]) for record in records if done[record["row"]] == needed[record["row"]]}
+
+
+def write(given: argparse.Namespace, every: list[Row], materials: Materials, splits: list[Splits]) -> None:
+    """Writes the table of the rows that are done."""
+    done, scored = written_changes(given.out, given.seeds), []
+    rows = [row for row in every if row.name in done]
+    for row in rows:
+        seeds = range(given.seeds if row.base else 1)
+        changes = done[row.name]
+        runs = [RowRun(row, given.out, materials, Plan(given.seeds, changes=changes), splits[n], n) for n in seeds]
+        scores = tuple(run.score(quiet) for run in runs)
+        scored.append(Scored(row, scores, tuple(run.folder for run in runs), tuple(run.model for run in runs)))
+    title = f"Every method on the montage, {EPOCHS} epochs, settings chosen on dev"
+    about = Table("comparison", title, "experiments/comparison.py", "distillation helps", tuple(rows), costs=True)
+    plan = Plan(given.seeds)
+    costs = footprints(scored, materials, plan, on_progress=quiet)
+    write_table(about, scored, given.out, materials=materials, plan=plan, command=" ".join(sys.argv), footprints=costs)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
@@ -109,6 +140,7 @@ def main() -> None:
     parser.add_argument("--teachers", nargs="*", default=["clip_vit_b32"])
     parser.add_argument("--roles", default="")
     parser.add_argument("--tables", nargs="*", default=["peers", "additions"])
+    parser.add_argument("--write", action="store_true")
     parser.add_argument("--changes", nargs="*", default=[])
     parser.add_argument("--weights", nargs="*", type=float, default=[1.0])
     parser.add_argument("--rates", nargs="*", type=float, default=[])
@@ -120,6 +152,9 @@ def main() -> None:
     splits = [open_splits(given.data, protocol="honest", seed=seed) for seed in range(given.seeds)]
     rows = {row.name: row for name in given.tables for row in table(name).rows} | {row.name: row for row in (LATE, WIDE)}
     wanted = [rows[name] for name in given.rows or rows]
+    if given.write:
+        write(given, wanted, materials, splits)
+        return
     for row in wanted:
         if reason := materials.missing_for(row):
             print(f"{row.name}: left out, {reason}", flush=True)
