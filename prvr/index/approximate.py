@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast, final
 
@@ -27,9 +27,9 @@ SAMPLE_OF_VIDEO = 128
 # The best PROMISING * k by the codes of the segments that were found are scored by all their codes; 4 lost no video of
 # the ten best in 3,000 of the benchmark's gallery.
 PROMISING = 10
-# Codes are rotated, so that the error of a row lies in no direction of its own: along a query it is hardly ever more than
-# this many times its length divided by the root of the columns.
-DEVIATIONS = 6
+# Where the rotation mixes at least `MIXED` columns with each other, the error of a row lies in no direction of its own: along a
+# query it is hardly ever more than this many times its length divided by the root of the columns.
+DEVIATIONS, MIXED = 6, 32
 
 
 class _Kept(NamedTuple):
@@ -162,12 +162,19 @@ class ApproximateSearch:
             if len(found.of) and len(numbers) > PROMISING * k:
                 numbers = numbers[np.argsort(-resident.score_segments(query, found), kind="stable")[: PROMISING * k]]
             scores, errors = resident.rescore(query, numbers)
-        errors *= min(1, DEVIATIONS / len(query[0]) ** 0.5)
+        errors *= likely_share([len(field) for field in query])
         order = candidate_places(scores, errors, k)
         return best_by_rows(query, k, numbers[order], (scores + errors)[order], database.records, weights)
 
     def _segments(self, number: int) -> Segments:
         return divide(self._database.record(number).rows, self._weights)
+
+
+def likely_share(columns: Sequence[int]) -> float:
+    """The share of the largest possible error of a code that an error along a query hardly ever exceeds."""
+    # The largest power of two that divides the columns is the size of the rotation's blocks.
+    is_mixed = all(count & -count >= MIXED for count in columns)
+    return min(1.0, DEVIATIONS / min(columns) ** 0.5) if is_mixed else 1.0
 
 
 def _sample(vectors: Float32[np.ndarray, "S D"]) -> Float32[np.ndarray, "N D"]:

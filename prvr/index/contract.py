@@ -175,7 +175,7 @@ def require_approximate(index: Store) -> ApproximateStore:
         ModelError: its model neither scores by a weighted sum of best cosines nor reranks by one, or it was written without what
             a first stage scans.
     """
-    # Not by isinstance, which reads the properties of a store: all its ids.
+    # Not by isinstance, which Python 3.11 does by reading all properties of a store, its ids among them.
     if not callable(getattr(index, "search_approximately", None)):
         raise SettingError(
             f"{type(index).__name__} is searched where its videos are, and exactly; an approximate search needs the codes of "

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from prvr.errors import DataError
 from prvr.index import codes, scan
-from prvr.index.approximate import DEVIATIONS
+from prvr.index.approximate import likely_share
 from prvr.index.codes import Codes, join, quantise, rotation
 from prvr.index.database import Record
 from prvr.index.resident import best_by_rows
@@ -91,19 +91,31 @@ def test_no_row_is_farther_from_its_code_than_it_says(rows: int, columns: int, s
     assert (codes.errors <= 0.51 * np.sqrt(columns) * codes.scales + 1e-5).all()
 
 
-@pytest.mark.parametrize("kind", ["random", "one column", "like the query"])
-def test_along_a_query_the_error_is_far_less_than_its_length(kind: str) -> None:
+@pytest.mark.parametrize("columns", [32, 96, 384])
+@pytest.mark.parametrize("kind", ["random", "one column", "few columns", "like the query"])
+def test_along_a_query_the_error_is_less_than_is_likely(kind: str, columns: int) -> None:
     draw = np.random.default_rng(0)
-    values, queries = units(draw.standard_normal((2000, 384))), units(draw.standard_normal((50, 384)))
+    values, queries = units(draw.standard_normal((2000, columns))), units(draw.standard_normal((50, columns)))
     if kind == "one column":
-        values, queries = values + 3 * np.eye(384)[draw.integers(0, 384, 2000)], np.eye(384)[:50]
+        values, queries = values + 3 * np.eye(columns)[draw.integers(0, columns, 2000)], np.eye(columns)[:50]
+    elif kind == "few columns":
+        values, queries = (
+            values * (draw.random((2000, columns)) < 3 / columns) + 1e-9,
+            queries * (draw.random((50, columns)) < 0.2),
+        )
+        queries = units(queries + 1e-9)
     elif kind == "like the query":
         values = queries[draw.integers(0, 50, 2000)] + 0.3 * values
     codes = quantise(values.astype(np.float32))
-    asked = queries @ rotation(384).astype(np.float64)
+    asked = queries @ rotation(columns).astype(np.float64)
     away = np.abs(units(values) @ queries.T - decoded(codes) @ asked.T)
-    assert (away <= codes.errors[:, None] * DEVIATIONS / np.sqrt(384)).all()
-    assert DEVIATIONS / np.sqrt(384) < 1 / 3
+    assert (away <= codes.errors[:, None] * likely_share([columns])).mean() > 0.9999
+
+
+def test_the_likely_error_is_the_largest_where_columns_are_not_mixed_or_few() -> None:
+    assert likely_share([384]) == pytest.approx(6 / 384**0.5)
+    assert likely_share([1024, 64]) == pytest.approx(6 / 8)
+    assert [likely_share([columns]) for columns in (32, 36, 383, 300)] == [1, 1, 1, 1]
 
 
 def test_rows_without_a_direction_are_zero() -> None:
