@@ -80,7 +80,7 @@ def verify(
 
 @data.command(epilog="Example: prvr data upload features s3://bucket/features")
 def upload(
-    features: Annotated[Path, typer.Argument(help="Folder of packed features.")],
+    features: Annotated[Path, typer.Argument(help="Folder of packed features.", metavar="FEATURES")],
     url: Annotated[str, typer.Argument(help="Where they are copied to, by fsspec: s3://BUCKET/FOLDER.", metavar="URL")],
     as_json: Json = False,
 ) -> None:
@@ -95,7 +95,7 @@ def upload(
 @data.command(epilog="Example: prvr data download s3://bucket/features features")
 def download(
     url: Annotated[str, typer.Argument(help="Where prvr data upload copied features to.", metavar="URL")],
-    features: Annotated[Path, typer.Argument(help="A new folder.")],
+    features: Annotated[Path, typer.Argument(help="A new folder.", metavar="FEATURES")],
     as_json: Json = False,
 ) -> None:
     """Copy packed features from object storage, and check them; an interrupted command continues."""
