@@ -1,4 +1,4 @@
-"""Opens a torch device or a Ray cluster by name, checks what it can do, and counts processors."""
+"""Opens a torch device or a Ray cluster by name, checks what it can do, and counts processors; work in threads."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+from jaxtyping import Float
+
 from prvr.errors import SettingError, require
 
 if TYPE_CHECKING:
     import torch
+
+# torch divides the work on more numbers among its threads.
+NUMBERS_OF_A_THREAD = 1 << 15
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -100,6 +106,20 @@ def _reduced_precisions(device: torch.device) -> list[str]:
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     return ["bfloat16"] if device.type == "cpu" and fast else []
+
+
+def widen(data: bytes, dtype: str) -> Float[np.ndarray, "N"]:
+    """Numbers of a type as float32, by one thread."""
+    # NumPy widens one number at a time, torch several; but to import torch takes longer than that for most searches.
+    if (torch := sys.modules.get("torch")) is None:
+        return np.frombuffer(data, dtype).astype(np.float32)
+    stored = torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype))
+    wide = torch.empty(len(stored))
+    # A second thread of torch's would wait for more, and take the processor from the threads of a search.
+    for some, of in zip(stored.split(NUMBERS_OF_A_THREAD), wide.split(NUMBERS_OF_A_THREAD), strict=True):
+        of.copy_(some)
+    numbers: np.ndarray = wide.numpy()
+    return numbers
 
 
 def processor_count() -> int:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from urllib.parse import quote
 import numpy as np
 from jaxtyping import Float
 
+from prvr.device import widen
 from prvr.errors import DataError, ModelError, PrvrError
 from prvr.index.codes import Codes, codes_bytes, parse_codes
 from prvr.index.contract import Entry, Header
@@ -195,7 +195,7 @@ class Database:
         self._checked.add(("rows", number))
         shapes, windows, about, edges = texts
         sizes = self._shapes(key, shapes, len(data))
-        wide = _widen(data, self.header.dtype)
+        wide = widen(data, self.header.dtype)
         fields, start = [], 0
         for rows, columns in sizes:
             fields.append(wide[start : start + rows * columns].reshape(rows, columns))
@@ -340,15 +340,6 @@ def _parse_shapes(text: Any) -> tuple[tuple[int, int], ...]:
         return tuple((int(rows), int(columns)) for rows, columns in json.loads(text))
     except (ValueError, TypeError, RecursionError, OverflowError):
         return ()
-
-
-def _widen(data: bytes, dtype: str) -> Float[np.ndarray, "N"]:
-    """Stored numbers as float32."""
-    # NumPy widens one number at a time, torch several; but to import torch takes longer than that for most searches.
-    if (torch := sys.modules.get("torch")) is None:
-        return np.frombuffer(data, dtype).astype(np.float32)
-    wide: np.ndarray = torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype)).float().numpy()
-    return wide
 
 
 @contextmanager
