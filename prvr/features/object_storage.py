@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from prvr.errors import DataError, NoSpace, SettingError
@@ -60,6 +60,7 @@ def upload_features(features: Path, url: str, on_progress: Progress) -> int:
             stack.callback(lock_for_writing(folder).release)
         paths = {path.relative_to(features).as_posix(): path for folder in folders for path in _files_of(folder)}
         files = {name: (_sha256(path), path.stat().st_size) for name, path in paths.items()}
+        before = _listed_objects(place)
         there = place.sizes(OBJECTS)
         done, total = 0, sum(size for _, size in files.values())
         for name, (content, size) in files.items():
@@ -72,7 +73,7 @@ def upload_features(features: Path, url: str, on_progress: Progress) -> int:
             "files": {name: {"sha256": content, "size": size} for name, (content, size) in files.items()},
         }
         (place / MANIFEST).write(json.dumps(manifest, indent=1).encode())
-    for content in there.keys() - {content for content, _ in files.values()}:
+    for content in before - {content for content, _ in files.values()}:
         (place / OBJECTS / content).delete()
     return len(files)
 
@@ -137,6 +138,13 @@ def _read_manifest(place: RemotePath) -> Files:
     if not all(_is_plain(name) and re.fullmatch(r"[0-9a-f]{64}", content) for name, (content, _) in files.items()):
         raise DataError(f"{place}/{MANIFEST} is damaged; copy the features there again: prvr data upload FEATURES {place}")
     return files
+
+
+def _listed_objects(place: RemotePath) -> set[str]:
+    """The objects that the list at a URL names: no other file there is known to be ours."""
+    with suppress(DataError):
+        return {content for content, _ in _read_manifest(place).values()}
+    return set()
 
 
 def _is_plain(name: str) -> bool:
