@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from prvr.errors import DataError, NoSpace, SettingError
+from prvr.errors import DataError, NoSpace, SettingError, VideoGone
 from prvr.features.packed import HEADER, ITEMS, ROWS
 from prvr.files import lock_for_writing, parse_json
 from prvr.video.remote import RemotePath, place_of
@@ -99,13 +99,20 @@ def download_features(url: str, features: Path, on_progress: Progress) -> int:
     needed, free = sum(size for _, size in missing.values()), shutil.disk_usage(part).free
     if needed > free:
         raise NoSpace(f"no space for {place} in {features.parent}: {needed} bytes are needed, {free} are free; make room")
-    done = total - needed
+    done, upload = total - needed, f"prvr data upload FEATURES {place}"
     for name, (content, size) in missing.items():
         on_progress(f"copying {name}", done, total)
         (part / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / OBJECTS / content).copy_to(part / name)
+        try:
+            (place / OBJECTS / content).copy_to(part / name)
+        except VideoGone:
+            raise DataError(
+                f"{name} is no longer in {place}; run again, and if it is still missing, copy it there again: {upload}"
+            ) from None
         if not _is_there(part / name, content, size):
-            raise DataError(f"{name} in {place} is not what was written; copy it there again: prvr data upload FEATURES {place}")
+            # An upload takes an object of the right size for whole.
+            damaged = place / OBJECTS / content
+            raise DataError(f"{name} in {place} is not what was written; delete {damaged} and copy it there again: {upload}")
         done += size
     os.replace(part, features)
     return len(files)
