@@ -94,6 +94,7 @@ def download_features(url: str, features: Path, on_progress: Progress) -> int:
         raise DataError(f"{features} is there already; delete it, or name another folder")
     files, part = _read_manifest(place), features.with_name(f"{features.name}.part")
     part.mkdir(parents=True, exist_ok=True)
+    _delete_others(part, files)
     missing = {name: of for name, of in files.items() if not _is_there(part / name, *of)}
     total = sum(size for _, size in files.values())
     needed, free = sum(size for _, size in missing.values()), shutil.disk_usage(part).free
@@ -157,6 +158,17 @@ def _listed_objects(place: RemotePath) -> set[str]:
 def _is_plain(name: str) -> bool:
     *folders, last = name.split("/")
     return last in (HEADER, ROWS, ITEMS) and all(part not in ("", ".", "..") and not set(part) & set("\\:\0") for part in folders)
+
+
+def _delete_others(folder: Path, files: Files) -> None:
+    """Deletes what an earlier copy, of other features, left in the folder."""
+    # The files of a folder come before it, so that it is empty if none of them stays.
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if not path.is_dir() or path.is_symlink():
+            if path.relative_to(folder).as_posix() not in files:
+                path.unlink()
+        elif not any(path.iterdir()):
+            path.rmdir()
 
 
 def _is_there(path: Path, content: str, size: int) -> bool:
