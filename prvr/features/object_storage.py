@@ -84,16 +84,34 @@ def download_features(url: str, features: Path, on_progress: Progress) -> int:
     An interrupted call goes on. Each file is compared with its checksum.
 
     Raises:
-        DataError: the folder exists, there are no whole features at the URL, or a file is damaged or cannot be read.
+        DataError: the folder exists, another process writes to it, there are no whole features at the URL, or a file is damaged
+            or cannot be read.
         NoSpace: there is no room for them.
         SettingError: it is no URL, or holds credentials.
     """
     place = _store(url)
     require_folder(features)
-    if features.exists():
-        raise DataError(f"{features} is there already; delete it, or name another folder")
-    files, part = _read_manifest(place), features.with_name(f"{features.name}.part")
-    part.mkdir(parents=True, exist_ok=True)
+    _check_new(features)
+    files = _read_manifest(place)
+    features.parent.mkdir(parents=True, exist_ok=True)
+    lock = lock_for_writing(features)
+    try:
+        # Another process may have made it since.
+        _check_new(features)
+        _copy_here(place, files, features, on_progress)
+    finally:
+        lock.release()
+    return len(files)
+
+
+def _check_new(folder: Path) -> None:
+    if folder.exists():
+        raise DataError(f"{folder} is there already; delete it, or name another folder")
+
+
+def _copy_here(place: RemotePath, files: Files, features: Path, on_progress: Progress) -> None:
+    part = features.with_name(f"{features.name}.part")
+    part.mkdir(exist_ok=True)
     _delete_others(part, files)
     missing = {name: of for name, of in files.items() if not _is_there(part / name, *of)}
     total = sum(size for _, size in files.values())
@@ -116,7 +134,6 @@ def download_features(url: str, features: Path, on_progress: Progress) -> int:
             raise DataError(f"{name} in {place} is not what was written; delete {damaged} and copy it there again: {upload}")
         done += size
     os.replace(part, features)
-    return len(files)
 
 
 def _store(url: str) -> RemotePath:
