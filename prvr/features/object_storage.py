@@ -47,6 +47,8 @@ def require_folder(path: str | Path) -> None:
 def upload_features(features: Path, url: str, on_progress: Progress) -> int:
     """Copies the packed features in a folder to a store, in place of those that are there; returns the number of files.
 
+    One process at a time may write to a URL.
+
     Raises:
         DataError: there are no packed features, another process writes to them, or the store cannot be read or written.
         SettingError: it is no URL, or holds credentials.
@@ -61,13 +63,9 @@ def upload_features(features: Path, url: str, on_progress: Progress) -> int:
         paths = {path.relative_to(features).as_posix(): path for folder in folders for path in _files_of(folder)}
         files = {name: (_sha256(path), path.stat().st_size) for name, path in paths.items()}
         before = _listed_objects(place)
-        there = place.sizes(OBJECTS)
-        done, total = 0, sum(size for _, size in files.values())
-        for name, (content, size) in files.items():
-            on_progress(f"copying {name}", done, total)
-            if there.get(content) != size:
-                (place / OBJECTS / content).write(paths[name])
-            done += size
+        # Twice: another upload to this URL may have deleted some meanwhile.
+        for _ in range(2):
+            _write_missing(place, files, paths, on_progress)
         manifest = {
             "format": FORMAT,
             "files": {name: {"sha256": content, "size": size} for name, (content, size) in files.items()},
@@ -76,6 +74,17 @@ def upload_features(features: Path, url: str, on_progress: Progress) -> int:
     for content in before - {content for content, _ in files.values()}:
         (place / OBJECTS / content).delete()
     return len(files)
+
+
+def _write_missing(place: RemotePath, files: Files, paths: Mapping[str, Path], on_progress: Progress) -> None:
+    there = place.sizes(OBJECTS)
+    done, total = 0, sum(size for _, size in files.values())
+    for name, (content, size) in files.items():
+        if there.get(content) != size:
+            on_progress(f"copying {name}", done, total)
+            (place / OBJECTS / content).write(paths[name])
+            there[content] = size
+        done += size
 
 
 def download_features(url: str, features: Path, on_progress: Progress) -> int:
