@@ -61,6 +61,9 @@ def upload_features(features: Path, url: str, on_progress: Progress) -> int:
         for folder in folders:
             stack.callback(lock_for_writing(folder).release)
         paths = {path.relative_to(features).as_posix(): path for folder in folders for path in _files_of(folder)}
+        for name, path in paths.items():
+            if not _is_plain(name):
+                raise DataError(f"{path} has : or a backslash in its path below {features}, and no download takes it; rename it")
         files = {name: (_sha256(path), path.stat().st_size) for name, path in paths.items()}
         before = _listed_objects(place)
         # Twice: another upload to this URL may have deleted some meanwhile.
