@@ -161,16 +161,16 @@ def _files_of(folder: Path) -> list[Path]:
 
 def _read_manifest(place: RemotePath) -> Files:
     try:
-        files = {
-            str(name): (str(file["sha256"]), int(file["size"]))
-            for name, file in parse_json((place / MANIFEST).read_bytes())["files"].items()
-        }
+        manifest = parse_json((place / MANIFEST).read_bytes())
+        if (format := manifest["format"]) != FORMAT:
+            raise DataError(f"{place}/{MANIFEST} has format {format!r}, and this prvr reads format {FORMAT}; install a later one")
+        files = {str(name): (str(file["sha256"]), int(file["size"])) for name, file in manifest["files"].items()}
     except FileNotFoundError:
-        raise DataError(
-            f"no features in {place}, or not all of them; copy them there: prvr data upload FEATURES {place}"
-        ) from None
+        files = {}
     except (ValueError, KeyError, TypeError, AttributeError):
         files = {"": ("", 0)}
+    if not files:
+        raise DataError(f"no features in {place}, or not all of them; copy them there: prvr data upload FEATURES {place}")
     # Anybody may have written it: no file leads out of the folder, and none is anything but a file of packed features.
     if not all(_is_plain(name) and re.fullmatch(r"[0-9a-f]{64}", content) for name, (content, _) in files.items()):
         raise DataError(f"{place}/{MANIFEST} is damaged; copy the features there again: prvr data upload FEATURES {place}")
