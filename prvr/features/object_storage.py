@@ -59,7 +59,9 @@ def upload_features(features: Path, url: str, on_progress: Progress) -> int:
         raise DataError(f"no packed features in {features}; make some with: prvr extract VIDEOS {features} --encoder ENCODER")
     with ExitStack() as stack:
         for folder in folders:
-            stack.callback(lock_for_writing(folder).release)
+            # Where this user cannot make the lock's file, no process of this user writes.
+            with suppress(OSError):
+                stack.callback(lock_for_writing(folder).release)
         paths = {path.relative_to(features).as_posix(): path for folder in folders for path in _files_of(folder)}
         for name, path in paths.items():
             if not _is_plain(name):
