@@ -31,6 +31,7 @@ DEATHS = 2
 # Seconds for a worker to start while no other works, and the number of failed starts in a row that ends the job.
 START_SECONDS = 180
 FAILED_STARTS = 8
+OTHERWISE = "take --ray local"
 
 
 @final
@@ -55,13 +56,11 @@ class Cluster:
         """
         if not jobs:
             return
-        ray, is_ours = connect(self._address, otherwise="take --ray local")
-        try:
-            with closing(_Workers(ray, jobs, self._number, self._opener, sampling)) as workers:
-                yield from workers.outcomes()
-        finally:
-            if is_ours:
-                ray.shutdown()
+        with (
+            connect(self._address, otherwise=OTHERWISE) as ray,
+            closing(_Workers(ray, jobs, self._number, self._opener, sampling)) as workers,
+        ):
+            yield from workers.outcomes()
 
 
 class Worker:

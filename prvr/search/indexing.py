@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from prvr.device import connect
 from prvr.errors import PrvrError, SettingError
 from prvr.extract.extraction import Progress
 from prvr.index.contract import Header
@@ -99,7 +100,10 @@ def _index_shards(
     updates = [ShardUpdate(n, len(paths), path.absolute(), videos.resolve(), settings) for n, path in enumerate(paths)]
     # Nothing is made before all that can be refused was.
     if on_cluster:
-        with closing(ShardIndexers(parts.netloc, updates, checkpoint)) as indexers:
+        with (
+            connect(parts.netloc, otherwise="write shards:///FOLDER") as ray,
+            closing(ShardIndexers(ray, updates, checkpoint)) as indexers,
+        ):
             indexers.check(stored)
             _make(url, checkpoint, videos=videos, dtype=settings["dtype"])
             outcomes = indexers.update(on_progress)

@@ -249,7 +249,22 @@ def test_nothing_is_made_before_a_machine_of_the_cluster_has_checked_all(
     videos: Path, teacher: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray itself: tests/index/test_cluster.py."""
+    connected = in_place(monkeypatch)
+    frames = replace(teacher.sources.frames, source=str(tmp_path / "gone"), fingerprint="0" * 16)
+    with pytest.raises(ModelError):
+        index_folder(videos, f"ray://auto{tmp_path}/g", replace(teacher, sources=replace(teacher.sources, frames=frames)))
+    assert in_folder(tmp_path) == sorted(["videos", "videos/deep", *(f"videos/{name}" for name in NAMES)])
+    assert index_folder(videos, f"ray://auto{tmp_path}/g?shards=2", teacher).added == NAMES
+    assert connected == ["auto", "-", "auto", "-"]
+
+
+def in_place(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A cluster of this process, at any address; returns what it is connected to, with a "-" where that ended."""
+    seen: list[str] = []
     ray = SimpleNamespace(
+        is_initialized=lambda: False,
+        init=lambda address, **_: seen.append(address),
+        shutdown=lambda: seen.append("-"),
         get=lambda answer: getattr(answer, "value", answer),
         put=lambda value: value,
         kill=lambda actor: None,
@@ -258,13 +273,26 @@ def test_nothing_is_made_before_a_machine_of_the_cluster_has_checked_all(
     ray.remote = lambda **_: lambda kind: SimpleNamespace(remote=lambda sharing: InPlace(kind(sharing)))
     ray.wait = lambda answers, **_: (answers, [])
     ray.exceptions = SimpleNamespace(RayError=OSError, RayTaskError=OSError)
-    monkeypatch.setattr("prvr.search.cluster_indexing.connect", lambda address, otherwise: (ray, False))
-    monkeypatch.setattr("prvr.search.cluster_indexing.require", lambda *_, **__: ray)
-    frames = replace(teacher.sources.frames, source=str(tmp_path / "gone"), fingerprint="0" * 16)
-    with pytest.raises(ModelError):
-        index_folder(videos, f"ray://auto{tmp_path}/g", replace(teacher, sources=replace(teacher.sources, frames=frames)))
-    assert in_folder(tmp_path) == sorted(["videos", "videos/deep", *(f"videos/{name}" for name in NAMES)])
-    assert index_folder(videos, f"ray://auto{tmp_path}/g?shards=2", teacher).added == NAMES
+    for module in ("device", "search.cluster_indexing", "index.cluster"):
+        monkeypatch.setattr(f"prvr.{module}.require", lambda *_, **__: ray)
+    return seen
+
+
+@pytest.mark.parametrize("module", ["search.cluster_indexing", "index.cluster"])
+def test_the_connection_ends_where_no_actor_can_be_made(
+    module: str, videos: Path, teacher: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{tmp_path}/g?shards=2"
+    index_folder(videos, f"shards://{url}", teacher)
+    connected = in_place(monkeypatch)
+
+    def refuse(value: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(sys.modules[f"prvr.{module}"].require("ray", extra="ray"), "put", refuse)
+    with pytest.raises(MemoryError):
+        index_folder(videos, f"ray://auto{url}", teacher) if module.startswith("search") else open_index(f"ray://auto{url}")
+    assert connected == ["auto", "-"]
 
 
 class Done:
