@@ -17,7 +17,7 @@ from typing import Any, final
 
 from prvr.device import connect, gist, processor_count
 from prvr.encoders import needs_torch
-from prvr.errors import DataError, PrvrError, SettingError
+from prvr.errors import DataError, PrvrError, SettingError, require
 from prvr.extract.encoding import encode_jobs
 from prvr.extract.engine import EncoderOpener, FrameSampling, Job, Outcome
 from prvr.extract.job_queue import Assignment, JobQueue
@@ -32,6 +32,19 @@ DEATHS = 2
 START_SECONDS = 180
 FAILED_STARTS = 8
 OTHERWISE = "take --ray local"
+
+
+def check_cluster(address: str) -> None:
+    """Checks that Ray is installed, and that there is a cluster at an address; `local` starts one when videos are encoded.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        SettingError: there is no cluster.
+    """
+    require("ray", extra="ray")
+    if address != "local":
+        with connect(address, otherwise=OTHERWISE):
+            pass
 
 
 @final

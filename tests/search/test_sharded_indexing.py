@@ -278,6 +278,18 @@ def in_place(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
+@pytest.mark.parametrize("target", ["shards://{}/g?shards=2", "{}/g"])
+def test_nothing_is_made_where_there_is_no_cluster(
+    target: str, videos: Path, teacher: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prvr: Prvr
+) -> None:
+    in_place(monkeypatch)
+    encoder = ["--encoder", teacher.sources.frames.source]
+    answer = prvr("index", videos, target.format(tmp_path), *encoder, "--ray", "127.0.0.1:9")
+    assert (answer.status, answer.out) == (1, "")
+    assert answer.err.splitlines()[-1].startswith("prvr: no Ray cluster at '127.0.0.1:9': ")
+    assert in_folder(tmp_path) == sorted(["videos", "videos/deep", *(f"videos/{name}" for name in NAMES)])
+
+
 @pytest.mark.parametrize("module", ["search.cluster_indexing", "index.cluster"])
 def test_the_connection_ends_where_no_actor_can_be_made(
     module: str, videos: Path, teacher: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
