@@ -14,7 +14,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from prvr.device import connect
-from prvr.errors import PrvrError, SettingError
+from prvr.errors import SettingError
 from prvr.extract.extraction import Progress
 from prvr.index.contract import Header
 from prvr.index.disk import DiskIndex
@@ -25,7 +25,7 @@ from prvr.methods.checkpoint import Checkpoint
 from prvr.search.cluster_indexing import ShardIndexers
 from prvr.search.indexing_tools import IndexingTools
 from prvr.search.opening import check_moved, is_remote, keep_checkpoint, open_existing
-from prvr.search.shard_updates import ShardUpdate, join_outcomes
+from prvr.search.shard_updates import ERRORS_OF_SHARDS, ShardUpdate, join_outcomes
 from prvr.search.update import Indexer, Indexing, IndexRows
 from prvr.video import VideoPath, find_videos, place_of
 
@@ -149,11 +149,11 @@ def _make(url: str, checkpoint: Checkpoint, *, videos: VideoPath, dtype: Literal
 
 def _run(
     update: ShardUpdate, checkpoint: Checkpoint, on_progress: Progress | None, tools: IndexingTools
-) -> Indexing | PrvrError | OSError:
-    """The result of the update of a shard, or the error that it raises: the other shards go on."""
+) -> Indexing | Exception:
+    """The result of the update of a shard, or an error of its own: the other shards go on."""
     try:
         return update.run(checkpoint, _with_shard(on_progress, update), tools=tools)
-    except (PrvrError, OSError) as problem:
+    except ERRORS_OF_SHARDS as problem:
         return problem
 
 

@@ -27,6 +27,7 @@ from prvr.index.shards import shard_of
 from prvr.methods.checkpoint import Checkpoint
 from prvr.search import MODEL, Indexing, copy_index, index_folder, open_index, zero_shot
 from prvr.search.indexing import folder_to_index
+from prvr.search.shard_updates import ShardUpdate
 from prvr.video import VideoReader
 
 NAMES = ("a.mp4", "b.mp4", "c.mp4", "deep/d.mp4", "e.mp4")
@@ -380,3 +381,31 @@ def test_an_error_of_all_shards_is_one_of_the_call(videos: Path, teacher: Checkp
     with pytest.raises(DataError, match="another process is writing"):
         index_folder(videos, url, teacher)
     lock.release()
+
+
+def test_a_shard_without_videos_is_no_success(videos: Path, teacher: Checkpoint, tmp_path: Path) -> None:
+    url = f"shards://{tmp_path}/g?shards={SHARDS}"
+    for name in NAMES[1:]:
+        (videos / name).unlink()
+    index_folder(videos, url, teacher)
+    lock = lock_for_writing(tmp_path / "g" / f"{shard_of('a.mp4', SHARDS)}-of-{SHARDS}" / FILE)
+    with pytest.raises(DataError, match="another process is writing"):
+        index_folder(videos, url, teacher)
+    lock.release()
+
+
+@pytest.mark.parametrize("scheme", ["shards://", "ray://auto"])
+def test_an_error_that_is_not_the_shards_own_is_one_of_the_call(
+    scheme: str, videos: Path, teacher: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_place(monkeypatch)
+    real = ShardUpdate.run
+
+    def run(self: ShardUpdate, *arguments: Any, **settings: Any) -> Indexing:
+        if self.number == shard_of("a.mp4", SHARDS):
+            raise ModelError("another encoder")
+        return real(self, *arguments, **settings)
+
+    monkeypatch.setattr(ShardUpdate, "run", run)
+    with pytest.raises(ModelError, match="another encoder"):
+        index_folder(videos, f"{scheme}{tmp_path}/g?shards={SHARDS}", teacher)
