@@ -96,7 +96,7 @@ def update(
     A new index takes SigLIP 2 base, unless a model is named; its size and licence are shown before it is downloaded. An existing
     index needs no name again. It can be searched meanwhile, and an interrupted call continues. A line of VIDEOS/videos.jsonl
     ({"video": "a.mp4", "camera": "north"}) adds fields to a video for prvr search --where. For a folder of videos named copy,
-    verify, weigh or update, write ./copy.
+    verify, weigh or update, write ./copy. Exit status 1 if a shard has an error, 0 if single videos cannot be read.
     """
     from prvr.features import as_dtype
     from prvr.methods.exported import copy_export
@@ -178,6 +178,8 @@ def _show(done: Indexing, path: Path | str, as_json: bool) -> None:
     warn(done.problems)
     numbers = counts(done, ("added", "kept", "dropped", "problems"))
     show(as_json, {"index": str(path), **numbers}, [f"{path}: {in_words(numbers)}"])
+    if done.failed:
+        raise typer.Exit(1)
 
 
 @index.command(epilog="Example: prvr index copy gallery backup")

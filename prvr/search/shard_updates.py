@@ -87,7 +87,7 @@ def join_outcomes(
     )
     # What is wrong with the folder is found by each shard.
     problems = {id: problem for one in done for id, problem in one.problems.items()}
-    return Indexing(added, kept, dropped, problems)
+    return Indexing(added, kept, dropped, problems, tuple(shard for one in done for shard in one.failed))
 
 
 def _after_error(
@@ -100,4 +100,4 @@ def _after_error(
     named = ", ".join(lacks[:MOST_NAMED]) + (f" and {len(lacks) - MOST_NAMED} more" if len(lacks) > MOST_NAMED else "")
     left = f"{len(lacks)} of its {len(mine)} videos are not finished: {named}" if lacks else "its videos are finished"
     shard = f"shard {update.number + 1} of {update.count} ({update.path})"
-    return Indexing(tuple(finished - before), tuple(finished & before), (), {shard: f"{error}; {left}; run again"})
+    return Indexing(tuple(finished - before), tuple(finished & before), (), {shard: f"{error}; {left}; run again"}, (shard,))

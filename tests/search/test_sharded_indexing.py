@@ -365,7 +365,7 @@ def test_the_other_shards_are_finished_when_one_has_an_error(
         answer = prvr("index", videos, url)
     finally:
         lock.release()
-    assert answer.status == 0
+    assert answer.status == 1
     assert answer.out == f"{url}: 2 added, 4 kept, 0 dropped, 1 problems\n"
     mine = sum(shard_of(name, SHARDS) == number for name in NAMES)
     lacks = f"another process is writing to .*; wait for it to end; 1 of its {mine} videos are not finished: a.mp4; run again"
