@@ -274,7 +274,7 @@ def in_place(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ray.remote = lambda **_: lambda kind: SimpleNamespace(remote=lambda sharing: InPlace(kind(sharing)))
     ray.wait = lambda answers, **_: (answers, [])
     ray.exceptions = SimpleNamespace(RayError=OSError, RayTaskError=OSError)
-    for module in ("device", "search.cluster_indexing", "index.cluster"):
+    for module in ("device", "extract.cluster", "search.cluster_indexing", "index.cluster"):
         monkeypatch.setattr(f"prvr.{module}.require", lambda *_, **__: ray)
     return seen
 
