@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -97,6 +98,12 @@ class FileCache:
             with self._keeping:
                 os.replace(part, self.path_of(key))
                 self._count(self.path_of(key))
+
+    def count(self) -> int:
+        """Returns the bytes of all files, counted anew: other services write and delete, too."""
+        with self._keeping:
+            self._shrink(sys.maxsize, None)
+            return self._bytes
 
     def free(self, size: int) -> None:
         """Deletes files not used for longest, of so many bytes together or more."""

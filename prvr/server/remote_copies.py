@@ -88,9 +88,12 @@ class RemoteCopies:
         for part, whole in list(self._arriving.items()):
             with suppress(FileNotFoundError):
                 needed += max(0, whole - part.stat().st_size)
-        for cache in self._caches.values():
-            if (lacks := needed - shutil.disk_usage(folder).free) > 0:
-                cache.free(lacks)
+        caches, lacks = list(self._caches.values()), needed - shutil.disk_usage(folder).free
+        # Nothing gives way for a video that has no room even so.
+        if 0 < lacks <= sum(cache.count() for cache in caches):
+            for cache in caches:
+                if (lacks := needed - shutil.disk_usage(folder).free) > 0:
+                    cache.free(lacks)
         if needed > (free := shutil.disk_usage(folder).free):
             raise NoSpace(f"no space for a copy of {video}: {needed} bytes are needed, {free} are free; make room on the disk")
 

@@ -20,8 +20,11 @@ from tiny_encoders import make_textual, make_visual
 from tiny_videos import write_video
 from waiting import until
 
+from prvr.errors import NoSpace
 from prvr.search import index_folder, zero_shot
+from prvr.server.file_cache import FileCache
 from prvr.server.remote_copies import ROOM, RemoteCopies
+from prvr.video import RemotePath
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -106,6 +109,27 @@ def test_a_video_for_which_there_is_no_room_is_not_copied(service: Running, monk
         assert service.client.get("/media/a.mp4").status_code == 200
     assert len(copies_of(service)) == 1
     assert not there.exists()
+    # But not for one that would have no room even so.
+    kept = copies_of(service)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
+        assert service.client.get("/media/in/b.mp4").status_code == 507
+    assert copies_of(service) == kept
+
+
+def test_copies_with_another_suffix_begin_while_room_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies, real = RemoteCopies(tmp_path), FileCache.free
+    copies._cache(".mp4").write("key", b"12345")
+
+    def free(self: FileCache, size: int) -> None:
+        copies._cache(".mkv")
+        real(self, size)
+
+    monkeypatch.setattr(FileCache, "free", free)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=ROOM))
+    with pytest.raises(NoSpace):
+        copies._make_room(RemotePath("memory://a.mp4"), tmp_path, 5)
+    copies.close()
 
 
 def test_one_video_is_copied_once_and_others_do_not_wait_for_it(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
