@@ -176,3 +176,31 @@ with FileCache(Path({str(tmp_path / "copies")!r}), ".mp4", most_bytes=9).making(
         killed.kill()
     RemoteCopies(tmp_path / "copies").close()
     assert list((tmp_path / "copies").iterdir()) == []
+
+
+def test_temporary_copies_of_a_service_that_was_killed_are_removed_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an index in a folder that cannot be written."""
+    (tmp_path / "file").touch()
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    code = f"""
+import sys
+from pathlib import Path
+from prvr.server.file_cache import FileCache
+cache = FileCache(Path({str(tmp_path / "file" / "copies")!r}), ".mp4", most_bytes=9)
+cache.write("key", b"whole")
+print("there", flush=True)
+sys.stdin.read()
+"""
+    killed = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == "there\n"
+        FileCache(tmp_path / "file" / "copies", ".mp4", most_bytes=9).close()
+        assert len(list((tmp_path / "tmp").rglob("key.mp4"))) == 1
+        killed.kill()
+    FileCache(tmp_path / "file" / "copies", ".mp4", most_bytes=9).close()
+    assert list((tmp_path / "tmp").iterdir()) == []
