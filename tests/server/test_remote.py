@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -20,13 +22,14 @@ from tiny_encoders import make_textual, make_visual
 from tiny_videos import write_video
 from waiting import until
 
-from prvr.errors import NoSpace
+from prvr.errors import NoSpace, VideoError
 from prvr.search import index_folder, zero_shot
 from prvr.server.file_cache import FileCache
 from prvr.server.remote_copies import ROOM, RemoteCopies
 from prvr.video import RemotePath
 
 fsspec = pytest.importorskip("fsspec")
+DEFAULT_CALLBACK = pytest.importorskip("fsspec.callbacks").DEFAULT_CALLBACK
 
 
 @pytest.fixture(scope="module")
@@ -204,3 +207,26 @@ sys.stdin.read()
         killed.kill()
     FileCache(tmp_path / "file" / "copies", ".mp4", most_bytes=9).close()
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_copy_ends_when_the_service_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video, system, begun = RemotePath("memory://endless/a.mp4"), fsspec.filesystem("memory"), threading.Event()
+    system.pipe_file("/endless/a.mp4", b"1")
+
+    def endless(self: object, path: str, target: str, callback: Any = DEFAULT_CALLBACK) -> None:
+        begun.set()
+        for _ in range(500):
+            callback.relative_update(1)
+            time.sleep(0.01)
+        Path(target).write_bytes(b"1")
+
+    monkeypatch.setattr(type(system), "get_file", endless)
+    copies = RemoteCopies(tmp_path / "copies")
+    with ThreadPoolExecutor(1) as threads:
+        copy = threads.submit(copies._copy, video, copies._cache(".mp4"), "key", 1)
+        assert begun.wait(60)
+        copies.close()
+        with pytest.raises(VideoError, match="the service ends"):
+            copy.result(60)
+    assert list((tmp_path / "copies").iterdir()) == []
+    system.rm("/endless", recursive=True)
