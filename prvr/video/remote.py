@@ -338,6 +338,6 @@ def _reason(problem: Exception) -> str:
     # Of a file that is not there, most file systems say its path alone.
     if _is_gone(problem):
         return "it is not there"
-    said = problem.__cause__ if isinstance(problem, FileNotFoundError) else problem
+    reason = problem.__cause__ if isinstance(problem, FileNotFoundError) else problem
     # Queries of signed URLs are credentials.
-    return re.sub(r"\?[^\s'\"]+", "?...", one_line(said or problem))
+    return re.sub(r"\?[^\s'\"]+", "?...", one_line(reason or problem))
