@@ -150,7 +150,11 @@ def test_damage_and_a_full_disk(features: Path, tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize(
     "command",
-    [["extract", "videos", "URL", "--encoder", "x"], ["train", "videos", "URL", "run", "--words", "x", "--teacher", "x"]],
+    [
+        ["extract", "videos", "URL", "--encoder", "x"],
+        ["data", "convert", "videos", "URL"],
+        ["train", "videos", "URL", "run", "--words", "x", "--teacher", "x"],
+    ],
 )
 def test_features_at_a_url_are_refused_with_what_to_do(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prvr: Prvr
