@@ -205,7 +205,9 @@ def copy(
 def verify(
     path: Index,
     queries: Annotated[Path | None, typer.Option(help="Text file with a sentence a line: also measure recall.")] = None,
-    approximate: Annotated[bool, typer.Option("--approximate", help="Measure faster searches; keep the fastest that reaches the recall.")] = False,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Measure faster searches; keep the fastest that reaches the recall.")
+    ] = False,
     least_recall: Annotated[
         float | None, typer.Option(help="Recall@10 that it must reach.", min=0.5, max=1.0, show_default=LEAST_RECALL)
     ] = None,

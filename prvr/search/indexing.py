@@ -147,9 +147,7 @@ def _make(url: str, checkpoint: Checkpoint, *, videos: VideoPath, dtype: Literal
     keep_checkpoint(checkpoint, folder_to_index(url))
 
 
-def _run(
-    update: ShardUpdate, checkpoint: Checkpoint, on_progress: Progress | None, tools: IndexingTools
-) -> Indexing | Exception:
+def _run(update: ShardUpdate, checkpoint: Checkpoint, on_progress: Progress | None, tools: IndexingTools) -> Indexing | Exception:
     """The result of the update of a shard, or an error of its own: the other shards go on."""
     try:
         return update.run(checkpoint, _with_shard(on_progress, update), tools=tools)
