@@ -214,7 +214,7 @@ def main() -> None:
     if hasattr(signal, "alarm"):
         # It ends by itself where the service was killed.
         signal.alarm(int(WAIT) + 5)
-    file, errors = os.fdopen(os.dup(STDOUT), "r+b"), os.fdopen(os.dup(STDERR), "wb")
+    file, answer = os.fdopen(os.dup(STDOUT), "r+b"), os.fdopen(os.dup(STDERR), "wb")
     # What a library prints must be taken neither for the file nor for the result.
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, STDOUT)
@@ -236,8 +236,8 @@ def main() -> None:
         head = {"error": f"{video} needs more than {MEMORY >> 20} MiB of memory to be {DONE[kind]}; {INSTEAD}"}
     except Exception as problem:  # a damaged file makes a library raise many types
         head = {"error": f"{video} cannot be {DONE[kind]}: {type(problem).__name__}; {INSTEAD}"}
-    errors.write(json.dumps(head).encode() + b"\n")
-    errors.flush()
+    answer.write(json.dumps(head).encode() + b"\n")
+    answer.flush()
 
 
 if __name__ == "__main__":
