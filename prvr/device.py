@@ -154,8 +154,9 @@ def _pool(process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(processor_count(), thread_name_prefix="prvr")
 
 
-def connect(address: str, *, otherwise: str) -> tuple[ModuleType, bool]:
-    """Returns Ray, connected to a cluster, and whether this call connected it; the caller then shuts it down.
+@contextmanager
+def connect(address: str, *, otherwise: str) -> Iterator[ModuleType]:
+    """Yields Ray, connected to a cluster; it is disconnected at the end if this call connected it.
 
     Args:
         address: HOST:PORT of a cluster, `auto` for the cluster of this machine, `local` to start one here.
@@ -168,7 +169,8 @@ def connect(address: str, *, otherwise: str) -> tuple[ModuleType, bool]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray = require("ray", extra="ray")
     if ray.is_initialized():
-        return ray, False
+        yield ray
+        return
     started = {"include_dashboard": False} if address == "local" else {}
     try:
         host, colon, port = address.rpartition(":")
@@ -181,7 +183,10 @@ def connect(address: str, *, otherwise: str) -> tuple[ModuleType, bool]:
         raise SettingError(
             f"no Ray cluster at {address!r}: {gist(problem)}; start one (ray start --head), or {otherwise}"
         ) from problem
-    return ray, True
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
 
 
 def gist(problem: Exception) -> str:

@@ -86,8 +86,8 @@ def one_line(problem: BaseException) -> str:
 def is_out_of_memory(problem: BaseException) -> bool:
     """Whether a device or the machine had too little memory; torch's errors are known by their text, not to import it here."""
     text = str(problem)
-    told = ("out of memory", "can't allocate memory", "not enough memory", "calculation overflowed")
-    return isinstance(problem, MemoryError) or (isinstance(problem, RuntimeError) and any(one in text for one in told))
+    signs = ("out of memory", "can't allocate memory", "not enough memory", "calculation overflowed")
+    return isinstance(problem, MemoryError) or (isinstance(problem, RuntimeError) and any(one in text for one in signs))
 
 
 def require(module: str, *, extra: str) -> ModuleType:

@@ -35,6 +35,8 @@ def lock_for_writing(path: Path) -> BaseFileLock:
     Raises:
         DataError: another process holds the lock.
     """
+    # "." has no name.
+    path = path.resolve()
     # thread_local=False: the lock may be released by another thread than the one that took it.
     lock = FileLock(path.with_name(f"{path.name}.lock"), timeout=0, thread_local=False)
     try:

@@ -84,7 +84,10 @@ def upload(
     url: Annotated[str, typer.Argument(help="Where they are copied to, by fsspec: s3://BUCKET/FOLDER.", metavar="URL")],
     as_json: Json = False,
 ) -> None:
-    """Copy packed features to object storage, in place of those that are there; an interrupted command continues."""
+    """Copy packed features to object storage, in place of those that are there; an interrupted command continues.
+
+    One upload at a time to a URL.
+    """
     from prvr.features.object_storage import upload_features
 
     with progress() as on_progress:

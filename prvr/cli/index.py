@@ -96,7 +96,7 @@ def update(
     A new index takes SigLIP 2 base, unless a model is named; its size and licence are shown before it is downloaded. An existing
     index needs no name again. It can be searched meanwhile, and an interrupted call continues. A line of VIDEOS/videos.jsonl
     ({"video": "a.mp4", "camera": "north"}) adds fields to a video for prvr search --where. For a folder of videos named copy,
-    verify, weigh or update, write ./copy.
+    verify, weigh or update, write ./copy. Exit status 1 if a shard has an error, 0 if single videos cannot be read.
     """
     from prvr.features import as_dtype
     from prvr.methods.exported import copy_export
@@ -178,6 +178,8 @@ def _show(done: Indexing, path: Path | str, as_json: bool) -> None:
     warn(done.problems)
     numbers = counts(done, ("added", "kept", "dropped", "problems"))
     show(as_json, {"index": str(path), **numbers}, [f"{path}: {in_words(numbers)}"])
+    if done.failed:
+        raise typer.Exit(1)
 
 
 @index.command(epilog="Example: prvr index copy gallery backup")
@@ -203,7 +205,9 @@ def copy(
 def verify(
     path: Index,
     queries: Annotated[Path | None, typer.Option(help="Text file with a sentence a line: also measure recall.")] = None,
-    approximate: Annotated[bool, typer.Option("--approximate", help="Measure faster searches; keep the best.")] = False,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Measure faster searches; keep the fastest that reaches the recall.")
+    ] = False,
     least_recall: Annotated[
         float | None, typer.Option(help="Recall@10 that it must reach.", min=0.5, max=1.0, show_default=LEAST_RECALL)
     ] = None,

@@ -138,15 +138,15 @@ def progress() -> Iterator[Callable[[str, float, float], None]]:
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None, text="")
-        meter, told = Meter(time.monotonic()), time.monotonic()
+        meter, last_line = Meter(time.monotonic()), time.monotonic()
 
         def update(note: str, done: float, total: float) -> None:
-            nonlocal told
+            nonlocal last_line
             now = time.monotonic()
             text = meter.text(done, total, now=now)
             bar.update(task, description=printable(note)[:80], completed=done, total=total or None, text=text)
-            if bar.disable and now - told >= LINE_EVERY:
-                told = now
+            if bar.disable and now - last_line >= LINE_EVERY:
+                last_line = now
                 echo(f"{note}: {text}", err=True)
 
         yield update

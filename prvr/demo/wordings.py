@@ -159,9 +159,9 @@ def describe(event: Event, chance: random.Random, *, new: bool) -> str:
     singular, _, plural = pick(verbs.get(event.manner, verbs["go"])).partition("/")
     thing, colour = pick(THINGS[event.thing]), pick(COLOURS[event.colour])
     subject = f"{pick(NUMBERS)} {colour} {_plural(thing)}" if several else f"a {colour} {thing}"
-    told = [subject, plural if several else singular, pick(PLACES[event.place])]
-    told += [pick(DISTANCES[event.manner])] if event.manner in DISTANCES else []
-    text = pick(TEMPLATES).format(event=" ".join(told), light=pick(LIGHTS[event.light]))
+    parts = [subject, plural if several else singular, pick(PLACES[event.place])]
+    parts += [pick(DISTANCES[event.manner])] if event.manner in DISTANCES else []
+    text = pick(TEMPLATES).format(event=" ".join(parts), light=pick(LIGHTS[event.light]))
     return re.sub(r"\ba (?=[aeiou])", "an ", " ".join(text.split()))
 
 

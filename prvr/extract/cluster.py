@@ -17,7 +17,7 @@ from typing import Any, final
 
 from prvr.device import connect, gist, processor_count
 from prvr.encoders import needs_torch
-from prvr.errors import DataError, PrvrError, SettingError
+from prvr.errors import DataError, PrvrError, SettingError, require
 from prvr.extract.encoding import encode_jobs
 from prvr.extract.engine import EncoderOpener, FrameSampling, Job, Outcome
 from prvr.extract.job_queue import Assignment, JobQueue
@@ -31,6 +31,20 @@ DEATHS = 2
 # Seconds for a worker to start while no other works, and the number of failed starts in a row that ends the job.
 START_SECONDS = 180
 FAILED_STARTS = 8
+OTHERWISE = "take --ray local"
+
+
+def check_cluster(address: str) -> None:
+    """Checks that Ray is installed, and that there is a cluster at an address; `local` starts one when videos are encoded.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        SettingError: there is no cluster.
+    """
+    require("ray", extra="ray")
+    if address != "local":
+        with connect(address, otherwise=OTHERWISE):
+            pass
 
 
 @final
@@ -55,13 +69,11 @@ class Cluster:
         """
         if not jobs:
             return
-        ray, is_ours = connect(self._address, otherwise="take --ray local")
-        try:
-            with closing(_Workers(ray, jobs, self._number, self._opener, sampling)) as workers:
-                yield from workers.outcomes()
-        finally:
-            if is_ours:
-                ray.shutdown()
+        with (
+            connect(self._address, otherwise=OTHERWISE) as ray,
+            closing(_Workers(ray, jobs, self._number, self._opener, sampling)) as workers,
+        ):
+            yield from workers.outcomes()
 
 
 class Worker:

@@ -31,6 +31,7 @@ from prvr.features import Features, columns, place, rows_of
 from prvr.features.bigfile import BigFile
 from prvr.features.compaction import tidy
 from prvr.features.npz import NpzFolder
+from prvr.features.object_storage import require_folder
 from prvr.features.package import Package, open_package, short_spelling
 from prvr.features.packed import CLIPS, ITEMS_AT_ONCE, Packed, PackedWriter
 from prvr.features.shelf import taught_folder
@@ -105,7 +106,9 @@ def convert_package(
     Raises:
         DataError: there is no such package, a file is broken as a whole, or `out` was made from other files or with another
             sampling.
+        SettingError: `out` is a URL.
     """
+    require_folder(out)
     if not is_package(Path(package)):
         raise DataError(f"{package} is no feature package; name the folder ROOT/COLLECTION that holds FeatureData and TextData")
     opened, out = open_package(package), Path(out)

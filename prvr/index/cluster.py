@@ -9,7 +9,7 @@ file there, and is called again: to add or to delete a video twice is the same a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, TypeVar, final
 from urllib.parse import urlsplit
@@ -66,12 +66,14 @@ class Actors:
     """
 
     def __init__(self, address: str, paths: Sequence[Path], model: Model) -> None:
-        self._ray, self._connects = connect(address, otherwise="write ray://local/FOLDER")
         self._paths = paths
         options = {"num_cpus": PROCESSORS, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": "SPREAD"}
-        kind = self._ray.remote(concurrency_groups={PINGS: 1}, **options)(Shard)
-        self._model = [self._ray.put(model)]
-        self._actors = [kind.remote(path) for path in paths]
+        with ExitStack() as opened:
+            self._ray = opened.enter_context(connect(address, otherwise="write ray://local/FOLDER"))
+            kind = self._ray.remote(concurrency_groups={PINGS: 1}, **options)(Shard)
+            self._model = [self._ray.put(model)]
+            self._actors = [kind.remote(path) for path in paths]
+            self._connection = opened.pop_all()
 
     def call(self, functions: Mapping[int, Callable[[DiskIndex], Answer]]) -> dict[int, Answer]:
         """Calls a function with each of some shards at the same time, by their numbers; returns the results.
@@ -100,8 +102,7 @@ class Actors:
         for actor in self._actors:
             with suppress(self._ray.exceptions.RayError, ValueError):
                 self._ray.kill(actor)
-        if self._connects:
-            self._ray.shutdown()
+        self._connection.close()
 
     def _get(self, answer: Any, shard: int) -> Any:
         try:

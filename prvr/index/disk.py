@@ -183,7 +183,7 @@ class DiskIndex:
             return self._approximate.search(learned.stage, queries, k, count=count, allowed=allowed, resident=resident)
 
     def check_stage(self) -> None:
-        """Nothing: its first stage is computed from the rows."""
+        """Does nothing: the first stage of this index is computed from its rows."""
 
     def learn_stage(self, queries: Embeddings, *, on_video: Callable[[int, int], None] | None = None) -> LearnedStage:
         """A first stage for queries like these, with the sketches of all videos; nothing is written.

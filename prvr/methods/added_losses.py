@@ -54,21 +54,21 @@ class AddedLosses:
         settings, target, terms = self.settings, batch.target, Terms()
         if settings.neg_nce_weight:
             found = model.score(queries, videos, batch.frame_mask)
-            told = losses.neg_nce(found, target, scale=settings.neg_nce_scale, margin=settings.neg_nce_margin)
-            terms["neg_nce"] = settings.neg_nce_weight * told
+            loss = losses.neg_nce(found, target, scale=settings.neg_nce_scale, margin=settings.neg_nce_margin)
+            terms["neg_nce"] = settings.neg_nce_weight * loss
         if settings.query_diversity_weight:
             scale, margin, focus = (getattr(settings, f"query_diversity_{name}") for name in ("scale", "margin", "focus"))
-            told = focal_diversity(query_vectors(queries), target, scale=scale, margin=margin, focus=focus)
-            terms["query_diversity"] = settings.query_diversity_weight * told
+            loss = focal_diversity(query_vectors(queries), target, scale=scale, margin=margin, focus=focus)
+            terms["query_diversity"] = settings.query_diversity_weight * loss
         if settings.clip_matching_weight:
             framed = model.embedding_fields[self.matched] in model.frame_fields
-            told = matching(queries[self.matched], videos[self.matched], target, batch.frame_mask if framed else None)
-            terms["clip_matching"] = settings.clip_matching_weight * told
+            loss = matching(queries[self.matched], videos[self.matched], target, batch.frame_mask if framed else None)
+            terms["clip_matching"] = settings.clip_matching_weight * loss
         if settings.degraded_weight:
             assert self.profile is not None
             curve, mask = self.profile(model, queries, videos, batch), batch.frame_mask[target]
-            told = losses.degraded_triplet(curve, mask, margin=settings.degraded_margin, share=settings.degraded_share)
-            terms["degraded"] = settings.degraded_weight * told
+            loss = losses.degraded_triplet(curve, mask, margin=settings.degraded_margin, share=settings.degraded_share)
+            terms["degraded"] = settings.degraded_weight * loss
         return terms
 
 

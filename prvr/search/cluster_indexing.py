@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from types import ModuleType
 from typing import Any, final
 
 import torch
 
-from prvr.device import connect, device_name, gist, processor_count
+from prvr.device import device_name, gist, processor_count
 from prvr.errors import DataError, PrvrError, require
 from prvr.extract.extraction import Progress
 from prvr.methods.checkpoint import Checkpoint
@@ -77,13 +78,12 @@ class ShardIndexer:
 class ShardIndexers:
     """The actors of a cluster, one for each shard; as many are at work at a time as it has room for.
 
-    Raises:
-        MissingExtra: Ray is not installed.
-        SettingError: there is no cluster at the address.
+    Args:
+        ray: connected to the cluster.
     """
 
-    def __init__(self, address: str, updates: Sequence[ShardUpdate], checkpoint: Checkpoint) -> None:
-        self._ray, self._is_ours = connect(address, otherwise="write shards:///FOLDER")
+    def __init__(self, ray: ModuleType, updates: Sequence[ShardUpdate], checkpoint: Checkpoint) -> None:
+        self._ray = ray
         device = device_name(updates[0].settings["device"])
         self._updates = [replace(update, settings={**update.settings, "device": device}) for update in updates]
         options = {"num_cpus": PROCESSORS, "num_gpus": int(device.startswith("cuda")), "scheduling_strategy": "SPREAD"}
@@ -126,12 +126,10 @@ class ShardIndexers:
         return [results[number] for number in range(len(self._actors))]
 
     def close(self) -> None:
-        """Ends the actors, and the connection if this object made it."""
+        """Ends the actors."""
         for actor in self._actors:
             with suppress(self._ray.exceptions.RayError, ValueError):
                 self._ray.kill(actor)
-        if self._is_ours:
-            self._ray.shutdown()
 
     def _answers(self, calls: Sequence[Any], on_progress: Progress | None) -> Iterator[tuple[int, Any]]:
         """Yields the results of calls, one for each shard, or their errors, with the number of the shard, as they come."""

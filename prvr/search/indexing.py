@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from prvr.errors import PrvrError, SettingError
+from prvr.device import connect
+from prvr.errors import SettingError
 from prvr.extract.extraction import Progress
 from prvr.index.contract import Header
 from prvr.index.disk import DiskIndex
@@ -24,7 +25,7 @@ from prvr.methods.checkpoint import Checkpoint
 from prvr.search.cluster_indexing import ShardIndexers
 from prvr.search.indexing_tools import IndexingTools
 from prvr.search.opening import check_moved, is_remote, keep_checkpoint, open_existing
-from prvr.search.shard_updates import ShardUpdate, join_outcomes
+from prvr.search.shard_updates import ERRORS_OF_SHARDS, ShardUpdate, join_outcomes
 from prvr.search.update import Indexer, Indexing, IndexRows
 from prvr.video import VideoPath, find_videos, place_of
 
@@ -99,7 +100,10 @@ def _index_shards(
     updates = [ShardUpdate(n, len(paths), path.absolute(), videos.resolve(), settings) for n, path in enumerate(paths)]
     # Nothing is made before all that can be refused was.
     if on_cluster:
-        with closing(ShardIndexers(parts.netloc, updates, checkpoint)) as indexers:
+        with (
+            connect(parts.netloc, otherwise="write shards:///FOLDER") as ray,
+            closing(ShardIndexers(ray, updates, checkpoint)) as indexers,
+        ):
             indexers.check(stored)
             _make(url, checkpoint, videos=videos, dtype=settings["dtype"])
             outcomes = indexers.update(on_progress)
@@ -143,13 +147,11 @@ def _make(url: str, checkpoint: Checkpoint, *, videos: VideoPath, dtype: Literal
     keep_checkpoint(checkpoint, folder_to_index(url))
 
 
-def _run(
-    update: ShardUpdate, checkpoint: Checkpoint, on_progress: Progress | None, tools: IndexingTools
-) -> Indexing | PrvrError | OSError:
-    """The result of the update of a shard, or the error that it raises: the other shards go on."""
+def _run(update: ShardUpdate, checkpoint: Checkpoint, on_progress: Progress | None, tools: IndexingTools) -> Indexing | Exception:
+    """The result of the update of a shard, or an error of its own: the other shards go on."""
     try:
         return update.run(checkpoint, _with_shard(on_progress, update), tools=tools)
-    except (PrvrError, OSError) as problem:
+    except ERRORS_OF_SHARDS as problem:
         return problem
 
 

@@ -11,6 +11,7 @@ from prvr.encoders.text_readers import DEFAULT_READERS, open_reader
 from prvr.encoders.timed_texts import TextReader
 from prvr.errors import ModelError, SettingError
 from prvr.extract import engine_for
+from prvr.extract.cluster import check_cluster
 from prvr.extract.engine import Engine, FrameSampling
 from prvr.methods import checkpoint as checkpoints
 from prvr.methods.checkpoint import Checkpoint
@@ -36,13 +37,16 @@ class IndexingTools:
 
         Raises:
             ModelError: the student reads features that no encoder makes, or its encoder has changed.
-            SettingError: the rate is not a number above 0.
+            SettingError: the rate is not a number above 0, or there is no cluster at the address.
+            MissingExtra: Ray is not installed.
         """
         if checkpoint.sources.subtitles is not None:
             raise ModelError(
                 f"this model reads the subtitles {checkpoint.sources.subtitles.name!r} beside the frames, and an index of a "
                 "folder has frames alone; index with a model that was trained without --subtitles"
             )
+        if ray is not None:
+            check_cluster(ray)
         encoder = open_matching_encoder(checkpoint.sources.frames, "frames", device)
         if not isinstance(encoder, ImageEncoder):
             raise ModelError(f"{encoder.name!r} has no image side; the model reads frames of it")

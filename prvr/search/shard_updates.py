@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prvr.errors import PrvrError
+from prvr.errors import DataError, PrvrError, VideoError
 from prvr.extract.extraction import Progress
 from prvr.extract.file_stamps import has_same_stamp, recorded_file, stamps_of
 from prvr.index.disk import DiskIndex
@@ -20,6 +20,8 @@ from prvr.video import VideoPath
 
 # Of the videos that a shard lacks.
 MOST_NAMED = 5
+# Those that the other shards need not have: a disk, a lock, a file. What else is wrong is wrong for all of them.
+ERRORS_OF_SHARDS = (DataError, VideoError, OSError)
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,15 @@ def join_outcomes(
         files: every video, by id. before: the videos that each shard had.
 
     Raises:
-        Exception: that of the first shard if all have failed, and one that no user can mend.
+        Exception: that of the first shard if all that have videos have failed, and one that is not a shard's own.
     """
-    wrong = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
-    if wrong and (len(wrong) == len(outcomes) or not all(isinstance(one, (PrvrError, OSError)) for one in wrong)):
-        raise next((one for one in wrong if not isinstance(one, (PrvrError, OSError))), wrong[0])
+    wrong = {update.number: outcome for update, outcome in zip(updates, outcomes, strict=True) if isinstance(outcome, Exception)}
+    for error in wrong.values():
+        if not isinstance(error, ERRORS_OF_SHARDS):
+            raise error
+    filled = {shard_of(id, len(updates)) for id in files}
+    if filled <= wrong.keys():
+        raise wrong[min(filled)]
     done = [
         _after_error(update, outcome, checkpoint, files, before[update.number]) if isinstance(outcome, Exception) else outcome
         for update, outcome in zip(updates, outcomes, strict=True)
@@ -81,7 +87,7 @@ def join_outcomes(
     )
     # What is wrong with the folder is found by each shard.
     problems = {id: problem for one in done for id, problem in one.problems.items()}
-    return Indexing(added, kept, dropped, problems)
+    return Indexing(added, kept, dropped, problems, tuple(shard for one in done for shard in one.failed))
 
 
 def _after_error(
@@ -94,4 +100,4 @@ def _after_error(
     named = ", ".join(lacks[:MOST_NAMED]) + (f" and {len(lacks) - MOST_NAMED} more" if len(lacks) > MOST_NAMED else "")
     left = f"{len(lacks)} of its {len(mine)} videos are not finished: {named}" if lacks else "its videos are finished"
     shard = f"shard {update.number + 1} of {update.count} ({update.path})"
-    return Indexing(tuple(finished - before), tuple(finished & before), (), {shard: f"{error}; {left}; run again"})
+    return Indexing(tuple(finished - before), tuple(finished & before), (), {shard: f"{error}; {left}; run again"}, (shard,))

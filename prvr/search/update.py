@@ -42,12 +42,16 @@ UNFINISHED = "unfinished"
 
 @dataclass(frozen=True)
 class Indexing:
-    """The ids of videos that were added or replaced, kept and removed; and what is wrong with some of them."""
+    """The ids of videos that were added or replaced, kept and removed; and what is wrong with some of them.
+
+    failed: the problems that are not of a video but of a shard, which its error has ended.
+    """
 
     added: tuple[str, ...]
     kept: tuple[str, ...]
     dropped: tuple[str, ...]
     problems: Mapping[str, str]
+    failed: tuple[str, ...] = ()
 
 
 @final

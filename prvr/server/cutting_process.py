@@ -90,13 +90,13 @@ class WritingProcesses:
             try:
                 if stop is not None and stop.is_set():
                     child.kill()
-                said = child.communicate(json.dumps({"video": str(video), **request}).encode(), timeout=WAIT)[1]
+                output = child.communicate(json.dumps({"video": str(video), **request}).encode(), timeout=WAIT)[1]
             except subprocess.TimeoutExpired:
                 raise ProcessFailure(f"{video} cannot be {DONE[request['kind']]} within {WAIT:g} seconds; {INSTEAD}") from None
             finally:
                 child.kill()
                 self._running.pop(child, None)
-        return _read_answer(said, f"{video} cannot be {DONE[request['kind']]}", child.returncode)
+        return _read_answer(output, f"{video} cannot be {DONE[request['kind']]}", child.returncode)
 
     def end(self, stop: threading.Event) -> None:
         """Sets an event, and ends the process that was given it."""
@@ -191,9 +191,9 @@ class CuttingProcesses:
         return file, suffix
 
 
-def _read_answer(said: bytes, failure: str, status: int) -> Mapping[str, Any]:
+def _read_answer(output: bytes, failure: str, status: int) -> Mapping[str, Any]:
     try:
-        head = json.loads(said[-LINE_BYTES:].splitlines()[-1])
+        head = json.loads(output[-LINE_BYTES:].splitlines()[-1])
         problem, is_whole = head.get("error"), "suffix" in head
     except (ValueError, LookupError, AttributeError):
         problem, is_whole = None, False
@@ -214,7 +214,7 @@ def main() -> None:
     if hasattr(signal, "alarm"):
         # It ends by itself where the service was killed.
         signal.alarm(int(WAIT) + 5)
-    file, said = os.fdopen(os.dup(STDOUT), "r+b"), os.fdopen(os.dup(STDERR), "wb")
+    file, answer = os.fdopen(os.dup(STDOUT), "r+b"), os.fdopen(os.dup(STDERR), "wb")
     # What a library prints must be taken neither for the file nor for the result.
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, STDOUT)
@@ -236,8 +236,8 @@ def main() -> None:
         head = {"error": f"{video} needs more than {MEMORY >> 20} MiB of memory to be {DONE[kind]}; {INSTEAD}"}
     except Exception as problem:  # a damaged file makes a library raise many types
         head = {"error": f"{video} cannot be {DONE[kind]}: {type(problem).__name__}; {INSTEAD}"}
-    said.write(json.dumps(head).encode() + b"\n")
-    said.flush()
+    answer.write(json.dumps(head).encode() + b"\n")
+    answer.flush()
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import final
 
@@ -29,9 +29,9 @@ class FileCache:
     """
 
     def __init__(self, folder: Path, suffix: str, *, most_bytes: int) -> None:
-        self.folder, self.most_bytes = _writable(folder), most_bytes
-        self._is_temporary = self.folder != folder
-        self._suffix = suffix
+        self._temporary = ExitStack()
+        self.folder = folder if _is_writable(folder) else self._temporary.enter_context(_temporary_folder())
+        self.most_bytes, self._suffix = most_bytes, suffix
         self._keeping = threading.Lock()
         remove_abandoned(self.folder)
         for path in self.folder.glob(f"*{PART}"):
@@ -42,8 +42,7 @@ class FileCache:
 
     def close(self) -> None:
         """Deletes a temporary folder."""
-        if self._is_temporary:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        self._temporary.close()
 
     @property
     def size(self) -> int:
@@ -98,6 +97,12 @@ class FileCache:
                 os.replace(part, self.path_of(key))
                 self._count(self.path_of(key))
 
+    def count(self) -> int:
+        """Returns the bytes of all files, counted anew: other services write and delete, too."""
+        with self._keeping:
+            self._shrink(sys.maxsize, None)
+            return self._bytes
+
     def free(self, size: int) -> None:
         """Deletes files not used for longest, of so many bytes together or more."""
         with self._keeping:
@@ -124,10 +129,17 @@ class FileCache:
                 self._bytes -= bytes_of_file
 
 
-def _writable(folder: Path) -> Path:
+def _is_writable(folder: Path) -> bool:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
-            return folder
+            return True
     except OSError:
-        return Path(tempfile.mkdtemp(prefix=f"prvr-{folder.name}-"))
+        return False
+
+
+def _temporary_folder() -> AbstractContextManager[Path]:
+    """A temporary folder; those of services that were killed are deleted."""
+    parent = Path(tempfile.gettempdir())
+    remove_abandoned(parent)
+    return owned_folder(parent)

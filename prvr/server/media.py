@@ -80,8 +80,8 @@ async def cut(
         raise HTTPException(503, str(problem), {"Retry-After": "5"}) from None
     except (DataError, VideoError) as problem:
         # The command line has an option for it, a client does not.
-        said = str(problem).replace(str(path), name).replace("take --exact", "download it whole")
-        raise HTTPException(422, service.index.without_paths(said)) from None
+        line = str(problem).replace(str(path), name).replace("take --exact", "download it whole")
+        raise HTTPException(422, service.index.without_paths(line)) from None
     size = os.fstat(made.file.fileno()).st_size
     named = quote(f"{PurePosixPath(name).stem} {start:.1f}-{end:.1f}{made.suffix}", safe="", errors="replace")
     headers = {

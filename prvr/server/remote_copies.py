@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import final
 
-from prvr.errors import DataError, NoSpace
+from prvr.errors import DataError, NoSpace, VideoError
 from prvr.files import remove_abandoned
 from prvr.server.file_cache import FileCache
 from prvr.video import RemotePath
@@ -33,6 +33,7 @@ class RemoteCopies:
         self._folder, self._most_bytes = folder, most_bytes
         self._caches: dict[str, FileCache] = {}
         self._opening, self._starting = threading.Lock(), threading.Lock()
+        self._is_closed = threading.Event()
         self._questions = ThreadPoolExecutor(QUESTIONS, thread_name_prefix="store")
         self._copying = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="copies")
         self._making: dict[str, asyncio.Future[Path]] = {}
@@ -78,7 +79,7 @@ class RemoteCopies:
                 with self._starting:
                     self._make_room(video, cache.folder, size)
                     self._arriving[part] = size
-                video.copy_to(part)
+                video.copy_to(part, on_piece=self._check_open)
             finally:
                 self._arriving.pop(part, None)
         return cache.path_of(key)
@@ -88,14 +89,22 @@ class RemoteCopies:
         for part, whole in list(self._arriving.items()):
             with suppress(FileNotFoundError):
                 needed += max(0, whole - part.stat().st_size)
-        for cache in self._caches.values():
-            if (lacks := needed - shutil.disk_usage(folder).free) > 0:
-                cache.free(lacks)
+        caches, lacks = list(self._caches.values()), needed - shutil.disk_usage(folder).free
+        # Nothing gives way for a video that has no room even so.
+        if 0 < lacks <= sum(cache.count() for cache in caches):
+            for cache in caches:
+                if (lacks := needed - shutil.disk_usage(folder).free) > 0:
+                    cache.free(lacks)
         if needed > (free := shutil.disk_usage(folder).free):
             raise NoSpace(f"no space for a copy of {video}: {needed} bytes are needed, {free} are free; make room on the disk")
 
+    def _check_open(self) -> None:
+        if self._is_closed.is_set():
+            raise VideoError("the service ends")
+
     def close(self) -> None:
-        """Ends the threads, and deletes temporary folders."""
+        """Ends the threads, those that copy after the piece that arrives, and deletes temporary folders."""
+        self._is_closed.set()
         self._questions.shutdown(wait=False, cancel_futures=True)
         self._copying.shutdown(wait=False, cancel_futures=True)
         for cache in self._caches.values():

@@ -48,8 +48,8 @@ def out_of_fold_ranks(
             replace(data.train, captions=tuple(c for c in data.train.captions if (fold_of[c.video] == fold) is held))
             for held in (True, False)
         )
-        told = with_label(on_progress, f"part {fold + 1}/{folds}: ")
-        teacher = train_student(out / f"fold{fold}", recipe, data=replace(data, train=outside), device=device, on_progress=told)
+        report = with_label(on_progress, f"part {fold + 1}/{folds}: ")
+        teacher = train_student(out / f"fold{fold}", recipe, data=replace(data, train=outside), device=device, on_progress=report)
         ranks |= _ranks(similarities(teacher, inside, data.features), inside)
     return ranks
 
@@ -95,10 +95,10 @@ def denoise_captions(
     opened = [open_data(teacher) for teacher in teachers]
     ranks = []
     for place, (teacher, its) in enumerate(zip(teachers, opened, strict=True)):
-        told = with_label(on_progress, f"teacher {place + 1}/{len(teachers)}, ")
+        report = with_label(on_progress, f"teacher {place + 1}/{len(teachers)}, ")
         folder = out / f"teacher{place}"
         ranks.append(
-            out_of_fold_ranks(folder, teacher.recipe(), data=its.data, folds=folds, device=teacher.device, on_progress=told)
+            out_of_fold_ranks(folder, teacher.recipe(), data=its.data, folds=folds, device=teacher.device, on_progress=report)
         )
     train = opened[0].data.train
     kept = denoise(train, ranks, below=below, combine=combine)

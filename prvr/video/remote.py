@@ -11,7 +11,7 @@ import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -182,8 +182,11 @@ class RemotePath:
         with suppress(Exception):
             system.rm_file(path)
 
-    def copy_to(self, target: Path) -> None:
+    def copy_to(self, target: Path, *, on_piece: Callable[[], None] | None = None) -> None:
         """Copies a file here.
+
+        Args:
+            on_piece: called after each piece; what it raises ends the copy. Copies between folders of this machine have none.
 
         Raises:
             VideoGone: there is no such file.
@@ -192,8 +195,12 @@ class RemotePath:
         """
         system, path = self._open()
         self._check_space(target.parent)
+        options: dict[str, Any] = {}
+        if on_piece is not None:
+            callback = require("fsspec.callbacks", extra="storage").Callback
+            options["callback"] = callback(hooks={"piece": lambda size, done: on_piece()})
         try:
-            system.get_file(path, str(target))
+            system.get_file(path, str(target), **options)
         except Exception as problem:  # As above.
             if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
                 raise NoSpace(f"no space for a copy of {self} in {target.parent}; {MAKE_ROOM}") from None
@@ -331,6 +338,6 @@ def _reason(problem: Exception) -> str:
     # Of a file that is not there, most file systems say its path alone.
     if _is_gone(problem):
         return "it is not there"
-    said = problem.__cause__ if isinstance(problem, FileNotFoundError) else problem
+    reason = problem.__cause__ if isinstance(problem, FileNotFoundError) else problem
     # Queries of signed URLs are credentials.
-    return re.sub(r"\?[^\s'\"]+", "?...", one_line(said or problem))
+    return re.sub(r"\?[^\s'\"]+", "?...", one_line(reason or problem))

@@ -27,6 +27,7 @@ from prvr.index.shards import shard_of
 from prvr.methods.checkpoint import Checkpoint
 from prvr.search import MODEL, Indexing, copy_index, index_folder, open_index, zero_shot
 from prvr.search.indexing import folder_to_index
+from prvr.search.shard_updates import ShardUpdate
 from prvr.video import VideoReader
 
 NAMES = ("a.mp4", "b.mp4", "c.mp4", "deep/d.mp4", "e.mp4")
@@ -249,7 +250,22 @@ def test_nothing_is_made_before_a_machine_of_the_cluster_has_checked_all(
     videos: Path, teacher: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray itself: tests/index/test_cluster.py."""
+    connected = in_place(monkeypatch)
+    frames = replace(teacher.sources.frames, source=str(tmp_path / "gone"), fingerprint="0" * 16)
+    with pytest.raises(ModelError):
+        index_folder(videos, f"ray://auto{tmp_path}/g", replace(teacher, sources=replace(teacher.sources, frames=frames)))
+    assert in_folder(tmp_path) == sorted(["videos", "videos/deep", *(f"videos/{name}" for name in NAMES)])
+    assert index_folder(videos, f"ray://auto{tmp_path}/g?shards=2", teacher).added == NAMES
+    assert connected == ["auto", "-", "auto", "-"]
+
+
+def in_place(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A cluster of this process, at any address; returns what it is connected to, with a "-" where that ended."""
+    seen: list[str] = []
     ray = SimpleNamespace(
+        is_initialized=lambda: False,
+        init=lambda address, **_: seen.append(address),
+        shutdown=lambda: seen.append("-"),
         get=lambda answer: getattr(answer, "value", answer),
         put=lambda value: value,
         kill=lambda actor: None,
@@ -258,13 +274,38 @@ def test_nothing_is_made_before_a_machine_of_the_cluster_has_checked_all(
     ray.remote = lambda **_: lambda kind: SimpleNamespace(remote=lambda sharing: InPlace(kind(sharing)))
     ray.wait = lambda answers, **_: (answers, [])
     ray.exceptions = SimpleNamespace(RayError=OSError, RayTaskError=OSError)
-    monkeypatch.setattr("prvr.search.cluster_indexing.connect", lambda address, otherwise: (ray, False))
-    monkeypatch.setattr("prvr.search.cluster_indexing.require", lambda *_, **__: ray)
-    frames = replace(teacher.sources.frames, source=str(tmp_path / "gone"), fingerprint="0" * 16)
-    with pytest.raises(ModelError):
-        index_folder(videos, f"ray://auto{tmp_path}/g", replace(teacher, sources=replace(teacher.sources, frames=frames)))
+    for module in ("device", "extract.cluster", "search.cluster_indexing", "index.cluster"):
+        monkeypatch.setattr(f"prvr.{module}.require", lambda *_, **__: ray)
+    return seen
+
+
+@pytest.mark.parametrize("target", ["shards://{}/g?shards=2", "{}/g"])
+def test_nothing_is_made_where_there_is_no_cluster(
+    target: str, videos: Path, teacher: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prvr: Prvr
+) -> None:
+    in_place(monkeypatch)
+    encoder = ["--encoder", teacher.sources.frames.source]
+    answer = prvr("index", videos, target.format(tmp_path), *encoder, "--ray", "127.0.0.1:9")
+    assert (answer.status, answer.out) == (1, "")
+    assert answer.err.splitlines()[-1].startswith("prvr: no Ray cluster at '127.0.0.1:9': ")
     assert in_folder(tmp_path) == sorted(["videos", "videos/deep", *(f"videos/{name}" for name in NAMES)])
-    assert index_folder(videos, f"ray://auto{tmp_path}/g?shards=2", teacher).added == NAMES
+
+
+@pytest.mark.parametrize("module", ["search.cluster_indexing", "index.cluster"])
+def test_the_connection_ends_where_no_actor_can_be_made(
+    module: str, videos: Path, teacher: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{tmp_path}/g?shards=2"
+    index_folder(videos, f"shards://{url}", teacher)
+    connected = in_place(monkeypatch)
+
+    def refuse(value: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(sys.modules[f"prvr.{module}"].require("ray", extra="ray"), "put", refuse)
+    with pytest.raises(MemoryError):
+        index_folder(videos, f"ray://auto{url}", teacher) if module.startswith("search") else open_index(f"ray://auto{url}")
+    assert connected == ["auto", "-"]
 
 
 class Done:
@@ -324,7 +365,7 @@ def test_the_other_shards_are_finished_when_one_has_an_error(
         answer = prvr("index", videos, url)
     finally:
         lock.release()
-    assert answer.status == 0
+    assert answer.status == 1
     assert answer.out == f"{url}: 2 added, 4 kept, 0 dropped, 1 problems\n"
     mine = sum(shard_of(name, SHARDS) == number for name in NAMES)
     lacks = f"another process is writing to .*; wait for it to end; 1 of its {mine} videos are not finished: a.mp4; run again"
@@ -340,3 +381,31 @@ def test_an_error_of_all_shards_is_one_of_the_call(videos: Path, teacher: Checkp
     with pytest.raises(DataError, match="another process is writing"):
         index_folder(videos, url, teacher)
     lock.release()
+
+
+def test_a_shard_without_videos_is_no_success(videos: Path, teacher: Checkpoint, tmp_path: Path) -> None:
+    url = f"shards://{tmp_path}/g?shards={SHARDS}"
+    for name in NAMES[1:]:
+        (videos / name).unlink()
+    index_folder(videos, url, teacher)
+    lock = lock_for_writing(tmp_path / "g" / f"{shard_of('a.mp4', SHARDS)}-of-{SHARDS}" / FILE)
+    with pytest.raises(DataError, match="another process is writing"):
+        index_folder(videos, url, teacher)
+    lock.release()
+
+
+@pytest.mark.parametrize("scheme", ["shards://", "ray://auto"])
+def test_an_error_that_is_not_the_shards_own_is_one_of_the_call(
+    scheme: str, videos: Path, teacher: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_place(monkeypatch)
+    real = ShardUpdate.run
+
+    def run(self: ShardUpdate, *arguments: Any, **settings: Any) -> Indexing:
+        if self.number == shard_of("a.mp4", SHARDS):
+            raise ModelError("another encoder")
+        return real(self, *arguments, **settings)
+
+    monkeypatch.setattr(ShardUpdate, "run", run)
+    with pytest.raises(ModelError, match="another encoder"):
+        index_folder(videos, f"{scheme}{tmp_path}/g?shards={SHARDS}", teacher)

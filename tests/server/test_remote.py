@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -20,10 +22,14 @@ from tiny_encoders import make_textual, make_visual
 from tiny_videos import write_video
 from waiting import until
 
+from prvr.errors import NoSpace, VideoError
 from prvr.search import index_folder, zero_shot
+from prvr.server.file_cache import FileCache
 from prvr.server.remote_copies import ROOM, RemoteCopies
+from prvr.video import RemotePath
 
 fsspec = pytest.importorskip("fsspec")
+DEFAULT_CALLBACK = pytest.importorskip("fsspec.callbacks").DEFAULT_CALLBACK
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +112,27 @@ def test_a_video_for_which_there_is_no_room_is_not_copied(service: Running, monk
         assert service.client.get("/media/a.mp4").status_code == 200
     assert len(copies_of(service)) == 1
     assert not there.exists()
+    # But not for one that would have no room even so.
+    kept = copies_of(service)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
+        assert service.client.get("/media/in/b.mp4").status_code == 507
+    assert copies_of(service) == kept
+
+
+def test_copies_with_another_suffix_begin_while_room_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies, real = RemoteCopies(tmp_path), FileCache.free
+    copies._cache(".mp4").write("key", b"12345")
+
+    def free(self: FileCache, size: int) -> None:
+        copies._cache(".mkv")
+        real(self, size)
+
+    monkeypatch.setattr(FileCache, "free", free)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=ROOM))
+    with pytest.raises(NoSpace):
+        copies._make_room(RemotePath("memory://a.mp4"), tmp_path, 5)
+    copies.close()
 
 
 def test_one_video_is_copied_once_and_others_do_not_wait_for_it(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,3 +179,54 @@ with FileCache(Path({str(tmp_path / "copies")!r}), ".mp4", most_bytes=9).making(
         killed.kill()
     RemoteCopies(tmp_path / "copies").close()
     assert list((tmp_path / "copies").iterdir()) == []
+
+
+def test_temporary_copies_of_a_service_that_was_killed_are_removed_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an index in a folder that cannot be written."""
+    (tmp_path / "file").touch()
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    code = f"""
+import sys
+from pathlib import Path
+from prvr.server.file_cache import FileCache
+cache = FileCache(Path({str(tmp_path / "file" / "copies")!r}), ".mp4", most_bytes=9)
+cache.write("key", b"whole")
+print("there", flush=True)
+sys.stdin.read()
+"""
+    killed = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == "there\n"
+        FileCache(tmp_path / "file" / "copies", ".mp4", most_bytes=9).close()
+        assert len(list((tmp_path / "tmp").rglob("key.mp4"))) == 1
+        killed.kill()
+    FileCache(tmp_path / "file" / "copies", ".mp4", most_bytes=9).close()
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_copy_ends_when_the_service_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video, system, begun = RemotePath("memory://endless/a.mp4"), fsspec.filesystem("memory"), threading.Event()
+    system.pipe_file("/endless/a.mp4", b"1")
+
+    def endless(self: object, path: str, target: str, callback: Any = DEFAULT_CALLBACK) -> None:
+        begun.set()
+        for _ in range(500):
+            callback.relative_update(1)
+            time.sleep(0.01)
+        Path(target).write_bytes(b"1")
+
+    monkeypatch.setattr(type(system), "get_file", endless)
+    copies = RemoteCopies(tmp_path / "copies")
+    with ThreadPoolExecutor(1) as threads:
+        copy = threads.submit(copies._copy, video, copies._cache(".mp4"), "key", 1)
+        assert begun.wait(60)
+        copies.close()
+        with pytest.raises(VideoError, match="the service ends"):
+            copy.result(60)
+    assert list((tmp_path / "copies").iterdir()) == []
+    system.rm("/endless", recursive=True)
