@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Generic, TypeVar, final
 
-from prvr.errors import ProcessLost, PrvrError
+from prvr.errors import ProcessLost, PrvrError, is_out_of_memory, one_line
 
 Result = TypeVar("Result")
 
@@ -34,7 +34,7 @@ class SideProcess(Generic[Result]):
         self._process.start()
         # Only the other process holds its end open, so that our end reports its death.
         theirs.close()
-        self._outcome: tuple[Result | None, PrvrError | None] | None = None
+        self._outcome: tuple[Result | None, Exception | None] | None = None
 
     def __enter__(self) -> SideProcess[Result]:
         return self
@@ -48,7 +48,7 @@ class SideProcess(Generic[Result]):
         """Returns whether there is a result, and waits for it for a number of seconds.
 
         Raises:
-            PrvrError: what the function raised.
+            PrvrError, OSError, MemoryError: what the function raised.
             ProcessLost: the process has died.
         """
         if self._outcome is None and self._pipe.poll(within):
@@ -67,7 +67,7 @@ class SideProcess(Generic[Result]):
         """Waits for the result, and calls `show` every second until it is there.
 
         Raises:
-            PrvrError, ProcessLost: as `poll`.
+            PrvrError, OSError, MemoryError, ProcessLost: as `poll`.
         """
         while not self.poll(within=SHOWN_EVERY):
             show()
@@ -79,10 +79,19 @@ def _run(pipe: Connection, function: Callable[[], object]) -> None:
     # An interrupt reaches both processes; the one that started this one ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    outcome: tuple[object, Exception | None]
     try:
-        pipe.send((function(), None))
+        outcome = function(), None
     except PrvrError as problem:
-        pipe.send((None, problem))
+        outcome = None, problem
+    except OSError as problem:
+        # A plain one, of the type that its number has: a library's own may not survive the pipe.
+        outcome = None, OSError(problem.errno, problem.strerror or str(problem), problem.filename)
+    except Exception as problem:
+        if not is_out_of_memory(problem):
+            raise
+        outcome = None, MemoryError(one_line(problem))
+    pipe.send(outcome)
 
 
 def _end_with_parent() -> None:

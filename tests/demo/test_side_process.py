@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -52,6 +53,28 @@ def test_a_result_comes_from_another_process_and_is_kept() -> None:
 def test_an_error_is_raised_here() -> None:
     with SideProcess(partial(refuse, "features are broken")) as process, pytest.raises(DataError, match="features are broken"):
         process.result(lambda: None)
+
+
+def fail_like_a_library(path: Path) -> None:
+    class OfLibrary(FileNotFoundError):
+        """Has no name that another process could find."""
+
+    raise OfLibrary(errno.ENOENT, "No such file or directory", str(path))
+
+
+def run_out_of_memory() -> None:
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+
+def test_errors_of_the_machine_are_raised_here(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for function, kind, words in (
+        (partial(os.mkdir, tmp_path / "file"), FileExistsError, "file"),
+        (partial(fail_like_a_library, tmp_path / "none"), FileNotFoundError, "none"),
+        (run_out_of_memory, MemoryError, "can't allocate memory"),
+    ):
+        with SideProcess(function) as process, pytest.raises(kind, match=words):
+            process.result(lambda: None)
 
 
 def test_a_process_that_dies_is_reported_and_waiting_shows_something(monkeypatch: pytest.MonkeyPatch) -> None:
