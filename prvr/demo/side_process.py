@@ -51,12 +51,12 @@ class SideProcess(Generic[Result]):
             PrvrError, OSError, MemoryError: what the function raised.
             ProcessLost: the process has died.
         """
-        if self._outcome is None and self._pipe.poll(within):
-            try:
+        try:
+            if self._outcome is None and self._pipe.poll(within):
                 self._outcome = self._pipe.recv()
-            except EOFError:
-                self._process.join()
-                raise ProcessLost(f"a process ended with status {self._process.exitcode}; start it again: it continues") from None
+        except (EOFError, OSError):  # Windows has an error of its own, and a message may be cut off.
+            self._process.join()
+            raise ProcessLost(f"a process ended with status {self._process.exitcode}; start it again: it continues") from None
         if self._outcome is None:
             return False
         if self._outcome[1] is not None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,30 @@ def test_errors_of_the_machine_are_raised_here(tmp_path: Path) -> None:
     ):
         with SideProcess(function) as process, pytest.raises(kind, match=words):
             process.result(lambda: None)
+
+
+class PipeOfWindows:
+    """Raises what the pipe of a dead process raises on Windows."""
+
+    def poll(self, within: float) -> bool:
+        raise BrokenPipeError(109, "The pipe has been ended")
+
+    def close(self) -> None: ...
+
+
+@signals
+def test_a_process_that_dies_while_it_sends_is_reported() -> None:
+    for kind in ("cut off", "Windows"):
+        with SideProcess(partial(os._exit, 7)) as process:
+            process._pipe.close()
+            read, write = os.pipe()
+            os.write(write, struct.pack("!i", 100) + b"abc")
+            os.close(write)
+            pipe = Connection(read, writable=False)
+            process._pipe = pipe if kind == "cut off" else PipeOfWindows()
+            with pytest.raises(ProcessLost, match="status 7"):
+                process.result(lambda: None)
+            pipe.close()
 
 
 def test_a_process_that_dies_is_reported_and_waiting_shows_something(monkeypatch: pytest.MonkeyPatch) -> None:
