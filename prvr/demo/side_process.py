@@ -18,6 +18,8 @@ Result = TypeVar("Result")
 # Not fork: the threads of a network's libraries do not survive it.
 CONTEXT = multiprocessing.get_context("spawn")
 SHOWN_EVERY = 1.0
+# The status of Python after an error that nobody caught, such as a script that cannot be imported.
+PYTHON_FAILED = 1
 
 
 @final
@@ -56,7 +58,7 @@ class SideProcess(Generic[Result]):
                 self._outcome = self._pipe.recv()
         except (EOFError, OSError):  # Windows has an error of its own, and a message may be cut off.
             self._process.join()
-            raise ProcessLost(f"a process ended with status {self._process.exitcode}; start it again: it continues") from None
+            raise ProcessLost(_end(self._process.exitcode)) from None
         if self._outcome is None:
             return False
         if self._outcome[1] is not None:
@@ -92,6 +94,16 @@ def _run(pipe: Connection, function: Callable[[], object]) -> None:
             raise
         outcome = None, MemoryError(one_line(problem))
     pipe.send(outcome)
+
+
+def _end(status: int | None) -> str:
+    """A line about a process that ended without a result."""
+    if status == PYTHON_FAILED:
+        return (
+            "a process ended with the error above; a script calls this in a file (not from standard input), "
+            'below `if __name__ == "__main__":`'
+        )
+    return f"a process ended with status {status}; start it again: it continues"
 
 
 def _end_with_parent() -> None:

@@ -103,6 +103,21 @@ def test_a_process_that_dies_while_it_sends_is_reported() -> None:
             pipe.close()
 
 
+def test_a_script_that_cannot_be_imported_is_told_how(tmp_path: Path) -> None:
+    code = "import os\nfrom prvr.demo.side_process import SideProcess\nSideProcess(os.getpid).result(lambda: None)\n"
+    (tmp_path / "script.py").write_text(code)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    for arguments, given in ((["-"], code), ([str(tmp_path / "script.py")], None)):
+        done = subprocess.run(
+            [sys.executable, *arguments], input=given, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        last = done.stderr.strip().splitlines()[-1]
+        assert "ProcessLost: " in last
+        assert 'below `if __name__ == "__main__":`' in last
+        assert "start it again" not in last
+
+
 def test_a_process_that_dies_is_reported_and_waiting_shows_something(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prvr.demo.side_process.SHOWN_EVERY", 0.01)
     shown: list[int] = []
