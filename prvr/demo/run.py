@@ -113,6 +113,7 @@ def run_demo(out: str | Path, *, videos: dict[str, int] | None = None, on_progre
     Raises:
         DataError, ModelError, SettingError: a folder in `out` holds something else.
         ProcessLost: the second process has died.
+        OSError, MemoryError: there is no room on the disk or in memory, or no permission.
     """
     out, report = Path(out), on_progress or _show_nothing
     world, features = out / "videos", out / "features"
@@ -127,9 +128,15 @@ def run_demo(out: str | Path, *, videos: dict[str, int] | None = None, on_progre
     *others, shown = [partial(_train_students, world, features, _recipes(name, runs[name])) for name in STUDENTS]
     with ExitStack() as stack:
         beside = [stack.enter_context(SideProcess(train)) for train in others]
-        own = shown(on_progress=report)
+
+        def watch(note: str, done: float, total: float) -> None:
+            for process in beside:
+                process.poll()
+            report(note, done, total)
+
+        own = shown(on_progress=watch)
         unseen, gallery = _copy_test_videos(test, world, out / "unseen"), out / "gallery"
-        index_folder(unseen, gallery, checkpoints.load(runs[STUDENTS[-1]][0]), on_progress=report)
+        index_folder(unseen, gallery, checkpoints.load(runs[STUDENTS[-1]][0]), on_progress=watch)
         trained = [*(process.result(partial(_show_epochs, runs, report)) for process in beside), own]
     untrained = {}
     for name, results in zip(STUDENTS, trained, strict=True):
