@@ -21,6 +21,7 @@ from prvr.errors import DataError, ProcessLost
 @pytest.mark.slow
 def test_the_whole_demo_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "TRAINING", {"epochs": 2, "batch_videos": 8})
+    monkeypatch.setattr(teacher, "STILLS", 16)
     monkeypatch.setattr(run, "train_teacher", lambda folder, **more: teacher.train_teacher(folder, steps=3, **more))
     monkeypatch.setattr(run, "SEEDS", 2)
     sizes = {"train": 4, "dev": 3, "test": 4}
@@ -48,6 +49,15 @@ def test_the_whole_demo_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         hits = served.client.get("/api/search", params={"q": demo.answers[0].caption.text}).json()["hits"]
     assert hits[0]["video"] == demo.answers[0].hits[0].video
     assert [each["videos"] for each in demo.as_dict()["test"]["dl-dkd++"]["seeds"]] == [4, 4]
+    # The demo of a version with another teacher, and a world of other sizes, from before demos kept their plan.
+    (tmp_path / "prvr-demo.json").unlink(missing_ok=True)
+    (tmp_path / "teacher" / "demo.json").write_text('{"made_by": "prvr demo teacher 3", "seed": 0, "steps": 3}')
+    monkeypatch.setattr(run, "train_teacher", lambda folder, **more: teacher.train_teacher(folder, steps=4, **more))
+    monkeypatch.setattr(run, "SEEDS", 1)
+    monkeypatch.setattr(run, "STUDENTS", ("dl-dkd++",))
+    anew = run.run_demo(tmp_path, videos={"train": 2, "dev": 1, "test": 3})
+    assert [each["videos"] for each in anew.as_dict()["test"]["dl-dkd++"]["seeds"]] == [3]
+    assert len(list((tmp_path / "unseen").iterdir())) == 3
 
 
 def test_a_folder_of_somebody_else_stops_the_demo_while_the_teacher_is_trained(
