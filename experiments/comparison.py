@@ -4,11 +4,11 @@
     prvr data convert ROOT/montage PACKED --whole
     python experiments/comparison.py ROOT/montage PACKED OUT [--rows NAME ...] [--seeds 3]
 
-The rows are those of the tables "peers" and "additions", DL-DKD++ with late interaction (late_interaction.py), and wider. For the
-first seed each row is trained with its preset for EPOCHS epochs, and then with one change after the other, of which those
-that raise SumR on dev are kept: contrastive weights of 1 (docs/decisions/0051), the --weights of the distillation (1), and the
---rates, as multiples of the preset's (none). With --changes nothing is tried: a row that adds one thing to another takes what
-was chosen for that.
+The rows are those of the tables "peers" and "additions", DL-DKD++ with late interaction (late_interaction.py), and wider; with
+other --tables, those of the tables alone. For the first seed each row is trained with its preset for EPOCHS epochs, and then with
+one change after the other, of which those that raise SumR on dev are kept: contrastive weights of 1 (docs/decisions/0051), the
+--weights of the distillation (1), and the --rates, as multiples of the preset's (none). With --rows and --changes nothing is
+tried: a row that adds one thing to another takes what was chosen for that.
 With what was kept it is trained for the other seeds, and only then scored on test. OUT/chosen.jsonl has a line for each trial,
 OUT/scored.jsonl one for each seed of a row; a run that is there already is not trained again, so that the command can be
 interrupted. The package of the night montage must be in a folder that is called montage, as must its files.
@@ -31,6 +31,7 @@ import torch
 
 from prvr.config import to_dict
 from prvr.datasets.splits import Splits, open_splits
+from prvr.errors import nearest
 from prvr.evaluate.metrics import retrieval
 from prvr.evaluate.saved_scores import SavedScores
 from prvr.papers.plan import Materials, Plan
@@ -46,6 +47,7 @@ TAUGHT = {"soft_targets": "teacher", "distillation_weight": 0.1, "detach_self_ta
 AS_WIDE = {"hidden": 64, "max_frames": 96, "max_words": 24}
 LATE = Row("DL-DKD++ with late interaction", "dl-dkd++", {**TAUGHT, **AS_WIDE}, method="experiments.late_interaction:LateDlDkd")
 WIDE = Row("DL-DKD++, 128 columns", "dl-dkd++", {"hidden": 128})
+TABLES = ["peers", "additions"]
 
 
 def of_all(row: Row, collection: str) -> tuple[str, ...]:
@@ -105,6 +107,16 @@ def sumr(scores: SavedScores) -> float:
     return retrieval(scores.scores, scores.own).sumr
 
 
+def chosen_rows(tables: list[str], names: list[str]) -> list[Row]:
+    """The rows of these names, or all of the tables; LATE and WIDE are in no table, and go with the default ones."""
+    rows = [row for name in tables for row in table(name).rows]
+    own = [row for row in (LATE, WIDE) if tables == TABLES or row.name in names]
+    known = {row.name: row for row in (*rows, *own)}
+    if unknown := [name for name in names if name not in known]:
+        raise SystemExit(f"no row {unknown[0]!r} in {', '.join(tables)}; {nearest(unknown[0], known)}")
+    return [known[name] for name in names or known]
+
+
 def written_changes(out: Path, seeds: int) -> dict[str, tuple[str, ...]]:
     """Of each row whose seeds are all scored, the changes with which it was trained."""
     records = [json.loads(line) for line in (out / "scored.jsonl").read_text().splitlines()]
@@ -139,19 +151,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--teachers", nargs="*", default=["clip_vit_b32"])
     parser.add_argument("--roles", default="")
-    parser.add_argument("--tables", nargs="*", default=["peers", "additions"])
+    parser.add_argument("--tables", nargs="*", default=TABLES)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--changes", nargs="*", default=[])
     parser.add_argument("--weights", nargs="*", type=float, default=[1.0])
     parser.add_argument("--rates", nargs="*", type=float, default=[])
     given = parser.parse_args()
+    if given.changes and not given.rows:
+        raise SystemExit("--changes are those of some rows; name them: --rows NAME ...")
     torch.set_num_threads(1)
     given.out.mkdir(parents=True, exist_ok=True)
     texts = {"words": "roberta", **({"roles": given.roles} if given.roles else {})}
     materials = Materials(given.data, given.features, "i3d", texts, tuple(given.teachers))
     splits = [open_splits(given.data, protocol="honest", seed=seed) for seed in range(given.seeds)]
-    rows = {row.name: row for name in given.tables for row in table(name).rows} | {row.name: row for row in (LATE, WIDE)}
-    wanted = [rows[name] for name in given.rows or rows]
+    wanted = chosen_rows(given.tables, given.rows)
     if given.write:
         write(given, wanted, materials, splits)
         return

@@ -59,7 +59,7 @@ def override(settings: Sequence[Any], assignments: Sequence[str]) -> list[Any]:
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
-            raise SettingError(f"{assignment!r} is not a setting; write key=value, for example lr=3e-4")
+            raise SettingError(f"{_shorten(assignment)} is not a setting; write key=value, for example lr=3e-4")
         _check_known(name, every)
         for one, its in zip(settings, changes, strict=True):
             hints = typing.get_type_hints(type(one))
@@ -70,7 +70,7 @@ def override(settings: Sequence[Any], assignments: Sequence[str]) -> list[Any]:
 
 def _check_known(name: str, known: Collection[str]) -> None:
     if name not in known:
-        raise SettingError(f"unknown setting {name!r}; {nearest(name, known)}")
+        raise SettingError(f"unknown setting {_shorten(name)}; {nearest(name, known)}")
 
 
 def _parse(name: str, text: str, kind: Any) -> Any:
@@ -86,7 +86,7 @@ def _parse(name: str, text: str, kind: Any) -> Any:
         try:
             return _fit(name, base(text), kind)
         except ValueError:
-            raise SettingError(f"{name} is {text!r}; it takes {_in_words(kind)}") from None
+            raise SettingError(f"{name} is {_shorten(text)}; it takes {_in_words(kind)}") from None
     return _fit(name, text, kind)
 
 
@@ -106,9 +106,17 @@ def _fit(name: str, value: Any, kind: Any) -> Any:
     too_large = base in (int, float) and type(value) in (int, float) and MOST_OF[base] < abs(value) < math.inf
     if base in (int, bool, str) and type(value) is base and not too_large:
         return value
-    shown = repr(value) if len(repr(value)) <= MOST_SHOWN or not too_large else f"{repr(value)[:MOST_SHOWN]}..."
     limit = {int: " below 2^63", float: f" that float32 holds, up to {MOST_OF[float]:g}"}[base] if too_large else ""
-    raise SettingError(f"{name} is {shown}; it takes {_in_words(kind)}{limit}")
+    raise SettingError(f"{name} is {_shorten(value)}; it takes {_in_words(kind)}{limit}")
+
+
+def _shorten(value: Any) -> str:
+    """A value as messages show it."""
+    try:
+        shown = repr(value)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits.
+        return "a number of thousands of digits"
+    return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}..."
 
 
 def _base(kind: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -171,6 +172,23 @@ def test_a_stored_value_of_the_wrong_type_is_one_clear_line(name: str, value: An
     with pytest.raises(SettingError) as problem:
         from_dict(EveryKind, {name: value})
     assert str(problem.value) == line
+
+
+@pytest.mark.parametrize(
+    "value", [16**5000 - 1, [16**5000], "1" * 5000, ["x" * 5000]], ids=["number", "in a list", "text", "texts"]
+)
+@pytest.mark.parametrize("name", ["count", "rate", "flag", "kind", "limit"])
+def test_an_enormous_value_is_one_short_line(name: str, value: Any) -> None:
+    with pytest.raises(SettingError) as problem:
+        from_dict(EveryKind, {name: value})
+    assert re.fullmatch(rf"{name} is .{{,50}}; it takes .{{,60}}", str(problem.value))
+
+
+@pytest.mark.parametrize("assignment", [f"count={'1' * 5000}", f"rate={'x' * 5000}", "x" * 5000, f"{'x' * 5000}=1"])
+def test_an_enormous_text_is_one_short_line(assignment: str) -> None:
+    with pytest.raises(SettingError) as problem:
+        override([EveryKind()], [assignment])
+    assert len(str(problem.value)) < 200
 
 
 def test_a_whole_number_is_a_number() -> None:

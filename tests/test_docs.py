@@ -139,7 +139,7 @@ def test_every_extra_is_on_the_first_page() -> None:
     assert {name for name, within in rows if within == "yes"} == set(everything[1].split(","))
 
 
-# What only a measurement says; its section has the date of it, or a link to where that is.
+# What only a measurement says; its section has the date of it, or a link to the section that has it.
 MEASURED = re.compile(r"EPYC|Zen \d|processor seconds|seconds of (a )?processor|\d s of (a )?processor|busy( CPU)? cores|time -v")
 
 
@@ -149,7 +149,7 @@ MEASURED = re.compile(r"EPYC|Zen \d|processor seconds|seconds of (a )?processor|
 def test_every_measurement_has_its_date(document: Path) -> None:
     for section in re.split(r"^#+ ", document.read_text(), flags=re.M):
         if found := MEASURED.search(section):
-            assert re.search(r"20\d\d-\d\d-\d\d|(LOG|performance)\.md", section), (section.splitlines()[0], found[0])
+            assert re.search(r"20\d\d-\d\d-\d\d|(LOG|performance)\.md#", section), (section.splitlines()[0], found[0])
 
 
 OWN_METHOD = TUTORIALS / "method.md"

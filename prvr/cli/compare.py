@@ -50,6 +50,8 @@ def compare(
 
 def _by_name(systems: list[str]) -> dict[str, list[Path]]:
     """The files of each system; its name precedes `=`, or is the first file without its suffix."""
+    from prvr.evaluate.compare import check_seeds_differ
+
     named: dict[str, list[Path]] = {}
     for argument in systems:
         name, mark, files = argument.partition("=")
@@ -59,6 +61,7 @@ def _by_name(systems: list[str]) -> dict[str, list[Path]]:
         paths = [Path(file) for file in files.split(",") if file]
         if not paths:
             raise SettingError(f"{argument!r} names no scores; expected SCORES.npz, or NAME=SEED1.npz,SEED2.npz")
+        check_seeds_differ(argument, paths)
         name = name or paths[0].stem
         if name in named:
             raise SettingError(f"two systems are called {name!r}; name one: NAME={files}")

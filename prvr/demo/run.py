@@ -19,12 +19,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prvr.config import settings_to_compare
 from prvr.datasets import Caption, Dataset
 from prvr.datasets.folder import load
+from prvr.demo.former import remove_former
 from prvr.demo.page import Answer, format_figures, write_page
 from prvr.demo.side_process import SideProcess
-from prvr.demo.teacher import train_teacher
-from prvr.demo.world import render_world
+from prvr.demo.teacher import MADE_BY, train_teacher
+from prvr.demo.world import VERSION, render_world
 from prvr.device import one_thread
 from prvr.evaluate.compare import mark_untrained
 from prvr.evaluate.evaluation import Evaluation, evaluate_model, untrained_of
@@ -105,6 +107,7 @@ class Demo:
 def run_demo(out: str | Path, *, videos: dict[str, int] | None = None, on_progress: Progress | None = None) -> Demo:
     """Runs the demo, or the part of it that an earlier call did not finish, in two processes at a time.
 
+    A demo of another version in `out` is made anew; files of the user stay (`prvr.demo.former`).
     The second process imports the script that calls this: it calls it below `if __name__ == "__main__":`.
 
     Args:
@@ -113,23 +116,32 @@ def run_demo(out: str | Path, *, videos: dict[str, int] | None = None, on_progre
     Raises:
         DataError, ModelError, SettingError: a folder in `out` holds something else.
         ProcessLost: the second process has died.
+        OSError, MemoryError: there is no room on the disk or in memory, or no permission.
     """
-    out, report = Path(out), on_progress or _show_nothing
+    out, report, sizes = Path(out), on_progress or _show_nothing, videos or VIDEOS
     world, features = out / "videos", out / "features"
-    _make_world_and_teacher(world, out / "teacher", videos or VIDEOS, report)
+    runs = {name: _run_folders(out / "runs" / name) for name in STUDENTS}
+    recipes = {name: _recipes(name, folders) for name, folders in runs.items()}
+    remove_former(out, _plan(sizes, recipes), runs=[folder for folders in runs.values() for folder in folders])
+    _make_world_and_teacher(world, out / "teacher", sizes, report)
     extract_folder(world, features, encoders=[out / "teacher"], words=[out / "teacher"], rate=RATE, on_progress=report)
 
     test = load(world, "test")
     given = teacher_features(features, "teacher")
     zero_shot = checkpoints.build("zero_shot", ZeroShotConfig(), given.sources)
     figures = {"zero-shot teacher": [evaluate_model(zero_shot.model, test, given)]}
-    runs = {name: _run_folders(out / "runs" / name) for name in STUDENTS}
-    *others, shown = [partial(_train_students, world, features, _recipes(name, runs[name])) for name in STUDENTS]
+    *others, shown = [partial(_train_students, world, features, recipes[name]) for name in STUDENTS]
     with ExitStack() as stack:
         beside = [stack.enter_context(SideProcess(train)) for train in others]
-        own = shown(on_progress=report)
+
+        def watch(note: str, done: float, total: float) -> None:
+            for process in beside:
+                process.poll()
+            report(note, done, total)
+
+        own = shown(on_progress=watch)
         unseen, gallery = _copy_test_videos(test, world, out / "unseen"), out / "gallery"
-        index_folder(unseen, gallery, checkpoints.load(runs[STUDENTS[-1]][0]), on_progress=report)
+        index_folder(unseen, gallery, checkpoints.load(runs[STUDENTS[-1]][0]), on_progress=watch)
         trained = [*(process.result(partial(_show_epochs, runs, report)) for process in beside), own]
     untrained = {}
     for name, results in zip(STUDENTS, trained, strict=True):
@@ -142,6 +154,16 @@ def run_demo(out: str | Path, *, videos: dict[str, int] | None = None, on_progre
     demo = Demo(out, figures, answers, untrained)
     write_whole(demo.report, write_page(figures, untrained, runs, answers, videos=world).encode())
     return demo
+
+
+def _plan(sizes: dict[str, int], recipes: dict[str, dict[Path, Recipe]]) -> dict[str, Any]:
+    """What the demo is made of: where it differs, a demo that exists is made anew."""
+    firsts = {name: next(iter(of_seeds.values())) for name, of_seeds in recipes.items()}
+    students = {
+        name: [settings_to_compare(part) for part in (first.settings, first.training, first.distillation)]
+        for name, first in firsts.items()
+    }
+    return {"world": [VERSION, sizes], "teacher": MADE_BY, "rate": RATE, "students": students}
 
 
 def _make_world_and_teacher(world: Path, teacher: Path, sizes: dict[str, int], report: Progress) -> None:

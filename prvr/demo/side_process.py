@@ -11,13 +11,15 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Generic, TypeVar, final
 
-from prvr.errors import ProcessLost, PrvrError
+from prvr.errors import ProcessLost, PrvrError, is_out_of_memory, one_line
 
 Result = TypeVar("Result")
 
 # Not fork: the threads of a network's libraries do not survive it.
 CONTEXT = multiprocessing.get_context("spawn")
 SHOWN_EVERY = 1.0
+# The status of Python after an error that nobody caught, such as a script that cannot be imported.
+PYTHON_FAILED = 1
 
 
 @final
@@ -34,7 +36,7 @@ class SideProcess(Generic[Result]):
         self._process.start()
         # Only the other process holds its end open, so that our end reports its death.
         theirs.close()
-        self._outcome: tuple[Result | None, PrvrError | None] | None = None
+        self._outcome: tuple[Result | None, Exception | None] | None = None
 
     def __enter__(self) -> SideProcess[Result]:
         return self
@@ -48,15 +50,15 @@ class SideProcess(Generic[Result]):
         """Returns whether there is a result, and waits for it for a number of seconds.
 
         Raises:
-            PrvrError: what the function raised.
+            PrvrError, OSError, MemoryError: what the function raised.
             ProcessLost: the process has died.
         """
-        if self._outcome is None and self._pipe.poll(within):
-            try:
+        try:
+            if self._outcome is None and self._pipe.poll(within):
                 self._outcome = self._pipe.recv()
-            except EOFError:
-                self._process.join()
-                raise ProcessLost(f"a process ended with status {self._process.exitcode}; start it again: it continues") from None
+        except (EOFError, OSError):  # Windows has an error of its own, and a message may be cut off.
+            self._process.join()
+            raise ProcessLost(_end(self._process.exitcode)) from None
         if self._outcome is None:
             return False
         if self._outcome[1] is not None:
@@ -67,7 +69,7 @@ class SideProcess(Generic[Result]):
         """Waits for the result, and calls `show` every second until it is there.
 
         Raises:
-            PrvrError, ProcessLost: as `poll`.
+            PrvrError, OSError, MemoryError, ProcessLost: as `poll`.
         """
         while not self.poll(within=SHOWN_EVERY):
             show()
@@ -79,10 +81,29 @@ def _run(pipe: Connection, function: Callable[[], object]) -> None:
     # An interrupt reaches both processes; the one that started this one ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    outcome: tuple[object, Exception | None]
     try:
-        pipe.send((function(), None))
+        outcome = function(), None
     except PrvrError as problem:
-        pipe.send((None, problem))
+        outcome = None, problem
+    except OSError as problem:
+        # A plain one, of the type that its number has: a library's own may not survive the pipe.
+        outcome = None, OSError(problem.errno, problem.strerror or str(problem), problem.filename)
+    except Exception as problem:
+        if not is_out_of_memory(problem):
+            raise
+        outcome = None, MemoryError(one_line(problem))
+    pipe.send(outcome)
+
+
+def _end(status: int | None) -> str:
+    """A line about a process that ended without a result."""
+    if status == PYTHON_FAILED:
+        return (
+            "a process ended with the error above; a script calls this in a file (not from standard input), "
+            'below `if __name__ == "__main__":`'
+        )
+    return f"a process ended with status {status}; start it again: it continues"
 
 
 def _end_with_parent() -> None:

@@ -189,6 +189,11 @@ def _mark_of(path: Path) -> str | None:
         return None
 
 
+def is_video_of_demo(path: Path) -> bool:
+    """Whether a file is a video that this version of the demo or another one rendered."""
+    return (_mark_of(path) or "").startswith(DRAWN_BY)
+
+
 def _clear(folder: Path, names: set[str], lines: str) -> None:
     """Removes partial files and files of another world; raises if it finds files that this module did not write."""
     for path in sorted(folder.glob("video_*.mp4")):

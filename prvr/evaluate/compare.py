@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -144,6 +145,19 @@ def rank_queries(saved: SavedScores, *, name: str, ties: str = "pessimistic") ->
         values=values[query_order],
         untrained=saved.untrained,
     )
+
+
+def check_seeds_differ(name: str, files: Sequence[Path]) -> None:
+    """Checks that no file is named twice as a seed of a system: the standard deviation would be too small.
+
+    Raises:
+        SettingError: one is.
+    """
+    known: set[Path] = set()
+    for file in files:
+        if file.resolve() in known:
+            raise SettingError(f"{file} is named twice in {name!r}; each seed has a file of its own")
+        known.add(file.resolve())
 
 
 def mark_untrained(name: str, branches: Sequence[str]) -> str:

@@ -50,17 +50,24 @@ class JoinedFeatures(Mapping[str, np.ndarray]):
         return JoinedFeatures(self.parts, aligned=False)
 
     def info(self, id: str) -> dict[str, Any]:
-        """The facts of an item, by the encoder that has most of it."""
+        """The facts of an item, by the encoder whose times it has; its duration by any encoder that knows it."""
         most = self._most(id)
-        return most.info(id) if isinstance(most, Timed) else {}
+        own = most.info(id) if isinstance(most, Timed) else {}
+        facts = [own, *(part.info(id) for part, _ in self.parts if isinstance(part, Timed) and id in part)]
+        duration = next((of_one["duration"] for of_one in facts if of_one.get("duration") is not None), None)
+        return own if duration is None else {**own, "duration": duration}
 
     def times(self, id: str) -> list[float] | None:
-        """The time of each row in seconds, by the encoder that has most of the item; None where that one has none."""
+        """The time of each row in seconds, by the encoder that has most of the item; None where it has none."""
         most = self._most(id)
         return most.times(id) if isinstance(most, Timed) else None
 
     def _most(self, id: str) -> Mapping[str, np.ndarray]:
-        return max((part for part, _ in self.parts if id in part), key=lambda part: len(part[id]))
+        """The encoder that has most rows of an item; of several, one that knows their times."""
+        return max(
+            (part for part, _ in self.parts if id in part),
+            key=lambda part: (len(part[id]), isinstance(part, Timed) and part.times(id) is not None),
+        )
 
     def release(self) -> None:
         """As `prvr.features.release`, of each part."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from prvr.config import from_dict as settings_from_dict
 from prvr.config import settings_to_compare, to_dict
 from prvr.device import open_device
-from prvr.errors import ModelError, PrvrError, SettingError
+from prvr.errors import ModelError, PrvrError, SettingError, is_out_of_memory
 from prvr.features import FeatureSet
 from prvr.features.shelf import find_features
 from prvr.features.sources import FeatureSources, sources_from_dict
@@ -83,14 +83,10 @@ def build(method: str, settings: Any, sources: FeatureSources) -> Checkpoint:
     """A new model; its weights are drawn from torch's random state.
 
     Raises:
-        SettingError: there is no such model, as of more numbers than memory holds.
+        SettingError: there is no such model, or it has more numbers than memory holds.
+        ModelError: the method's own code fails.
     """
-    try:
-        return _build(method, open_method(method), settings, sources)
-    except (RuntimeError, MemoryError) as problem:
-        raise SettingError(
-            f"{method} cannot be made with these settings ({_first_line(problem)}); take smaller ones; --debug shows where"
-        ) from problem
+    return _build(method, open_method(method), settings, sources)
 
 
 def zero_shot_checkpoint(features: FeatureSet, *, parts: str = "frames") -> Checkpoint:
@@ -229,7 +225,19 @@ def _build(name: str, method: Method, settings: Any, sources: FeatureSources) ->
     if sources.subtitles is not None:
         check_takes_subtitles(name)
         columns["subtitle_columns"] = sources.subtitles.columns
-    model = method.model(settings, **columns)
+    try:
+        model = method.model(settings, **columns)
+    except (PrvrError, OSError):
+        raise
+    except Exception as problem:
+        if is_out_of_memory(problem):
+            raise SettingError(
+                f"{name} cannot be made with these settings ({_first_line(problem)}); take smaller ones; --debug shows where"
+            ) from problem
+        if name in BUILT_IN and not isinstance(problem, RuntimeError):
+            raise
+        told = f"{type(problem).__name__}: {_first_line(problem)}"
+        raise ModelError(f"{name} fails when its model is made ({told}); --debug shows where") from problem
     check_model(model, name)
     return Checkpoint(name, settings, sources, cast(Model, model))
 

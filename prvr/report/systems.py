@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from prvr.errors import DataError, SettingError
-from prvr.evaluate.compare import QueryRanks, rank_queries
+from prvr.evaluate.compare import QueryRanks, check_seeds_differ, rank_queries
 from prvr.evaluate.figures import BY_RATIO, ScoreFigures, count_figures
 from prvr.evaluate.groups import Group
 from prvr.evaluate.metrics import MomentRetrieval, Retrieval
@@ -123,7 +123,7 @@ def find_systems(argument: str) -> list[SystemFiles]:
     `prvr reproduce` with any number of systems.
 
     Raises:
-        SettingError: the argument names nothing, or joins several RUNs of which one holds several systems.
+        SettingError: the argument names nothing, joins several RUNs of which one holds several systems, or names one twice.
         DataError: a RUN is none of these.
     """
     name, paths = _split_argument(argument)
@@ -137,6 +137,7 @@ def find_systems(argument: str) -> list[SystemFiles]:
     several = next((path for path in paths if not path.is_file() and not _is_run(path)), None)
     if several is not None:
         raise SettingError(f"{several} is neither a SCORES.npz nor a training run's folder; only these can be seeds of {name!r}")
+    check_seeds_differ(argument, paths)
     seeds = tuple(_seed_files(path) if path.is_dir() else SeedFiles(str(path), scores=path) for path in paths)
     return [SystemFiles(name or (paths[0].resolve().name if paths[0].is_dir() else paths[0].stem), seeds)]
 

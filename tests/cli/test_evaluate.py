@@ -343,7 +343,8 @@ def test_nothing_is_written_where_something_is_wrong(prvr: Prvr, place: Path) ->
 def test_compare(prvr: Prvr, place: Path) -> None:
     assert prvr("evaluate", *FOLDER, "--save", "a.npz").status == 0
     assert prvr("evaluate", "videos", "features", "--model", "run", "--save", "b.npz").status == 0
-    answer = prvr("compare", "a.npz", "ours=b.npz,b.npz", "--resamples", 500)
+    shutil.copy("b.npz", "b2.npz")
+    answer = prvr("compare", "a.npz", "ours=b.npz,b2.npz", "--resamples", 500)
     assert answer.status == 0, answer.err
     lines = answer.out.splitlines()
     assert lines[0].startswith("a: SumR ")
@@ -372,12 +373,14 @@ def test_compare_says_where_protocols_differ_and_what_does_not_fit(prvr: Prvr, p
     says(prvr("compare", "a.npz", "a.npz"), "two systems are called 'a'")
     says(prvr("compare", "a.npz", "b="), "names no scores")
     says(prvr("compare", "a.npz", "none.npz"), "no scores at none.npz")
+    says(prvr("compare", "a.npz", "b=b.npz,./b.npz"), "b.npz is named twice in 'b=b.npz,./b.npz'")
     # Folders of `prvr reproduce` have settings in their names.
     folder = place / "weight=0.0"
     folder.mkdir()
-    save_scores(run, folder / "s.npz")
+    for name in ("s.npz", "t.npz"):
+        save_scores(run, folder / name)
     lines = prvr(
-        "compare", "a.npz", "none=weight=0.0/s.npz,weight=0.0/s.npz", "weight=0.0/s.npz", "--resamples", 50
+        "compare", "a.npz", "none=weight=0.0/s.npz,weight=0.0/t.npz", "weight=0.0/s.npz", "--resamples", 50
     ).out.splitlines()
     assert [line.split(":")[0] for line in lines[:3]] == ["a", "none", "s"]
 

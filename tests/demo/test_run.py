@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 from serving import running
 
 from prvr.datasets import Caption, Dataset
 from prvr.demo import run, teacher
-from prvr.errors import DataError
+from prvr.errors import DataError, ProcessLost
 
 
 @pytest.mark.slow
 def test_the_whole_demo_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "TRAINING", {"epochs": 2, "batch_videos": 8})
+    monkeypatch.setattr(teacher, "STILLS", 16)
     monkeypatch.setattr(run, "train_teacher", lambda folder, **more: teacher.train_teacher(folder, steps=3, **more))
     monkeypatch.setattr(run, "SEEDS", 2)
     sizes = {"train": 4, "dev": 3, "test": 4}
@@ -46,6 +49,15 @@ def test_the_whole_demo_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         hits = served.client.get("/api/search", params={"q": demo.answers[0].caption.text}).json()["hits"]
     assert hits[0]["video"] == demo.answers[0].hits[0].video
     assert [each["videos"] for each in demo.as_dict()["test"]["dl-dkd++"]["seeds"]] == [4, 4]
+    # The demo of a version with another teacher, and a world of other sizes, from before demos kept their plan.
+    (tmp_path / "prvr-demo.json").unlink(missing_ok=True)
+    (tmp_path / "teacher" / "demo.json").write_text('{"made_by": "prvr demo teacher 3", "seed": 0, "steps": 3}')
+    monkeypatch.setattr(run, "train_teacher", lambda folder, **more: teacher.train_teacher(folder, steps=4, **more))
+    monkeypatch.setattr(run, "SEEDS", 1)
+    monkeypatch.setattr(run, "STUDENTS", ("dl-dkd++",))
+    anew = run.run_demo(tmp_path, videos={"train": 2, "dev": 1, "test": 3})
+    assert [each["videos"] for each in anew.as_dict()["test"]["dl-dkd++"]["seeds"]] == [3]
+    assert len(list((tmp_path / "unseen").iterdir())) == 3
 
 
 def test_a_folder_of_somebody_else_stops_the_demo_while_the_teacher_is_trained(
@@ -60,6 +72,26 @@ def test_a_folder_of_somebody_else_stops_the_demo_while_the_teacher_is_trained(
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "captions.jsonl").write_text("mine\n")
     with pytest.raises(DataError, match="use another folder"):
+        run.run_demo(tmp_path, videos={"train": 2, "dev": 1, "test": 1})
+
+
+def die_beside(*_: object, on_progress: run.Progress | None = None) -> list[tuple[object, tuple[str, ...]]]:
+    """Ends its process where it is the other one; else reports progress for 20 seconds."""
+    if on_progress is None:
+        os._exit(7)
+    for _ in range(200):
+        on_progress("epoch 1", 1, 2)
+        time.sleep(0.1)
+    return []
+
+
+@pytest.mark.slow
+def test_a_dead_process_is_noticed_while_this_one_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_make_world_and_teacher", "extract_folder", "load", "teacher_features", "evaluate_model"):
+        monkeypatch.setattr(run, name, MagicMock())
+    monkeypatch.setattr(run.checkpoints, "build", MagicMock())
+    monkeypatch.setattr(run, "_train_students", die_beside)
+    with pytest.raises(ProcessLost, match="status 7"):
         run.run_demo(tmp_path, videos={"train": 2, "dev": 1, "test": 1})
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,67 @@ def test_a_result_comes_from_another_process_and_is_kept() -> None:
 def test_an_error_is_raised_here() -> None:
     with SideProcess(partial(refuse, "features are broken")) as process, pytest.raises(DataError, match="features are broken"):
         process.result(lambda: None)
+
+
+def fail_like_a_library(path: Path) -> None:
+    class OfLibrary(FileNotFoundError):
+        """Has no name that another process could find."""
+
+    raise OfLibrary(errno.ENOENT, "No such file or directory", str(path))
+
+
+def run_out_of_memory() -> None:
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+
+def test_errors_of_the_machine_are_raised_here(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for function, kind, words in (
+        (partial(os.mkdir, tmp_path / "file"), FileExistsError, "file"),
+        (partial(fail_like_a_library, tmp_path / "none"), FileNotFoundError, "none"),
+        (run_out_of_memory, MemoryError, "can't allocate memory"),
+    ):
+        with SideProcess(function) as process, pytest.raises(kind, match=words):
+            process.result(lambda: None)
+
+
+class PipeOfWindows:
+    """Raises what the pipe of a dead process raises on Windows."""
+
+    def poll(self, within: float) -> bool:
+        raise BrokenPipeError(109, "The pipe has been ended")
+
+    def close(self) -> None: ...
+
+
+@signals
+def test_a_process_that_dies_while_it_sends_is_reported() -> None:
+    for kind in ("cut off", "Windows"):
+        with SideProcess(partial(os._exit, 7)) as process:
+            process._pipe.close()
+            read, write = os.pipe()
+            os.write(write, struct.pack("!i", 100) + b"abc")
+            os.close(write)
+            pipe = Connection(read, writable=False)
+            process._pipe = pipe if kind == "cut off" else PipeOfWindows()
+            with pytest.raises(ProcessLost, match="status 7"):
+                process.result(lambda: None)
+            pipe.close()
+
+
+def test_a_script_that_cannot_be_imported_is_told_how(tmp_path: Path) -> None:
+    code = "import os\nfrom prvr.demo.side_process import SideProcess\nSideProcess(os.getpid).result(lambda: None)\n"
+    (tmp_path / "script.py").write_text(code)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    for arguments, given in ((["-"], code), ([str(tmp_path / "script.py")], None)):
+        done = subprocess.run(
+            [sys.executable, *arguments], input=given, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        last = done.stderr.strip().splitlines()[-1]
+        assert "ProcessLost: " in last
+        assert 'below `if __name__ == "__main__":`' in last
+        assert "start it again" not in last
 
 
 def test_a_process_that_dies_is_reported_and_waiting_shows_something(monkeypatch: pytest.MonkeyPatch) -> None:

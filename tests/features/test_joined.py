@@ -30,3 +30,23 @@ def test_times_are_of_the_encoder_that_has_most_rows(tmp_path: Path) -> None:
     # An encoder without times has the most rows of c: they divide a known duration, and nothing is known without.
     assert read_sampled("c", joined, durations={"c": 6.0}).times == (0.0, 3.0)
     assert read_sampled("c", joined, durations={}).times is None
+
+
+def test_times_are_known_if_any_encoder_of_so_many_rows_has_them(tmp_path: Path) -> None:
+    timed = packed(tmp_path / "timed", {"a": [0.0, 4.0]})
+    plain = {"a": np.ones((2, 3), np.float32)}
+    for parts in ([(plain, 3), (timed, 2)], [(timed, 2), (plain, 3)]):
+        assert read_sampled("a", JoinedFeatures(parts), durations={}).times == (0.0, 4.0)
+
+
+def test_a_duration_is_known_if_any_encoder_knows_it(tmp_path: Path) -> None:
+    timed = packed(tmp_path / "timed", {"a": [0.0]})
+    with PackedWriter(tmp_path / "bare", columns=2, about={}) as out:
+        out.append("a", np.ones((3, 2), np.float32), {})
+    for longer in ({"a": np.ones((3, 2), np.float32)}, Packed(tmp_path / "bare")):
+        joined = JoinedFeatures([(longer, 2), (timed, 2)])
+        durations = durations_of(joined, ["a"])
+        assert durations == {"a": 9.0}
+        assert joined.times("a") is None
+        # The rows divide the duration: those of the other encoder are not theirs.
+        assert read_sampled("a", joined, durations=durations).times == (0.0, 3.0, 6.0)

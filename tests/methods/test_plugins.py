@@ -77,6 +77,26 @@ def renamed(folder: Path, method: object, **settings: object) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("failure", ["RuntimeError('weights.pt is not there')", "ValueError('weights.pt is not there')"])
+def test_a_model_whose_own_code_fails_is_named_and_not_its_settings(write: Write, tmp_path: Path, failure: str) -> None:
+    line = "        super().__init__()\n"
+    reference = write("fails_later", (line, f"{line}        if config.width == 7:\n            raise {failure}\n"))
+    register_method(reference)
+    told = re.escape(f"{reference} fails when its model is made ({failure.partition('(')[0]}: weights.pt is not there)")
+    with pytest.raises(ModelError, match=told):
+        checkpoints.build(reference, open_method(reference).config(width=7), READS)
+    with pytest.raises(ModelError, match=told):
+        checkpoints.load(renamed(saved(reference, tmp_path / "run"), reference, width=7))
+
+
+def test_only_a_model_that_no_memory_holds_asks_for_smaller_settings(write: Write) -> None:
+    line = "        super().__init__()\n"
+    reference = write("too_large", (line, f"{line}        if config.width == 7:\n            nn.Linear(2**55, 8)\n"))
+    register_method(reference)
+    with pytest.raises(SettingError, match=r"cannot be made with these settings .*; take smaller ones"):
+        checkpoints.build(reference, open_method(reference).config(width=7), READS)
+
+
 # What is imported
 
 

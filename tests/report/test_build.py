@@ -413,8 +413,17 @@ def test_a_path_may_have_an_equals_sign(tmp_path: Path) -> None:
     save_scores(a_run(0), path)
     assert [system.name for system in find_systems(str(path))] == ["decay=fixed"]
     assert [system.name for system in find_systems(f"ours={path}")] == ["ours"]
-    (system,) = find_systems(f"o=urs={path},{path}")
-    assert (system.name, [seed.scores for seed in system.seeds]) == ("o=urs", [path, path])
+    other = tmp_path / "decay=linear.npz"
+    save_scores(a_run(1), other)
+    (system,) = find_systems(f"o=urs={path},{other}")
+    assert (system.name, [seed.scores for seed in system.seeds]) == ("o=urs", [path, other])
+
+
+def test_a_file_is_one_seed(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    save_scores(a_run(0), path)
+    with pytest.raises(SettingError, match=r"a\.npz is named twice in 'ours=.*'; each seed has a file of its own"):
+        find_systems(f"ours={path},{tmp_path / '.' / 'a.npz'}")
 
 
 def test_what_names_no_system(runs: dict[str, list[SavedScores]], tmp_path: Path) -> None:
