@@ -88,7 +88,7 @@ def test_a_store_that_does_not_answer_is_no_file_that_is_gone(service: Running, 
 
 
 def forget_copies(service: Running) -> None:
-    for path in Path(service.service.index.folder).iterdir():
+    for path in Path(service.service.index.folder).glob("*"):
         path.unlink()
 
 
