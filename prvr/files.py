@@ -66,7 +66,7 @@ def owned_folder(parent: Path) -> Iterator[Path]:
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Deletes the temporary folders whose processes were killed: the kernel has released their locks."""
+    """Deletes the temporary folders of killed processes: the kernel has released their locks."""
     for folder in parent.glob(f"{OWNED}*"):
         with suppress(Timeout, OSError):
             # In a folder that all users write to, nothing of others is opened.

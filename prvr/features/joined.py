@@ -50,7 +50,7 @@ class JoinedFeatures(Mapping[str, np.ndarray]):
         return JoinedFeatures(self.parts, aligned=False)
 
     def info(self, id: str) -> dict[str, Any]:
-        """The facts of an item, by the encoder whose times it has; its duration by any encoder that knows it."""
+        """The facts of an item, by the encoder that its times are of; its duration by any encoder that knows it."""
         most = self._most(id)
         own = most.info(id) if isinstance(most, Timed) else {}
         facts = [own, *(part.info(id) for part, _ in self.parts if isinstance(part, Timed) and id in part)]

@@ -152,7 +152,7 @@ def make_or_reopen(
 
 
 def open_existing(path: Path, checkpoint: Checkpoint, *, dtype: Literal["float16", "float32"] | None) -> DiskIndex | None:
-    """Opens the index in a folder; None if there is none.
+    """Opens the index in a folder; None without one.
 
     Raises:
         ModelError: the index was built with another checkpoint, is damaged, or of format 1.
@@ -173,7 +173,7 @@ def open_existing(path: Path, checkpoint: Checkpoint, *, dtype: Literal["float16
 
 
 def check_moved(path: Path, header: Header, known: Collection[str], videos: VideoPath) -> None:
-    """Checks that an index whose header names another folder is of this one: at least one of its videos is there.
+    """Checks that an index with another folder in its header is of this one: at least one of its videos is there.
 
     Videos that are not in the folder are removed: one wrong word must not empty an index.
 

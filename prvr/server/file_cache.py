@@ -104,7 +104,7 @@ class FileCache:
             return self._bytes
 
     def free(self, size: int) -> None:
-        """Deletes files not used for longest, of so many bytes together or more."""
+        """Deletes the files that were not used for longest, at least this many bytes together."""
         with self._keeping:
             self._shrink(max(0, self._bytes - size), None)
 

@@ -328,7 +328,7 @@ def _finds_by_walking(system: Any) -> bool:
 
 
 def _is_gone(problem: Exception) -> bool:
-    """Whether a store says that a file is not there; of web servers, fsspec says so whatever is wrong, with its cause."""
+    """Whether an error means that a file is missing; fsspec raises it for every failure of a web server, with the cause."""
     cause = problem.__cause__
     answered = getattr(cause, "status", None) in NOT_THERE if type(cause).__module__.startswith("aiohttp") else True
     return isinstance(problem, FileNotFoundError) and answered and not isinstance(cause, (ConnectionError, TimeoutError))
