@@ -82,7 +82,8 @@ def complexity(recipe: Recipe, sources: FeatureSources, *, frames: int = 128, wo
     with torch.random.fork_rng(devices=[]):
         model = checkpoints.build(recipe.method, recipe.settings, sources).model
     assert isinstance(model, nn.Module)
-    model.eval()
+    # torch's counter asks for the gradients of a parameter that a layer is given, and there are none here.
+    model.eval().requires_grad_(False)
     frames, words = _read_lengths(model.reading, frames, words)
     sizes = {
         name: sum(parameter.numel() for parameter in part.parameters())

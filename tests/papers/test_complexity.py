@@ -101,6 +101,14 @@ def test_a_model_reads_no_more_than_it_can() -> None:
     assert made.video_flops == complexity(recipe(hidden=16, heads=2), reads, frames=9, words=5).video_flops
 
 
+@pytest.mark.parametrize(
+    "name", ["ms-sl", "gmmformer", "gmmformer-v2", "gmmformer-v2+ral", "holmes", "holmes-dual", "hlformer", "dreamprvr"]
+)
+def test_every_method_is_counted(name: str) -> None:
+    counted = complexity(preset(f"{name}/toy"), FeatureSources(Source("frames", 20), Source("words", 12)), frames=9, words=5)
+    assert min(counted.video_flops, counted.query_flops) > 0
+
+
 def test_the_teacher_alone_costs_nothing() -> None:
     reads = FeatureSources(Source("clip", 8), Source("clip", 8))
     assert complexity(Recipe("zero_shot", ZeroShotConfig(), Training()), reads) == Complexity(0, {}, 0, 0, 128, 1)
